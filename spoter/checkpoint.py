@@ -1,0 +1,179 @@
+"""Reading other people's checkpoints: what is in them, without ever running code from them.
+
+Three forms are read: a bare state_dict, a training dict with one under ``model_state_dict``, and a whole module of the
+class ``spoter.spoter_model.SPOTER`` as the upstream project pickles it. All go through torch's weights-only unpickler.
+For a whole module it meets names of classes; those of torch's layers and of SPOTER are answered with inert stand-ins
+that only keep what they are handed, and any other name is refused before anything is unpickled.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from spoter.errors import ModelFolderError
+from spoter.model import Sizes, Spoter
+
+# Names that a pickled SPOTER holds and that stand-ins may answer for. Nothing under these is ever imported or called.
+_STAND_IN = re.compile(
+    r"(spoter\.spoter_model|torch\.nn\.modules\.(activation|container|dropout|linear|normalization|transformer))\.\w+"
+    r"|torch\.nn\.functional\.relu|torch\._C\._nn\.gelu|(__builtin__|builtins)\.set"
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes
+    ----------
+    kind : str
+        "state_dict", "training dict" or "whole module".
+    state : dict of str to torch.Tensor
+        SPOTER's parameters under their original names, float32, on the CPU.
+    heads : int or None
+        Number of attention heads; only a whole module tells it.
+    notes : dict
+        What else a training dict says: epoch, loss.
+    """
+
+    kind: str
+    state: dict[str, Tensor]
+    heads: int | None = None
+    notes: dict[str, float] | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the weights of SPOTER from a file of any of the three forms.
+
+    Raises
+    ------
+    ModelFolderError
+        For a file that is no checkpoint, that would run code when unpickled (naming what it asks for), or that holds
+        no SPOTER (naming what is missing, unexpected or of the wrong shape).
+    """
+    content = _unpickle(Path(path))
+    heads = notes = None
+    if isinstance(content, _StandIn):
+        kind, state = "whole module", dict(content.tensors(""))
+        heads = next((inner.state["num_heads"] for inner in content.walk() if "num_heads" in inner.state), None)
+    elif isinstance(content, dict) and "model_state_dict" in content:
+        kind, state = "training dict", content["model_state_dict"]
+        notes = {key: content[key] for key in ("epoch", "loss") if isinstance(content.get(key), (int, float))}
+    else:
+        kind, state = "state_dict", content
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        found = f"the keys {list(state)[:5]}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
+    # torch's DataParallel puts "module." before every name
+    state = {name.removeprefix("module."): tensor.detach().float().contiguous() for name, tensor in state.items()}
+    bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
+    if bad:
+        raise ModelFolderError(f"{path}: found NaN or infinity in {bad}, expected finite weights")
+    sizes_of(state, heads=1, place=str(path))
+    return Checkpoint(kind, state, heads, notes)
+
+
+def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
+    """Tell a model's sizes from its parameters; only the number of heads leaves no trace in them.
+
+    Raises
+    ------
+    ModelFolderError
+        Where the parameters are not exactly those of a SPOTER of these sizes, or `heads` does not divide its width.
+    """
+
+    def shape(name: str, dimensions: int) -> torch.Size:
+        if name not in state or state[name].dim() != dimensions:
+            found = tuple(state[name].shape) if name in state else "nothing"
+            raise ModelFolderError(f"{place}: found {found} as {name}, expected SPOTER's tensor of {dimensions} dimensions")
+        return state[name].shape
+
+    def layers(part: str) -> int:
+        numbers = [re.match(rf"transformer\.{part}\.layers\.(\d+)\.", name) for name in state]
+        return 1 + max((int(number[1]) for number in numbers if number), default=-1)
+
+    try:
+        sizes = Sizes(
+            width=shape("class_query", 2)[1],
+            heads=heads,
+            encoder_layers=layers("encoder"),
+            decoder_layers=layers("decoder"),
+            encoder_feedforward=shape("transformer.encoder.layers.0.linear1.weight", 2)[0],
+            decoder_feedforward=shape("transformer.decoder.layers.0.linear1.weight", 2)[0],
+            position_rows=shape("row_embed", 2)[0],
+            classes=shape("linear_class.weight", 2)[0],
+        )
+    except ValueError as error:
+        raise ModelFolderError(f"{place}: {error}") from None
+    if max(sizes.encoder_layers, sizes.decoder_layers) > 64:
+        raise ModelFolderError(f"{place}: found {sizes.encoder_layers} + {sizes.decoder_layers} layers, expected at most 64")
+    with torch.device("meta"):  # shapes only: nothing is allocated for a file that turns out to be something else
+        expected = {name: tuple(tensor.shape) for name, tensor in Spoter(sizes).state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in expected.keys() | found.keys():
+        if expected.get(name) != found.get(name):
+            raise ModelFolderError(
+                f"{place}: found {found.get(name, 'nothing')} as {name}, expected {expected.get(name, 'no such parameter')} "
+                f"in a SPOTER of width {sizes.width}, {sizes.encoder_layers} + {sizes.decoder_layers} layers"
+            )
+    return sizes
+
+
+class _StandIn:
+    """Takes the place of a class that a checkpoint names: keeps the state it is handed, does nothing."""
+
+    def __init__(self, *args: object):
+        self.state: dict = {}
+
+    def __setstate__(self, state: object) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+    def walk(self) -> Iterator[_StandIn]:
+        """Yield this module and those inside it."""
+        yield self
+        for child in (self.state.get("_modules") or {}).values():
+            if isinstance(child, _StandIn):
+                yield from child.walk()
+
+    def tensors(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
+        """Yield parameters and buffers with their full names, as a state_dict has them."""
+        for kind in ("_parameters", "_buffers"):
+            for name, value in (self.state.get(kind) or {}).items():
+                if isinstance(value, Tensor):
+                    yield prefix + name, value
+        for name, child in (self.state.get("_modules") or {}).items():
+            if isinstance(child, _StandIn):
+                yield from child.tensors(f"{prefix}{name}.")
+
+
+def _unpickle(path: Path) -> object:
+    """Load a file with torch's weights-only unpickler and stand-ins for the classes of a pickled SPOTER."""
+    try:
+        if zipfile.is_zipfile(path):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+            refused = [name for name in names if not _STAND_IN.fullmatch(name)]
+            if refused:
+                raise ModelFolderError(
+                    f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(refused)[:5])}; "
+                    "expected tensors only, or a whole module of class spoter.spoter_model.SPOTER"
+                )
+            stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in names]
+        else:
+            stand_ins = []  # torch's form before 1.6: state_dicts only
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError,
+            AttributeError, IndexError) as error:  # fmt: skip
+        # torch's text goes on to advise weights_only=False, the very thing that must not be done
+        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0] if str(error) else "unreadable"
+        raise ModelFolderError(f"{path}: cannot be read as a checkpoint without running code from it ({reason})") from None

@@ -1,0 +1,84 @@
+"""Clip: the landmarks of one person signing one sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spoter.errors import InputError
+
+# Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in real
+# clips). Ten picture sizes away is no landmark: it is a pixel value, or noise.
+COORDINATE_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Landmarks over time, in image units.
+
+    Attributes
+    ----------
+    points : numpy.ndarray, shape (T, N, 2), float32
+        x and y as fractions of the image's width and height, origin at its upper left corner, y down. NaN = missing;
+        a point is missing as a whole: both of its coordinates are NaN or neither is.
+    names : tuple of str, length N
+        Landmark name of each column: an estimator's own order (`Estimator.names`), or a layout's.
+    estimator : str or None
+        Name of the estimator that made the points (`spoter.estimators`); None where a request holds a layout's points
+        without saying who made them.
+    fps : float or None
+        Frames per second, where known.
+    """
+
+    points: np.ndarray
+    names: tuple[str, ...]
+    estimator: str | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        expected = (len(self.points), len(self.names), 2)
+        if self.points.shape != expected or self.points.dtype != np.float32:
+            raise ValueError(f"points: found {self.points.shape} {self.points.dtype}, expected {expected} float32")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps: float | None = None) -> Clip:
+    """Check untrusted points and make a Clip of them: the one gate that every wire format and data reader goes through.
+
+    Parameters
+    ----------
+    points : array_like, shape (T, N, 2)
+        Image units, NaN = missing. A point with one missing coordinate becomes missing as a whole.
+    names, estimator, fps
+        As for `Clip`.
+
+    Raises
+    ------
+    InputError
+        ``no_frames`` where T is 0; ``out_of_range`` for an infinite coordinate or one farther than
+        `COORDINATE_LIMIT` image sizes from the origin, naming the first such frame and point; ``wrong_type`` for an
+        fps that is not a positive number.
+    """
+    with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
+        points = np.array(points, dtype=np.float32)
+    if len(points) == 0:
+        raise InputError("no_frames", "found 0 frames, expected at least 1")
+    if fps is not None and not 0 < fps <= 1000:
+        raise InputError("wrong_type", f"found fps {fps}, expected a number above 0, at most 1000", "fps")
+    points[np.isnan(points).any(axis=2)] = np.nan
+    wrong = np.abs(points) > COORDINATE_LIMIT  # False for NaN
+    if wrong.any():
+        frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
+        hint = ""
+        if np.isfinite(points[wrong]).all() and np.nanmax(np.abs(points)) < 1e5:
+            hint = "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
+        raise InputError(
+            "out_of_range",
+            f"found {'xy'[axis]} = {points[frame, column, axis]:g}, expected image units "
+            f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it){hint}",
+            f"frame {frame}, point {names[column]}",
+        )
+    return Clip(points, names, estimator, fps)

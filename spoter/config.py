@@ -1,0 +1,97 @@
+"""A model's config.json: everything that is needed to run its weights, checked when it is read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from spoter.errors import ModelFolderError
+from spoter.estimators import ESTIMATORS
+from spoter.layouts import BUILT_IN
+
+POSITIONS = ("shared", "per-frame")
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of config.json; an unknown or mistyped one is an error, never ignored.
+
+    Attributes
+    ----------
+    name, version : str
+        What the model calls itself in answers; `build_mar.py` names the archive's version by it.
+    layout : str
+        29, 54, 71, spoter54, or the name of a layout's CSV file in the model folder.
+    estimator : str
+        Whose landmarks the model was trained on.
+    normalize : str
+        Scheme of `spoter.normalize`.
+    positions : str
+        ``shared`` adds one learned row to all frames (the original: blind to the order of frames), ``per-frame`` a row
+        of its own to each.
+    heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward : int
+        Sizes of the transformer; its width is twice the layout's number of landmarks.
+    position_rows : int
+        Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for ``shared``, where they are kept
+        only for the sake of the weights' form; for ``per-frame`` the most frames that have a position of their own.
+    classes : int
+        Number of glosses.
+    temperature : float
+        Logits are divided by it before the softmax; 1 leaves them alone.
+    max_frames, max_clips, max_bytes : int
+        What one request may hold: frames of a clip, clips, and bytes of the body.
+    """
+
+    name: str
+    version: str = "1.0"
+    layout: str
+    estimator: str = "mediapipe"
+    normalize: str = "box"
+    positions: str = "shared"
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_feedforward: int
+    decoder_feedforward: int
+    position_rows: int
+    classes: int
+    temperature: float = 1.0
+    max_frames: int = 512
+    max_clips: int = 64
+    max_bytes: int = 25 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        self._one_of("positions", POSITIONS)
+        self._one_of("estimator", tuple(ESTIMATORS))
+        if self.layout not in BUILT_IN and (not self.layout.endswith(".csv") or Path(self.layout).name != self.layout):
+            raise ValueError(
+                f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file in the "
+                "model folder"
+            )
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, (int, float)) and not 0 < value < 2**31:  # False for NaN
+                raise ValueError(f"found {field.name} {value}, expected a number above 0")
+            if value == "":
+                raise ValueError(f"found {field.name} empty")
+        if self.positions == "per-frame" and self.max_frames > self.position_rows:
+            raise ValueError(
+                f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "
+                "a frame beyond them has no position"
+            )
+
+    def _one_of(self, field: str, allowed: tuple[str, ...]) -> None:
+        if getattr(self, field) not in allowed:
+            raise ValueError(f"found {field} {getattr(self, field)!r}, expected one of {', '.join(allowed)}")
+
+    def to_json(self) -> bytes:
+        """Return the text of config.json: every field, in this order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def parse_config(text: bytes, place: str) -> ModelConfig:
+    """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
+    try:
+        return msgspec.json.decode(text, type=ModelConfig)
+    except msgspec.MsgspecError as error:
+        raise ModelFolderError(f"{place}: {error}") from None

@@ -1,0 +1,52 @@
+"""What this package raises when something handed to it is wrong.
+
+An error says three things a caller can act on: a stable ``code`` for programs, a ``message`` for people that names what
+was found and what was expected, and ``where`` it was found ("clip 2, frame 17, point pose_left_wrist").
+"""
+
+from __future__ import annotations
+
+
+class SpoterError(Exception):
+    """Base of every error this package raises on purpose; its text is fit to be shown to a user."""
+
+
+class ModelFolderError(SpoterError):
+    """A model folder, checkpoint, layout file or configuration cannot be used."""
+
+
+class DataError(SpoterError):
+    """A data set cannot be read, or does not fit what it is used for."""
+
+
+class InputError(SpoterError):
+    """A request is wrong; the client can mend it.
+
+    Parameters
+    ----------
+    code : str
+        Stable snake_case word for programs, one of those listed in docs/errors.md.
+    message : str
+        What was found and what was expected. It goes to the client and is never written to a log, because it may quote
+        a value of the request.
+    where : str, optional
+        Place in the request: "clip 2, frame 17, point pose_left_wrist", "line 3", "column pose_nose_x".
+    status : int
+        HTTP status a server answers with: 400 unless the fault has a more telling one (406, 413, 415).
+    """
+
+    def __init__(self, code: str, message: str, where: str | None = None, status: int = 400):
+        super().__init__(f"{where}: {message}" if where else message)
+        self.code = code
+        self.message = message
+        self.where = where
+        self.status = status
+
+    def within(self, outer: str) -> InputError:
+        """Return the same error with `outer` ("clip 2") put before its place."""
+        where = f"{outer}, {self.where}" if self.where else outer
+        return InputError(self.code, self.message, where, self.status)
+
+    def to_dict(self) -> dict:
+        """Return ``{"error": {"code", "message", "where"}}``, the body a client gets."""
+        return {"error": {"code": self.code, "message": self.message, "where": self.where}}

@@ -1,0 +1,124 @@
+"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md, written by training and read by everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+from torch import Tensor
+
+from spoter.checkpoint import read_checkpoint, sizes_of
+from spoter.config import ModelConfig, parse_config
+from spoter.errors import ModelFolderError
+from spoter.files import replacing, write_whole
+from spoter.layouts import BUILT_IN, Layout, load_layout
+from spoter.model import Spoter
+from spoter.normalize import check_scheme
+
+WEIGHTS, CONFIG, MEANING, CARD = "model.pth", "config.json", "meaning.json", "MODEL_CARD.md"
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """A model folder in memory: what it is (`config`), what it names (`glosses`), what it is fed (`layout`), the model."""
+
+    config: ModelConfig
+    glosses: tuple[str, ...]
+    layout: Layout
+    model: Spoter
+
+
+def load_model_folder(folder: Path) -> ModelFolder:
+    """Read a model folder and check that its files agree with one another.
+
+    Raises
+    ------
+    ModelFolderError
+        Naming the file, what was found in it and what was expected.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ModelFolderError(f"{folder}: found no such folder, expected one with {WEIGHTS}, {CONFIG} and {MEANING}")
+    config = parse_config(_read(folder / CONFIG), str(folder / CONFIG))
+    glosses = read_meaning(folder / MEANING, config.classes)
+    layout = load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
+    check_scheme(layout, config.normalize)
+    weights = folder / WEIGHTS
+    state = read_checkpoint(weights).state
+    sizes = sizes_of(state, config.heads, str(weights))
+    if sizes.width != 2 * len(layout):
+        raise ModelFolderError(
+            f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(layout)} landmarks, "
+            f"expected a width of {2 * len(layout)}"
+        )
+    for field in ("encoder_layers", "decoder_layers", "encoder_feedforward", "decoder_feedforward", "position_rows", "classes"):
+        said, real = getattr(config, field), getattr(sizes, field)
+        if said != real:
+            raise ModelFolderError(f"{folder}: found {field} {said} in {CONFIG} but {real} in {WEIGHTS}, expected the same")
+    model = Spoter(sizes, config.positions)
+    model.load_state_dict(state)
+    return ModelFolder(config, glosses, layout, model.eval())
+
+
+def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
+    """Read a meaning.json, ``{"0": "GLOSS", …}``: a gloss for each label index from 0 to `classes` - 1."""
+    try:
+        table = msgspec.json.decode(_read(path), type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
+    expected = {str(index) for index in range(classes)}
+    absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
+    if absent or extra:
+        raise ModelFolderError(
+            f"{path}: found {len(table)} entries, expected a gloss for each of the model's {classes} classes: "
+            f"{_some('lacks ', absent)}{'; ' if absent and extra else ''}{_some('does not know ', extra)}"
+        )
+    glosses = tuple(table[str(index)] for index in range(classes))
+    empty = [str(index) for index, gloss in enumerate(glosses) if not gloss.strip()]
+    twice = sorted({gloss for gloss in glosses if glosses.count(gloss) > 1})
+    if empty or twice:
+        raise ModelFolderError(f"{path}: {_some('found no gloss for ', empty)}{_some('found a gloss twice: ', twice)}")
+    return glosses
+
+
+def write_model_folder(
+    folder: Path, state: dict[str, Tensor], config: ModelConfig, glosses: Sequence[str], card: str, layout_file: Path | None = None
+) -> None:
+    """Write a model folder, each file whole or not at all; config.json comes last, so that half a folder is none.
+
+    Parameters
+    ----------
+    folder : Path
+        Made where it is not there; files of an earlier model in it are replaced.
+    state, config, glosses
+        As `load_model_folder` returns them.
+    card : str
+        Text of MODEL_CARD.md.
+    layout_file : Path, optional
+        CSV that `config.layout` names, where the layout is not built in.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    with replacing(folder / WEIGHTS) as temporary:
+        torch.save(plain, temporary)
+    meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
+    if layout_file is not None:
+        write_whole(folder / config.layout, Path(layout_file).read_bytes())
+    write_whole(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
+    write_whole(folder / CARD, card.encode())
+    write_whole(folder / CONFIG, config.to_json())
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+
+
+def _some(text: str, items: list[str]) -> str:
+    return f"{text}{', '.join(items[:5])}{', …' if len(items) > 5 else ''}" if items else ""
