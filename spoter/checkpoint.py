@@ -62,8 +62,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     content = _unpickle(Path(path))
     heads = notes = None
     if isinstance(content, _StandIn):
-        kind, state = "whole module", dict(content.tensors(""))
-        heads = next((inner.state["num_heads"] for inner in content.walk() if "num_heads" in inner.state), None)
+        kind = "whole module"
+        try:
+            state = dict(content.tensors(""))
+            heads = next((inner.state["num_heads"] for inner in content.walk() if "num_heads" in inner.state), None)
+        except RecursionError:
+            raise ModelFolderError(f"{path}: found a module that holds itself, expected SPOTER's layers") from None
     elif isinstance(content, dict) and "model_state_dict" in content:
         kind, state = "training dict", content["model_state_dict"]
         notes = {key: content[key] for key in ("epoch", "loss") if isinstance(content.get(key), (int, float))}

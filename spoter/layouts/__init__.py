@@ -97,9 +97,8 @@ class Layout:
         if neck is not None and all(name in clip.names for name in _SHOULDERS):
             if columns[neck] < 0:
                 points[:, neck] = np.nan
-            absent = np.isnan(points[:, neck, 0])
-            shoulders = [clip.names.index(name) for name in _SHOULDERS]
-            points[absent, neck] = clip.points[absent][:, shoulders].mean(axis=1)
+            mean = clip.points[:, [clip.names.index(name) for name in _SHOULDERS]].mean(axis=1)
+            points[:, neck] = np.where(np.isnan(points[:, neck]), mean, points[:, neck])
         return points
 
     @lru_cache(maxsize=64)  # noqa: B019  the few layouts of a process live as long as it does

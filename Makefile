@@ -1,0 +1,52 @@
+# make serve   a TorchServe with models/dgs11 on 127.0.0.1:8080
+# make help    everything else
+
+PYTHON ?= python3.11
+# Options for pip, such as an index of CPU builds of torch: make serve PIP_ARGS="--extra-index-url …"
+PIP_ARGS ?=
+BIN := .venv/bin
+PINNED := pyproject.toml requirements/constraints.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help serve build doctor test lint bench clean
+
+help: ## show this
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@echo
+	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
+	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs).'
+	@echo '  Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
+
+serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
+	@$(BIN)/python serve.py
+
+build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.tar.gz
+	$(BIN)/python build_mar.py
+
+doctor: .venv/serve.stamp ## check what serving needs
+	$(BIN)/spoter doctor
+
+test: lint ## every test, a real TorchServe included
+	$(BIN)/python -m pytest
+
+lint: .venv/dev.stamp ## check the style
+	$(BIN)/ruff check .
+
+bench: .venv/serve.stamp ## measure decoding, normalising, the model and the server
+	$(BIN)/python -m bench
+
+clean: ## remove everything that make made
+	rm -rf .venv logs build *.egg-info model_store/*.mar model_store/*.tar.gz .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# pip runs again only when what is to be installed has changed.
+.venv/serve.stamp: .venv/bin/python $(PINNED)
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve]'
+	@touch $@
+
+.venv/dev.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,dev]'
+	@touch $@

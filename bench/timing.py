@@ -1,0 +1,60 @@
+"""Timing several things against one another on a machine whose speed drifts."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one thing: `low` and `high` are the first and last decile, the machine's noise."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, name: str, seconds: list[float]) -> Timing:
+        ordered = sorted(1e3 * value for value in seconds)
+        return cls(name, statistics.median(ordered), ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10])
+
+
+def in_turn(things: dict[str, Callable[[], object]], seconds: float, label: str) -> list[Timing]:
+    """Time all `things` again and again, one after the other, so that a slow moment hits all of them.
+
+    Parameters
+    ----------
+    things : dict of str to callable
+    seconds : float
+        How long to go on; at least ten rounds are made.
+    label : str
+        For the progress bar.
+    """
+    taken: dict[str, list[float]] = {name: [] for name in things}
+    for run in things.values():
+        run()  # first calls allocate, compile and fill caches
+    end = time.perf_counter() + seconds
+    with tqdm(desc=label, unit=" rounds", leave=False) as bar:
+        while time.perf_counter() < end or bar.n < 10:
+            for name, run in things.items():
+                started = time.perf_counter()
+                run()
+                taken[name].append(time.perf_counter() - started)
+            bar.update()
+    return [Timing.of(name, values) for name, values in taken.items()]
+
+
+def table(title: str, timings: list[Timing], unit: Timing, unit_name: str) -> str:
+    """Return a Markdown table, each row also as a ratio to `unit` of the same run."""
+    lines = [f"### {title}", "", f"| | median ms | 10-90 % | ratio to {unit_name} |", "|---|---:|---:|---:|"]
+    lines += [
+        f"| {row.name} | {row.median:.2f} | {row.low:.2f} - {row.high:.2f} | {row.median / unit.median:.3f} |"
+        for row in timings
+    ]
+    return "\n".join(lines) + "\n"

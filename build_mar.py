@@ -1,0 +1,160 @@
+"""Pack a model folder into what servers load: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
+
+Both hold the same tree: the model's files, a copy of the spoter package, the two doors of handler/, and TorchServe's
+MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and nothing holds a time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoter.errors import ModelFolderError
+from spoter.files import write_whole
+from spoter.layouts import BUILT_IN
+from spoter.model_folder import CARD, CONFIG, MEANING, WEIGHTS, load_model_folder
+
+ROOT = Path(__file__).resolve().parent
+HANDLER = ROOT / "handler"
+MANIFEST = "MAR-INF/MANIFEST.json"
+# Parts of the package that serving never imports, and that need packages the archive does not ask for.
+NOT_SERVED = ("spoter/training", "spoter/cli.py", "spoter/convert.py", "spoter/doctor.py")
+# A zip file cannot hold an earlier time.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
+    """Check a model folder and write ``out/NAME.mar`` and ``out/model.tar.gz``, each whole or not at all.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder.
+    name : str
+        The endpoint's name: requests go to /predictions/NAME.
+    version : str or None
+        The archive's version; None takes the model's own from its config.json.
+    out : Path
+        Folder to write in, made where it is not there.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    ModelFolderError
+        Where the folder cannot be served, or torch-model-archiver refuses it.
+    """
+    config = load_model_folder(model).config
+    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+        extra = Path(scratch, "extra")
+        _stage(model, config.layout, extra)
+        tree = _archive(model / WEIGHTS, extra, name, version or config.version, Path(scratch))
+        paths = sorted(path for path in tree.rglob("*") if path.is_file())
+        files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
+    # The archiver writes the time of day into the manifest.
+    manifest = json.loads(files[MANIFEST])
+    manifest["createdOn"] = "01/01/1980 00:00:00"
+    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {out / f"{name}.mar": _zip(files), out / "model.tar.gz": _tar(files)}
+    for path, content in contents.items():
+        write_whole(path, content)
+    return list(contents)
+
+
+def _stage(model: Path, layout: str, extra: Path) -> None:
+    """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
+    extra.mkdir()
+    for file in (CONFIG, MEANING, CARD, *((layout,) if layout not in BUILT_IN else ())):
+        if file != CARD or (model / CARD).is_file():
+            shutil.copy(model / file, extra)
+    left_out = {ROOT / path for path in NOT_SERVED}
+    shutil.copytree(
+        ROOT / "spoter",
+        extra / "spoter",
+        ignore=lambda folder, names: [n for n in names if n == "__pycache__" or Path(folder, n) in left_out],
+    )
+    (extra / "code").mkdir()
+    for file in ("inference.py", "requirements.txt"):
+        shutil.copy(HANDLER / file, extra / "code")
+
+
+def _archive(weights: Path, extra: Path, name: str, version: str, scratch: Path) -> Path:
+    """Have torch-model-archiver lay out the archive's tree; it writes the manifest and checks the name."""
+    # The archiver empties and fills the temporary folder's NAME: it gets a temporary folder of its own.
+    for folder in ("tmp", "tree"):
+        (scratch / folder).mkdir()
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "no-archive"]
+    command += ["--model-name", name, "--version", version, "--export-path", str(scratch / "tree")]
+    command += ["--serialized-file", str(weights), "--handler", str(HANDLER / "spoter_handler.py")]
+    command += ["--extra-files", str(extra), "--config-file", str(HANDLER / "model-config.yaml")]
+    command += ["--requirements-file", str(HANDLER / "requirements.txt")]
+    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(scratch / "tmp")}, capture_output=True, text=True)
+    if done.returncode:
+        reason = [line for line in done.stderr.strip().splitlines() if not line.startswith(" ")]
+        raise ModelFolderError(f"torch-model-archiver: {reason[-1] if reason else f'exit status {done.returncode}'}")
+    return scratch / "tree" / name
+
+
+def _zip(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, whatever this runs on, so that the mode below counts
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)  # owner, group and time are 0 unless said otherwise
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = ROOT / "models" / "dgs11",
+    name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
+    version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
+) -> None:
+    """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
+    try:
+        written = build(model, name, version, out)
+    except (ModelFolderError, OSError) as error:
+        typer.echo(f"build_mar.py: {error}", err=True)
+        raise typer.Exit(2) from None
+    for path in written:
+        content = path.read_bytes()
+        typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
+    typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
+    packed = {WEIGHTS, CONFIG, MEANING, CARD}
+    spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
+    if spare:
+        typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,137 @@
+"""TorchServe's door to SPOTER: takes a batch of HTTP requests to `spoter.service` and its answers back.
+
+`build_mar.py` puts this file at the root of the archive, beside the model's files and a copy of the `spoter` package.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import traceback
+from dataclasses import fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
+    from spoter.recognizer import Costs, Recognizer
+    from spoter.service import Incoming, Response
+
+logger = logging.getLogger(__name__)
+
+INTERNAL_ERROR = b'{"error":{"code":"internal","message":"the server failed; its log says where","where":null}}'
+
+
+class SpoterHandler:
+    """What TorchServe calls: `initialize` once in each worker, then `handle` for each batch."""
+
+    def initialize(self, context) -> None:
+        """Load the model that lies in the archive, on the GPU that TorchServe gave this worker or else on the CPU.
+
+        Parameters
+        ----------
+        context : ts.context.Context
+            Its system property ``model_dir`` is the unpacked archive; ``gpu_id`` the worker's GPU or None.
+
+        Raises
+        ------
+        spoter.errors.ModelFolderError
+            Where the archive's model cannot be used; TorchServe logs it and the worker does not start.
+        """
+        properties = context.system_properties
+        # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter
+        # may lie. An archive serves with the code it was built with.
+        sys.path.insert(0, properties["model_dir"])
+        import torch
+
+        import spoter
+        from spoter.recognizer import Recognizer
+
+        # TorchServe starts a worker for each core; more threads in each would only fight for the same cores.
+        torch.set_num_threads(1)
+        gpu = properties.get("gpu_id")
+        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+        self.recognizer = Recognizer.load(properties["model_dir"], device)
+        config = self.recognizer.config
+        logger.info("model %s %s on %s, spoter from %s", config.name, config.version, device, spoter.__path__[0])
+
+    def handle(self, data: list[dict], context) -> list[bytes]:
+        """Answer a batch: one body for each request, in order, with its own status and content type.
+
+        Parameters
+        ----------
+        data : list of dict
+            Each request's parameters by name: ``body``, or ``data`` from a form or gRPC, as bytes, or as str, dict or
+            list where TorchServe has parsed them (decode_input_request=true).
+        context : ts.context.Context
+            Gives each request's headers and takes each answer's status and content type.
+        """
+        incoming = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
+        responses, costs = respond_each(self.recognizer, incoming)
+        for index, response in enumerate(responses):
+            context.set_response_status(response.status, idx=index)
+            context.set_response_content_type(index, response.content_type)
+        measure(costs, context.metrics)
+        return [response.body for response in responses]
+
+
+def take_up(item: dict, headers: dict) -> Incoming:
+    """Make a service request of what TorchServe hands over for one HTTP request.
+
+    Parameters
+    ----------
+    item : dict
+        Parameters by name.
+    headers : dict
+        The request's headers as the client spelt them, and for each parameter ``{name: {"content-type": …}}``.
+    """
+    from spoter.service import Incoming
+
+    name = "body" if "body" in item else "data"
+    # A header and a parameter can have the same name, so that either kind of value may stand under it.
+    said = {key.lower(): value for key, value in headers.items() if isinstance(value, str)}
+    content_type = said.get("content-type")
+    if name in item and (content_type or "").lower().startswith("multipart/"):  # a form's part has a type of its own
+        part = headers.get(name)
+        content_type = part.get("content-type") if isinstance(part, dict) else None
+    return Incoming(
+        item.get(name, b""),
+        content_type=content_type,
+        accept=said.get("accept"),
+        attributes=said.get("x-amzn-sagemaker-custom-attributes"),
+    )
+
+
+def respond_each(recognizer: Recognizer, incoming: list[Incoming]) -> tuple[list[Response], Costs]:
+    """Answer a batch, whatever happens: where our own code fails, its requests are tried one by one.
+
+    The one that fails alone too is answered 500, without the cause, which goes to the log.
+    """
+    from spoter.recognizer import Costs
+    from spoter.service import Response, respond
+
+    try:
+        return respond(recognizer, incoming)
+    except Exception as error:  # whatever it is, it must not take the neighbours' answers along
+        if len(incoming) == 1:
+            # Not the message: it may quote a landmark.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("%s while answering a request; please report it\n%s", type(error).__name__, frames)
+            return [Response(500, "application/json", INTERNAL_ERROR, "internal")], Costs()
+    responses, total = [], Costs()
+    for item in incoming:
+        [response], costs = respond_each(recognizer, [item])
+        responses.append(response)
+        for field in fields(Costs):
+            setattr(total, field.name, getattr(total, field.name) + getattr(costs, field.name))
+    return responses, total
+
+
+def measure(costs: Costs, metrics) -> None:
+    """Report what a batch took to TorchServe, as handler/metrics.yaml declares it."""
+    from ts.metrics.metric_type_enum import MetricTypes
+
+    times = {"DecodeTime": costs.decode_ms, "NormalizeTime": costs.normalize_ms, "ForwardTime": costs.forward_ms}
+    for name, value in times.items():
+        # dimensions: TorchServe appends to the list it is given, and its default is shared by all calls
+        metrics.add_metric(name, round(value, 3), "ms", dimensions=[], metric_type=MetricTypes.HISTOGRAM)
+    metrics.add_counter("Frames", costs.frames, dimensions=[])
+    metrics.add_counter("BadInputs", costs.bad_inputs, dimensions=[])

@@ -1,0 +1,215 @@
+"""The command `spoter`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from spoter.errors import InputError, SpoterError
+
+# Libraries that take seconds to import (torch, pandas) are imported by the commands that need them.
+
+app = typer.Typer(
+    name="spoter",
+    help="Name the sign in a clip of landmarks with SPOTER; train, judge, convert and inspect its models.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
+Width = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
+Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command line; what a user did wrong is one line on stderr and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        _fail(f"{error.code}: {error}")
+    except SpoterError as error:
+        _fail(str(error))
+
+
+def _fail(text: str) -> None:
+    print(f"error: {text}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+@app.command()
+def predict(
+    model: Model,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
+    top_k: Annotated[int, typer.Option(min=1, help="Glosses to print.")] = 5,
+    width: Width = None,
+    height: Height = None,
+    accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
+) -> None:
+    """Name the sign in each FILE: a line each, the very JSON that the server answers."""
+    import torch
+
+    from spoter.recognizer import Recognizer
+    from spoter.service import Incoming, respond
+
+    torch.set_num_threads(1)  # as in a server's worker
+    recognizer = Recognizer.load(model)
+    sizes = {"top_k": top_k, "width": width, "height": height}
+    attributes = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
+    failed = False
+    for file in files:
+        incoming = Incoming(_read(file), _content_type(file), accept, attributes)
+        (response,), _ = respond(recognizer, [incoming])
+        sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
+        if response.status != 200:
+            failed = True
+            print(f"error: {file}: status {response.status}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def features(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="One clip: .json, .csv, .npy or .jsonl.")],
+    out: Annotated[Path, typer.Option(help=".npy file to write: (T, 2K) float32.")],
+    layout: Annotated[str, typer.Option(help="29, 54, 71, spoter54, or the path of a layout's CSV.")] = "54",
+    scheme: Annotated[str, typer.Option("--normalize", help="box, none or bohacek.")] = "box",
+    width: Width = None,
+    height: Height = None,
+) -> None:
+    """Write exactly what SPOTER is fed for FILE."""
+    import numpy as np
+
+    from spoter.files import replacing
+    from spoter.formats import Limits, Options, decode
+    from spoter.layouts import load_layout
+    from spoter.normalize import check_scheme, normalize
+
+    table = load_layout(layout)
+    check_scheme(table, scheme)
+    limits = Limits(max_frames=100_000, max_clips=2, max_bytes=2**31)  # a file of one's own, not a stranger's request
+    request = decode(_read(file), _content_type(file), table, limits, Options(width=width, height=height))
+    if len(request.clips) != 1:
+        raise SpoterError(f"{file}: found {len(request.clips)} clips or more, expected one")
+    (clip,) = request.clips
+    if isinstance(clip, InputError):
+        raise clip
+    array = normalize(table.select(clip), table, scheme)
+    with replacing(out) as temporary, temporary.open("wb") as stream:
+        np.save(stream, array)
+    print(f"{out}: {array.shape} {array.dtype}")
+
+
+@app.command()
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint, or a model folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is in a checkpoint or model folder, without running code from it."""
+    import math
+
+    from spoter.checkpoint import read_checkpoint, sizes_of
+    from spoter.model_folder import WEIGHTS, load_model_folder
+
+    found: dict[str, object] = {}
+    if path.is_dir():
+        folder = load_model_folder(path)
+        found = msgspec.structs.asdict(folder.config) | {"glosses": folder.glosses}
+        path = path / WEIGHTS
+    checkpoint = read_checkpoint(path)
+    sizes = sizes_of(checkpoint.state, heads=1)
+    found |= {
+        "form": checkpoint.kind,
+        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.state.values()),
+        "bytes": path.stat().st_size,
+        "heads": found.get("heads", checkpoint.heads or "not told by weights"),
+        "layouts that fit": f"those of {sizes.width // 2} landmarks",
+    }
+    found |= {name: value for name, value in vars(sizes).items() if name not in found} | (checkpoint.notes or {})
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for key, value in found.items():
+            print(f"{key:20} {', '.join(value) if isinstance(value, tuple) else value}")
+
+
+@app.command()
+def convert(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="state_dict, training dict or whole module.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    meaning: Annotated[Path, typer.Option(help='meaning.json: {"0": "GLOSS", …}.')],
+    config: Annotated[Path | None, typer.Option(help="The original project's config.json.")] = None,
+    nhead: Annotated[int | None, typer.Option(min=1, help="Attention heads: weights do not tell. Upstream: 9.")] = None,
+    layout: Annotated[str | None, typer.Option(help="29, 54, 71, spoter54 or a CSV. Default: what fits.")] = None,
+    estimator: Annotated[str | None, typer.Option(help="mediapipe, openpose or wholepose.")] = None,
+    scheme: Annotated[str | None, typer.Option("--normalize", help="box, none or bohacek. Default: box.")] = None,
+    positions: Annotated[str | None, typer.Option(help="shared (the original) or per-frame.")] = None,
+    name: Annotated[str, typer.Option(help="The model's name in answers.")] = "spoter",
+    version: Annotated[str, typer.Option(help="The model's version in answers.")] = "1.0",
+) -> None:
+    """Make a model folder of a checkpoint.
+
+    A checkpoint of the upstream project (matyasbohacek/spoter) wants --layout spoter54 --normalize bohacek.
+    """
+    from spoter.convert import Choices
+    from spoter.convert import convert as write
+
+    choices = Choices(nhead, layout, estimator, scheme, positions, name, version)
+    written, disbelieved = write(checkpoint, out, meaning, config, choices)
+    for line in disbelieved:
+        print(f"not believed of {config}: {line}", file=sys.stderr)
+    print(
+        f"{out}: {written.classes} glosses, layout {written.layout}, landmarks of {written.estimator}, "
+        f"normalize {written.normalize}, {written.encoder_layers} + {written.decoder_layers} layers, {written.heads} heads"
+    )
+
+
+@app.command()
+def doctor(
+    model: Annotated[Path, typer.Option(help="Model folder to check.")] = Path("models/dgs11"),
+    host: Annotated[str, typer.Option(envvar="HOST")] = "127.0.0.1",
+    ports: Annotated[list[int] | None, typer.Option("--port", help="Ports the server will want.")] = None,
+) -> None:
+    """Check what serving needs, and say what to do about each thing that fails."""
+    from spoter.doctor import checks
+
+    results = checks(model, ports or [8080, 8081, 8082], host)
+    for check in results:
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:16} {check.found}")
+        if not check.ok:
+            print(f"      {'':16} -> {check.advice}")
+    if not all(check.ok for check in results):
+        raise typer.Exit(1)
+
+
+def _register_training() -> None:
+    from spoter.training.commands import add_to
+
+    add_to(app)
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise SpoterError(f"{file}: {error.strerror or error}") from error
+
+
+def _content_type(file: Path) -> str:
+    from spoter.formats import CSV, JSON, JSONLINES, NPY
+
+    types = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
+    if file.suffix not in types:
+        raise SpoterError(f"{file}: found {file.suffix or 'no ending'}, expected one of {', '.join(types)}")
+    return types[file.suffix]
+
+
+_register_training()
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""From somebody's checkpoint to a model folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from spoter.checkpoint import Checkpoint, read_checkpoint, sizes_of
+from spoter.config import ModelConfig
+from spoter.errors import ModelFolderError
+from spoter.layouts import BUILT_IN, load_layout
+from spoter.model import Sizes
+from spoter.model_folder import read_meaning, write_model_folder
+from spoter.normalize import check_scheme
+
+# Which key of the original project's config.json says what about the weights.
+_ORIGINAL_SIZES = {
+    "nhead": "heads",
+    "num_encoder_layers": "encoder_layers",
+    "num_decoder_layers": "decoder_layers",
+    "num_classes": "classes",
+}
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What weights do not tell, so that whoever converts them must; None leaves it to the config or the default.
+
+    Attributes
+    ----------
+    heads : int or None
+        Number of attention heads.
+    layout : str or None
+        Layout's name or CSV file; by default the numbered one whose size fits the weights.
+    estimator, normalize, positions : str or None
+        As in `spoter.config.ModelConfig`; by default mediapipe, box and shared, the Peruvian system's own.
+    name, version : str
+    """
+
+    heads: int | None = None
+    layout: str | None = None
+    estimator: str | None = None
+    normalize: str | None = None
+    positions: str | None = None
+    name: str = "spoter"
+    version: str = "1.0"
+
+
+def convert(
+    source: Path, out: Path, meaning: Path, original: Path | None, choices: Choices
+) -> tuple[ModelConfig, list[str]]:
+    """Write the model folder of a checkpoint.
+
+    Parameters
+    ----------
+    source : Path
+        A checkpoint of any form `spoter.checkpoint.read_checkpoint` reads.
+    out : Path
+        Folder to write.
+    meaning : Path
+        meaning.json with a gloss for each class.
+    original : Path or None
+        The original project's config.json (``hparams``), believed where the weights do not speak against it.
+    choices : Choices
+
+    Returns
+    -------
+    ModelConfig, list of str
+        What was written, and what in `original` was not believed.
+
+    Raises
+    ------
+    ModelFolderError
+        Where something is missing or contradicts something else, naming both.
+    """
+    checkpoint = read_checkpoint(source)
+    said = read_original_config(original) if original else {}
+    sizes = sizes_of(checkpoint.state, _heads(checkpoint, said, choices.heads, original), str(source))
+    name, layout_file = _layout(choices.layout, sizes.width)
+    layout = load_layout(str(layout_file or name))
+    if 2 * len(layout) != sizes.width:
+        raise ModelFolderError(
+            f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}, "
+            f"expected {sizes.width // 2} landmarks"
+        )
+    try:
+        config = ModelConfig(
+            name=choices.name,
+            version=choices.version,
+            layout=name,
+            estimator=choices.estimator or said.get("keypoints_model", "mediapipe"),
+            normalize=choices.normalize or "box",
+            positions=choices.positions or "shared",
+            heads=sizes.heads,
+            encoder_layers=sizes.encoder_layers,
+            decoder_layers=sizes.decoder_layers,
+            encoder_feedforward=sizes.encoder_feedforward,
+            decoder_feedforward=sizes.decoder_feedforward,
+            position_rows=sizes.position_rows,
+            classes=sizes.classes,
+            max_frames=min(512, sizes.position_rows) if choices.positions == "per-frame" else 512,
+        )
+    except ValueError as error:
+        raise ModelFolderError(str(error)) from None
+    check_scheme(layout, config.normalize)
+    glosses = read_meaning(meaning, sizes.classes)
+    write_model_folder(out, checkpoint.state, config, glosses, _card(source, checkpoint, config, glosses), layout_file)
+    return config, contradictions(said, sizes)
+
+
+def read_original_config(path: Path) -> dict[str, int | str]:
+    """Return what the original project's config.json says in ``hparams`` about weights and landmarks."""
+    try:
+        content = msgspec.json.decode(Path(path).read_bytes())
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+    except msgspec.MsgspecError as error:
+        raise ModelFolderError(f"{path}: {error}") from None
+    said = content.get("hparams") if isinstance(content, dict) else None
+    if not isinstance(said, dict):
+        raise ModelFolderError(f'{path}: found no "hparams" in it, expected the original project\'s config.json')
+    kinds = {key: int for key in (*_ORIGINAL_SIZES, "dim_feedforward", "keypoints_number")} | {"keypoints_model": str}
+    for key, kind in kinds.items():
+        if key in said and type(said[key]) is not kind:
+            raise ModelFolderError(f"{path}: found {key} {said[key]!r}, expected {kind.__name__}")
+    return {key: said[key] for key in kinds if key in said}
+
+
+def contradictions(said: dict[str, int | str], sizes: Sizes) -> list[str]:
+    """Return where an original config speaks against the weights, each as "key: 2 in the config, 6 in the weights"."""
+    found = []
+
+    def compare(key: str, *real: int) -> None:
+        if key in said and said[key] not in real:
+            found.append(f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights")
+
+    for key, field in _ORIGINAL_SIZES.items():
+        compare(key, getattr(sizes, field))
+    # One number for two sizes: the original gives it to either, depending on the variant.
+    compare("dim_feedforward", sizes.encoder_feedforward, sizes.decoder_feedforward)
+    compare("keypoints_number", sizes.width // 2, sizes.width)  # 54 in the data set's code, 108 in the server's
+    return found
+
+
+def _heads(checkpoint: Checkpoint, said: dict[str, int | str], chosen: int | None, original: Path | None) -> int:
+    """Decide the number of heads: the user's word, the pickled module's, the config's where it is right elsewhere."""
+    if chosen is not None:
+        return chosen
+    if checkpoint.heads is not None:
+        return checkpoint.heads
+    ask = "pass --nhead (upstream's SPOTER has 9)"
+    if "nhead" not in said:
+        raise ModelFolderError(f"the number of attention heads cannot be told from weights: {ask}")
+    wrong = contradictions({**said, "nhead": 1}, sizes_of(checkpoint.state, heads=1))  # of the rest
+    if wrong:
+        raise ModelFolderError(
+            f"{original}: does not describe these weights ({'; '.join(wrong)}), so its nhead {said['nhead']} is not "
+            f"believed either: {ask}"
+        )
+    return said["nhead"]
+
+
+def _layout(chosen: str | None, width: int) -> tuple[str, Path | None]:
+    """Return the name a layout gets in config.json, and its file where it is not built in."""
+    if chosen is None:
+        fitting = str(width // 2)
+        if width % 2 or fitting not in BUILT_IN:
+            raise ModelFolderError(f"found weights of width {width}, which no built-in layout fits: pass --layout")
+        return fitting, None
+    if chosen in BUILT_IN or not chosen.endswith(".csv"):
+        return chosen, None
+    return Path(chosen).name, Path(chosen)
+
+
+def _card(source: Path, checkpoint: Checkpoint, config: ModelConfig, glosses: tuple[str, ...]) -> str:
+    notes = "".join(f"- {key} in the checkpoint: {value}\n" for key, value in (checkpoint.notes or {}).items())
+    return f"""# {config.name} {config.version}
+
+Converted by `spoter convert` from the {checkpoint.kind} `{Path(source).name}`.
+
+- {config.classes} glosses: {", ".join(glosses[:20])}{", …" if len(glosses) > 20 else ""}
+- layout {config.layout}, landmarks of {config.estimator}, normalisation `{config.normalize}`, positions `{config.positions}`
+- {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads
+{notes}
+Not known here, to be filled in by whoever trained it: data and its licence, split, accuracy, what it must not be used for.
+"""
+

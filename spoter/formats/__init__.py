@@ -1,0 +1,109 @@
+"""Wire formats: bytes into Clips, ranked glosses into bytes.
+
+One module a format: `json_format` (with `frames` and `points_form` for its forms), `csv_format`, `npy_format` and
+`jsonlines_format`; `answers` writes. docs/formats.md shows each with an example.
+"""
+
+from __future__ import annotations
+
+import codecs
+
+from spoter.errors import InputError
+from spoter.formats import csv_format, json_format, jsonlines_format, npy_format
+from spoter.formats.answers import Answer, Ranked, choose_accept, encode
+from spoter.formats.request import (
+    CSV,
+    JSON,
+    JSONLINES,
+    NPY,
+    SYNONYMS,
+    Limits,
+    Options,
+    Request,
+    parse_attributes,
+    short,
+)
+from spoter.layouts import Layout
+
+__all__ = [
+    "Answer",
+    "Limits",
+    "Options",
+    "Ranked",
+    "Request",
+    "choose_accept",
+    "decode",
+    "encode",
+    "parse_attributes",
+]
+
+_DECODERS = {
+    JSON: json_format.decode,
+    CSV: csv_format.decode,
+    NPY: npy_format.decode,
+    JSONLINES: jsonlines_format.decode,
+}
+
+
+def decode(
+    body: bytes | bytearray | memoryview | str | dict | list,
+    content_type: str | None,
+    layout: Layout,
+    limits: Limits,
+    options: Options = Options(),  # noqa: B008  frozen
+) -> Request:
+    """Read a request.
+
+    Parameters
+    ----------
+    body : bytes-like, str, dict or list
+        The body as it came; a dict or list is a JSON body that somebody parsed already.
+    content_type : str or None
+        The header, parameters and all. Without one a body that begins with ``{`` or ``[`` is JSON.
+    layout : Layout
+        The model's: what it does not use need not be there, and is not checked.
+    limits : Limits
+    options : Options
+        What the headers say; the body's own words go before them.
+
+    Returns
+    -------
+    Request
+
+    Raises
+    ------
+    InputError
+        Where the request as a whole is wrong; docs/errors.md lists the codes. A wrong clip among several does not
+        raise: its error stands in its place in `Request.clips`.
+    """
+    if isinstance(body, dict | list):
+        body, content_type = json_format.to_bytes(body), JSON
+    elif isinstance(body, str):
+        body = body.encode(errors="surrogatepass")  # what is no Unicode is reported as such by the format
+    elif not isinstance(body, bytes):
+        body = bytes(body)
+    if len(body) > limits.max_bytes:
+        raise InputError("body_too_large", f"found {len(body)} bytes, expected at most {limits.max_bytes}", status=413)
+    body = body.removeprefix(codecs.BOM_UTF8)
+    if not body or body.isspace():
+        raise InputError("empty_body", "found an empty body, expected a clip")
+    kind = _content_type(content_type, body)
+    return _DECODERS[kind](body, layout, limits, options)
+
+
+def _content_type(header: str | None, body: bytes) -> str:
+    kind = (header or "").partition(";")[0].strip().lower()
+    kind = SYNONYMS.get(kind, kind)
+    if kind in _DECODERS:
+        return kind
+    if not kind and body.lstrip()[:1] in (b"{", b"["):
+        return JSON
+    hint = ""
+    if kind == "application/x-www-form-urlencoded":
+        hint = " (curl -d sends this type unless told otherwise: add -H 'Content-Type: application/json')"
+    raise InputError(
+        "unsupported_content_type",
+        f"found {short(kind) if kind else 'no content type'}{hint}, expected one of {', '.join(_DECODERS)}",
+        "header Content-Type",
+        415,
+    )

@@ -1,0 +1,209 @@
+"""A CSV body as a table: its columns, checked, and its numbers, read with pandas.
+
+pandas forgives what a request should not be forgiven: it fills short rows with NaN, cuts long ones, renames columns
+that come twice and takes True for 1. So the shape is checked first, and the types after.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from spoter.errors import InputError
+from spoter.estimators import NECK
+from spoter.formats.request import short
+from spoter.layouts import Layout
+
+# Three estimators' worth of x and y; a header of commas alone must not cost minutes.
+_MAX_COLUMNS = 4096
+_FIRST_LINE = re.compile(rb"\s*([^\r\n]*)")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV body.
+
+    Attributes
+    ----------
+    body : bytes
+        UTF-8, lines ending in a newline character.
+    columns : tuple of str
+        Names in the header, none of them twice.
+    header_lines : int
+        Lines before the first row.
+    """
+
+    body: bytes
+    columns: tuple[str, ...]
+    header_lines: int
+
+    @cached_property
+    def lines(self) -> np.ndarray:
+        """Number of the line on which each row ends, counted from 1.
+
+        Raises
+        ------
+        InputError
+            ``ragged_csv`` for a row with more or fewer cells than the header; ``no_frames`` where there is no row.
+        """
+        lines, cells = self._quoted_rows() if b'"' in self.body else self._plain_rows()
+        wrong = np.flatnonzero(cells != len(self.columns))
+        if len(wrong):
+            raise InputError(
+                "ragged_csv",
+                f"found {cells[wrong[0]]} cells, expected {len(self.columns)} as in the header",
+                f"line {lines[wrong[0]]}",
+            )
+        if not len(lines):
+            raise InputError("no_frames", "found a header and no row, expected at least one")
+        return lines
+
+    def where(self, row: int, column: str | None = None) -> str:
+        """Return the words for a place: "line 7, column pose_nose_x"."""
+        return f"line {self.lines[row]}" + (f", column {column}" if column else "")
+
+    def numbers(self, columns: Sequence[str]) -> np.ndarray:
+        """Return columns as numbers, (rows, columns) float64; NaN for an empty cell.
+
+        Raises
+        ------
+        InputError
+            ``wrong_type`` for a cell that is no number.
+        """
+        frame = self._read(columns, None)
+        for column in columns:
+            if frame[column].dtype.kind not in "fiu":  # a word in it, True and False alone, or huge integers
+                frame[column] = self._convert(column)
+        return frame[list(columns)].to_numpy(dtype=np.float64)
+
+    def strings(self, columns: Sequence[str]) -> pd.DataFrame:
+        """Return columns as they are written; "" for an empty cell."""
+        return self._read(columns, "str", keep_default_na=False)[list(columns)]
+
+    def _convert(self, column: str) -> np.ndarray:
+        cells = self._read([column], "str")[column]
+        numbers = pd.to_numeric(cells, errors="coerce")
+        wrong = np.flatnonzero(numbers.isna() & cells.notna())
+        if len(wrong):
+            found = short(cells.iloc[wrong[0]])
+            raise InputError("wrong_type", f"found {found}, expected a number or nothing", self.where(wrong[0], column))
+        return numbers.to_numpy(dtype=np.float64)
+
+    def _read(self, columns: Sequence[str], dtype: str | None, **options) -> pd.DataFrame:
+        rows = len(self.lines)
+        try:
+            frame = pd.read_csv(
+                io.BytesIO(self.body),
+                header=None,
+                names=list(self.columns),
+                usecols=list(columns),
+                skiprows=self.header_lines,
+                index_col=False,
+                dtype=dtype,
+                skipinitialspace=True,
+                low_memory=False,
+                float_precision="round_trip",  # a CSV and a JSON of the same decimals are the same points
+                **options,
+            )
+        except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
+            raise InputError("invalid_csv", f"the CSV cannot be read: {short(str(error), 80)}") from error
+        if len(frame) != rows:
+            raise InputError("invalid_csv", f"found {len(frame)} rows on {rows} lines, expected quotes that match")
+        return frame
+
+    def _quoted_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the line and the number of cells of each row, but blank ones."""
+        reader = csv.reader(io.StringIO(self.body.decode(), newline=""), skipinitialspace=True)
+        rows = []
+        try:
+            for row in reader:
+                if reader.line_num > self.header_lines and not _is_blank(row):
+                    rows.append((reader.line_num, len(row)))
+        except csv.Error as error:
+            raise InputError("invalid_csv", f"the CSV cannot be read: {error}", f"line {reader.line_num}") from error
+        lines, cells = np.array(rows, dtype=np.intp).reshape(-1, 2).T
+        return lines, cells
+
+    def _plain_rows(self) -> tuple[np.ndarray, np.ndarray]:
+        """Do the same where there are no quotes, and so no commas or newlines within cells."""
+        lines = self.body.split(b"\n")[self.header_lines :]
+        cells = np.array([line.count(b",") + 1 for line in lines], dtype=np.intp)
+        blank = [i for i in np.flatnonzero(cells == 1) if not lines[i].strip(b" \t")]
+        numbers = np.arange(len(lines)) + self.header_lines + 1
+        return np.delete(numbers, blank), np.delete(cells, blank)
+
+
+def read_table(body: bytes) -> Table:
+    """Read the header of a CSV body.
+
+    Raises
+    ------
+    InputError
+        ``invalid_csv`` for what is not UTF-8 text and for broken quotes; ``duplicate_columns``; ``unknown_form`` for
+        too many columns or none.
+    """
+    try:
+        body.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "invalid_csv", "found what is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
+        ) from error
+    nul = body.find(b"\0")
+    if nul >= 0:
+        raise InputError("invalid_csv", "found a NUL character, expected text", f"byte {nul}")
+    body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if _FIRST_LINE.match(body)[1].count(b",") >= _MAX_COLUMNS:
+        raise InputError("unknown_form", f"found more than {_MAX_COLUMNS} columns", "header")
+    reader = csv.reader(io.StringIO(body.decode(), newline=""), skipinitialspace=True)
+    try:
+        header = next((row for row in reader if not _is_blank(row)), [])
+    except csv.Error as error:
+        raise InputError("invalid_csv", f"the CSV cannot be read: {error}", f"line {reader.line_num}") from error
+    columns = tuple(name.strip() for name in header)
+    if not columns:
+        raise InputError("unknown_form", "found no header, expected the names of the columns in the first line")
+    seen: set[str] = set()
+    for name in columns:
+        if name in seen:
+            raise InputError("duplicate_columns", f"found the column {short(name)} more than once", "header")
+        seen.add(name)
+    return Table(body, columns, reader.line_num)
+
+
+def axes(names: Sequence[str], x: str = "_x", y: str = "_y") -> list[str]:
+    """Return the names of the columns of x and y of each landmark, in turn."""
+    return [name + axis for name in names for axis in (x, y)]
+
+
+def wanted(layout: Layout, found: set[str]) -> list[str]:
+    """Return the landmarks to read of a table by name that has `found`.
+
+    They are all of the layout's, but a neck that the table lacks, which the shoulders make up for.
+    """
+    names = list(layout.names)
+    if NECK in names and NECK not in found:
+        names.remove(NECK)
+        names += [name for name in ("pose_left_shoulder", "pose_right_shoulder") if name not in names]
+    return names
+
+
+def check_present(found: Sequence[str], needed: Sequence[str]) -> None:
+    """Raise ``missing_columns`` where one of the columns `needed` was not found."""
+    there = set(found)
+    missing = [name for name in needed if name not in there]
+    if missing:
+        listed = f"{', '.join(missing[:6])}{', …' if len(missing) > 6 else ''}"
+        raise InputError(
+            "missing_columns", f"the CSV lacks {len(missing)} of {len(needed)} columns: {listed}", "header"
+        )
+
+
+def _is_blank(row: list[str]) -> bool:
+    return not row or (len(row) == 1 and not row[0].strip())

@@ -1,0 +1,67 @@
+"""What the JSON decoder says, in the words of a clip: frames and landmark names instead of paths and Python types."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import msgspec
+
+from spoter.errors import InputError
+
+_PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_TYPES = re.compile(r"\b(float|int|str|bool)\b")
+_WORDS = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}
+_FOUND = re.compile(r"^Expected (?P<expected>.+), got (?P<found>.+)$", re.DOTALL)
+_BYTE = re.compile(r" ?\(byte (\d+)\)")
+_NOT_A_NUMBER = re.compile(rb".?-?(nan|inf)", re.DOTALL | re.IGNORECASE)
+
+
+def invalid_json(error: Exception, body: bytes) -> InputError:
+    """Translate a syntax error of `body`."""
+    if isinstance(error, RecursionError):
+        return InputError("invalid_json", "found brackets nested too deep, expected a dozen levels at most")
+    if isinstance(error, UnicodeDecodeError):
+        return InputError("invalid_json", "found what is not UTF-8, expected JSON in UTF-8", f"byte {error.start}")
+    message = str(error)
+    if message == "Input data was truncated":
+        return InputError("invalid_json", "the JSON ends too early", f"byte {len(body)}")
+    position = _BYTE.search(message)
+    if position is None:
+        return InputError("invalid_json", "found what is not JSON, expected a JSON object")
+    byte = int(position[1])
+    hint = ""
+    if _NOT_A_NUMBER.match(body, max(byte - 1, 0)):
+        hint = "; JSON has no NaN or Infinity: null marks a missing point"
+    what = message.removeprefix("JSON is malformed: ").replace(position[0], "")
+    return InputError("invalid_json", f"the JSON is malformed: {what}{hint}", f"byte {byte}")
+
+
+def wrong_type(
+    error: msgspec.ValidationError, place: Callable[[list[str | int]], str | None], outer: tuple[str | int, ...] = ()
+) -> InputError:
+    """Translate a value of the wrong type.
+
+    Parameters
+    ----------
+    error : msgspec.ValidationError
+    place : callable
+        Turns the steps of the path to the value, keys and indices, into the words for it.
+    outer : tuple
+        First steps of the path, where the decoder was given a part of the body only.
+    """
+    message = str(error)
+    path = _PATH.search(message)
+    steps: list[str | int] = list(outer)
+    if path:
+        message = message[: path.start()]
+        steps += [key or int(index) for key, index in _STEP.findall(path[1])]
+    where = place(steps)
+    if message == "Number out of range":
+        return InputError("out_of_range", "found a number too large to be one", where)
+    message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
+    match = _FOUND.match(message)
+    if match:
+        message = f"found {match['found']}, expected {match['expected'].replace(' | ', ' or ')}"
+    return InputError("wrong_type", message[0].lower() + message[1:], where)

@@ -1,0 +1,187 @@
+"""Clips as plain arrays of points in JSON.
+
+``{"estimator": "mediapipe", "points": [T][N][2]}``, an estimator's own array; ``{"layout": 54, "points": [T][54][2]}``,
+the points of the model's layout in its order; ``{"points": {"pose_nose": [T][2], …}}``, its points by name. null, in
+the place of a frame, a point or a coordinate, marks what is missing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import partial
+from pathlib import PurePath
+
+import msgspec
+import numpy as np
+
+from spoter.clip import Clip
+from spoter.errors import InputError
+from spoter.estimators import ESTIMATORS
+from spoter.formats.holistic import coordinates
+from spoter.formats.json_errors import wrong_type
+from spoter.formats.request import Limits, Options, finish_clip, short
+from spoter.formats.wholebody import Pair
+from spoter.layouts import BUILT_IN, Layout
+
+_ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
+_BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_TRACK = msgspec.json.Decoder(list[Pair | None] | None)
+
+
+def read(points: msgspec.Raw, layout_name: int | str | None, layout: Layout, limits: Limits, options: Options) -> Clip:
+    """Make a Clip of a body's ``points``.
+
+    Parameters
+    ----------
+    points : msgspec.Raw
+        Undecoded: an array of frames, or an object of landmarks.
+    layout_name : int or str or None
+        The body's ``layout``.
+    layout, limits, options
+        The model's layout; what a request may hold; what is said beside the points.
+
+    Raises
+    ------
+    InputError
+        ``unknown_layout``, ``wrong_layout``, ``unknown_estimator``, ``wrong_type``, ``wrong_point_count``,
+        ``unknown_landmark``, ``wrong_frame_count`` and those of `finish_clip`.
+    """
+    if layout_name is not None:
+        _check_layout(str(layout_name), layout)
+    known_estimator(options.estimator)
+    if bytes(memoryview(points)[:1]) == b"{":
+        array, names = _by_name(points, layout, limits)
+        estimator = options.estimator
+    else:
+        array, names, estimator = _array(points, layout_name is not None, layout, limits, options)
+    return finish_clip(array, names, estimator, layout, options, estimator in ("openpose", "wholepose"))
+
+
+def known_estimator(name: str | None) -> None:
+    """Raise ``unknown_estimator`` for a name that is none of `ESTIMATORS`."""
+    if name is not None and name not in ESTIMATORS:
+        raise InputError("unknown_estimator", f"found {short(name)}, expected {', '.join(ESTIMATORS)}", "estimator")
+
+
+def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tuple[str, ...], str | None]:
+    """Tell the names and the estimator of an array of `size` points a frame.
+
+    Parameters
+    ----------
+    size : int
+    layout : Layout
+        The model's; its own points may come without an estimator's others.
+    estimator : str or None
+        The one the request names.
+
+    Returns
+    -------
+    names : tuple of str, length `size`
+    estimator : str or None
+        None where the points are the layout's and the request does not name their estimator.
+
+    Raises
+    ------
+    InputError
+        ``wrong_point_count`` for a size that is neither the layout's nor an estimator's; ``wrong_estimator`` for
+        another estimator's than the one named.
+    """
+    known_estimator(estimator)
+    if estimator is not None and size in ESTIMATORS[estimator].sizes:
+        return ESTIMATORS[estimator].names_for(size), estimator
+    if size == len(layout):
+        return layout.names, estimator
+    for other in ESTIMATORS.values():
+        if size in other.sizes and estimator is not None:
+            raise InputError("wrong_estimator", f"found {other.name}'s {size} points, but estimator {estimator}")
+        if size in other.sizes:
+            return other.names_for(size), other.name
+    wanted = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
+    sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in wanted)
+    raise InputError(
+        "wrong_point_count", f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})"
+    )
+
+
+def _check_layout(name: str, layout: Layout) -> None:
+    own = PurePath(layout.name).name  # a layout file goes by its name, wherever the model folder lies
+    if name in (own, layout.name):
+        return
+    if name not in BUILT_IN:
+        raise InputError("unknown_layout", f"found {short(name)}, expected {own}, the model's layout", "layout")
+    raise InputError("wrong_layout", f"found layout {name}, but this model is fed layout {own}", "layout")
+
+
+def _array(
+    points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options
+) -> tuple[np.ndarray, tuple[str, ...], str | None]:
+    names, estimator = layout.names, options.estimator
+    try:
+        frames = _ARRAY.decode(points)
+    except msgspec.ValidationError as error:
+        if not in_layout:
+            names = ESTIMATORS[estimator].names if estimator else ()
+        raise wrong_type(error, partial(_place, names), ("points",)) from error
+    limits.check_frames(len(frames))
+    there = [i for i, frame in enumerate(frames) if frame is not None]
+    if there and not in_layout:
+        try:
+            names, estimator = names_of_size(len(frames[there[0]]), layout, estimator)
+        except InputError as error:
+            raise error.within(f"frame {there[0]}") from error
+    for i in there:
+        if len(frames[i]) != len(names):
+            raise InputError("wrong_point_count", f"found {len(frames[i])} points, expected {len(names)}", f"frame {i}")
+    array = np.full((len(frames), len(names), 2), np.nan)
+    if there:
+        flat = [point for i in there for point in frames[i]]
+        array[there] = coordinates(flat).reshape(len(there), len(names), 2)
+    return array, names, estimator
+
+
+def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
+    tracks = {}
+    # Those of the layout, and any estimator's, which a client may send besides.
+    known = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
+    for name, raw in _BY_NAME.decode(points).items():
+        if name not in known:
+            raise _unknown_landmark(name, layout)
+        try:
+            tracks[name] = _TRACK.decode(raw)
+        except msgspec.ValidationError as error:
+            raise wrong_type(error, partial(_track_place, name)) from error
+    lengths = {name: len(track) for name, track in tracks.items() if track is not None}
+    frames = next(iter(lengths.values()), 0)
+    limits.check_frames(frames)
+    for name, length in lengths.items():
+        if length != frames:
+            raise InputError(
+                "wrong_frame_count",
+                f"found {length} frames, expected {frames}, as many as {next(iter(lengths))} has",
+                f"point {name}",
+            )
+    array = np.full((frames, len(tracks), 2), np.nan)
+    for column, track in enumerate(tracks.values()):
+        if track is not None:
+            array[:, column] = coordinates(track)
+    return array, tuple(tracks)
+
+
+def _unknown_landmark(name: str, layout: Layout) -> InputError:
+    """Return the error for a name that no estimator and no layout has, with the likeliest one that was meant."""
+    near = difflib.get_close_matches(name[:80], layout.names, 1)
+    expected = f"did you mean {near[0]}?" if near else f"expected landmarks such as {', '.join(layout.names[:3])}"
+    return InputError("unknown_landmark", f"found landmark {short(name)}; {expected}")
+
+
+def _place(names: tuple[str, ...], steps: list[str | int]) -> str | None:
+    """Put the path of a value into words: points, 3, 15, 0 -> "frame 3, point pose_left_wrist"."""
+    words = [f"frame {step}" for step in steps[1:2]]
+    for step in steps[2:3]:
+        words.append(f"point {names[step] if step < len(names) else step}")
+    return ", ".join(words) or "points"
+
+
+def _track_place(name: str, steps: list[str | int]) -> str | None:
+    """Put the path of a value of one landmark into words: 3, 0 -> "point pose_nose, frame 3"."""
+    return ", ".join([f"point {name}", *(f"frame {step}" for step in steps[:1])])

@@ -1,0 +1,222 @@
+"""What a request holds once it is read, and the options and limits under which it is read."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import msgspec
+import numpy as np
+
+from spoter.clip import Clip, make_clip
+from spoter.errors import InputError
+from spoter.layouts import Layout
+
+JSON = "application/json"
+CSV = "text/csv"
+NPY = "application/x-npy"
+JSONLINES = "application/jsonlines"
+SYNONYMS = {"application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES}
+
+DEFAULT_TOP_K = 5
+
+TopK = Annotated[int, msgspec.Meta(ge=1)]
+Pixels = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
+FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
+EstimatorName = Literal["mediapipe", "openpose", "wholepose"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a caller says about a request beside its landmarks; None = not said.
+
+    Attributes
+    ----------
+    top_k : int or None
+        Number of glosses wanted in an answer.
+    width, height : float or None
+        Size of the picture in pixels, needed where points are in pixels.
+    estimator : str or None
+        Name of the estimator that made the points.
+    fps : float or None
+        Frames per second.
+    """
+
+    top_k: int | None = None
+    width: float | None = None
+    height: float | None = None
+    estimator: str | None = None
+    fps: float | None = None
+
+    def override(self, **values) -> Options:
+        """Return these options with those of `values` that are not None in their places."""
+        return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How much a request may hold: frames in a clip, clips in a request, bytes in a body."""
+
+    max_frames: int = 512
+    max_clips: int = 64
+    max_bytes: int = 26_214_400
+
+    def check_frames(self, frames: int) -> None:
+        """Raise ``no_frames`` or ``too_many_frames`` where a clip is empty or too long."""
+        if frames == 0:
+            raise InputError("no_frames", "found 0 frames, expected at least 1")
+        if frames > self.max_frames:
+            raise InputError("too_many_frames", f"found {frames} frames, expected at most {self.max_frames}")
+
+    def check_clips(self, clips: int) -> None:
+        """Raise ``no_clips`` or ``too_many_clips`` where a request of several clips holds none or too many."""
+        if clips == 0:
+            raise InputError("no_clips", "found 0 clips, expected at least 1")
+        if clips > self.max_clips:
+            raise InputError("too_many_clips", f"found {clips} clips, expected at most {self.max_clips}")
+
+
+@dataclass
+class Request:
+    """A request, read.
+
+    Attributes
+    ----------
+    clips : list of Clip or InputError
+        In the request's order. One of several clips that cannot be read stands here as its error; each Clip can be
+        selected from by the model's layout and has at least one of its landmarks in at least one frame.
+    many : bool
+        Whether the request is of a form that holds several clips, and so gets a list for an answer.
+    top_k : int
+        Number of glosses wanted in an answer.
+    content_type : str
+        The request's type, without parameters.
+    """
+
+    clips: list[Clip | InputError]
+    many: bool = False
+    top_k: int = DEFAULT_TOP_K
+    content_type: str = JSON
+
+
+class _Attributes(msgspec.Struct, forbid_unknown_fields=True):
+    top_k: TopK | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    estimator: EstimatorName | None = None
+    fps: FramesPerSecond | None = None
+
+
+_EXPECTED = {
+    "top_k": "a whole number of at least 1",
+    "width": "a number of pixels above 0",
+    "height": "a number of pixels above 0",
+    "estimator": "mediapipe, openpose or wholepose",
+    "fps": "a number above 0, at most 1000",
+}
+
+
+def parse_attributes(text: str | None) -> Options:
+    """Read the header ``X-Amzn-SageMaker-Custom-Attributes``: ``top_k=3,width=640,height=480``.
+
+    Raises
+    ------
+    InputError
+        ``bad_attributes`` for a part that is not ``name=value``, and for an unknown, repeated or wrong one.
+    """
+    values: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if not part.strip():
+            continue
+        name, equals, value = (word.strip() for word in part.partition("="))
+        where = f"attribute {short(name)}"
+        if not equals or name not in _EXPECTED:
+            raise InputError(
+                "bad_attributes",
+                f"found {short(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}",
+                where,
+            )
+        if name in values:
+            raise InputError("bad_attributes", "found it twice, expected it once", where)
+        try:
+            msgspec.convert({name: value or "?"}, _Attributes, strict=False)
+        except msgspec.ValidationError as error:
+            raise InputError("bad_attributes", f"found {short(value)}, expected {_EXPECTED[name]}", where) from error
+        values[name] = value
+    parsed = msgspec.convert(values, _Attributes, strict=False)
+    return Options(parsed.top_k, parsed.width, parsed.height, parsed.estimator, parsed.fps)
+
+
+def short(value: object, size: int = 40) -> str:
+    """Quote a value of a request in an error: its repr, cut to `size` characters."""
+    text = repr(value)
+    return text if len(text) <= size else f"{text[: size - 1]}…"
+
+
+def in_pixels(points: np.ndarray) -> bool:
+    """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
+
+    Of a person in the picture most points lie inside it, so that a stray one decides nothing.
+    """
+    beyond = np.count_nonzero(np.abs(points) > 1)  # False for NaN
+    return beyond > 0 and 2 * beyond > np.count_nonzero(~np.isnan(points))
+
+
+def check_estimator(found: str, options: Options) -> str:
+    """Return `found`, the estimator a form is written by; raise ``wrong_estimator`` where the options name another."""
+    if options.estimator not in (None, found):
+        raise InputError("wrong_estimator", f"the points are {found}'s, but the request says {options.estimator}")
+    return found
+
+
+def finish_clip(
+    points: np.ndarray,
+    names: tuple[str, ...],
+    estimator: str | None,
+    layout: Layout,
+    options: Options,
+    needs_size: bool = False,
+) -> Clip:
+    """Make a Clip of what a wire format holds: the last step of all of them.
+
+    Points in pixels are divided by the picture's size where the options name it.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, N, 2)
+        Image units or pixels, y down, NaN = missing.
+    names, estimator
+        As for `Clip`.
+    layout : Layout
+        The model's.
+    options : Options
+        `width`, `height` and `fps` are used.
+    needs_size : bool
+        Whether to ask for the size of the picture, instead of calling pixels out of range: for estimators that write
+        pixels.
+
+    Raises
+    ------
+    InputError
+        ``missing_image_size``, ``no_usable_frames``, and those of `make_clip` and `Layout.select`.
+    """
+    if (options.width is None) != (options.height is None):
+        given, absent = ("width", "height") if options.height is None else ("height", "width")
+        raise InputError("missing_image_size", f"found {given} without {absent}, expected both or neither")
+    if (options.width or needs_size) and in_pixels(points):
+        if options.width is None:
+            largest = np.nanmax(np.abs(points))
+            raise InputError(
+                "missing_image_size",
+                f"found points in pixels (up to {largest:g}) and no size of the picture, expected width and height "
+                "beside them, or points divided by them (0 to 1)",
+            )
+        points = points / np.array([options.width, options.height])
+    clip = make_clip(points, names, estimator, options.fps)
+    if np.isnan(layout.select(clip)).all():
+        raise InputError(
+            "no_usable_frames",
+            f"found no landmark of layout {layout.name} in any of {len(clip)} frames, expected some in at least one",
+        )
+    return clip

@@ -1,0 +1,111 @@
+"""The CSV of the SPOTER data sets: a row a clip, a column a coordinate, a bracketed list of frames in each cell.
+
+The names are Apple Vision's, as are its coordinates: fractions of the picture with y **up** and x 0 for a missing
+point. Hand points carry ``_left`` and ``_right``, or ``_0`` and ``_1``.
+Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py and normalization/.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from spoter.clip import Clip
+from spoter.errors import InputError
+from spoter.estimators import NECK
+from spoter.formats.csv_table import Table, axes, check_present, wanted
+from spoter.formats.request import Limits, Options, finish_clip
+from spoter.layouts import Layout
+
+_BODY = {"nose": "pose_nose", "neck": NECK} | {
+    f"{side}{point}": f"pose_{side}_{point.lower()}"
+    for side in ("left", "right")
+    for point in ("Eye", "Ear", "Shoulder", "Elbow", "Wrist")
+}
+_FINGERS = {"index": "index_finger", "middle": "middle_finger", "ring": "ring_finger", "little": "pinky"}
+_HAND = (
+    {"wrist": "wrist"}
+    | {
+        f"{finger}{joint}": f"{name}_{joint.lower()}"
+        for finger, name in _FINGERS.items()
+        for joint in ("Tip", "DIP", "PIP", "MCP")
+    }
+    | {"thumbTip": "thumb_tip", "thumbIP": "thumb_ip", "thumbMP": "thumb_mcp", "thumbCMC": "thumb_cmc"}
+)
+NAMES = _BODY | {
+    f"{point}_{side}": f"{hand}_{name}"
+    for hand, sides in (("leftHand", ("left", "0")), ("rightHand", ("right", "1")))
+    for side in sides
+    for point, name in _HAND.items()
+}
+"""Landmark name of each of the data sets' points, in both spellings."""
+
+_LIST = msgspec.json.Decoder(list[float | None])
+
+
+def recognizes(columns: Sequence[str]) -> bool:
+    """Tell whether a table with these columns is one of the data sets'."""
+    return any(column.endswith(("_X", "_Y")) and column[:-2] in NAMES for column in columns)
+
+
+def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list[Clip | InputError]:
+    """Make a Clip of each row, or the error that it holds.
+
+    Raises
+    ------
+    InputError
+        ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
+        in both spellings.
+    """
+    columns: dict[str, str] = {}
+    for column in table.columns:
+        name = NAMES.get(column[:-2]) if column.endswith(("_X", "_Y")) else None
+        if name is not None:
+            key = name + column[-2:]
+            if key in columns:
+                raise InputError("duplicate_columns", f"found {columns[key]} and {column}, the same point", "header")
+            columns[key] = column
+    names = wanted(layout, {key[:-2] for key in columns})
+    keys = axes(names, "_X", "_Y")
+    check_present(tuple(columns), keys)
+    cells = table.strings([columns[key] for key in keys])
+    # The lists are in picture fractions by definition: a size beside them changes nothing.
+    options = dataclasses.replace(options, width=None, height=None)
+    limits.check_clips(len(cells))
+    clips: list[Clip | InputError] = []
+    for i, row in enumerate(cells.itertuples(index=False, name=None)):
+        try:
+            points = _points(row, list(cells.columns), limits)
+            clips.append(finish_clip(points, tuple(names), options.estimator, layout, options))
+        except InputError as error:
+            clips.append(error.within(f"clip {i}, {table.where(i)}"))
+    return clips
+
+
+def _points(row: Sequence[str], columns: list[str], limits: Limits) -> np.ndarray:
+    """Return the points of a row's lists, (T, points, 2), y turned to point down."""
+    tracks = []
+    for column, cell in zip(columns, row, strict=True):
+        try:
+            track = _LIST.decode(cell)
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+            raise InputError(
+                "wrong_type",
+                "found a cell that is no list of numbers, expected one such as [0.51, 0.52]",
+                f"column {column}",
+            ) from error
+        limits.check_frames(len(track))
+        if len(track) != len(tracks[0] if tracks else track):
+            raise InputError(
+                "wrong_frame_count",
+                f"found {len(track)} frames, expected {len(tracks[0])}, as many as {columns[0]} has",
+                f"column {column}",
+            )
+        tracks.append(track)
+    numbers = np.array(tracks, dtype=np.float64)  # (2 * points, T)
+    points = np.stack((numbers[0::2].T, 1 - numbers[1::2].T), axis=2)
+    points[points[:, :, 0] == 0] = np.nan
+    return points

@@ -1,0 +1,134 @@
+"""Recognizer: clips in, ranked glosses out. Every door calls it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spoter.clip import Clip
+from spoter.errors import InputError
+from spoter.formats.answers import Answer, Ranked
+from spoter.model_folder import ModelFolder, load_model_folder
+from spoter.normalize import normalize
+
+# Frames, padding included, of one forward. It bounds the memory of a request with many long clips (attention holds
+# heads x frames² numbers a clip) and lies far above a usual batch.
+_FRAMES_AT_ONCE = 8192
+
+
+@dataclass
+class Costs:
+    """What answering took: wall milliseconds of each step, and how much there was to do."""
+
+    decode_ms: float = 0.0
+    normalize_ms: float = 0.0
+    forward_ms: float = 0.0
+    frames: int = 0
+    clips: int = 0
+    bad_inputs: int = 0
+
+
+class Recognizer:
+    """A loaded model folder.
+
+    Attributes
+    ----------
+    config : spoter.config.ModelConfig
+    glosses : tuple of str
+        By label index.
+    layout : spoter.layouts.Layout
+    device : torch.device
+    """
+
+    def __init__(self, folder: ModelFolder, device: str = "cpu"):
+        self.config = folder.config
+        self.glosses = folder.glosses
+        self.layout = folder.layout
+        self.device = torch.device(device)
+        self._model = folder.model.to(self.device)
+
+    @classmethod
+    def load(cls, folder: Path | str, device: str = "cpu") -> Recognizer:
+        """Load a model folder onto a torch device; raises `spoter.errors.ModelFolderError` where it is unfit."""
+        return cls(load_model_folder(Path(folder)), device)
+
+    def features(self, clip: Clip) -> np.ndarray:
+        """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
+        if len(clip) > self.config.max_frames:
+            raise InputError(
+                "too_many_frames",
+                f"found {len(clip)} frames, expected at most {self.config.max_frames}: send one sign, not a sentence",
+            )
+        return normalize(self.layout.select(clip), self.layout, self.config.normalize)
+
+    def recognize(
+        self, clips: Sequence[Clip | InputError], top_k: int = 5, costs: Costs | None = None
+    ) -> list[Answer | InputError]:
+        """Name the sign in each clip, all of them in one forward.
+
+        Parameters
+        ----------
+        clips : sequence of Clip or InputError
+            An error, as decoding leaves it in a bad clip's place, is handed through.
+        top_k : int
+            Glosses an answer holds, best first; fewer where the model knows fewer.
+        costs : Costs, optional
+            Added to.
+
+        Returns
+        -------
+        list of Answer or InputError
+            One for each clip, in order; a clip that cannot be used leaves its neighbours alone.
+        """
+        costs = costs if costs is not None else Costs()
+        started = time.perf_counter()
+        results: list[Answer | InputError] = []
+        features: dict[int, np.ndarray] = {}
+        for i, clip in enumerate(clips):
+            results.append(clip if isinstance(clip, InputError) else None)
+            if results[i] is None:
+                try:
+                    features[i] = self.features(clip)
+                except InputError as error:
+                    results[i] = error
+        normalized = time.perf_counter()
+        probabilities = self._probabilities(list(features.values()))
+        best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
+        for i, row, order in zip(features, probabilities, best, strict=True):
+            ranked = [Ranked(gloss=self.glosses[k], score=float(row[k]), index=int(k)) for k in order]
+            results[i] = Answer(ranked, len(features[i]), self.config.name, self.config.version)
+        costs.normalize_ms += 1e3 * (normalized - started)
+        costs.forward_ms += 1e3 * (time.perf_counter() - normalized)
+        costs.frames += sum(map(len, features.values()))
+        costs.clips += len(clips)
+        return results
+
+    def _probabilities(self, features: list[np.ndarray]) -> np.ndarray:
+        """Return the probability of each gloss for each (T, 2K) of `features`, shape (clips, classes)."""
+        probabilities = np.empty((len(features), self.config.classes), dtype=np.float32)
+        for chosen in _batches([len(clip) for clip in features]):
+            clips = [torch.from_numpy(features[i]) for i in chosen]
+            lengths = torch.tensor([len(clip) for clip in clips])
+            frames = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).to(self.device)
+            uneven = bool((lengths != lengths[0]).any())  # without a mask attention is faster
+            with torch.inference_mode():
+                logits = self._model(frames, lengths.to(self.device) if uneven else None)
+                probabilities[chosen] = (logits / self.config.temperature).softmax(dim=1).cpu().numpy()
+        return probabilities
+
+
+def _batches(lengths: list[int]) -> Iterator[list[int]]:
+    """Yield indices of clips to be computed together: the shorter first, at most `_FRAMES_AT_ONCE` padded frames."""
+    batch: list[int] = []
+    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
+        if batch and (len(batch) + 1) * lengths[i] > _FRAMES_AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(i)
+    if batch:
+        yield batch

@@ -1,0 +1,104 @@
+"""Clips as batches: padded to the longest of each, which is of about the same length as the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spoter.errors import DataError, InputError
+from spoter.layouts import Layout
+from spoter.normalize import normalize
+from spoter.training.augment import Augmentation, augment, resample_time
+from spoter.training.datasets import LabelledClip
+
+_POOL = 8  # batches that are filled from one sorted pool: little padding, and batches still differ between epochs
+_FRAMES = 128  # a batch of longer clips than this holds fewer of them: attention costs memory by the square of length
+
+
+@dataclass(frozen=True)
+class Batch:
+    """`frames` (B, T, 2K) padded with zeros, `lengths` (B,), `labels` (B,)."""
+
+    frames: Tensor
+    lengths: Tensor
+    labels: Tensor
+
+
+class ClipSet:
+    """One side of a split, ready to be fed to a model.
+
+    Parameters
+    ----------
+    clips : sequence of LabelledClip
+    glosses : sequence of str
+        In the order of the label indices.
+    layout : Layout
+    scheme : str
+        Of `spoter.normalize`.
+    max_frames : int
+        No clip gets longer than this by augmentation.
+
+    Raises
+    ------
+    DataError
+        For a clip that cannot be normalised or is longer than `max_frames`, naming it.
+    """
+
+    def __init__(
+        self, clips: Sequence[LabelledClip], glosses: Sequence[str], layout: Layout, scheme: str, max_frames: int
+    ):
+        self.layout, self.scheme, self.max_frames = layout, scheme, max_frames
+        self.points = [layout.select(clip.clip) for clip in clips]
+        self.labels = [glosses.index(clip.gloss) for clip in clips]
+        for clip, points in zip(clips, self.points, strict=True):
+            if len(points) > max_frames:
+                raise DataError(f"{clip.name}: found {len(points)} frames, but the model is to take {max_frames} at most")
+            try:
+                normalize(points, layout, scheme)
+            except InputError as error:
+                raise DataError(f"{clip.name}: {error}") from None
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def plain(self, size: int, tempo: float = 1.0) -> list[Batch]:
+        """Return all clips in an order of lengths, for validation and testing: as they are, or with `tempo` x the frames."""
+        points = self.points
+        if tempo != 1.0:
+            points = [resample_time(clip, min(max(round(tempo * len(clip)), 1), self.max_frames)) for clip in points]
+        chunks = _chunks({i: len(clip) for i, clip in enumerate(points)}, size)
+        return [self._batch(chunk, points.__getitem__) for chunk in chunks]
+
+    def augmented(self, size: int, changes: Augmentation, seed: int, epoch: int) -> Iterator[Batch]:
+        """Yield all clips once, changed, in a random order; the same for the same seed and epoch."""
+        rng = np.random.default_rng([seed, epoch])
+        order = rng.permutation(len(self))
+        for start in range(0, len(order), size * _POOL):
+            pool = {}
+            for i in order[start : start + size * _POOL].tolist():
+                pool[i] = augment(self.points[i], self.layout, changes, self.max_frames, rng)
+            chunks = _chunks({i: len(points) for i, points in pool.items()}, size)
+            for chunk in rng.permutation(len(chunks)):
+                yield self._batch(chunks[chunk], pool.__getitem__)
+
+    def _batch(self, members: list[int], points: Callable[[int], np.ndarray]) -> Batch:
+        inputs = [torch.from_numpy(normalize(points(i), self.layout, self.scheme)) for i in members]
+        return Batch(
+            torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True),
+            torch.tensor([len(frames) for frames in inputs]),
+            torch.tensor([self.labels[i] for i in members]),
+        )
+
+
+def _chunks(lengths: dict[int, int], size: int) -> list[list[int]]:
+    """Group clips of about the same length, at most `size` of them and `size` times `_FRAMES` frames with padding."""
+    chunks: list[list[int]] = [[]]
+    for member in sorted(lengths, key=lengths.get):
+        if len(chunks[-1]) == size or (chunks[-1] and (len(chunks[-1]) + 1) * lengths[member] > size * _FRAMES):
+            chunks.append([])
+        chunks[-1].append(member)
+    return chunks

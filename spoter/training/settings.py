@@ -1,0 +1,91 @@
+"""Everything a training run is told, as one value that its model card can repeat."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from spoter.training.fit import Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    """Settings of `spoter train`; each field but `data` is an option of that name.
+
+    Attributes
+    ----------
+    data : Path
+        ConnectingPoints HDF5 file.
+    out : Path
+        Model folder to write.
+    about : Path or None
+        Markdown text on data, licence, use and limits that opens the model card.
+    name, version : str
+        What the model calls itself; by default the folder's name.
+    layout, normalize, positions, heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward, \
+    position_rows
+        As in `spoter.config.ModelConfig`.
+    validation, test, val_groups, test_groups
+        As in `spoter.training.split.split_groups`; `val_groups` are its validation groups.
+    epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout, average, patience, seed
+        As in `spoter.training.fit.Recipe`; the seed is also the split's.
+    folds : int
+        If above 0, the recipe is tried on that many folds of whole groups afterwards, for the model card.
+    fold_epochs : int
+        Epochs of each fold; 0 for `epochs`.
+    threads : int
+        Of torch on the CPU; 0 leaves them to torch.
+    device : str
+        A torch device: cpu, cuda, cuda:1.
+    """
+
+    data: Path
+    out: Path
+    about: Path | None = None
+    name: str = ""
+    version: str = "1.0"
+    layout: str = "54"
+    normalize: str = "box"
+    positions: str = "per-frame"
+    heads: int = 9
+    encoder_layers: int = 3
+    decoder_layers: int = 2
+    encoder_feedforward: int = 256
+    decoder_feedforward: int = 256
+    position_rows: int = 512
+    validation: float = 0.15
+    test: float = 0.15
+    val_groups: tuple[str, ...] = ()
+    test_groups: tuple[str, ...] = ()
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    dropout: float = 0.1
+    average: float = 0.98
+    patience: int = 30
+    seed: int = 0
+    folds: int = 0
+    fold_epochs: int = 0
+    threads: int = 0
+    device: str = "cpu"
+
+    @property
+    def recipe(self) -> Recipe:
+        """The part of the settings that the training loop needs."""
+        names = {field.name for field in fields(Recipe)} & {field.name for field in fields(self)}
+        return Recipe(**{name: getattr(self, name) for name in names})
+
+    def command(self) -> str:
+        """Return the command line that repeats this run, with the name of the data file alone."""
+        words = ["spoter", "train", self.data.name, "--out", self.out.name]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("data", "out") or value == field.default:
+                continue
+            if isinstance(value, Path):
+                value = value.name
+            words += [f"--{field.name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)]
+        return shlex.join(words)

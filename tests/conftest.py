@@ -1,0 +1,30 @@
+"""Where things are, and what several test modules need. Nothing here needs ../shared; what does skips and says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real clips and reference vectors that lies beside the checkout where the project is developed."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("../shared/data is not here: the comparison with the original system's own output is left out")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dgs11() -> Path:
+    """The embedded model folder."""
+    return ROOT / "models" / "dgs11"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    return ROOT / "samples"

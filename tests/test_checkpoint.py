@@ -1,0 +1,122 @@
+"""Checkpoints of every form are read, and none of them runs code."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+import upstream
+
+from spoter.checkpoint import read_checkpoint, sizes_of
+from spoter.errors import ModelFolderError
+
+
+@pytest.fixture(scope="module")
+def model():
+    return upstream.make(layers=(2, 3), feedforward=(48, 16), rows=1024, classes=5)
+
+
+def test_a_bare_state_dict(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    checkpoint = read_checkpoint(tmp_path / "w.pth")
+    assert (checkpoint.kind, checkpoint.heads) == ("state_dict", None)
+    sizes = sizes_of(checkpoint.state, heads=9)
+    assert (sizes.encoder_layers, sizes.decoder_layers, sizes.encoder_feedforward, sizes.decoder_feedforward) == (2, 3, 48, 16)
+    assert (sizes.width, sizes.position_rows, sizes.classes) == (108, 1024, 5)
+
+
+def test_a_training_dict(tmp_path, model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1).state_dict()
+    content = {"epoch": 3, "model_state_dict": model.state_dict(), "loss": 0.5, "optimizer_state_dict": optimizer}
+    torch.save(content, tmp_path / "w.pth")
+    checkpoint = read_checkpoint(tmp_path / "w.pth")
+    assert (checkpoint.kind, checkpoint.notes) == ("training dict", {"epoch": 3, "loss": 0.5})
+
+
+def test_a_pickled_module_tells_its_heads_too(tmp_path, model):
+    with upstream.as_upstream_module():
+        torch.save(model, tmp_path / "w.pth")
+    checkpoint = read_checkpoint(tmp_path / "w.pth")
+    assert (checkpoint.kind, checkpoint.heads) == ("whole module", 9)
+    expected = model.state_dict()
+    assert checkpoint.state.keys() == expected.keys()
+    assert all(torch.equal(checkpoint.state[name], expected[name]) for name in expected)
+
+
+def test_torchs_form_before_1_6_and_names_of_data_parallel(tmp_path, model):
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    assert read_checkpoint(tmp_path / "w.pth").state.keys() == model.state_dict().keys()
+
+
+class Runs:
+    def __init__(self, path: Path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("form", ["state", "training", "beside", "bare pickle"])
+def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, model, form, zipped):
+    mine, trap = Runs(tmp_path / "ran"), tmp_path / "w.pth"
+    if form == "bare pickle":
+        trap.write_bytes(pickle.dumps(mine))
+    else:
+        content = {
+            "state": collections.OrderedDict(model.state_dict(), extra=mine),
+            "training": {"model_state_dict": mine},
+            "beside": {"model_state_dict": model.state_dict(), "loss": mine},
+        }[form]
+        torch.save(content, trap, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ModelFolderError, match="run code|running code"):
+        read_checkpoint(trap)
+    assert not mine.path.exists()
+
+
+def test_the_hostile_checkpoint_is_refused_and_names_what_it_wanted(shared_data):
+    side_effect = Path("/tmp/PWNED")  # what that file's unpickling would make
+    assert not side_effect.exists()
+    with pytest.raises(ModelFolderError, match=r"refused, because reading it would run code: it asks for posix\.system"):
+        read_checkpoint(shared_data / "reference" / "hostile.pth")
+    assert not side_effect.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda s: s.pop("class_query"), "found nothing as class_query"),
+        (lambda s: s.pop("transformer.encoder.layers.0.norm1.bias"), "found nothing as transformer.encoder.layers.0.norm1"),
+        (lambda s: s.update(extra=torch.zeros(3)), r"found \(3,\) as extra, expected no such parameter"),
+        (lambda s: s.update(pos=torch.zeros(1, 1, 7)), r"found \(1, 1, 7\) as pos, expected \(1, 1, 108\)"),
+        (lambda s: s.update(pos=torch.full((1, 1, 108), torch.nan)), "found NaN or infinity in pos"),
+        (lambda s: s.update({"transformer.encoder.layers.999.x": torch.zeros(1)}), "found 1000"),
+        (lambda s: s.clear(), "expected a state_dict"),
+        (lambda s: s.update(pos="here"), "expected a state_dict"),
+    ],
+)
+def test_weights_of_something_else_are_named(tmp_path, model, change, complaint):
+    state = dict(model.state_dict())
+    change(state)
+    torch.save(state, tmp_path / "w.pth")
+    with pytest.raises(ModelFolderError, match=complaint):
+        read_checkpoint(tmp_path / "w.pth")
+
+
+def test_files_that_are_no_checkpoint(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    whole = (tmp_path / "whole.pth").read_bytes()
+    for content in (b"", b"hello", whole[:1000], whole[: len(whole) // 2], b"PK\x03\x04" + bytes(100)):
+        (tmp_path / "w.pth").write_bytes(content)
+        with pytest.raises(ModelFolderError, match="w.pth"):
+            read_checkpoint(tmp_path / "w.pth")
+    with pytest.raises(ModelFolderError, match="No such file"):
+        read_checkpoint(tmp_path / "absent.pth")
+    torch.save([1, 2, 3], tmp_path / "list.pth")
+    with pytest.raises(ModelFolderError, match="found a list, expected a state_dict"):
+        read_checkpoint(tmp_path / "list.pth")
