@@ -92,8 +92,8 @@ class Server:
             "TS_MANAGEMENT_ADDRESS": self.management,
             "TS_METRICS_ADDRESS": metrics,
             # TorchServe insists on gRPC; any free port keeps two servers apart.
-            "TS_GRPC_INFERENCE_PORT": str(_free_port()),
-            "TS_GRPC_MANAGEMENT_PORT": str(_free_port()),
+            "TS_GRPC_INFERENCE_PORT": str(free_port()),
+            "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
             "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
             "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
             # One pid file, "already running", and the same sockets for all servers of a temporary folder.
@@ -107,10 +107,17 @@ class Server:
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
         command += ["--model-store", str(archive.parent), "--models", f"{NAME}={archive.name}"]
         command += ["--ts-config", str(ROOT / "config.properties")]
+        self._command, self._environ = command, environ | settings
+        self._process: subprocess.Popen | None = None
+        self._failed = threading.Event()
+        self._said: deque[str] = deque(maxlen=500)
+
+    def start(self) -> None:
+        """Start TorchServe; `stop` ends it, whatever happens after this."""
         self._process = subprocess.Popen(
-            command,
+            self._command,
             cwd=self._folder.name,  # TorchServe writes key_file.json where it is started
-            env=environ | settings,
+            env=self._environ,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -118,8 +125,6 @@ class Server:
             errors="replace",
             start_new_session=True,  # so that a Ctrl-C reaches this process alone, and `stop` all of theirs
         )
-        self._failed = threading.Event()
-        self._said: deque[str] = deque(maxlen=500)
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -199,20 +204,26 @@ class Server:
         return self._process.wait()
 
     def stop(self) -> None:
-        """End every process of the server's session; one that has not ended after `GRACE` is killed."""
-        deadline = time.monotonic() + GRACE
-        for process in self._members():
-            _signal(process, signal.SIGTERM)
-        while self._members() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        for process in self._members():
-            _signal(process, signal.SIGKILL)
-        self._process.wait()
+        """End every process of the server and remove its temporary folder."""
+        if self._process is not None:
+            end_session(self._process)
         self._folder.cleanup()
 
-    def _members(self) -> list[psutil.Process]:
-        self._process.poll()  # take its exit status, so that it does not stay a zombie
-        return [process for process in psutil.process_iter() if _session(process) == self._process.pid]
+
+def end_session(leader: subprocess.Popen) -> None:
+    """End every process of the session that `leader` was started in; one that has not ended after `GRACE` is killed."""
+    deadline = time.monotonic() + GRACE
+    _signal(session_members(leader), signal.SIGTERM)
+    while session_members(leader) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    _signal(session_members(leader), signal.SIGKILL)
+    leader.wait()
+
+
+def session_members(leader: subprocess.Popen) -> list[psutil.Process]:
+    """Return the living processes of the session that `leader` was started in, whether or not it still lives itself."""
+    leader.poll()  # takes its exit status, so that it does not stay a zombie
+    return [process for process in psutil.process_iter() if _session(process) == leader.pid]
 
 
 def _session(process: psutil.Process) -> int | None:
@@ -223,12 +234,14 @@ def _session(process: psutil.Process) -> int | None:
         return None
 
 
-def _signal(process: psutil.Process, number: int) -> None:
-    with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself in the meantime
-        process.send_signal(number)
+def _signal(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself in the meantime
+            process.send_signal(number)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         return probe.getsockname()[1]
@@ -283,6 +296,7 @@ def main(
             guarded = tokens if tokens is not None else not _is_loopback(host)
             ports = (port, management_port, metrics_port)
             server = Server(archive, host, ports, workers, guarded, logs.resolve(), java.environment(os.environ))
+            server.start()
             sample, prediction = server.wait_ready()
         _greet(server, sample, prediction, time.monotonic() - started)
         raise _fail(f"TorchServe ended by itself with status {server.wait()}; see {logs}", 1)

@@ -93,7 +93,9 @@ def take_up(item: dict, headers: dict) -> Incoming:
         part = headers.get(name)
         content_type = part.get("content-type") if isinstance(part, dict) else None
     return Incoming(
-        item.get(name, b""),
+        # TorchServe takes a form apart. Where no part is named as expected only its content type is left, which the
+        # service is to refuse (415: curl -d sends such), rather than a body that looks empty.
+        item.get(name, b"form"),
         content_type=content_type,
         accept=said.get("accept"),
         attributes=said.get("x-amzn-sagemaker-custom-attributes"),

@@ -180,9 +180,9 @@ def doctor(
 
     results = checks(model, ports or [8080, 8081, 8082], host)
     for check in results:
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:16} {check.found}")
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
         if not check.ok:
-            print(f"      {'':16} -> {check.advice}")
+            print(f"      {'':24} -> {check.advice}")
     if not all(check.ok for check in results):
         raise typer.Exit(1)
 

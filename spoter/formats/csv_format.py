@@ -5,6 +5,7 @@ The header tells which. A column ``clip`` in a wide or long table groups its row
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -41,10 +42,10 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         return Request(spoter_csv.read(table, layout, limits, options), True, top_k, CSV)
     if "landmark_index" in table.columns:
         read = _long(table, layout, limits, options)
-    elif any(name.endswith(("_x", "_y")) for name in table.columns):
+    elif len(table.columns) > 1 and any(name.endswith(("_x", "_y")) for name in table.columns):
         read = _wide(table, layout, limits, options)
     else:
-        hint = "; separate columns by commas" if len(table.columns) == 1 and ";" in table.columns[0] else ""
+        hint = " (separate columns by commas)" if re.search("[;\\t]", table.columns[0]) else ""
         raise InputError(
             "unknown_form",
             f"found the columns {', '.join(short(name) for name in table.columns[:6])}{hint}, expected "
@@ -55,6 +56,9 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     if _CLIP not in table.columns:
         return Request([read(np.arange(len(table.lines)))], False, top_k, CSV)
     groups, labels = pd.factorize(table.strings([_CLIP])[_CLIP])
+    nameless = np.flatnonzero(labels[groups] == "")
+    if len(nameless):
+        raise InputError("wrong_type", "found nothing, expected the clip's name", table.where(nameless[0], _CLIP))
     limits.check_clips(len(labels))
     clips: list[Clip | InputError] = []
     for i in range(len(labels)):

@@ -61,6 +61,7 @@ def wrong_type(
     if message == "Number out of range":
         return InputError("out_of_range", "found a number too large to be one", where)
     message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
+    message = message.replace("array of length 2", "a pair [x, y]")
     match = _FOUND.match(message)
     if match:
         message = f"found {match['found']}, expected {match['expected'].replace(' | ', ' or ')}"

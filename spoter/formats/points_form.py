@@ -17,10 +17,9 @@ import numpy as np
 from spoter.clip import Clip
 from spoter.errors import InputError
 from spoter.estimators import ESTIMATORS
-from spoter.formats.holistic import coordinates
 from spoter.formats.json_errors import wrong_type
 from spoter.formats.request import Limits, Options, finish_clip, short
-from spoter.formats.wholebody import Pair
+from spoter.formats.wholebody import Pair, coordinates
 from spoter.layouts import BUILT_IN, Layout
 
 _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])

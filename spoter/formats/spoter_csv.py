@@ -37,11 +37,11 @@ _HAND = (
 )
 NAMES = _BODY | {
     f"{point}_{side}": f"{hand}_{name}"
-    for hand, sides in (("leftHand", ("left", "0")), ("rightHand", ("right", "1")))
+    for hand, sides in (("leftHand", ("left", "Left", "0")), ("rightHand", ("right", "Right", "1")))
     for side in sides
     for point, name in _HAND.items()
 }
-"""Landmark name of each of the data sets' points, in both spellings."""
+"""Landmark name of each of the data sets' points, in all spellings."""
 
 _LIST = msgspec.json.Decoder(list[float | None])
 
@@ -58,7 +58,7 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
     ------
     InputError
         ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
-        in both spellings.
+        in two spellings.
     """
     columns: dict[str, str] = {}
     for column in table.columns:

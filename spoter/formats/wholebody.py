@@ -14,16 +14,14 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.estimators import WHOLEPOSE
-from spoter.formats.holistic import coordinates
 
 POINT_NAMES = {"keypoints": WHOLEPOSE.names, "keypoint_scores": WHOLEPOSE.names}
 
 
-class Pair(msgspec.Struct, array_like=True, forbid_unknown_fields=True, gc=False):
-    """A point as ``[x, y]``; a third number is an error, for nobody can tell whether it is z or a confidence."""
+Pair = tuple[float | None, float | None]
+"""A point as ``[x, y]``; a third number is an error, for nobody can tell whether it is z or a confidence."""
 
-    x: float | None
-    y: float | None
+_MISSING = (None, None)
 
 
 class Instance(msgspec.Struct, gc=False):
@@ -61,3 +59,9 @@ def read(instances: Sequence[list[Instance] | None]) -> np.ndarray:
             scores = np.array(persons[0].keypoint_scores, dtype=np.float64)
             points[i, ~(scores > 0)] = np.nan
     return points
+
+
+def coordinates(pairs: Sequence[Pair | None]) -> np.ndarray:
+    """Return points as an array, (n, 2) float64; NaN for null."""
+    pairs = [_MISSING if pair is None else pair for pair in pairs]
+    return np.array(([x for x, _ in pairs], [y for _, y in pairs]), dtype=np.float64).T

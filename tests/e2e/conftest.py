@@ -1,0 +1,94 @@
+"""A real TorchServe, started once for all tests: by hand, and in an environment without this project.
+
+The environment is a new virtual one that holds torch, TorchServe, what handler/requirements.txt asks for, and what
+those need themselves, by links to the packages that the tests run with. Neither `spoter` nor any other package of the
+project's is in it, so that an archive which is not self-contained does not start.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import threading
+import venv
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from live import ROOT, RunningServer, server_environment, wait_ready
+from packaging.requirements import Requirement
+
+from build_mar import build
+from serve import end_session, free_port
+
+
+@pytest.fixture(scope="session")
+def scratch() -> Iterator[Path]:
+    """A temporary folder of a short path: pytest's own are too long for TorchServe's sockets."""
+    with tempfile.TemporaryDirectory(prefix="spoter-test-") as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def model_store(scratch: Path, dgs11: Path) -> Path:
+    build(dgs11, "spoter", None, scratch / "model_store")
+    return scratch / "model_store"
+
+
+@pytest.fixture(scope="session")
+def bare_python(scratch: Path) -> Path:
+    """The interpreter of an environment that holds only what the archive may rely on."""
+    folder = scratch / "env"
+    venv.create(folder, symlinks=True, with_pip=False)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    lines = (ROOT / "handler" / "requirements.txt").read_text().splitlines()
+    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    wanted += [Requirement("torch"), Requirement("torchserve")]
+    seen: set[str] = set()
+    while wanted:
+        name = wanted.pop().name.lower()
+        if name in seen:
+            continue
+        seen.add(name)
+        package = metadata.distribution(name)
+        needs = [Requirement(line) for line in package.requires or []]
+        wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        for top in {path.parts[0] for path in package.files or []} - {"..", "__pycache__"}:
+            if not (site / top).exists():
+                (site / top).symlink_to(package.locate_file(top))
+    return folder / "bin" / "python"
+
+
+@pytest.fixture(scope="session")
+def server(scratch: Path, model_store: Path, bare_python: Path) -> Iterator[RunningServer]:
+    """TorchServe with one worker, the project's config.properties and the default model."""
+    folder = scratch / "server"
+    folder.mkdir()
+    ports = (free_port(), free_port(), free_port())
+    environ = server_environment(folder, ports)
+    environ.pop("PYTHONPATH", None)
+    command = [bare_python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+    command += ["--ts-config", ROOT / "config.properties"]
+    command += ["--model-store", model_store, "--models", "spoter=spoter.mar"]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    said: list[str] = []
+    threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
+    try:
+        wait_ready(ports[1])
+        yield RunningServer(*ports, folder, bare_python, said)
+    except AssertionError:
+        sys.stderr.write("".join(said[-60:]))
+        raise
+    finally:
+        end_session(process)

