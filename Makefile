@@ -33,7 +33,7 @@ lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .
 
 bench: .venv/serve.stamp ## measure decoding, normalising, the model and the server
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean: ## remove everything that make made
 	rm -rf .venv logs build *.egg-info model_store/*.mar model_store/*.tar.gz .pytest_cache .ruff_cache

@@ -174,8 +174,8 @@ class Server:
     ) -> tuple[int | None, str]:
         """Send a request to the server; the status is None where nobody listens yet."""
         headers = {"Content-Type": content_type}
-        if self.key_file is not None and self.key_file.exists():
-            headers["Authorization"] = f"Bearer {json.loads(self.key_file.read_text())[token]['key']}"
+        if self.key_file is not None:
+            headers["Authorization"] = f"Bearer {self._key(token)}"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
         try:
             with opener.open(urllib.request.Request(url, body, headers), timeout=30) as response:
@@ -184,6 +184,13 @@ class Server:
             return error.code, error.read().decode(errors="replace")
         except OSError:
             return None, ""
+
+    def _key(self, token: str) -> str:
+        """Return a key of TorchServe's key file; none while it is absent or half written, as at the start."""
+        try:
+            return json.loads(self.key_file.read_text())[token]["key"]
+        except (OSError, ValueError, KeyError):
+            return ""
 
     def _cause(self) -> str:
         """Pick from TorchServe's words what tells a cause: one worker's own, warnings and errors, no Java stack."""

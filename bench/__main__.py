@@ -23,8 +23,9 @@ def main(
 ) -> None:
     """Measure a 60-frame request: each step in this process, and the whole through TorchServe."""
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
-        f"torch {torch.__version__}, one thread; medians of alternating rounds\n"
+        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
+        f"Python {platform.python_version()}"
+        f", torch {torch.__version__}, one thread; medians of alternating rounds\n"
     )
     steps = inprocess.measure(model, seconds)
     print(table("Steps of a 60-frame request, in process", steps, steps[0], inprocess.JSON_LOADS))

@@ -48,7 +48,9 @@ def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
     return {
         JSON_LOADS: lambda: json.loads(full),
         f"decode, full request ({len(full) / 1e6:.1f} MB)": lambda: decode(full, "application/json", layout, limits),
-        f"decode, compact request ({len(small) / 1e3:.0f} kB)": lambda: decode(small, "application/json", layout, limits),
+        f"decode, compact request ({len(small) / 1e3:.0f} kB)": lambda: decode(
+            small, "application/json", layout, limits
+        ),
         "select and normalise": lambda: normalize(layout.select(clip), layout, recognizer.config.normalize),
         "normalise": lambda: normalize(points, layout, recognizer.config.normalize),
         "decode and normalise, full request": lambda: decode_and_normalize(full),

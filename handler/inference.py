@@ -8,6 +8,7 @@ forward. The toolkit hands `context` to a function that takes one argument more 
 from __future__ import annotations
 
 import sys
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,5 +52,5 @@ def predict_fn(incoming: Incoming, recognizer: Recognizer) -> Response:
 def output_fn(response: Response, accept: str | None, context=None) -> tuple[bytes, str]:
     """Return body and content type; `accept` was heeded in `predict_fn` already, from the request's own header."""
     if context is not None:
-        context.set_response_status(code=response.status, idx=0)
+        context.set_response_status(response.status, HTTPStatus(response.status).phrase, 0)
     return response.body, response.content_type

@@ -9,6 +9,7 @@ import logging
 import sys
 import traceback
 from dataclasses import fields
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
@@ -67,7 +68,7 @@ class SpoterHandler:
         incoming = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         responses, costs = respond_each(self.recognizer, incoming)
         for index, response in enumerate(responses):
-            context.set_response_status(response.status, idx=index)
+            context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
         measure(costs, context.metrics)
         return [response.body for response in responses]

@@ -2,11 +2,11 @@
 
     python samples/make_samples.py dgs11-train.hdf5
 
-Only clips of the groups that models/dgs11 was trained on are used. Of a gloss's clips the `CLIPS` are taken that are most
-like each other. They are moved and scaled to a common place and size of the shoulders, and averaged by DTW barycentre
-averaging (Petitjean, Ketterlin and Gançarski, "A global averaging method for dynamic time warping", Pattern Recognition
-44, 2011): each clip's frames are aligned with the average's by dynamic time warping, the average's frames become the
-means of those aligned with them, and so on a few times.
+Only clips of the groups that models/dgs11 was trained on are used. Of a gloss's clips those `CLIPS` are taken that are
+most like the one in their middle. They are moved and scaled to a common place and size of the shoulders, and averaged
+by DTW barycentre averaging (Petitjean, Ketterlin and Gançarski, "A global averaging method for dynamic time warping",
+Pattern Recognition 44, 2011): each clip's frames are aligned with the average's by dynamic time warping, the average's
+frames become the means of those aligned with them, and so on a few times.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ CLIPS = 9
 _ROUNDS = 6
 _COARSE = 40  # frames that clips are compared in, to find those alike
 _SHOULDERS = [MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]
-_ARMS = [MEDIAPIPE.names.index(f"pose_{side}_{joint}") for side in ("left", "right") for joint in ("elbow", "wrist", "index")]
+_ARMS = [
+    MEDIAPIPE.names.index(f"pose_{side}_{joint}") for side in ("left", "right") for joint in ("elbow", "wrist", "index")
+]
 _DECIMALS = 4
 
 
@@ -89,7 +91,7 @@ def _warp(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], fl
 
 
 def _mean_by(mean: np.ndarray, clips: list[np.ndarray]) -> np.ndarray:
-    """Return the mean, frame by frame of `mean`, of all clips' frames aligned with it; each clip has the same weight."""
+    """Return for each frame of `mean` the mean of all clips' frames aligned with it; clips weigh the same."""
     total, votes = np.zeros(mean.shape), np.zeros(mean.shape)
     for points in clips:
         own, count, matched = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros((len(mean), 1, 1))
@@ -136,7 +138,9 @@ def _compact(points: np.ndarray) -> str:
 
 def _wide(points: np.ndarray) -> str:
     """A CSV with a row a frame."""
-    rows = [["" if np.isnan(value) else f"{value:.{_DECIMALS}f}" for value in frame.ravel()] for frame in _selected(points)]
+    rows = [
+        ["" if np.isnan(value) else f"{value:.{_DECIMALS}f}" for value in frame.ravel()] for frame in _selected(points)
+    ]
     return "".join(",".join(row) + "\n" for row in [axes(load_layout("54").names), *rows])
 
 

@@ -97,7 +97,9 @@ def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") ->
     def shape(name: str, dimensions: int) -> torch.Size:
         if name not in state or state[name].dim() != dimensions:
             found = tuple(state[name].shape) if name in state else "nothing"
-            raise ModelFolderError(f"{place}: found {found} as {name}, expected SPOTER's tensor of {dimensions} dimensions")
+            raise ModelFolderError(
+                f"{place}: found {found} as {name}, expected SPOTER's tensor of {dimensions} dimensions"
+            )
         return state[name].shape
 
     def layers(part: str) -> int:
@@ -118,15 +120,17 @@ def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") ->
     except ValueError as error:
         raise ModelFolderError(f"{place}: {error}") from None
     if max(sizes.encoder_layers, sizes.decoder_layers) > 64:
-        raise ModelFolderError(f"{place}: found {sizes.encoder_layers} + {sizes.decoder_layers} layers, expected at most 64")
+        raise ModelFolderError(
+            f"{place}: found {sizes.encoder_layers} + {sizes.decoder_layers} layers, expected at most 64"
+        )
     with torch.device("meta"):  # shapes only: nothing is allocated for a file that turns out to be something else
         expected = {name: tuple(tensor.shape) for name, tensor in Spoter(sizes).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in expected.keys() | found.keys():
         if expected.get(name) != found.get(name):
             raise ModelFolderError(
-                f"{place}: found {found.get(name, 'nothing')} as {name}, expected {expected.get(name, 'no such parameter')} "
-                f"in a SPOTER of width {sizes.width}, {sizes.encoder_layers} + {sizes.decoder_layers} layers"
+                f"{place}: found {found.get(name, 'nothing')} as {name}, "
+                f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, {sizes.encoder_layers} + {sizes.decoder_layers} layers"
             )
     return sizes
 
@@ -166,8 +170,8 @@ def _unpickle(path: Path) -> object:
             refused = [name for name in names if not _STAND_IN.fullmatch(name)]
             if refused:
                 raise ModelFolderError(
-                    f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(refused)[:5])}; "
-                    "expected tensors only, or a whole module of class spoter.spoter_model.SPOTER"
+                    f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(refused)[:5])}"
+                    "; expected tensors only, or a whole module of class spoter.spoter_model.SPOTER"
                 )
             stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in names]
         else:
@@ -180,4 +184,6 @@ def _unpickle(path: Path) -> object:
             AttributeError, IndexError) as error:  # fmt: skip
         # torch's text goes on to advise weights_only=False, the very thing that must not be done
         reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0] if str(error) else "unreadable"
-        raise ModelFolderError(f"{path}: cannot be read as a checkpoint without running code from it ({reason})") from None
+        raise ModelFolderError(
+            f"{path}: cannot be read as a checkpoint without running code from it ({reason})"
+        ) from None

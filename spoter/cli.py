@@ -92,10 +92,12 @@ def features(
 
     table = load_layout(layout)
     check_scheme(table, scheme)
-    limits = Limits(max_frames=100_000, max_clips=2, max_bytes=2**31)  # a file of one's own, not a stranger's request
+    limits = Limits(
+        max_frames=100_000, max_clips=100_000, max_bytes=2**31
+    )  # a file of one's own, not a stranger's request
     request = decode(_read(file), _content_type(file), table, limits, Options(width=width, height=height))
     if len(request.clips) != 1:
-        raise SpoterError(f"{file}: found {len(request.clips)} clips or more, expected one")
+        raise SpoterError(f"{file}: found {len(request.clips)} clips, expected one")
     (clip,) = request.clips
     if isinstance(clip, InputError):
         raise clip
@@ -165,7 +167,8 @@ def convert(
         print(f"not believed of {config}: {line}", file=sys.stderr)
     print(
         f"{out}: {written.classes} glosses, layout {written.layout}, landmarks of {written.estimator}, "
-        f"normalize {written.normalize}, {written.encoder_layers} + {written.decoder_layers} layers, {written.heads} heads"
+        f"normalize {written.normalize}, {written.encoder_layers} + {written.decoder_layers} layers, "
+        f"{written.heads} heads"
     )
 
 

@@ -8,8 +8,8 @@ import numpy as np
 
 from spoter.errors import InputError
 
-# Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in real
-# clips). Ten picture sizes away is no landmark: it is a pixel value, or noise.
+# Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in
+# real clips). Ten picture sizes away is no landmark: it is a pixel value, or noise.
 COORDINATE_LIMIT = 10.0
 
 
@@ -74,7 +74,9 @@ def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps:
         frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
         hint = ""
         if np.isfinite(points[wrong]).all() and np.nanmax(np.abs(points)) < 1e5:
-            hint = "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
+            hint = (
+                "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
+            )
         raise InputError(
             "out_of_range",
             f"found {'xy'[axis]} = {points[frame, column, axis]:g}, expected image units "

@@ -8,6 +8,7 @@ import msgspec
 
 from spoter.errors import ModelFolderError
 from spoter.estimators import ESTIMATORS
+from spoter.formats.request import Limits
 from spoter.layouts import BUILT_IN
 
 POSITIONS = ("shared", "per-frame")
@@ -56,17 +57,17 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     position_rows: int
     classes: int
     temperature: float = 1.0
-    max_frames: int = 512
-    max_clips: int = 64
-    max_bytes: int = 25 * 1024 * 1024
+    max_frames: int = Limits.max_frames
+    max_clips: int = Limits.max_clips
+    max_bytes: int = Limits.max_bytes
 
     def __post_init__(self) -> None:
         self._one_of("positions", POSITIONS)
         self._one_of("estimator", tuple(ESTIMATORS))
         if self.layout not in BUILT_IN and (not self.layout.endswith(".csv") or Path(self.layout).name != self.layout):
             raise ValueError(
-                f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file in the "
-                "model folder"
+                f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file "
+                "in the model folder"
             )
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)

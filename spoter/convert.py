@@ -134,7 +134,9 @@ def contradictions(said: dict[str, int | str], sizes: Sizes) -> list[str]:
 
     def compare(key: str, *real: int) -> None:
         if key in said and said[key] not in real:
-            found.append(f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights")
+            found.append(
+                f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights"
+            )
 
     for key, field in _ORIGINAL_SIZES.items():
         compare(key, getattr(sizes, field))
@@ -181,9 +183,10 @@ def _card(source: Path, checkpoint: Checkpoint, config: ModelConfig, glosses: tu
 Converted by `spoter convert` from the {checkpoint.kind} `{Path(source).name}`.
 
 - {config.classes} glosses: {", ".join(glosses[:20])}{", …" if len(glosses) > 20 else ""}
-- layout {config.layout}, landmarks of {config.estimator}, normalisation `{config.normalize}`, positions `{config.positions}`
+- layout {config.layout}, landmarks of {config.estimator}
+- normalisation `{config.normalize}`, positions `{config.positions}`
 - {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads
 {notes}
-Not known here, to be filled in by whoever trained it: data and its licence, split, accuracy, what it must not be used for.
+Not known here, to be filled in by whoever trained it: data and its licence, split, accuracy, and what the model must
+not be used for.
 """
-

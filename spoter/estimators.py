@@ -43,9 +43,9 @@ _FACE_MESH = _both_sides(
               eye_outer=359, jaw_up=361, eye_inner=362, jaw_down=377, jaw_middle=397),
 )  # fmt: skip
 
-# The 68 points of iBUG 300-W, which OpenPose (plus two pupils) and COCO-WholeBody share: contour 0-16 from the right ear
-# over the chin to the left one, eyebrows 17-21 and 22-26 and eyes 36-41 and 42-47 each from the signer's right to the
-# left, outer lips 48-59 from the right corner over the upper lip to the left corner and back below.
+# The 68 points of iBUG 300-W, which OpenPose (plus two pupils) and COCO-WholeBody share: contour 0-16 from the right
+# ear over the chin to the left one, eyebrows 17-21 and 22-26 and eyes 36-41 and 42-47 each from the signer's right to
+# the left, outer lips 48-59 from the right corner over the upper lip to the left corner and back below.
 _FACE_68 = _both_sides(
     right=dict(jaw_up=3, jaw_middle=5, jaw_down=7, eyebrow_outer=17, eyebrow_middle=19, eyebrow_inner=21, eye_outer=36,
                eye_inner=39, mouth_corner=48, mouth_up=50, mouth_down=58),

@@ -1,4 +1,4 @@
-"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md, written by training and read by everything else."""
+"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, all else reads it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WEIGHTS, CONFIG, MEANING, CARD = "model.pth", "config.json", "meaning.json", "MO
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder in memory: what it is (`config`), what it names (`glosses`), what it is fed (`layout`), the model."""
+    """A model folder in memory: what it is, what it names (by label index), what it is fed, and the model itself."""
 
     config: ModelConfig
     glosses: tuple[str, ...]
@@ -54,10 +54,19 @@ def load_model_folder(folder: Path) -> ModelFolder:
             f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(layout)} landmarks, "
             f"expected a width of {2 * len(layout)}"
         )
-    for field in ("encoder_layers", "decoder_layers", "encoder_feedforward", "decoder_feedforward", "position_rows", "classes"):
+    for field in (
+        "encoder_layers",
+        "decoder_layers",
+        "encoder_feedforward",
+        "decoder_feedforward",
+        "position_rows",
+        "classes",
+    ):
         said, real = getattr(config, field), getattr(sizes, field)
         if said != real:
-            raise ModelFolderError(f"{folder}: found {field} {said} in {CONFIG} but {real} in {WEIGHTS}, expected the same")
+            raise ModelFolderError(
+                f"{folder}: found {field} {said} in {CONFIG} but {real} in {WEIGHTS}, expected the same"
+            )
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
     return ModelFolder(config, glosses, layout, model.eval())
@@ -85,7 +94,12 @@ def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
 
 
 def write_model_folder(
-    folder: Path, state: dict[str, Tensor], config: ModelConfig, glosses: Sequence[str], card: str, layout_file: Path | None = None
+    folder: Path,
+    state: dict[str, Tensor],
+    config: ModelConfig,
+    glosses: Sequence[str],
+    card: str,
+    layout_file: Path | None = None,
 ) -> None:
     """Write a model folder, each file whole or not at all; config.json comes last, so that half a folder is none.
 

@@ -3,19 +3,19 @@
 Three schemes, named in a model's config.json:
 
 ``box``
-    The Peruvian system's (``Lsp_dataset.py`` of Diccionario-LSP/Spoter-LSP-IA-Model and ``inference.py`` of its server):
-    body and face points relative to a box around the head and chest, each hand relative to its own box, then -0.5.
+    The Peruvian system's (``Lsp_dataset.py`` of Diccionario-LSP/Spoter-LSP-IA-Model, ``inference.py`` of its server):
+    body and face points relative to a box around head and chest, each hand relative to its own box, then -0.5.
 ``bohacek``
     That of the SPOTER paper's authors (Boháček and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language
-    Recognition", WACV Workshops 2022; their ``body_normalization.py`` and ``hand_normalization.py``), with y pointing up.
+    Recognition", WACV Workshops 2022; ``body_normalization.py``, ``hand_normalization.py``), with y pointing up.
 ``none``
     Image units, only shifted by -0.5.
 
-All three mark a missing point as 0 before the shift, thus (-0.5, -0.5) after it, because that is what models were trained
-on; this is the only place where NaN becomes a number. What the originals leave undefined follows these rules:
+All three mark a missing point as 0 before the shift, thus (-0.5, -0.5) after it, because that is what models were
+trained on; this is the only place where NaN becomes a number. What the originals leave undefined follows these rules:
 
-- A frame without a body box (a shoulder is missing, or both are one point) takes the box of the last frame that had one;
-  frames before the first box take the first. A clip without any box is an error.
+- A frame without a body box (a shoulder is missing, or both are one point) takes the box of the last frame that had
+  one; frames before the first box take the first. A clip without any box is an error.
 - ``box``: a hand that is missing as a whole becomes copies of its wrist of the pose, as the original's extractor wrote
   it, and so stays in image units; with that wrist missing too it becomes 0. A missing right eye is replaced by the left
   eye, then the nose; with none of them the frame has no box.

@@ -12,6 +12,7 @@ import torch
 
 from spoter.clip import Clip
 from spoter.errors import InputError
+from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
 from spoter.model_folder import ModelFolder, load_model_folder
 from spoter.normalize import normalize
@@ -42,6 +43,8 @@ class Recognizer:
     glosses : tuple of str
         By label index.
     layout : spoter.layouts.Layout
+    limits : spoter.formats.Limits
+        How much a request may hold.
     device : torch.device
     """
 
@@ -49,6 +52,7 @@ class Recognizer:
         self.config = folder.config
         self.glosses = folder.glosses
         self.layout = folder.layout
+        self.limits = Limits(folder.config.max_frames, folder.config.max_clips, folder.config.max_bytes)
         self.device = torch.device(device)
         self._model = folder.model.to(self.device)
 
@@ -59,11 +63,7 @@ class Recognizer:
 
     def features(self, clip: Clip) -> np.ndarray:
         """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
-        if len(clip) > self.config.max_frames:
-            raise InputError(
-                "too_many_frames",
-                f"found {len(clip)} frames, expected at most {self.config.max_frames}: send one sign, not a sentence",
-            )
+        self.limits.check_frames(len(clip))
         return normalize(self.layout.select(clip), self.layout, self.config.normalize)
 
     def recognize(

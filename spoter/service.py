@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import msgspec
 
 from spoter.errors import InputError
-from spoter.formats import JSON, Limits, Request, choose_accept, decode, encode, parse_attributes
+from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.answers import Answer
 from spoter.recognizer import Costs, Recognizer
 
@@ -86,11 +86,9 @@ def error_response(error: InputError) -> Response:
 
 
 def _decode(recognizer: Recognizer, item: Incoming) -> tuple[Request, str] | InputError:
-    config = recognizer.config
-    limits = Limits(max_frames=config.max_frames, max_clips=config.max_clips, max_bytes=config.max_bytes)
     try:
         options = parse_attributes(item.attributes)
-        request = decode(item.body, item.content_type, recognizer.layout, limits, options)
+        request = decode(item.body, item.content_type, recognizer.layout, recognizer.limits, options)
         return request, choose_accept(item.accept, request)
     except InputError as error:
         return error

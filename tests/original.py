@@ -1,6 +1,6 @@
-"""The original systems' normalisations, written point by point as they are described, to compare the vectorised one with.
+"""The original systems' normalisations, written point by point as they are described: what the fast one must equal.
 
-Only what they define: every frame has shoulders, a hand is found as a whole or not at all. Missing is 0, as they had it.
+Only what they define: every frame has shoulders, a hand is found as a whole or not at all. Missing is 0, as theirs.
 """
 
 from __future__ import annotations

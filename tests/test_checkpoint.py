@@ -25,7 +25,12 @@ def test_a_bare_state_dict(tmp_path, model):
     checkpoint = read_checkpoint(tmp_path / "w.pth")
     assert (checkpoint.kind, checkpoint.heads) == ("state_dict", None)
     sizes = sizes_of(checkpoint.state, heads=9)
-    assert (sizes.encoder_layers, sizes.decoder_layers, sizes.encoder_feedforward, sizes.decoder_feedforward) == (2, 3, 48, 16)
+    assert (sizes.encoder_layers, sizes.decoder_layers, sizes.encoder_feedforward, sizes.decoder_feedforward) == (
+        2,
+        3,
+        48,
+        16,
+    )
     assert (sizes.width, sizes.position_rows, sizes.classes) == (108, 1024, 5)
 
 
@@ -82,7 +87,9 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, model, form,
 def test_the_hostile_checkpoint_is_refused_and_names_what_it_wanted(shared_data):
     side_effect = Path("/tmp/PWNED")  # what that file's unpickling would make
     assert not side_effect.exists()
-    with pytest.raises(ModelFolderError, match=r"refused, because reading it would run code: it asks for posix\.system"):
+    with pytest.raises(
+        ModelFolderError, match=r"refused, because reading it would run code: it asks for posix\.system"
+    ):
         read_checkpoint(shared_data / "reference" / "hostile.pth")
     assert not side_effect.exists()
 
@@ -91,7 +98,10 @@ def test_the_hostile_checkpoint_is_refused_and_names_what_it_wanted(shared_data)
     ("change", "complaint"),
     [
         (lambda s: s.pop("class_query"), "found nothing as class_query"),
-        (lambda s: s.pop("transformer.encoder.layers.0.norm1.bias"), "found nothing as transformer.encoder.layers.0.norm1"),
+        (
+            lambda s: s.pop("transformer.encoder.layers.0.norm1.bias"),
+            "found nothing as transformer.encoder.layers.0.norm1",
+        ),
         (lambda s: s.update(extra=torch.zeros(3)), r"found \(3,\) as extra, expected no such parameter"),
         (lambda s: s.update(pos=torch.zeros(1, 1, 7)), r"found \(1, 1, 7\) as pos, expected \(1, 1, 108\)"),
         (lambda s: s.update(pos=torch.full((1, 1, 108), torch.nan)), "found NaN or infinity in pos"),

@@ -45,7 +45,12 @@ def clip_file(tmp_path):
 
 def test_predict_prints_the_very_bytes_of_the_service(spoter, dgs11, samples):
     recognizer = Recognizer.load(dgs11)
-    types = {".json": "application/json", ".csv": "text/csv", ".npy": "application/x-npy", ".jsonl": "application/jsonlines"}
+    types = {
+        ".json": "application/json",
+        ".csv": "text/csv",
+        ".npy": "application/x-npy",
+        ".jsonl": "application/jsonlines",
+    }
     files = sorted(path for path in samples.iterdir() if path.suffix in types)
     assert {path.suffix for path in files} == set(types)
     for path in files:
@@ -109,7 +114,9 @@ def test_convert_then_predict(spoter, clip_file, tmp_path):
     assert code == 0 and re.search("heads +not told by weights", out) and re.search("encoder_feedforward +64", out)
     arguments = ["convert", tmp_path / "w.pth", "--out", tmp_path / "m", "--meaning", tmp_path / "meaning.json"]
     code, _, err = spoter(*arguments)
-    assert code == 2 and err.startswith("error: the number of attention heads cannot be told from weights: pass --nhead")
+    assert code == 2 and err.startswith(
+        "error: the number of attention heads cannot be told from weights: pass --nhead"
+    )
     code, out, _ = spoter(*arguments, "--nhead", 9)
     assert code == 0 and "2 glosses, layout 54" in out
     code, out, _ = spoter("predict", tmp_path / "m", clip_file)
@@ -135,7 +142,10 @@ def test_convert_says_what_of_a_config_it_did_not_believe(spoter, tmp_path):
         (["predict", "{model}", "absent.json"], "error: absent.json: No such file or directory"),
         (["predict", "{model}", "README.md"], "error: README.md: found .md, expected one of .json, .csv, .npy, .jsonl"),
         (["inspect", "absent.pth"], "error: absent.pth: No such file or directory"),
-        (["features", "x.json", "--layout", "55", "--out", "x.npy"], "error: found layout '55', expected one of 29, 54"),
+        (
+            ["features", "x.json", "--layout", "55", "--out", "x.npy"],
+            "error: found layout '55', expected one of 29, 54",
+        ),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(spoter, dgs11, monkeypatch, arguments, complaint):
@@ -147,4 +157,7 @@ def test_mistakes_are_one_line_and_exit_code_2(spoter, dgs11, monkeypatch, argum
 
 def test_help_is_quick_because_it_imports_no_torch():
     probe = "import sys, spoter.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", probe], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode == 0
+    assert (
+        subprocess.run([sys.executable, "-c", probe], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
+        == 0
+    )

@@ -107,7 +107,7 @@ def test_a_pickled_module_needs_no_config(made):
 
 
 def test_a_layout_of_ones_own_travels_with_the_model(made):
-    table = (made.path / "mine.csv")
+    table = made.path / "mine.csv"
     shutil.copy(load_path("points_54.csv"), table)
     config, _ = made(HPARAMS, Choices(layout=str(table)))
     table.unlink()
@@ -126,7 +126,10 @@ def load_path(name: str):
     [
         (Choices(heads=9, layout="71"), "found layout 71 of 71 landmarks, but .* expected 54 landmarks"),
         (Choices(heads=9, layout="55"), "found layout '55'"),
-        (Choices(heads=9, estimator="kinect"), "found estimator 'kinect', expected one of mediapipe, openpose, wholepose"),
+        (
+            Choices(heads=9, estimator="kinect"),
+            "found estimator 'kinect', expected one of mediapipe, openpose, wholepose",
+        ),
         (Choices(heads=9, positions="none"), "found positions 'none', expected one of shared, per-frame"),
         (Choices(heads=9, normalize="cube"), "found normalize 'cube'"),
     ],

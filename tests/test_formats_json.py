@@ -121,9 +121,12 @@ def test_size_may_come_in_the_header() -> None:
     expected = read(body).points
     del body["width"], body["height"]
     np.testing.assert_array_equal(read(body, options=Options(width=640, height=480)).points, expected)
-    body |= {"width": 1280}  # the body's own word goes before the header's
+    body |= {"width": 1280, "height": 480}  # the body's own word goes before the header's
     half = read(body, options=Options(width=640, height=480)).points
     np.testing.assert_allclose(half[..., 0], expected[..., 0] / 2, rtol=1e-6)
+    del body["height"]  # but half a size is not made up with half of another
+    with pytest.raises(InputError, match="width without height"):
+        read(body, options=Options(width=640, height=480))
 
 
 def test_mmpose_without_scores_has_all_points() -> None:

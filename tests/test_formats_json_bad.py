@@ -144,6 +144,7 @@ BAD = {
     "top_k 1.5": (L | {"top_k": 1.5}, "wrong_type", "top_k", "expected integer"),
     "unknown layout": (L | {"layout": 55}, "unknown_layout", "layout", "'55', expected 54"),
     "another layout": (L | {"layout": "29"}, "wrong_layout", "layout", "this model is fed layout 54"),
+    "frames and another layout": (H | {"layout": 71}, "wrong_layout", "layout", "this model is fed layout 54"),
     "layout 5.4": (L | {"layout": 5.4}, "wrong_type", "layout", "found number, expected integer or string"),
     "53 points": (
         changed(L, "points", 1, value=[[0, 0]] * 53),

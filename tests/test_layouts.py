@@ -21,7 +21,11 @@ def test_sizes_are_the_estimators_own():
     assert WHOLEPOSE.sizes == (133,)
     for estimator in ESTIMATORS.values():
         assert len(set(estimator.names)) == len(estimator.names)
-        assert len(estimator.names[estimator.part("left_hand")]) == len(estimator.names[estimator.part("right_hand")]) == 21
+        assert (
+            len(estimator.names[estimator.part("left_hand")])
+            == len(estimator.names[estimator.part("right_hand")])
+            == 21
+        )
 
 
 @pytest.mark.parametrize(("layout", "name"), BESIDE)
@@ -127,7 +131,10 @@ def test_a_layout_file_of_ones_own(tmp_path):
         ("name,section,mediapipe,wholepose,openpose,parent\na,foot,1,1,1,\n", "line 2: found section 'foot'"),
         ("name,section,mediapipe,wholepose,openpose,parent\na,pose,544,1,1,\n", "line 2: found mediapipe index '544'"),
         ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,.,1,\n", "line 2: found wholepose index '.'"),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,\na,pose,2,2,2,\n", "line 3: found the name 'a'"),
+        (
+            "name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,\na,pose,2,2,2,\n",
+            "line 3: found the name 'a'",
+        ),
     ],
 )
 def test_a_wrong_layout_file_is_refused_with_its_line(tmp_path, text, complaint):

@@ -42,7 +42,9 @@ def test_bohacek_equals_the_original_written_out_point_by_point():
     for seed in range(5):
         points = select(figure(MEDIAPIPE, seed=seed), "spoter54")
         up = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)
-        np.testing.assert_allclose(normalize(points, table, "bohacek"), original.bohacek(up, list(table.names)), atol=1e-5)
+        np.testing.assert_allclose(
+            normalize(points, table, "bohacek"), original.bohacek(up, list(table.names)), atol=1e-5
+        )
 
 
 def test_values_are_those_written_down():

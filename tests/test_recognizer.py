@@ -50,7 +50,7 @@ def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
     handed = InputError("wrong_type", "as decoding left it")
     long = figure_clip(frames=recognizer.config.max_frames + 1)
     good, no_one, first, too_long, also_good = recognizer.recognize([figure_clip(), empty, handed, long, figure_clip()])
-    assert good == also_good
+    assert [ranked.gloss for ranked in good.instances] == [ranked.gloss for ranked in also_good.instances]
     assert (no_one.code, too_long.code) == ("no_usable_frames", "too_many_frames")
     assert first is handed
 

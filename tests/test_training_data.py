@@ -19,8 +19,6 @@ from spoter.training.batches import ClipSet
 from spoter.training.datasets import LabelledClip, clip_from_connecting_points, read_connecting_points
 from spoter.training.split import Split, check_split, folds, split_groups
 
-DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the real data sets are not beside the repository")
 LAYOUT = load_layout("54")
 
 
@@ -109,15 +107,20 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
         file["0"] = [1.0]
     whole = write_hdf5(tmp_path / "whole.hdf5").read_bytes()
     (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
-    for name, said in [("text", "HDF5"), ("empty", "no clip"), ("flat", "group 0"), ("cut", "HDF5"), ("absent", "HDF5")]:
+    for name, said in [
+        ("text", "HDF5"),
+        ("empty", "no clip"),
+        ("flat", "group 0"),
+        ("cut", "HDF5"),
+        ("absent", "HDF5"),
+    ]:
         with pytest.raises(DataError, match=said):
             read_connecting_points(tmp_path / f"{name}.hdf5")
 
 
-@needs_data
 @pytest.mark.parametrize("layout", ["29", "54", "71"])
-def test_reading_and_normalising_gives_what_the_original_system_fed_its_model(layout):
-    vectors = np.load(DATA / "reference" / "preprocess-dgs.npz")
+def test_reading_and_normalising_gives_what_the_original_system_fed_its_model(shared_data, layout):
+    vectors = np.load(shared_data / "reference" / "preprocess-dgs.npz")
     table = load_layout(layout)
     for i in range(sum(name.startswith("frames_") for name in vectors)):
         clip = clip_from_connecting_points(vectors[f"frames_{i}"])

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from spoter.cli import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model_folder import load_model_folder
+from spoter.training.card import wilson_interval
 from spoter.training.evaluate import evaluate, groups_of_side
 from spoter.training.fit import Scores, warm_cosine
 from spoter.training.settings import TrainSettings
@@ -93,9 +94,9 @@ def test_evaluation_by_the_serving_path_gives_the_training_run_s_figures(trained
 
 
 def test_the_same_seed_gives_the_same_weights(data, tmp_path):
-    short = SMALL | dict(epochs=2)
+    short = SMALL | dict(epochs=2, val_groups=("camera01",), test_groups=("camera02",))
     runs = [
-        train(TrainSettings(data=data, out=tmp_path / name, **short, val_groups=("camera01",), test_groups=("camera02",), seed=seed))
+        train(TrainSettings(data=data, out=tmp_path / name, seed=seed, **short))
         for name, seed in (("a", 5), ("b", 5), ("c", 6))
     ]  # fmt: skip
     first, again, other = (run.fitted.state for run in runs)
@@ -106,10 +107,10 @@ def test_the_same_seed_gives_the_same_weights(data, tmp_path):
 def test_early_stopping_folds_and_shared_positions(data, tmp_path):
     (tmp_path / "about.md").write_text("# My signs\n\nMade up.\n")
     settings = TrainSettings(
-        data=data, out=tmp_path / "m", about=tmp_path / "about.md", positions="shared", average=0.0, folds=2, fold_epochs=1,
-        patience=1, **{name: value for name, value in SMALL.items() if name != "average"},
+        data=data, out=tmp_path / "m", about=tmp_path / "about.md", positions="shared", folds=2, fold_epochs=1,
+        **(SMALL | dict(epochs=3, average=0.0, patience=1)),
     )  # fmt: skip
-    result = train(dataclasses.replace(settings, epochs=3))
+    result = train(settings)
     assert len(result.fitted.history) <= result.fitted.epoch + 1
     assert sum(len(scores.labels) for scores in result.figures.folds.values()) == len(list(generated_clips()))
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text()
@@ -149,7 +150,10 @@ def test_settings_that_cannot_be_are_refused_before_training(data, tmp_path, cha
 
 def test_glosses_the_model_does_not_know_are_named(trained, tmp_path):
     rng = np.random.default_rng(0)
-    clips = [("camera00/a", "WAVE", generated_points("WAVE", 8, rng)), ("camera00/b", "SHRUG", generated_points("NOD", 8, rng))]
+    clips = [
+        ("camera00/a", "WAVE", generated_points("WAVE", 8, rng)),
+        ("camera00/b", "SHRUG", generated_points("NOD", 8, rng)),
+    ]
     with pytest.raises(DataError, match="1 glosses that the model does not know: SHRUG"):
         evaluate(trained[0], write_hdf5(tmp_path / "other.hdf5", clips))
     with pytest.raises(DataError, match="no group camera09"):
@@ -158,7 +162,10 @@ def test_glosses_the_model_does_not_know_are_named(trained, tmp_path):
 
 def test_a_clip_that_a_server_would_refuse_counts_as_wrong(trained, tmp_path):
     rng = np.random.default_rng(0)
-    clips = [("camera00/good", "WAVE", generated_points("WAVE", 20, rng)), ("camera00/blank", "WAVE", np.zeros((5, 543, 2)))]
+    clips = [
+        ("camera00/good", "WAVE", generated_points("WAVE", 20, rng)),
+        ("camera00/blank", "WAVE", np.zeros((5, 543, 2))),
+    ]
     clips.append(("camera00/long", "WAVE", generated_points("WAVE", 65, rng)))
     judged = evaluate(trained[0], write_hdf5(tmp_path / "some.hdf5", clips))
     assert judged.refused == {"camera00/blank": "no_usable_frames", "camera00/long": "too_many_frames"}
@@ -168,7 +175,9 @@ def test_a_clip_that_a_server_would_refuse_counts_as_wrong(trained, tmp_path):
 
 def test_both_commands(data, tmp_path):
     out = tmp_path / "cli"
-    run = CliRunner().invoke(app, ["train", str(data), "--out", str(out), *OPTIONS, "--epochs", "1", "--test-groups", "camera03"])
+    run = CliRunner().invoke(
+        app, ["train", str(data), "--out", str(out), *OPTIONS, "--epochs", "1", "--test-groups", "camera03"]
+    )
     assert run.exit_code == 0, run.output
     assert "test: top-1" in run.stdout and f"wrote {out}" in run.stdout
     assert groups_of_side(out, "test") == ("camera03",)
@@ -195,6 +204,12 @@ def test_defaults_of_the_command_and_of_the_library_are_the_same():
         if name not in ("data", "out"):
             given = options[name].default
             assert (() if given == "" and isinstance(field, tuple) else given) == field, name
+
+
+def test_the_interval_of_a_share_is_wilson_s():
+    low, high = wilson_interval(8 / 10, 10)
+    assert (low, high) == (pytest.approx(0.4902, abs=1e-4), pytest.approx(0.9433, abs=1e-4))
+    assert wilson_interval(1.0, 50)[1] == pytest.approx(1.0)
 
 
 def test_scores_and_learning_rate():

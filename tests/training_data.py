@@ -1,4 +1,4 @@
-"""Small generated data sets in the ConnectingPoints form: three 'glosses' whose hands move differently and elsewhere."""
+"""Generated data sets in the ConnectingPoints form: three 'glosses' whose hands move differently and elsewhere."""
 
 from __future__ import annotations
 
@@ -40,7 +40,11 @@ def generated_clips(seed: int = 0, per_gloss: int = 3) -> Iterator[tuple[str, st
     for group in GROUPS:
         for gloss in GLOSSES:
             for number in range(per_gloss):
-                yield f"{group}/{gloss.lower()}/{number}", gloss, generated_points(gloss, int(rng.integers(16, 28)), rng)
+                yield (
+                    f"{group}/{gloss.lower()}/{number}",
+                    gloss,
+                    generated_points(gloss, int(rng.integers(16, 28)), rng),
+                )
 
 
 def write_hdf5(path: Path, clips=None) -> Path:

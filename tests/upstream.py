@@ -26,7 +26,9 @@ class SPOTERTransformerDecoderLayer(nn.TransformerDecoderLayer):
 
 
 class SPOTER(nn.Module):
-    def __init__(self, classes: int, width: int, heads: int, layers: tuple[int, int], feedforward: tuple[int, int], rows: int):
+    def __init__(
+        self, classes: int, width: int, heads: int, layers: tuple[int, int], feedforward: tuple[int, int], rows: int
+    ):
         super().__init__()
         self.row_embed = nn.Parameter(torch.rand(rows, width))
         self.pos = nn.Parameter(self.row_embed[:1, None].detach().clone())
@@ -41,7 +43,7 @@ class SPOTER(nn.Module):
 
     def forward(self, frames):
         """Logits (classes,) of one clip (T, 2K), frames first and a batch of one, as the original ran it."""
-        memory = self.transformer.encoder((frames[:, None] + self.pos))
+        memory = self.transformer.encoder(frames[:, None] + self.pos)
         query = self.class_query[:, None]
         for layer in self.transformer.decoder.layers:
             query = layer(query, memory)
@@ -64,7 +66,9 @@ def as_upstream_module():
             cls.__module__ = __name__
 
 
-def make(seed: int = 0, classes: int = 7, width: int = 108, heads: int = 9, layers=(2, 1), feedforward=(64, 32), rows=50):
+def make(
+    seed: int = 0, classes: int = 7, width: int = 108, heads: int = 9, layers=(2, 1), feedforward=(64, 32), rows=50
+):
     """Return an upstream model with random weights, biases included, in evaluation mode."""
     torch.manual_seed(seed)
     model = SPOTER(classes, width, heads, layers, feedforward, rows).eval()

@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from spoter.clip import Clip
-from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.estimators import MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
 from spoter.formats import Limits
+from spoter.formats.spoter_csv import NAMES
+from spoter.layouts import load_layout
 
 LIMITS = Limits(max_frames=40, max_clips=4, max_bytes=8_000_000)
 
@@ -94,6 +96,20 @@ def long(clip: Clip) -> pd.DataFrame:
             for index, (x, y) in enumerate(points[MEDIAPIPE.part(part)].astype(float)):
                 rows.append((frame, f"{frame}-{part}-{index}", part, index, x, y, 0.1))
     return pd.DataFrame(rows, columns=["frame", "row_id", "type", "landmark_index", "x", "y", "z"])
+
+
+def spoter_table(clips: np.ndarray, neck: bool = True) -> pd.DataFrame:
+    """Return clips (C, T, 54, 2) in layout spoter54 as a SPOTER data set: y up, 0 = missing, lists in cells."""
+    layout = load_layout("spoter54")
+    columns = {}
+    for name, landmark in NAMES.items():
+        if name.endswith(("_0", "_1", "_Left", "_Right")) or (landmark == NECK and not neck):
+            continue
+        points = clips[:, :, layout.column(landmark)].astype(float)
+        points = np.where(np.isnan(points), 0, np.stack([points[..., 0], 1 - points[..., 1]], axis=-1))
+        columns[f"{name}_X"] = [str(track.tolist()) for track in points[..., 0]]
+        columns[f"{name}_Y"] = [str(track.tolist()) for track in points[..., 1]]
+    return pd.DataFrame(columns | {"labels": range(1, len(clips) + 1)})
 
 
 def csv(table: pd.DataFrame) -> bytes:

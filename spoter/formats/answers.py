@@ -39,6 +39,9 @@ class Answer(msgspec.Struct, frozen=True):
     model_version: str
 
 
+# Of a score. Within a batch the last bits of a sum depend on the neighbours; an answer shall not.
+_DECIMALS = 4
+
 _OFFERED = (JSON, JSONLINES, CSV)
 _COLUMNS = ("clip", "rank", "gloss", "score", "index", "error")
 
@@ -101,7 +104,7 @@ def _document(answer: Answer | InputError) -> dict:
         return answer.to_dict()
     return {
         "instances": [
-            {"gloss": ranked.gloss, "score": round(ranked.score, 6), "index": ranked.index}
+            {"gloss": ranked.gloss, "score": round(ranked.score, _DECIMALS), "index": ranked.index}
             for ranked in answer.instances
         ],
         "frames": answer.frames,
@@ -118,7 +121,7 @@ def _csv(answers: Sequence[Answer | InputError]) -> bytes:
             writer.writerow((clip, "", "", "", "", f"{answer.code}: {answer}"))
             continue
         for rank, ranked in enumerate(answer.instances, 1):
-            writer.writerow((clip, rank, ranked.gloss, round(ranked.score, 6), ranked.index, ""))
+            writer.writerow((clip, rank, ranked.gloss, round(ranked.score, _DECIMALS), ranked.index, ""))
     return text.getvalue().encode()
 
 

@@ -56,9 +56,10 @@ class Table:
         lines, cells = self._quoted_rows() if b'"' in self.body else self._plain_rows()
         wrong = np.flatnonzero(cells != len(self.columns))
         if len(wrong):
+            hint = ", and quotes that match" if b'"' in self.body else ""
             raise InputError(
                 "ragged_csv",
-                f"found {cells[wrong[0]]} cells, expected {len(self.columns)} as in the header",
+                f"found {cells[wrong[0]]} cells, expected {len(self.columns)} as in the header{hint}",
                 f"line {lines[wrong[0]]}",
             )
         if not len(lines):
@@ -109,7 +110,6 @@ class Table:
                 dtype=dtype,
                 skipinitialspace=True,
                 low_memory=False,
-                float_precision="round_trip",  # a CSV and a JSON of the same decimals are the same points
                 **options,
             )
         except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError

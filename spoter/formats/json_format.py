@@ -6,6 +6,7 @@ request, costs little where it is not needed.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import lru_cache
 from typing import Generic, TypeVar
@@ -41,9 +42,11 @@ class _Body(msgspec.Struct, Generic[_F]):
     top_k: TopK | None = None
 
     def options(self, options: Options) -> Options:
-        """Return `options` with what the body says of itself in their places."""
+        """Return `options` with what the body says of itself in their places; width and height belong together."""
         points_form.known_estimator(self.estimator)
-        return options.override(estimator=self.estimator, fps=self.fps, width=self.width, height=self.height)
+        if self.width is not None or self.height is not None:
+            options = dataclasses.replace(options, width=self.width, height=self.height)
+        return options.override(estimator=self.estimator, fps=self.fps)
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
@@ -123,7 +126,9 @@ def _clip(content: _Body, body: bytes, layout: Layout, limits: Limits, options: 
     form = _form(content, body)
     if form == "clips":
         raise InputError("unknown_form", f"found clips within clips, expected one of {', '.join(FORMS[:-1])}")
+    if content.layout is not None:
+        points_form.check_layout(str(content.layout), layout)
     options = content.options(options)
     if form == "points":
-        return points_form.read(content.points, content.layout, layout, limits, options)
+        return points_form.read(content.points, content.layout is not None, layout, limits, options)
     return frames.read(getattr(content, form), layout, limits, options)

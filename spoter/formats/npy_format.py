@@ -22,32 +22,37 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         ``invalid_npy`` for what is no such file, or not as long as its header says; ``wrong_type`` for anything but
         numbers; ``wrong_shape``; those of `names_of_size` and `finish_clip`.
     """
-    shape, dtype = _header(body)
+    array = _array(body)
+    shape = array.shape
     if len(shape) != 3 or shape[2] != 2:
         raise InputError("wrong_shape", f"found an array of shape {shape}, expected (frames, points, 2)")
     limits.check_frames(shape[0])
     names, estimator = names_of_size(shape[1], layout, options.estimator)
-    points = np.load(io.BytesIO(body), allow_pickle=False).astype(np.float64)
-    clip = finish_clip(points, names, estimator, layout, options, estimator in ("openpose", "wholepose"))
+    clip = finish_clip(
+        array.astype(np.float64), names, estimator, layout, options, estimator in ("openpose", "wholepose")
+    )
     return Request([clip], False, options.top_k or DEFAULT_TOP_K, NPY)
 
 
-def _header(body: bytes) -> tuple[tuple[int, ...], np.dtype]:
-    """Return shape and dtype, checked against the size of the body: a header alone could ask for terabytes."""
+def _array(body: bytes) -> np.ndarray:
+    """Return the file's array, a view of `body`.
+
+    Only the header is parsed, and believed as far as the bytes after it bear it out: alone it could ask for terabytes,
+    or for the unpickling of objects.
+    """
     stream = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)
-        if version == (1, 0):
-            shape, _, dtype = np.lib.format.read_array_header_1_0(stream)
-        else:
-            shape, _, dtype = np.lib.format.read_array_header_2_0(stream)
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read(stream)
+    except Exception as error:  # NumPy hands the header to Python's tokenizer and parser, which fail in many ways
         raise InputError("invalid_npy", "found no header of an .npy file, expected what numpy.save writes") from error
     if dtype.kind not in "fiu":
         raise InputError("wrong_type", f"found an array of {dtype.name}, expected floating-point numbers")
-    found, expected = len(body) - stream.tell(), math.prod(shape) * dtype.itemsize
+    start = stream.tell()
+    found, expected = len(body) - start, math.prod(shape) * dtype.itemsize
     if any(length < 0 for length in shape) or found != expected:
         raise InputError(
             "invalid_npy", f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {shape}"
         )
-    return shape, dtype
+    return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")

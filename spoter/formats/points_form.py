@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 from functools import partial
-from pathlib import PurePath
 
 import msgspec
 import numpy as np
@@ -27,32 +26,30 @@ _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TRACK = msgspec.json.Decoder(list[Pair | None] | None)
 
 
-def read(points: msgspec.Raw, layout_name: int | str | None, layout: Layout, limits: Limits, options: Options) -> Clip:
+def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
     """Make a Clip of a body's ``points``.
 
     Parameters
     ----------
     points : msgspec.Raw
         Undecoded: an array of frames, or an object of landmarks.
-    layout_name : int or str or None
-        The body's ``layout``.
+    in_layout : bool
+        Whether the body says that they are the layout's own, and not an estimator's.
     layout, limits, options
         The model's layout; what a request may hold; what is said beside the points.
 
     Raises
     ------
     InputError
-        ``unknown_layout``, ``wrong_layout``, ``unknown_estimator``, ``wrong_type``, ``wrong_point_count``,
-        ``unknown_landmark``, ``wrong_frame_count`` and those of `finish_clip`.
+        ``unknown_estimator``, ``wrong_estimator``, ``wrong_type``, ``wrong_point_count``, ``unknown_landmark``,
+        ``wrong_frame_count`` and those of `finish_clip`.
     """
-    if layout_name is not None:
-        _check_layout(str(layout_name), layout)
     known_estimator(options.estimator)
     if bytes(memoryview(points)[:1]) == b"{":
         array, names = _by_name(points, layout, limits)
         estimator = options.estimator
     else:
-        array, names, estimator = _array(points, layout_name is not None, layout, limits, options)
+        array, names, estimator = _array(points, in_layout, layout, limits, options)
     return finish_clip(array, names, estimator, layout, options, estimator in ("openpose", "wholepose"))
 
 
@@ -98,13 +95,15 @@ def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tup
     wanted = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
     sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in wanted)
     raise InputError(
-        "wrong_point_count", f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})"
+        "wrong_point_count",
+        f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})",
     )
 
 
-def _check_layout(name: str, layout: Layout) -> None:
-    own = PurePath(layout.name).name  # a layout file goes by its name, wherever the model folder lies
-    if name in (own, layout.name):
+def check_layout(name: str, layout: Layout) -> None:
+    """Raise ``unknown_layout`` or ``wrong_layout`` where a body names another layout than the model's."""
+    own = layout.name
+    if name == own:
         return
     if name not in BUILT_IN:
         raise InputError("unknown_layout", f"found {short(name)}, expected {own}, the model's layout", "layout")

@@ -125,7 +125,7 @@ def parse_attributes(text: str | None) -> Options:
     InputError
         ``bad_attributes`` for a part that is not ``name=value``, and for an unknown, repeated or wrong one.
     """
-    values: dict[str, str] = {}
+    values: dict[str, object] = {}
     for part in (text or "").split(","):
         if not part.strip():
             continue
@@ -140,12 +140,13 @@ def parse_attributes(text: str | None) -> Options:
         if name in values:
             raise InputError("bad_attributes", "found it twice, expected it once", where)
         try:
-            msgspec.convert({name: value or "?"}, _Attributes, strict=False)
-        except msgspec.ValidationError as error:
-            raise InputError("bad_attributes", f"found {short(value)}, expected {_EXPECTED[name]}", where) from error
-        values[name] = value
-    parsed = msgspec.convert(values, _Attributes, strict=False)
-    return Options(parsed.top_k, parsed.width, parsed.height, parsed.estimator, parsed.fps)
+            known = getattr(msgspec.convert({name: value}, _Attributes, strict=False), name)
+        except msgspec.ValidationError:
+            known = None  # so is the word null
+        if known is None:
+            raise InputError("bad_attributes", f"found {short(value)}, expected {_EXPECTED[name]}", where)
+        values[name] = known
+    return Options(**values)
 
 
 def short(value: object, size: int = 40) -> str:
@@ -217,6 +218,6 @@ def finish_clip(
     if np.isnan(layout.select(clip)).all():
         raise InputError(
             "no_usable_frames",
-            f"found no landmark of layout {layout.name} in any of {len(clip)} frames, expected some in at least one",
+            f"found no landmark of layout {layout.name} in any of {len(clip)} frames, expected some in one",
         )
     return clip

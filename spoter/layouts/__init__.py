@@ -44,7 +44,7 @@ class Layout:
     Attributes
     ----------
     name : str
-        "29", "54", "71", "spoter54", or the path of a layout file.
+        "29", "54", "71", "spoter54", or the file name of a layout of one's own.
     landmarks : tuple of Landmark, length K
     """
 
@@ -148,8 +148,8 @@ def load_layout(name: str) -> Layout:
             raise ModelFolderError(f"layout {name}: {error.strerror or error}") from error
     else:
         raise ModelFolderError(
-            f"found layout {name!r}, expected one of {', '.join(BUILT_IN)}, or the path of a .csv file with the columns "
-            f"{','.join(_COLUMNS)}"
+            f"found layout {name!r}, expected one of {', '.join(BUILT_IN)}, or the path of a .csv file with the "
+            f"columns {','.join(_COLUMNS)}"
         )
     return _parse(name, text)
 
@@ -173,10 +173,11 @@ def _parse(name: str, text: str) -> Layout:
             # int() also takes '1_0' and ' 1'; a table holds plain digits
             if not cell.isascii() or not cell.isdigit() or int(cell) >= max(estimator.sizes):
                 raise ModelFolderError(
-                    f"{place}: found {estimator.name} index {cell!r}, expected 0 to {max(estimator.sizes) - 1}, or nothing"
+                    f"{place}: found {estimator.name} index {cell!r}, expected 0 to {max(estimator.sizes) - 1}, "
+                    "or nothing"
                 )
             index[estimator.name] = int(cell)
         landmarks.append(Landmark(row["name"], row["section"], row["parent"] or None, index))
     if not landmarks:
         raise ModelFolderError(f"layout {name}: found no landmark, expected at least one row")
-    return Layout(name, tuple(landmarks))
+    return Layout(Path(name).name, tuple(landmarks))

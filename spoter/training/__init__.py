@@ -1,1 +1,1 @@
-"""Training and evaluation: data sets, splits by group, augmentation, the training loop, figures. Serving needs none of it."""
+"""Training and evaluation: data sets, splits by group, augmentation, the loop, figures. Serving needs none of it."""

@@ -4,7 +4,7 @@ They work on a layout's points (T, K, 2) in image units, before normalisation, a
 a hand and the body would be moved apart. Missing points (NaN) stay missing.
 
 In-plane rotation, squeeze and Gaussian noise are the paper's (Boháček and Hrúz, "Sign Pose-based Transformer for
-Word-level Sign Language Recognition", WACV Workshops 2022, section 4.3: up to 13 degrees, up to 15 % of the width).
+Word-level Sign Language Recognition", WACV Workshops 2022; their ``augmentations``: 13 degrees, 15 % of the width).
 Cropping, change of tempo and scaling of time series follow Um et al., "Data Augmentation of Wearable Sensor Data for
 Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI 2017. Scale and shift matter more here than
 elsewhere: scheme ``box`` measures the body from the picture's centre, so that a signer who sits farther left, lower or

@@ -56,7 +56,9 @@ class ClipSet:
         self.labels = [glosses.index(clip.gloss) for clip in clips]
         for clip, points in zip(clips, self.points, strict=True):
             if len(points) > max_frames:
-                raise DataError(f"{clip.name}: found {len(points)} frames, but the model is to take {max_frames} at most")
+                raise DataError(
+                    f"{clip.name}: found {len(points)} frames, but the model is to take {max_frames} at most"
+                )
             try:
                 normalize(points, layout, scheme)
             except InputError as error:
@@ -66,7 +68,7 @@ class ClipSet:
         return len(self.points)
 
     def plain(self, size: int, tempo: float = 1.0) -> list[Batch]:
-        """Return all clips in an order of lengths, for validation and testing: as they are, or with `tempo` x the frames."""
+        """Return all clips, the shorter first, for validation and testing: as they are, or in `tempo` x the frames."""
         points = self.points
         if tempo != 1.0:
             points = [resample_time(clip, min(max(round(tempo * len(clip)), 1), self.max_frames)) for clip in points]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -58,17 +60,15 @@ def model_card(
 
 def _training(settings: TrainSettings, config: ModelConfig, fitted: Fitted) -> str:
     count = sum(tensor.numel() for tensor in fitted.state.values())
-    return f"""## Training
-
-```sh
-{settings.command()}
-```
-
-{count:,} parameters: {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads, layout {config.layout}, \
-normalisation `{config.normalize}`, positions `{config.positions}`. Seed {settings.seed}, {len(fitted.history)} epochs in \
-{fitted.seconds / 60:.0f} minutes on {settings.device}; the weights are those after epoch {fitted.epoch}, the best on the \
-validation groups. metrics.jsonl has every epoch. On another machine or with another number of threads floating-point \
-sums come out in another order, and figures may differ by a clip or two."""
+    model = (
+        f"{count:,} parameters: {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads, layout "
+        f"{config.layout}, normalisation `{config.normalize}`, positions `{config.positions}`. Seed {settings.seed}, "
+        f"{len(fitted.history)} epochs in {fitted.seconds / 60:.0f} minutes on {settings.device}; the weights are "
+        f"those after epoch {fitted.epoch}, the best on the validation groups. metrics.jsonl has every epoch. On "
+        "another machine or with another number of threads floating-point sums come out in another order, and figures "
+        "may differ by a clip or two."
+    )
+    return f"## Training\n\n```sh\n{settings.command()}\n```\n\n{_paragraph(model)}"
 
 
 def _data(settings: TrainSettings, clips: Sequence[LabelledClip], split: Split) -> str:
@@ -77,28 +77,36 @@ def _data(settings: TrainSettings, clips: Sequence[LabelledClip], split: Split) 
         f"| {side} | {len(split.select(clips, side))} | {', '.join(getattr(split, side))} |"
         for side in ("train", "validation", "test")
     ]
+    text = (
+        f"`{settings.data.name}`, {len(clips)} clips, SHA-256 `{digest}`. Split by whole groups, before any result was "
+        "known (split.json): no group is on two sides. Validation selected the weights; test took no part in anything."
+    )
     return "\n".join(
-        [
-            "## Data and split",
-            "",
-            f"`{settings.data.name}`, {len(clips)} clips, SHA-256 `{digest}`. Split by whole groups, before any result was",
-            "known (split.json): no group is on two sides. Validation selected the weights; test took no part in anything.",
-            "",
-            "| Side | Clips | Groups |",
-            "|---|---|---|",
-            *rows,
-        ]
+        ["## Data and split", "", _paragraph(text), "", "| Side | Clips | Groups |", "|---|---|---|", *rows]
     )
 
 
 def _figures(figures: Figures) -> str:
     named = {"validation groups": figures.validation, "test groups": figures.test}
     named |= {f"test groups, {tempo:g} x the frames": scores for tempo, scores in figures.other_tempos.items()}
-    rows = [
-        f"| {name} | {len(scores.labels)} | {scores.top(1):.4f} | {scores.top(5):.4f} | {scores.loss():.3f} |"
-        for name, scores in named.items()
-    ]
-    return "\n".join(["## Figures", "", "| On | Clips | Top-1 | Top-5 | Loss |", "|---|---|---|---|---|", *rows])
+    rows = []
+    for name, scores in named.items():
+        low, high = wilson_interval(scores.top(1), len(scores.labels))
+        rows.append(
+            f"| {name} | {len(scores.labels)} | {scores.top(1):.4f} | {low:.3f} to {high:.3f} | {scores.top(5):.4f} "
+            f"| {scores.loss():.3f} |"
+        )
+    head = ["## Figures", "", "| On | Clips | Top-1 | 95 % interval | Top-5 | Loss |", "|---|---|---|---|---|---|"]
+    note = "The interval says what chance alone in the drawing of so many clips leaves open (Wilson's score interval)."
+    return "\n".join([*head, *rows, "", note])
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """Return the 95 % score interval of a share of `count` trials (E. B. Wilson, JASA 22, 1927)."""
+    z2 = 1.959964**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
+    return middle - half, middle + half
 
 
 def _glosses(glosses: Sequence[str], clips: Sequence[LabelledClip], split: Split, test: Scores) -> str:
@@ -121,16 +129,20 @@ def _folds(settings: TrainSettings, results: dict[tuple[str, ...], Scores]) -> s
     ]
     clips = sum(len(scores.labels) for scores in results.values())
     top1, top5 = (sum(s.top(k) * len(s.labels) for s in results.values()) / clips for k in (1, 5))
-    return "\n".join(
-        [
-            "## Other groups left out",
-            "",
-            f"How much hangs on the choice of test groups: {len(results)} more models by the same recipe, each trained",
-            f"without one fold of groups for {settings.fold_epochs or settings.epochs} epochs, last weights, no selection.",
-            "",
-            "| Left out | Clips | Top-1 | Top-5 |",
-            "|---|---|---|---|",
-            *rows,
-            f"| **all** | {clips} | **{top1:.4f}** | **{top5:.4f}** |",
-        ]
+    text = (
+        f"How much hangs on the choice of test groups: {len(results)} more models by the same recipe, each trained "
+        f"without one fold of groups for {settings.fold_epochs or settings.epochs} epochs, last weights, no selection."
     )
+    head = [
+        "## Other groups left out",
+        "",
+        _paragraph(text),
+        "",
+        "| Left out | Clips | Top-1 | Top-5 |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, f"| **all** | {clips} | **{top1:.4f}** | **{top5:.4f}** |"])
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

@@ -13,7 +13,8 @@ import typer
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="ConnectingPoints HDF5 file of labelled clips.")]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
-Size = Annotated[int, typer.Option(min=1)]
+Layers = Annotated[int, typer.Option(min=1, help="Layers of the transformer's half.")]
+Feedforward = Annotated[int, typer.Option(min=1, help="Width of the feed-forward parts of that half.")]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,32 +26,44 @@ def add_to(app: typer.Typer) -> None:
 def train(
     data: Data,
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    about: Annotated[Path | None, typer.Option(help="Markdown that opens the model card: data, licence, limits.")] = None,
+    about: Annotated[
+        Path | None, typer.Option(help="Markdown that opens the model card: data, licence, limits.")
+    ] = None,
     name: Annotated[str, typer.Option(help="What the model calls itself; the folder's name by default.")] = "",
     version: Annotated[str, typer.Option(help="The model's version.")] = "1.0",
     layout: Annotated[str, typer.Option(help="29, 54, 71, spoter54, or the path of a layout's CSV.")] = "54",
     normalize: Annotated[str, typer.Option(help="box, none or bohacek.")] = "box",
     positions: Annotated[str, typer.Option(help="per-frame, or shared as in the original.")] = "per-frame",
     heads: Annotated[int, typer.Option(min=1, help="Attention heads; divides twice the layout's landmarks.")] = 9,
-    encoder_layers: Size = 3,
-    decoder_layers: Size = 2,
-    encoder_feedforward: Size = 256,
-    decoder_feedforward: Size = 256,
+    encoder_layers: Layers = 3,
+    decoder_layers: Layers = 2,
+    encoder_feedforward: Feedforward = 256,
+    decoder_feedforward: Feedforward = 256,
     position_rows: Annotated[int, typer.Option(min=1, help="Learned positions; with per-frame the most frames.")] = 512,
     validation: Annotated[float, typer.Option(help="Share of clips for validation, in whole groups.")] = 0.15,
     test: Annotated[float, typer.Option(help="Share of clips for testing, in whole groups.")] = 0.15,
-    val_groups: Annotated[str, typer.Option(help="Validation groups by name, comma-separated, instead of a share.")] = "",
+    val_groups: Annotated[
+        str, typer.Option(help="Validation groups by name, comma-separated, instead of a share.")
+    ] = "",
     test_groups: Annotated[str, typer.Option(help="Test groups by name, comma-separated, instead of a share.")] = "",
-    epochs: Annotated[int, typer.Option(min=1)] = 60,
-    batch_size: Annotated[int, typer.Option(min=1)] = 32,
-    learning_rate: Annotated[float, typer.Option(min=0, help="Highest rate: a warm-up comes before, half a cosine after.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(min=0)] = 0.05,
-    label_smoothing: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
-    dropout: Annotated[float, typer.Option(min=0, max=0.9)] = 0.1,
-    average: Annotated[float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0 for none.")] = 0.98,
+    epochs: Annotated[int, typer.Option(min=1, help="Times that training looks at all clips.")] = 60,
+    batch_size: Annotated[int, typer.Option(min=1, help="Clips of each step; fewer where they are long.")] = 32,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="Highest rate: a warm-up comes before, half a cosine after.")
+    ] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(min=0, help="Of AdamW, on the matrices of layers.")] = 0.05,
+    label_smoothing: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share of the target spread over all glosses.")
+    ] = 0.1,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Share of activations left out in training.")] = 0.1,
+    average: Annotated[
+        float, typer.Option(min=0, max=0.9999, help="Decay of the weights' moving average; 0 for none.")
+    ] = 0.98,
     patience: Annotated[int, typer.Option(min=1, help="Stop after so many epochs without a better validation.")] = 30,
     seed: Annotated[int, typer.Option(min=0, help="Of the split, the first weights and all that is random.")] = 0,
-    folds: Annotated[int, typer.Option(min=0, help="Then try the recipe on so many folds of groups, for the card.")] = 0,
+    folds: Annotated[
+        int, typer.Option(min=0, help="Then try the recipe on so many folds of groups, for the card.")
+    ] = 0,
     fold_epochs: Annotated[int, typer.Option(min=0, help="Epochs of each fold; 0 for --epochs.")] = 0,
     threads: Threads = 0,
     device: Device = "cpu",
@@ -74,7 +87,9 @@ def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")],
     data: Data,
     groups: Annotated[str, typer.Option(help="Judge on these groups only, comma-separated: camera01,camera02.")] = "",
-    split: Annotated[str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")] = "",
+    split: Annotated[
+        str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON line.")] = False,
     threads: Threads = 0,
     device: Device = "cpu",

@@ -1,9 +1,9 @@
 """Labelled clips from ConnectingPoints HDF5 files, the form in which the Peruvian system's extractor stores data sets.
 
 A file holds a group for each clip with three data sets: ``video_name`` (text), ``label`` (text, the gloss) and ``data``
-(T, 2, N), MediaPipe Holistic's points in image units, N being 543, or 544 with the neck. What follows ``/`` in a
-``video_name`` does not matter here, but its first part (``camera07/computer/0007f9d4``) is the clip's group: clips of one
-group are never split between training and testing.
+(T, 2, N), MediaPipe Holistic's points in image units, N being 543, or 544 with the neck. The first part
+of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group: clips of one group are never
+split between training and testing.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class LabelledClip:
 def clip_from_connecting_points(points: np.ndarray) -> Clip:
     """Make a clip of ConnectingPoints' points, where a missing one is not marked as such but written as a number.
 
-    Its extractor (``mediapipe_functions.py``) writes (0, 0) for a missing pose or face point, and 21 copies of the wrist
-    of the pose for a missing hand. Both become NaN; `spoter.normalize` puts in again what a scheme wants there.
+    Its extractor (``mediapipe_functions.py``) writes (0, 0) for a missing pose or face point, and 21 copies of the
+    pose's wrist for a missing hand. Both become NaN; `spoter.normalize` puts in again what a scheme wants there.
 
     Parameters
     ----------

@@ -48,8 +48,8 @@ class Evaluation:
 
     def per_gloss(self) -> dict[str, tuple[int, int]]:
         """Return for each gloss that occurs its number of clips, and how many of them were named right."""
-        counts = {gloss: (int(row.sum()), int(row[i])) for i, (gloss, row) in enumerate(zip(self.glosses, self.confusion))}
-        return {gloss: (clips, right) for gloss, (clips, right) in counts.items() if clips}
+        counts = self.confusion.sum(axis=1)
+        return {gloss: (int(counts[i]), int(self.confusion[i, i])) for i, gloss in enumerate(self.glosses) if counts[i]}
 
 
 def evaluate(
@@ -101,9 +101,8 @@ def evaluate(
                 among_five += label in order
             bar.update(len(batch))
             bar.set_postfix(top1=f"{np.trace(confusion) / confusion.sum():.4f}")
-    return Evaluation(
-        float(np.trace(confusion) / len(clips)), among_five / len(clips), len(clips), refused, recognizer.glosses, confusion
-    )
+    top1 = float(np.trace(confusion) / len(clips))
+    return Evaluation(top1, among_five / len(clips), len(clips), refused, recognizer.glosses, confusion)
 
 
 def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:

@@ -121,7 +121,8 @@ def fit(
             best_state = {name: tensor.detach().cpu().clone() for name, tensor in kept.state_dict().items()}
         line["seconds"] = round(time.monotonic() - started, 2)
         history.append(line)
-        bar.set_postfix({name: f"{line[name]:.3f}" for name in line if name.endswith(("loss", "top1"))}, best=best_epoch)
+        shown = {name: f"{value:.3f}" for name, value in line.items() if name.endswith(("loss", "top1"))}
+        bar.set_postfix(shown, best=best_epoch)
         if epoch - best_epoch >= recipe.patience:
             break
     bar.close()
@@ -136,7 +137,15 @@ def score(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> S
     return Scores(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
 
 
-def _epoch(model, averaged, train, recipe, epoch, optimizer, device) -> tuple[float, float]:
+def _epoch(
+    model: nn.Module,
+    averaged: AveragedModel | None,
+    train: ClipSet,
+    recipe: Recipe,
+    epoch: int,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+) -> tuple[float, float]:
     """Look at all clips once; return mean loss and accuracy on the way, both of the changed clips."""
     model.train()
     loss_sum = right = seen = 0

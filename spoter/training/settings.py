@@ -79,13 +79,17 @@ class TrainSettings:
         return Recipe(**{name: getattr(self, name) for name in names})
 
     def command(self) -> str:
-        """Return the command line that repeats this run, with the name of the data file alone."""
-        words = ["spoter", "train", self.data.name, "--out", self.out.name]
+        """Return the command line that repeats this run; of paths that lie elsewhere it holds the names alone."""
+        words = ["spoter", "train", _shown(self.data), "--out", _shown(self.out)]
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("data", "out") or value == field.default:
                 continue
             if isinstance(value, Path):
-                value = value.name
+                value = _shown(value)
             words += [f"--{field.name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)]
         return shlex.join(words)
+
+
+def _shown(path: Path) -> str:
+    return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

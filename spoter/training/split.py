@@ -76,7 +76,9 @@ def split_groups(
     return split
 
 
-def _draw(count: np.ndarray, shares: dict[int, float], named: dict[int, list[int]], rng: np.random.Generator) -> np.ndarray:
+def _draw(
+    count: np.ndarray, shares: dict[int, float], named: dict[int, list[int]], rng: np.random.Generator
+) -> np.ndarray:
     """Return each group's side: 0 train, 1 validation, 2 test; `count` (groups, glosses) holds numbers of clips."""
     fixed = np.zeros(len(count), dtype=np.int64)
     for number, members in named.items():

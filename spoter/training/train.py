@@ -180,10 +180,18 @@ def _read_about(path: Path | None) -> str:
         raise DataError(f"{path}: {error}") from error
 
 
-def _write(settings, config, glosses, clips, split, fitted, card) -> None:
+def _write(
+    settings: TrainSettings,
+    config: ModelConfig,
+    glosses: Sequence[str],
+    clips: Sequence[LabelledClip],
+    split: Split,
+    fitted: Fitted,
+    card: str,
+) -> None:
     """Write all files; the model folder's own come last, and of these config.json."""
     settings.out.mkdir(parents=True, exist_ok=True)
-    sizes = {side: {"clips": len(split.select(clips, side)), "groups": groups} for side, groups in asdict(split).items()}
+    sizes = {side: {"clips": len(split.select(clips, side)), "groups": names} for side, names in asdict(split).items()}
     write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **sizes}, indent=2).encode() + b"\n")
     lines = [json.dumps({name: round(value, 5) for name, value in line.items()}) for line in fitted.history]
     write_whole(settings.out / METRICS, "".join(f"{line}\n" for line in lines).encode())

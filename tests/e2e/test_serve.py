@@ -139,6 +139,7 @@ def test_says_why_a_worker_did_not_start(start, scratch):
     assert (status, out) == (1, "")
     assert "the worker did not start" in errors and "No module named 'yaml'" in errors
     assert "\tat " not in errors  # no stack of Java's
+    assert all(port_is_free(LOOPBACK, port) for port in running.ports)
 
 
 @pytest.mark.parametrize("option", PORT_OPTIONS)
@@ -164,3 +165,16 @@ def test_no_java_at_all_is_said(monkeypatch):
     with pytest.raises(typer.Exit) as error:
         serve.main()
     assert error.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [(None, ""), ("", ""), ('{"inference": {"key": "ab', ""), ("{}", ""), ('{"inference": {"key": "abc"}}', "abc")],
+)
+def test_a_key_file_that_is_half_written_is_none_yet(tmp_path, content, key):
+    server = serve.Server(tmp_path / "spoter.mar", "192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
+    if content is not None:
+        server.key_file.write_text(content)
+    assert server._key("inference") == key
+    server.stop()
+    assert not server.key_file.parent.exists()

@@ -1,0 +1,170 @@
+"""Every command of README.md is run, in a copy of the checkout, and answers what README.md says it does."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from live import ROOT, send, server_environment, wait_ready
+from training_data import write_hdf5
+
+from serve import free_port
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```bash\n(.*?)^```\n(?:\n```json\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE)
+INLINE = re.findall(r"(?<!`)`((?:make|curl|\.venv/bin/\w+) [^`]+)`", README)
+COMMANDS = [line for block, _ in BLOCKS for line in block.splitlines()]
+NAMES = ("SPOTER_PORT", "SPOTER_MANAGEMENT_PORT", "SPOTER_METRICS_PORT")
+
+
+@pytest.fixture(scope="module")
+def checkout(scratch: Path) -> Path:
+    """A copy of the files that git knows, or would, with the tests' own environment as its .venv."""
+    if not (Path(sys.prefix) / "serve.stamp").exists():
+        pytest.skip("README's commands need the .venv that make makes: run make test")
+    folder = scratch / "checkout"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    write_hdf5(folder / "my-signs.hdf5")
+    return folder
+
+
+class Served:
+    """A `make serve …` of README.md, on free ports."""
+
+    def __init__(self, command: str, checkout: Path):
+        self.ports = [free_port() for _ in NAMES]
+        ports = dict(zip(NAMES, map(str, self.ports), strict=True))
+        command = re.sub(r"SPOTER_\w*PORT=\d+", "", command)
+        self.process = subprocess.Popen(
+            [*command.split(), *(f"{name}={port}" for name, port in ports.items())],
+            cwd=checkout, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+        self.greeting = ""
+        for line in self.process.stdout:
+            self.greeting += line
+            if line.startswith("Ctrl-C"):
+                return
+        raise AssertionError(f"{command} ended with {self.process.wait()}: {self.greeting}")
+
+    def end(self) -> int:
+        os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does
+        self.process.communicate(timeout=60)
+        return self.process.returncode
+
+
+@pytest.fixture(scope="module")
+def served(checkout: Path) -> Iterator[Served]:
+    served = Served("make serve", checkout)
+    yield served
+    served.end()
+
+
+def run(command: str, checkout: Path, environ: dict | None = None) -> str:
+    done = subprocess.run(
+        ["bash", "-ec", command], cwd=checkout, env=environ, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def find(commands: list[str], start: str) -> list[str]:
+    found = [command for command in commands if command.startswith(start)]
+    assert found, f"README.md has no command {start!r}: adapt this test"
+    return found
+
+
+def test_every_command_is_of_a_kind_that_is_tested_here():
+    kinds = (
+        "make serve",
+        "make test",
+        "make bench",
+        "curl ",
+        ".venv/bin/",
+        "python build_mar.py",
+        "torchserve ",
+        ". .venv/",
+    )
+    assert [command for command in COMMANDS + INLINE if not command.startswith(kinds)] == []
+    assert re.findall(r"^```(?!bash|json|\n)(.*)$", README, re.MULTILINE) == []
+
+
+def test_make_serve_shows_what_readme_shows(served):
+    (hallo,) = [answer for block, answer in BLOCKS if "samples/hallo.json" in block and block.startswith("curl")]
+    assert json.loads(next(line for line in served.greeting.splitlines() if line.startswith("{"))) == json.loads(hallo)
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
+@pytest.mark.parametrize("command", find(COMMANDS + INLINE, "curl "))
+def test_curl_answers_what_readme_shows(served, checkout, command):
+    port, _, metrics = served.ports
+    answer = run(command.replace(":8080/", f":{port}/").replace(":8082/", f":{metrics}/"), checkout)
+    shown = next((answer for block, answer in BLOCKS if block == f"{command}\n" and answer), None)
+    if shown is None:
+        assert "DecodeTime" in answer
+    else:
+        assert json.loads(answer) == json.loads(shown)
+
+
+def test_the_commands_of_spoter(checkout):
+    for command in find(COMMANDS + INLINE, ".venv/bin/"):
+        said = run(command, checkout)
+        if " evaluate " in command:
+            assert set(json.loads(said.splitlines()[-1])) == {"top1", "top5", "clips"}
+
+
+@pytest.mark.parametrize("command", [c for c in find(COMMANDS + INLINE, "make serve ") if "PIP_ARGS" not in c])
+def test_make_serve_with_variables(checkout, command):
+    if "my-model" in command:  # made by `spoter convert`, above it
+        run(find(COMMANDS, ".venv/bin/spoter convert")[0], checkout)
+    served = Served(command, checkout)
+    try:
+        headers = {"Content-Type": "application/json"}
+        reply = send(
+            served.ports[0], "POST", "/predictions/spoter", (ROOT / "samples/hallo.json").read_bytes(), headers
+        )
+        guarded = "0.0.0.0" in command
+        assert reply.status == (400 if guarded else 200)
+        assert ("TOKEN=" in served.greeting) == guarded
+    finally:
+        assert served.end() in (0, 2)  # make's own status on an interrupt is 2
+
+
+def test_by_hand(checkout, scratch):
+    (block,) = [block for block, _ in BLOCKS if "torchserve --start" in block]
+    lines = block.splitlines()
+    folder = scratch / "readme-by-hand"
+    folder.mkdir()
+    ports = (free_port(), free_port(), free_port())
+    environ = server_environment(folder, ports)
+    del environ["TS_METRICS_CONFIG"]
+    activate, build, start, stop = lines
+    run(f"{activate}\n{build}", checkout, environ)
+    try:
+        run(f"{activate}\n{start} > {folder}/out 2>&1", checkout, environ)
+        assert wait_ready(ports[1])
+    finally:
+        run(f"{activate}\n{stop}", checkout, environ)
+
+
+def test_make_bench(checkout):
+    (command,) = find(INLINE, "make bench")
+    said = run(f"{command} BENCH_ARGS='--seconds 0'", checkout)
+    assert "whole request, full" in said and "through the server, compact" in said
+
+
+def test_make_test_is_what_ci_runs():
+    assert find(COMMANDS, "make test") == ["make test"]
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")

@@ -1,0 +1,171 @@
+"""What build_mar.py packs, and what it refuses to pack."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+from packaging.requirements import Requirement
+
+import build_mar
+from build_mar import build
+from spoter.errors import ModelFolderError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def mar_files(path: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def tar_files(path: Path) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
+        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
+
+
+@pytest.fixture(scope="module")
+def built(dgs11: Path, tmp_path_factory) -> tuple[Path, Path]:
+    """spoter.mar and model.tar.gz of the default model."""
+    return tuple(build(dgs11, "spoter", None, tmp_path_factory.mktemp("store")))
+
+
+def test_both_archives_hold_the_same_tree(built, dgs11):
+    mar, tar = built
+    files = mar_files(mar)
+    assert files == tar_files(tar)
+    assert list(files) == sorted(files)
+    for name in ("model.pth", "config.json", "meaning.json", "MODEL_CARD.md"):
+        assert files[name] == (dgs11 / name).read_bytes()
+    for name, source in {
+        "spoter_handler.py": "handler/spoter_handler.py",
+        "model-config.yaml": "handler/model-config.yaml",
+        "requirements.txt": "handler/requirements.txt",
+        "code/inference.py": "handler/inference.py",
+        "code/requirements.txt": "handler/requirements.txt",
+        "spoter/service.py": "spoter/service.py",
+        "spoter/layouts/points_54.csv": "spoter/layouts/points_54.csv",
+    }.items():
+        assert files[name] == (ROOT / source).read_bytes()
+    assert not [name for name in files if "__pycache__" in name or name.startswith(build_mar.NOT_SERVED)]
+
+
+def test_the_manifest_is_at_the_root(built, dgs11):
+    manifest = json.loads(mar_files(built[0])["MAR-INF/MANIFEST.json"])
+    config = json.loads((dgs11 / "config.json").read_bytes())
+    assert manifest["model"] == {
+        "modelName": "spoter",
+        "serializedFile": "model.pth",
+        "handler": "spoter_handler.py",
+        "modelVersion": config["version"],
+        "requirementsFile": "requirements.txt",
+        "configFile": "model-config.yaml",
+    }
+
+
+def test_the_same_input_gives_the_same_bytes(built, dgs11, tmp_path, monkeypatch):
+    """From another copy of the folder, later, in another working folder and with another umask."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(dgs11, copy)
+    for path in copy.iterdir():
+        os.utime(path, (1e9, 1e9))
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o077)
+    try:
+        again = build(copy, "spoter", None, tmp_path / "store")
+    finally:
+        os.umask(before)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in built]
+
+
+def test_no_path_of_this_machine_is_inside(built, dgs11):
+    for name, content in mar_files(built[0]).items():
+        for path in (ROOT, Path.home(), dgs11):
+            assert len(str(path)) < 4 or str(path).encode() not in content, name
+
+
+def test_name_version_and_an_own_layout(dgs11, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(dgs11, model)
+    config = json.loads((model / "config.json").read_bytes())
+    shutil.copy(ROOT / "spoter" / "layouts" / f"points_{config['layout']}.csv", model / "mine.csv")
+    (model / "config.json").write_text(json.dumps(config | {"layout": "mine.csv"}))
+    (model / "MODEL_CARD.md").unlink()
+    mar, _ = build(model, "signs", "2.1", tmp_path)
+    assert mar.name == "signs.mar"
+    files = mar_files(mar)
+    assert files["mine.csv"] == (model / "mine.csv").read_bytes() and "MODEL_CARD.md" not in files
+    manifest = json.loads(files["MAR-INF/MANIFEST.json"])
+    assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("signs", "2.1")
+
+
+@pytest.mark.parametrize("spoiled", ["model.pth", "config.json", "meaning.json"])
+@pytest.mark.parametrize("how", ["absent", "cut short"])
+def test_a_broken_folder_is_refused_and_an_older_archive_stays(dgs11, tmp_path, spoiled, how):
+    model, store = tmp_path / "model", tmp_path / "store"
+    shutil.copytree(dgs11, model)
+    store.mkdir()
+    (store / "spoter.mar").write_bytes(b"an older one")
+    path = model / spoiled
+    if how == "absent":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelFolderError, match=spoiled):
+        build(model, "spoter", None, store)
+    assert {p.name: p.read_bytes() for p in store.iterdir()} == {"spoter.mar": b"an older one"}
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    with pytest.raises(typer.Exit) as error:
+        build_mar.main(model=tmp_path / "nowhere", out=tmp_path)
+    assert error.value.exit_code == 2
+    said = capsys.readouterr().err.strip()
+    assert "nowhere" in said and "\n" not in said
+
+
+def test_a_name_that_torchserve_cannot_have_is_refused(dgs11, tmp_path):
+    with pytest.raises(ModelFolderError, match="torch-model-archiver"):
+        build(dgs11, "../spoter", None, tmp_path / "store")
+    assert not (tmp_path / "spoter.mar").exists()
+
+
+def test_the_archives_own_spoter_wins(built, tmp_path):
+    """Even over one on the user's PYTHONPATH, which TorchServe puts first."""
+    archive, decoy = tmp_path / "archive", tmp_path / "decoy"
+    with zipfile.ZipFile(built[0]) as packed:
+        packed.extractall(archive)
+    (decoy / "spoter").mkdir(parents=True)
+    (decoy / "spoter" / "__init__.py").write_text("")
+    program = (
+        "import sys, types, spoter_handler\n"
+        "context = types.SimpleNamespace(system_properties={'model_dir': sys.argv[1], 'gpu_id': None})\n"
+        "spoter_handler.SpoterHandler().initialize(context)\n"
+        "import spoter, torch\n"
+        "print(spoter.__file__, torch.get_num_threads())"
+    )
+    path = os.pathsep.join([str(decoy), str(archive)])
+    done = subprocess.run(
+        [sys.executable, "-c", program, archive],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(archive / "spoter" / "__init__.py"), "1"]
+
+
+def test_the_archives_requirements_are_the_projects():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {str(Requirement(line)) for line in project["dependencies"] + project["optional-dependencies"]["serve"]}
+    lines = (ROOT / "handler" / "requirements.txt").read_text().splitlines()
+    packed = {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
+    assert packed and packed <= ours

