@@ -36,7 +36,7 @@ bench: .venv/serve.stamp ## measure decoding, normalising, the model and the ser
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean: ## remove everything that make made
-	rm -rf .venv logs build *.egg-info model_store/*.mar model_store/*.tar.gz .pytest_cache .ruff_cache
+	rm -rf .venv logs build *.egg-info model_store/*.mar model_store/*.tar.gz .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import torch
 
 from bench.bodies import compact, full_holistic
 from bench.timing import Timing, in_turn
+from handler.process import free_port
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
@@ -28,7 +28,7 @@ HEADERS = {"Content-Type": "application/json"}
 @contextmanager
 def served(model: Path) -> Iterator[int]:
     """Run serve.py on free ports, with one worker; yield the port of predictions."""
-    ports = _free_ports(3)
+    ports = [free_port() for _ in range(3)]
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as folder:
         command = [sys.executable, str(ROOT / "serve.py"), "--model", str(model), "--workers", "1"]
         command += ["--model-store", folder, "--logs", folder]
@@ -74,13 +74,3 @@ def measure(model: Path, seconds: float) -> list[Timing]:
             things[f"in process, {name}"] = alone(body)
             things[f"through the server, {name}"] = post(body)
         return in_turn(things, seconds, "through the server")
-
-
-def _free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    for probe in probes:
-        probe.bind(("127.0.0.1", 0))
-    ports = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
-    return ports

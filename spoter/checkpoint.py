@@ -130,7 +130,8 @@ def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") ->
         if expected.get(name) != found.get(name):
             raise ModelFolderError(
                 f"{place}: found {found.get(name, 'nothing')} as {name}, "
-                f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, {sizes.encoder_layers} + {sizes.decoder_layers} layers"
+                f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, "
+                f"{sizes.encoder_layers} + {sizes.decoder_layers} layers"
             )
     return sizes
 

@@ -175,13 +175,13 @@ def convert(
 @app.command()
 def doctor(
     model: Annotated[Path, typer.Option(help="Model folder to check.")] = Path("models/dgs11"),
-    host: Annotated[str, typer.Option(envvar="HOST")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(envvar="SPOTER_HOST")] = "127.0.0.1",
     ports: Annotated[list[int] | None, typer.Option("--port", help="Ports the server will want.")] = None,
 ) -> None:
     """Check what serving needs, and say what to do about each thing that fails."""
-    from spoter.doctor import checks
+    from spoter.doctor import PORTS, checks
 
-    results = checks(model, ports or [8080, 8081, 8082], host)
+    results = checks(model, ports or PORTS, host)
     for check in results:
         print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
         if not check.ok:

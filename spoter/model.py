@@ -187,6 +187,7 @@ def _sinusoids(rows: int, width: int) -> Tensor:
 
     A fifth of their height, so that they do not drown coordinates, most of which lie within half a unit.
     """
-    rate = 10000 ** (-torch.arange(0, width, 2) / width)
-    angle = torch.arange(rows)[:, None] * rate
+    # On the CPU even where checkpoint.py builds a model on the meta device: there, this would import torch's compiler.
+    rate = 10000 ** (-torch.arange(0, width, 2, device="cpu") / width)
+    angle = torch.arange(rows, device="cpu")[:, None] * rate
     return 0.2 * torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]

@@ -104,6 +104,23 @@ def test_metrics_that_are_not_declared_do_not_matter(handler, context):
 
 
 @pytest.mark.parametrize(
+    ("gpu", "cuda", "device"), [(None, False, "cpu"), (None, True, "cpu"), (1, True, "cuda:1"), (0, False, "cpu")]
+)
+def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(dgs11, monkeypatch, gpu, cuda, device):
+    import torch
+
+    from spoter.recognizer import Recognizer
+
+    asked = []
+    load = Recognizer.load
+    monkeypatch.setattr(Recognizer, "load", lambda folder, device: asked.append(device) or load(folder))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    SpoterHandler().initialize(Context("spoter", str(dgs11), {}, 4, gpu, "0.12.0"))
+    assert asked == [device] and torch.get_num_threads() == 1
+
+
+@pytest.mark.parametrize(
     ("item", "headers", "body", "content_type"),
     [
         ({"body": b"x"}, {"content-type": "a/b", "body": {"content-type": "c/d"}}, b"x", "a/b"),

@@ -21,7 +21,7 @@ from live import ROOT, RunningServer, server_environment, wait_ready
 from packaging.requirements import Requirement
 
 from build_mar import build
-from serve import end_session, free_port
+from handler.process import end_session, free_port
 
 
 @pytest.fixture(scope="session")

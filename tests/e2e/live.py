@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from serve import LOOPBACK, free_port
+from handler.process import LOOPBACK, free_port
 from spoter.doctor import find_java
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,6 +92,13 @@ class RunningServer:
         return send(self.management, "GET", "/models/spoter").json[0]
 
     def logs(self) -> str:
-        """Everything TorchServe wrote anywhere."""
+        """Everything TorchServe wrote anywhere, once it stands still: it goes on writing after an answer."""
+        found = [None, self._logs()]
+        while found[-1] != found[-2]:
+            time.sleep(0.3)
+            found.append(self._logs())
+        return found[-1]
+
+    def _logs(self) -> str:
         files = sorted((self.folder / "logs").rglob("*"))
         return "".join(path.read_text(errors="replace") for path in files if path.is_file()) + "".join(self.said)

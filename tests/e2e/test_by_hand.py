@@ -8,7 +8,7 @@ import time
 
 from live import ROOT, send, server_environment, wait_ready
 
-from serve import free_port
+from handler.process import free_port
 
 
 def test_build_start_predict_stop(scratch):

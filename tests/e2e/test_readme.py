@@ -16,7 +16,7 @@ import pytest
 from live import ROOT, send, server_environment, wait_ready
 from training_data import write_hdf5
 
-from serve import free_port
+from handler.process import free_port
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```\n(?:\n```json\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE)

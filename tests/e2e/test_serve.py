@@ -21,7 +21,7 @@ import typer
 from live import ROOT, send
 
 import serve
-from serve import LOOPBACK, free_port
+from handler.process import LOOPBACK, Server, free_port
 from spoter.doctor import port_is_free
 
 START_TIMEOUT = 180.0
@@ -172,7 +172,7 @@ def test_no_java_at_all_is_said(monkeypatch):
     [(None, ""), ("", ""), ('{"inference": {"key": "ab', ""), ("{}", ""), ('{"inference": {"key": "abc"}}', "abc")],
 )
 def test_a_key_file_that_is_half_written_is_none_yet(tmp_path, content, key):
-    server = serve.Server(tmp_path / "spoter.mar", "192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
+    server = Server(tmp_path / "spoter.mar", "192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
     if content is not None:
         server.key_file.write_text(content)
     assert server._key("inference") == key

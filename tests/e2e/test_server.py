@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -236,8 +237,15 @@ def test_a_batch_of_good_and_bad(server, in_process):
 
 def test_metrics(server):
     def read() -> dict[str, float]:
-        lines = send(server.metrics, "GET", "/metrics").body.decode().splitlines()
-        return {line.split("{")[0]: float(line.split()[-1]) for line in lines if 'ModelName="spoter"' in line}
+        """Return our metrics once they stand still: TorchServe reads them from the worker's output, later."""
+        found: list[dict[str, float]] = [{}, {}]
+        deadline = time.monotonic() + 30
+        while (not found[-1] or found[-1] != found[-2]) and time.monotonic() < deadline:
+            time.sleep(0.5)
+            lines = send(server.metrics, "GET", "/metrics").body.decode().splitlines()
+            ours = [line for line in lines if 'ModelName="spoter"' in line]
+            found.append({line.split("{")[0]: float(line.split()[-1]) for line in ours})
+        return found[-1]
 
     server.predict(text(points(7)), JSON)
     before = read()

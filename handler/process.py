@@ -1,0 +1,243 @@
+"""A TorchServe process and all that it starts: bring it up until it really answers, or say why not, and end it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections import deque
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "spoter"
+LOOPBACK = "127.0.0.1"
+SAMPLES = {".json": "application/json", ".csv": "text/csv"}
+START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java some before them
+GRACE = 10.0  # seconds between asking a process to end and killing it
+# TorchServe says one of these when a worker ends by itself or never gets its model; it would retry for minutes.
+FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
+LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
+
+
+class StartError(Exception):
+    """The server did not come up; the text says why."""
+
+
+class Server:
+    """A TorchServe process and everything it starts, in a session and a temporary folder of their own.
+
+    Parameters
+    ----------
+    archive : pathlib.Path
+        The .mar in its model store.
+    host : str
+        Address for predictions. Management and metrics stay on loopback.
+    ports : tuple of int
+        For predictions, management and metrics.
+    workers : int or None
+        None leaves it to TorchServe: one for each core.
+    tokens : bool
+        Whether requests need a token.
+    logs : pathlib.Path
+        Folder for TorchServe's logs.
+    environ : dict
+        Environment with a Java that TorchServe finds.
+    """
+
+    def __init__(
+        self,
+        archive: Path,
+        host: str,
+        ports: tuple[int, int, int],
+        workers: int | None,
+        tokens: bool,
+        logs: Path,
+        environ: dict[str, str],
+    ):
+        self.inference, self.management, metrics = (
+            f"http://{address}:{port}" for address, port in zip((host, LOOPBACK, LOOPBACK), ports, strict=True)
+        )
+        # A server bound to all addresses is reached at any of them.
+        self.url = self.inference.replace("//0.0.0.0:", f"//{LOOPBACK}:") + f"/predictions/{NAME}"
+        self._folder = tempfile.TemporaryDirectory(prefix="spoter-")  # a short path: TorchServe's sockets lie in it
+        self.key_file = Path(self._folder.name, "key_file.json") if tokens else None
+        settings = {
+            "TS_INFERENCE_ADDRESS": self.inference,
+            "TS_MANAGEMENT_ADDRESS": self.management,
+            "TS_METRICS_ADDRESS": metrics,
+            # TorchServe insists on gRPC; any free port keeps two servers apart.
+            "TS_GRPC_INFERENCE_PORT": str(free_port()),
+            "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
+            "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
+            "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
+            # One pid file, "already running", and the same sockets for all servers of a temporary folder.
+            "TEMP": self._folder.name,
+            "TMPDIR": self._folder.name,
+            "LOG_LOCATION": str(logs),
+            "METRICS_LOCATION": str(logs),
+        }
+        if workers is not None:
+            settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        command += ["--model-store", str(archive.parent), "--models", f"{NAME}={archive.name}"]
+        command += ["--ts-config", str(ROOT / "config.properties")]
+        self._command, self._environ = command, environ | settings
+        self._process: subprocess.Popen | None = None
+        self._failed = threading.Event()
+        self._said: deque[str] = deque(maxlen=500)
+
+    def start(self) -> None:
+        """Start TorchServe; `stop` ends it, whatever happens after this."""
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=self._folder.name,  # TorchServe writes key_file.json where it is started
+            env=self._environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # so that a Ctrl-C reaches this process alone, and `stop` all of theirs
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        """Read what TorchServe says, so that it never waits for a reader; logs/ holds it in full."""
+        for line in self._process.stdout:
+            self._said.append(line.rstrip())
+            if FAILURE.search(line):
+                self._failed.set()
+
+    def wait_ready(self) -> tuple[Path, str]:
+        """Wait for a READY worker and a real answer; return the sample that was sent and what came back.
+
+        Raises
+        ------
+        StartError
+            With the reason, as far as TorchServe's own words tell it.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise StartError(f"TorchServe ended with status {self._process.returncode}:\n{self._cause()}")
+            if self._failed.is_set():
+                time.sleep(0.5)  # the rest of its words
+                raise StartError(f"the worker did not start:\n{self._cause()}")
+            status, body = self._request(f"{self.management}/models/{NAME}", "management")
+            if status == 200 and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"]):
+                return self._first_prediction()
+            time.sleep(0.1)
+        raise StartError(f"no worker was ready after {START_TIMEOUT:g} seconds:\n{self._cause()}")
+
+    def _first_prediction(self) -> tuple[Path, str]:
+        """Send samples until one is answered 200.
+
+        A model for other landmarks than theirs refuses them, in so many words: that, too, is a worker's answer.
+        """
+        files = [path for path in (ROOT / "samples").iterdir() if path.suffix in SAMPLES]
+        if not files:
+            raise StartError(f"found no request in {ROOT / 'samples'} to try the server with")
+        for sample in sorted(files, key=lambda path: (path.suffix != ".json", path)):
+            status, body = self._request(self.url, "inference", sample.read_bytes(), SAMPLES[sample.suffix])
+            if status == 200:
+                break
+            if status is None or status >= 500:
+                raise StartError(f"{sample.name} was answered with status {status}: {body}\n{self._cause()}")
+        return sample, body
+
+    def _request(
+        self, url: str, token: str, body: bytes | None = None, content_type: str = "application/json"
+    ) -> tuple[int | None, str]:
+        """Send a request to the server; the status is None where nobody listens yet."""
+        headers = {"Content-Type": content_type}
+        if self.key_file is not None:
+            headers["Authorization"] = f"Bearer {self._key(token)}"
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
+        try:
+            with opener.open(urllib.request.Request(url, body, headers), timeout=30) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode(errors="replace")
+        except (OSError, http.client.HTTPException):
+            return None, ""
+
+    def _key(self, token: str) -> str:
+        """Return a key of TorchServe's key file; none while it is absent or half written, as at the start."""
+        try:
+            return json.loads(self.key_file.read_text())[token]["key"]
+        except (OSError, ValueError, KeyError):
+            return ""
+
+    def _cause(self) -> str:
+        """Pick from TorchServe's words what tells a cause: one worker's own, warnings and errors, no Java stack."""
+        chosen, worker = [], None
+        for line in self._said:
+            match = LOG_LINE.match(line)
+            if match is None:
+                chosen += [line] if line.strip() and not line.startswith("\tat ") else []
+            elif match["logger"] == "MODEL_LOG":
+                worker = worker or match["thread"].rsplit("-", 1)[0]  # W-9000-spoter_1.0-stdout or -stderr
+                chosen += [match["text"]] if match["thread"].startswith(worker) else []
+            elif match["level"] in ("WARN", "ERROR"):
+                chosen.append(match["text"])
+        return "\n".join(f"  {line}" for line in chosen[-25:]) or "  it said nothing"
+
+    def wait(self) -> int:
+        """Wait until TorchServe ends, and return its exit status."""
+        return self._process.wait()
+
+    def stop(self) -> None:
+        """End every process of the server and remove its temporary folder."""
+        if self._process is not None:
+            end_session(self._process)
+        self._folder.cleanup()
+
+
+def end_session(leader: subprocess.Popen) -> None:
+    """End every process of the session that `leader` was started in; one that has not ended after `GRACE` is killed."""
+    deadline = time.monotonic() + GRACE
+    _signal(session_members(leader), signal.SIGTERM)
+    while session_members(leader) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    _signal(session_members(leader), signal.SIGKILL)
+    leader.wait()
+
+
+def session_members(leader: subprocess.Popen) -> list[psutil.Process]:
+    """Return the living processes of the session that `leader` was started in, whether or not it still lives itself."""
+    leader.poll()  # takes its exit status, so that it does not stay a zombie
+    return [process for process in psutil.process_iter() if _session(process) == leader.pid]
+
+
+def _session(process: psutil.Process) -> int | None:
+    """Return a living process's session; None where it has ended, even if nobody took its exit status yet."""
+    try:
+        return None if process.status() == psutil.STATUS_ZOMBIE else os.getsid(process.pid)
+    except (psutil.Error, OSError):
+        return None
+
+
+def _signal(processes: list[psutil.Process], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended by itself in the meantime
+            process.send_signal(number)
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((LOOPBACK, 0))
+        return probe.getsockname()[1]
