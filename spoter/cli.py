@@ -144,7 +144,9 @@ def inspect(
 def convert(
     checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="state_dict, training dict or whole module.")],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
-    meaning: Annotated[Path, typer.Option(help='meaning.json: {"0": "GLOSS", …}.')],
+    meaning: Annotated[
+        Path | None, typer.Option(help='{"0": "GLOSS", …}. Default: meaning.json beside the checkpoint.')
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="The original project's config.json.")] = None,
     nhead: Annotated[int | None, typer.Option(min=1, help="Attention heads: weights do not tell. Upstream: 9.")] = None,
     layout: Annotated[str | None, typer.Option(help="29, 54, 71, spoter54 or a CSV. Default: what fits.")] = None,
@@ -162,7 +164,7 @@ def convert(
     from spoter.convert import convert as write
 
     choices = Choices(nhead, layout, estimator, scheme, positions, name, version)
-    written, disbelieved = write(checkpoint, out, meaning, config, choices)
+    written, disbelieved = write(checkpoint, out, meaning or checkpoint.with_name("meaning.json"), config, choices)
     for line in disbelieved:
         print(f"not believed of {config}: {line}", file=sys.stderr)
     print(

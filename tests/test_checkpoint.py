@@ -66,6 +66,7 @@ class Runs:
         return os.mkdir, (str(self.path),)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False])
 @pytest.mark.parametrize("form", ["state", "training", "beside", "bare pickle"])
 def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, model, form, zipped):

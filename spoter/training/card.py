@@ -97,8 +97,11 @@ def _figures(figures: Figures) -> str:
             f"| {scores.loss():.3f} |"
         )
     head = ["## Figures", "", "| On | Clips | Top-1 | 95 % interval | Top-5 | Loss |", "|---|---|---|---|---|---|"]
-    note = "The interval says what chance alone in the drawing of so many clips leaves open (Wilson's score interval)."
-    return "\n".join([*head, *rows, "", note])
+    note = (
+        "The interval says what chance alone in the drawing of so many clips leaves open (Wilson's score interval). "
+        "Clips of one group are alike, so that more is open than it says."
+    )
+    return "\n".join([*head, *rows, "", _paragraph(note)])
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
