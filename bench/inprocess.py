@@ -10,8 +10,9 @@ import torch
 
 from bench.bodies import FRAMES, compact, full_holistic
 from bench.timing import Timing, in_turn
+from spoter.config import Sizes
 from spoter.formats import Limits, decode
-from spoter.model import Sizes, Spoter
+from spoter.model import Spoter
 from spoter.normalize import normalize
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond

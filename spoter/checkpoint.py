@@ -18,8 +18,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from spoter.config import Sizes
 from spoter.errors import ModelFolderError
-from spoter.model import Sizes, Spoter
+from spoter.model import Spoter
 
 # Names that a pickled SPOTER holds and that stand-ins may answer for. Nothing under these is ever imported or called.
 _STAND_IN = re.compile(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,31 @@ from spoter.formats.request import Limits
 from spoter.layouts import BUILT_IN
 
 POSITIONS = ("shared", "per-frame")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Every size of a SPOTER.
+
+    `width` is 2K, two coordinates for each of a layout's landmarks; the others are `ModelConfig`'s fields of that name.
+    """
+
+    width: int
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_feedforward: int
+    decoder_feedforward: int
+    position_rows: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+
+    def without_width(self) -> dict[str, int]:
+        """Return all sizes but the width, which a config leaves to its layout."""
+        return {name: size for name, size in asdict(self).items() if name != "width"}
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,9 +111,20 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if getattr(self, field) not in allowed:
             raise ValueError(f"found {field} {getattr(self, field)!r}, expected one of {', '.join(allowed)}")
 
+    def sizes(self, width: int) -> Sizes:
+        """Return the sizes of a model of this config whose layout has `width` / 2 landmarks."""
+        return Sizes(
+            width, **{field.name: getattr(self, field.name) for field in fields(Sizes) if field.name != "width"}
+        )
+
     def to_json(self) -> bytes:
         """Return the text of config.json: every field, in this order."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def longest_clip(positions: str, position_rows: int) -> int:
+    """Return the `max_frames` of a new model: the usual limit, or as many frames as have a position of their own."""
+    return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
 
 
 def parse_config(text: bytes, place: str) -> ModelConfig:

@@ -8,10 +8,9 @@ from pathlib import Path
 import msgspec
 
 from spoter.checkpoint import Checkpoint, read_checkpoint, sizes_of
-from spoter.config import ModelConfig
+from spoter.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import ModelFolderError
 from spoter.layouts import BUILT_IN, load_layout
-from spoter.model import Sizes
 from spoter.model_folder import read_meaning, write_model_folder
 from spoter.normalize import check_scheme
 
@@ -85,6 +84,7 @@ def convert(
             f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}, "
             f"expected {sizes.width // 2} landmarks"
         )
+    positions = choices.positions or "shared"
     try:
         config = ModelConfig(
             name=choices.name,
@@ -92,15 +92,9 @@ def convert(
             layout=name,
             estimator=choices.estimator or said.get("keypoints_model", "mediapipe"),
             normalize=choices.normalize or "box",
-            positions=choices.positions or "shared",
-            heads=sizes.heads,
-            encoder_layers=sizes.encoder_layers,
-            decoder_layers=sizes.decoder_layers,
-            encoder_feedforward=sizes.encoder_feedforward,
-            decoder_feedforward=sizes.decoder_feedforward,
-            position_rows=sizes.position_rows,
-            classes=sizes.classes,
-            max_frames=min(512, sizes.position_rows) if choices.positions == "per-frame" else 512,
+            positions=positions,
+            **sizes.without_width(),
+            max_frames=longest_clip(positions, sizes.position_rows),
         )
     except ValueError as error:
         raise ModelFolderError(str(error)) from None

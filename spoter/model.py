@@ -8,29 +8,11 @@ that its weights load as they are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Sizes:
-    """Every size of the model. `width` is 2K, two coordinates for each of a layout's landmarks."""
-
-    width: int
-    heads: int
-    encoder_layers: int
-    decoder_layers: int
-    encoder_feedforward: int
-    decoder_feedforward: int
-    position_rows: int
-    classes: int
-
-    def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+from spoter.config import Sizes
 
 
 class Attention(nn.Module):

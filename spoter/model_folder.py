@@ -54,15 +54,8 @@ def load_model_folder(folder: Path) -> ModelFolder:
             f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(layout)} landmarks, "
             f"expected a width of {2 * len(layout)}"
         )
-    for field in (
-        "encoder_layers",
-        "decoder_layers",
-        "encoder_feedforward",
-        "decoder_feedforward",
-        "position_rows",
-        "classes",
-    ):
-        said, real = getattr(config, field), getattr(sizes, field)
+    for field, real in sizes.without_width().items():
+        said = getattr(config, field)
         if said != real:
             raise ModelFolderError(
                 f"{folder}: found {field} {said} in {CONFIG} but {real} in {WEIGHTS}, expected the same"

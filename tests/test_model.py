@@ -8,7 +8,8 @@ import torch
 import upstream
 
 from spoter.checkpoint import read_checkpoint, sizes_of
-from spoter.model import Sizes, Spoter
+from spoter.config import Sizes
+from spoter.model import Spoter
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=1, encoder_feedforward=64, decoder_feedforward=32,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -13,40 +13,8 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
-from spoter.training.augment import Augmentation
 from spoter.training.batches import Batch, ClipSet
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How a model is trained.
-
-    Attributes
-    ----------
-    epochs, batch_size : int
-    learning_rate, weight_decay : float
-        Of AdamW. The rate rises over the first tenth of the steps and falls along half a cosine. Biases, norms,
-        positions and the class query do not decay.
-    label_smoothing, dropout, gradient_norm : float
-    average : float
-        Decay of the moving average of the weights, which is what is validated and kept; 0 for none.
-    patience : int
-        Stop after so many epochs without a better validation.
-    seed : int
-        Of the first weights, dropout, the order of clips and augmentation.
-    """
-
-    epochs: int = 60
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    dropout: float = 0.1
-    gradient_norm: float = 1.0
-    average: float = 0.98
-    patience: int = 30
-    seed: int = 0
-    changes: Augmentation = field(default_factory=Augmentation)
+from spoter.training.settings import Recipe
 
 
 @dataclass(frozen=True)

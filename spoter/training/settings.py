@@ -1,12 +1,44 @@
-"""Everything a training run is told, as one value that its model card can repeat."""
+"""Everything a training run is told, as one value that its model card can repeat. It needs no torch."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
-from spoter.training.fit import Recipe
+from spoter.training.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Attributes
+    ----------
+    epochs, batch_size : int
+    learning_rate, weight_decay : float
+        Of AdamW. The rate rises over the first tenth of the steps and falls along half a cosine. Biases, norms,
+        positions and the class query do not decay.
+    label_smoothing, dropout, gradient_norm : float
+    average : float
+        Decay of the moving average of the weights, which is what is validated and kept; 0 for none.
+    patience : int
+        Stop after so many epochs without a better validation.
+    seed : int
+        Of the first weights, dropout, the order of clips and augmentation.
+    """
+
+    epochs: int = 60
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    label_smoothing: float = 0.1
+    dropout: float = 0.1
+    gradient_norm: float = 1.0
+    average: float = 0.98
+    patience: int = 30
+    seed: int = 0
+    changes: Augmentation = field(default_factory=Augmentation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +61,7 @@ class TrainSettings:
     validation, test, val_groups, test_groups
         As in `spoter.training.split.split_groups`; `val_groups` are its validation groups.
     epochs, batch_size, learning_rate, weight_decay, label_smoothing, dropout, average, patience, seed
-        As in `spoter.training.fit.Recipe`; the seed is also the split's.
+        As in `Recipe`; the seed is also the split's.
     folds : int
         If above 0, the recipe is tried on that many folds of whole groups afterwards, for the model card.
     fold_epochs : int
@@ -58,15 +90,15 @@ class TrainSettings:
     test: float = 0.15
     val_groups: tuple[str, ...] = ()
     test_groups: tuple[str, ...] = ()
-    epochs: int = 60
-    batch_size: int = 32
-    learning_rate: float = 1e-3
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    dropout: float = 0.1
-    average: float = 0.98
-    patience: int = 30
-    seed: int = 0
+    epochs: int = Recipe.epochs
+    batch_size: int = Recipe.batch_size
+    learning_rate: float = Recipe.learning_rate
+    weight_decay: float = Recipe.weight_decay
+    label_smoothing: float = Recipe.label_smoothing
+    dropout: float = Recipe.dropout
+    average: float = Recipe.average
+    patience: int = Recipe.patience
+    seed: int = Recipe.seed
     folds: int = 0
     fold_epochs: int = 0
     threads: int = 0
@@ -75,19 +107,19 @@ class TrainSettings:
     @property
     def recipe(self) -> Recipe:
         """The part of the settings that the training loop needs."""
-        names = {field.name for field in fields(Recipe)} & {field.name for field in fields(self)}
+        names = {option.name for option in fields(Recipe)} & {option.name for option in fields(self)}
         return Recipe(**{name: getattr(self, name) for name in names})
 
     def command(self) -> str:
         """Return the command line that repeats this run; of paths that lie elsewhere it holds the names alone."""
         words = ["spoter", "train", _shown(self.data), "--out", _shown(self.out)]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in ("data", "out") or value == field.default:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            if option.name in ("data", "out") or value == option.default:
                 continue
             if isinstance(value, Path):
                 value = _shown(value)
-            words += [f"--{field.name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)]
+            words += [f"--{option.name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)]
         return shlex.join(words)
 
 

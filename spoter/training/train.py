@@ -9,11 +9,11 @@ from pathlib import Path
 
 import torch
 
-from spoter.config import ModelConfig
+from spoter.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import DataError
 from spoter.files import write_whole
 from spoter.layouts import BUILT_IN, Layout, load_layout
-from spoter.model import Sizes, Spoter
+from spoter.model import Spoter
 from spoter.model_folder import CARD, write_model_folder
 from spoter.normalize import check_scheme
 from spoter.training.batches import ClipSet
@@ -24,7 +24,6 @@ from spoter.training.settings import TrainSettings
 from spoter.training.split import Split, folds, split_groups
 
 SPLIT, METRICS = "split.json", "metrics.jsonl"
-_MOST_FRAMES = 512
 
 
 @dataclass(frozen=True)
@@ -94,23 +93,25 @@ def train(settings: TrainSettings, progress: bool = False) -> Trained:
 
 
 def _config(settings: TrainSettings, layout: Layout, classes: int) -> ModelConfig:
-    rows = settings.position_rows
     try:
-        Sizes(2 * len(layout), settings.heads, 1, 1, 1, 1, rows, classes)
+        sizes = Sizes(
+            width=2 * len(layout),
+            heads=settings.heads,
+            encoder_layers=settings.encoder_layers,
+            decoder_layers=settings.decoder_layers,
+            encoder_feedforward=settings.encoder_feedforward,
+            decoder_feedforward=settings.decoder_feedforward,
+            position_rows=settings.position_rows,
+            classes=classes,
+        )
         return ModelConfig(
             name=settings.name or settings.out.resolve().name,
             version=settings.version,
             layout=settings.layout if settings.layout in BUILT_IN else Path(settings.layout).name,
             normalize=settings.normalize,
             positions=settings.positions,
-            heads=settings.heads,
-            encoder_layers=settings.encoder_layers,
-            decoder_layers=settings.decoder_layers,
-            encoder_feedforward=settings.encoder_feedforward,
-            decoder_feedforward=settings.decoder_feedforward,
-            position_rows=rows,
-            classes=classes,
-            max_frames=min(_MOST_FRAMES, rows) if settings.positions == "per-frame" else _MOST_FRAMES,
+            **sizes.without_width(),
+            max_frames=longest_clip(settings.positions, sizes.position_rows),
         )
     except ValueError as error:
         raise DataError(f"settings: {error}") from None
@@ -119,17 +120,7 @@ def _config(settings: TrainSettings, layout: Layout, classes: int) -> ModelConfi
 def _new_model(config: ModelConfig, layout: Layout, settings: TrainSettings) -> Spoter:
     """Return a model with first weights that the seed alone decides."""
     torch.manual_seed(settings.seed)
-    sizes = Sizes(
-        width=2 * len(layout),
-        heads=config.heads,
-        encoder_layers=config.encoder_layers,
-        decoder_layers=config.decoder_layers,
-        encoder_feedforward=config.encoder_feedforward,
-        decoder_feedforward=config.decoder_feedforward,
-        position_rows=config.position_rows,
-        classes=config.classes,
-    )
-    return Spoter(sizes, config.positions, settings.dropout)
+    return Spoter(config.sizes(2 * len(layout)), config.positions, settings.dropout)
 
 
 def _device(name: str) -> torch.device:
