@@ -9,16 +9,16 @@ Three schemes, named in a model's config.json:
     That of the SPOTER paper's authors (Boháček and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language
     Recognition", WACV Workshops 2022; ``body_normalization.py``, ``hand_normalization.py``), with y pointing up.
 ``none``
-    Image units, only shifted by -0.5.
+    Image units, only shifted by -0.5, as some versions of the Peruvian system trained (``Src/Lsp_dataset.py``).
 
 All three mark a missing point as 0 before the shift, thus (-0.5, -0.5) after it, because that is what models were
 trained on; this is the only place where NaN becomes a number. What the originals leave undefined follows these rules:
 
 - A frame without a body box (a shoulder is missing, or both are one point) takes the box of the last frame that had
   one; frames before the first box take the first. A clip without any box is an error.
-- ``box``: a hand that is missing as a whole becomes copies of its wrist of the pose, as the original's extractor wrote
-  it, and so stays in image units; with that wrist missing too it becomes 0. A missing right eye is replaced by the left
-  eye, then the nose; with none of them the frame has no box.
+- ``box`` and ``none``: a hand that is missing as a whole becomes copies of its wrist of the pose in image units, as the
+  Peruvian system's extractor wrote it; with that wrist missing too it becomes 0.
+- ``box``: a missing right eye is replaced by the left eye, then the nose; with none of them the frame has no box.
 - A missing point of a hand that is there takes no part in the hand's box (the original of ``box`` would let 0 stretch
   it; its estimator finds all points of a hand or none).
 - A hand whose box has no width or no height stays as it is.
@@ -81,11 +81,12 @@ def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
         )
     # float64: a small hand's box divides by hundredths, and 1e-6 of the original is asked for
     points = points.astype(np.float64)
-    if scheme == "box":
-        points = _box(points, layout)
-    elif scheme == "bohacek":
-        points = _bohacek(points, layout)
-    return (np.nan_to_num(points) - 0.5).astype(np.float32).reshape(len(points), -1)
+    if scheme == "bohacek":
+        out = _bohacek(points, layout)
+    else:
+        out = _box(points, layout) if scheme == "box" else points.copy()
+        _copy_wrists(out, points, layout)
+    return (np.nan_to_num(out) - 0.5).astype(np.float32).reshape(len(out), -1)
 
 
 def _box(points: np.ndarray, layout: Layout) -> np.ndarray:
@@ -106,12 +107,19 @@ def _box(points: np.ndarray, layout: Layout) -> np.ndarray:
     out = points.copy()
     body = layout.section("pose", "face")
     _rescale(out, points, body, start, end)
-    for section, wrist in _HANDS.items():
+    for section in _HANDS:
         hand = layout.section(section)
         _rescale(out, points, hand, *_hand_box(points[:, hand]))
-        absent = np.isnan(points[:, hand]).all(axis=(1, 2))
-        out[np.ix_(absent, hand)] = at(wrist)[absent, None]
     return out
+
+
+def _copy_wrists(out: np.ndarray, points: np.ndarray, layout: Layout) -> None:
+    """Write the pose's wrist of `points` (T, K, 2), where it is known, into each point of a hand that is not there."""
+    for section, name in _HANDS.items():
+        hand, wrist = layout.section(section), layout.column(name)
+        if wrist is not None:
+            absent = np.isnan(points[:, hand]).all(axis=(1, 2))
+            out[np.ix_(absent, hand)] = points[absent, wrist, None]
 
 
 def _bohacek(points: np.ndarray, layout: Layout) -> np.ndarray:

@@ -72,6 +72,19 @@ def test_box_equals_what_the_original_system_fed_spoter(shared_data, file, layou
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("layout", ["29", "54", "71"])
+def test_none_equals_the_original_extractors_points_shifted(shared_data, layout):
+    from spoter.training.datasets import clip_from_connecting_points
+
+    table = load_layout(layout)
+    columns = [landmark.index["mediapipe"] for landmark in table.landmarks]
+    with np.load(shared_data / "reference" / "preprocess-dgs.npz") as reference:
+        for key in (key for key in reference.files if key.startswith("frames_")):
+            found = normalize(table.select(clip_from_connecting_points(reference[key])), table, "none")
+            expected = reference[key][:, columns].reshape(len(found), -1) - 0.5
+            np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_bohacek_equals_what_the_authors_code_made(shared_data):
     table = load_layout("spoter54")
     with np.load(shared_data / "reference" / "preprocess-bohacek.npz") as reference:
@@ -103,9 +116,10 @@ def at(found: np.ndarray, layout: str, name: str) -> np.ndarray:
     return found.reshape(len(found), -1, 2)[:, column]
 
 
-def test_a_missing_hand_is_copies_of_its_wrist_in_image_units():
+@pytest.mark.parametrize("scheme", ["box", "none"])
+def test_a_missing_hand_is_copies_of_its_wrist_in_image_units(scheme):
     raw = hands_missing()
-    found = normalize(select(raw, "54"), load_layout("54"), "box")
+    found = normalize(select(raw, "54"), load_layout("54"), scheme)
     wrist = raw[:7, MEDIAPIPE.names.index("pose_left_wrist")]
     np.testing.assert_allclose(at(found, "54", "leftHand_pinky_tip")[:7], wrist - 0.5, atol=1e-6)
 

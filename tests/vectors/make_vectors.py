@@ -1,4 +1,7 @@
-"""Write normalize.npz: small inputs and outputs of the originals' rules, from drawn figures. Run from tests/."""
+"""Write normalize.npz: small inputs and outputs of the originals' rules, from drawn figures.
+
+    PYTHONPATH=.:tests python tests/vectors/make_vectors.py
+"""
 
 from __future__ import annotations
 
