@@ -11,6 +11,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,15 @@ _STAND_IN = re.compile(
     r"(spoter\.spoter_model|torch\.nn\.modules\.(activation|container|dropout|linear|normalization|transformer))\.\w+"
     r"|torch\.nn\.functional\.relu|torch\._C\._nn\.gelu|(__builtin__|builtins)\.set"
 )
+
+
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+# What torch's and Python's readers raise for files that are damaged, cut off or something else.
+_READING_ERRORS = (
+    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError,
+    IndexError, AssertionError, NotImplementedError, MemoryError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,30 +70,56 @@ def read_checkpoint(path: Path) -> Checkpoint:
         For a file that is no checkpoint, that would run code when unpickled (naming what it asks for), or that holds
         no SPOTER (naming what is missing, unexpected or of the wrong shape).
     """
-    content = _unpickle(Path(path))
+    path = Path(path)
+    content = _unpickle(path)
     heads = notes = None
     if isinstance(content, _StandIn):
-        kind = "whole module"
-        try:
-            state = dict(content.tensors(""))
-            heads = next((inner.state["num_heads"] for inner in content.walk() if "num_heads" in inner.state), None)
-        except RecursionError:
-            raise ModelFolderError(f"{path}: found a module that holds itself, expected SPOTER's layers") from None
+        kind, state, heads = "whole module", *_of_module(content, path)
     elif isinstance(content, dict) and "model_state_dict" in content:
         kind, state = "training dict", content["model_state_dict"]
         notes = {key: content[key] for key in ("epoch", "loss") if isinstance(content.get(key), (int, float))}
     else:
         kind, state = "state_dict", content
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
         found = f"the keys {list(state)[:5]}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
     # torch's DataParallel puts "module." before every name
-    state = {name.removeprefix("module."): tensor.detach().float().contiguous() for name, tensor in state.items()}
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    _check_tensors(state, path)
+    sizes_of(state, heads=1, place=str(path))
+    state = {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
     bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
     if bad:
         raise ModelFolderError(f"{path}: found NaN or infinity in {bad}, expected finite weights")
-    sizes_of(state, heads=1, place=str(path))
     return Checkpoint(kind, state, heads, notes)
+
+
+def _of_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
+    """Return the parameters of a pickled module, and its number of attention heads where it tells a sane one."""
+    layers = list(module.walk())
+    if len({id(layer) for _, layer in layers}) < len(layers):
+        raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
+    state = {f"{prefix}{name}": value for prefix, layer in layers for name, value in layer.parameters()}
+    told = [layer.state["num_heads"] for _, layer in layers if "num_heads" in layer.state]
+    return state, told[0] if told and type(told[0]) is int and told[0] > 0 else None
+
+
+def _check_tensors(state: dict[str, object], path: Path) -> None:
+    """Refuse what is not plain weights, before anything is computed with it: a tensor may claim more than there is."""
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise ModelFolderError(
+                f"{path}: found a {type(value).__name__} as {name}, expected a tensor in a state_dict"
+            )
+        plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
+        if not plain or value.dtype not in _FLOATS or 0 in value.shape:
+            found = tuple(value.shape) if plain else f"{value.layout} on {value.device}"
+            raise ModelFolderError(
+                f"{path}: found {value.dtype}, {found}, as {name}, expected a tensor of floating-point numbers"
+            )
+    claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
+    if claimed > size:
+        raise ModelFolderError(f"{path}: found {size} bytes that claim to be {claimed} bytes of weights")
 
 
 def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
@@ -146,35 +182,40 @@ class _StandIn:
     def __setstate__(self, state: object) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    def walk(self) -> Iterator[_StandIn]:
-        """Yield this module and those inside it."""
-        yield self
-        for child in (self.state.get("_modules") or {}).values():
-            if isinstance(child, _StandIn):
-                yield from child.walk()
+    def _inside(self, kind: str) -> list[tuple[object, object]]:
+        """Return the entries of one of a module's tables; a pickle may put anything in its place."""
+        table = self.state.get(kind)
+        return list(table.items()) if isinstance(table, dict) else []
 
-    def tensors(self, prefix: str) -> Iterator[tuple[str, Tensor]]:
-        """Yield parameters and buffers with their full names, as a state_dict has them."""
-        for kind in ("_parameters", "_buffers"):
-            for name, value in (self.state.get(kind) or {}).items():
-                if isinstance(value, Tensor):
-                    yield prefix + name, value
-        for name, child in (self.state.get("_modules") or {}).items():
-            if isinstance(child, _StandIn):
-                yield from child.tensors(f"{prefix}{name}.")
+    def parameters(self) -> list[tuple[object, object]]:
+        """Return this module's own parameters and buffers by name."""
+        return [item for kind in ("_parameters", "_buffers") for item in self._inside(kind) if item[1] is not None]
+
+    def walk(self) -> Iterator[tuple[str, _StandIn]]:
+        """Yield this module and those inside it with the prefix of their parameters, each at most twice."""
+        seen: Counter[int] = Counter()
+        waiting = [("", self)]
+        while waiting:
+            prefix, module = waiting.pop()
+            yield prefix, module
+            seen[id(module)] += 1
+            if seen[id(module)] == 1:
+                children = [(f"{prefix}{name}.", child) for name, child in module._inside("_modules")]
+                waiting += [(name, child) for name, child in children if isinstance(child, _StandIn)]
 
 
 def _unpickle(path: Path) -> object:
     """Load a file with torch's weights-only unpickler and stand-ins for the classes of a pickled SPOTER."""
     try:
         if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            if packed:  # torch.save never does, and what it unpacks to has no bound
+                raise ModelFolderError(f"{path}: found {packed[0]} compressed, expected a file that torch.save wrote")
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             refused = [name for name in names if not _STAND_IN.fullmatch(name)]
             if refused:
-                raise ModelFolderError(
-                    f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(refused)[:5])}"
-                    "; expected tensors only, or a whole module of class spoter.spoter_model.SPOTER"
-                )
+                raise _refusal(path, refused)
             stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in names]
         else:
             stand_ins = []  # torch's form before 1.6: state_dicts only
@@ -182,10 +223,18 @@ def _unpickle(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError,
-            AttributeError, IndexError) as error:  # fmt: skip
-        # torch's text goes on to advise weights_only=False, the very thing that must not be done
-        reason = str(error).split("WeightsUnpickler error:")[-1].strip().splitlines()[0] if str(error) else "unreadable"
+    except _READING_ERRORS as error:
+        # torch's own words go on to advise to run the file's code, the very thing that must not be done
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        if asked:
+            raise _refusal(path, [asked[1]]) from None
         raise ModelFolderError(
-            f"{path}: cannot be read as a checkpoint without running code from it ({reason})"
+            f"{path}: cannot be read without running code from it, expected a file that torch.save wrote"
         ) from None
+
+
+def _refusal(path: Path, names: list[str]) -> ModelFolderError:
+    return ModelFolderError(
+        f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(names)[:5])}; expected "
+        "tensors only, or a whole module of class spoter.spoter_model.SPOTER that torch 1.6 or later saved"
+    )

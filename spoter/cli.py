@@ -35,6 +35,8 @@ def main() -> None:
         _fail(f"{error.code}: {error}")
     except SpoterError as error:
         _fail(str(error))
+    except OSError as error:  # a folder that cannot be written, a disk that is full
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _fail(text: str) -> None:

@@ -73,7 +73,7 @@ def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps:
     if wrong.any():
         frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
         hint = ""
-        if np.isfinite(points[wrong]).all() and np.nanmax(np.abs(points)) < 1e5:
+        if in_pixels(points):
             hint = (
                 "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
             )
@@ -84,3 +84,12 @@ def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps:
             f"frame {frame}, point {names[column]}",
         )
     return Clip(points, names, estimator, fps)
+
+
+def in_pixels(points: np.ndarray) -> bool:
+    """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
+
+    Of a person in the picture most points lie inside it, so that a stray one decides nothing.
+    """
+    beyond = np.count_nonzero(np.abs(points) > 1)  # False for NaN
+    return beyond > 0 and 2 * beyond > np.count_nonzero(~np.isnan(points))

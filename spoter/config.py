@@ -32,8 +32,12 @@ class Sizes:
     classes: int
 
     def __post_init__(self) -> None:
-        if self.width % self.heads:
-            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads")
+        if self.heads < 1 or self.width % self.heads:
+            divisors = [n for n in range(1, min(self.width, 64) + 1) if self.width % n == 0]
+            raise ValueError(
+                f"width {self.width} is not divisible by {self.heads} heads, expected one of "
+                f"{', '.join(map(str, divisors))}"
+            )
 
     def without_width(self) -> dict[str, int]:
         """Return all sizes but the width, which a config leaves to its layout."""
@@ -90,7 +94,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     def __post_init__(self) -> None:
         self._one_of("positions", POSITIONS)
         self._one_of("estimator", tuple(ESTIMATORS))
-        if self.layout not in BUILT_IN and (not self.layout.endswith(".csv") or Path(self.layout).name != self.layout):
+        plain = self.layout.endswith(".csv") and Path(self.layout).name == self.layout and self.layout.isprintable()
+        if self.layout not in BUILT_IN and not plain:
             raise ValueError(
                 f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file "
                 "in the model folder"
@@ -101,6 +106,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"found {field.name} {value}, expected a number above 0")
             if value == "":
                 raise ValueError(f"found {field.name} empty")
+        # Beyond these bounds one gloss is certain whatever is seen, or all are alike.
+        if not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"found temperature {self.temperature}, expected 0.01 to 100")
         if self.positions == "per-frame" and self.max_frames > self.position_rows:
             raise ValueError(
                 f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "
@@ -127,7 +135,7 @@ def longest_clip(positions: str, position_rows: int) -> int:
     return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
 
 
-def parse_config(text: bytes, place: str) -> ModelConfig:
+def parse_config(text: str | bytes, place: str) -> ModelConfig:
     """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
     try:
         return msgspec.json.decode(text, type=ModelConfig)

@@ -10,6 +10,7 @@ import msgspec
 from spoter.checkpoint import Checkpoint, read_checkpoint, sizes_of
 from spoter.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import ModelFolderError
+from spoter.files import read_text
 from spoter.layouts import BUILT_IN, load_layout
 from spoter.model_folder import read_meaning, write_model_folder
 from spoter.normalize import check_scheme
@@ -107,9 +108,7 @@ def convert(
 def read_original_config(path: Path) -> dict[str, int | str]:
     """Return what the original project's config.json says in ``hparams`` about weights and landmarks."""
     try:
-        content = msgspec.json.decode(Path(path).read_bytes())
-    except OSError as error:
-        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+        content = msgspec.json.decode(read_text(path))
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"{path}: {error}") from None
     said = content.get("hparams") if isinstance(content, dict) else None

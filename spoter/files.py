@@ -1,4 +1,4 @@
-"""Writing files so that they are there whole or not at all, whatever happens half-way."""
+"""Reading text files with errors that say which, and writing files whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,18 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from spoter.errors import ModelFolderError
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file of a model, with or without a byte order mark; `ModelFolderError` where that cannot be done."""
+    try:
+        return Path(path).read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ModelFolderError(f"{path}: found byte {error.start} that is not UTF-8, expected UTF-8 text") from error
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from torch import Tensor
 from spoter.checkpoint import read_checkpoint, sizes_of
 from spoter.config import ModelConfig, parse_config
 from spoter.errors import ModelFolderError
-from spoter.files import replacing, write_whole
+from spoter.files import read_text, replacing, write_whole
 from spoter.layouts import BUILT_IN, Layout, load_layout
 from spoter.model import Spoter
 from spoter.normalize import check_scheme
@@ -42,7 +42,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
     folder = Path(folder)
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: found no such folder, expected one with {WEIGHTS}, {CONFIG} and {MEANING}")
-    config = parse_config(_read(folder / CONFIG), str(folder / CONFIG))
+    config = parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
     glosses = read_meaning(folder / MEANING, config.classes)
     layout = load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
     check_scheme(layout, config.normalize)
@@ -68,7 +68,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
 def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
     """Read a meaning.json, ``{"0": "GLOSS", …}``: a gloss for each label index from 0 to `classes` - 1."""
     try:
-        table = msgspec.json.decode(_read(path), type=dict[str, str])
+        table = msgspec.json.decode(read_text(path), type=dict[str, str])
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
     expected = {str(index) for index in range(classes)}
@@ -94,7 +94,10 @@ def write_model_folder(
     card: str,
     layout_file: Path | None = None,
 ) -> None:
-    """Write a model folder, each file whole or not at all; config.json comes last, so that half a folder is none.
+    """Write a model folder, each file whole or not at all.
+
+    An earlier model's config.json goes first and the new one comes last, so that an interrupted folder is none, never
+    one model's weights with another's glosses.
 
     Parameters
     ----------
@@ -109,6 +112,7 @@ def write_model_folder(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     with replacing(folder / WEIGHTS) as temporary:
         torch.save(plain, temporary)
@@ -118,13 +122,6 @@ def write_model_folder(
     write_whole(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
     write_whole(folder / CARD, card.encode())
     write_whole(folder / CONFIG, config.to_json())
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
 
 
 def _some(text: str, items: list[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spoter.clip import Clip
-from spoter.errors import InputError
+from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
 from spoter.model_folder import ModelFolder, load_model_folder
@@ -48,16 +48,20 @@ class Recognizer:
     device : torch.device
     """
 
-    def __init__(self, folder: ModelFolder, device: str = "cpu"):
+    def __init__(self, folder: ModelFolder, device: str | torch.device = "cpu"):
         self.config = folder.config
         self.glosses = folder.glosses
         self.layout = folder.layout
         self.limits = Limits(folder.config.max_frames, folder.config.max_clips, folder.config.max_bytes)
         self.device = torch.device(device)
         self._model = folder.model.to(self.device)
+        # Also the first forward, which allocates and picks kernels: no client shall wait for that.
+        blank = np.zeros((2, 2 * len(self.layout)), dtype=np.float32)
+        if not np.isfinite(self._probabilities([blank])).all():
+            raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
-    def load(cls, folder: Path | str, device: str = "cpu") -> Recognizer:
+    def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> Recognizer:
         """Load a model folder onto a torch device; raises `spoter.errors.ModelFolderError` where it is unfit."""
         return cls(load_model_folder(Path(folder)), device)
 
@@ -69,7 +73,7 @@ class Recognizer:
     def recognize(
         self, clips: Sequence[Clip | InputError], top_k: int = 5, costs: Costs | None = None
     ) -> list[Answer | InputError]:
-        """Name the sign in each clip, all of them in one forward.
+        """Name the sign in each clip, all of them in one forward as long as they are not very many or very long.
 
         Parameters
         ----------

@@ -47,7 +47,7 @@ class Response:
 
 
 def respond(recognizer: Recognizer, incoming: Sequence[Incoming]) -> tuple[list[Response], Costs]:
-    """Answer a batch of requests with one forward.
+    """Answer a batch of requests, all of their clips together.
 
     A wrong request gets its 4xx and leaves the others alone. A request of several clips is answered with 200 where at
     least one of them could be read, with the errors in the others' places, and with the first clip's status otherwise.

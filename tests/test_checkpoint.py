@@ -5,6 +5,8 @@ from __future__ import annotations
 import collections
 import os
 import pickle
+import warnings
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -108,7 +110,14 @@ def test_the_hostile_checkpoint_is_refused_and_names_what_it_wanted(shared_data)
         (lambda s: s.update(pos=torch.full((1, 1, 108), torch.nan)), "found NaN or infinity in pos"),
         (lambda s: s.update({"transformer.encoder.layers.999.x": torch.zeros(1)}), "found 1000"),
         (lambda s: s.clear(), "expected a state_dict"),
-        (lambda s: s.update(pos="here"), "expected a state_dict"),
+        (lambda s: s.update(pos="here"), "found a str as pos, expected a tensor"),
+        (lambda s: s.update({0: torch.zeros(1)}), "expected a state_dict: names of parameters"),
+        (lambda s: s.update(pos=torch.zeros(1, 1, 108, device="meta")), "strided on meta, as pos"),
+        (lambda s: s.update(pos=torch.eye(3).to_sparse()), "sparse_coo on cpu, as pos"),
+        (lambda s: s.update(pos=torch.zeros(1, 1, 108, dtype=torch.complex64)), "found torch.complex64, .* as pos"),
+        (lambda s: s.update(pos=torch.zeros(1, 1, 108, dtype=torch.bool)), "found torch.bool, .* as pos"),
+        (lambda s: s.update(class_query=torch.zeros(1, 0)), r"\(1, 0\), as class_query"),
+        (lambda s: s.update(pos=torch.zeros(1).expand(60_000, 100_000)), "bytes that claim to be 24001"),
     ],
 )
 def test_weights_of_something_else_are_named(tmp_path, model, change, complaint):
@@ -131,3 +140,63 @@ def test_files_that_are_no_checkpoint(tmp_path, model):
     torch.save([1, 2, 3], tmp_path / "list.pth")
     with pytest.raises(ModelFolderError, match="found a list, expected a state_dict"):
         read_checkpoint(tmp_path / "list.pth")
+
+
+def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    with zipfile.ZipFile(tmp_path / "w.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
+    with pytest.raises(ModelFolderError, match="compressed, expected a file that torch.save wrote"):
+        read_checkpoint(tmp_path / "bomb.pth")
+
+
+def test_torchs_advice_to_run_the_code_is_not_passed_on(tmp_path, model):
+    with upstream.as_upstream_module(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.save(model, tmp_path / "w.pth", _use_new_zipfile_serialization=False)
+    with pytest.raises(ModelFolderError) as caught:
+        read_checkpoint(tmp_path / "w.pth")
+    assert "weights_only" not in str(caught.value) and "add_safe_globals" not in str(caught.value)
+
+
+def pickled(tmp_path: Path, change) -> Path:
+    """A whole module, changed before it is saved."""
+    module = upstream.make(layers=(1, 1), classes=3)
+    change(module)
+    with upstream.as_upstream_module():
+        torch.save(module, tmp_path / "w.pth")
+    return tmp_path / "w.pth"
+
+
+@pytest.mark.parametrize("heads", [0, "9", [9], 9.0, True])
+def test_a_module_that_tells_no_sane_number_of_heads_tells_none(tmp_path, heads):
+    def change(module):
+        for layer in module.modules():
+            if hasattr(layer, "num_heads"):
+                layer.num_heads = heads
+
+    assert read_checkpoint(pickled(tmp_path, change)).heads is None
+
+
+def test_modules_within_modules_without_end_are_refused(tmp_path):
+    def twice(module):
+        for _ in range(60):
+            outer = torch.nn.ModuleList()
+            outer._modules = {"a": module.linear_class, "b": module.linear_class}
+            module.linear_class = outer
+
+    def itself(module):
+        module._modules["again"] = module
+
+    for change in (twice, itself):
+        with pytest.raises(ModelFolderError, match="found a module that holds another twice"):
+            read_checkpoint(pickled(tmp_path, change))
+
+
+def test_a_module_whose_tables_are_none_is_no_spoter(tmp_path):
+    def change(module):
+        module.transformer.__dict__["_modules"] = [1, 2]
+
+    with pytest.raises(ModelFolderError, match="expected SPOTER"):
+        read_checkpoint(pickled(tmp_path, change))

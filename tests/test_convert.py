@@ -14,7 +14,7 @@ from generate import figure_clip
 from spoter.config import ModelConfig, parse_config
 from spoter.convert import Choices, convert
 from spoter.errors import ModelFolderError
-from spoter.model_folder import load_model_folder
+from spoter.model_folder import load_model_folder, write_model_folder
 from spoter.recognizer import Recognizer
 
 CLASSES = 5
@@ -175,6 +175,8 @@ def test_an_original_config_that_is_none(made, text):
         ("layout", "29", "found weights of width 108 but layout 29 of 29 landmarks, expected a width of 58"),
         ("encoder_layers", 3, "found encoder_layers 3 in config.json but 2 in model.pth"),
         ("temperature", -1.0, "found temperature -1.0"),
+        ("temperature", 1e-300, "found temperature 1e-300, expected 0.01 to 100"),
+        ("layout", "a\u0000.csv", "found layout"),
         ("name", "", "found name empty"),
         ("colour", "red", "contains unknown field `colour`"),
         ("positions", "per-frame", "found max_frames 512, but only 50 position_rows"),
@@ -217,3 +219,51 @@ def test_config_round_trip(made):
     config, _ = made(HPARAMS)
     assert parse_config(config.to_json(), "here") == config
     assert isinstance(config, ModelConfig)
+
+
+def test_texts_of_other_encodings(made):
+    """A byte order mark, as Windows' editors write it, is skipped; Latin-1 is named."""
+    made(HPARAMS)
+    meaning = made.path / "out" / "meaning.json"
+    glosses = load_model_folder(made.path / "out").glosses
+    text = meaning.read_text()
+    meaning.write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_model_folder(made.path / "out").glosses == glosses
+    meaning.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ModelFolderError, match="meaning.json: found byte .* that is not UTF-8"):
+        load_model_folder(made.path / "out")
+
+
+def test_an_interrupted_overwrite_leaves_no_mixture_of_two_models(made, monkeypatch):
+    made(HPARAMS)
+    folder = load_model_folder(made.path / "out")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("spoter.model_folder.write_whole", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_model_folder(made.path / "out", folder.model.state_dict(), folder.config, folder.glosses[::-1], "card")
+    with pytest.raises(ModelFolderError, match="config.json: No such file"):
+        load_model_folder(made.path / "out")
+
+
+def test_weights_that_answer_nothing_finite_are_refused(made):
+    made(HPARAMS)
+    state = torch.load(made.path / "out" / "model.pth", weights_only=True)
+    state["linear_class.weight"] = torch.full_like(state["linear_class.weight"], 3e38)
+    torch.save(state, made.path / "out" / "model.pth")
+    with pytest.raises(ModelFolderError, match="found weights whose answer is not finite"):
+        Recognizer.load(made.path / "out")
+
+
+def test_the_temperature_flattens_scores(made):
+    made(HPARAMS)
+    path = made.path / "out" / "config.json"
+    (sharp,) = Recognizer.load(made.path / "out").recognize([figure_clip()])
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": 4.0}))
+    (flat,) = Recognizer.load(made.path / "out").recognize([figure_clip()])
+    assert [ranked.gloss for ranked in flat.instances] == [ranked.gloss for ranked in sharp.instances]
+    logits = np.log([ranked.score for ranked in sharp.instances])
+    expected = np.exp(logits / 4) / np.exp(logits / 4).sum()
+    np.testing.assert_allclose([ranked.score for ranked in flat.instances], expected, atol=1e-5)

@@ -279,3 +279,33 @@ def test_long_is_mediapipe() -> None:
 def test_names_of_the_data_sets_in_the_authors_order(shared_data) -> None:
     vectors = np.load(shared_data / "reference" / "preprocess-bohacek.npz")
     assert tuple(NAMES[name] for name in vectors["names"].tolist()) == SPOTER.names
+
+
+@pytest.mark.parametrize("word", ["", "nan", "NaN"])
+def test_words_for_missing(word: str) -> None:
+    table = WIDE.astype(object)
+    table.iloc[2, 0] = word
+    points = read(table).points
+    assert np.isnan(points[2, 0]).all() and np.isfinite(points[1, 0]).all()
+
+
+@pytest.mark.parametrize("word", ["null", "NA", "None", "n/a", "-", "#N/A", "1.#IND"])
+def test_other_words_are_no_numbers(word: str) -> None:
+    table = WIDE.astype(object)
+    table.iloc[2, 0] = word
+    error = refuse(table)
+    assert (error.code, error.where) == ("wrong_type", f"line 4, column {WIDE.columns[0]}")
+    assert repr(word) in error.message
+
+
+def test_a_body_of_blank_lines_is_refused() -> None:
+    error = refuse(csv(WIDE) + b"\n" * 200_000)
+    assert (error.code, error.where) == ("invalid_csv", "line 100008")
+
+
+@pytest.mark.parametrize("quote", [b"", b'"'])
+def test_the_first_ragged_line_is_named_whatever_follows(quote: bytes) -> None:
+    header, _, rows = csv(WIDE).partition(b"\n")
+    body = header + b"\n" + rows.replace(b"0.", quote + b"0.", 1).replace(b",", quote + b",", 1) + b"1,2\n" * 100_000
+    error = refuse(body)
+    assert (error.code, error.where) == ("ragged_csv", "line 8")

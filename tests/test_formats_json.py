@@ -308,3 +308,30 @@ def test_real_requests_of_the_browser_client(shared_data) -> None:
                         landmarks = frames[t][f"{part}_landmarks"]
                         at = landmarks[index - MEDIAPIPE.part(part).start] if landmarks else {"x": np.nan, "y": np.nan}
                         np.testing.assert_array_equal(found[t, column], np.float32([at["x"], at["y"]]))
+
+
+def test_a_value_that_the_model_does_not_use_makes_no_request_wrong() -> None:
+    points = figure_clip("mediapipe", gaps=False).points.astype(float)
+    unused = MEDIAPIPE.names.index("pose_left_ankle")
+    points[3, unused] = (0.5, 11)
+    clip = read({"estimator": "mediapipe", "points": points.tolist()})
+    assert np.isnan(clip.points[3, unused]).all() and not np.isnan(clip.points[2, unused]).any()
+    points[3, MEDIAPIPE.names.index("pose_left_wrist")] = (0.5, 11)
+    with pytest.raises(InputError, match="frame 3, point pose_left_wrist"):
+        read({"estimator": "mediapipe", "points": points.tolist()})
+
+
+@pytest.mark.parametrize(("outside", "pixels"), [(0.5, False), (0.52, True)])
+def test_points_are_in_pixels_when_more_than_half_lie_beyond_the_picture(outside: float, pixels: bool) -> None:
+    points = np.full((1, 54, 2), 0.5)
+    points.reshape(-1)[: int(outside * 108)] = 1.5
+    found = read({"layout": 54, "points": points.tolist(), "width": 2, "height": 2}).points
+    np.testing.assert_allclose(found, points / 2 if pixels else points)
+
+
+@pytest.mark.parametrize("confidence", [0, -0.5, None])
+def test_openpose_without_confidence_is_missing(confidence: float | None) -> None:
+    body = openpose(figure_clip("openpose", 2, gaps=False))
+    body["frames"][1]["people"][0]["pose_keypoints_2d"][2] = confidence
+    points = read(body).points
+    assert np.isnan(points[1, 0]).all() and not np.isnan(points[0, 0]).any()

@@ -202,7 +202,7 @@ BAD = {
         "points", "pose_nose", value=5), "wrong_type", "point pose_nose", "found integer",
     ),
     "no clips": ({"clips": []}, "no_clips", None, "0 clips"),
-    "too many clips": ({"clips": [L] * 5}, "too_many_clips", None, "found 5 clips, expected at most 4"),
+    "too many clips": ({"clips": [L] * 5}, "too_many_clips", None, "found more than 4 clips, expected at most that"),
     "clips of the wrong type": ({"clips": {}}, "wrong_type", "clips", "found object, expected array"),
     "clips and a form": (L | {"clips": [L]}, "ambiguous_form", None, "points and clips"),
 }  # fmt: skip

@@ -53,11 +53,11 @@ def test_pixels() -> None:
         np.testing.assert_allclose(found.points, expected, rtol=1e-6)
 
 
-def claim(header: str) -> bytes:
+def claim(header: str, data: bytes = b"data") -> bytes:
     """Return a file of a header and hardly any data."""
     stream = io.BytesIO()
     text = header.encode().ljust(117) + b"\n"
-    stream.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + b"data")
+    stream.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
     return stream.getvalue()
 
 
@@ -77,6 +77,15 @@ BAD = {
     "zip": (b"PK\x03\x04" + b"\0" * 100, "invalid_npy", "no header"),
     "terabytes": (
         claim("{'descr': '<f4', 'fortran_order': False, 'shape': (500, 500000000, 2)}"), "invalid_npy", "found 4 bytes",
+    ),
+    "nothing, endlessly": (
+        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30}, 0, 2)}}", b""), "invalid_npy", "found 0",
+    ),
+    "no frames of endless points": (
+        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': (0, {10**30}, 2)}}", b""), "invalid_npy", "found 0",
+    ),
+    "axes that wrap around": (
+        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**62}, 4, 0)}}", b""), "wrong_shape", "(461",
     ),
     "a shape below 0": (claim("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 543, 2)}"), "invalid_npy", ""),
     "no dictionary": (claim("[1, 2"), "invalid_npy", "no header"),

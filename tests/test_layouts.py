@@ -9,7 +9,7 @@ from generate import figure, figure_clip
 from spoter.clip import make_clip
 from spoter.errors import InputError, ModelFolderError
 from spoter.estimators import ESTIMATORS, MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
-from spoter.layouts import load_layout
+from spoter.layouts import BUILT_IN, load_layout
 
 LAYOUTS = ("29", "54", "71")
 BESIDE = [(layout, name) for layout in (*LAYOUTS, "spoter54") for name in ESTIMATORS]
@@ -151,7 +151,7 @@ def test_an_unknown_layout_names_the_known_ones():
 
 @pytest.mark.parametrize(
     ("value", "complaint"),
-    [(np.inf, "found x = inf"), (1e30, "found x = 1e"), (640.0, "found x = 640, .*these look like pixels")],
+    [(np.inf, "found x = inf"), (1e30, "found x = 1e"), (11.0, "found x = 11, expected image units")],
 )
 def test_coordinates_out_of_range_are_named(value, complaint):
     points = figure(WHOLEPOSE).astype(np.float64)
@@ -161,7 +161,34 @@ def test_coordinates_out_of_range_are_named(value, complaint):
     assert (caught.value.code, caught.value.where) == ("out_of_range", "frame 17, point pose_left_wrist")
 
 
+def test_pixels_are_recognised():
+    with pytest.raises(InputError, match="these look like pixels") as caught:
+        make_clip(640 * figure(WHOLEPOSE), WHOLEPOSE.names)
+    assert caught.value.code == "out_of_range"
+
+
 def test_half_a_point_is_a_missing_point():
     points = figure(WHOLEPOSE)
     points[0, 0, 1] = np.nan
     assert np.isnan(make_clip(points, WHOLEPOSE.names).points[0, 0]).all()
+
+
+def test_one_stray_value_is_not_called_pixels():
+    points = figure(WHOLEPOSE)
+    points[3, 0, 1] = 11
+    with pytest.raises(InputError) as caught:
+        make_clip(points, WHOLEPOSE.names)
+    assert "pixels" not in caught.value.message
+
+
+def test_uses_tells_the_columns_that_select_reads():
+    clip = figure_clip("wholepose", gaps=False)
+    for layout in BUILT_IN:
+        table = load_layout(layout)
+        used = table.uses(clip.names, clip.estimator)
+        blank = clip.points.copy()
+        blank[:, ~used] = np.nan
+        np.testing.assert_array_equal(
+            table.select(make_clip(blank, clip.names, clip.estimator)), table.select(clip), strict=True
+        )
+        assert used.sum() == len(table) - (NECK in table.names)

@@ -136,6 +136,20 @@ def test_frames_without_shoulders_take_the_last_box_and_leading_ones_the_first()
         assert (at(found, "71", "pose_left_shoulder")[frames] == -0.5).all()
 
 
+def test_of_a_moving_signer_leading_frames_take_the_first_box():
+    raw = figure(MEDIAPIPE)
+    raw *= np.linspace(0.6, 1.4, len(raw), dtype=np.float32)[:, None, None]  # comes nearer: every frame's box differs
+    raw[:3, MEDIAPIPE.names.index("pose_left_shoulder")] = np.nan
+    found = normalize(select(raw, "54"), load_layout("54"), "box")
+    shifted = raw.copy()
+    pose = [MEDIAPIPE.names.index(f"pose_{name}") for name in ("left_shoulder", "right_shoulder", "right_eye")]
+    shifted[:3, pose] = raw[3, pose]
+    expected = normalize(select(shifted, "54"), load_layout("54"), "box")
+    np.testing.assert_allclose(
+        at(found, "54", "pose_left_wrist")[:3], at(expected, "54", "pose_left_wrist")[:3], atol=1e-6
+    )
+
+
 def test_shoulders_in_one_point_are_no_box():
     raw = figure(MEDIAPIPE)
     shoulders = [MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]

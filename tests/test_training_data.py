@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import h5py
@@ -105,12 +106,15 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
     h5py.File(tmp_path / "empty.hdf5", "w").close()
     with h5py.File(tmp_path / "flat.hdf5", "w") as file:
         file["0"] = [1.0]
+    with h5py.File(tmp_path / "dangling.hdf5", "w") as file:
+        file["0"] = h5py.SoftLink("/nowhere")
     whole = write_hdf5(tmp_path / "whole.hdf5").read_bytes()
     (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
     for name, said in [
         ("text", "HDF5"),
         ("empty", "no clip"),
-        ("flat", "group 0"),
+        ("flat", "group 0: found a data set"),
+        ("dangling", "group 0: found a link to nothing"),
         ("cut", "HDF5"),
         ("absent", "HDF5"),
     ]:
@@ -167,6 +171,28 @@ def test_splits_that_cannot_be_are_errors(clips):
     rare = [clip for clip in clips if clip.gloss != "WAVE" or clip.group == "camera05"]
     with pytest.raises(DataError, match="never see WAVE"):
         split_groups(rare, validation_groups=["camera04"], test_groups=["camera05"])
+
+
+@pytest.mark.parametrize("groups", [3, 4, 5])
+def test_few_groups_of_equal_size_are_split(clips, groups):
+    few = [clip for clip in clips if clip.group in sorted({clip.group for clip in clips})[:groups]]
+    split = split_groups(few)
+    assert len(split.train) == groups - 2 and len(split.validation) == len(split.test) == 1
+
+
+def test_the_same_clip_in_another_guise_is_a_leak(clips):
+    """With a neck, without a face, rounded: still the same recording."""
+    split = split_groups(clips)
+    tested, trained = split.select(clips, "test")[0], split.select(clips, "train")[0]
+    points = tested.clip.points
+    neck = np.full((len(points), 1, 2), 0.5, dtype=np.float32)
+    guises = [np.concatenate([points, neck], axis=1), points.copy()]
+    guises[1][:, 40] = 0.3
+    for guise in guises:
+        copy = clip_from_connecting_points(np.nan_to_num(guise))
+        leak = dataclasses.replace(trained, clip=copy)
+        with pytest.raises(DataError, match="hold the very same points"):
+            check_split([*clips, leak], split)
 
 
 def test_folds_hold_every_group_once(clips):

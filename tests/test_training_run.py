@@ -138,6 +138,8 @@ def test_an_interrupted_write_leaves_no_model_folder(data, tmp_path, monkeypatch
         (dict(layout="29", heads=2, normalize="bohacek"), "needs"),
         (dict(position_rows=10), "10 at most"),
         (dict(device="quantum"), "found device 'quantum'"),
+        (dict(device="meta"), "found device 'meta'"),
+        (dict(device="cuda:99"), "found device 'cuda:99', but torch sees"),
         (dict(about=Path("absent.md")), "absent.md"),
         (dict(test_groups=("camera77",)), "camera77"),
     ],
@@ -146,6 +148,41 @@ def test_settings_that_cannot_be_are_refused_before_training(data, tmp_path, cha
     with pytest.raises((DataError, ModelFolderError), match=said):
         train(TrainSettings(data=data, out=tmp_path / "m", **(SMALL | change)))
     assert not (tmp_path / "m").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("spoter.training.train.fit", lambda *_: pytest.fail("it trained"))
+    (tmp_path / "m").write_text("a file in the way")
+    with pytest.raises(DataError, match="m: cannot be written in"):
+        train(TrainSettings(data=data, out=tmp_path / "m", **SMALL))
+
+
+def test_clips_whose_only_usable_frame_a_change_takes_away(tmp_path):
+    """Cropping, dropping and resampling can cut out the one frame with shoulders: of a clip trained on, or tested."""
+
+    def thin(name, gloss, points):
+        points = points.copy()
+        points[:, 11:13] = 0
+        points[len(points) // 2, 11:13] = (0.62, 0.45), (0.38, 0.45)
+        return name, gloss, points
+
+    clips = [thin(*clip) if clip[0].endswith("/0") else clip for clip in generated_clips()]
+    data = write_hdf5(tmp_path / "thin.hdf5", clips)
+    result = train(TrainSettings(data=data, out=tmp_path / "m", **(SMALL | dict(epochs=6))))
+    assert len(result.fitted.history) == 6
+    assert load_model_folder(tmp_path / "m").glosses == GLOSSES
+
+
+@pytest.mark.parametrize(("layout", "heads"), [("29", 2), ("54", 9), ("71", 2)])
+def test_the_number_of_heads_follows_the_layout(data, tmp_path, layout, heads):
+    settings = SMALL | dict(epochs=1, heads=0, layout=layout)
+    assert train(TrainSettings(data=data, out=tmp_path / "m", **settings)).config.heads == heads
+
+
+def test_evaluating_on_a_device_that_is_not_there(trained, data):
+    for name in ("xx", "cuda:99"):
+        with pytest.raises(DataError, match=f"found device '{name}'"):
+            evaluate(trained[0], data, device=name)
 
 
 def test_glosses_the_model_does_not_know_are_named(trained, tmp_path):
@@ -169,8 +206,10 @@ def test_a_clip_that_a_server_would_refuse_counts_as_wrong(trained, tmp_path):
     clips.append(("camera00/long", "WAVE", generated_points("WAVE", 65, rng)))
     judged = evaluate(trained[0], write_hdf5(tmp_path / "some.hdf5", clips))
     assert judged.refused == {"camera00/blank": "no_usable_frames", "camera00/long": "too_many_frames"}
-    assert judged.clips == 3 and judged.top1 == pytest.approx(judged.top5 / 1, abs=1 / 3)
-    assert judged.top5 == pytest.approx(1 / 3)
+    assert judged.clips == 3 and judged.top5 == pytest.approx(1 / 3)
+    row = judged.confusion[GLOSSES.index("WAVE")]
+    assert row[-1] == 2 and row.sum() == 3  # the last column: refused
+    assert judged.top1 == pytest.approx(row[GLOSSES.index("WAVE")] / 3)
 
 
 def test_both_commands(data, tmp_path):

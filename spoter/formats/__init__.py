@@ -61,7 +61,7 @@ def decode(
     content_type : str or None
         The header, parameters and all. Without one a body that begins with ``{`` or ``[`` is JSON.
     layout : Layout
-        The model's: what it does not use need not be there, and is not checked.
+        The model's: what it does not use need not be there, and its values are not checked.
     limits : Limits
     options : Options
         What the headers say; the body's own words go before them.

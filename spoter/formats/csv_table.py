@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,6 +23,10 @@ from spoter.layouts import Layout
 
 # Three estimators' worth of x and y; a header of commas alone must not cost minutes.
 _MAX_COLUMNS = 4096
+# Some editors double every line break; a body of nothing else must not cost seconds.
+_MAX_BLANK_LINES = 100_000
+# A cell that holds one of these is missing: what people leave, and what NumPy and pandas write.
+_MISSING = ("", "nan", "NaN")
 _FIRST_LINE = re.compile(rb"\s*([^\r\n]*)")
 
 
@@ -53,18 +57,25 @@ class Table:
         InputError
             ``ragged_csv`` for a row with more or fewer cells than the header; ``no_frames`` where there is no row.
         """
-        lines, cells = self._quoted_rows() if b'"' in self.body else self._plain_rows()
-        wrong = np.flatnonzero(cells != len(self.columns))
-        if len(wrong):
-            hint = ", and quotes that match" if b'"' in self.body else ""
-            raise InputError(
-                "ragged_csv",
-                f"found {cells[wrong[0]]} cells, expected {len(self.columns)} as in the header{hint}",
-                f"line {lines[wrong[0]]}",
-            )
-        if not len(lines):
+        lines = []
+        blank = 0
+        for number, cells in self._quoted_rows() if b'"' in self.body else self._plain_rows():
+            if cells == 0:
+                blank += 1
+                if blank > _MAX_BLANK_LINES:
+                    raise InputError("invalid_csv", f"found more than {_MAX_BLANK_LINES} blank lines", f"line {number}")
+            elif cells == len(self.columns):
+                lines.append(number)
+            else:  # at the first, whatever megabytes may follow
+                hint = ", and quotes that match" if b'"' in self.body else ""
+                raise InputError(
+                    "ragged_csv",
+                    f"found {cells} cells, expected {len(self.columns)} as in the header{hint}",
+                    f"line {number}",
+                )
+        if not lines:
             raise InputError("no_frames", "found a header and no row, expected at least one")
-        return lines
+        return np.array(lines, dtype=np.intp)
 
     def where(self, row: int, column: str | None = None) -> str:
         """Return the words for a place: "line 7, column pose_nose_x"."""
@@ -86,7 +97,7 @@ class Table:
 
     def strings(self, columns: Sequence[str]) -> pd.DataFrame:
         """Return columns as they are written; "" for an empty cell."""
-        return self._read(columns, "str", keep_default_na=False)[list(columns)]
+        return self._read(columns, "str", ())[list(columns)]
 
     def _convert(self, column: str) -> np.ndarray:
         cells = self._read([column], "str")[column]
@@ -97,7 +108,7 @@ class Table:
             raise InputError("wrong_type", f"found {found}, expected a number or nothing", self.where(wrong[0], column))
         return numbers.to_numpy(dtype=np.float64)
 
-    def _read(self, columns: Sequence[str], dtype: str | None, **options) -> pd.DataFrame:
+    def _read(self, columns: Sequence[str], dtype: str | None, missing: Sequence[str] = _MISSING) -> pd.DataFrame:
         rows = len(self.lines)
         try:
             frame = pd.read_csv(
@@ -110,7 +121,8 @@ class Table:
                 dtype=dtype,
                 skipinitialspace=True,
                 low_memory=False,
-                **options,
+                keep_default_na=False,  # which takes NA, null, None and more for numbers that are missing
+                na_values=list(missing),
             )
         except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
             raise InputError("invalid_csv", f"the CSV cannot be read: {short(str(error), 80)}") from error
@@ -118,26 +130,22 @@ class Table:
             raise InputError("invalid_csv", f"found {len(frame)} rows on {rows} lines, expected quotes that match")
         return frame
 
-    def _quoted_rows(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the line and the number of cells of each row, but blank ones."""
+    def _quoted_rows(self) -> Iterator[tuple[int, int]]:
+        """Yield the line on which each row ends and its number of cells, 0 for a blank one."""
         reader = csv.reader(io.StringIO(self.body.decode(), newline=""), skipinitialspace=True)
-        rows = []
         try:
             for row in reader:
-                if reader.line_num > self.header_lines and not _is_blank(row):
-                    rows.append((reader.line_num, len(row)))
+                if reader.line_num > self.header_lines:
+                    yield reader.line_num, 0 if _is_blank(row) else len(row)
         except csv.Error as error:
             raise InputError("invalid_csv", f"the CSV cannot be read: {error}", f"line {reader.line_num}") from error
-        lines, cells = np.array(rows, dtype=np.intp).reshape(-1, 2).T
-        return lines, cells
 
-    def _plain_rows(self) -> tuple[np.ndarray, np.ndarray]:
+    def _plain_rows(self) -> Iterator[tuple[int, int]]:
         """Do the same where there are no quotes, and so no commas or newlines within cells."""
-        lines = self.body.split(b"\n")[self.header_lines :]
-        cells = np.array([line.count(b",") + 1 for line in lines], dtype=np.intp)
-        blank = [i for i in np.flatnonzero(cells == 1) if not lines[i].strip(b" \t")]
-        numbers = np.arange(len(lines)) + self.header_lines + 1
-        return np.delete(numbers, blank), np.delete(cells, blank)
+        for number, line in enumerate(io.BytesIO(self.body), 1):
+            if number > self.header_lines:
+                cells = line.count(b",") + 1
+                yield number, 0 if cells == 1 and not line.strip() else cells
 
 
 def read_table(body: bytes) -> Table:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+from itertools import islice
+
 from spoter.clip import Clip
 from spoter.errors import InputError
 from spoter.formats import json_format
@@ -11,7 +14,8 @@ from spoter.layouts import Layout
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Read JSON Lines; as `spoter.formats.decode`. Blank lines are skipped."""
-    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), 1) if not line.isspace() and line]
+    lines = ((number, line) for number, line in enumerate(io.BytesIO(body), 1) if not line.isspace())
+    lines = list(islice(lines, limits.max_clips + 1))  # and no more of a body of millions of lines
     limits.check_clips(len(lines))
     clips: list[Clip | InputError] = []
     for number, line in lines:

@@ -9,7 +9,7 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.formats.points_form import names_of_size
-from spoter.formats.request import DEFAULT_TOP_K, NPY, Limits, Options, Request, finish_clip
+from spoter.formats.request import DEFAULT_TOP_K, NPY, Limits, Options, Request, finish_clip, short
 from spoter.layouts import Layout
 
 
@@ -23,11 +23,8 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         numbers; ``wrong_shape``; those of `names_of_size` and `finish_clip`.
     """
     array = _array(body)
-    shape = array.shape
-    if len(shape) != 3 or shape[2] != 2:
-        raise InputError("wrong_shape", f"found an array of shape {shape}, expected (frames, points, 2)")
-    limits.check_frames(shape[0])
-    names, estimator = names_of_size(shape[1], layout, options.estimator)
+    limits.check_frames(array.shape[0])
+    names, estimator = names_of_size(array.shape[1], layout, options.estimator)
     clip = finish_clip(
         array.astype(np.float64), names, estimator, layout, options, estimator in ("openpose", "wholepose")
     )
@@ -35,7 +32,7 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
 
 
 def _array(body: bytes) -> np.ndarray:
-    """Return the file's array, a view of `body`.
+    """Return the file's array (T, N, 2), a view of `body`.
 
     Only the header is parsed, and believed as far as the bytes after it bear it out: alone it could ask for terabytes,
     or for the unpickling of objects.
@@ -49,10 +46,13 @@ def _array(body: bytes) -> np.ndarray:
         raise InputError("invalid_npy", "found no header of an .npy file, expected what numpy.save writes") from error
     if dtype.kind not in "fiu":
         raise InputError("wrong_type", f"found an array of {dtype.name}, expected floating-point numbers")
+    if len(shape) != 3 or shape[2] != 2:
+        raise InputError("wrong_shape", f"found an array of shape {short(shape)}, expected (frames, points, 2)")
     start = stream.tell()
     found, expected = len(body) - start, math.prod(shape) * dtype.itemsize
-    if any(length < 0 for length in shape) or found != expected:
+    # the second: an empty array may claim any length, which NumPy then cannot make
+    if any(not 0 <= length <= len(body) for length in shape) or found != expected:
         raise InputError(
-            "invalid_npy", f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {shape}"
+            "invalid_npy", f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {short(shape)}"
         )
     return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")

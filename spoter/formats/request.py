@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from spoter.clip import Clip, make_clip
+from spoter.clip import COORDINATE_LIMIT, Clip, in_pixels, make_clip
 from spoter.errors import InputError
 from spoter.layouts import Layout
 
@@ -74,7 +74,7 @@ class Limits:
         if clips == 0:
             raise InputError("no_clips", "found 0 clips, expected at least 1")
         if clips > self.max_clips:
-            raise InputError("too_many_clips", f"found {clips} clips, expected at most {self.max_clips}")
+            raise InputError("too_many_clips", f"found more than {self.max_clips} clips, expected at most that")
 
 
 @dataclass
@@ -155,15 +155,6 @@ def short(value: object, size: int = 40) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
-def in_pixels(points: np.ndarray) -> bool:
-    """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
-
-    Of a person in the picture most points lie inside it, so that a stray one decides nothing.
-    """
-    beyond = np.count_nonzero(np.abs(points) > 1)  # False for NaN
-    return beyond > 0 and 2 * beyond > np.count_nonzero(~np.isnan(points))
-
-
 def check_estimator(found: str, options: Options) -> str:
     """Return `found`, the estimator a form is written by; raise ``wrong_estimator`` where the options name another."""
     if options.estimator not in (None, found):
@@ -214,6 +205,11 @@ def finish_clip(
                 "beside them, or points divided by them (0 to 1)",
             )
         points = points / np.array([options.width, options.height])
+    unused = ~layout.uses(names, estimator)
+    stray = np.abs(points[:, unused]) > COORDINATE_LIMIT
+    if stray.any():  # nonsense that the model does not look at makes no request wrong
+        points = points.copy()
+        points[:, unused] = np.where(stray, np.nan, points[:, unused])
     clip = make_clip(points, names, estimator, options.fps)
     if np.isnan(layout.select(clip)).all():
         raise InputError(

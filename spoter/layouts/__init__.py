@@ -20,6 +20,7 @@ import numpy as np
 from spoter.clip import Clip
 from spoter.errors import InputError, ModelFolderError
 from spoter.estimators import ESTIMATORS, NECK
+from spoter.files import read_text
 
 BUILT_IN = ("29", "54", "71", "spoter54")
 _COLUMNS = ("name", "section", "mediapipe", "wholepose", "openpose", "parent")
@@ -58,11 +59,6 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         return tuple(landmark.name for landmark in self.landmarks)
 
-    @cached_property
-    def sections(self) -> frozenset[str]:
-        """Which of pose, face, leftHand and rightHand the layout uses."""
-        return frozenset(landmark.section for landmark in self.landmarks)
-
     def section(self, *sections: str) -> np.ndarray:
         """Return the columns of the landmarks in `sections`."""
         return np.array([i for i, landmark in enumerate(self.landmarks) if landmark.section in sections], dtype=np.intp)
@@ -100,6 +96,15 @@ class Layout:
             mean = clip.points[:, [clip.names.index(name) for name in _SHOULDERS]].mean(axis=1)
             points[:, neck] = np.where(np.isnan(points[:, neck]), mean, points[:, neck])
         return points
+
+    def uses(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
+        """Tell which columns of a clip with these names `select` reads: (N,), bool; raises as it does."""
+        columns = self._columns(names, estimator)
+        used = np.zeros(len(names), dtype=bool)
+        used[columns[columns >= 0]] = True
+        if self.column(NECK) is not None:
+            used[[names.index(name) for name in _SHOULDERS if name in names]] = True
+        return used
 
     @lru_cache(maxsize=64)  # noqa: B019  the few layouts of a process live as long as it does
     def _columns(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
@@ -142,10 +147,7 @@ def load_layout(name: str) -> Layout:
     if name in BUILT_IN:
         text = resources.files(__name__).joinpath(f"points_{name}.csv").read_text(encoding="utf-8")
     elif name.endswith(".csv"):
-        try:
-            text = Path(name).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise ModelFolderError(f"layout {name}: {error.strerror or error}") from error
+        text = read_text(Path(name))
     else:
         raise ModelFolderError(
             f"found layout {name!r}, expected one of {', '.join(BUILT_IN)}, or the path of a .csv file with the "

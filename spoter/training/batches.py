@@ -52,15 +52,16 @@ class ClipSet:
         self, clips: Sequence[LabelledClip], glosses: Sequence[str], layout: Layout, scheme: str, max_frames: int
     ):
         self.layout, self.scheme, self.max_frames = layout, scheme, max_frames
-        self.points = [layout.select(clip.clip) for clip in clips]
+        self.points = []
         self.labels = [glosses.index(clip.gloss) for clip in clips]
-        for clip, points in zip(clips, self.points, strict=True):
-            if len(points) > max_frames:
+        for clip in clips:
+            if len(clip.clip) > max_frames:
                 raise DataError(
-                    f"{clip.name}: found {len(points)} frames, but the model is to take {max_frames} at most"
+                    f"{clip.name}: found {len(clip.clip)} frames, but the model is to take {max_frames} at most"
                 )
             try:
-                normalize(points, layout, scheme)
+                self.points.append(layout.select(clip.clip))
+                normalize(self.points[-1], layout, scheme)
             except InputError as error:
                 raise DataError(f"{clip.name}: {error}") from None
 
@@ -87,8 +88,15 @@ class ClipSet:
             for chunk in rng.permutation(len(chunks)):
                 yield self._batch(chunks[chunk], pool.__getitem__)
 
+    def _normalize(self, points: np.ndarray, member: int) -> np.ndarray:
+        """Normalise a changed clip, or the clip itself where the change took the only frames with both shoulders."""
+        try:
+            return normalize(points, self.layout, self.scheme)
+        except InputError:
+            return normalize(self.points[member], self.layout, self.scheme)
+
     def _batch(self, members: list[int], points: Callable[[int], np.ndarray]) -> Batch:
-        inputs = [torch.from_numpy(normalize(points(i), self.layout, self.scheme)) for i in members]
+        inputs = [torch.from_numpy(self._normalize(points(i), i)) for i in members]
         return Batch(
             torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True),
             torch.tensor([len(frames) for frames in inputs]),

@@ -41,7 +41,7 @@ def train(
     normalize: Annotated[str, typer.Option(help="box, none or bohacek.")] = TrainSettings.normalize,
     positions: Annotated[str, typer.Option(help="per-frame, or shared as in the original.")] = TrainSettings.positions,
     heads: Annotated[
-        int, typer.Option(min=1, help="Attention heads; divides twice the layout's landmarks.")
+        int, typer.Option(min=0, help="Attention heads; 0 for the most, up to 9, that the layout allows.")
     ] = TrainSettings.heads,
     encoder_layers: Layers = TrainSettings.encoder_layers,
     decoder_layers: Layers = TrainSettings.decoder_layers,

@@ -80,7 +80,7 @@ def read_connecting_points(path: Path) -> list[LabelledClip]:
     path = Path(path)
     try:
         with h5py.File(path, "r") as file:
-            clips = [_read_clip(path, key, file[key]) for key in file]
+            clips = [_read_clip(path, key, file.get(key)) for key in file]
     except OSError as error:
         raise DataError(f"{path}: cannot be read as an HDF5 file ({error.strerror or error})") from error
     if not clips:
@@ -88,10 +88,11 @@ def read_connecting_points(path: Path) -> list[LabelledClip]:
     return sorted(clips, key=lambda clip: clip.name)
 
 
-def _read_clip(path: Path, key: str, group: h5py.Group | h5py.Dataset) -> LabelledClip:
+def _read_clip(path: Path, key: str, group: h5py.Group | h5py.Dataset | None) -> LabelledClip:
     place = f"{path}, group {key}"
     if not isinstance(group, h5py.Group):
-        raise DataError(f"{place}: found a data set, expected a group with video_name, label and data")
+        found = "a link to nothing" if group is None else "a data set"
+        raise DataError(f"{place}: found {found}, expected a group with video_name, label and data")
     absent = [name for name in ("video_name", "label", "data") if not isinstance(group.get(name), h5py.Dataset)]
     if absent:
         raise DataError(f"{place}: found no {', '.join(absent)}, expected video_name, label and data")

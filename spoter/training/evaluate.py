@@ -13,6 +13,7 @@ from tqdm import tqdm
 from spoter.errors import DataError, InputError
 from spoter.recognizer import Recognizer
 from spoter.training.datasets import LabelledClip, read_connecting_points
+from spoter.training.fit import choose_device
 from spoter.training.train import SPLIT
 
 _BATCH = 32
@@ -74,7 +75,7 @@ def evaluate(
     DataError
         For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
     """
-    recognizer = Recognizer.load(model_folder, device)
+    recognizer = Recognizer.load(model_folder, choose_device(device))
     clips = _of_groups(read_connecting_points(data), groups, data)
     unknown = sorted({clip.gloss for clip in clips} - set(recognizer.glosses))
     if unknown:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
+from spoter.errors import DataError
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.settings import Recipe
 
@@ -95,6 +96,19 @@ def fit(
             break
     bar.close()
     return Fitted(best_state, best_epoch, history, time.monotonic() - started)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` where there is no such thing here."""
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise DataError(f"found device {name!r}, expected cpu, cuda or cuda:1")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DataError(f"found device {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices here")
+    return device
 
 
 @torch.inference_mode()

@@ -55,7 +55,9 @@ class TrainSettings:
         Markdown text on data, licence, use and limits that opens the model card.
     name, version : str
         What the model calls itself; by default the folder's name.
-    layout, normalize, positions, heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward, \
+    heads : int
+        Attention heads; 0 for the most, up to the original's 9, that divide the width.
+    layout, normalize, positions, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward, \
     position_rows
         As in `spoter.config.ModelConfig`.
     validation, test, val_groups, test_groups
@@ -80,7 +82,7 @@ class TrainSettings:
     layout: str = "54"
     normalize: str = "box"
     positions: str = "per-frame"
-    heads: int = 9
+    heads: int = 0
     encoder_layers: int = 3
     decoder_layers: int = 2
     encoder_feedforward: int = 256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from spoter.normalize import check_scheme
 from spoter.training.batches import ClipSet
 from spoter.training.card import Figures, model_card
 from spoter.training.datasets import LabelledClip, read_connecting_points
-from spoter.training.fit import Fitted, Scores, fit, score
+from spoter.training.fit import Fitted, Scores, choose_device, fit, score
 from spoter.training.settings import TrainSettings
 from spoter.training.split import Split, folds, split_groups
 
@@ -60,6 +61,7 @@ def train(settings: TrainSettings, progress: bool = False) -> Trained:
     about = _read_about(settings.about)
     layout = load_layout(settings.layout)
     check_scheme(layout, settings.normalize)
+    device = choose_device(settings.device)
     clips = read_connecting_points(settings.data)
     glosses = tuple(sorted({clip.gloss for clip in clips}))
     config = _config(settings, layout, len(glosses))
@@ -70,7 +72,7 @@ def train(settings: TrainSettings, progress: bool = False) -> Trained:
         side: ClipSet(split.select(clips, side), glosses, layout, config.normalize, config.max_frames)
         for side in ("train", "validation", "test")
     }
-    device = _device(settings.device)
+    _prepare(settings.out)
     model = _new_model(config, layout, settings)
     fitted = fit(model, sides["train"], sides["validation"], settings.recipe, device, progress)
     model.load_state_dict(fitted.state)
@@ -96,7 +98,7 @@ def _config(settings: TrainSettings, layout: Layout, classes: int) -> ModelConfi
     try:
         sizes = Sizes(
             width=2 * len(layout),
-            heads=settings.heads,
+            heads=settings.heads or _heads(2 * len(layout)),
             encoder_layers=settings.encoder_layers,
             decoder_layers=settings.decoder_layers,
             encoder_feedforward=settings.encoder_feedforward,
@@ -117,20 +119,15 @@ def _config(settings: TrainSettings, layout: Layout, classes: int) -> ModelConfi
         raise DataError(f"settings: {error}") from None
 
 
+def _heads(width: int) -> int:
+    """Return the most heads, up to the original's nine, that a width can be divided among."""
+    return max(heads for heads in range(1, 10) if width % heads == 0)
+
+
 def _new_model(config: ModelConfig, layout: Layout, settings: TrainSettings) -> Spoter:
     """Return a model with first weights that the seed alone decides."""
     torch.manual_seed(settings.seed)
     return Spoter(config.sizes(2 * len(layout)), config.positions, settings.dropout)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DataError(f"found device {name!r}, expected cpu, cuda or cuda:1 ({str(error).splitlines()[0]})") from None
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DataError(f"found device {name!r}, but torch sees no CUDA device here: use --device cpu")
-    return device
 
 
 def _try_folds(
@@ -171,6 +168,16 @@ def _read_about(path: Path | None) -> str:
         raise DataError(f"{path}: {error}") from error
 
 
+def _prepare(out: Path) -> None:
+    """Make the folder to write, now rather than after hours of training."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise DataError(f"{out}: cannot be written in ({error.strerror or error})") from error
+
+
 def _write(
     settings: TrainSettings,
     config: ModelConfig,
@@ -181,7 +188,6 @@ def _write(
     card: str,
 ) -> None:
     """Write all files; the model folder's own come last, and of these config.json."""
-    settings.out.mkdir(parents=True, exist_ok=True)
     sizes = {side: {"clips": len(split.select(clips, side)), "groups": names} for side, names in asdict(split).items()}
     write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **sizes}, indent=2).encode() + b"\n")
     lines = [json.dumps({name: round(value, 5) for name, value in line.items()}) for line in fitted.history]

@@ -1,6 +1,6 @@
 """Write normalize.npz: small inputs and outputs of the originals' rules, from drawn figures.
 
-    PYTHONPATH=.:tests python tests/vectors/make_vectors.py
+PYTHONPATH=.:tests python tests/vectors/make_vectors.py
 """
 
 from __future__ import annotations
