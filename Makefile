@@ -8,6 +8,8 @@ BIN := .venv/bin
 PINNED := pyproject.toml requirements/constraints.txt
 
 .DEFAULT_GOAL := help
+# A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
+.DELETE_ON_ERROR:
 .PHONY: help serve build doctor test lint bench clean
 
 help: ## show this

@@ -11,6 +11,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -61,10 +62,13 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
         Where the folder cannot be served, or torch-model-archiver refuses it.
     """
     config = load_model_folder(model).config
+    version = config.version if version is None else version
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
+        raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         extra = Path(scratch, "extra")
         _stage(model, config.layout, extra)
-        tree = _archive(model / WEIGHTS, extra, name, version or config.version, Path(scratch))
+        tree = _archive(model / WEIGHTS, extra, name, version, Path(scratch))
         paths = sorted(path for path in tree.rglob("*") if path.is_file())
         files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
     # The archiver writes the time of day into the manifest.
@@ -85,11 +89,12 @@ def _stage(model: Path, layout: str, extra: Path) -> None:
         if file != CARD or (model / CARD).is_file():
             shutil.copy(model / file, extra)
     left_out = {ROOT / path for path in NOT_SERVED}
-    shutil.copytree(
-        ROOT / "spoter",
-        extra / "spoter",
-        ignore=lambda folder, names: [n for n in names if n == "__pycache__" or Path(folder, n) in left_out],
-    )
+    for path in sorted([*(ROOT / "spoter").rglob("*.py"), *(ROOT / "spoter" / "layouts").glob("*.csv")]):
+        if not left_out.intersection([path, *path.parents]):
+            to = extra / path.relative_to(ROOT)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+    shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
     (extra / "code").mkdir()
     for file in ("inference.py", "requirements.txt"):
         shutil.copy(HANDLER / file, extra / "code")

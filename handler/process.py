@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -39,10 +40,11 @@ class StartError(Exception):
 class Server:
     """A TorchServe process and everything it starts, in a session and a temporary folder of their own.
 
+    Its model store lies in that folder too: another server that packs another model at the same moment touches nothing
+    of this one's. Put the archive into `store` before `start`.
+
     Parameters
     ----------
-    archive : pathlib.Path
-        The .mar in its model store.
     host : str
         Address for predictions. Management and metrics stay on loopback.
     ports : tuple of int
@@ -59,7 +61,6 @@ class Server:
 
     def __init__(
         self,
-        archive: Path,
         host: str,
         ports: tuple[int, int, int],
         workers: int | None,
@@ -85,6 +86,8 @@ class Server:
             "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
             # One pid file, "already running", and the same sockets for all servers of a temporary folder.
             "TEMP": self._folder.name,
+            # Under C or POSIX, as services often have it, Java cannot read a path with letters beyond ASCII.
+            "LC_ALL": "C.UTF-8",
             "TMPDIR": self._folder.name,
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
@@ -92,8 +95,11 @@ class Server:
         if workers is not None:
             settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-        command += ["--model-store", str(archive.parent), "--models", f"{NAME}={archive.name}"]
+        self.store = Path(self._folder.name, "model_store")
+        command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
         command += ["--ts-config", str(ROOT / "config.properties")]
+        # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
+        command += ["--log-config", shutil.copy(ROOT / "handler" / "log4j2.xml", self._folder.name)]
         self._command, self._environ = command, environ | settings
         self._process: subprocess.Popen | None = None
         self._failed = threading.Event()

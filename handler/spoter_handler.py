@@ -133,6 +133,8 @@ def measure(costs: Costs, metrics) -> None:
     from ts.metrics.metric_type_enum import MetricTypes
 
     times = {"DecodeTime": costs.decode_ms, "NormalizeTime": costs.normalize_ms, "ForwardTime": costs.forward_ms}
+    if not costs.frames:  # nothing was normalised: a time of 0 would only pull the mean down
+        del times["NormalizeTime"], times["ForwardTime"]
     for name, value in times.items():
         # dimensions: TorchServe appends to the list it is given, and its default is shared by all calls
         metrics.add_metric(name, round(value, 3), "ms", dimensions=[], metric_type=MetricTypes.HISTOGRAM)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -178,14 +179,16 @@ def convert(
 
 @app.command()
 def doctor(
-    model: Annotated[Path, typer.Option(help="Model folder to check.")] = Path("models/dgs11"),
+    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to check.")] = Path("models/dgs11"),
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST")] = "127.0.0.1",
-    ports: Annotated[list[int] | None, typer.Option("--port", help="Ports the server will want.")] = None,
+    ports: Annotated[
+        list[int] | None, typer.Option("--port", min=1, max=65535, help="A port the server will want.")
+    ] = None,
 ) -> None:
     """Check what serving needs, and say what to do about each thing that fails."""
     from spoter.doctor import PORTS, checks
 
-    results = checks(model, ports or PORTS, host)
+    results = checks(model, ports or [int(os.environ.get(name, port)) for name, port in PORTS.items()], host)
     for check in results:
         print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
         if not check.ok:

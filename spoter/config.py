@@ -103,7 +103,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, (int, float)) and not 0 < value < 2**31:  # False for NaN
-                raise ValueError(f"found {field.name} {value}, expected a number above 0")
+                raise ValueError(f"found {field.name} {value}, expected a number above 0, below 2**31")
             if value == "":
                 raise ValueError(f"found {field.name} empty")
         # Beyond these bounds one gloss is certain whatever is seen, or all are alike.

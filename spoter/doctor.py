@@ -20,12 +20,13 @@ from pathlib import Path
 
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
-# TorchServe's: inference, management, metrics, and gRPC's two.
-PORTS = (8080, 8081, 8082, 7070, 7071)
+# Inference, management and metrics, and the variables of `make serve` that choose others.
+PORTS = {"SPOTER_PORT": 8080, "SPOTER_MANAGEMENT_PORT": 8081, "SPOTER_METRICS_PORT": 8082}
 # Oldest version that serves, as pyproject.toml has it; an exact one for TorchServe, whose own files we rely on.
 PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": "==0.12.0", "pyyaml": ">=6.0"}
-# sockaddr_un holds 108 bytes on Linux and 104 on macOS; TorchServe adds "/.ts.sock.9000" and more to its folder.
-LONGEST_TEMP = 80
+# sockaddr_un holds so many bytes, one of them for the end; `make serve` adds "/spoter-xxxxxxxx" to the folder, and
+# TorchServe "/.ts.sock.9000".
+LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,20 @@ def port_is_free(host: str, port: int) -> bool:
     return True
 
 
-def checks(model: Path, ports: Sequence[int] = PORTS, host: str = "127.0.0.1") -> list[Check]:
+def listener(port: int) -> str | None:
+    """Return "is in use by process 123 (java)", as far as this user may know it."""
+    import psutil
+
+    try:
+        for connection in psutil.net_connections("tcp4"):
+            if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"is in use by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except psutil.Error:
+        pass
+    return None
+
+
+def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str = "127.0.0.1") -> list[Check]:
     """Look at everything that a server needs.
 
     Parameters
@@ -125,7 +139,7 @@ def checks(model: Path, ports: Sequence[int] = PORTS, host: str = "127.0.0.1") -
     """
     found = [_python(), *_packages(), _java()]
     found += [_port(host, port) for port in ports]
-    return [*found, _temp_folder(), _pid_file(), _model(model)]
+    return [*found, temporary_folder(), _pid_file(), _model(model)]
 
 
 def _python() -> Check:
@@ -161,12 +175,21 @@ def _java() -> Check:
 
 
 def _port(host: str, port: int) -> Check:
-    free = port_is_free(host, port)
+    try:
+        free = port_is_free(host, port)
+    except OverflowError:
+        return Check(f"port {port}", False, "no port", "choose one from 1 to 65535")
     advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/operations.md"
-    return Check(f"port {port}", free, "free" if free else f"in use, or {host} is no address of this machine", advice)
+    return Check(
+        f"port {port}",
+        free,
+        "free" if free else listener(port) or f"is in use, or {host} is no address of this machine",
+        advice,
+    )
 
 
-def _temp_folder() -> Check:
+def temporary_folder() -> Check:
+    """Look at the folder in which a server makes one of its own."""
     name = "temporary folder"
     said = os.environ.get("TEMP")
     if said and not os.path.isdir(said):  # TorchServe refuses to start
@@ -202,9 +225,12 @@ def _pid_file() -> Check:
 
 def _model(folder: Path) -> Check:
     from spoter.errors import SpoterError
-    from spoter.recognizer import Recognizer
 
     name = "model folder"
+    try:
+        from spoter.recognizer import Recognizer
+    except ImportError as error:  # installed, as its metadata say, and broken all the same
+        return Check(name, False, f"cannot be tried: {error}", "pip install --force-reinstall '.[serve]'")
     try:
         recognizer = Recognizer.load(folder)
     except SpoterError as error:

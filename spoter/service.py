@@ -24,13 +24,13 @@ class Incoming:
 
     Attributes
     ----------
-    body : bytes, bytearray, str, dict or list
+    body : bytes, bytearray, str, or what JSON can hold
         As the model server hands it over; parsed JSON where the server insists on parsing.
     content_type, accept, attributes : str or None
         The headers Content-Type, Accept and X-Amzn-SageMaker-Custom-Attributes.
     """
 
-    body: bytes | bytearray | memoryview | str | dict | list
+    body: bytes | bytearray | memoryview | str | dict | list | float | None
     content_type: str | None = None
     accept: str | None = None
     attributes: str | None = None

@@ -169,3 +169,33 @@ def test_the_archives_requirements_are_the_projects():
     lines = (ROOT / "handler" / "requirements.txt").read_text().splitlines()
     packed = {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
     assert packed and packed <= ours
+
+
+def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch):
+    root = tmp_path / "checkout"
+    for name in ("spoter", "handler"):
+        shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / "NOTICE", root)
+    for stray in (
+        "spoter/.DS_Store",
+        "spoter/clip.py.orig",
+        "spoter/layouts/points_54.csv~",
+        "spoter/__pycache__/x.pyc",
+    ):
+        (root / stray).parent.mkdir(exist_ok=True)
+        (root / stray).write_text("stray")
+    monkeypatch.setattr(build_mar, "ROOT", root)
+    monkeypatch.setattr(build_mar, "HANDLER", root / "handler")
+    mar, _ = build_mar.build(dgs11, "spoter", None, tmp_path / "out")
+    assert mar_files(mar) == mar_files(built[0])
+
+
+def test_attributions_travel_with_the_archive(built):
+    assert mar_files(built[0])["NOTICE"] == (ROOT / "NOTICE").read_bytes()
+
+
+@pytest.mark.parametrize("version", ["", " ", "1/0", "../1", "ü", "-x"])
+def test_a_version_that_cannot_stand_in_a_url_is_refused(dgs11, tmp_path, version):
+    with pytest.raises(ModelFolderError, match="found version"):
+        build_mar.build(dgs11, "spoter", version, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 import tempfile
 import tomllib
 from pathlib import Path
@@ -132,3 +134,18 @@ def test_the_versions_asked_for_are_the_projects():
     lines = extra["dependencies"] + extra["optional-dependencies"]["serve"]
     wanted = {Requirement(line).name: str(Requirement(line).specifier) for line in lines}
     assert {name: wanted[name] for name in doctor.PACKAGES} == doctor.PACKAGES
+
+
+def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
+    """torch is there, as its metadata say, and cannot be imported."""
+    (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: cannot open shared object file')")
+    probe = (
+        "from spoter.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('x'), ())])"
+    )
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
+    done = subprocess.run([sys.executable, "-c", probe], env=environ, capture_output=True, text=True, check=True)
+    assert "cannot be tried: libtorch_cpu.so" in done.stdout
+
+
+def test_a_number_that_is_no_port():
+    assert not look("port 70000", ports=(70000,)).ok

@@ -63,6 +63,13 @@ def test_a_body_that_torchserve_parsed_is_answered_alike(handler, context):
     assert [answer["instances"][0]["gloss"] for _, answer in answers] == [answers[0][1]["instances"][0]["gloss"]] * 4
 
 
+@pytest.mark.parametrize("parsed", [None, True, 5, -1, 1.5, 10**20, 3_000_000_000, [], float("nan")])
+def test_a_body_that_torchserve_parsed_to_something_else_is_refused(handler, context, parsed):
+    ((status, answer),) = ask(handler, context, parsed)
+    assert status == 400
+    assert answer["error"]["code"] == ("invalid_json" if parsed != parsed else "unknown_form")
+
+
 def test_our_own_failure_costs_one_request_and_tells_no_landmark(handler, context, monkeypatch, caplog):
     """The batch's other requests are answered; the client learns no cause, the log does."""
     recognize = handler.recognizer.recognize

@@ -46,7 +46,7 @@ _DECODERS = {
 
 
 def decode(
-    body: bytes | bytearray | memoryview | str | dict | list,
+    body: bytes | bytearray | memoryview | str | dict | list | float | None,
     content_type: str | None,
     layout: Layout,
     limits: Limits,
@@ -56,8 +56,8 @@ def decode(
 
     Parameters
     ----------
-    body : bytes-like, str, dict or list
-        The body as it came; a dict or list is a JSON body that somebody parsed already.
+    body : bytes-like, str, dict, list, int, float, bool or None
+        The body as it came, or a JSON body that somebody parsed already.
     content_type : str or None
         The header, parameters and all. Without one a body that begins with ``{`` or ``[`` is JSON.
     layout : Layout
@@ -76,12 +76,12 @@ def decode(
         Where the request as a whole is wrong; docs/errors.md lists the codes. A wrong clip among several does not
         raise: its error stands in its place in `Request.clips`.
     """
-    if isinstance(body, dict | list):
-        body, content_type = json_format.to_bytes(body), JSON
-    elif isinstance(body, str):
+    if isinstance(body, str):
         body = body.encode(errors="surrogatepass")  # what is no Unicode is reported as such by the format
-    elif not isinstance(body, bytes):
+    elif isinstance(body, bytearray | memoryview):
         body = bytes(body)
+    elif not isinstance(body, bytes):  # what somebody made of JSON: an object, but also null or a number
+        body, content_type = json_format.to_bytes(body), JSON
     if len(body) > limits.max_bytes:
         raise InputError("body_too_large", f"found {len(body)} bytes, expected at most {limits.max_bytes}", status=413)
     body = body.removeprefix(codecs.BOM_UTF8)

@@ -75,7 +75,7 @@ def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -
     return _clip(content, body, layout, limits, options)
 
 
-def to_bytes(body: dict | list) -> bytes:
+def to_bytes(body: dict | list | float | None) -> bytes:
     """Write a body that somebody parsed already as JSON again: the one way in stays the bytes.
 
     Raises

@@ -70,7 +70,7 @@ def server(scratch: Path, model_store: Path, bare_python: Path) -> Iterator[Runn
     environ = server_environment(folder, ports)
     environ.pop("PYTHONPATH", None)
     command = [bare_python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-    command += ["--ts-config", ROOT / "config.properties"]
+    command += ["--ts-config", ROOT / "config.properties", "--log-config", ROOT / "handler" / "log4j2.xml"]
     command += ["--model-store", model_store, "--models", "spoter=spoter.mar"]
     process = subprocess.Popen(
         command,

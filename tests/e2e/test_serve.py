@@ -34,7 +34,8 @@ class Serve:
     def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None):
         self.ports = [free_port() for _ in PORT_OPTIONS]
         command = [sys.executable, str(ROOT / "serve.py"), "--workers", "1", *options]
-        command += ["--model-store", str(folder / "store"), "--logs", str(folder / "logs")]
+        command += [] if "--model-store" in options else ["--model-store", str(folder / "store")]
+        command += ["--logs", str(folder / "logs")]
         for option, port in zip(PORT_OPTIONS, self.ports, strict=True):
             command += [] if option in options else [option, str(port)]
         environ = os.environ | {"TMPDIR": str(folder)} if environ is None else environ
@@ -119,7 +120,7 @@ def test_serves_with_tokens_until_sigterm(start):
     refused = send(running.ports[0], "POST", "/predictions/spoter", sample.read_bytes(), headers)
     assert refused.status == 400 and "token" in refused.body.decode().lower()
     command = "\n".join(line for line in greeting.splitlines() if line.startswith(("  TOKEN", "  curl")))
-    key_file = Path(re.search(r"open\('([^']+)'\)", command)[1])
+    key_file = Path(re.search(r"\S+key_file\.json", command)[0])
     assert key_file.stat().st_mode & 0o077 == 0
     if shutil.which("curl"):
         assert "instances" in run_shell(command)
@@ -142,6 +143,51 @@ def test_says_why_a_worker_did_not_start(start, scratch):
     assert all(port_is_free(LOOPBACK, port) for port in running.ports)
 
 
+def test_two_at_once_each_serve_their_own_model(start, scratch, dgs11):
+    """From one checkout with one model store, which the second overwrites while the first comes up."""
+    other = scratch / "other-model"
+    shutil.copytree(dgs11, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps(config | {"name": "another"}))
+    store = ("--model-store", str(scratch / "shared-store"))
+    running = [start(*store), start(*store, "--model", str(other))]
+    names = []
+    for server in running:
+        prediction = next(line for line in server.read_greeting().splitlines() if line.startswith("{"))
+        names.append(json.loads(prediction)["model"]["name"])
+    assert names == ["dgs11", "another"]
+    assert (scratch / "shared-store" / "spoter.mar").is_file()
+
+
+def test_the_lines_to_try_survive_a_path_with_spaces(monkeypatch, tmp_path, capsys):
+    class Fake:
+        url, key_file = "http://127.0.0.1:1/predictions/spoter", tmp_path / "a b" / "key's.json"
+
+    Fake.key_file.parent.mkdir()
+    Fake.key_file.write_text('{"inference": {"key": "abc"}}')
+    python = tmp_path / "my python"
+    python.symlink_to(sys.executable)
+    monkeypatch.setattr(sys, "executable", str(python))
+    serve._greet(Fake, tmp_path / "sam ple.json", "{}", 1.0)
+    lines = capsys.readouterr().out.splitlines()
+    token = next(line for line in lines if line.startswith("  TOKEN="))
+    assert run_shell(f'{token}\necho "$TOKEN"') == "abc\n"
+    curl = shlex.split(next(line for line in lines if line.startswith("  curl")))
+    assert Path(curl[2]).name == "sam ple.json"
+
+
+def test_a_host_that_is_none_is_said(start):
+    status, out, errors = start("--host", "no.such.host.invalid").end()
+    assert (status, out) == (2, "") and "found host 'no.such.host.invalid', expected an IPv4 address" in errors
+
+
+def test_a_model_store_that_cannot_be_written_is_done_without(tmp_path, capsys):
+    (tmp_path / "spoter.mar").write_bytes(b"archive")
+    (tmp_path / "file").write_text("in the way")
+    serve._keep(tmp_path / "spoter.mar", tmp_path / "file")
+    assert "served all the same" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("option", PORT_OPTIONS)
 def test_a_busy_port_is_named(start, option):
     variable = "SPOTER_" + option[2:].replace("-", "_").upper()
@@ -151,7 +197,7 @@ def test_a_busy_port_is_named(start, option):
         port = taken.getsockname()[1]
         status, out, errors = start(option, str(port)).end()
     assert (status, out) == (2, "")
-    assert f"port {port} " in errors and f"{variable}=" in errors
+    assert f"port {port} of 127.0.0.1 is in use by process {os.getpid()} (" in errors and f"{variable}=" in errors
 
 
 def test_a_broken_model_folder_is_refused(start, tmp_path):
@@ -172,7 +218,7 @@ def test_no_java_at_all_is_said(monkeypatch):
     [(None, ""), ("", ""), ('{"inference": {"key": "ab', ""), ("{}", ""), ('{"inference": {"key": "abc"}}', "abc")],
 )
 def test_a_key_file_that_is_half_written_is_none_yet(tmp_path, content, key):
-    server = Server(tmp_path / "spoter.mar", "192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
+    server = Server("192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
     if content is not None:
         server.key_file.write_text(content)
     assert server._key("inference") == key
