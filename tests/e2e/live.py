@@ -49,7 +49,8 @@ def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, s
         | {f"TS_{kind}_ADDRESS": f"http://{LOOPBACK}:{port}" for kind, port in addresses}
         | {"TS_GRPC_INFERENCE_PORT": str(free_port()), "TS_GRPC_MANAGEMENT_PORT": str(free_port())}
         | {"TS_DEFAULT_WORKERS_PER_MODEL": "1", "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml")}
-        | {"TEMP": str(folder), "TMPDIR": str(folder)}
+        # Java reads a checkout's path by the locale; docs/operations.md tells people the same.
+        | {"TEMP": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         | {"LOG_LOCATION": str(folder / "logs"), "METRICS_LOCATION": str(folder / "logs")}
     )
 
