@@ -24,6 +24,8 @@ from spoter.doctor import OLDEST_JAVA, find_java, listener, port_is_free, tempor
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 
+STORE = ROOT / "model_store"
+
 console = Console(stderr=True)
 
 
@@ -48,8 +50,7 @@ def main(
     ] = 8082,
     workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
     tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
-    model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = ROOT
-    / "model_store",
+    model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = STORE,
     logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = ROOT / "logs",
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C."""

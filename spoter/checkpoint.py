@@ -35,7 +35,7 @@ _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 # What torch's and Python's readers raise for files that are damaged, cut off or something else.
 _READING_ERRORS = (
     pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError,
-    IndexError, AssertionError, NotImplementedError, MemoryError,
+    IndexError, AssertionError, MemoryError,
 )  # fmt: skip
 
 
