@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,8 +70,8 @@ def load_model_folder(folder: Path) -> ModelFolder:
 def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
     """Read a meaning.json, ``{"0": "GLOSS", …}``: a gloss for each label index from 0 to `classes` - 1."""
     try:
-        table = msgspec.json.decode(read_text(path), type=dict[str, str])
-    except msgspec.MsgspecError as error:
+        table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=_once), dict[str, str])
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
     expected = {str(index) for index in range(classes)}
     absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
@@ -84,6 +86,14 @@ def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
     if empty or twice:
         raise ModelFolderError(f"{path}: {_some('found no gloss for ', empty)}{_some('found a gloss twice: ', twice)}")
     return glosses
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object's pairs a dict; of a key that comes twice, json and msgspec keep the last without a word."""
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"found the key {twice[0]!r} twice")
+    return dict(pairs)
 
 
 def write_model_folder(

@@ -147,12 +147,14 @@ def test_choices_that_do_not_fit(made, choices, complaint):
         ({str(i): "ABCDEF"[i] for i in range(6)}, "does not know 5"),
         ({"0": "A", "1": "", "2": "C", "3": "D", "4": "E"}, "found no gloss for 1"),
         ({"0": "A", "1": "A", "2": "C", "3": "D", "4": "E"}, "found a gloss twice: A"),
+        ('{"0": "A", "1": "B", "2": "C", "3": "D", "4": "E", "0": "F"}', "found the key '0' twice"),
+        ("{", "meaning.json: Expecting property name"),
         ({"0": 5}, "Expected `str`, got `int`"),
         ([], "Expected `object`, got `array`"),
     ],
 )
 def test_meaning_must_name_every_class(made, meaning, complaint):
-    (made.path / "meaning.json").write_text(json.dumps(meaning))
+    (made.path / "meaning.json").write_text(meaning if isinstance(meaning, str) else json.dumps(meaning))
     with pytest.raises(ModelFolderError, match=complaint):
         made(HPARAMS)
 
