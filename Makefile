@@ -16,8 +16,8 @@ help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
 	@echo
 	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
-	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs).'
-	@echo '  Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
+	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs),'
+	@echo '  SPOTER_MODEL_STORE (model_store). Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
 
 serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
 	@$(BIN)/python serve.py

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,35 +13,32 @@ import torch
 
 from bench.bodies import compact, full_holistic
 from bench.timing import Timing, in_turn
-from handler.process import free_port
+from build_mar import build
+from handler.process import LOOPBACK, NAME, Server, free_port
+from spoter.doctor import find_java
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
-ROOT = Path(__file__).resolve().parent.parent
-PATH = "/predictions/spoter"
+PATH = f"/predictions/{NAME}"
 HEADERS = {"Content-Type": "application/json"}
 
 
 @contextmanager
 def served(model: Path) -> Iterator[int]:
-    """Run serve.py on free ports, with one worker; yield the port of predictions."""
-    ports = [free_port() for _ in range(3)]
-    with tempfile.TemporaryDirectory(prefix="spoter-bench-") as folder:
-        command = [sys.executable, str(ROOT / "serve.py"), "--model", str(model), "--workers", "1"]
-        command += ["--model-store", folder, "--logs", folder]
-        for option, port in zip(("--port", "--management-port", "--metrics-port"), ports, strict=True):
-            command += [option, str(port)]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ)
+    """Run TorchServe on free ports, with one worker; yield the port of predictions."""
+    java = find_java()
+    if java is None:
+        raise SystemExit("found no Java to run TorchServe with: spoter doctor tells more")
+    ports = (free_port(), free_port(), free_port())
+    with tempfile.TemporaryDirectory(prefix="spoter-bench-") as logs:
+        server = Server(LOOPBACK, ports, 1, False, Path(logs), java.environment(os.environ))
         try:
-            for line in process.stdout:
-                if line.startswith("Ctrl-C"):
-                    break
-            else:
-                raise SystemExit(f"serve.py ended with status {process.wait()}")
+            build(model, NAME, None, server.store)
+            server.start()
+            server.wait_ready()
             yield ports[0]
         finally:
-            process.send_signal(signal.SIGINT)
-            process.communicate()
+            server.stop()
 
 
 def measure(model: Path, seconds: float) -> list[Timing]:
@@ -53,7 +47,7 @@ def measure(model: Path, seconds: float) -> list[Timing]:
     recognizer = Recognizer.load(model)
     bodies = {"full": full_holistic(), "compact": compact(recognizer.layout)}
     with served(model) as port:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
 
         def post(body: bytes) -> Callable[[], object]:
             def run() -> bytes:

@@ -86,9 +86,9 @@ class Server:
             "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
             # One pid file, "already running", and the same sockets for all servers of a temporary folder.
             "TEMP": self._folder.name,
+            "TMPDIR": self._folder.name,
             # Under C or POSIX, as services often have it, Java cannot read a path with letters beyond ASCII.
             "LC_ALL": "C.UTF-8",
-            "TMPDIR": self._folder.name,
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
         }

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spoter.clip import make_clip
 from spoter.estimators import MEDIAPIPE
 from spoter.files import replacing, write_whole
 from spoter.formats.csv_table import axes
@@ -159,10 +160,8 @@ def _long(points: np.ndarray) -> str:
 
 
 def _selected(points: np.ndarray) -> np.ndarray:
-    """Return layout 54's points; its neck is the middle of the shoulders."""
-    layout = load_layout("54")
-    neck = points[:, _SHOULDERS].mean(axis=1, keepdims=True)
-    return np.concatenate([points, neck], axis=1)[:, [landmark.index["mediapipe"] for landmark in layout.landmarks]]
+    """Return layout 54's points."""
+    return load_layout("54").select(make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name))
 
 
 def main() -> None:
@@ -184,7 +183,7 @@ def main() -> None:
     for name, text in texts.items():
         write_whole(here / name, text.encode())
     with replacing(here / "software.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, _selected(average("SOFTWARE")).astype(np.float32))
+        np.save(file, _selected(average("SOFTWARE")))
 
 
 def _without_neck(clip: LabelledClip) -> np.ndarray:

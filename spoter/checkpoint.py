@@ -11,8 +11,6 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,9 +94,14 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _of_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
     """Return the parameters of a pickled module, and its number of attention heads where it tells a sane one."""
-    layers = list(module.walk())
-    if len({id(layer) for _, layer in layers}) < len(layers):
-        raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
+    layers, seen, waiting = [], set(), [("", module)]
+    while waiting:
+        prefix, layer = waiting.pop()
+        if id(layer) in seen:
+            raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
+        seen.add(id(layer))
+        layers.append((prefix, layer))
+        waiting += [(f"{prefix}{name}.", child) for name, child in layer.children()]
     state = {f"{prefix}{name}": value for prefix, layer in layers for name, value in layer.parameters()}
     told = [layer.state["num_heads"] for _, layer in layers if "num_heads" in layer.state]
     return state, told[0] if told and type(told[0]) is int and told[0] > 0 else None
@@ -191,17 +194,9 @@ class _StandIn:
         """Return this module's own parameters and buffers by name."""
         return [item for kind in ("_parameters", "_buffers") for item in self._inside(kind) if item[1] is not None]
 
-    def walk(self) -> Iterator[tuple[str, _StandIn]]:
-        """Yield this module and those inside it with the prefix of their parameters, each at most twice."""
-        seen: Counter[int] = Counter()
-        waiting = [("", self)]
-        while waiting:
-            prefix, module = waiting.pop()
-            yield prefix, module
-            seen[id(module)] += 1
-            if seen[id(module)] == 1:
-                children = [(f"{prefix}{name}.", child) for name, child in module._inside("_modules")]
-                waiting += [(name, child) for name, child in children if isinstance(child, _StandIn)]
+    def children(self) -> list[tuple[object, _StandIn]]:
+        """Return the modules right inside this one by name."""
+        return [(name, child) for name, child in self._inside("_modules") if isinstance(child, _StandIn)]
 
 
 def _unpickle(path: Path) -> object:

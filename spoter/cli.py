@@ -49,7 +49,9 @@ def _fail(text: str) -> None:
 def predict(
     model: Model,
     files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
-    top_k: Annotated[int, typer.Option(min=1, help="Glosses to print.")] = 5,
+    top_k: Annotated[
+        int | None, typer.Option(min=1, help="Glosses to print; the server's default unless said.")
+    ] = None,
     width: Width = None,
     height: Height = None,
     accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
@@ -95,9 +97,8 @@ def features(
 
     table = load_layout(layout)
     check_scheme(table, scheme)
-    limits = Limits(
-        max_frames=100_000, max_clips=100_000, max_bytes=2**31
-    )  # a file of one's own, not a stranger's request
+    # a file of one's own, not a stranger's request
+    limits = Limits(max_frames=100_000, max_clips=100_000, max_bytes=2**31)
     request = decode(_read(file), _content_type(file), table, limits, Options(width=width, height=height))
     if len(request.clips) != 1:
         raise SpoterError(f"{file}: found {len(request.clips)} clips, expected one")

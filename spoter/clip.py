@@ -45,7 +45,13 @@ class Clip:
         return len(self.points)
 
 
-def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps: float | None = None) -> Clip:
+def make_clip(
+    points,
+    names: tuple[str, ...],
+    estimator: str | None = None,
+    fps: float | None = None,
+    used: np.ndarray | None = None,
+) -> Clip:
     """Check untrusted points and make a Clip of them: the one gate that every wire format and data reader goes through.
 
     Parameters
@@ -54,6 +60,8 @@ def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps:
         Image units, NaN = missing. A point with one missing coordinate becomes missing as a whole.
     names, estimator, fps
         As for `Clip`.
+    used : numpy.ndarray, shape (N,), bool, optional
+        Columns that matter to whoever asks (`Layout.uses`). Out of range elsewhere a point is missing, not an error.
 
     Raises
     ------
@@ -70,6 +78,9 @@ def make_clip(points, names: tuple[str, ...], estimator: str | None = None, fps:
         raise InputError("wrong_type", f"found fps {fps}, expected a number above 0, at most 1000", "fps")
     points[np.isnan(points).any(axis=2)] = np.nan
     wrong = np.abs(points) > COORDINATE_LIMIT  # False for NaN
+    if used is not None and wrong.any():
+        points[wrong.any(axis=2) & ~used] = np.nan
+        wrong[:, ~used] = False
     if wrong.any():
         frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
         hint = ""

@@ -91,11 +91,10 @@ class Recognizer:
         """
         costs = costs if costs is not None else Costs()
         started = time.perf_counter()
-        results: list[Answer | InputError] = []
+        results: list = list(clips)  # errors stay, clips give way to what becomes of them
         features: dict[int, np.ndarray] = {}
         for i, clip in enumerate(clips):
-            results.append(clip if isinstance(clip, InputError) else None)
-            if results[i] is None:
+            if isinstance(clip, Clip):
                 try:
                     features[i] = self.features(clip)
                 except InputError as error:

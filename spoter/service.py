@@ -59,20 +59,20 @@ def respond(recognizer: Recognizer, incoming: Sequence[Incoming]) -> tuple[list[
     """
     costs = Costs()
     started = time.perf_counter()
-    requests = [_decode(recognizer, item) for item in incoming]
+    decoded = [_decode(recognizer, item) for item in incoming]
     costs.decode_ms = 1e3 * (time.perf_counter() - started)
 
-    good = [request for request in requests if not isinstance(request, InputError)]
+    good = [item for item in decoded if not isinstance(item, InputError)]
     clips = [clip for request, _ in good for clip in request.clips]
     answers = recognizer.recognize(clips, max((request.top_k for request, _ in good), default=1), costs)
 
     responses, position = [], 0
-    for request in requests:
-        if isinstance(request, InputError):
+    for item in decoded:
+        if isinstance(item, InputError):
             costs.bad_inputs += 1
-            responses.append(error_response(request))
+            responses.append(error_response(item))
             continue
-        request, accept = request
+        request, accept = item
         mine = answers[position : position + len(request.clips)]
         position += len(mine)
         costs.bad_inputs += sum(isinstance(answer, InputError) for answer in mine)

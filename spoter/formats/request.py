@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from spoter.clip import COORDINATE_LIMIT, Clip, in_pixels, make_clip
+from spoter.clip import Clip, in_pixels, make_clip
 from spoter.errors import InputError
 from spoter.layouts import Layout
 
@@ -205,12 +205,7 @@ def finish_clip(
                 "beside them, or points divided by them (0 to 1)",
             )
         points = points / np.array([options.width, options.height])
-    unused = ~layout.uses(names, estimator)
-    stray = np.abs(points[:, unused]) > COORDINATE_LIMIT
-    if stray.any():  # nonsense that the model does not look at makes no request wrong
-        points = points.copy()
-        points[:, unused] = np.where(stray, np.nan, points[:, unused])
-    clip = make_clip(points, names, estimator, options.fps)
+    clip = make_clip(points, names, estimator, options.fps, layout.uses(names, estimator))
     if np.isnan(layout.select(clip)).all():
         raise InputError(
             "no_usable_frames",
