@@ -189,13 +189,20 @@ def doctor(
     """Check what serving needs, and say what to do about each thing that fails."""
     from spoter.doctor import PORTS, checks
 
-    results = checks(model, ports or [int(os.environ.get(name, port)) for name, port in PORTS.items()], host)
+    results = checks(model, ports or [_port(name, port) for name, port in PORTS.items()], host)
     for check in results:
         print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
         if not check.ok:
             print(f"      {'':24} -> {check.advice}")
     if not all(check.ok for check in results):
         raise typer.Exit(1)
+
+
+def _port(variable: str, default: int) -> int:
+    value = os.environ.get(variable, str(default))
+    if not (value.isascii() and value.isdigit()):
+        raise SpoterError(f"found {variable}={value}, expected the number of a port")
+    return int(value)
 
 
 def _register_training() -> None:

@@ -161,3 +161,14 @@ def test_help_is_quick_because_it_imports_no_torch():
         subprocess.run([sys.executable, "-c", probe], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
         == 0
     )
+
+
+def test_doctor_looks_at_the_ports_that_make_serve_would_take(spoter, monkeypatch, dgs11):
+    monkeypatch.setenv("SPOTER_PORT", "28080")
+    assert "port 28080" in spoter("doctor", "--model", dgs11)[1]
+    monkeypatch.setenv("SPOTER_PORT", "many")
+    assert spoter("doctor", "--model", dgs11) == (
+        2,
+        "",
+        "error: found SPOTER_PORT=many, expected the number of a port\n",
+    )
