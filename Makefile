@@ -50,5 +50,5 @@ clean: ## remove everything that make made
 	@touch $@
 
 .venv/dev.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,dev]'
 	@touch $@

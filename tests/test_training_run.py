@@ -234,9 +234,9 @@ def test_both_commands(data, tmp_path):
 def test_defaults_of_the_command_and_of_the_library_are_the_same():
     import inspect
 
-    from spoter.training import commands
+    from spoter.training.commands import train as command
 
-    options = inspect.signature(commands.train).parameters
+    options = inspect.signature(command.train).parameters
     fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
     assert list(options) == list(fields)
     for name, field in fields.items():

@@ -1,4 +1,4 @@
-"""The commands `spoter train` and `spoter evaluate`."""
+"""The command `spoter train`."""
 
 from __future__ import annotations
 
@@ -8,21 +8,18 @@ from typing import Annotated
 
 import typer
 
+from spoter.training.commands.options import Data, Device, Threads, names_of
 from spoter.training.settings import TrainSettings
 
-# torch and all that needs it is imported by the commands: `spoter --help` shall not wait for it.
+# torch and all that needs it is imported by the command: `spoter --help` shall not wait for it.
 
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="ConnectingPoints HDF5 file of labelled clips.")]
-Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
 Layers = Annotated[int, typer.Option(min=1, help="Layers of the transformer's half.")]
 Feedforward = Annotated[int, typer.Option(min=1, help="Width of the feed-forward parts of that half.")]
 
 
 def add_to(app: typer.Typer) -> None:
-    """Register the commands with a typer application."""
+    """Register the command with a typer application."""
     app.command()(train)
-    app.command()(evaluate)
 
 
 def train(
@@ -95,7 +92,7 @@ def train(
     """Train a SPOTER on DATA, split by whole groups, and write its model folder."""
     options = dict(locals())
     for key in ("val_groups", "test_groups"):
-        options[key] = _names(options[key])
+        options[key] = names_of(options[key])
 
     from spoter.training.train import train as run
 
@@ -104,38 +101,3 @@ def train(
         scores = getattr(trained.figures, side)
         print(f"{side}: top-1 {scores.top(1):.4f}, top-5 {scores.top(5):.4f} of {len(scores.labels)} clips")
     print(f"wrote {out}: epoch {trained.fitted.epoch} of {len(trained.fitted.history)}, {trained.fitted.seconds:.0f} s")
-
-
-def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")],
-    data: Data,
-    groups: Annotated[str, typer.Option(help="Judge on these groups only, comma-separated: camera01,camera02.")] = "",
-    split: Annotated[
-        str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
-    ] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON line.")] = False,
-    threads: Threads = 0,
-    device: Device = "cpu",
-) -> None:
-    """Judge MODEL on the labelled clips of DATA, by the path that serves requests."""
-    import torch
-
-    from spoter.training.evaluate import evaluate as run
-    from spoter.training.evaluate import groups_of_side
-
-    if groups and split:
-        raise typer.BadParameter("give --groups or --split, not both")
-    if threads:
-        torch.set_num_threads(threads)
-    chosen = groups_of_side(model, split) if split else _names(groups)
-    result = run(model, data, chosen, progress=sys.stderr.isatty(), device=device)
-    for name, reason in result.refused.items():
-        print(f"refused, counted as wrong: {name}: {reason}", file=sys.stderr)
-    if not as_json:
-        for gloss, (clips, right) in result.per_gloss().items():
-            print(f"{gloss}: {right} of {clips}")
-    print(result.to_json())
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())

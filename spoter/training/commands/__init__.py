@@ -1,0 +1,13 @@
+"""The commands of `spoter` that training and judging add: a module each."""
+
+from __future__ import annotations
+
+import typer
+
+from spoter.training.commands import evaluate, train
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register all of them with a typer application."""
+    for module in (train, evaluate):
+        module.add_to(app)
