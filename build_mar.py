@@ -23,16 +23,26 @@ from typing import Annotated
 
 import typer
 
+from spoter.enrolled import ENROLLED
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 from spoter.layouts import BUILT_IN
-from spoter.model_folder import CARD, CONFIG, MEANING, WEIGHTS, load_model_folder
+from spoter.model_folder import CARD, CONFIG, MEANING, PROTOTYPES, WEIGHTS, load_model_folder
 
 ROOT = Path(__file__).resolve().parent
 HANDLER = ROOT / "handler"
 MANIFEST = "MAR-INF/MANIFEST.json"
 # Parts of the package that serving never imports, and that need packages the archive does not ask for.
-NOT_SERVED = ("spoter/training", "spoter/cli.py", "spoter/convert.py", "spoter/doctor.py")
+NOT_SERVED = (
+    "spoter/training",
+    "spoter/cli.py",
+    "spoter/clip_files.py",
+    "spoter/convert.py",
+    "spoter/doctor.py",
+    "spoter/enroll.py",
+)
+# Parts of a model folder that a model need not have.
+MAYBE = (CARD, PROTOTYPES, ENROLLED)
 # A zip file cannot hold an earlier time.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -85,8 +95,10 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
 def _stage(model: Path, layout: str, extra: Path) -> None:
     """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
     extra.mkdir()
-    for file in (CONFIG, MEANING, CARD, *((layout,) if layout not in BUILT_IN else ())):
-        if file != CARD or (model / CARD).is_file():
+    for file in (CONFIG, MEANING, *((layout,) if layout not in BUILT_IN else ())):
+        shutil.copy(model / file, extra)
+    for file in MAYBE:
+        if (model / file).is_file():
             shutil.copy(model / file, extra)
     left_out = {ROOT / path for path in NOT_SERVED}
     for path in sorted([*(ROOT / "spoter").rglob("*.py"), *(ROOT / "spoter" / "layouts").glob("*.csv")]):
@@ -155,7 +167,7 @@ def main(
         content = path.read_bytes()
         typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
     typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
-    packed = {WEIGHTS, CONFIG, MEANING, CARD}
+    packed = {WEIGHTS, CONFIG, MEANING, *MAYBE}
     spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
     if spare:
         typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")

@@ -59,6 +59,7 @@ def predict(
     """Name the sign in each FILE: a line each, the very JSON that the server answers."""
     import torch
 
+    from spoter.clip_files import read_body
     from spoter.recognizer import Recognizer
     from spoter.service import Incoming, respond
 
@@ -68,8 +69,7 @@ def predict(
     attributes = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
     failed = False
     for file in files:
-        incoming = Incoming(_read(file), _content_type(file), accept, attributes)
-        (response,), _ = respond(recognizer, [incoming])
+        (response,), _ = respond(recognizer, [Incoming(*read_body(file), accept, attributes)])
         sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
         if response.status != 200:
             failed = True
@@ -90,21 +90,18 @@ def features(
     """Write exactly what SPOTER is fed for FILE."""
     import numpy as np
 
+    from spoter.clip_files import read_clips
     from spoter.files import replacing
-    from spoter.formats import Limits, Options, decode
+    from spoter.formats import Options
     from spoter.layouts import load_layout
     from spoter.normalize import check_scheme, normalize
 
     table = load_layout(layout)
     check_scheme(table, scheme)
-    # a file of one's own, not a stranger's request
-    limits = Limits(max_frames=100_000, max_clips=100_000, max_bytes=2**31)
-    request = decode(_read(file), _content_type(file), table, limits, Options(width=width, height=height))
-    if len(request.clips) != 1:
-        raise SpoterError(f"{file}: found {len(request.clips)} clips, expected one")
-    (clip,) = request.clips
-    if isinstance(clip, InputError):
-        raise clip
+    clips = read_clips([file], table, Options(width=width, height=height))
+    if len(clips) != 1:
+        raise SpoterError(f"{file}: found {len(clips)} clips, expected one")
+    (clip,) = clips
     array = normalize(table.select(clip), table, scheme)
     with replacing(out) as temporary, temporary.open("wb") as stream:
         np.save(stream, array)
@@ -209,22 +206,6 @@ def _register_training() -> None:
     from spoter.training.commands import add_to
 
     add_to(app)
-
-
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise SpoterError(f"{file}: {error.strerror or error}") from error
-
-
-def _content_type(file: Path) -> str:
-    from spoter.formats import CSV, JSON, JSONLINES, NPY
-
-    types = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
-    if file.suffix not in types:
-        raise SpoterError(f"{file}: found {file.suffix or 'no ending'}, expected one of {', '.join(types)}")
-    return types[file.suffix]
 
 
 _register_training()

@@ -68,7 +68,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     classes : int
         Number of glosses.
     temperature : float
-        Logits are divided by it before the softmax; 1 leaves them alone.
+        Logits are divided by it before the softmax; 1 leaves them alone. Training fits it on validation clips.
+    known_threshold : float or None
+        Cosine of a clip with the prototype of the gloss it is named, from which on an answer says that the sign is
+        known; None where the model cannot tell, for want of a prototypes.npz.
     max_frames, max_clips, max_bytes : int
         What one request may hold: frames of a clip, clips, and bytes of the body.
     """
@@ -87,6 +90,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     position_rows: int
     classes: int
     temperature: float = 1.0
+    known_threshold: float | None = None
     max_frames: int = Limits.max_frames
     max_clips: int = Limits.max_clips
     max_bytes: int = Limits.max_bytes
@@ -102,13 +106,16 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             )
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, (int, float)) and not 0 < value < 2**31:  # False for NaN
+            number = isinstance(value, (int, float)) and field.name != "known_threshold"
+            if number and not 0 < value < 2**31:  # False for NaN
                 raise ValueError(f"found {field.name} {value}, expected a number above 0, below 2**31")
             if value == "":
                 raise ValueError(f"found {field.name} empty")
         # Beyond these bounds one gloss is certain whatever is seen, or all are alike.
         if not 0.01 <= self.temperature <= 100:
             raise ValueError(f"found temperature {self.temperature}, expected 0.01 to 100")
+        if self.known_threshold is not None and not -1 <= self.known_threshold <= 1:
+            raise ValueError(f"found known_threshold {self.known_threshold}, expected a cosine, -1 to 1")
         if self.positions == "per-frame" and self.max_frames > self.position_rows:
             raise ValueError(
                 f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "

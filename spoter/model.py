@@ -107,13 +107,16 @@ class Transformer(nn.Module):
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
 
-    def forward(self, frames: Tensor, query: Tensor, mask: Tensor | None) -> Tensor:
-        for layer in self.encoder.layers:
+    def forward(self, frames: Tensor, query: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the decoder's answer (B, 1, D), and the first encoder layer's view of the frames (B, T, D)."""
+        first, *others = self.encoder.layers
+        seen = frames = first(frames, mask)
+        for layer in others:
             frames = layer(frames, mask)
         memory = self.encoder.norm(frames)
         for layer in self.decoder.layers:
             query = layer(query, memory, mask)
-        return self.decoder.norm(query)
+        return self.decoder.norm(query), seen
 
 
 class Spoter(nn.Module):
@@ -153,6 +156,13 @@ class Spoter(nn.Module):
         -------
         torch.Tensor, shape (B, classes)
         """
+        return self.forward_and_embed(frames, lengths)[0]
+
+    def forward_and_embed(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Compute logits, and the first encoder layer's output, shape (B, T, 2K), that `spoter.embedding` pools.
+
+        It stands before all that was learned only to tell the trained glosses apart, and so still tells others apart.
+        """
         count = frames.shape[1]
         x = frames + self.pos
         if self.positions == "per-frame":
@@ -161,7 +171,8 @@ class Spoter(nn.Module):
         if lengths is not None:
             mask = (torch.arange(count, device=frames.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
         query = self.class_query.expand(len(frames), 1, -1)  # (B, 1, D)
-        return self.linear_class(self.transformer(x, query, mask)[:, 0])
+        answer, seen = self.transformer(x, query, mask)
+        return self.linear_class(answer[:, 0]), seen
 
 
 def _sinusoids(rows: int, width: int) -> Tensor:

@@ -1,4 +1,8 @@
-"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, all else reads it."""
+"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, all else reads it.
+
+Two files more make it tell unknown signs from known ones and name signs that were added later: prototypes.npz, which
+training writes too, and enrolled.json, of `spoter enroll`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from torch import Tensor
 
 from spoter.checkpoint import read_checkpoint, sizes_of
 from spoter.config import ModelConfig, parse_config
+from spoter.embedding import PARTS, Prototypes, read_prototypes
+from spoter.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.errors import ModelFolderError
 from spoter.files import read_text, replacing, write_whole
 from spoter.layouts import BUILT_IN, Layout, load_layout
@@ -21,16 +27,33 @@ from spoter.model import Spoter
 from spoter.normalize import check_scheme
 
 WEIGHTS, CONFIG, MEANING, CARD = "model.pth", "config.json", "meaning.json", "MODEL_CARD.md"
+PROTOTYPES = "prototypes.npz"
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder in memory: what it is, what it names (by label index), what it is fed, and the model itself."""
+    """A model folder in memory.
+
+    Attributes
+    ----------
+    config : ModelConfig
+    glosses : tuple of str
+        What the model was trained to name, by label index.
+    layout : Layout
+        What it is fed.
+    model : Spoter
+    prototypes : Prototypes or None
+        Of the trained glosses.
+    enrolled : tuple of Enrolled
+        Glosses that were added later; none without prototypes.
+    """
 
     config: ModelConfig
     glosses: tuple[str, ...]
     layout: Layout
     model: Spoter
+    prototypes: Prototypes | None = None
+    enrolled: tuple[Enrolled, ...] = ()
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
@@ -64,7 +87,27 @@ def load_model_folder(folder: Path) -> ModelFolder:
             )
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
-    return ModelFolder(config, glosses, layout, model.eval())
+    prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * sizes.width)
+    return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
+
+
+def _read_space(
+    folder: Path, config: ModelConfig, glosses: tuple[str, ...], size: int
+) -> tuple[Prototypes | None, tuple[Enrolled, ...]]:
+    """Read prototypes.npz and enrolled.json where they are there; whoever needs the former must find it."""
+    if not (folder / PROTOTYPES).exists():
+        for there, what in (
+            (config.known_threshold is not None, f"known_threshold in {CONFIG}"),
+            ((folder / ENROLLED).exists(), ENROLLED),
+        ):
+            if there:
+                raise ModelFolderError(f"{folder}: found {what} but no {PROTOTYPES}, expected both or neither")
+        return None, ()
+    prototypes = read_prototypes(folder / PROTOTYPES, config.classes, size)
+    enrolled = ()
+    if (folder / ENROLLED).exists():
+        enrolled = read_enrolled(folder / ENROLLED, glosses, prototypes)
+    return prototypes, enrolled
 
 
 def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
@@ -103,6 +146,7 @@ def write_model_folder(
     glosses: Sequence[str],
     card: str,
     layout_file: Path | None = None,
+    prototypes: Prototypes | None = None,
 ) -> None:
     """Write a model folder, each file whole or not at all.
 
@@ -119,8 +163,16 @@ def write_model_folder(
         Text of MODEL_CARD.md.
     layout_file : Path, optional
         CSV that `config.layout` names, where the layout is not built in.
+    prototypes : Prototypes, optional
+        Without them those of an earlier model are removed.
+
+    Raises
+    ------
+    ModelFolderError
+        Where glosses are enrolled in the folder: they would not fit other weights.
     """
     folder = Path(folder)
+    refuse_enrolled(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / CONFIG).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
@@ -129,9 +181,22 @@ def write_model_folder(
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
     if layout_file is not None:
         write_whole(folder / config.layout, Path(layout_file).read_bytes())
+    if prototypes is None:
+        (folder / PROTOTYPES).unlink(missing_ok=True)
+    else:
+        write_whole(folder / PROTOTYPES, prototypes.to_bytes())
     write_whole(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
     write_whole(folder / CARD, card.encode())
     write_whole(folder / CONFIG, config.to_json())
+
+
+def refuse_enrolled(folder: Path) -> None:
+    """Raise `ModelFolderError` where `folder` holds enrolled glosses, which new weights would make worthless."""
+    if (Path(folder) / ENROLLED).exists():
+        raise ModelFolderError(
+            f"{folder}: found {ENROLLED}, whose glosses fit the weights that are there and no others: "
+            "write to another folder, or delete that file and enroll the glosses anew"
+        )
 
 
 def _some(text: str, items: list[str]) -> str:

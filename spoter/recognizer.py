@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from spoter.clip import Clip
+from spoter.embedding import PARTS, embed, with_enrolled
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
@@ -41,7 +42,7 @@ class Recognizer:
     ----------
     config : spoter.config.ModelConfig
     glosses : tuple of str
-        By label index.
+        By label index: those the model was trained on, then those that were enrolled.
     layout : spoter.layouts.Layout
     limits : spoter.formats.Limits
         How much a request may hold.
@@ -50,14 +51,19 @@ class Recognizer:
 
     def __init__(self, folder: ModelFolder, device: str | torch.device = "cpu"):
         self.config = folder.config
-        self.glosses = folder.glosses
+        self.glosses = (*folder.glosses, *(gloss.gloss for gloss in folder.enrolled))
         self.layout = folder.layout
         self.limits = Limits(folder.config.max_frames, folder.config.max_clips, folder.config.max_bytes)
         self.device = torch.device(device)
         self._model = folder.model.to(self.device)
+        self._prototypes = folder.prototypes
+        if folder.prototypes:
+            # Longer by what the few clips of a prototype make a cosine smaller, so that all glosses compete as equals.
+            later = [g.direction / folder.prototypes.attenuation(g.clips) for g in folder.enrolled]
+            self._directions = np.concatenate([folder.prototypes.trained, *later])
         # Also the first forward, which allocates and picks kernels: no client shall wait for that.
         blank = np.zeros((2, 2 * len(self.layout)), dtype=np.float32)
-        if not np.isfinite(self._probabilities([blank])).all():
+        if not np.isfinite(self._judge([blank])[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
@@ -69,6 +75,16 @@ class Recognizer:
         """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
         self.limits.check_frames(len(clip))
         return normalize(self.layout.select(clip), self.layout, self.config.normalize)
+
+    def embed(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Return the embeddings of clips, shape (clips, E), float32 (`spoter.embedding`); raises as `features` does."""
+        features = []
+        for i, clip in enumerate(clips):
+            try:
+                features.append(self.features(clip))
+            except InputError as error:
+                raise error.within(f"clip {i}") from None
+        return self._forward(features)[1]
 
     def recognize(
         self, clips: Sequence[Clip | InputError], top_k: int = 5, costs: Costs | None = None
@@ -100,29 +116,55 @@ class Recognizer:
                 except InputError as error:
                     results[i] = error
         normalized = time.perf_counter()
-        probabilities = self._probabilities(list(features.values()))
+        probabilities, similarities = self._judge(list(features.values()))
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for i, row, order in zip(features, probabilities, best, strict=True):
+        for number, (i, order) in enumerate(zip(features, best, strict=True)):
+            row = probabilities[number]
             ranked = [Ranked(gloss=self.glosses[k], score=float(row[k]), index=int(k)) for k in order]
-            results[i] = Answer(ranked, len(features[i]), self.config.name, self.config.version)
+            similarity = known = None
+            if similarities is not None:
+                similarity = float(similarities[number, order[0]])
+                if self.config.known_threshold is not None:
+                    known = similarity >= self.config.known_threshold
+            results[i] = Answer(ranked, len(features[i]), self.config.name, self.config.version, known, similarity)
         costs.normalize_ms += 1e3 * (normalized - started)
         costs.forward_ms += 1e3 * (time.perf_counter() - normalized)
         costs.frames += sum(map(len, features.values()))
         costs.clips += len(clips)
         return results
 
-    def _probabilities(self, features: list[np.ndarray]) -> np.ndarray:
-        """Return the probability of each gloss for each (T, 2K) of `features`, shape (clips, classes)."""
-        probabilities = np.empty((len(features), self.config.classes), dtype=np.float32)
+    def _judge(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the probability of each gloss for each (T, 2K) of `features`, and its cosine with each prototype.
+
+        Both have the shape (clips, glosses); there are no cosines without prototypes.
+        """
+        logits, embeddings = self._forward(features)
+        logits = logits / self.config.temperature
+        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        if self._prototypes is None:
+            return probabilities, None
+        similarities = self._prototypes.directions(embeddings) @ self._directions.T
+        if len(self.glosses) > self.config.classes:
+            probabilities = with_enrolled(probabilities, similarities, self._prototypes.scale)
+        return probabilities, similarities
+
+    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (clips, classes) and embeddings (clips, E) of each (T, 2K) of `features`."""
+        width = 2 * len(self.layout)
+        logits = np.empty((len(features), self.config.classes), dtype=np.float32)
+        embeddings = np.empty((len(features), (PARTS + 1) * width), dtype=np.float32)
         for chosen in _batches([len(clip) for clip in features]):
             clips = [torch.from_numpy(features[i]) for i in chosen]
             lengths = torch.tensor([len(clip) for clip in clips])
             frames = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).to(self.device)
             uneven = bool((lengths != lengths[0]).any())  # without a mask attention is faster
+            lengths = lengths.to(self.device) if uneven else None
             with torch.inference_mode():
-                logits = self._model(frames, lengths.to(self.device) if uneven else None)
-                probabilities[chosen] = (logits / self.config.temperature).softmax(dim=1).cpu().numpy()
-        return probabilities
+                answer, seen = self._model.forward_and_embed(frames, lengths)
+                logits[chosen] = answer.cpu().numpy()
+                embeddings[chosen] = embed(seen, lengths).cpu().numpy()
+        return logits, embeddings
 
 
 def _batches(lengths: list[int]) -> Iterator[list[int]]:

@@ -137,12 +137,13 @@ def test_not_acceptable(accept: str) -> None:
     assert (caught.value.code, caught.value.status) == ("not_acceptable", 406)
 
 
-ANSWER = Answer([Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0")
+ANSWER = Answer([Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0", True, 0.8)
 DOCUMENT = {
     "instances": [
         {"gloss": 'GRÜẞE, "x"', "score": 0.9712, "index": 3},
         {"gloss": "HALLO", "score": 0.02, "index": 0},
     ],
+    "known": True,
     "frames": 64,
     "model": {"name": "dgs11", "version": "1.0"},
 }
@@ -158,6 +159,13 @@ def test_one_answer() -> None:
     assert line.endswith(b"\n") and json.loads(line) == DOCUMENT
 
 
+@pytest.mark.parametrize(("known", "in_json", "in_csv"), [(False, b"false", b"false"), (None, b"null", b"")])
+def test_a_sign_that_is_not_known_or_that_nobody_can_tell(known, in_json, in_csv) -> None:
+    answer = Answer(ANSWER.instances[1:], 64, "dgs11", "1.0", known)
+    assert b'"known":' + in_json + b"," in encode(Request([None]), [answer], "application/json")
+    assert b",0.02,0," + in_csv + b",\n" in encode(Request([None]), [answer], "text/csv")
+
+
 def test_several_answers_with_an_error_in_its_place() -> None:
     request = Request([None, ERROR, None], many=True)
     answers = [ANSWER, ERROR, ANSWER]
@@ -171,13 +179,14 @@ def test_several_answers_with_an_error_in_its_place() -> None:
 
 def test_answers_as_a_table() -> None:
     body = encode(Request([None, ERROR], many=True), [ANSWER, ERROR], "text/csv")
-    assert body.startswith(b"clip,rank,gloss,score,index,error\n0,1,")
+    assert body.startswith(b"clip,rank,gloss,score,index,known,error\n0,1,")
     table = pd.read_csv(io.BytesIO(body))
     assert table["clip"].tolist() == [0, 0, 1]
     assert table["rank"].tolist()[:2] == [1, 2]
     assert table["gloss"].tolist()[:2] == ['GRÜẞE, "x"', "HALLO"]
     assert table["score"].tolist()[:2] == [0.9712, 0.02]
     assert table["index"].tolist()[:2] == [3, 0]
+    assert table["known"].tolist()[:2] == [True, True] and pd.isna(table["known"].iloc[2])
     assert table["error"].isna().tolist() == [True, True, False]
     assert table["error"].iloc[2] == "no_frames: clip 1: found 0 frames, expected at least 1"
 

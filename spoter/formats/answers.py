@@ -31,19 +31,26 @@ class Answer(msgspec.Struct, frozen=True):
         Length of the clip.
     model_name, model_version : str
         Which model said so.
+    known : bool or None
+        Whether the sign looks like the clips of the gloss that comes first; None where the model cannot tell.
+    similarity : float or None
+        How much it does: a cosine (`spoter.embedding`), for a gloss of few clips put up by its attenuation. `known` is
+        decided by it.
     """
 
     instances: list[Ranked]
     frames: int
     model_name: str
     model_version: str
+    known: bool | None = None
+    similarity: float | None = None
 
 
 # Of a score. Within a batch the last bits of a sum depend on the neighbours; an answer shall not.
 _DECIMALS = 4
 
 _OFFERED = (JSON, JSONLINES, CSV)
-_COLUMNS = ("clip", "rank", "gloss", "score", "index", "error")
+_COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
 
 
 def choose_accept(accept: str | None, request: Request) -> str:
@@ -107,6 +114,7 @@ def _document(answer: Answer | InputError) -> dict:
             {"gloss": ranked.gloss, "score": round(ranked.score, _DECIMALS), "index": ranked.index}
             for ranked in answer.instances
         ],
+        "known": answer.known,
         "frames": answer.frames,
         "model": {"name": answer.model_name, "version": answer.model_version},
     }
@@ -118,10 +126,11 @@ def _csv(answers: Sequence[Answer | InputError]) -> bytes:
     writer.writerow(_COLUMNS)
     for clip, answer in enumerate(answers):
         if isinstance(answer, InputError):
-            writer.writerow((clip, "", "", "", "", f"{answer.code}: {answer}"))
+            writer.writerow((clip, "", "", "", "", "", f"{answer.code}: {answer}"))
             continue
+        known = {True: "true", False: "false", None: ""}[answer.known]
         for rank, ranked in enumerate(answer.instances, 1):
-            writer.writerow((clip, rank, ranked.gloss, round(ranked.score, _DECIMALS), ranked.index, ""))
+            writer.writerow((clip, rank, ranked.gloss, round(ranked.score, _DECIMALS), ranked.index, known, ""))
     return text.getvalue().encode()
 
 

@@ -1,0 +1,178 @@
+"""Where a clip lies among others: an embedding of it, and the prototypes of glosses in that space.
+
+The head of SPOTER knows the glosses it was trained on and must name one of them. Two things need more: to say that a
+clip shows none of them, and to name a gloss that was added later from a few clips. Both compare a clip's embedding with
+prototypes, the mean embeddings of glosses, as prototypical networks do (Snell, Swersky and Zemel, "Prototypical
+Networks for Few-shot Learning", NeurIPS 2017).
+
+The embedding is pooled from the *first* encoder layer. Deeper layers keep what tells the trained glosses apart and
+drop the rest (Papyan, Han and Donoho, "Prevalence of Neural Collapse during the Terminal Phase of Deep Learning
+Training", PNAS 2020): on left-out glosses they did worse at both tasks (docs/training.md has the figures).
+
+Embeddings are whitened by the scatter of clips around the means of their glosses, so that what differs between two
+clips of one sign counts little, and compared by the cosine. Distance in this metric is that of Lee, Lee, Lee and Shin,
+"A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from spoter.errors import ModelFolderError
+
+PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
+_NUMBERS = ("scale", "typical")
+_ARRAYS = ("centre", "whitening", "trained", *_NUMBERS)
+
+
+def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Pool the first encoder layer's output over time.
+
+    Parameters
+    ----------
+    seen : torch.Tensor, shape (B, T, D)
+        Of `spoter.model.Spoter.forward_and_embed`.
+    lengths : torch.Tensor, shape (B,), integer, optional
+        Frames of each clip; not given where all have T.
+
+    Returns
+    -------
+    torch.Tensor, shape (B, (PARTS + 1) D)
+        The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
+        than quarters has some frames in two of them.
+    """
+    count = seen.shape[1]
+    if lengths is None:
+        lengths = torch.full((len(seen),), count, device=seen.device)
+    frame = torch.arange(count, device=seen.device)
+    edges = torch.arange(PARTS + 1, device=seen.device) * lengths[:, None] // PARTS  # (B, PARTS + 1)
+    start, end = edges[:, :-1, None], torch.maximum(edges[:, 1:], edges[:, :-1] + 1)[..., None]
+    inside = ((frame >= start) & (frame < end)).to(seen.dtype)  # (B, PARTS, T)
+    means = (inside / inside.sum(dim=2, keepdim=True)) @ seen  # (B, PARTS, D)
+    there = (frame < lengths[:, None]).to(seen.dtype)[..., None]  # (B, T, 1)
+    whole = (seen * there).sum(dim=1, keepdim=True) / lengths[:, None, None]
+    spread = (((seen - whole).square() * there).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
+    return torch.cat([means.flatten(1), spread], dim=1)
+
+
+@dataclass(frozen=True)
+class Prototypes:
+    """The space that embeddings are compared in, and where the trained glosses lie in it.
+
+    Attributes
+    ----------
+    centre : numpy.ndarray, shape (E,), float32
+        Mean of the trained glosses' mean embeddings: where directions are measured from.
+    whitening : numpy.ndarray, shape (E, E), float32
+        Right factor that makes the scatter within glosses alike in all directions.
+    trained : numpy.ndarray, shape (C, E), float32
+        Unit vectors, one for each trained gloss, by label index.
+    scale : float
+        Factor on cosines that makes them logits; fitted on validation clips.
+    typical : float
+        Median cosine of validation clips with the prototype of their gloss.
+    """
+
+    centre: np.ndarray
+    whitening: np.ndarray
+    trained: np.ndarray
+    scale: float
+    typical: float
+
+    def __post_init__(self) -> None:
+        size = len(self.centre)
+        shapes = {"centre": (size,), "whitening": (size, size), "trained": (len(self.trained), size)}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            if array.shape != shape or array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError(f"{name}: found {array.dtype} of shape {array.shape}, expected finite float32 {shape}")
+        if not 0 < self.scale < 1000:
+            raise ValueError(f"found scale {self.scale}, expected a number above 0, below 1000")
+        if not 0 < self.typical <= 1:
+            raise ValueError(f"found typical {self.typical}, expected a cosine above 0")
+
+    def directions(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return unit vectors, shape (B, E), of embeddings (B, E)."""
+        return _unit((embeddings - self.centre) @ self.whitening)
+
+    def prototype(self, embeddings: np.ndarray) -> np.ndarray:
+        """Return the prototype, a unit vector (E,), of a gloss of which these embeddings (clips, E) are."""
+        return self.directions(embeddings.mean(axis=0, keepdims=True))[0]
+
+    def attenuation(self, clips: int) -> float:
+        """Return the factor by which cosines with a prototype of so few `clips` come out too small.
+
+        A clip's direction is its gloss's plus what is its own, and so is a prototype's, whose own part shrinks with the
+        number of its clips. For a gloss whose clips typically have the cosine c with a prototype of very many clips,
+        the cosine with one of k clips is c / sqrt(1 + (1 / c² - 1) / k): the attenuation of C. Spearman, "The Proof and
+        Measurement of Association between Two Things", 1904.
+        """
+        return 1 / math.sqrt(1 + (1 / self.typical**2 - 1) / clips)
+
+    def to_bytes(self) -> bytes:
+        """Return what prototypes.npz holds."""
+        stream = io.BytesIO()
+        np.savez(stream, **{name: np.asarray(getattr(self, name), dtype=np.float32) for name in _ARRAYS})
+        return stream.getvalue()
+
+
+def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
+    """Read a prototypes.npz of a model of `classes` glosses whose embeddings have `size` numbers.
+
+    Raises
+    ------
+    ModelFolderError
+        Where the file does not hold such prototypes. Nothing in it is unpickled.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in _ARRAYS}
+        prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+        raise ModelFolderError(f"{path}: {error}; expected prototypes as spoter train writes them") from None
+    if prototypes.trained.shape != (classes, size):
+        raise ModelFolderError(
+            f"{path}: found prototypes of shape {prototypes.trained.shape}, expected {(classes, size)}: "
+            "they belong to another model"
+        )
+    return prototypes
+
+
+def with_enrolled(probabilities: np.ndarray, similarities: np.ndarray, scale: float) -> np.ndarray:
+    """Share probability between trained glosses, which the head tells apart, and enrolled ones, which it does not know.
+
+    The gloss the head names stands for the trained ones: its prototype competes with the enrolled glosses' by a softmax
+    over scaled cosines, and the head's probabilities share what the trained ones get.
+
+    Parameters
+    ----------
+    probabilities : numpy.ndarray, shape (B, C)
+        The head's.
+    similarities : numpy.ndarray, shape (B, C + M)
+        Cosines with the prototypes of trained, then of enrolled glosses, the latter over their attenuation.
+    scale : float
+        `Prototypes.scale`.
+
+    Returns
+    -------
+    numpy.ndarray, shape (B, C + M)
+        Rows sum to 1.
+    """
+    trained = probabilities.shape[1]
+    named = np.take_along_axis(similarities, probabilities.argmax(axis=1)[:, None], axis=1)
+    logits = scale * np.concatenate([named, similarities[:, trained:]], axis=1)
+    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
+    shares /= shares.sum(axis=1, keepdims=True)
+    return np.concatenate([probabilities * shares[:, :1], shares[:, 1:]], axis=1)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -1,0 +1,57 @@
+"""The commands `spoter enroll`, `spoter enrolled` and `spoter unenroll`: glosses that need no training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+# torch and all that needs it is imported by the commands: `spoter --help` shall not wait for it.
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
+Gloss = Annotated[str, typer.Argument(metavar="GLOSS", help="Name of the sign.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands with a typer application."""
+    for command in (enroll, enrolled, unenroll):
+        app.command()(command)
+
+
+def enroll(
+    model: Model,
+    gloss: Gloss,
+    files: Annotated[list[Path], typer.Argument(metavar="CLIP…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")
+    ] = False,
+) -> None:
+    """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
+    from spoter.clip_files import read_clips
+    from spoter.enroll import enroll as run
+    from spoter.model_folder import load_model_folder
+
+    clips = read_clips(files, load_model_folder(model).layout)
+    done = run(model, gloss, clips, replace)
+    print(f"{model}: enrolled {gloss.strip()} from {done.clips} clips")
+    if done.clips > 1:
+        print(f"its clips agree with one another: {done.agreement:.2f} or more, of at most 1")
+    print(f"nearest to it: {done.nearest}, {done.similarity:.2f}; the nearer to 1, the likelier the two are confused")
+
+
+def enrolled(model: Model) -> None:
+    """List the glosses that were added to MODEL by enrolling them: label index, gloss, number of clips."""
+    from spoter.model_folder import load_model_folder
+
+    folder = load_model_folder(model)
+    for index, gloss in enumerate(folder.enrolled, start=len(folder.glosses)):
+        print(f"{index}\t{gloss.gloss}\t{gloss.clips}")
+
+
+def unenroll(model: Model, gloss: Gloss) -> None:
+    """Take an enrolled GLOSS out of MODEL again."""
+    from spoter.enroll import unenroll as run
+
+    run(model, gloss)
+    print(f"{model}: {gloss} is no longer enrolled")

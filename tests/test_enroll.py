@@ -1,0 +1,151 @@
+"""A gloss is added from a few clips, named like any other, listed and removed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from generate import figure_clip
+from typer.testing import CliRunner
+
+from spoter.cli import app
+from spoter.clip import Clip, make_clip
+from spoter.enroll import enroll, unenroll
+from spoter.enrolled import ENROLLED
+from spoter.errors import InputError, ModelFolderError
+from spoter.estimators import MEDIAPIPE
+from spoter.model_folder import PROTOTYPES, load_model_folder, refuse_enrolled
+from spoter.recognizer import Recognizer
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture()
+def model(dgs11, tmp_path) -> Path:
+    return shutil.copytree(dgs11, tmp_path / "model")
+
+
+def both_hands_up(seed: int) -> Clip:
+    """A sign that is none of the embedded model's, both hands beside the head; each time a little different."""
+    clip = figure_clip(frames=36 + seed, gaps=False)
+    rng = np.random.default_rng(seed)
+    points = clip.points + (0.02 * rng.normal(size=2) + 0.003 * rng.normal(size=clip.points.shape)).astype(np.float32)
+    for part in ("left_hand", "right_hand"):
+        points[:, MEDIAPIPE.part(part)] -= np.float32([0, 0.45])
+    for name in ("pose_left_wrist", "pose_right_wrist"):
+        points[:, clip.names.index(name)] -= np.float32([0, 0.45])
+    return make_clip(points, clip.names, clip.estimator)
+
+
+def test_an_enrolled_gloss_is_named_and_known(model):
+    before = Recognizer.load(model).recognize([both_hands_up(9)])[0]
+    done = enroll(model, " SURRENDER ", [both_hands_up(seed) for seed in range(3)])
+    assert done.clips == 3 and 0 < done.agreement <= 1 and done.similarity < done.agreement
+    recognizer = Recognizer.load(model)
+    assert recognizer.glosses[-1] == "SURRENDER" and len(recognizer.glosses) == recognizer.config.classes + 1
+    after = recognizer.recognize([both_hands_up(9)], top_k=99)[0]
+    assert before.instances[0].gloss != "SURRENDER"
+    assert (after.instances[0].gloss, after.instances[0].index) == ("SURRENDER", 11)
+    assert after.known and len(after.instances) == 12
+    assert sum(ranked.score for ranked in after.instances) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_other_glosses_are_named_as_before(model, samples):
+    files = sorted(samples.glob("*.json"))
+    answers = [RUNNER.invoke(app, ["predict", str(model), *map(str, files)]).stdout]
+    enroll(model, "SURRENDER", [both_hands_up(seed) for seed in range(3)])
+    answers.append(RUNNER.invoke(app, ["predict", str(model), *map(str, files)]).stdout)
+    before, after = ([msgspec.json.decode(line) for line in text.splitlines()] for text in answers)
+    assert len(before) == len(files) > 0
+    for old, new in zip(before, after, strict=True):
+        assert old["instances"][0]["gloss"] == new["instances"][0]["gloss"]
+        assert old["known"] == new["known"]
+
+
+def test_more_glosses_keep_their_order_and_can_be_removed(model):
+    for number, gloss in enumerate(("ONE", "TWO", "THREE")):
+        enroll(model, gloss, [figure_clip(frames=30, seed=number)])
+    unenroll(model, "TWO")
+    assert Recognizer.load(model).glosses[11:] == ("ONE", "THREE")
+    enroll(model, "ONE", [figure_clip(frames=30, seed=7), figure_clip(frames=30, seed=8)], replace=True)
+    assert [(gloss.gloss, gloss.clips) for gloss in load_model_folder(model).enrolled] == [("ONE", 2), ("THREE", 1)]
+    unenroll(model, "ONE")
+    unenroll(model, "THREE")
+    assert not (model / ENROLLED).exists()
+
+
+@pytest.mark.parametrize(
+    ("gloss", "clips", "words"),
+    [
+        ("HALLO", 1, "found HALLO among the glosses it was trained on"),
+        ("TWICE", 1, "found TWICE enrolled already; say --replace"),
+        ("  ", 1, "found an empty gloss"),
+        ("NEW", 0, "found no clip of NEW"),
+    ],
+)
+def test_a_gloss_that_cannot_be_enrolled(model, gloss, clips, words):
+    enroll(model, "TWICE", [figure_clip()])
+    before = (model / ENROLLED).read_bytes()
+    with pytest.raises(ModelFolderError, match=words):
+        enroll(model, gloss, [figure_clip()] * clips)
+    assert (model / ENROLLED).read_bytes() == before
+
+
+def test_a_bad_clip_is_named_and_nothing_is_written(model):
+    nobody = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
+    with pytest.raises(InputError, match="clip 1: found no landmark"):
+        enroll(model, "NEW", [figure_clip(), nobody])
+    assert not (model / ENROLLED).exists()
+
+
+def test_a_model_without_prototypes_cannot_enroll(model):
+    config = msgspec.json.decode((model / "config.json").read_bytes())
+    del config["known_threshold"]
+    (model / "config.json").write_bytes(msgspec.json.encode(config))
+    (model / PROTOTYPES).unlink()
+    with pytest.raises(ModelFolderError, match="spoter calibrate"):
+        enroll(model, "NEW", [figure_clip()])
+
+
+def change(path: Path, **fields) -> None:
+    path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"space": "0" * 64}, "enrolled in another model"),
+        ({"glosses": [{"gloss": "HALLO", "clips": 1, "prototype": [0.0] * 540}]}, "'HALLO' empty or twice"),
+        ({"glosses": [{"gloss": "NEW", "clips": 1, "prototype": [0.0] * 3}]}, "no prototype of 540 numbers"),
+        ({"glosses": [{"gloss": "NEW"}]}, "expected what spoter enroll writes"),
+        ({"more": 1}, "expected what spoter enroll writes"),
+    ],
+)
+def test_an_enrolled_json_that_does_not_fit(model, fields, words):
+    enroll(model, "NEW", [figure_clip()])
+    change(model / ENROLLED, **fields)
+    with pytest.raises(ModelFolderError, match=words):
+        load_model_folder(model)
+
+
+def test_new_weights_are_not_written_over_enrolled_glosses(model):
+    refuse_enrolled(model)
+    enroll(model, "NEW", [figure_clip()])
+    with pytest.raises(ModelFolderError, match="enroll the glosses anew"):
+        refuse_enrolled(model)
+
+
+def test_the_commands(model, samples, tmp_path):
+    files = [str(samples / "hallo.json"), str(samples / "deutschland.csv")]
+    done = RUNNER.invoke(app, ["enroll", str(model), "GREETING", *files])
+    assert done.exit_code == 0, done.output
+    assert "enrolled GREETING from 2 clips" in done.stdout and "nearest to it: " in done.stdout
+    assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == "11\tGREETING\t2\n"
+    assert RUNNER.invoke(app, ["unenroll", str(model), "GREETING"]).exit_code == 0
+    assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == ""
+    (tmp_path / "bad.json").write_text('{"points": []}')
+    failed = RUNNER.invoke(app, ["enroll", str(model), "NEW", str(tmp_path / "bad.json")])
+    assert isinstance(failed.exception, InputError) and "bad.json" in str(failed.exception)
