@@ -10,7 +10,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 .DEFAULT_GOAL := help
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
-.PHONY: help serve build doctor test lint bench clean
+.PHONY: help serve build doctor training test lint bench clean
 
 help: ## show this
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
@@ -27,6 +27,8 @@ build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.t
 
 doctor: .venv/serve.stamp ## check what serving needs
 	$(BIN)/spoter doctor
+
+training: .venv/train.stamp ## install what training and judging need
 
 test: lint ## every test, a real TorchServe included
 	$(BIN)/python -m pytest
@@ -49,6 +51,10 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve]'
 	@touch $@
 
-.venv/dev.stamp: .venv/serve.stamp
+.venv/train.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train]'
+	@touch $@
+
+.venv/dev.stamp: .venv/train.stamp
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,dev]'
 	@touch $@

@@ -24,9 +24,9 @@ from spoter.files import replacing, write_whole
 from spoter.formats.csv_table import axes
 from spoter.formats.holistic import PARTS
 from spoter.layouts import load_layout
-from spoter.training.augment import resample_time
-from spoter.training.datasets import LabelledClip, read_connecting_points
+from spoter.training.datasets import LabelledClip, read_dataset
 from spoter.training.evaluate import groups_of_side
+from spoter.training.transforms import resample_time
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 9
@@ -167,7 +167,7 @@ def _selected(points: np.ndarray) -> np.ndarray:
 def main() -> None:
     """Write the samples beside this file."""
     groups = groups_of_side(ROOT / "models" / "dgs11", "train")
-    clips = [clip for clip in read_connecting_points(Path(sys.argv[1])) if clip.group in groups]
+    clips = [clip for clip in read_dataset(Path(sys.argv[1])).clips if clip.group in groups]
 
     def average(gloss: str) -> np.ndarray:
         return average_clip([_without_neck(clip) for clip in clips if clip.gloss == gloss])

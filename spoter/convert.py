@@ -16,12 +16,14 @@ from spoter.model_folder import read_meaning, write_model_folder
 from spoter.normalize import check_scheme
 
 # Which key of the original project's config.json says what about the weights.
-_ORIGINAL_SIZES = {
+ORIGINAL_SIZES = {
     "nhead": "heads",
     "num_encoder_layers": "encoder_layers",
     "num_decoder_layers": "decoder_layers",
     "num_classes": "classes",
 }
+_ORIGINAL_TYPES = dict.fromkeys((*ORIGINAL_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int)
+_ORIGINAL_TYPES |= {"keypoints_model": str, "lr": float}
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,11 @@ def convert(
     return config, contradictions(said, sizes)
 
 
-def read_original_config(path: Path) -> dict[str, int | str]:
-    """Return what the original project's config.json says in ``hparams`` about weights and landmarks."""
+def read_original_config(path: Path) -> dict[str, object]:
+    """Return what the original project's config.json says: its ``hparams``, and what stands beside them.
+
+    What is known of it (sizes, landmarks, seed, epochs, lr) is of its type, the rest as it is.
+    """
     try:
         content = msgspec.json.decode(read_text(path))
     except msgspec.MsgspecError as error:
@@ -114,14 +119,14 @@ def read_original_config(path: Path) -> dict[str, int | str]:
     said = content.get("hparams") if isinstance(content, dict) else None
     if not isinstance(said, dict):
         raise ModelFolderError(f'{path}: found no "hparams" in it, expected the original project\'s config.json')
-    kinds = {key: int for key in (*_ORIGINAL_SIZES, "dim_feedforward", "keypoints_number")} | {"keypoints_model": str}
-    for key, kind in kinds.items():
-        if key in said and type(said[key]) is not kind:
+    said = {key: value for key, value in content.items() if key != "hparams"} | said
+    for key, kind in _ORIGINAL_TYPES.items():
+        if key in said and type(said[key]) is not kind and not (kind is float and type(said[key]) is int):
             raise ModelFolderError(f"{path}: found {key} {said[key]!r}, expected {kind.__name__}")
-    return {key: said[key] for key in kinds if key in said}
+    return said
 
 
-def contradictions(said: dict[str, int | str], sizes: Sizes) -> list[str]:
+def contradictions(said: dict[str, object], sizes: Sizes) -> list[str]:
     """Return where an original config speaks against the weights, each as "key: 2 in the config, 6 in the weights"."""
     found = []
 
@@ -131,7 +136,7 @@ def contradictions(said: dict[str, int | str], sizes: Sizes) -> list[str]:
                 f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights"
             )
 
-    for key, field in _ORIGINAL_SIZES.items():
+    for key, field in ORIGINAL_SIZES.items():
         compare(key, getattr(sizes, field))
     # One number for two sizes: the original gives it to either, depending on the variant.
     compare("dim_feedforward", sizes.encoder_feedforward, sizes.decoder_feedforward)
@@ -139,7 +144,7 @@ def contradictions(said: dict[str, int | str], sizes: Sizes) -> list[str]:
     return found
 
 
-def _heads(checkpoint: Checkpoint, said: dict[str, int | str], chosen: int | None, original: Path | None) -> int:
+def _heads(checkpoint: Checkpoint, said: dict[str, object], chosen: int | None, original: Path | None) -> int:
     """Decide the number of heads: the user's word, the pickled module's, the config's where it is right elsewhere."""
     if chosen is not None:
         return chosen

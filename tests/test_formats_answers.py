@@ -137,7 +137,9 @@ def test_not_acceptable(accept: str) -> None:
     assert (caught.value.code, caught.value.status) == ("not_acceptable", 406)
 
 
-ANSWER = Answer([Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0", True, 0.8)
+ANSWER = Answer(
+    [Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0", True, 0.8
+)
 DOCUMENT = {
     "instances": [
         {"gloss": 'GRÜẞE, "x"', "score": 0.9712, "index": 3},

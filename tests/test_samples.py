@@ -13,9 +13,9 @@ from spoter.formats import Limits, decode
 from spoter.layouts import load_layout
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
-from spoter.training.augment import resample_time
-from spoter.training.datasets import read_connecting_points
+from spoter.training.datasets import read_dataset
 from spoter.training.evaluate import groups_of_side
+from spoter.training.transforms import resample_time
 
 TYPES = {
     ".json": "application/json",
@@ -62,7 +62,7 @@ def test_the_model_names_each_sample_right(samples, recognizer, name):
 def test_no_sample_is_a_copy_of_a_clip(samples, shared_data, dgs11):
     """Two takes of a sign are 0.047 shoulder widths apart at the nearest; a copy, even one moved or scaled, 0."""
     trained = set(groups_of_side(dgs11, "train"))
-    clips = read_connecting_points(shared_data / "dgs11-train.hdf5")
+    clips = read_dataset(shared_data / "dgs11-train.hdf5").clips
     assert trained < {clip.group for clip in clips}
     body = [i for i, landmark in enumerate(LAYOUT.landmarks) if landmark.section == "pose"]
     known = {

@@ -15,9 +15,9 @@ from spoter.errors import DataError, InputError
 from spoter.estimators import MEDIAPIPE
 from spoter.layouts import load_layout
 from spoter.normalize import normalize
-from spoter.training import augment as changes
+from spoter.training.augment import Augmentation
 from spoter.training.batches import ClipSet
-from spoter.training.datasets import LabelledClip, clip_from_connecting_points, read_connecting_points
+from spoter.training.datasets import LabelledClip, clip_from_connecting_points, read_dataset
 from spoter.training.split import Split, check_split, folds, split_groups
 
 LAYOUT = load_layout("54")
@@ -25,7 +25,7 @@ LAYOUT = load_layout("54")
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[LabelledClip]:
-    return read_connecting_points(write_hdf5(tmp_path_factory.mktemp("data") / "clips.hdf5"))
+    return read_dataset(write_hdf5(tmp_path_factory.mktemp("data") / "clips.hdf5")).clips
 
 
 def test_reader_gives_every_clip_with_its_gloss_and_group(clips):
@@ -40,7 +40,7 @@ def test_reader_gives_every_clip_with_its_gloss_and_group(clips):
 
 def test_a_name_without_a_slash_is_its_own_group(tmp_path):
     points = generated_points("NOD", 8, np.random.default_rng(0))
-    (clip,) = read_connecting_points(write_hdf5(tmp_path / "a.hdf5", [("lonely", "NOD", points)]))
+    (clip,) = read_dataset(write_hdf5(tmp_path / "a.hdf5", [("lonely", "NOD", points)])).clips
     assert clip.group == clip.name == "lonely"
 
 
@@ -98,7 +98,7 @@ def _spoil(path: Path, name: str, value: object) -> Path:
 )
 def test_a_bad_group_is_named(tmp_path, name, value, said):
     with pytest.raises(DataError, match=rf"bad\.hdf5, group 7: .*{said}"):
-        read_connecting_points(_spoil(tmp_path / "bad.hdf5", name, value))
+        read_dataset(_spoil(tmp_path / "bad.hdf5", name, value))
 
 
 def test_files_that_are_no_data_set_are_refused(tmp_path):
@@ -112,14 +112,14 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
     (tmp_path / "cut.hdf5").write_bytes(whole[: len(whole) // 2])
     for name, said in [
         ("text", "HDF5"),
-        ("empty", "no clip"),
+        ("empty", "no clip that can be used"),
         ("flat", "group 0: found a data set"),
         ("dangling", "group 0: found a link to nothing"),
         ("cut", "HDF5"),
         ("absent", "HDF5"),
     ]:
         with pytest.raises(DataError, match=said):
-            read_connecting_points(tmp_path / f"{name}.hdf5")
+            read_dataset(tmp_path / f"{name}.hdf5")
 
 
 @pytest.mark.parametrize("layout", ["29", "54", "71"])
@@ -203,86 +203,12 @@ def test_folds_hold_every_group_once(clips):
         folds(clips, 7)
 
 
-# --- augmentation ---
-
-
-@pytest.fixture
-def points() -> np.ndarray:
-    return LAYOUT.select(clip_from_connecting_points(generated_points("CIRCLE", 40, np.random.default_rng(1))))
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_augmented_clips_keep_their_form_and_their_gaps(points, seed):
-    before = points.copy()
-    out = changes.augment(points, LAYOUT, changes.Augmentation(), 64, np.random.default_rng(seed))
-    np.testing.assert_array_equal(points, before)
-    assert out.dtype == np.float32 and out.shape[1:] == points.shape[1:] and 4 <= len(out) <= 64
-    assert np.isnan(out[:, LAYOUT.section("leftHand")]).all()
-    body = out[:, LAYOUT.section("pose")]
-    assert np.isfinite(body).all()
-    assert (np.isnan(out[..., 0]) == np.isnan(out[..., 1])).all()
-    assert np.isfinite(normalize(out, LAYOUT, "box")).all()
-    again = changes.augment(points, LAYOUT, changes.Augmentation(), 64, np.random.default_rng(seed))
-    np.testing.assert_array_equal(out, again)
-
-
-@pytest.mark.parametrize("frames", [1, 2, 3])
-def test_the_shortest_clips_survive(points, frames):
-    for seed in range(20):
-        out = changes.augment(points[:frames], LAYOUT, changes.Augmentation(), 64, np.random.default_rng(seed))
-        assert len(out) >= 1 and np.isfinite(normalize(out, LAYOUT, "box")).all()
-
-
-def test_resampling_interpolates_and_keeps_gaps():
-    ramp = np.arange(5, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    ramp[2, 1] = np.nan
-    out = changes.resample_time(ramp, 9)
-    np.testing.assert_allclose(out[:, 0, 0], np.arange(9) / 2)
-    assert np.isnan(out[:, 1, 0]).tolist() == [False, False, False, True, True, False, False, False, False]
-    assert out.dtype == np.float32
-    np.testing.assert_array_equal(changes.resample_time(ramp, 5), ramp)
-
-
-def test_rotation_keeps_distances_and_scale_moves_all_points_alike(points):
-    rng = np.random.default_rng(0)
-    arm = [LAYOUT.column("pose_right_elbow"), LAYOUT.column("pose_right_wrist")]
-
-    def length(some: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(np.diff(some[:, arm], axis=1), axis=2)
-
-    turned = changes.rotate(points, 13.0, rng)
-    np.testing.assert_allclose(length(turned), length(points), rtol=1e-4)
-    assert np.nanmax(np.abs(turned - points)) > 0.001
-    scaled = changes.rescale(points, 0.3, 0.1, 0.0, rng)
-    ratio = length(scaled) / length(points)
-    np.testing.assert_allclose(ratio, ratio[0, 0], rtol=1e-3)
-
-
-def test_dropping_a_hand_touches_that_hand_alone(points):
-    hand = LAYOUT.section("rightHand")
-    out = changes.drop_hand(points, hand, 1.0, np.random.default_rng(0))
-    gone = np.isnan(out[:, hand]).all(axis=(1, 2))
-    assert 1 <= gone.sum() <= len(points) // 3
-    rest = np.setdiff1d(np.arange(len(LAYOUT)), hand)
-    np.testing.assert_array_equal(out[:, rest], points[:, rest])
-    np.testing.assert_array_equal(out[~gone], points[~gone])
-
-
-def test_frames_are_dropped_and_cropped_in_order(points):
-    rng = np.random.default_rng(0)
-    marked = np.arange(len(points), dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    dropped = changes.drop_frames(marked, 0.5, rng)[:, 0, 0]
-    assert 4 <= len(dropped) < len(points) and (np.diff(dropped) > 0).all()
-    cropped = changes.crop_time(marked, 0.2, rng)[:, 0, 0]
-    assert len(cropped) >= 0.6 * len(points) and (np.diff(cropped) == 1).all()
-
-
 # --- batches ---
 
 
 def test_batches_hold_every_clip_once_and_little_padding(clips):
     clip_set = ClipSet(clips, GLOSSES, LAYOUT, "box", 64)
-    for batches in (clip_set.plain(8), list(clip_set.augmented(8, changes.Augmentation(), 0, 1))):
+    for batches in (clip_set.plain(8), list(clip_set.augmented(8, Augmentation(), 0, 1))):
         labels = np.concatenate([batch.labels for batch in batches])
         assert np.bincount(labels).tolist() == [18, 18, 18]
         for batch in batches:

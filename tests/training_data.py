@@ -56,3 +56,10 @@ def write_hdf5(path: Path, clips=None) -> Path:
             group["label"] = gloss
             group["data"] = np.asarray(points).transpose(0, 2, 1)
     return path
+
+
+def put(path: Path, content: bytes) -> Path:
+    """Write a file, and the folders it lies in."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path

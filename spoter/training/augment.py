@@ -1,10 +1,14 @@
-"""Random changes of a clip that leave its sign what it is, applied anew each time training looks at the clip.
+"""Random changes of a clip that leave its sign what it is, drawn anew each time training looks at the clip.
 
-They work on a layout's points (T, K, 2) in image units, before normalisation, as those of the SPOTER paper do; after it
-a hand and the body would be moved apart. Missing points (NaN) stay missing.
+They work on a layout's points in image units, before normalisation, as those of the SPOTER paper do: after it a hand
+and the body would be moved apart. The changes are those of `spoter.training.transforms`; their numbers are drawn here.
 
-In-plane rotation, squeeze and Gaussian noise are the paper's (Boháček and Hrúz, "Sign Pose-based Transformer for
-Word-level Sign Language Recognition", WACV Workshops 2022; their ``augmentations``: 13 degrees, 15 % of the width).
+In-plane rotation (13 degrees), squeeze (15 %), perspective (10 %), sequential joint rotation (4 degrees, each joint
+with probability 0.3) and Gaussian noise are the paper's: Boháček and Hrúz, "Sign Pose-based Transformer for Word-level
+Sign Language Recognition", WACV Workshops 2022, with the strengths of its code (``DEFAULT_AUGMENTATIONS_CONFIG`` of
+``datasets/czech_slr_dataset.py``). Its squeeze, which narrows the picture from both sides, is taken apart here into a
+change of width against height, either way, and a shift. `spoter.training.augment_original` does it as that code does.
+
 Cropping, change of tempo and scaling of time series follow Um et al., "Data Augmentation of Wearable Sensor Data for
 Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI 2017. Scale and shift matter more here than
 elsewhere: scheme ``box`` measures the body from the picture's centre, so that a signer who sits farther left, lower or
@@ -18,8 +22,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from spoter.layouts import Layout
+from spoter.training.transforms import (
+    hide,
+    keep_frames,
+    mirror,
+    perspective,
+    resample_time,
+    rescale,
+    rotate,
+    shift,
+    turn_arms,
+)
 
 _FEWEST_FRAMES = 4
+_HANDS = ("leftHand", "rightHand")
 
 
 @dataclass(frozen=True)
@@ -35,64 +51,85 @@ class Augmentation:
     long : float
         Share of clips that are stretched to any length up to the model's most frames instead, so that every learned
         position meets data.
+    joints : float
+        Degrees either way by which a joint of an arm turns, all that comes after it in the arm going with it.
+    joint_share : float
+        Probability of each joint to turn.
     rotation : float
         Degrees either way, around the picture's centre.
     scale, shift, squeeze : float
         Size by a factor of up to 1 + `scale` either way; place by a share of the picture; width against height by a
         factor of up to 1 + `squeeze` either way.
+    perspective : float
+        Share of the picture by which the corners of one side move inward, the left or the right one.
+    mirror : float
+        Probability that the picture is mirrored and left and right exchanged. Off, because which hand signs may belong
+        to the sign.
     noise : float
         Standard deviation of the noise on each coordinate, as a share of the picture.
     drop_frames : float
-        Largest share of single frames left out.
+        Largest probability with which each single frame is left out.
     drop_hand : float
-        Probability that a hand is missing for a stretch of up to a third of the clip.
+        Probability, for each hand, that it is missing for a stretch of up to a third of the clip.
     """
 
     crop: float = 0.1
     slowest: float = 1.6
     fastest: float = 0.4
     long: float = 0.02
+    joints: float = 4.0
+    joint_share: float = 0.3
     rotation: float = 13.0
     scale: float = 0.3
     shift: float = 0.12
     squeeze: float = 0.15
+    perspective: float = 0.1
+    mirror: float = 0.0
     noise: float = 0.002
     drop_frames: float = 0.2
     drop_hand: float = 0.15
 
+    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Apply all changes, each drawn anew.
 
-def augment(
-    points: np.ndarray, layout: Layout, changes: Augmentation, max_frames: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Apply all changes, each drawn anew.
+        Parameters
+        ----------
+        points : numpy.ndarray, shape (T, K, 2), float32
+            A layout's points in image units, NaN = missing. Left as it is.
+        layout : Layout
+            Names the K columns.
+        max_frames : int
+            No clip gets longer than this.
+        rng : numpy.random.Generator
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, K, 2), float32
-        A layout's points in image units, NaN = missing. Left as it is.
-    layout : Layout
-        Tells the hands' columns.
-    changes : Augmentation
-    max_frames : int
-        No clip gets longer than this.
-    rng : numpy.random.Generator
+        Returns
+        -------
+        numpy.ndarray, shape (T', K, 2), float32
+        """
+        points = crop_time(points, self.crop, rng)
+        points = drop_frames(points, self.drop_frames, rng)
+        points = resample_time(points, self._frames(len(points), max_frames, rng))
+        points = turn_arms(points, layout.names, draw_turns(self.joints, self.joint_share, rng))
+        points = rotate(points, rng.uniform(-self.rotation, self.rotation))
+        size = np.exp(rng.uniform(-1, 1) * np.log1p(self.scale))
+        aspect = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(self.squeeze))
+        points = rescale(points, size * aspect, size / aspect)
+        points = shift(points, *rng.uniform(-self.shift, self.shift, size=2))
+        points = perspective(points, rng.uniform(-self.perspective, self.perspective))
+        if rng.random() < self.mirror:
+            points = mirror(points, layout.names)
+        for section in _HANDS:
+            if rng.random() < self.drop_hand:
+                points = drop_hand(points, layout.section(section), rng)
+        return add_noise(points, self.noise, rng)
 
-    Returns
-    -------
-    numpy.ndarray, shape (T', K, 2), float32
-    """
-    points = crop_time(points, changes.crop, rng)
-    points = drop_frames(points, changes.drop_frames, rng)
-    if rng.random() < changes.long:
-        frames = np.exp(rng.uniform(np.log(min(len(points), max_frames)), np.log(max_frames)))
-    else:
-        frames = len(points) * np.exp(rng.uniform(np.log(changes.fastest), np.log(changes.slowest)))
-    points = resample_time(points, min(max(round(frames), _FEWEST_FRAMES), max_frames))
-    points = rotate(points, changes.rotation, rng)
-    points = rescale(points, changes.scale, changes.shift, changes.squeeze, rng)
-    for section in ("leftHand", "rightHand"):
-        points = drop_hand(points, layout.section(section), changes.drop_hand, rng)
-    return add_noise(points, changes.noise, rng)
+    def _frames(self, found: int, max_frames: int, rng: np.random.Generator) -> int:
+        """Draw the number of frames that a clip of `found` frames is played in."""
+        if rng.random() < self.long:
+            frames = np.exp(rng.uniform(np.log(min(found, max_frames)), np.log(max_frames)))
+        else:
+            frames = found * np.exp(rng.uniform(np.log(self.fastest), np.log(self.slowest)))
+        return min(max(round(frames), _FEWEST_FRAMES), max_frames)
 
 
 def crop_time(points: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -104,50 +141,26 @@ def crop_time(points: np.ndarray, share: float, rng: np.random.Generator) -> np.
 def drop_frames(points: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Leave out single frames, up to `share` of them, as a camera or an estimator that cannot keep up does."""
     keep = rng.random(len(points)) >= rng.uniform(0, share)
-    return points[keep] if keep.sum() >= _FEWEST_FRAMES else points
+    return keep_frames(points, keep) if keep.sum() >= _FEWEST_FRAMES else points
 
 
-def resample_time(points: np.ndarray, frames: int) -> np.ndarray:
-    """Play the clip in `frames` frames, by linear interpolation between neighbours.
-
-    Where one neighbour lacks a point, the nearer one decides, so that gaps keep their length.
-    """
-    place = np.linspace(0, len(points) - 1, frames)
-    before = np.floor(place).astype(np.intp)
-    after = np.minimum(before + 1, len(points) - 1)
-    part = (place - before).astype(np.float32)[:, None, None]
-    first, second = points[before], points[after]
-    between = first + (second - first) * part
-    return np.where(np.isnan(between), np.where(part < 0.5, first, second), between)
+def draw_turns(degrees: float, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw what `turn_arms` is told, (2, 4): each joint turns with probability `share`, up to `degrees` either way."""
+    return np.where(rng.random((2, 4)) < share, rng.uniform(-degrees, degrees, size=(2, 4)), 0.0)
 
 
-def rotate(points: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """Turn the picture around its centre by up to `degrees` either way."""
-    angle = np.radians(rng.uniform(-degrees, degrees))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]], dtype=np.float32)
-    return (points - np.float32(0.5)) @ turn.T + np.float32(0.5)
-
-
-def rescale(points: np.ndarray, scale: float, shift: float, squeeze: float, rng: np.random.Generator) -> np.ndarray:
-    """Change the signer's size and place in the picture, and the picture's width against its height."""
-    size = np.exp(rng.uniform(-1, 1) * np.log1p(scale))
-    aspect = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(squeeze))
-    factor = np.array([size * aspect, size / aspect], dtype=np.float32)
-    move = rng.uniform(-shift, shift, size=2).astype(np.float32)
-    return (points - np.float32(0.5)) * factor + np.float32(0.5) + move
-
-
-def drop_hand(points: np.ndarray, columns: np.ndarray, probability: float, rng: np.random.Generator) -> np.ndarray:
-    """With `probability`, let the hand in `columns` be missing for a stretch of up to a third of the clip."""
-    if rng.random() >= probability:
-        return points
+def drop_hand(points: np.ndarray, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Let the hand in `columns` be missing for a stretch of up to a third of the clip."""
     length = int(rng.integers(1, max(len(points) // 3, 1) + 1))
     start = int(rng.integers(0, len(points) - length + 1))
-    points = points.copy()
-    points[start : start + length, columns] = np.nan
-    return points
+    frames = np.zeros(len(points), dtype=bool)
+    frames[start : start + length] = True
+    return hide(points, columns, frames)
 
 
 def add_noise(points: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
     """Add Gaussian noise to every coordinate."""
-    return points + np.float32(deviation) * rng.standard_normal(points.shape, dtype=np.float32)
+    noise = rng.standard_normal(points.shape, dtype=np.float32)
+    noise *= np.float32(deviation)
+    noise += points
+    return noise

@@ -12,8 +12,9 @@ from torch import Tensor
 from spoter.errors import DataError, InputError
 from spoter.layouts import Layout
 from spoter.normalize import normalize
-from spoter.training.augment import Augmentation, augment, resample_time
 from spoter.training.datasets import LabelledClip
+from spoter.training.settings import Changes
+from spoter.training.transforms import resample_time
 
 _POOL = 8  # batches that are filled from one sorted pool: little padding, and batches still differ between epochs
 _FRAMES = 128  # a batch of longer clips than this holds fewer of them: attention costs memory by the square of length
@@ -21,11 +22,24 @@ _FRAMES = 128  # a batch of longer clips than this holds fewer of them: attentio
 
 @dataclass(frozen=True)
 class Batch:
-    """`frames` (B, T, 2K) padded with zeros, `lengths` (B,), `labels` (B,)."""
+    """Clips of about the same length.
+
+    Attributes
+    ----------
+    frames : torch.Tensor, shape (B, T, 2K)
+        Padded with zeros.
+    lengths, labels : torch.Tensor, shape (B,)
+    whole : int
+        Clips of the batch before it was dealt out to several processes; B where there is one.
+    stand_in : bool
+        The batch had no clip for this process, so that it got another's, which must not count.
+    """
 
     frames: Tensor
     lengths: Tensor
     labels: Tensor
+    whole: int
+    stand_in: bool = False
 
 
 class ClipSet:
@@ -52,18 +66,8 @@ class ClipSet:
         self, clips: Sequence[LabelledClip], glosses: Sequence[str], layout: Layout, scheme: str, max_frames: int
     ):
         self.layout, self.scheme, self.max_frames = layout, scheme, max_frames
-        self.points = []
+        self.points = [checked_points(clip, layout, scheme, max_frames) for clip in clips]
         self.labels = [glosses.index(clip.gloss) for clip in clips]
-        for clip in clips:
-            if len(clip.clip) > max_frames:
-                raise DataError(
-                    f"{clip.name}: found {len(clip.clip)} frames, but the model is to take {max_frames} at most"
-                )
-            try:
-                self.points.append(layout.select(clip.clip))
-                normalize(self.points[-1], layout, scheme)
-            except InputError as error:
-                raise DataError(f"{clip.name}: {error}") from None
 
     def __len__(self) -> int:
         return len(self.points)
@@ -76,17 +80,23 @@ class ClipSet:
         chunks = _chunks({i: len(clip) for i, clip in enumerate(points)}, size)
         return [self._batch(chunk, points.__getitem__) for chunk in chunks]
 
-    def augmented(self, size: int, changes: Augmentation, seed: int, epoch: int) -> Iterator[Batch]:
-        """Yield all clips once, changed, in a random order; the same for the same seed and epoch."""
+    def augmented(
+        self, size: int, changes: Changes, seed: int, epoch: int, rank: int = 0, world: int = 1
+    ) -> Iterator[Batch]:
+        """Yield all clips once, changed, in a random order; the same for the same seed and epoch.
+
+        Of several processes (`world`) each changes all clips alike and gets every `world`-th of each batch, so that
+        together they train on what one would.
+        """
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(self))
         for start in range(0, len(order), size * _POOL):
             pool = {}
             for i in order[start : start + size * _POOL].tolist():
-                pool[i] = augment(self.points[i], self.layout, changes, self.max_frames, rng)
+                pool[i] = changes.apply(self.points[i], self.layout, self.max_frames, rng)
             chunks = _chunks({i: len(points) for i, points in pool.items()}, size)
             for chunk in rng.permutation(len(chunks)):
-                yield self._batch(chunks[chunk], pool.__getitem__)
+                yield self._batch(chunks[chunk], pool.__getitem__, rank, world)
 
     def _normalize(self, points: np.ndarray, member: int) -> np.ndarray:
         """Normalise a changed clip, or the clip itself where the change took the only frames with both shoulders."""
@@ -95,13 +105,28 @@ class ClipSet:
         except InputError:
             return normalize(self.points[member], self.layout, self.scheme)
 
-    def _batch(self, members: list[int], points: Callable[[int], np.ndarray]) -> Batch:
+    def _batch(self, whole: list[int], points: Callable[[int], np.ndarray], rank: int = 0, world: int = 1) -> Batch:
+        members = whole[rank::world] or whole[:1]
         inputs = [torch.from_numpy(self._normalize(points(i), i)) for i in members]
         return Batch(
             torch.nn.utils.rnn.pad_sequence(inputs, batch_first=True),
             torch.tensor([len(frames) for frames in inputs]),
             torch.tensor([self.labels[i] for i in members]),
+            len(whole),
+            stand_in=rank >= len(whole),
         )
+
+
+def checked_points(clip: LabelledClip, layout: Layout, scheme: str, max_frames: int) -> np.ndarray:
+    """Return a clip's points (T, K, 2) of a layout; raise `DataError`, naming it, where a model cannot be fed it."""
+    if len(clip.clip) > max_frames:
+        raise DataError(f"{clip.name}: found {len(clip.clip)} frames, but the model is to take {max_frames} at most")
+    try:
+        points = layout.select(clip.clip)
+        normalize(points, layout, scheme)
+    except InputError as error:
+        raise DataError(f"{clip.name}: {error}") from None
+    return points
 
 
 def _chunks(lengths: dict[int, int], size: int) -> list[list[int]]:

@@ -2,36 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spoter.config import ModelConfig
-from spoter.training.datasets import LabelledClip
+from spoter.training import metrics, wording
+from spoter.training.answers import Answers
+from spoter.training.datasets import DataSet
+from spoter.training.evaluate import Changed
 from spoter.training.fit import Fitted, Scores
 from spoter.training.settings import TrainSettings
 from spoter.training.split import Split
 
 
 @dataclass(frozen=True)
-class Figures:
+class Results:
     """A model's answers to clips it was not trained on.
 
     Attributes
     ----------
-    validation, test : Scores
-    other_tempos : dict of float to Scores
-        Of the test clips played in so many times the frames.
+    validation, test : Answers
+        By the path that serves (`spoter.training.evaluate.ask`).
+    robustness : tuple of Changed
+        Of the test clips (`spoter.training.evaluate.robustness`).
     folds : dict of tuple of str to Scores
         Of other models, trained by the same recipe without these groups.
     """
 
-    validation: Scores
-    test: Scores
-    other_tempos: dict[float, Scores] = field(default_factory=dict)
+    validation: Answers
+    test: Answers
+    robustness: tuple[Changed, ...] = ()
     folds: dict[tuple[str, ...], Scores] = field(default_factory=dict)
 
 
@@ -39,22 +41,24 @@ def model_card(
     about: str,
     settings: TrainSettings,
     config: ModelConfig,
-    glosses: Sequence[str],
-    clips: Sequence[LabelledClip],
+    data: DataSet,
     split: Split,
     fitted: Fitted,
-    figures: Figures,
+    results: Results,
 ) -> str:
     """Return the card's text: `about`, then what the run itself knows."""
+    test = metrics.figures(results.test)
     parts = [
         about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
         _training(settings, config, fitted),
-        _data(settings, clips, split),
-        _figures(figures),
-        _glosses(glosses, clips, split, figures.test),
+        _data(settings, data, split),
+        _figures(config, {"validation groups": results.validation, "test groups": results.test}),
+        _glosses(data, split, results.test),
     ]
-    if figures.folds:
-        parts.append(_folds(settings, figures.folds))
+    if results.robustness:
+        parts.append(_robustness(test, results))
+    if results.folds:
+        parts.append(_folds(settings, results.folds))
     return "\n\n".join(parts) + "\n"
 
 
@@ -71,80 +75,97 @@ def _training(settings: TrainSettings, config: ModelConfig, fitted: Fitted) -> s
     return f"## Training\n\n```sh\n{settings.command()}\n```\n\n{_paragraph(model)}"
 
 
-def _data(settings: TrainSettings, clips: Sequence[LabelledClip], split: Split) -> str:
-    digest = hashlib.sha256(settings.data.read_bytes()).hexdigest()
+def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
     rows = [
-        f"| {side} | {len(split.select(clips, side))} | {', '.join(getattr(split, side))} |"
+        (side, len(split.select(data.clips, side)), ", ".join(getattr(split, side)))
         for side in ("train", "validation", "test")
     ]
+    files = ", ".join(f"`{source.name}`" for source in data.sources)
+    left_out = f", {len(data.skipped)} more left out as unfit" if data.skipped else ""
     text = (
-        f"`{settings.data.name}`, {len(clips)} clips, SHA-256 `{digest}`. Split by whole groups, before any result was "
-        "known (split.json): no group is on two sides. Validation selected the weights; test took no part in anything."
+        f"{files}: {len(data.clips)} clips{left_out}; SHA-256 of their names, glosses, groups and points "
+        f"`{data.digest()}`. Split by whole groups, before any result was known (split.json): no group is on two "
+        "sides. Validation selected the weights, and the temperature and the threshold of `known` are fitted to it; "
+        "test took no part in anything."
     )
-    return "\n".join(
-        ["## Data and split", "", _paragraph(text), "", "| Side | Clips | Groups |", "|---|---|---|", *rows]
-    )
+    return f"## Data and split\n\n{_paragraph(text)}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
 
 
-def _figures(figures: Figures) -> str:
-    named = {"validation groups": figures.validation, "test groups": figures.test}
-    named |= {f"test groups, {tempo:g} x the frames": scores for tempo, scores in figures.other_tempos.items()}
+def _figures(config: ModelConfig, sides: dict[str, Answers]) -> str:
+    columns = ["On", "Clips", "Top-1", "95 % interval", "Top-5", "Macro F1", "95 % interval", "ECE", "Loss"]
+    warm = config.temperature != 1
+    columns += ["ECE at temperature 1"] if warm else []
+    rows, notes = [], []
+    for name, answers in sides.items():
+        found = metrics.figures(answers)
+        row = [name, found.clips, wording.number(found.top1.value, 4), wording.interval(found.top1)]
+        row += [wording.number(found.top5.value, 4), wording.number(found.macro_f1.value)]
+        row += [wording.interval(found.macro_f1), wording.number(found.ece), wording.number(found.nll)]
+        if warm:
+            plain = answers.at_temperature(1 / config.temperature)
+            row.append(wording.number(metrics.reliability(plain).ece))
+        rows.append(row)
+        chance = f"scores that mean exactly what they say would show an ECE of {wording.number(found.ece_by_chance)}"
+        notes.append(f"On the {name}: {wording.interval_note(found)} By chance alone {chance} there.")
+    notes.append(wording.knowing(metrics.share_told(sides["test groups"].known), None)[0])
+    text = "\n\n".join(map(_paragraph, notes))
+    return f"## Figures\n\n{_table(columns, rows)}\n\n{text}"
+
+
+def _glosses(data: DataSet, split: Split, test: Answers) -> str:
+    trained = Counter(clip.gloss for clip in split.select(data.clips, "train"))
+    tested = {row.gloss: row for row in metrics.per_gloss(test)}
     rows = []
-    for name, scores in named.items():
-        low, high = wilson_interval(scores.top(1), len(scores.labels))
-        rows.append(
-            f"| {name} | {len(scores.labels)} | {scores.top(1):.4f} | {low:.3f} to {high:.3f} | {scores.top(5):.4f} "
-            f"| {scores.loss():.3f} |"
-        )
-    head = ["## Figures", "", "| On | Clips | Top-1 | 95 % interval | Top-5 | Loss |", "|---|---|---|---|---|---|"]
-    note = (
-        "The interval says what chance alone in the drawing of so many clips leaves open (Wilson's score interval). "
-        "Clips of one group are alike, so that more is open than it says."
+    for gloss in test.glosses:
+        row = tested.get(gloss)
+        if row is None:
+            rows.append((gloss, trained[gloss], 0, 0, "", "", ""))
+            continue
+        shares = (wording.number(row.precision), wording.number(row.recall), wording.taken_for(row))
+        rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
+    columns = ("Gloss", "Clips trained on", "Test clips", "Right", "Precision", "Recall", "Most taken for")
+    return f"## Glosses\n\n{_table(columns, rows)}"
+
+
+def _robustness(test: metrics.Figures, results: Results) -> str:
+    rows = [
+        (row.title, wording.number(row.top1.value, 4), wording.interval(row.top1), wording.number(row.top5.value, 4))
+        + (wording.number(row.ece), wording.number(row.known), row.refused, row.meaning)
+        for row in wording.robustness_rows(test, metrics.share_told(results.test.known), results.robustness)
+    ]
+    columns = ("Test groups", "Top-1", "95 % interval", "Top-5", "ECE", "Known", "Refused", "What was done")
+    text = (
+        "The same clips, as another camera, a slower machine or another estimator would have given them. Known is the "
+        "share of clips of which the model says that it knows the sign. A clip that a server would refuse counts as "
+        "wrong."
     )
-    return "\n".join([*head, *rows, "", _paragraph(note)])
-
-
-def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """Return the 95 % score interval of a share of `count` trials (E. B. Wilson, JASA 22, 1927)."""
-    z2 = 1.959964**2
-    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
-    half = math.sqrt(z2 * (share * (1 - share) / count + z2 / (4 * count**2))) / (1 + z2 / count)
-    return middle - half, middle + half
-
-
-def _glosses(glosses: Sequence[str], clips: Sequence[LabelledClip], split: Split, test: Scores) -> str:
-    trained = Counter(clip.gloss for clip in split.select(clips, "train"))
-    answers = test.logits.argmax(dim=1)
-    rows = []
-    for index, gloss in enumerate(glosses):
-        of_gloss = answers[test.labels == index]
-        wrong = Counter(glosses[answer] for answer in of_gloss.tolist() if answer != index)
-        taken_for = ", ".join(f"{other} ({count})" for other, count in wrong.most_common())
-        rows.append(f"| {gloss} | {trained[gloss]} | {len(of_gloss)} | {len(of_gloss) - wrong.total()} | {taken_for} |")
-    head = ["## Glosses", "", "| Gloss | Clips trained on | Test clips | Right | Taken for |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *rows])
+    return f"## Robustness\n\n{_paragraph(text)}\n\n{_table(columns, rows)}"
 
 
 def _folds(settings: TrainSettings, results: dict[tuple[str, ...], Scores]) -> str:
     rows = [
-        f"| {', '.join(groups)} | {len(scores.labels)} | {scores.top(1):.4f} | {scores.top(5):.4f} |"
+        (", ".join(groups), len(scores.labels), f"{scores.top(1):.4f}", f"{scores.top(5):.4f}")
         for groups, scores in results.items()
     ]
     clips = sum(len(scores.labels) for scores in results.values())
     top1, top5 = (sum(s.top(k) * len(s.labels) for s in results.values()) / clips for k in (1, 5))
+    rows.append(("**all**", clips, f"**{top1:.4f}**", f"**{top5:.4f}**"))
     text = (
         f"How much hangs on the choice of test groups: {len(results)} more models by the same recipe, each trained "
         f"without one fold of groups for {settings.fold_epochs or settings.epochs} epochs, last weights, no selection."
     )
-    head = [
-        "## Other groups left out",
-        "",
-        _paragraph(text),
-        "",
-        "| Left out | Clips | Top-1 | Top-5 |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *rows, f"| **all** | {clips} | **{top1:.4f}** | **{top5:.4f}** |"])
+    return f"## Other groups left out\n\n{_paragraph(text)}\n\n{_table(('Left out', 'Clips', 'Top-1', 'Top-5'), rows)}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; what would break it in a gloss or a group's name is escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    # a clip's text may hold a bar; a line break would end the row
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", r"\|")
 
 
 def _paragraph(text: str) -> str:

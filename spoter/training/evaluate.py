@@ -1,4 +1,4 @@
-"""Judging a model folder on labelled clips, by the very path that serves requests: `spoter evaluate`."""
+"""Judging a model on labelled clips, by the very path that serves requests: `spoter evaluate`, and a card's figures."""
 
 from __future__ import annotations
 
@@ -12,61 +12,133 @@ from tqdm import tqdm
 
 from spoter.errors import DataError, InputError
 from spoter.recognizer import Recognizer
-from spoter.training.datasets import LabelledClip, read_connecting_points
-from spoter.training.fit import choose_device
-from spoter.training.train import SPLIT
+from spoter.training import metrics
+from spoter.training.answers import Answers
+from spoter.training.datasets import LabelledClip, Skipped, read_dataset
+from spoter.training.metrics import Figure, Figures
+from spoter.training.parallel import choose_device
+from spoter.training.robustness import CONDITIONS, Condition
+from spoter.training.split import SIDES, SPLIT, read_split
 
 _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A model's answers to labelled clips.
+class Changed:
+    """A row of the robustness table: the figures of the same clips under a condition; `known` as in `Evaluation`."""
+
+    condition: Condition
+    refused: int
+    top1: Figure
+    top5: Figure
+    ece: float
+    known: float | None
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """How a model takes signs that it does not know.
 
     Attributes
     ----------
-    top1, top5 : float
-        Share of all clips whose gloss comes first, or among the first five.
-    clips : int
-    refused : dict of str to str
-        Clips that a server would refuse, by name, with the reason; they count as wrong.
     glosses : tuple of str
-        By label index.
-    confusion : numpy.ndarray, shape (classes, classes + 1), int64
-        Clips of each gloss (row) by the gloss that came first (column); the last column holds those refused.
+    clips : int
+        That show one of them.
+    auroc : Figure or None
+        Of telling known signs from these by `Answer.similarity`; None where the model has no such score.
+    called_unknown, falsely_called_unknown : float or None
+        Share of these clips, and of those of known signs, that the model calls unknown; None where it does not tell.
     """
 
-    top1: float
-    top5: float
-    clips: int
-    refused: dict[str, str]
     glosses: tuple[str, ...]
-    confusion: np.ndarray
+    clips: int
+    auroc: Figure | None
+    called_unknown: float | None
+    falsely_called_unknown: float | None
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A model judged on labelled clips.
+
+    Attributes
+    ----------
+    model : str
+        Its name and version.
+    data, digest : str
+        The data set's name, and the SHA-256 of all that was read of it (`DataSet.digest`).
+    side : str
+        In words, which of its clips.
+    trained_on : int
+        How many of them are of groups that the model was trained on, by its split.json.
+    skipped : list of Skipped
+        Bad clips of the data set that were left out.
+    answers : Answers
+        To the clips whose glosses the model knows.
+    figures : Figures
+    known : float or None
+        Share of those clips that the model says it knows; None where it does not tell.
+    robustness : tuple of Changed
+        Empty where it was not asked for.
+    unknown : Unknown or None
+        None where the data hold no gloss that the model does not know.
+    """
+
+    model: str
+    data: str
+    digest: str
+    side: str
+    trained_on: int
+    skipped: list[Skipped]
+    answers: Answers
+    figures: Figures
+    known: float | None
+    robustness: tuple[Changed, ...]
+    unknown: Unknown | None
 
     def to_json(self) -> str:
-        """Return the line ``{"top1": …, "top5": …, "clips": …}``."""
-        return json.dumps({"top1": round(self.top1, 6), "top5": round(self.top5, 6), "clips": self.clips})
-
-    def per_gloss(self) -> dict[str, tuple[int, int]]:
-        """Return for each gloss that occurs its number of clips, and how many of them were named right."""
-        counts = self.confusion.sum(axis=1)
-        return {gloss: (int(counts[i]), int(self.confusion[i, i])) for i, gloss in enumerate(self.glosses) if counts[i]}
+        """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where no clip was answered."""
+        figures = self.figures
+        numbers = {"top1": figures.top1.value, "top5": figures.top5.value, "ece": figures.ece}
+        rounded = {name: None if np.isnan(value) else round(value, 6) for name, value in numbers.items()}
+        return json.dumps(rounded | {"clips": figures.clips})
 
 
 def evaluate(
-    model_folder: Path, data: Path, groups: Sequence[str] = (), progress: bool = False, device: str = "cpu"
+    folder: Path,
+    data: Path,
+    groups: Sequence[str] = (),
+    *,
+    split: str = "",
+    robust: bool = True,
+    count_unknown: bool = False,
+    group_regex: str | None = None,
+    skip_bad: bool = False,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: bool = False,
 ) -> Evaluation:
-    """Judge a model on a ConnectingPoints HDF5 file.
+    """Judge a model folder on a data set.
 
     Parameters
     ----------
-    model_folder, data : Path
+    folder, data : Path
     groups : sequence of str
         Judge on these groups' clips only; on all of them where empty.
-    progress : bool
-        Whether to draw a progress bar on stderr.
+    split : str
+        Judge on the groups of this side of the model's own split instead.
+    robust : bool
+        Whether to judge under each of `spoter.training.robustness.CONDITIONS` too.
+    count_unknown : bool
+        Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
+    group_regex, skip_bad
+        As in `spoter.training.datasets.read_dataset`.
+    seed : int
+        Of the intervals, and of what the conditions draw.
     device : str
         A torch device.
+    progress : bool
+        Whether to draw a progress bar on stderr.
 
     Raises
     ------
@@ -75,35 +147,99 @@ def evaluate(
     DataError
         For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
     """
-    recognizer = Recognizer.load(model_folder, choose_device(device))
-    clips = _of_groups(read_connecting_points(data), groups, data)
+    recognizer = Recognizer.load(folder, choose_device(device))
+    chosen = groups_of_side(folder, split) if split else tuple(groups)
+    data_set = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=progress)
+    clips = _of_groups(data_set.clips, chosen, data)
     unknown = sorted({clip.gloss for clip in clips} - set(recognizer.glosses))
-    if unknown:
+    known = [clip for clip in clips if clip.gloss not in unknown]
+    if (unknown and not count_unknown) or not known:
         more = ", …" if len(unknown) > 10 else ""
         raise DataError(
             f"{data}: found {len(unknown)} glosses that the model does not know: {', '.join(unknown[:10])}{more}; "
             f"expected some of its {len(recognizer.glosses)}"
         )
-    classes = len(recognizer.glosses)
-    confusion = np.zeros((classes, classes + 1), dtype=np.int64)
-    among_five = 0
-    refused: dict[str, str] = {}
-    with tqdm(total=len(clips), desc="evaluating", unit="clip", disable=not progress) as bar:
-        for start in range(0, len(clips), _BATCH):
-            batch = clips[start : start + _BATCH]
-            for clip, answer in zip(batch, recognizer.recognize([clip.clip for clip in batch], top_k=5), strict=True):
-                label = recognizer.glosses.index(clip.gloss)
-                if isinstance(answer, InputError):
-                    refused[clip.name] = answer.code
-                    confusion[label, classes] += 1
-                    continue
-                order = [ranked.index for ranked in answer.instances]
-                confusion[label, order[0]] += 1
-                among_five += label in order
+    conditions = CONDITIONS if robust else ()
+    with tqdm(
+        total=len(clips) + len(conditions) * len(known), desc="evaluating", unit="clip", disable=not progress
+    ) as bar:
+        answers = ask(recognizer, known, bar=bar)
+        others = ask(recognizer, [clip for clip in clips if clip.gloss in unknown], bar=bar)
+        changed = robustness(recognizer, known, conditions, seed, bar)
+    if split:
+        side = f"the {split} side of the model's own split: {', '.join(chosen)}"
+    else:
+        side = f"the groups {', '.join(chosen)}" if chosen else "all clips"
+    return Evaluation(
+        model=f"{recognizer.config.name} {recognizer.config.version}",
+        data=Path(data).name,
+        digest=data_set.digest(),
+        side=side,
+        trained_on=_trained_on(folder, clips),
+        skipped=data_set.skipped,
+        answers=answers,
+        figures=metrics.figures(answers, seed),
+        known=metrics.share_told(answers.known),
+        robustness=changed,
+        unknown=_unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
+    )
+
+
+def ask(
+    recognizer: Recognizer,
+    clips: Sequence[LabelledClip],
+    condition: Condition | None = None,
+    seed: int = 0,
+    bar: tqdm | None = None,
+) -> Answers:
+    """Let a recognizer answer clips, as they are or under a condition; a gloss that it does not know has label -1."""
+    glosses = recognizer.glosses
+    place = {gloss: label for label, gloss in enumerate(glosses)}
+    scores = np.full((len(clips), len(glosses)), np.nan)
+    known, similarities = np.full(len(clips), np.nan), np.full(len(clips), np.nan)
+    refused = {}
+    for start in range(0, len(clips), _BATCH):
+        batch = clips[start : start + _BATCH]
+        shown = [
+            member.clip if condition is None else condition.apply(member.clip, member.name, seed) for member in batch
+        ]
+        for row, answer in enumerate(recognizer.recognize(shown, top_k=len(glosses)), start):
+            if isinstance(answer, InputError):
+                refused[clips[row].name] = answer.code
+                continue
+            for ranked in answer.instances:
+                scores[row, ranked.index] = ranked.score
+            known[row] = _told(answer.known)
+            similarities[row] = _told(answer.similarity)
+        if bar is not None:
             bar.update(len(batch))
-            bar.set_postfix(top1=f"{np.trace(confusion) / confusion.sum():.4f}")
-    top1 = float(np.trace(confusion) / len(clips))
-    return Evaluation(top1, among_five / len(clips), len(clips), refused, recognizer.glosses, confusion)
+    return Answers(
+        glosses=tuple(glosses),
+        names=tuple(member.name for member in clips),
+        groups=tuple(member.group for member in clips),
+        labels=np.array([place.get(member.gloss, -1) for member in clips], dtype=np.int64),
+        scores=scores,
+        known=known,
+        similarities=similarities,
+        refused=refused,
+    )
+
+
+def robustness(
+    recognizer: Recognizer,
+    clips: Sequence[LabelledClip],
+    conditions: Sequence[Condition] = CONDITIONS,
+    seed: int = 0,
+    bar: tqdm | None = None,
+) -> tuple[Changed, ...]:
+    """Judge the same clips under each condition."""
+    rows = []
+    for condition in conditions:
+        answers = ask(recognizer, clips, condition, seed, bar)
+        top1, top5 = (metrics.share(answers.right(k).astype(float), answers.groups, seed) for k in (1, 5))
+        ece, known = metrics.reliability(answers).ece, metrics.share_told(answers.known)
+        rows.append(Changed(condition, len(answers.refused), top1, top5, ece, known))
+    return tuple(rows)
 
 
 def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:
@@ -115,12 +251,31 @@ def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:
         Where the folder has no split.json, or that no such side.
     """
     path = Path(model_folder) / SPLIT
-    try:
-        return tuple(json.loads(path.read_bytes())[side]["groups"])
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; name the groups with --groups instead") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: found no groups of a side {side!r}, expected train, validation or test") from error
+    if side not in SIDES:
+        raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SIDES)}")
+    return getattr(read_split(path)[0], side)
+
+
+def _trained_on(folder: Path, clips: Sequence[LabelledClip]) -> int:
+    if not (Path(folder) / SPLIT).exists():  # a converted checkpoint: nobody knows
+        return 0
+    seen = set(groups_of_side(folder, "train"))
+    return sum(clip.group in seen for clip in clips)
+
+
+def _unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], seed: int) -> Unknown:
+    scores = np.concatenate([answers.similarities, others.similarities])
+    is_known = np.arange(len(scores)) < len(answers)
+    groups = np.array(answers.groups + others.groups)
+    told = ~np.isnan(scores)
+    scores, is_known, groups = scores[told], is_known[told], tuple(groups[told])
+    figure = metrics.auroc(scores, is_known, groups, seed)
+    called, called_falsely = (metrics.share_told(1 - some.known) for some in (others, answers))
+    return Unknown(glosses, len(others), figure, called, called_falsely)
+
+
+def _told(value: float | None) -> float:
+    return np.nan if value is None else float(value)
 
 
 def _of_groups(clips: list[LabelledClip], groups: Sequence[str], data: Path) -> list[LabelledClip]:

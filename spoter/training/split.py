@@ -1,18 +1,26 @@
-"""Splitting a data set by whole groups, so that what is tested on was recorded by no camera that was trained on."""
+"""Splitting a data set by whole groups, so that what is tested on was recorded by no camera that was trained on.
+
+The draw is stratified by gloss: each side shall show each gloss in the share that was asked for, as far as whole groups
+allow. Groups are dealt one by one to the side that wants their glosses most, in the manner of Sechidis, Tsoumakas and
+Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, in many random orders, of which the best is kept.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.estimators import MEDIAPIPE
-from spoter.training.datasets import LabelledClip
+from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped, fingerprint
 
-_DRAWS = 2000
+SIDES = ("train", "validation", "test")
+SPLIT = "split.json"  # in the model folder
+# Orders that are tried: as many as take about a second, and some even of the largest data sets.
+_MOST_DRAWS, _FEWEST_DRAWS, _STEPS = 2000, 8, 40_000
 
 
 @dataclass(frozen=True)
@@ -37,17 +45,17 @@ def split_groups(
     test_groups: Sequence[str] = (),
     seed: int = 0,
 ) -> Split:
-    """Split by whole groups.
+    """Split by whole groups, stratified by gloss.
 
     Groups that are named are taken. Otherwise sides are drawn at random from `seed` alone; of those draws in which each
-    side shows every gloss, the one whose sizes come nearest to the shares asked for is taken. No result of any model
-    takes part.
+    side shows every gloss, the one is taken that comes nearest to the shares asked for, in each gloss. No result of any
+    model takes part. Where each clip is a group of its own, this is a split by clip.
 
     Parameters
     ----------
     clips : sequence of LabelledClip
     validation, test : float
-        Shares of the clips.
+        Shares of the clips of each gloss.
     validation_groups, test_groups : sequence of str
         Groups of these sides by name, instead of shares.
     seed : int
@@ -56,7 +64,8 @@ def split_groups(
     ------
     DataError
         For unknown group names, groups on two sides, byte-identical clips on two sides, glosses that training would
-        not see, and where no draw shows every gloss on each side.
+        not see, glosses of too few clips or groups to be on each side, and where no draw shows every gloss on each
+        side.
     """
     groups = sorted({clip.group for clip in clips})
     for name in (*validation_groups, *test_groups):
@@ -65,11 +74,25 @@ def split_groups(
     if not 0 < validation < 1 or not 0 < test < 1 or validation + test >= 1:
         raise DataError(f"found shares {validation} for validation and {test} for testing, expected a sum below 1")
     glosses = sorted({clip.gloss for clip in clips})
+    row = {group: i for i, group in enumerate(groups)}
+    column = {gloss: i for i, gloss in enumerate(glosses)}
     count = np.zeros((len(groups), len(glosses)), dtype=np.int64)
-    for clip in clips:
-        count[groups.index(clip.group), glosses.index(clip.gloss)] += 1
-    named = {1: [groups.index(name) for name in validation_groups], 2: [groups.index(name) for name in test_groups]}
-    side = _draw(count, {1: validation, 2: test}, named, np.random.default_rng(seed))
+    np.add.at(count, ([row[clip.group] for clip in clips], [column[clip.gloss] for clip in clips]), 1)
+
+    named = {1: [row[name] for name in validation_groups], 2: [row[name] for name in test_groups]}
+    side = np.zeros(len(groups), dtype=np.int64)
+    for number, members in named.items():
+        side[members] = number
+    drawn = {number: share for number, share in {1: validation, 2: test}.items() if not named[number]}
+    if drawn:
+        loose = side == 0
+        taken = {*validation_groups, *test_groups}
+        _check_enough([clip for clip in clips if clip.group not in taken], glosses, 1 + len(drawn))
+        # What named sides hold is no longer training's.
+        shares = np.array([1 - sum(drawn.values()), *drawn.values()])
+        wanted = shares[:, None] * count.sum(axis=0)
+        wanted[0] = np.maximum(count[loose].sum(axis=0) - wanted[1:].sum(axis=0), 0.5)
+        side[loose] = np.array([0, *drawn])[_draw(count[loose], wanted, np.random.default_rng(seed))]
     split = Split(*(tuple(group for group, at in zip(groups, side, strict=True) if at == i) for i in range(3)))
     if validation_groups and test_groups:
         split = Split(split.train, tuple(sorted(set(validation_groups))), tuple(sorted(set(test_groups))))
@@ -77,36 +100,84 @@ def split_groups(
     return split
 
 
-def _draw(
-    count: np.ndarray, shares: dict[int, float], named: dict[int, list[int]], rng: np.random.Generator
-) -> np.ndarray:
-    """Return each group's side: 0 train, 1 validation, 2 test; `count` (groups, glosses) holds numbers of clips."""
-    fixed = np.zeros(len(count), dtype=np.int64)
-    for number, members in named.items():
-        fixed[members] = number
-    free = [number for number in shares if not named[number]]
-    if not free:
-        return fixed
-    best, best_miss = None, np.inf
-    open_groups = np.flatnonzero(fixed == 0)
-    for draw in range(2 * _DRAWS):
-        if draw == _DRAWS and best is not None:
-            break
-        side = fixed.copy()
-        order = rng.permutation(open_groups)
-        for number in free:
-            wanted = shares[number] * count.sum()
-            taken = 0
-            for group in order:
-                fits = taken + count[group].sum() <= wanted * 1.2
-                # Of few or large groups none may fit: in a second round a side takes its first whatever its size.
-                if side[group] == 0 and (fits or (draw >= _DRAWS and taken == 0)):
-                    side[group] = number
-                    taken += count[group].sum()
-        sums = np.stack([count[side == number].sum(axis=0) for number in (0, *free)])
-        miss = sum(abs(sums[1 + i].sum() - shares[number] * count.sum()) for i, number in enumerate(free))
-        if (sums > 0).all() and miss < best_miss:
-            best, best_miss = side, miss
+def leave_out_rare(data: DataSet, validation_groups: Sequence[str] = (), test_groups: Sequence[str] = ()) -> DataSet:
+    """Leave out the clips of glosses that `split_groups` would refuse as too rare: what ``--skip-bad`` means there.
+
+    Parameters
+    ----------
+    data : DataSet
+    validation_groups, test_groups : sequence of str
+        As for `split_groups`.
+
+    Returns
+    -------
+    DataSet
+        With those clips in `skipped`.
+    """
+    named = {*validation_groups, *test_groups}
+    sides = len(SIDES) - bool(validation_groups) - bool(test_groups)
+    loose = [clip for clip in data.clips if clip.group not in named]
+    enough = {clip.gloss for clip in loose} - set(rare_glosses(loose, sides))
+    skipped = [
+        Skipped(
+            f"{clip.name} ({clip.gloss})", f"its gloss is in too few groups, expected at least {sides} to draw from"
+        )
+        for clip in data.clips
+        if clip.gloss not in enough
+    ]
+    kept = [clip for clip in data.clips if clip.gloss in enough]
+    return replace(data, clips=kept, skipped=[*data.skipped, *skipped])
+
+
+def rare_glosses(clips: Iterable[LabelledClip], sides: int = len(SIDES)) -> dict[str, int]:
+    """Return the glosses that are in fewer groups than there are sides, with their numbers of groups."""
+    groups: dict[str, set[str]] = {}
+    for clip in clips:
+        groups.setdefault(clip.gloss, set()).add(clip.group)
+    return {gloss: len(members) for gloss, members in sorted(groups.items()) if len(members) < sides}
+
+
+def _check_enough(clips: Sequence[LabelledClip], glosses: Sequence[str], sides: int) -> None:
+    """Raise `DataError` naming the glosses that are in too few groups to be on each of `sides` sides."""
+    groups = {clip.group for clip in clips}
+    if len(groups) < sides:
+        raise DataError(
+            f"found no way to split {len(groups)} groups into {sides} sides: name groups yourself, or record more"
+        )
+    rare = dict.fromkeys(set(glosses) - {clip.gloss for clip in clips}, 0) | rare_glosses(clips, sides)
+    if rare:
+        listed = []
+        for gloss in sorted(rare)[:10]:
+            members = [clip for clip in clips if clip.gloss == gloss]
+            example = f", {members[0].name}" if members else ""
+            listed.append(f"{gloss} (groups: {rare[gloss]}, clips: {len(members)}{example})")
+        more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
+        raise DataError(
+            f"found no way to split {len(groups)} groups so that every gloss is on each of {sides} sides, for which it "
+            f"must be in at least {sides} groups. Too rare: {', '.join(listed)}{more}. Record more of them, or leave "
+            "them out with --skip-bad"
+        )
+
+
+def _draw(count: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Return a side for each group, of many draws that with the least miss.
+
+    Parameters
+    ----------
+    count : numpy.ndarray, shape (groups, glosses), int
+        Numbers of clips.
+    wanted : numpy.ndarray, shape (sides, glosses), float
+        Numbers of clips of each gloss that each side should have; above 0.
+    """
+    best, least = None, np.inf
+    for _ in range(int(np.clip(_STEPS // len(count), _FEWEST_DRAWS, _MOST_DRAWS))):
+        side = _deal(count, wanted, rng.permutation(len(count)))
+        if not _complete(side, count, len(wanted)):
+            continue
+        have = np.stack([count[side == number].sum(axis=0) for number in range(len(wanted))])
+        miss = ((have - wanted) ** 2 / wanted).sum()
+        if miss < least:
+            best, least = side, miss
     if best is None:
         raise DataError(
             f"found no way to split {len(count)} groups so that every gloss is on each side: name groups yourself, "
@@ -115,9 +186,38 @@ def _draw(
     return best
 
 
+def _deal(count: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Give each group in turn to the side where the miss, a chi-squared, falls the most or rises the least."""
+    side = np.zeros(len(count), dtype=np.int64)
+    lack = wanted.copy()
+    for group in order:
+        # ((lack - count)^2 - lack^2) / wanted, summed over glosses
+        change = ((count[group] * (count[group] - 2 * lack)) / wanted).sum(axis=1)
+        side[group] = change.argmin()
+        lack[side[group]] -= count[group]
+    return side
+
+
+def _complete(side: np.ndarray, count: np.ndarray, sides: int) -> bool:
+    """Move groups (in `side`, in place) to sides that lack a gloss; tell whether each side then shows every gloss."""
+    for number in range(sides):
+        while True:
+            have = np.stack([count[side == i].sum(axis=0) for i in range(sides)])
+            lacking = np.flatnonzero(have[number] == 0)
+            if len(lacking) == 0:
+                break
+            # A group that its own side can spare: each of its glosses is there in other groups too.
+            spare = ((have[side] > count) | (count == 0)).all(axis=1) & (side != number) & (count[:, lacking[0]] > 0)
+            if not spare.any():
+                return False
+            able = np.flatnonzero(spare)
+            side[able[count[able].sum(axis=1).argmin()]] = number
+    return True
+
+
 def check_split(clips: Sequence[LabelledClip], split: Split) -> None:
     """Raise `DataError` where a split leaks, or leaves training without a gloss that is tested, or a side empty."""
-    sides = {side: split.select(clips, side) for side in ("train", "validation", "test")}
+    sides = {side: split.select(clips, side) for side in SIDES}
     group_side: dict[str, str] = {}
     content_side: dict[bytes, tuple[str, str]] = {}
     for side in sides:
@@ -128,19 +228,38 @@ def check_split(clips: Sequence[LabelledClip], split: Split) -> None:
         if not members:
             raise DataError(f"found no clip for {side}, expected at least one group of clips")
         for member in members:
-            content = _fingerprint(member)
-            other, name = content_side.setdefault(content, (side, member.name))
+            other, name = content_side.setdefault(fingerprint(member), (side, member.name))
             if other != side:
-                raise DataError(f"{name} ({other}) and {member.name} ({side}) hold the very same points")
+                raise DataError(
+                    f"{name} ({other}) and {member.name} ({side}) hold the very same points: --skip-bad leaves out all "
+                    "but the first of such clips, or --group-regex puts them in one group"
+                )
     unseen = sorted({clip.gloss for clip in clips} - {clip.gloss for clip in sides["train"]})
     if unseen:
         raise DataError(f"training would never see {', '.join(unseen)}: leave another group out")
 
 
-def _fingerprint(member: LabelledClip) -> bytes:
-    """Return a digest of a clip's pose and hands: the same with or without a neck, a face, or another rounding."""
-    parts = [member.clip.points[:, MEDIAPIPE.part(part)] for part in ("pose", "left_hand", "right_hand")]
-    return hashlib.sha256(np.nan_to_num(np.concatenate(parts, axis=1)).round(4).tobytes()).digest()
+def read_split(path: Path) -> tuple[Split, int]:
+    """Return the split and the seed that a training run wrote down in split.json.
+
+    Raises
+    ------
+    DataError
+        Where the file cannot be read, or does not hold ``{"seed": …, "train": {"groups": […]}, …}``.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+        sides = [content[side]["groups"] for side in SIDES]
+        seed = content["seed"]
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: found no split, expected a seed and the groups of {', '.join(SIDES)}") from error
+    if not isinstance(seed, int) or not all(
+        isinstance(groups, list) and all(isinstance(group, str) for group in groups) for groups in sides
+    ):
+        raise DataError(f"{path}: found a seed or groups of another type, expected a number and lists of names")
+    return Split(*map(tuple, sides)), seed
 
 
 def folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:

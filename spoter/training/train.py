@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import torch
 
-from spoter.config import ModelConfig, Sizes, longest_clip
+from spoter import __version__
+from spoter.config import ModelConfig
 from spoter.errors import DataError
 from spoter.files import write_whole
-from spoter.layouts import BUILT_IN, Layout, load_layout
+from spoter.layouts import BUILT_IN
 from spoter.model import Spoter
-from spoter.model_folder import CARD, write_model_folder
-from spoter.normalize import check_scheme
-from spoter.training.batches import ClipSet
-from spoter.training.card import Figures, model_card
-from spoter.training.datasets import LabelledClip, read_connecting_points
-from spoter.training.fit import Fitted, Scores, choose_device, fit, score
+from spoter.model_folder import CARD, ModelFolder, refuse_enrolled, write_model_folder
+from spoter.recognizer import Recognizer
+from spoter.training.card import Results, model_card
+from spoter.training.checkpointing import UnfinishedRun
+from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
+from spoter.training.datasets import DataSet
+from spoter.training.evaluate import ask, robustness
+from spoter.training.finish import finish
+from spoter.training.fit import Fitted, Scores, Where, fit, score
+from spoter.training.parallel import Ranks, joined
+from spoter.training.prepare import Task, prepare
 from spoter.training.settings import TrainSettings
-from spoter.training.split import Split, folds, split_groups
+from spoter.training.split import SPLIT, Split, folds
 
-SPLIT, METRICS = "split.json", "metrics.jsonl"
+# What may differ between a killed run and the one that goes on with it. Data are told by their content.
+_NO_MATTER = ("data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version",
+              "tensorboard")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -32,165 +40,140 @@ class Trained:
     """What a run leaves besides its model folder."""
 
     config: ModelConfig
+    data: DataSet
     split: Split
     fitted: Fitted
-    figures: Figures
+    results: Results
 
 
-def train(settings: TrainSettings, progress: bool = False) -> Trained:
-    """Train a model and write its model folder, with split.json and metrics.jsonl beside the weights.
+def train(settings: TrainSettings, progress: bool = False, resume: bool = False, fresh: bool = False) -> Trained | None:
+    """Train a model and write its model folder, with split.json, metrics.jsonl and curves.png beside the weights.
 
-    The data are split by whole groups from the seed. Weights are selected by their validation groups; the test groups
-    are looked at once, after that.
+    The data are split by whole groups from the seed, or as their files are. Weights are selected by the validation
+    clips; the test clips are looked at once, after that. Started by torchrun, the processes train together.
 
     Parameters
     ----------
     settings : TrainSettings
     progress : bool
         Whether to draw progress bars on stderr.
+    resume, fresh : bool
+        Go on with an unfinished run in the model folder, or throw it away; with neither, it is an error.
+
+    Returns
+    -------
+    Trained or None
+        None in all processes but the first.
 
     Raises
     ------
     DataError
-        For data that cannot be read, split, or used with these settings.
+        For data that cannot be read, split, or used with these settings, and for an unfinished run that stands in the
+        way or is another one.
     ModelFolderError
-        For an unknown layout, or a scheme that does not fit it.
+        For an unknown layout, a scheme that does not fit it, or a model folder with enrolled glosses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    about = _read_about(settings.about)
-    layout = load_layout(settings.layout)
-    check_scheme(layout, settings.normalize)
-    device = choose_device(settings.device)
-    clips = read_connecting_points(settings.data)
-    glosses = tuple(sorted({clip.gloss for clip in clips}))
-    config = _config(settings, layout, len(glosses))
-    split = split_groups(
-        clips, settings.validation, settings.test, settings.val_groups, settings.test_groups, settings.seed
-    )
-    sides = {
-        side: ClipSet(split.select(clips, side), glosses, layout, config.normalize, config.max_frames)
-        for side in ("train", "validation", "test")
-    }
-    _prepare(settings.out)
-    model = _new_model(config, layout, settings)
-    fitted = fit(model, sides["train"], sides["validation"], settings.recipe, device, progress)
+    with joined(settings.device) as ranks:
+        progress = progress and ranks.first
+        task = prepare(settings, progress)
+        left_out = _deal_folds(task)
+        run = UnfinishedRun(settings.out, _identity(task, ranks))
+        precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
+        where = Where(ranks, precision, run, progress=progress)
+        watcher = None
+        if ranks.first:
+            _make_folder(settings.out)
+            run.open(resume, fresh)
+            watcher = Watcher(run.folder, settings.tensorboard, len((run.load("model") or {}).get("history", ())) + 1)
+        model = task.new_model()
+        fitted = fit(
+            model, task.sides["train"], task.sides["validation"], settings.recipe, replace(where, watch=watcher)
+        )
+        trained = None
+        if ranks.first:
+            watcher.close()
+            trained = _finish(task, model, fitted, ranks.device)
+        if left_out:
+            results = {
+                groups: _try_fold(task, groups, where, f"fold-{i}") for i, groups in enumerate(left_out, start=1)
+            }
+            if trained:
+                trained = replace(trained, results=replace(trained.results, folds=results))
+                write_whole(settings.out / CARD, _card(task, trained).encode())
+        if ranks.first:
+            run.finish()
+    return trained
+
+
+def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
+    """Return what decides the weights, by name, as text: a run can go on only with one of the same."""
+    settings = task.settings
+    told = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in _NO_MATTER}
+    landmarks = repr(task.layout.landmarks) + json.dumps(asdict(task.split))
+    told |= {"processes": ranks.world, "spoter": __version__, "data": f"clips {task.data.digest()[:12]}"}
+    told |= {"split": f"layout and sides {hashlib.sha256(landmarks.encode()).hexdigest()[:12]}"}
+    return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in told.items()}
+
+
+def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> Trained:
+    """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
+    settings, sides = task.settings, task.sides
     model.load_state_dict(fitted.state)
-
-    def judge(side: str, tempo: float = 1.0) -> Scores:
-        return score(model, sides[side].plain(settings.batch_size, tempo), device)
-
-    figures = Figures(
-        validation=judge("validation"),
-        test=judge("test"),
-        other_tempos={tempo: judge("test", tempo) for tempo in (0.5, 2.0)},
+    config, prototypes = finish(
+        model, sides["train"], sides["validation"], task.config, device, settings.recipe.changes, settings.seed
     )
-    card = model_card(about, settings, config, glosses, clips, split, fitted, figures)
-    _write(settings, config, glosses, clips, split, fitted, card)
-    if settings.folds:
-        figures = replace(figures, folds=_try_folds(settings, config, layout, glosses, clips, device, progress))
-        card = model_card(about, settings, config, glosses, clips, split, fitted, figures)
-        write_whole(settings.out / CARD, card.encode())
-    return Trained(config, split, fitted, figures)
+    recognizer = Recognizer(ModelFolder(config, task.data.glosses, task.layout, model, prototypes), device)
+    validation, test = (ask(recognizer, task.select(side)) for side in ("validation", "test"))
+    results = Results(validation, test, robustness(recognizer, task.select("test"), seed=settings.seed))
+    trained = Trained(config, task.data, task.split, fitted, results)
+
+    groups = {side: {"clips": len(sides[side]), "groups": names} for side, names in asdict(task.split).items()}
+    write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **groups}, indent=2).encode() + b"\n")
+    write_whole(settings.out / METRICS, metrics_lines(fitted.history))
+    draw_curves(settings.out / CURVES, fitted.history)
+    layout_file = None if settings.layout in BUILT_IN else Path(settings.layout)
+    card = _card(task, trained)
+    write_model_folder(settings.out, fitted.state, config, task.data.glosses, card, layout_file, prototypes)
+    return trained
 
 
-def _config(settings: TrainSettings, layout: Layout, classes: int) -> ModelConfig:
-    try:
-        sizes = Sizes(
-            width=2 * len(layout),
-            heads=settings.heads or _heads(2 * len(layout)),
-            encoder_layers=settings.encoder_layers,
-            decoder_layers=settings.decoder_layers,
-            encoder_feedforward=settings.encoder_feedforward,
-            decoder_feedforward=settings.decoder_feedforward,
-            position_rows=settings.position_rows,
-            classes=classes,
-        )
-        return ModelConfig(
-            name=settings.name or settings.out.resolve().name,
-            version=settings.version,
-            layout=settings.layout if settings.layout in BUILT_IN else Path(settings.layout).name,
-            normalize=settings.normalize,
-            positions=settings.positions,
-            **sizes.without_width(),
-            max_frames=longest_clip(settings.positions, sizes.position_rows),
-        )
-    except ValueError as error:
-        raise DataError(f"settings: {error}") from None
+def _card(task: Task, trained: Trained) -> str:
+    results, fitted = trained.results, trained.fitted
+    return model_card(task.about, task.settings, trained.config, task.data, task.split, fitted, results)
 
 
-def _heads(width: int) -> int:
-    """Return the most heads, up to the original's nine, that a width can be divided among."""
-    return max(heads for heads in range(1, 10) if width % heads == 0)
-
-
-def _new_model(config: ModelConfig, layout: Layout, settings: TrainSettings) -> Spoter:
-    """Return a model with first weights that the seed alone decides."""
-    torch.manual_seed(settings.seed)
-    return Spoter(config.sizes(2 * len(layout)), config.positions, settings.dropout)
-
-
-def _try_folds(
-    settings: TrainSettings,
-    config: ModelConfig,
-    layout: Layout,
-    glosses: Sequence[str],
-    clips: Sequence[LabelledClip],
-    device: torch.device,
-    progress: bool,
-) -> dict[tuple[str, ...], Scores]:
-    """Train anew for each fold without it, and return the answers to it: last weights, nothing selected."""
-    recipe = replace(settings.recipe, epochs=settings.fold_epochs or settings.epochs)
-    results = {}
-    dealt = folds(clips, settings.folds, settings.seed)
+def _deal_folds(task: Task) -> list[tuple[str, ...]]:
+    """Return the groups that each fold leaves out; none where settings ask for no folds."""
+    if not task.settings.folds:
+        return []
+    dealt = folds(task.data.clips, task.settings.folds, task.settings.seed)
     for number, left_out in enumerate(dealt, start=1):
-        inside = [clip for clip in clips if clip.group not in left_out]
-        unseen = set(glosses) - {clip.gloss for clip in inside}
+        unseen = set(task.data.glosses) - {clip.gloss for clip in task.data.clips if clip.group not in left_out}
         if unseen:
             raise DataError(f"fold {number} leaves training without {', '.join(sorted(unseen))}: try other folds")
-        outside = [clip for clip in clips if clip.group in left_out]
-        train_set, test_set = (
-            ClipSet(part, glosses, layout, config.normalize, config.max_frames) for part in (inside, outside)
-        )
-        model = _new_model(config, layout, settings)
-        fitted = fit(model, train_set, None, recipe, device, progress, f"fold {number} of {len(dealt)}")
-        model.load_state_dict(fitted.state)
-        results[left_out] = score(model, test_set.plain(settings.batch_size), device)
-    return results
+    return dealt
 
 
-def _read_about(path: Path | None) -> str:
-    if path is None:
-        return ""
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from error
+def _try_fold(task: Task, left_out: tuple[str, ...], where: Where, name: str) -> Scores:
+    """Train anew without these groups, and return the answers to them: last weights, nothing selected."""
+    settings, clips = task.settings, task.data.clips
+    recipe = replace(settings.recipe, epochs=settings.fold_epochs or settings.epochs)
+    inside = task.clip_set([clip for clip in clips if clip.group not in left_out])
+    outside = task.clip_set([clip for clip in clips if clip.group in left_out])
+    model = task.new_model()
+    fitted = fit(model, inside, None, recipe, where, name)
+    model.load_state_dict(fitted.state)
+    return score(model, outside.plain(settings.batch_size), where.ranks.device)
 
 
-def _prepare(out: Path) -> None:
+def _make_folder(out: Path) -> None:
     """Make the folder to write, now rather than after hours of training."""
+    refuse_enrolled(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
         raise DataError(f"{out}: cannot be written in ({error.strerror or error})") from error
-
-
-def _write(
-    settings: TrainSettings,
-    config: ModelConfig,
-    glosses: Sequence[str],
-    clips: Sequence[LabelledClip],
-    split: Split,
-    fitted: Fitted,
-    card: str,
-) -> None:
-    """Write all files; the model folder's own come last, and of these config.json."""
-    sizes = {side: {"clips": len(split.select(clips, side)), "groups": names} for side, names in asdict(split).items()}
-    write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **sizes}, indent=2).encode() + b"\n")
-    lines = [json.dumps({name: round(value, 5) for name, value in line.items()}) for line in fitted.history]
-    write_whole(settings.out / METRICS, "".join(f"{line}\n" for line in lines).encode())
-    layout_file = None if settings.layout in BUILT_IN else Path(settings.layout)
-    write_model_folder(settings.out, fitted.state, config, glosses, card, layout_file)

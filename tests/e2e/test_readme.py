@@ -91,6 +91,7 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
         "make serve",
         "make test",
         "make bench",
+        "make training",
         "curl ",
         ".venv/bin/",
         "python build_mar.py",
@@ -119,11 +120,12 @@ def test_curl_answers_what_readme_shows(served, checkout, command):
 
 
 def test_the_commands_of_spoter(checkout):
+    run(*find(COMMANDS, "make training"), checkout)  # installs nothing where all is there
     for command in find(COMMANDS + INLINE, ".venv/bin/"):
         # whatever else listens on this machine's 8080
         said = run(f"{command} --port {free_port()}" if command.endswith(" doctor") else command, checkout)
-        if " evaluate " in command:
-            assert set(json.loads(said.splitlines()[-1])) == {"top1", "top5", "clips"}
+        if command.endswith("--json"):
+            assert set(json.loads(said.splitlines()[-1])) == {"top1", "top5", "ece", "clips"}
 
 
 @pytest.mark.parametrize("command", [c for c in find(COMMANDS + INLINE, "make serve ") if "PIP_ARGS" not in c])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from spoter.training.commands import evaluate, train
+from spoter.training.commands import augmentations, calibrate, data, enroll, evaluate, train
 
 
 def add_to(app: typer.Typer) -> None:
     """Register all of them with a typer application."""
-    for module in (train, evaluate):
+    for module in (train, evaluate, calibrate, enroll, data):
         module.add_to(app)
+    augmentations.add_to(data.data_app)

@@ -23,9 +23,7 @@ def enroll(
     model: Model,
     gloss: Gloss,
     files: Annotated[list[Path], typer.Argument(metavar="CLIP…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")] = False,
 ) -> None:
     """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
     from spoter.clip_files import read_clips

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import sys
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spoter.errors import DataError
 from spoter.training.commands.options import Data, Device, Threads, names_of
+
+if TYPE_CHECKING:
+    from spoter.training.evaluate import Evaluation
+
+
+class UnknownGlosses(StrEnum):
+    """What to do with clips whose glosses the model does not know."""
+
+    ERROR = "error"
+    COUNT = "count"
 
 
 def add_to(app: typer.Typer) -> None:
@@ -23,6 +35,20 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
     ] = "",
+    group_regex: Annotated[
+        str | None, typer.Option(help="Regular expression whose first group is a clip's group, searched in its name.")
+    ] = None,
+    unknown: Annotated[
+        UnknownGlosses,
+        typer.Option(help="Glosses that the model does not know: an error, or counted as signs it should refuse."),
+    ] = UnknownGlosses.ERROR,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad clips out, and list them.")] = False,
+    robustness: Annotated[
+        bool, typer.Option(help="Judge the same clips under other conditions too; with --json only where it is kept.")
+    ] = True,
+    report: Annotated[Path | None, typer.Option(help="Self-contained HTML page to write.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, the pictures and report.html.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the intervals and of what the conditions draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON line.")] = False,
     threads: Threads = 0,
     device: Device = "cpu",
@@ -31,17 +57,99 @@ def evaluate(
     import torch
 
     from spoter.training.evaluate import evaluate as run
-    from spoter.training.evaluate import groups_of_side
 
     if groups and split:
         raise typer.BadParameter("give --groups or --split, not both")
     if threads:
         torch.set_num_threads(threads)
-    chosen = groups_of_side(model, split) if split else names_of(groups)
-    result = run(model, data, chosen, progress=sys.stderr.isatty(), device=device)
-    for name, reason in result.refused.items():
+    write = _writer(out, report) if report or out else None  # what is lacking is said before the work, not after it
+    result = run(
+        model,
+        data,
+        names_of(groups),
+        split=split,
+        robust=robustness and (write is not None or not as_json),
+        count_unknown=unknown is UnknownGlosses.COUNT,
+        group_regex=group_regex,
+        skip_bad=skip_bad,
+        seed=seed,
+        device=device,
+        progress=sys.stderr.isatty(),
+    )
+    for skipped in result.skipped:
+        print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
+    for name, reason in result.answers.refused.items():
         print(f"refused, counted as wrong: {name}: {reason}", file=sys.stderr)
-    if not as_json:
-        for gloss, (clips, right) in result.per_gloss().items():
-            print(f"{gloss}: {right} of {clips}")
-    print(result.to_json())
+    written = write(result, out, report) if write else []
+    if as_json:
+        print(result.to_json())
+        return
+    _show(result)
+    for path in written:
+        print(f"wrote {path}")
+
+
+def _writer(out: Path | None, report: Path | None):
+    for folder in filter(None, (out if out and out.exists() else None, report and report.parent)):
+        if not folder.is_dir():
+            raise DataError(f"{folder}: found no folder there, expected one to write the report into")
+    try:
+        from spoter.training.report import write
+    except ImportError as error:
+        raise DataError(f"a report needs {error.name}: pip install 'spoter[train]'") from None
+    return write
+
+
+def _show(result: Evaluation) -> None:
+    """Print tables for people."""
+    from rich.box import SIMPLE
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from spoter.training import wording
+    from spoter.training.metrics import per_gloss
+
+    console = Console(highlight=False, markup=False)
+
+    def show(title: str, columns: dict[str, str], rows) -> None:
+        table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
+        for name, justify in columns.items():
+            table.add_column(name, justify=justify)
+        for row in rows:
+            table.add_row(*(Text(str(cell)) for cell in row))  # a gloss may look like rich's markup
+        console.print(table)
+
+    figures = result.figures
+    console.print(f"{result.model} on {result.data}, {result.side}: {figures.clips} clips, {figures.groups} groups")
+    if result.trained_on:
+        console.print(f"{result.trained_on} of these clips are of groups that the model was trained on.")
+    show(
+        "Figures",
+        {"Figure": "left", "Value": "right", "95 % interval": "right", "What it means": "left"},
+        ((row.name, row.value, row.interval, row.meaning) for row in wording.figure_rows(figures)),
+    )
+    console.print(wording.interval_note(figures))
+    for sentence in wording.knowing(result.known, result.unknown):
+        console.print(sentence)
+    show(
+        "Each gloss",
+        {"Gloss": "left", "Clips": "right", "Right": "right", "Precision": "right", "Recall": "right", "F1": "right"}
+        | {"Most taken for": "left"},
+        (
+            (row.gloss, row.clips, row.right, *map(wording.number, (row.precision, row.recall, row.f1)))
+            + (wording.taken_for(row),)
+            for row in per_gloss(result.answers)
+        ),
+    )
+    if result.robustness:
+        show(
+            "Robustness",
+            {"Condition": "left", "Top-1": "right", "95 % interval": "right", "Top-5": "right", "ECE": "right"}
+            | {"Known": "right", "Refused": "right"},
+            (
+                (row.title, wording.number(row.top1.value), wording.interval(row.top1))
+                + (wording.number(row.top5.value), wording.number(row.ece), wording.number(row.known), row.refused)
+                for row in wording.robustness_rows(figures, result.known, result.robustness)
+            ),
+        )

@@ -1,0 +1,104 @@
+"""The commands `spoter data …`, and `spoter data summary`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from spoter.training.commands.options import Data
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from spoter.training.summary import Row, Summary
+
+# Libraries that take seconds to import are imported by the command.
+
+data_app = typer.Typer(name="data", help="Look at data sets.", no_args_is_help=True)
+
+GroupRegex = Annotated[
+    str | None,
+    typer.Option(help="Regular expression searched in each clip's name; its first (…) is the clip's group."),
+]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad and duplicate clips out, and list them.")]
+
+_LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands with a typer application."""
+    app.add_typer(data_app)
+
+
+@data_app.command()
+def summary(
+    data: Data,
+    group_regex: GroupRegex = None,
+    skip_bad: SkipBad = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Picture to write.")] = None,
+) -> None:
+    """Tell what DATA holds: glosses, clips, groups, lengths, missing hands, duplicates."""
+    import msgspec
+    from rich.console import Console
+
+    from spoter.training.datasets import read_dataset
+    from spoter.training.summary import draw, summarize
+
+    found = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=sys.stderr.isatty()))
+    if picture is not None:
+        draw(found, picture)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        # Piped, a table shall not be cut to the 80 columns that rich then takes.
+        _show(found, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
+    if picture is not None:
+        print(f"wrote {picture}", file=sys.stderr)
+
+
+def _show(found: Summary, console: Console) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    total = found.total
+    console.print(f"{escape(', '.join(found.sources))}: SHA-256 of the clips {found.digest}")
+    told = f"{total.groups} groups" if found.grouped else "no groups told (each clip is its own)"
+    console.print(f"{total.clips} clips of {len(found.glosses)} glosses, {told}, landmarks of {found.estimator}")
+
+    table = Table("gloss", caption="missing: share of frames without any landmark of that part", caption_justify="left")
+    for name in ("clips", "groups", "frames", "min", "median", "max", "no left hand", "no right hand", "no pose"):
+        table.add_column(name, justify="right")
+    for gloss, row in found.glosses.items():
+        table.add_row(escape(gloss), *_cells(row, found.grouped))
+    table.add_section()
+    table.add_row("all", *_cells(total, found.grouped), style="bold")
+    console.print(table)
+
+    if found.grouped:
+        listed = [f"{group} {count}" for group, count in found.groups.items()]
+        more = f", and {len(listed) - 40} more" if len(listed) > 40 else ""
+        console.print(escape(f"clips of each group: {', '.join(listed[:40])}{more}"))
+    rare = [f"{gloss}: {count}" for gloss, count in found.rare.items()]
+    _list(console, "glosses in fewer groups than the three sides of a split", rare)
+    sets = [" = ".join(names) for names in found.duplicates]
+    _list(console, "sets of clips that hold the very same points", sets)
+    _list(console, "clips skipped", [f"{skip.place}: {skip.reason}" for skip in found.skipped])
+
+
+def _cells(row: Row, grouped: bool) -> list[str]:
+    counts = (row.clips, row.groups if grouped else "-", row.frames, row.shortest, f"{row.median:g}", row.longest)
+    return [*map(str, counts), *(f"{share:.1%}" for share in row.missing.values())]
+
+
+def _list(console: Console, title: str, lines: list[str]) -> None:
+    from rich.markup import escape
+
+    console.print(f"{title}: {len(lines)}")
+    for line in lines[:_LISTED]:
+        console.print(f"  {escape(line)}")
+    if len(lines) > _LISTED:
+        console.print(f"  and {len(lines) - _LISTED} more; --json lists all")

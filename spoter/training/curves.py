@@ -1,0 +1,97 @@
+"""How a training goes, to be looked at while it does: metrics.jsonl, curves.png and, where asked for, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from spoter.errors import DataError
+from spoter.files import replacing, write_whole
+
+METRICS, CURVES = "metrics.jsonl", "curves.png"
+_REDRAWN = 20.0  # seconds between two drawings of a run that is not over: drawing takes as long as a small epoch
+
+
+def metrics_lines(history: Sequence[dict[str, float]]) -> bytes:
+    """Return metrics.jsonl: a JSON object an epoch."""
+    lines = (json.dumps({name: _short(value) for name, value in line.items()}) for line in history)
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _short(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.6g}")
+
+
+def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
+    """Draw loss, top-1 and learning rate over epochs into a PNG file."""
+    epochs = [line["epoch"] for line in history]
+    figure = Figure(figsize=(12, 3.6))
+    loss, top1, rate = figure.subplots(1, 3)
+    figure.subplots_adjust(left=0.05, right=0.98, bottom=0.14, top=0.9, wspace=0.28)  # an automatic layout draws twice
+    for axes, name, title in ((loss, "loss", "Loss"), (top1, "top1", "Top-1")):
+        for side in ("train", "validation"):
+            if f"{side}_{name}" in history[0]:
+                axes.plot(epochs, [line[f"{side}_{name}"] for line in history], label=side, marker=".")
+        axes.set(title=title, xlabel="Epoch")
+        axes.legend()
+    top1.set_ylim(0, 1.02)
+    rate.plot(epochs, [line["learning_rate"] for line in history], marker=".")
+    rate.set(title="Learning rate at the epoch's end", xlabel="Epoch")
+    for axes in (loss, top1, rate):
+        axes.grid(alpha=0.3)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
+
+
+class Watcher:
+    """Writes what is to be seen of a run, after each epoch.
+
+    Parameters
+    ----------
+    folder : Path
+        Where metrics.jsonl and curves.png go.
+    tensorboard : Path or None
+        Folder for TensorBoard's event files.
+    first_epoch : int
+        What TensorBoard holds of later epochs, from a run that was killed, is dropped.
+
+    Raises
+    ------
+    DataError
+        Where TensorBoard is asked for and not installed.
+    """
+
+    def __init__(self, folder: Path, tensorboard: Path | None, first_epoch: int = 1):
+        self.folder = folder
+        self._board = _open_board(tensorboard, first_epoch) if tensorboard else None
+        self._drawn = time.monotonic()
+
+    def __call__(self, history: Sequence[dict[str, float]]) -> None:
+        """Show `history`, whose last line is new."""
+        write_whole(self.folder / METRICS, metrics_lines(history))
+        if time.monotonic() - self._drawn >= _REDRAWN:
+            draw_curves(self.folder / CURVES, history)
+            self._drawn = time.monotonic()
+        if self._board:
+            for name, value in history[-1].items():
+                if name != "epoch":
+                    self._board.add_scalar(name.replace("_", "/", 1), value, history[-1]["epoch"])
+            self._board.flush()
+
+    def close(self) -> None:
+        """Close TensorBoard's files."""
+        if self._board:
+            self._board.close()
+
+
+def _open_board(folder: Path, first_epoch: int):
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise DataError("--tensorboard needs pip install 'spoter[tensorboard]'") from None
+    return SummaryWriter(folder, purge_step=first_epoch)

@@ -1,0 +1,185 @@
+"""Figures against answers worked out by hand."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from spoter.training import metrics, wording
+from spoter.training.answers import Answers
+
+NAN = float("nan")
+
+
+def answers_of(labels, scores, groups=None, known=None, similarities=None) -> Answers:
+    """Return answers to clips named 0, 1, …; a row of None is a clip that was refused."""
+    size = len(next(row for row in scores if row is not None))
+    names = tuple(str(i) for i in range(len(labels)))
+    nothing = np.full(len(labels), NAN)
+    return Answers(
+        glosses=tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]),
+        names=names,
+        groups=tuple(groups or names),
+        labels=np.array(labels),
+        scores=np.array([[NAN] * size if row is None else row for row in scores], dtype=float),
+        known=nothing if known is None else np.array(known, dtype=float),
+        similarities=nothing if similarities is None else np.array(similarities, dtype=float),
+        refused={name: "no_usable_frames" for name, row in zip(names, scores, strict=True) if row is None},
+    )
+
+
+MIXED = answers_of(
+    [0, 0, 1, 1, 1],
+    [[0.9, 0.06, 0.04], [0.2, 0.7, 0.1], [0.1, 0.6, 0.3], [0.1, 0.2, 0.7], None],
+    groups=["a", "a", "b", "b", "b"],
+)
+
+
+def test_shares_and_confusion_count_a_refused_clip_as_wrong():
+    assert MIXED.top(1) == pytest.approx(2 / 5)
+    assert MIXED.top(2) == pytest.approx(4 / 5)
+    assert MIXED.top(3) == pytest.approx(4 / 5)
+    assert MIXED.first.tolist() == [0, 1, 1, 2, 3]
+    assert MIXED.confusion().tolist() == [[1, 1, 0, 0], [0, 1, 1, 1], [0, 0, 0, 0]]
+
+
+def test_of_equal_scores_the_lower_index_comes_first_as_the_recognizer_ranks_them():
+    tied = answers_of([1, 0], [[0.4, 0.4, 0.2], [0.4, 0.4, 0.2]])
+    assert tied.first.tolist() == [0, 0]
+    assert tied.right(1).tolist() == [False, True]
+    assert tied.right(2).tolist() == [True, True]
+
+
+def test_macro_f1_by_hand_and_by_scikit_learn():
+    # A: precision 1/1, recall 1/2 -> 2/3; B: precision 1/2, recall 1/3 -> 2/5; C does not occur
+    assert metrics.figures(MIXED).macro_f1.value == pytest.approx((2 / 3 + 2 / 5) / 2)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        labels, first, times = rng.integers(0, 6, 40), rng.integers(0, 8, 40), rng.integers(0, 3, 40)
+        known = [
+            f1_score(some, others, labels=np.unique(some), average="macro", zero_division=0)
+            for some, others in ((labels, first), (np.repeat(labels, times), np.repeat(first, times)))
+        ]
+        np.testing.assert_allclose(metrics.macro_f1(labels, first, np.stack([np.ones(40), times])), known)
+
+
+def test_the_table_of_glosses():
+    first, second = metrics.per_gloss(MIXED)
+    assert (first.gloss, first.clips, first.right, first.precision, first.recall) == ("A", 2, 1, 1.0, 0.5)
+    assert first.taken_for == (("B", 1),)
+    assert (second.gloss, second.clips, second.right) == ("B", 3, 1)
+    assert (second.precision, second.recall, second.f1) == pytest.approx((1 / 2, 1 / 3, 2 / 5))
+    assert second.taken_for == (("C", 1), ("(refused)", 1))
+
+
+def test_the_expected_calibration_error_by_hand():
+    # two clips of 0.9 in one bin, one of them right: |0.5 - 0.9|; one of 0.55, right: |1 - 0.55|
+    some = answers_of([0, 1, 0, 0], [[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], None])
+    bins = metrics.reliability(some)
+    assert bins.ece == pytest.approx((2 * 0.4 + 0.45) / 3)
+    assert bins.counts.sum() == 3 and bins.counts[13] == 2 and bins.counts[8] == 1
+    assert bins.right[13] == 0.5 and bins.score[13] == pytest.approx(0.9)
+    assert np.isnan(bins.right[0])
+
+
+def test_bins_hold_their_upper_edge():
+    some = answers_of([0, 0], [[1.0, 0.0], [0.5, 0.5]])
+    assert np.flatnonzero(metrics.reliability(some).counts).tolist() == [7, 14]
+    assert np.flatnonzero(metrics.reliability(some, bins=2).counts).tolist() == [0, 1]  # 0.5 in (0, 0.5]
+
+
+def test_the_error_by_chance_is_what_calibrated_scores_show():
+    rng = np.random.default_rng(0)
+    top = rng.uniform(0.5, 1, 200)
+    shown = []
+    for _ in range(60):
+        labels = (rng.random(200) > top).astype(int)
+        shown.append(metrics.reliability(answers_of(labels, np.stack([top, 1 - top], axis=1).tolist())).ece)
+    expected = metrics.ece_by_chance(answers_of(labels, np.stack([top, 1 - top], axis=1).tolist()))
+    assert expected == pytest.approx(np.mean(shown), abs=0.005)
+    sure = answers_of([0] * 9, [[1.0, 0.0]] * 9)
+    assert metrics.ece_by_chance(sure) == 0.0
+
+
+def test_loss_and_brier_by_hand():
+    some = answers_of([0, 1], [[0.8, 0.2], [0.5, 0.5]])
+    assert some.loss() == pytest.approx(-(np.log(0.8) + np.log(0.5)) / 2)
+    assert some.brier() == pytest.approx((2 * 0.2**2 + 2 * 0.5**2) / 2)
+
+
+def test_a_temperature_can_be_undone():
+    logits = np.random.default_rng(0).normal(size=(6, 4))
+
+    def softmax(values):
+        return np.exp(values) / np.exp(values).sum(axis=1, keepdims=True)
+
+    at_two = answers_of([0] * 6, [*softmax(logits / 2.0).tolist()[:5], None])
+    plain = at_two.at_temperature(1 / 2.0).scores
+    np.testing.assert_allclose(plain[:5], softmax(logits)[:5], rtol=1e-9)
+    assert np.isnan(plain[5]).all()
+
+
+def test_the_bootstrap_draws_whole_groups():
+    hits = np.array([1.0, 1, 1, 1, 0, 0, 0, 0])
+    figure = metrics.share(hits, ("a",) * 4 + ("b",) * 4)
+    # two groups, one all right and one all wrong: 0, 1/2 and 1 with chances 1/4, 1/2, 1/4
+    assert (figure.value, figure.low, figure.high) == (0.5, 0.0, 1.0)
+    single = metrics.share(hits, tuple("abcdefgh"))
+    assert 0.0 < single.low < 0.5 < single.high < 1.0
+
+
+def test_groups_that_are_all_equal_leave_no_doubt():
+    figure = metrics.share(np.array([1.0, 0, 1, 0, 1, 0]), ("a", "a", "b", "b", "c", "c"))
+    assert (figure.value, figure.low, figure.high) == (0.5, 0.5, 0.5)
+
+
+def test_the_interval_of_many_single_clips_is_that_of_their_mean():
+    hits = np.random.default_rng(0).random(400) < 0.8
+    figure = metrics.share(hits.astype(float), tuple(map(str, range(400))))
+    half = 1.96 * np.sqrt(figure.value * (1 - figure.value) / 400)
+    assert (figure.low, figure.high) == pytest.approx((figure.value - half, figure.value + half), abs=0.01)
+
+
+def test_the_seed_alone_decides_on_an_interval():
+    hits = np.random.default_rng(0).random(60)
+    groups = tuple(str(i % 7) for i in range(60))
+    assert metrics.share(hits, groups, 3) == metrics.share(hits, groups, 3) != metrics.share(hits, groups, 4)
+
+
+def test_one_group_has_no_interval_and_the_words_say_so():
+    one = metrics.figures(answers_of([0, 1], [[0.8, 0.2], [0.5, 0.5]], groups=["a", "a"]))
+    assert (one.top1.low, one.top1.high, one.macro_f1.low) == (None, None, None)
+    assert wording.interval(one.top1) == "" and "No intervals" in wording.interval_note(one)
+    assert "whole groups are drawn" in wording.interval_note(metrics.figures(MIXED))
+
+
+def test_nothing_but_right_answers_is_not_called_certain():
+    perfect = metrics.figures(answers_of([0] * 30, [[0.9, 0.1]] * 30, groups=list("abc") * 10))
+    assert (perfect.top1.low, perfect.top1.high) == (1.0, 1.0)
+    assert "0.900" in wording.interval_note(perfect)  # the rule of three: 1 - 3 / 30
+
+
+def test_all_refused_has_no_calibration_but_is_all_wrong():
+    mixed = answers_of([0, 1], [[0.5, 0.5], None], groups=["a", "b"])
+    none = dataclasses.replace(mixed, scores=np.full((2, 2), NAN), refused={"0": "no_frames", "1": "no_frames"})
+    found = metrics.figures(none)
+    assert (found.top1.value, found.top1.high, found.refused) == (0.0, 0.0, 2)
+    assert np.isnan([found.ece, found.ece_by_chance, found.nll, found.brier]).all()
+    assert [row.value for row in wording.figure_rows(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
+
+
+def test_auroc_by_hand():
+    # of the six pairs of a known and an unknown clip five are in order
+    is_known = np.array([True, True, False, False, True])
+    similarities = np.array([0.9, 0.4, 0.5, 0.1, 0.6])
+    figure = metrics.auroc(similarities, is_known, ("a", "b", "a", "b", "b"))
+    assert figure.value == pytest.approx(5 / 6)
+    # of two groups: a twice 1.0 (0.9 over 0.5), b twice 1.0 (both over 0.1), one each 5/6
+    assert (figure.low, figure.high) == pytest.approx((5 / 6, 1.0))
+    assert metrics.auroc(similarities, is_known, ("a",) * 5).low is None
+    assert metrics.auroc(similarities[:2], is_known[:2], ("a", "b")) is None
+    apart = metrics.auroc(similarities, is_known, ("a", "a", "b", "b", "a"))
+    assert apart.low == apart.high == pytest.approx(5 / 6)  # draws of one kind alone tell nothing

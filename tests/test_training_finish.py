@@ -1,0 +1,146 @@
+"""Temperature, prototypes and threshold, for a model just trained and for one from elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from training_data import GLOSSES, GROUPS, generated_clips, write_hdf5
+from typer.testing import CliRunner
+
+from spoter.cli import app
+from spoter.enroll import enroll
+from spoter.errors import DataError, ModelFolderError
+from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
+from spoter.training.calibrate import calibrate
+from spoter.training.datasets import read_dataset
+from spoter.training.finish import fit_prototypes, fit_temperature
+from spoter.training.settings import TrainSettings
+from spoter.training.train import train
+
+CPU = torch.device("cpu")
+
+
+def drawn(count: int, sureness: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return logits whose true temperature is `sureness`: labels are drawn from the softmax of logits / sureness."""
+    rng = np.random.default_rng(0)
+    logits = 3 * rng.normal(size=(count, 5))
+    chances = np.exp(logits / sureness)
+    chances /= chances.sum(axis=1, keepdims=True)
+    return logits, np.array([rng.choice(5, p=row) for row in chances])
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_that_logits_were_drawn_with_is_found(temperature):
+    assert fit_temperature(*drawn(4000, temperature)) == pytest.approx(temperature, rel=0.08)
+
+
+def test_without_a_wrong_answer_the_model_is_not_called_certain():
+    logits = 20 * np.eye(4).repeat(25, axis=0)
+    labels = np.arange(4).repeat(25)
+    scaled = logits / fit_temperature(logits, labels)
+    sure = np.exp(scaled[0, 0]) / np.exp(scaled[0]).sum()
+    assert sure == pytest.approx(101 / 102, abs=1e-3)
+
+
+def test_prototypes_point_to_their_own_clips_whatever_varies_within_a_gloss():
+    rng = np.random.default_rng(0)
+    labels = np.arange(3).repeat(40)
+    embeddings = np.zeros((120, 60))
+    embeddings[:, :3] = np.eye(3)[labels]
+    embeddings += rng.normal(size=embeddings.shape) * ([0.1] * 59 + [4])  # the last says nothing, loudly
+    prototypes = fit_prototypes(embeddings, labels, 3)
+    cosines = prototypes.directions(embeddings.astype(np.float32)) @ prototypes.trained.T
+    assert (cosines.argmax(axis=1) == labels).mean() > 0.95
+    raw = embeddings - embeddings.mean(axis=0)
+    means = np.stack([raw[labels == label].mean(axis=0) for label in range(3)])
+    near = (raw @ means.T / np.linalg.norm(means, axis=1)).argmax(axis=1)
+    assert (near == labels).mean() < 0.8  # without whitening
+
+
+def test_one_clip_a_gloss_makes_prototypes_too():
+    assert np.isfinite(fit_prototypes(np.eye(3), np.arange(3), 3).whitening).all()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> dict[str, Path]:
+    """Two files of generated clips that share no group, and one of both."""
+    folder = tmp_path_factory.mktemp("data")
+    clips = list(generated_clips())
+    late = GROUPS[-2:]
+    return {
+        "early": write_hdf5(folder / "early.hdf5", [clip for clip in clips if not clip[0].startswith(late)]),
+        "late": write_hdf5(folder / "late.hdf5", [clip for clip in clips if clip[0].startswith(late)]),
+        "all": write_hdf5(folder / "all.hdf5", clips),
+    }
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("models") / "signs"
+    small = dict(heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32)
+    recipe = dict(epochs=12, batch_size=8, learning_rate=3e-3, average=0.8)
+    train(TrainSettings(data=data["all"], out=out, position_rows=64, threads=1, **small, **recipe))
+    return out
+
+
+@pytest.fixture()
+def bare(trained, tmp_path) -> Path:
+    """A model folder as `spoter convert` writes it: without prototypes, threshold and temperature."""
+    folder = shutil.copytree(trained, tmp_path / "bare")
+    config = msgspec.json.decode((folder / CONFIG).read_bytes()) | {"temperature": 1.0}
+    del config["known_threshold"]
+    (folder / CONFIG).write_bytes(msgspec.json.encode(config))
+    (folder / PROTOTYPES).unlink()
+    return folder
+
+
+def test_training_finishes_a_model(trained):
+    folder = load_model_folder(trained)
+    assert folder.prototypes.trained.shape == (3, 5 * 108) and folder.config.temperature != 1
+    assert -1 < folder.config.known_threshold < 1
+
+
+def test_a_model_from_elsewhere_is_finished(bare, data):
+    config = calibrate(bare, read_dataset(data["early"]), read_dataset(data["late"]), CPU)
+    folder = load_model_folder(bare)
+    assert folder.config == config and folder.prototypes is not None
+    assert config.temperature != 1 and config.known_threshold is not None
+
+
+def test_the_command(bare, data):
+    done = CliRunner().invoke(app, ["calibrate", str(bare), str(data["early"]), str(data["late"]), "--threads", "1"])
+    assert done.exit_code == 0, done.output
+    assert f"temperature {load_model_folder(bare).config.temperature:g}, known from" in done.stdout
+
+
+def test_clips_of_both_sides_are_refused(bare, data):
+    before = (bare / CONFIG).read_bytes()
+    with pytest.raises(DataError, match="camera00 is in two files"):
+        calibrate(bare, read_dataset(data["early"]), read_dataset(data["all"]), CPU)
+    assert (bare / CONFIG).read_bytes() == before and not (bare / PROTOTYPES).exists()
+
+
+def test_data_of_other_glosses_or_another_estimator_are_refused(bare, data):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    fewer = replace(early, clips=[clip for clip in early.clips if clip.gloss != GLOSSES[0]])
+    with pytest.raises(DataError, match=f"found no clip of {GLOSSES[0]}"):
+        calibrate(bare, fewer, late, CPU)
+    other = replace(early, clips=[*early.clips, replace(early.clips[0], gloss="OTHER")])
+    with pytest.raises(DataError, match="does not know: OTHER"):
+        calibrate(bare, other, late, CPU)
+    with pytest.raises(DataError, match="landmarks of openpose, expected mediapipe's"):
+        calibrate(bare, replace(early, estimator="openpose"), late, CPU)
+
+
+def test_enrolled_glosses_are_not_made_worthless(bare, data):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    calibrate(bare, early, late, CPU)
+    enroll(bare, "NEW", [late.clips[0].clip])
+    with pytest.raises(ModelFolderError, match="enroll the glosses anew"):
+        calibrate(bare, early, late, CPU)
