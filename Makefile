@@ -35,6 +35,7 @@ test: lint ## every test, a real TorchServe included
 
 lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check --quiet .
 
 bench: .venv/serve.stamp ## measure decoding, normalising, the model and the server
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -78,7 +78,11 @@ def main(
     """Train every variant with every seed, as far as that is not done yet, and print Markdown tables."""
     chosen = [name.strip() for name in only.split(",") if name.strip()] or list(VARIANTS)
     try:
-        measure(data, asl, [int(seed) for seed in seeds.split(",")], epochs, chosen, out)
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise typer.BadParameter(f"found --seeds {seeds}, expected whole numbers such as 0,1,2") from None
+    try:
+        measure(data, asl, numbers, epochs, chosen, out)
         for faces in (False, True):
             names = [name for name in chosen if VARIANTS[name].faces == faces]
             if names and (asl or not faces):

@@ -37,7 +37,7 @@ def main() -> None:
     except SpoterError as error:
         _fail(str(error))
     except OSError as error:  # a folder that cannot be written, a disk that is full
-        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        _fail(f"{error.filename2 or error.filename}: {error.strerror}" if error.filename else str(error))
 
 
 def _fail(text: str) -> None:

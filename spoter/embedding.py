@@ -19,6 +19,7 @@ from __future__ import annotations
 import io
 import math
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +32,12 @@ from spoter.errors import ModelFolderError
 PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
 _NUMBERS = ("scale", "typical")
 _ARRAYS = ("centre", "whitening", "trained", *_NUMBERS)
+
+# What numpy's and Python's readers raise for files that are damaged, cut off or something else.
+_READING_ERRORS = (
+    OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error,
+)  # fmt: skip
 
 
 def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
@@ -136,7 +143,7 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
         prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})
-    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except _READING_ERRORS as error:
         raise ModelFolderError(f"{path}: {error}; expected prototypes as spoter train writes them") from None
     if prototypes.trained.shape != (classes, size):
         raise ModelFolderError(

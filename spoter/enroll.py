@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock
 
 from spoter.clip import Clip
 from spoter.enrolled import ENROLLED, Enrolled, write_enrolled
@@ -23,7 +26,7 @@ class Enrolment:
     ----------
     clips : int
     agreement : float
-        Least cosine of one of its clips with the prototype; 1 for a single clip.
+        Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
     nearest, similarity : str, float
         The gloss whose prototype is nearest to the new one, and their cosine: the likeliest to be confused with it.
     """
@@ -34,7 +37,9 @@ class Enrolment:
     similarity: float
 
 
-def enroll(folder: Path, gloss: str, clips: Sequence[Clip], replace: bool = False) -> Enrolment:
+def enroll(
+    folder: Path, gloss: str, clips: Sequence[Clip], replace: bool = False, places: Sequence[str] = ()
+) -> Enrolment:
     """Add `gloss` to a model folder.
 
     Its label index is the first free one. Servers that run have to load the folder, or the archive, anew.
@@ -47,6 +52,8 @@ def enroll(folder: Path, gloss: str, clips: Sequence[Clip], replace: bool = Fals
         Of that sign, each of one whole sign as in training; more clips, by more people, make a better prototype.
     replace : bool
         Whether an enrolled gloss of this name gives way.
+    places : sequence of str
+        Where each clip comes from, for errors; "clip 0" and so on where not given.
 
     Raises
     ------
@@ -55,21 +62,29 @@ def enroll(folder: Path, gloss: str, clips: Sequence[Clip], replace: bool = Fals
     InputError
         For a clip that cannot be used; nothing is written then.
     """
-    folder = Path(folder)
-    loaded = _with_prototypes(folder)
     gloss = gloss.strip()
+    if not gloss.isprintable():  # it goes into tables and logs, a line each
+        raise ModelFolderError(f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like")
     if not gloss:
         raise ModelFolderError("found an empty gloss, expected a name for the sign")
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
+    with _alone(folder):
+        return _enroll(Path(folder), gloss, clips, replace, places)
+
+
+def _enroll(folder: Path, gloss: str, clips: Sequence[Clip], replace: bool, places: Sequence[str]) -> Enrolment:
+    loaded = _with_prototypes(folder)
     if gloss in loaded.glosses:
         raise ModelFolderError(f"{folder}: found {gloss} among the glosses it was trained on, expected another name")
     others = [known for known in loaded.enrolled if known.gloss != gloss]
     if len(others) < len(loaded.enrolled) and not replace:
         raise ModelFolderError(f"{folder}: found {gloss} enrolled already; say --replace to learn it from new clips")
-    embeddings = Recognizer(loaded).embed(clips)
+    embeddings = Recognizer(loaded).embed(clips, places)
     prototype = loaded.prototypes.prototype(embeddings)
-    agreement = float((loaded.prototypes.directions(embeddings) @ prototype).min())
+    # Not with the prototype: it is made of them, so that even clips of different signs are near it.
+    directions = loaded.prototypes.directions(embeddings)
+    agreement = min(1.0, float((directions @ directions.T).min()))
     rivals = np.concatenate([loaded.prototypes.trained, *(known.direction for known in others)]) @ prototype
     names = [*loaded.glosses, *(known.gloss for known in others)]
     new = Enrolled(gloss, len(clips), tuple(round(float(value), 6) for value in prototype))
@@ -86,13 +101,22 @@ def unenroll(folder: Path, gloss: str) -> None:
     ModelFolderError
         For a gloss that is not enrolled there.
     """
-    folder = Path(folder)
-    loaded = _with_prototypes(folder)
-    others = [known for known in loaded.enrolled if known.gloss != gloss]
-    if len(others) == len(loaded.enrolled):
-        there = ", ".join(known.gloss for known in others) or "none"
-        raise ModelFolderError(f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {there}")
-    write_enrolled(folder / ENROLLED, others, loaded.prototypes)
+    folder, gloss = Path(folder), gloss.strip()
+    with _alone(folder):
+        loaded = _with_prototypes(folder)
+        others = [known for known in loaded.enrolled if known.gloss != gloss]
+        if len(others) == len(loaded.enrolled):
+            there = ", ".join(known.gloss for known in others) or "none"
+            raise ModelFolderError(
+                f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {there}"
+            )
+        write_enrolled(folder / ENROLLED, others, loaded.prototypes)
+
+
+def _alone(folder: Path) -> FileLock:
+    """Return a lock on the enrolled glosses of a folder: of two who add one at the same time neither shall be lost."""
+    name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
+    return FileLock(Path(tempfile.gettempdir(), f"spoter-enroll-{name}.lock"))
 
 
 def _with_prototypes(folder: Path) -> ModelFolder:

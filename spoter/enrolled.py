@@ -30,7 +30,7 @@ class Enrolled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What enrolled.json holds; `space` tells which prototypes.npz the prototypes belong to."""
+    """What enrolled.json holds; `space` tells in which space the prototypes lie."""
 
     space: str
     glosses: tuple[Enrolled, ...]
@@ -81,4 +81,6 @@ def write_enrolled(path: Path, glosses: Sequence[Enrolled], prototypes: Prototyp
 
 
 def _space(prototypes: Prototypes) -> str:
-    return hashlib.sha256(prototypes.to_bytes()).hexdigest()
+    # Of the numbers, not of prototypes.npz: another version of numpy may pack the same ones into other bytes.
+    arrays = (prototypes.centre, prototypes.whitening, prototypes.trained)
+    return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()

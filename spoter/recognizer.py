@@ -76,14 +76,17 @@ class Recognizer:
         self.limits.check_frames(len(clip))
         return normalize(self.layout.select(clip), self.layout, self.config.normalize)
 
-    def embed(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Return the embeddings of clips, shape (clips, E), float32 (`spoter.embedding`); raises as `features` does."""
+    def embed(self, clips: Sequence[Clip], places: Sequence[str] = ()) -> np.ndarray:
+        """Return the embeddings of clips, shape (clips, E), float32 (`spoter.embedding`).
+
+        Raises as `features` does, with the clip's place: that of `places`, or else its number.
+        """
         features = []
         for i, clip in enumerate(clips):
             try:
                 features.append(self.features(clip))
             except InputError as error:
-                raise error.within(f"clip {i}") from None
+                raise error.within(places[i] if places else f"clip {i}") from None
         return self._forward(features)[1]
 
     def recognize(

@@ -55,4 +55,4 @@ class Oracle:
 
 def member(gloss, scores, group="g", name="n"):
     """Return what stands for a labelled clip."""
-    return SimpleNamespace(clip=SimpleNamespace(scores=scores), gloss=gloss, group=group, name=name)
+    return SimpleNamespace(clip=SimpleNamespace(scores=scores, estimator=None), gloss=gloss, group=group, name=name)

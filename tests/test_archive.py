@@ -19,7 +19,10 @@ from packaging.requirements import Requirement
 
 import build_mar
 from build_mar import build
+from spoter.clip_files import read_clips
+from spoter.enroll import enroll
 from spoter.errors import ModelFolderError
+from spoter.layouts import load_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -161,6 +164,34 @@ def test_the_archives_own_spoter_wins(built, tmp_path):
         cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert done.stdout.split() == [str(archive / "spoter" / "__init__.py"), "1"]
+
+
+def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
+    """Through the handler, by the archive's own files and code alone."""
+    model, archive = tmp_path / "model", tmp_path / "archive"
+    shutil.copytree(dgs11, model)
+    clips = read_clips([samples / "mainz-long.csv"], load_layout("54"))
+    enroll(model, "NEW", clips)
+    with zipfile.ZipFile(build(model, "spoter", None, tmp_path / "store")[0]) as packed:
+        packed.extractall(archive)
+    program = (
+        "import sys, types, spoter_handler\n"
+        "context = types.SimpleNamespace(system_properties={'model_dir': sys.argv[1], 'gpu_id': None})\n"
+        "handler = spoter_handler.SpoterHandler()\n"
+        "handler.initialize(context)\n"
+        "from spoter.service import Incoming\n"
+        "incoming = Incoming(open(sys.argv[2], 'rb').read(), 'text/csv')\n"
+        "print(spoter_handler.respond_each(handler.recognizer, [incoming])[0][0].body.decode())\n"
+        "spare = {'scipy', 'sklearn', 'matplotlib', 'jinja2', 'h5py'}.intersection(sys.modules)\n"
+        "assert not spare and not any(name.startswith('spoter.training') for name in sys.modules), spare"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, archive, samples / "mainz-long.csv"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(archive)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert (answer["instances"][0]["gloss"], answer["instances"][0]["index"]) == ("NEW", 11)
+    assert answer["known"] is True
 
 
 def test_the_archives_requirements_are_the_projects():

@@ -73,12 +73,15 @@ def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):
 def test_the_same_seed_gives_the_same_picture_and_a_clip_can_be_named(data, tmp_path):
     runs = {"a": (), "b": (), "seed": ("--seed", 3), "clip": ("--clip", "a/one")}
     for name, options in runs.items():
-        assert _run(data, "--out", tmp_path / name, *options).exit_code == 0
-    a, b, seed, clip = ((tmp_path / name).read_bytes() for name in runs)
+        assert _run(data, "--out", tmp_path / f"{name}.png", *options).exit_code == 0
+    a, b, seed, clip = ((tmp_path / f"{name}.png").read_bytes() for name in runs)
     assert a == b and len({a, seed, clip}) == 3
 
 
-def test_a_clip_that_is_not_there_is_named(data, tmp_path):
+def test_what_cannot_be_drawn_or_written_is_named(data, tmp_path):
+    for path, said in (("p.jpg", r"p\.jpg: found \.jpg, expected"), ("none/p.png", "none: found no folder there")):
+        with pytest.raises(DataError, match=said):
+            raise _run(data, "--out", tmp_path / path).exception
     ran = _run(data, "--out", tmp_path / "p.png", "--clip", "c/none")
     assert isinstance(ran.exception, DataError) and "signs.hdf5" in str(ran.exception)
     assert "'c/none'" in str(ran.exception)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,19 @@ def test_a_folder_gives_glosses_by_its_folders_and_each_clip_its_own_group(folde
         same(clip.clip, CLIPS[clip.name].points)
 
 
+def test_names_that_are_not_utf_8_are_bad_clips_that_can_be_listed(folder):
+    latin = os.fsencode(folder) + b"/caf\xe9"
+    try:
+        shutil.copytree(os.fsencode(folder) + b"/CASA", latin)
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    with pytest.raises(DataError, match=r"caf\\udce9.0\.json: found the gloss 'caf\\udce9', which is not UTF-8"):
+        read_dataset(folder)
+    data = read_dataset(folder, skip_bad=True)
+    assert [clip.name for clip in data.clips] == sorted(CLIPS) and len(data.skipped) == 2
+    assert all((skip.place + skip.reason).encode() for skip in data.skipped)
+
+
 def test_groups_csv_and_a_regular_expression_tell_groups(folder):
     by_number = read_dataset(folder, groups=r"/(\d)$")
     assert by_number.grouped and [clip.group for clip in by_number.clips] == ["0", "1", "2"]
@@ -73,6 +87,7 @@ def test_groups_csv_and_a_regular_expression_tell_groups(folder):
         (b"clip,group\nCASA/0,a\nCASA/0,b\n", r"groups\.csv, line 3: .*second time"),
         (b"clip,group\nCASA/9,a\n", r"groups\.csv: found clip 'CASA/9', which is not there"),
         (b"clip,group\nCASA/0,a\n", r"CASA/1\.json: found no group for 'CASA/1'"),
+        (b"clip,group\nCASA/0," + b"x" * 200_000, r"groups\.csv, after line 1: field larger than field limit"),
         (b"\xff\xfe", r"groups\.csv: "),
     ],
 )
@@ -187,7 +202,12 @@ def test_all_bad_is_an_error_even_where_bad_ones_are_skipped(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("absent", "no such file or folder"), ("a.txt", r"found \.txt, expected a Conn"), ("empty", "no folder in it")],
+    [
+        ("absent", "no such file or folder"),
+        ("absent.hdf5", "no such file or folder"),
+        ("a.txt", r"found \.txt, expected a Conn"),
+        ("empty", "no folder in it"),
+    ],
 )
 def test_what_is_no_data_set_is_an_error(tmp_path, name, said):
     put(tmp_path / "a.txt", b"hello")

@@ -16,7 +16,16 @@ from spoter.clip import make_clip
 from spoter.errors import DataError
 from spoter.estimators import MEDIAPIPE
 from spoter.training.datasets import DataSet, LabelledClip, merge_sides, read_dataset
-from spoter.training.split import SIDES, Split, check_split, leave_out_rare, rare_glosses, read_split, split_groups
+from spoter.training.split import (
+    SIDES,
+    Split,
+    check_split,
+    folds,
+    leave_out_rare,
+    rare_glosses,
+    read_split,
+    split_groups,
+)
 
 
 def labelled(group: str, gloss: str, number: int, rng: np.random.Generator) -> LabelledClip:
@@ -141,6 +150,16 @@ def test_a_split_is_read_back(tmp_path):
         read_split(tmp_path / "absent.json")
 
 
+def test_folds_that_leak_or_lack_a_gloss_are_errors():
+    clips = data_of({f"g{i}": {"A": 2, "B": 2} for i in range(4)})
+    twice = [*clips[:-1], dataclasses.replace(clips[-1], clip=clips[0].clip)]
+    with pytest.raises(DataError, match=r"g0/A/0 \(fold \d\) and g3/B/1 \(fold \d\) hold the very same points"):
+        folds(twice, 4)
+    alone = [*clips, *data_of({"h": {"C": 1}})]
+    with pytest.raises(DataError, match=r"fold \d leaves training without C: try other folds"):
+        folds(alone, 2)
+
+
 # --- sides that come as files ---
 
 
@@ -182,6 +201,20 @@ def test_a_group_or_a_clip_in_two_files_is_a_leak(tmp_path):
     data, *sides = merge_sides(train, validation, skip_bad=True)
     assert [skip.place for skip in data.skipped] == ["elsewhere/1 (CIRCLE)"] and sides[0] == ("camera05",)
     split_groups(data.clips, 0.15, 0.15, *sides)
+
+
+def test_a_side_that_is_given_and_skipped_as_a_whole_is_not_drawn_instead(tmp_path):
+    train = part(tmp_path, "train", GROUPS[:5])
+    again = [(f"elsewhere/{i}", gloss, points) for i, (_, gloss, points) in enumerate(generated_clips()) if i < 9]
+    validation = read_dataset(write_hdf5(tmp_path / "again.hdf5", again))
+    said = r"again\.hdf5: all 9 clips are skipped, .* or of glosses that .*train\.hdf5 lacks"
+    with pytest.raises(DataError, match=said):
+        merge_sides(train, validation, skip_bad=True)
+    other = dataclasses.replace(
+        validation, clips=[dataclasses.replace(clip, gloss="HELLO") for clip in validation.clips]
+    )
+    with pytest.raises(DataError, match=said):
+        merge_sides(train, other, skip_bad=True)
 
 
 def test_glosses_that_training_lacks_are_named_or_skipped(tmp_path):

@@ -204,6 +204,12 @@ def test_a_table_that_lacks_columns_or_numbers_is_refused(tmp_path, ending):
         read_dataset(path)
 
 
+def test_bytes_that_are_no_text_are_refused(tmp_path):
+    path = write_table(tmp_path / "t.parquet", long_table().assign(group=b"\xff"))
+    with pytest.raises(DataError, match=r"t\.parquet: found bytes that are not UTF-8, expected text in type, clip"):
+        read_dataset(path)
+
+
 @pytest.fixture
 def kaggle(tmp_path) -> Path:
     rows = []
@@ -245,4 +251,4 @@ def test_what_a_train_csv_lists_wrongly_is_named_by_its_line(kaggle):
     data = read_dataset(kaggle, skip_bad=True)
     assert [clip.name for clip in data.clips] == ["26734/0"]
     reasons = {skip.place[-6:]: skip.reason for skip in data.skipped}
-    assert "1.parquet" in reasons["line 3"] and "empty gloss" in reasons["line 4"]
+    assert "1.parquet: there is no such file" in reasons["line 3"] and "empty gloss" in reasons["line 4"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import zipfile
 from dataclasses import replace
 
 import msgspec
@@ -11,8 +13,10 @@ import pytest
 import torch
 from generate import figure_clip
 
+from spoter.clip_files import read_clips
 from spoter.embedding import PARTS, Prototypes, embed, read_prototypes, with_enrolled
 from spoter.errors import ModelFolderError
+from spoter.layouts import load_layout
 from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
 from spoter.recognizer import Recognizer
 
@@ -75,9 +79,47 @@ def test_prototypes_of_another_model_or_none_at_all(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ModelFolderError, match="expected prototypes"):
             read_prototypes(path, 3, 5)
+    np.save(tmp_path / "p.npy", np.zeros(3))
+    path.write_bytes((tmp_path / "p.npy").read_bytes())
+    with pytest.raises(ModelFolderError, match="expected prototypes"):
+        read_prototypes(path, 3, 5)
     np.savez(path, centre=np.array([object()], dtype=object))  # a pickle, which shall not be read
     with pytest.raises(ModelFolderError, match="expected prototypes"):
         read_prototypes(path, 3, 5)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_prototypes_are_an_error_of_ours_or_harmless(tmp_path, save):
+    """Whatever the readers of zip, deflate and npy raise; and what the check sums let pass is what was written."""
+    path = tmp_path / "p.npz"
+    written = prototypes(np.random.default_rng(0))
+    save(path, **vars(written) | {"scale": np.float32(8.0), "typical": np.float32(0.6)})
+    content = path.read_bytes()
+    np.testing.assert_array_equal(read_prototypes(path, 3, 5).trained, written.trained)
+    rng = np.random.default_rng(1)
+    refused = 0
+    for _ in range(400):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(damaged))] ^= 1 << rng.integers(8)
+        path.write_bytes(damaged)
+        try:
+            read = read_prototypes(path, 3, 5)
+        except ModelFolderError:
+            refused += 1
+        else:
+            np.testing.assert_array_equal(read.trained, written.trained)
+    assert 0 < refused < 400
+
+
+def test_prototypes_that_claim_to_be_vast(tmp_path):
+    path = tmp_path / "p.npz"
+    for shape in ((10**13,), (10**30,)):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("centre.npy", header.getvalue())
+        with pytest.raises(ModelFolderError, match="expected prototypes"):
+            read_prototypes(path, 3, 5)
 
 
 def test_without_enrolled_glosses_the_heads_probabilities_stay():
@@ -106,6 +148,18 @@ def test_the_embedded_model_tells_noise_from_its_samples(dgs11):
 @pytest.fixture()
 def copied(dgs11, tmp_path):
     return shutil.copytree(dgs11, tmp_path / "model")
+
+
+def test_known_is_about_the_gloss_that_comes_first_not_about_the_nearest(copied, samples):
+    clips = read_clips([samples / "hallo.json"], load_layout("54"))
+    (answer,) = Recognizer.load(copied).recognize(clips)
+    assert answer.known is True and answer.similarity >= 0.5
+    space = load_model_folder(copied).prototypes
+    exchanged = replace(space, trained=np.roll(space.trained, 1, axis=0))  # each prototype is the next gloss's
+    (copied / PROTOTYPES).write_bytes(exchanged.to_bytes())
+    (other,) = Recognizer.load(copied).recognize(clips)
+    assert other.instances == answer.instances
+    assert other.known is False and other.similarity < 0.3
 
 
 def test_a_threshold_without_prototypes_is_an_error(copied):

@@ -59,6 +59,19 @@ def test_an_enrolled_gloss_is_named_and_known(model, low_hallo):
     assert sum(ranked.score for ranked in after.instances) == pytest.approx(1, abs=1e-5)
 
 
+def test_the_similarity_to_an_enrolled_gloss_is_put_up_by_its_attenuation(model):
+    clip = figure_clip(frames=30)
+    enroll(model, "ONE", [clip])
+    enroll(model, "FIVE", [clip] * 5)
+    prototypes = load_model_folder(model).prototypes
+    scores = {ranked.gloss: ranked.score for ranked in Recognizer.load(model).recognize([clip], top_k=99)[0].instances}
+    # the very clip has the cosine 1 with both prototypes
+    put_up = [1 / prototypes.attenuation(count) for count in (1, 5)]
+    assert np.log(scores["ONE"] / scores["FIVE"]) == pytest.approx(prototypes.scale * (put_up[0] - put_up[1]), rel=1e-3)
+    (answer,) = Recognizer.load(model).recognize([clip])
+    assert answer.instances[0].gloss == "ONE" and answer.similarity == pytest.approx(put_up[0], rel=1e-4)
+
+
 def test_the_other_glosses_are_named_as_before(model, samples, low_hallo):
     files = sorted(
         file for file in samples.glob("[a-z]*.*") if file.suffix in (".json", ".csv", ".npy") and file.stem != "hallo"
@@ -80,7 +93,7 @@ def test_more_glosses_keep_their_order_and_can_be_removed(model):
     assert Recognizer.load(model).glosses[11:] == ("ONE", "THREE")
     enroll(model, "ONE", [figure_clip(frames=30, seed=7), figure_clip(frames=30, seed=8)], replace=True)
     assert [(gloss.gloss, gloss.clips) for gloss in load_model_folder(model).enrolled] == [("ONE", 2), ("THREE", 1)]
-    unenroll(model, "ONE")
+    unenroll(model, " ONE ")
     unenroll(model, "THREE")
     assert not (model / ENROLLED).exists()
 
@@ -91,6 +104,9 @@ def test_more_glosses_keep_their_order_and_can_be_removed(model):
         ("HALLO", 1, "found HALLO among the glosses it was trained on"),
         ("TWICE", 1, "found TWICE enrolled already; say --replace"),
         ("  ", 1, "found an empty gloss"),
+        ("TAB\tBED", 1, r"found the gloss 'TAB\\tBED', expected a name without tabs"),
+        ("TWO\nLINES", 1, "expected a name without tabs, line breaks"),
+        ("\udcff", 1, "expected a name without tabs"),  # a byte that is not UTF-8, as the shell hands it over
         ("NEW", 0, "found no clip of NEW"),
     ],
 )
@@ -106,7 +122,26 @@ def test_a_bad_clip_is_named_and_nothing_is_written(model):
     nobody = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
     with pytest.raises(InputError, match="clip 1: found no landmark"):
         enroll(model, "NEW", [figure_clip(), nobody])
+    with pytest.raises(InputError, match="second.json: found no landmark"):
+        enroll(model, "NEW", [figure_clip(), nobody], places=["first.json", "second.json"])
     assert not (model / ENROLLED).exists()
+
+
+def test_the_file_of_a_clip_that_the_model_cannot_take_is_named(model, samples, tmp_path):
+    long = msgspec.json.decode((samples / "zeigen-compact.json").read_bytes())
+    long["points"] = (long["points"] * 10)[:513]
+    (tmp_path / "long.json").write_bytes(msgspec.json.encode(long))
+    files = [str(samples / "hallo.json"), str(tmp_path / "long.json")]
+    failed = RUNNER.invoke(app, ["enroll", str(model), "NEW", *files])
+    assert isinstance(failed.exception, InputError)
+    assert str(failed.exception).startswith(f"{tmp_path / 'long.json'}: found 513 frames")
+
+
+def test_clips_of_different_signs_do_not_look_alike(model, samples, low_hallo):
+    layout = load_layout("54")
+    clips = read_clips([samples / "hallo.json", samples / "deutschland.csv"], layout)
+    assert enroll(model, "MIXED", clips).agreement < 0.3 < enroll(model, "LOW", [low_hallo(0), low_hallo(1)]).agreement
+    assert enroll(model, "ONE", clips[:1]).agreement == pytest.approx(1)
 
 
 def test_a_model_without_prototypes_cannot_enroll(model):
@@ -139,6 +174,15 @@ def test_an_enrolled_json_that_does_not_fit(model, fields, words):
         load_model_folder(model)
 
 
+def test_the_same_prototypes_packed_otherwise_are_the_same(model):
+    """As another version of numpy may pack them."""
+    enroll(model, "NEW", [figure_clip()])
+    with np.load(model / PROTOTYPES) as file:
+        arrays = dict(file)
+    np.savez_compressed(model / PROTOTYPES, **dict(reversed(arrays.items())))
+    assert [gloss.gloss for gloss in load_model_folder(model).enrolled] == ["NEW"]
+
+
 def test_new_weights_are_not_written_over_enrolled_glosses(model):
     refuse_enrolled(model)
     enroll(model, "NEW", [figure_clip()])
@@ -151,6 +195,7 @@ def test_the_commands(model, samples, tmp_path):
     done = RUNNER.invoke(app, ["enroll", str(model), "GREETING", *files])
     assert done.exit_code == 0, done.output
     assert "enrolled GREETING from 2 clips" in done.stdout and "nearest to it: " in done.stdout
+    assert "likeness of its clips: 0." in done.stdout
     assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == "11\tGREETING\t2\n"
     assert RUNNER.invoke(app, ["unenroll", str(model), "GREETING"]).exit_code == 0
     assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == ""

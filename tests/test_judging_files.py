@@ -173,6 +173,8 @@ def test_what_the_command_refuses(folder, data, tmp_path, monkeypatch):
     for option, place in (("--report", tmp_path / "absent" / "r.html"), ("--out", data)):
         with pytest.raises(DataError, match="found no folder there"):
             run(folder, data, option, place)
+    with pytest.raises(DataError, match="found a folder there"):
+        run(folder, data, "--report", tmp_path)
     monkeypatch.setitem(sys.modules, "jinja2", None)
     monkeypatch.delitem(sys.modules, "spoter.training.report", raising=False)
     with pytest.raises(DataError, match=r"needs jinja2: pip install 'spoter\[train\]'"):

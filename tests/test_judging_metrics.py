@@ -159,7 +159,9 @@ def test_one_group_has_no_interval_and_the_words_say_so():
 def test_nothing_but_right_answers_is_not_called_certain():
     perfect = metrics.figures(answers_of([0] * 30, [[0.9, 0.1]] * 30, groups=list("abc") * 10))
     assert (perfect.top1.low, perfect.top1.high) == (1.0, 1.0)
-    assert "0.900" in wording.interval_note(perfect)  # the rule of three: 1 - 3 / 30
+    assert "0.905 would" in wording.interval_note(perfect)  # 0.905 ** 30 is one in twenty
+    few = metrics.figures(answers_of([0] * 2, [[0.9, 0.1]] * 2, groups=list("ab")))
+    assert "0.224 would" in wording.interval_note(few)  # where the rule of three, 1 - 3 / clips, is none any more
 
 
 def test_all_refused_has_no_calibration_but_is_all_wrong():

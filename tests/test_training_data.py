@@ -12,7 +12,7 @@ from training_data import GLOSSES, GROUPS, generated_clips, generated_points, wr
 
 from spoter.clip import Clip
 from spoter.errors import DataError, InputError
-from spoter.estimators import MEDIAPIPE
+from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.layouts import load_layout
 from spoter.normalize import normalize
 from spoter.training.augment import Augmentation
@@ -65,6 +65,33 @@ def test_zeros_and_wrist_copies_become_missing_and_nothing_else_does():
 def test_543_and_544_points_are_read(columns):
     points = np.full((2, columns, 2), 0.5, dtype=np.float32)
     assert clip_from_connecting_points(points).names == MEDIAPIPE.names_for(columns)
+
+
+@pytest.mark.parametrize("estimator", [OPENPOSE, WHOLEPOSE], ids=lambda estimator: estimator.name)
+def test_the_number_of_points_tells_the_estimator(tmp_path, estimator):
+    points = np.random.default_rng(0).uniform(0.2, 0.8, size=(4, len(estimator.names), 2)).astype(np.float32)
+    points[1, estimator.part("right_hand")] = points[1, estimator.names.index("pose_right_wrist"), None]
+    points[2, 3] = 0
+    data = read_dataset(write_hdf5(tmp_path / "a.hdf5", [("ana/1", "HELLO", points)]))
+    (clip,) = data.clips
+    assert (data.estimator, clip.clip.names) == (estimator.name, estimator.names)
+    assert np.argwhere(np.isnan(clip.clip.points).any(axis=2)).tolist() == [[2, 3]]  # wrist copies are MediaPipe's only
+    np.testing.assert_array_equal(np.nan_to_num(clip.clip.points), points)
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_float32_are_out_of_range_without_a_warning():
+    with pytest.raises(InputError, match="found x = inf"):
+        clip_from_connecting_points(np.full((2, 543, 2), 1e300))
+
+
+def test_a_shape_that_would_take_all_memory_is_a_bad_clip(tmp_path):
+    with h5py.File(write_hdf5(tmp_path / "a.hdf5"), "a") as file:
+        del file["7"]["data"]
+        file["7"].create_dataset("data", shape=(10**9, 2, 543), dtype="f4", chunks=(1, 2, 543))
+    with pytest.raises(DataError, match=r"group 7: found 1000000000 frames, expected at most 100000"):
+        read_dataset(tmp_path / "a.hdf5")
+    assert len(read_dataset(tmp_path / "a.hdf5", skip_bad=True).skipped) == 1
 
 
 @pytest.mark.parametrize("shape", [(2, 542, 2), (2, 543, 3), (543, 2)])

@@ -16,11 +16,15 @@ from typer.testing import CliRunner
 from spoter.cli import app
 from spoter.enroll import enroll
 from spoter.errors import DataError, ModelFolderError
+from spoter.files import write_whole
 from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
+from spoter.recognizer import Recognizer
+from spoter.training import calibrate as module
+from spoter.training.batches import ClipSet
 from spoter.training.calibrate import calibrate
 from spoter.training.datasets import read_dataset
-from spoter.training.finish import fit_prototypes, fit_temperature
-from spoter.training.settings import TrainSettings
+from spoter.training.finish import KEPT, finish, fit_prototypes, fit_temperature
+from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.train import train
 
 CPU = torch.device("cpu")
@@ -106,9 +110,48 @@ def test_training_finishes_a_model(trained):
     assert -1 < folder.config.known_threshold < 1
 
 
+def test_the_figures_that_are_fitted_are_those_of_the_validation_clips(bare, data, monkeypatch):
+    monkeypatch.setattr("spoter.training.finish._AUGMENTED", 0)  # so that the clips can be asked about again
+    late = read_dataset(data["late"])
+    config, _ = calibrate(bare, read_dataset(data["early"]), late, CPU)
+    recognizer, prototypes = Recognizer.load(bare), load_model_folder(bare).prototypes
+    clips = [clip.clip for clip in late.clips]
+    labels = np.array([recognizer.glosses.index(clip.gloss) for clip in late.clips])
+    cosines = prototypes.directions(recognizer.embed(clips)) @ prototypes.trained.T
+    assert prototypes.typical == pytest.approx(np.median(cosines[np.arange(len(labels)), labels]), abs=1e-3)
+    assert fit_temperature(prototypes.scale * cosines, labels) == pytest.approx(1, abs=0.01)
+    answers = recognizer.recognize(clips)
+    assert sum(answer.known for answer in answers) == pytest.approx(KEPT * len(clips), abs=1)
+    assert {answer.known for answer in answers} == {answer.similarity >= config.known_threshold for answer in answers}
+
+
+def test_prototypes_and_threshold_see_the_clips_augmented_too(bare, data):
+    loaded = load_model_folder(bare)
+    sides = [
+        ClipSet(read_dataset(data[name]).clips, loaded.glosses, loaded.layout, "box", 64) for name in ("early", "late")
+    ]
+
+    class Noisy:
+        seen = 0
+
+        def apply(self, points, layout, max_frames, rng):
+            self.seen += 1
+            return points + rng.normal(0, 0.02, points.shape).astype(np.float32)
+
+    changes = Noisy()
+    config, prototypes = finish(loaded.model, *sides, loaded.config, CPU, changes)
+    assert changes.seen == 3 * (len(sides[0]) + len(sides[1]))
+    plain_config, plain = finish(loaded.model, *sides, loaded.config, CPU, Unchanged())
+    assert config.known_threshold < plain_config.known_threshold  # noise makes clips unlike
+    assert np.abs(prototypes.whitening - plain.whitening).max() > 1e-3
+    # the same clips four times over are no more than once
+    assert plain_config.temperature == config.temperature
+
+
 def test_a_model_from_elsewhere_is_finished(bare, data):
-    config = calibrate(bare, read_dataset(data["early"]), read_dataset(data["late"]), CPU)
+    config, left_out = calibrate(bare, read_dataset(data["early"]), read_dataset(data["late"]), CPU)
     folder = load_model_folder(bare)
+    assert not left_out
     assert folder.config == config and folder.prototypes is not None
     assert config.temperature != 1 and config.known_threshold is not None
 
@@ -134,8 +177,45 @@ def test_data_of_other_glosses_or_another_estimator_are_refused(bare, data):
     other = replace(early, clips=[*early.clips, replace(early.clips[0], gloss="OTHER")])
     with pytest.raises(DataError, match="does not know: OTHER"):
         calibrate(bare, other, late, CPU)
-    with pytest.raises(DataError, match="landmarks of openpose, expected mediapipe's"):
-        calibrate(bare, replace(early, estimator="openpose"), late, CPU)
+    first, *clips = early.clips
+    foreign = replace(early, clips=[*clips, replace(first, clip=replace(first.clip, estimator="openpose"))])
+    with pytest.raises(DataError, match=f"early.hdf5, clip {first.name}: found landmarks of openpose, expected mediap"):
+        calibrate(bare, foreign, late, CPU)
+
+
+def test_validation_clips_that_the_prototypes_are_made_of(bare, data):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    twin = replace(early.clips[0], name="elsewhere/0", group="elsewhere")
+    with pytest.raises(DataError, match=f"clip elsewhere/0: found the very same points as in {early.clips[0].name}"):
+        calibrate(bare, early, replace(late, clips=[*late.clips, twin]), CPU)
+    _, left_out = calibrate(bare, early, replace(late, clips=[*late.clips, twin]), CPU, skip_bad=True)
+    assert [skipped.place for skipped in left_out] == [f"elsewhere/0 ({twin.gloss})"]
+    with pytest.raises(DataError, match="all 1 clips are skipped"):
+        calibrate(bare, early, replace(late, clips=[twin]), CPU, skip_bad=True)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_threshold_never_stands_beside_the_prototypes_of_another(bare, data, monkeypatch, writes):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    calibrate(bare, early, late, CPU)
+    before = load_model_folder(bare)
+
+    left = list(range(writes))
+
+    def interrupted(path: Path, content: bytes) -> None:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        write_whole(path, content)
+
+    monkeypatch.setattr(module, "write_whole", interrupted)
+    fewer = [clip for clip in early.clips if clip.group != early.clips[0].group]
+    with pytest.raises(KeyboardInterrupt):
+        calibrate(bare, replace(early, clips=fewer), late, CPU)
+    after = load_model_folder(bare)
+    same = np.array_equal(after.prototypes.trained, before.prototypes.trained)
+    assert same == (writes < 2)
+    assert after.config.known_threshold == (None if writes else before.config.known_threshold)
 
 
 def test_enrolled_glosses_are_not_made_worthless(bare, data):

@@ -18,9 +18,10 @@ from training_data import generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli import app
-from spoter.errors import DataError
+from spoter.errors import DataError, ModelFolderError
 from spoter.model_folder import load_model_folder
 from spoter.training.checkpointing import FOLDER, UnfinishedRun, is_unfinished
+from spoter.training.curves import Watcher
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
@@ -201,6 +202,21 @@ def test_other_settings_are_another_run(interrupted, data, change, said):
     assert contents(interrupted) == before
 
 
+@pytest.mark.parametrize("option", ["", "--resume", "--fresh"])
+def test_two_runs_at_once_do_not_share_a_folder(interrupted, data, monkeypatch, option):
+    said = []
+
+    def train_too(*_):
+        said.append(start(data, interrupted, *option.split()).communicate()[1].decode())
+
+    monkeypatch.setattr("spoter.training.train.fit", lambda *_: train_too() or pytest.fail("enough"))
+    with pytest.raises(pytest.fail.Exception, match="enough"):
+        train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+    assert said == [f"error: {interrupted}: another run is training into this folder, wait for it or stop it\n"]
+    monkeypatch.undo()
+    train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+
+
 def test_other_data_are_another_run(interrupted, tmp_path):
     other = write_hdf5(tmp_path / "signs.hdf5", generated_clips(seed=1))
     with pytest.raises(DataError, match="data was clips [0-9a-f]+, is clips [0-9a-f]+"):
@@ -246,6 +262,61 @@ def test_a_state_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         run.load("model")
     assert not (tmp_path / "harm").exists()
+
+
+@pytest.mark.parametrize("written", ["metrics.jsonl", "model.pth"])
+def test_killed_while_it_writes_an_earlier_model_is_never_left_beside_another_split(
+    interrupted, data, monkeypatch, written
+):
+    """Its test groups would be those that the earlier model was trained on."""
+    from spoter import files
+
+    earlier = (interrupted / "split.json").read_bytes()
+
+    class Killed(BaseException):
+        pass
+
+    replace = os.replace
+
+    def replace_or_die(source, target):
+        if target == interrupted / written:
+            raise Killed
+        replace(source, target)
+
+    other = SMALL | dict(test_groups=("camera03",))
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "replace", replace_or_die)
+        with pytest.raises(Killed):
+            train(TrainSettings(data=data, out=interrupted, **other), fresh=True)
+    assert (interrupted / "split.json").read_bytes() != earlier
+    with pytest.raises(ModelFolderError, match=r"config\.json"):
+        load_model_folder(interrupted)
+    train(TrainSettings(data=data, out=interrupted, **other), resume=True)
+    assert load_model_folder(interrupted)
+
+
+def test_tensorboard_has_each_epoch_once_after_a_resume(data, tmp_path, monkeypatch):
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    settings = TrainSettings(data=data, out=tmp_path / "m", tensorboard=tmp_path / "board", **(SMALL | dict(epochs=3)))
+
+    class Killed(BaseException):
+        pass
+
+    for epochs in (1, 3):  # killed between an epoch's state and showing it, the last one's too
+
+        def die(watcher, history, epochs=epochs, show=Watcher.__call__):
+            if len(history) == epochs:
+                raise Killed
+            show(watcher, history)
+
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Watcher, "__call__", die)
+            train(settings, resume=True)
+    train(settings, resume=True)
+    events = EventAccumulator(str(tmp_path / "board")).Reload()
+    assert [event.step for event in events.Scalars("validation/top1")] == [1, 2, 3]
 
 
 def test_a_run_stopped_early_stays_stopped(data, tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from spoter.errors import DataError, ModelFolderError
 from spoter.model_folder import load_model_folder
 from spoter.training.evaluate import evaluate, groups_of_side
 from spoter.training.fit import Scores, warm_cosine
+from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
 
@@ -147,6 +148,15 @@ def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
     assert not (tmp_path / "m" / "model.pth").exists()
 
 
+def test_weights_that_the_very_last_step_spoiled_are_no_model(data, tmp_path):
+    wild = (
+        SMALL | NAMED | dict(optimizer="sgd", learning_rate=1e30, schedule="constant", gradient_norm=0.0, average=0.0)
+    )
+    with pytest.raises(DataError, match=r"found a validation loss of nan in epoch 1: try a lower --learning-rate"):
+        train(TrainSettings(data=data, out=tmp_path / "m", **(wild | dict(epochs=1, batch_size=1000))))
+    assert not (tmp_path / "m" / "model.pth").exists()
+
+
 def test_sides_in_files_of_their_own(tmp_path):
     clips = list(generated_clips())
     sides = {"train": clips[:36], "validation": clips[36:45], "test": clips[45:]}
@@ -160,6 +170,26 @@ def test_sides_in_files_of_their_own(tmp_path):
     assert "--validation-data validation.hdf5 --test-data test.hdf5" in (tmp_path / "m" / "MODEL_CARD.md").read_text()
     with pytest.raises(DataError, match=r"validation.hdf5: found groups camera00 for the same side"):
         train(dataclasses.replace(settings, val_groups=("camera00",)))
+
+
+def test_glosses_are_left_out(data, tmp_path):
+    short = SMALL | NAMED | dict(epochs=1)
+    result = train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD",), **short))
+    assert load_model_folder(tmp_path / "m").glosses == ("CIRCLE", "WAVE") == result.data.glosses
+    with pytest.raises(DataError, match="found no gloss FLY to leave out"):
+        train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD", "FLY"), **short))
+    with pytest.raises(DataError, match="found no gloss but those to leave out"):
+        train(TrainSettings(data=data, out=tmp_path / "m", leave_out=GLOSSES, **short))
+
+
+def test_a_gloss_to_leave_out_may_be_in_one_file_only(tmp_path):
+    clips = list(generated_clips())
+    validation = [clip for clip in clips[36:] if clip[1] != "NOD"]
+    settings = TrainSettings(
+        data=write_hdf5(tmp_path / "a.hdf5", clips[:36]), out=tmp_path / "m", leave_out=("NOD",),
+        validation_data=write_hdf5(tmp_path / "b.hdf5", validation), test_groups=("camera02",), **SMALL,
+    )  # fmt: skip
+    assert prepare(settings).data.glosses == ("CIRCLE", "WAVE")
 
 
 def test_groups_by_a_regular_expression(tmp_path):

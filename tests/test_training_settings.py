@@ -139,6 +139,29 @@ def test_the_command_line_that_a_card_repeats_makes_the_same_settings(monkeypatc
     assert seen == [told]
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (dict(seed=2**63), "found seed 9223372036854775808, expected at least 0, below 2"),
+        (dict(threads=2**31), "found threads 2147483648"),
+        (dict(batch_size=2**31), "found batch_size"),
+        (dict(weight_decay=float("inf")), "found weight_decay inf"),
+        (dict(gradient_norm=float("nan")), "found gradient_norm nan"),
+        (dict(learning_rate=0.0), "found learning_rate 0.0"),
+        (dict(dropout=1.0), "found dropout 1.0"),
+    ],
+)
+def test_numbers_out_of_bounds(change, said):
+    with pytest.raises(DataError, match=said):
+        TrainSettings(**GIVEN, **change)
+
+
+def test_the_command_line_in_a_card_tells_no_folder_of_the_machine():
+    elsewhere = dict(data=Path("/home/ana/signs.hdf5"), about=Path("../about.md"), layout="/home/ana/mine.csv")
+    told = TrainSettings(**(GIVEN | elsewhere)).command()
+    assert told == "spoter train signs.hdf5 --out m --about about.md --layout mine.csv"
+
+
 def test_changes_by_name():
     kinds = {"ours": Augmentation, "original": OriginalAugmentation, "none": Unchanged}
     for name, kind in kinds.items():

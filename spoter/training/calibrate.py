@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import torch
 
 from spoter.config import ModelConfig
@@ -11,13 +12,14 @@ from spoter.errors import DataError
 from spoter.files import write_whole
 from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
-from spoter.training.datasets import DataSet, merge_sides
+from spoter.training.datasets import DataSet, LabelledClip, Skipped, merge_sides
+from spoter.training.datasets.labelled import fingerprint
 from spoter.training.finish import finish
 
 
 def calibrate(
     folder: Path, data: DataSet, validation: DataSet, device: torch.device, *, skip_bad: bool = False
-) -> ModelConfig:
+) -> tuple[ModelConfig, list[Skipped]]:
     """Fit everything about a model but its weights, and write it into the model folder.
 
     Parameters
@@ -30,12 +32,14 @@ def calibrate(
         Other clips, for temperature and threshold. Clips that the model was trained on would make it look too sure.
     device : torch.device
     skip_bad : bool
-        Leave out clips of `validation` that are in `data` too; without it they are an error.
+        Leave out clips of `validation` that hold the very same points as one of `data`; without it they are an error.
 
     Returns
     -------
     ModelConfig
         With the new `temperature` and `known_threshold`.
+    list of Skipped
+        Clips that were left out here, beyond those that reading the data sets left out.
 
     Raises
     ------
@@ -49,8 +53,12 @@ def calibrate(
     loaded = load_model_folder(folder)
     refuse_enrolled(folder)
     config = loaded.config
-    if data.estimator != config.estimator:
-        raise DataError(f"found landmarks of {data.estimator}, expected {config.estimator}'s, as the model's")
+    for clip in data.clips:
+        if clip.clip.estimator not in (None, config.estimator):
+            raise DataError(
+                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, expected "
+                f"{config.estimator}'s, as the model's"
+            )
     lacking = sorted(set(loaded.glosses) - set(data.glosses))
     unknown = sorted(set(data.glosses) - set(loaded.glosses))
     if lacking or unknown:
@@ -62,9 +70,21 @@ def calibrate(
     merged, validation_groups, _ = merge_sides(data, validation, skip_bad=skip_bad)
     held_out = set(validation_groups)
     sides = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
+    _check_apart(*sides, validation)
     train, other = (ClipSet(side, loaded.glosses, loaded.layout, config.normalize, config.max_frames) for side in sides)
-    config, prototypes = finish(loaded.model.to(device), train, other, config, device)
-    # In this order: a threshold never stands there without prototypes.
+    finished, prototypes = finish(loaded.model.to(device), train, other, config, device)
+    # In this order: whenever it is interrupted, no threshold stands there without the prototypes that it was fitted to.
+    write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
     write_whole(folder / PROTOTYPES, prototypes.to_bytes())
-    write_whole(folder / CONFIG, config.to_json())
-    return config
+    write_whole(folder / CONFIG, finished.to_json())
+    return finished, merged.skipped[len(data.skipped) + len(validation.skipped) :]
+
+
+def _check_apart(train: list[LabelledClip], held_out: list[LabelledClip], validation: DataSet) -> None:
+    seen = {fingerprint(clip): clip.name for clip in train}
+    for clip in held_out:
+        if (twin := seen.get(fingerprint(clip))) is not None:
+            raise DataError(
+                f"{validation.sources[0]}, clip {clip.name}: found the very same points as in {twin}, expected clips "
+                "that the prototypes are not made of; --skip-bad leaves such out"
+            )

@@ -84,9 +84,9 @@ def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
     left_out = f", {len(data.skipped)} more left out as unfit" if data.skipped else ""
     text = (
         f"{files}: {len(data.clips)} clips{left_out}; SHA-256 of their names, glosses, groups and points "
-        f"`{data.digest()}`. Split by whole groups, before any result was known (split.json): no group is on two "
-        "sides. Validation selected the weights, and the temperature and the threshold of `known` are fitted to it; "
-        "test took no part in anything."
+        f"`{data.digest()}`. Split by whole groups, before any result of this model was known (split.json): no group "
+        "is on two sides. Validation selected the weights, and the temperature and the threshold of `known` are fitted "
+        "to it; test took no part in anything."
     )
     return f"## Data and split\n\n{_paragraph(text)}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
 

@@ -56,9 +56,8 @@ class Watcher:
     folder : Path
         Where metrics.jsonl and curves.png go.
     tensorboard : Path or None
-        Folder for TensorBoard's event files.
-    first_epoch : int
-        What TensorBoard holds of later epochs, from a run that was killed, is dropped.
+        Folder for TensorBoard's event files. What it holds of an earlier run, or of this one before it was killed, is
+        dropped, and all of the history is written anew.
 
     Raises
     ------
@@ -66,21 +65,24 @@ class Watcher:
         Where TensorBoard is asked for and not installed.
     """
 
-    def __init__(self, folder: Path, tensorboard: Path | None, first_epoch: int = 1):
+    def __init__(self, folder: Path, tensorboard: Path | None):
         self.folder = folder
-        self._board = _open_board(tensorboard, first_epoch) if tensorboard else None
+        self._board = _open_board(tensorboard) if tensorboard else None
+        self._on_board = 0  # epochs
         self._drawn = time.monotonic()
 
     def __call__(self, history: Sequence[dict[str, float]]) -> None:
-        """Show `history`, whose last line is new."""
+        """Show `history`, whose lines are those of before and new ones."""
         write_whole(self.folder / METRICS, metrics_lines(history))
         if time.monotonic() - self._drawn >= _REDRAWN:
             draw_curves(self.folder / CURVES, history)
             self._drawn = time.monotonic()
         if self._board:
-            for name, value in history[-1].items():
-                if name != "epoch":
-                    self._board.add_scalar(name.replace("_", "/", 1), value, history[-1]["epoch"])
+            for line in history[self._on_board :]:
+                for name, value in line.items():
+                    if name != "epoch":
+                        self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
+            self._on_board = len(history)
             self._board.flush()
 
     def close(self) -> None:
@@ -89,9 +91,9 @@ class Watcher:
             self._board.close()
 
 
-def _open_board(folder: Path, first_epoch: int):
+def _open_board(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise DataError("--tensorboard needs pip install 'spoter[tensorboard]'") from None
-    return SummaryWriter(folder, purge_step=first_epoch)
+    return SummaryWriter(folder, purge_step=1)

@@ -68,7 +68,7 @@ class Evaluation:
     data, digest : str
         The data set's name, and the SHA-256 of all that was read of it (`DataSet.digest`).
     side : str
-        In words, which of its clips.
+        In words, which of its clips, and whether their landmarks are of another estimator than the model's.
     trained_on : int
         How many of them are of groups that the model was trained on, by its split.json.
     skipped : list of Skipped
@@ -170,18 +170,20 @@ def evaluate(
         side = f"the {split} side of the model's own split: {', '.join(chosen)}"
     else:
         side = f"the groups {', '.join(chosen)}" if chosen else "all clips"
+    for foreign in sorted({clip.clip.estimator for clip in clips} - {None, recognizer.config.estimator}):
+        side += f"; landmarks of {foreign}, though the model was trained on those of {recognizer.config.estimator}"
     return Evaluation(
         model=f"{recognizer.config.name} {recognizer.config.version}",
         data=Path(data).name,
         digest=data_set.digest(),
         side=side,
-        trained_on=_trained_on(folder, clips),
+        trained_on=_trained_on(folder, known),
         skipped=data_set.skipped,
         answers=answers,
         figures=metrics.figures(answers, seed),
         known=metrics.share_told(answers.known),
         robustness=changed,
-        unknown=_unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
+        unknown=unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
     )
 
 
@@ -263,7 +265,8 @@ def _trained_on(folder: Path, clips: Sequence[LabelledClip]) -> int:
     return sum(clip.group in seen for clip in clips)
 
 
-def _unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], seed: int) -> Unknown:
+def unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], seed: int = 0) -> Unknown:
+    """Judge how a model takes `others`, clips of signs that it does not know, beside `answers`, of signs it does."""
     scores = np.concatenate([answers.similarities, others.similarities])
     is_known = np.arange(len(scores)) < len(answers)
     groups = np.array(answers.groups + others.groups)

@@ -1,13 +1,14 @@
 """What makes a trained model's answers mean something: its temperature, its prototypes and its threshold.
 
 All three come after the weights are final. The prototypes come from the clips that were trained on, as they are and
-augmented, so that another tempo or a dropped frame counts as what differs between two clips of one sign. Temperature,
-scale and threshold come from validation clips, the nearest thing to a stranger's that may be looked at before testing.
+augmented, so that another tempo or a dropped frame counts as what differs between two clips of one sign. All else comes
+from validation clips, the nearest thing to a stranger's that may be looked at before testing: temperature and scale
+from the clips as they are; the threshold from them augmented, too, for validation has few cameras and the field many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
@@ -24,11 +25,10 @@ from spoter.training.augment import Augmentation
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.settings import Changes
 
-# Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs. On
-# left-out glosses of dgs11, 0.95 refused two in three and 0.9 four in five (docs/training.md).
+# Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs.
 KEPT = 0.9
 # Weight of the round matrix that the scatter within glosses is mixed with: there are fewer clips than directions.
-# Between 0.05 and 0.3 little changed on left-out glosses of dgs11 (docs/training.md).
+# Between 0.05 and 0.2 nothing changed by more than 0.005 on left-out glosses of dgs11.
 _SHRINKAGE = 0.1
 _AUGMENTED = 3  # times that each clip is looked at augmented
 _BATCH = 32
@@ -55,7 +55,7 @@ def finish(
     config : ModelConfig
     device : torch.device
     changes : Changes
-        What the clips of `train` are looked at under, too: what training did to them.
+        What clips are looked at under, too: what training did to them.
     seed : int
         Of these changes.
 
@@ -64,8 +64,8 @@ def finish(
     ModelConfig, Prototypes
         The config with `temperature` and `known_threshold`.
     """
-    augmented = (train.augmented(_BATCH, changes, seed, epoch) for epoch in range(_AUGMENTED))
-    _, embeddings, labels = _answers(model, chain(train.plain(_BATCH), *augmented), device)
+    looked_at = chain(train.plain(_BATCH), _augmented(train, changes, seed))
+    _, embeddings, labels = _answers(model, looked_at, device)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
     logits, embeddings, labels = _answers(model, validation.plain(_BATCH), device)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
@@ -73,17 +73,16 @@ def finish(
     prototypes = replace(
         prototypes,
         scale=1 / fit_temperature(similarities, labels),  # a cosine times a scale is a logit over a temperature
-        typical=float(np.clip(np.median(own), 0.01, 1)),
+        typical=float(np.clip(np.median(own), 0.1, 1)),
     )
+    temperature = fit_temperature(logits, labels)
+    looked_at = chain(validation.plain(_BATCH), _augmented(validation, changes, seed))
+    logits, embeddings, _ = _answers(model, looked_at, device)
+    similarities = prototypes.directions(embeddings) @ prototypes.trained.T
     named = np.take_along_axis(similarities, logits.argmax(axis=1)[:, None], axis=1)
-    return (
-        msgspec.structs.replace(
-            config,
-            temperature=round(fit_temperature(logits, labels), 4),
-            known_threshold=round(float(np.quantile(named, 1 - KEPT)), 4),
-        ),
-        prototypes,
-    )
+    threshold = float(np.quantile(named, 1 - KEPT))
+    config = msgspec.structs.replace(config, temperature=round(temperature, 4), known_threshold=round(threshold, 4))
+    return config, prototypes
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
@@ -130,6 +129,11 @@ def fit_prototypes(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> 
     directions = (means - centre) @ whitening
     directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
     return Prototypes(*(array.astype(np.float32) for array in (centre, whitening, directions)), scale=1.0, typical=1.0)
+
+
+def _augmented(clips: ClipSet, changes: Changes, seed: int) -> Iterator[Batch]:
+    for epoch in range(_AUGMENTED):
+        yield from clips.augmented(_BATCH, changes, seed, epoch)
 
 
 @torch.inference_mode()

@@ -127,6 +127,8 @@ def _heads(width: int) -> int:
 
 
 def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progress: bool) -> tuple[DataSet, Split]:
+    seen: set[str] = set()
+
     def read(path: Path | None, named: tuple[str, ...]) -> DataSet | None:
         if path is None:
             return None
@@ -134,6 +136,7 @@ def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progres
             raise DataError(f"{path}: found groups {', '.join(named)} for the same side, expected one or the other")
         groups = settings.group_regex or None
         data = read_dataset(path, skip_bad=settings.skip_bad, groups=groups, progress=progress)
+        seen.update(data.glosses)
         return _usable(_without(data, settings.leave_out), layout, settings, max_frames)
 
     data, validation_groups, test_groups = merge_sides(
@@ -142,6 +145,9 @@ def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progres
         read(settings.test_data, settings.test_groups),
         skip_bad=settings.skip_bad,
     )
+    absent = sorted(set(settings.leave_out) - seen)
+    if absent:
+        raise DataError(f"{settings.data}: found no gloss {', '.join(absent)} to leave out")
     if settings.estimator not in ("", data.estimator):
         raise DataError(
             f"{settings.data}: found landmarks of {data.estimator}, but settings say estimator {settings.estimator}"
@@ -155,9 +161,6 @@ def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progres
 
 def _without(data: DataSet, glosses: tuple[str, ...]) -> DataSet:
     """Leave the clips of some glosses out."""
-    absent = sorted(set(glosses) - set(data.glosses))
-    if absent:
-        raise DataError(f"{data.sources[0]}: found no gloss {', '.join(absent)} to leave out")
     kept = [clip for clip in data.clips if clip.gloss not in glosses]
     if not kept:
         raise DataError(f"{data.sources[0]}: found no gloss but those to leave out")

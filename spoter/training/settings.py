@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.layouts import Layout
+from spoter.layouts import BUILT_IN, Layout
 from spoter.training.augment import Augmentation
 from spoter.training.augment_original import OriginalAugmentation
 
@@ -182,7 +182,8 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         for name, low in _AT_LEAST.items():
-            self._expect(name, getattr(self, name) >= low, f"at least {low}")
+            bits = 63 if name == "seed" else 31  # torch takes no more
+            self._expect(name, low <= getattr(self, name) < 2**bits, f"at least {low}, below 2**{bits}")
         for name in ("label_smoothing", "dropout", "average"):
             self._expect(name, 0 <= getattr(self, name) < 1, "a share from 0 to below 1")
         self._expect("learning_rate", 0 < self.learning_rate < float("inf"), "a number above 0")
@@ -209,6 +210,8 @@ class TrainSettings:
             words.append(f"--{option.name.replace('_', '-')}")
             if isinstance(value, Path):
                 words.append(_shown(value))
+            elif option.name == "layout" and value not in BUILT_IN:
+                words.append(_shown(Path(value)))
             elif value is not True:
                 words.append(",".join(value) if isinstance(value, tuple) else str(value))
         return shlex.join(words)

@@ -8,6 +8,7 @@ Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, in many r
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped, fingerprint
+from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped, duplicates, fingerprint
 
 SIDES = ("train", "validation", "test")
 SPLIT = "split.json"  # in the model folder
@@ -72,7 +73,9 @@ def split_groups(
         if name not in groups:
             raise DataError(f"found no group {name!r} in the data, expected one of {', '.join(groups[:20])}")
     if not 0 < validation < 1 or not 0 < test < 1 or validation + test >= 1:
-        raise DataError(f"found shares {validation} for validation and {test} for testing, expected a sum below 1")
+        raise DataError(
+            f"found shares {validation} for validation and {test} for testing, expected each above 0 and a sum below 1"
+        )
     glosses = sorted({clip.gloss for clip in clips})
     row = {group: i for i, group in enumerate(groups)}
     column = {gloss: i for i, gloss in enumerate(glosses)}
@@ -230,13 +233,17 @@ def check_split(clips: Sequence[LabelledClip], split: Split) -> None:
         for member in members:
             other, name = content_side.setdefault(fingerprint(member), (side, member.name))
             if other != side:
-                raise DataError(
-                    f"{name} ({other}) and {member.name} ({side}) hold the very same points: --skip-bad leaves out all "
-                    "but the first of such clips, or --group-regex puts them in one group"
-                )
+                raise DataError(_leak(f"{name} ({other})", f"{member.name} ({side})"))
     unseen = sorted({clip.gloss for clip in clips} - {clip.gloss for clip in sides["train"]})
     if unseen:
         raise DataError(f"training would never see {', '.join(unseen)}: leave another group out")
+
+
+def _leak(first: str, other: str) -> str:
+    return (
+        f"{first} and {other} hold the very same points: --skip-bad leaves out all but the first of such clips, or "
+        "--group-regex puts them in one group"
+    )
 
 
 def read_split(path: Path) -> tuple[Split, int]:
@@ -268,14 +275,32 @@ def folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tupl
     Raises
     ------
     DataError
-        Where there are fewer groups than folds.
+        Where there are fewer groups than folds, for identical clips in two folds, and for a fold that leaves the others
+        without a gloss.
     """
-    groups = sorted({clip.group for clip in clips})
+    size = Counter(clip.group for clip in clips)
+    groups = sorted(size)
     if not 2 <= count <= len(groups):
         raise DataError(f"found {count} folds for {len(groups)} groups, expected 2 to {len(groups)}")
-    size = {group: sum(clip.group == group for clip in clips) for group in groups}
     shuffled = np.random.default_rng(seed).permutation(groups)
     dealt: list[list[str]] = [[] for _ in range(count)]
+    total = [0] * count
     for group in sorted(shuffled.tolist(), key=size.get, reverse=True):
-        min(dealt, key=lambda fold: sum(size[member] for member in fold)).append(group)
+        smallest = total.index(min(total))
+        dealt[smallest].append(group)
+        total[smallest] += size[group]
+    _check_folds(clips, dealt)
     return [tuple(sorted(fold)) for fold in dealt]
+
+
+def _check_folds(clips: Sequence[LabelledClip], dealt: Sequence[Sequence[str]]) -> None:
+    number = {group: i for i, fold in enumerate(dealt, start=1) for group in fold}
+    for first, *others in duplicates(clips):
+        for other in others:
+            if number[first.group] != number[other.group]:
+                places = (f"{clip.name} (fold {number[clip.group]})" for clip in (first, other))
+                raise DataError(_leak(*places))
+    for i in range(1, len(dealt) + 1):
+        unseen = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if number[clip.group] != i}
+        if unseen:
+            raise DataError(f"fold {i} leaves training without {', '.join(sorted(unseen))}: try other folds")

@@ -146,10 +146,8 @@ def draw(summary: Summary, path: Path) -> None:
     Raises
     ------
     DataError
-        Where matplotlib is not installed, or `path` does not end in .png.
+        Where matplotlib is not installed.
     """
-    if path.suffix.lower() != ".png":
-        raise DataError(f"{path}: found {path.suffix or 'no ending'}, expected a picture ending in .png")
     picture = figure(summary)
     with replacing(path) as temporary:
         picture.savefig(temporary, format="png", dpi=100)

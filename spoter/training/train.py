@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -16,10 +18,10 @@ from spoter.errors import DataError
 from spoter.files import write_whole
 from spoter.layouts import BUILT_IN
 from spoter.model import Spoter
-from spoter.model_folder import CARD, ModelFolder, refuse_enrolled, write_model_folder
+from spoter.model_folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.recognizer import Recognizer
 from spoter.training.card import Results, model_card
-from spoter.training.checkpointing import UnfinishedRun
+from spoter.training.checkpointing import UnfinishedRun, alone_in
 from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
 from spoter.training.datasets import DataSet
 from spoter.training.evaluate import ask, robustness
@@ -68,31 +70,33 @@ def train(settings: TrainSettings, progress: bool = False, resume: bool = False,
     Raises
     ------
     DataError
-        For data that cannot be read, split, or used with these settings, and for an unfinished run that stands in the
-        way or is another one.
+        For data that cannot be read, split, or used with these settings, for another run in the folder, and for an
+        unfinished run that stands in the way or is another one.
     ModelFolderError
         For an unknown layout, a scheme that does not fit it, or a model folder with enrolled glosses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with joined(settings.device) as ranks:
+    with joined(settings.device) as ranks, ExitStack() as held:
         progress = progress and ranks.first
         task = prepare(settings, progress)
-        left_out = _deal_folds(task)
+        left_out = folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
         run = UnfinishedRun(settings.out, _identity(task, ranks))
         precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
         where = Where(ranks, precision, run, progress=progress)
         watcher = None
         if ranks.first:
             _make_folder(settings.out)
+            held.enter_context(alone_in(settings.out))
             run.open(resume, fresh)
-            watcher = Watcher(run.folder, settings.tensorboard, len((run.load("model") or {}).get("history", ())) + 1)
+            watcher = Watcher(run.folder, settings.tensorboard)
         model = task.new_model()
         fitted = fit(
             model, task.sides["train"], task.sides["validation"], settings.recipe, replace(where, watch=watcher)
         )
         trained = None
         if ranks.first:
+            watcher(fitted.history)  # a run killed after its last epoch has shown nothing by now
             watcher.close()
             trained = _finish(task, model, fitted, ranks.device)
         if left_out:
@@ -120,6 +124,9 @@ def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
 def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> Trained:
     """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
     settings, sides = task.settings, task.sides
+    loss = fitted.history[fitted.epoch - 1]["validation_loss"]
+    if not math.isfinite(loss):  # the training loss can have been finite all the same, before the last step
+        raise DataError(f"found a validation loss of {loss} in epoch {fitted.epoch}: try a lower --learning-rate")
     model.load_state_dict(fitted.state)
     config, prototypes = finish(
         model, sides["train"], sides["validation"], task.config, device, settings.recipe.changes, settings.seed
@@ -129,6 +136,8 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> 
     results = Results(validation, test, robustness(recognizer, task.select("test"), seed=settings.seed))
     trained = Trained(config, task.data, task.split, fitted, results)
 
+    # An earlier model beside this split.json would be tested on groups that it was trained on.
+    (settings.out / CONFIG).unlink(missing_ok=True)
     groups = {side: {"clips": len(sides[side]), "groups": names} for side, names in asdict(task.split).items()}
     write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **groups}, indent=2).encode() + b"\n")
     write_whole(settings.out / METRICS, metrics_lines(fitted.history))
@@ -142,18 +151,6 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> 
 def _card(task: Task, trained: Trained) -> str:
     results, fitted = trained.results, trained.fitted
     return model_card(task.about, task.settings, trained.config, task.data, task.split, fitted, results)
-
-
-def _deal_folds(task: Task) -> list[tuple[str, ...]]:
-    """Return the groups that each fold leaves out; none where settings ask for no folds."""
-    if not task.settings.folds:
-        return []
-    dealt = folds(task.data.clips, task.settings.folds, task.settings.seed)
-    for number, left_out in enumerate(dealt, start=1):
-        unseen = set(task.data.glosses) - {clip.gloss for clip in task.data.clips if clip.group not in left_out}
-        if unseen:
-            raise DataError(f"fold {number} leaves training without {', '.join(sorted(unseen))}: try other folds")
-    return dealt
 
 
 def _try_fold(task: Task, left_out: tuple[str, ...], where: Where, name: str) -> Scores:

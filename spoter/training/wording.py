@@ -109,7 +109,7 @@ def interval_note(figures: Figures) -> str:
     if figures.top1.value == 1.0:
         text += (
             f"Where no clip was wrong the interval cannot be any wider than a point; even if all {figures.clips} clips "
-            f"were independent, a true top-1 of {max(0.0, 1 - 3 / figures.clips):.3f} would show no error one time in "
+            f"were independent, a true top-1 of {0.05 ** (1 / figures.clips):.3f} would show no error one time in "
             "twenty. "
         )
     return text.strip()

@@ -14,7 +14,7 @@ from spoter.files import write_whole
 from spoter.layouts import load_layout
 from spoter.training.augment import Augmentation
 from spoter.training.augment_original import OriginalAugmentation
-from spoter.training.commands.options import Data
+from spoter.training.commands.options import Data, check_picture
 from spoter.training.settings import TrainSettings
 
 _LAYOUT = "54"
@@ -68,6 +68,7 @@ def augmentations(
     """
     from spoter.training.skeleton import draw_rows, png  # matplotlib
 
+    check_picture(out)
     layout = load_layout(_LAYOUT)
     chosen, points = _choose(data, clip)
     recorded = f"as recorded\n{len(points)} frames"

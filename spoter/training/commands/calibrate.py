@@ -43,5 +43,7 @@ def calibrate(
     ]
     for skipped in (skip for side in sides for skip in side.skipped):
         print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
-    config = run(model, *sides, choose_device(device), skip_bad=skip_bad)
+    config, left_out = run(model, *sides, choose_device(device), skip_bad=skip_bad)
+    for skipped in left_out:
+        print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
     print(f"{model}: temperature {config.temperature:g}, known from a similarity of {config.known_threshold:g} on")

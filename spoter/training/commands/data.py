@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.training.commands.options import Data
+from spoter.training.commands.options import Data, check_picture
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +48,8 @@ def summary(
     from spoter.training.datasets import read_dataset
     from spoter.training.summary import draw, summarize
 
+    if picture is not None:
+        check_picture(picture)
     found = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=sys.stderr.isatty()))
     if picture is not None:
         draw(found, picture)

@@ -30,11 +30,16 @@ def enroll(
     from spoter.enroll import enroll as run
     from spoter.model_folder import load_model_folder
 
-    clips = read_clips(files, load_model_folder(model).layout)
-    done = run(model, gloss, clips, replace)
-    print(f"{model}: enrolled {gloss.strip()} from {done.clips} clips")
+    layout = load_model_folder(model).layout
+    found = [(clip, str(file)) for file in files for clip in read_clips([file], layout)]
+    clips, places = zip(*found, strict=True) if found else ((), ())
+    done = run(model, gloss, clips, replace, places)
+    print(f"{model}: enrolled {gloss.strip()} from {done.clips} clip{'s' * (done.clips > 1)}")
     if done.clips > 1:
-        print(f"its clips agree with one another: {done.agreement:.2f} or more, of at most 1")
+        print(
+            f"likeness of its clips: {done.agreement:.2f} between the two that differ most; 1 is alike, around 0 they "
+            "show different signs"
+        )
     print(f"nearest to it: {done.nearest}, {done.similarity:.2f}; the nearer to 1, the likelier the two are confused")
 
 

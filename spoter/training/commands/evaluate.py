@@ -93,6 +93,8 @@ def _writer(out: Path | None, report: Path | None):
     for folder in filter(None, (out if out and out.exists() else None, report and report.parent)):
         if not folder.is_dir():
             raise DataError(f"{folder}: found no folder there, expected one to write the report into")
+    if report and report.is_dir():
+        raise DataError(f"{report}: found a folder there, expected the name of a file for the report")
     try:
         from spoter.training.report import write
     except ImportError as error:

@@ -7,9 +7,19 @@ from typing import Annotated
 
 import typer
 
+from spoter.errors import DataError
+
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled clips: see docs/datasets.md.")]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
+
+
+def check_picture(path: Path) -> None:
+    """Raise `DataError` where a picture cannot be written: before the work, not after it."""
+    if path.suffix.lower() != ".png":
+        raise DataError(f"{path}: found {path.suffix or 'no ending'}, expected a picture ending in .png")
+    if not path.parent.is_dir():
+        raise DataError(f"{path.parent}: found no folder there, expected one to write the picture into")
 
 
 def names_of(text: str) -> tuple[str, ...]:

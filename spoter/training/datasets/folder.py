@@ -83,11 +83,15 @@ def _groups(path: Path) -> dict[str, str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    try:
+        numbered = [(rows.line_num, row) for row in rows]
+    except csv.Error as error:  # a cell of a hundred thousand characters
+        raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
     if tuple(rows.fieldnames or ()) != ("clip", "group"):
         raise DataError(f"{path}: found columns {rows.fieldnames}, expected clip,group")
     groups: dict[str, str] = {}
-    for row in rows:
-        place = f"{path}, line {rows.line_num}"
+    for number, row in numbered:
+        place = f"{path}, line {number}"
         clip, group = row["clip"], row["group"]
         if not clip or not (group or "").strip() or None in row:
             raise DataError(f"{place}: found an empty cell or one too many, expected a clip and its group")

@@ -82,10 +82,10 @@ def _source(path: Path) -> Source:
         index = path / "train.csv"
         return _csv(index) if index.is_file() else folder.read(path)
     kind = path.suffix.lower()
-    if kind in (".hdf5", ".h5"):
-        return connecting_points.read(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such file or folder, expected {_FORMS}")
+    if kind in (".hdf5", ".h5"):
+        return connecting_points.read(path)
     if kind == ".parquet":
         return table.read_parquet(path)
     if kind == ".csv":
@@ -122,13 +122,22 @@ def _load(
     good: _Placed = []
     skipped: list[Skipped] = []
     for item in tqdm(items, desc="reading", unit="clip", disable=not progress):
+        place = _printable(item.place)
         try:
-            good.append((item.place, _checked(item.load(), pattern)))
+            good.append((place, _checked(item.load(), pattern)))
         except (InputError, DataError) as error:
             if not skip_bad:
-                raise DataError(f"{item.place}: {error}") from error
-            skipped.append(Skipped(item.place, str(error)))
+                raise DataError(f"{place}: {error}") from error
+            skipped.append(Skipped(place, _printable(str(error))))
     return good, skipped
+
+
+def _printable(text: str) -> str:
+    """Return text that can be written as UTF-8: in names of files, Python keeps bytes that are not as half characters.
+
+    They come out as ``\\udce9``.
+    """
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
@@ -146,6 +155,9 @@ def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
             raise DataError(f"found no group by {pattern.pattern!r} in the name {clip.name!r}")
     if not group:
         raise DataError(f"found an empty group for {clip.name}, expected a word")
+    for what, text in (("gloss", gloss), ("group", group), ("name", clip.name)):
+        if _printable(text) != text:
+            raise DataError(f"found the {what} {text!r}, which is not UTF-8: rename it")
     return replace(clip, gloss=gloss, group=group)
 
 

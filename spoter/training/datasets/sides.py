@@ -30,8 +30,8 @@ def merge_sides(
     Raises
     ------
     DataError
-        For a group on two sides, for label maps or estimators that disagree, and for a gloss that `train` lacks, naming
-        the files and a clip.
+        For a group on two sides, for label maps or estimators that disagree, for a gloss that `train` lacks, naming the
+        files and a clip, and for a side none of whose clips `skip_bad` leaves.
     """
     sides = [side for side in (train, validation, test) if side is not None]
     for number, other in enumerate(sides):
@@ -57,6 +57,12 @@ def merge_sides(
         {label: gloss for side in sides for label, gloss in side.labels.items()},
     )
     left = {clip.group for clip in clips}
+    for side in sides:
+        if left.isdisjoint(clip.group for clip in side.clips):  # drawn from training instead, it would be another side
+            raise DataError(
+                f"{_files(side)}: all {len(side.clips)} clips are skipped, as ones that files before it hold, or of "
+                f"glosses that {_files(train)} lacks; expected at least one other"
+            )
     validation_groups, test_groups = (
         tuple(sorted({clip.group for clip in side.clips} & left)) if side is not None else ()
         for side in (validation, test)

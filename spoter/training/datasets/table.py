@@ -139,6 +139,8 @@ def _listed(folder: Path, row: dict[str, str]) -> LabelledClip:
 
 def _parquet(path: Path, needed: Sequence[str] = (), optional: Sequence[str] = ()) -> Rows:
     try:
+        if not path.is_file():
+            raise DataError(f"{path}: there is no such file")
         frame = pd.read_parquet(path)
     except ImportError as error:
         raise DataError("reading parquet files needs pip install 'spoter[train]'") from error
@@ -150,7 +152,12 @@ def _parquet(path: Path, needed: Sequence[str] = (), optional: Sequence[str] = (
         if frame[name].dtype.kind not in "fiu":
             raise DataError(f"{path}: found column {name} of {frame[name].dtype}, expected numbers")
     there = ("type", *needed, *(name for name in optional if name in frame.columns))
-    words = {name: frame[name].astype(object).where(frame[name].notna(), "").astype(str).to_numpy() for name in there}
+    try:
+        words = {
+            name: frame[name].astype(object).where(frame[name].notna(), "").astype(str).to_numpy() for name in there
+        }
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: found bytes that are not UTF-8, expected text in {', '.join(there)}") from error
     return Rows(frame[list(_NUMBERS)].to_numpy(dtype=np.float64), words)
 
 
