@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 
 from spoter.clip import Clip
 from spoter.enrolled import ENROLLED, Enrolled, write_enrolled
 from spoter.errors import ModelFolderError
+from spoter.files import alone_in
 from spoter.model_folder import ModelFolder, load_model_folder
 from spoter.recognizer import Recognizer
 
@@ -69,7 +67,7 @@ def enroll(
         raise ModelFolderError("found an empty gloss, expected a name for the sign")
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
-    with _alone(folder):
+    with alone_in(folder):
         return _enroll(Path(folder), gloss, clips, replace, places)
 
 
@@ -102,7 +100,7 @@ def unenroll(folder: Path, gloss: str) -> None:
         For a gloss that is not enrolled there.
     """
     folder, gloss = Path(folder), gloss.strip()
-    with _alone(folder):
+    with alone_in(folder):
         loaded = _with_prototypes(folder)
         others = [known for known in loaded.enrolled if known.gloss != gloss]
         if len(others) == len(loaded.enrolled):
@@ -111,12 +109,6 @@ def unenroll(folder: Path, gloss: str) -> None:
                 f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {there}"
             )
         write_enrolled(folder / ENROLLED, others, loaded.prototypes)
-
-
-def _alone(folder: Path) -> FileLock:
-    """Return a lock on the enrolled glosses of a folder: of two who add one at the same time neither shall be lost."""
-    name = hashlib.sha256(str(Path(folder).resolve()).encode()).hexdigest()[:16]
-    return FileLock(Path(tempfile.gettempdir(), f"spoter-enroll-{name}.lock"))
 
 
 def _with_prototypes(folder: Path) -> ModelFolder:

@@ -1,4 +1,4 @@
-"""Reading text files with errors that say which, and writing files whole or not at all."""
+"""Reading text files with errors that say which, and writing files whole or not at all, one command at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, SpoterError
 
 
 def read_text(path: Path) -> str:
@@ -40,3 +40,32 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_bytes(content)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other commands from writing into a folder; the lock falls with the process, however that ends.
+
+    Raises
+    ------
+    SpoterError
+        Where there is no such folder, or another command is writing into it.
+    """
+    import fcntl  # of Unix; whoever only reads models shall not need it
+
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise SpoterError(f"{folder}: {error.strerror or error}") from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SpoterError(
+                f"{folder}: another command is writing into this folder, wait for it or stop it"
+            ) from None
+        except OSError:  # some network file systems lock no folders: there, nobody is kept out
+            pass
+        yield
+    finally:
+        os.close(handle)

@@ -17,7 +17,8 @@ from spoter.clip import Clip, make_clip
 from spoter.clip_files import read_clips
 from spoter.enroll import enroll, unenroll
 from spoter.enrolled import ENROLLED
-from spoter.errors import InputError, ModelFolderError
+from spoter.errors import InputError, ModelFolderError, SpoterError
+from spoter.files import alone_in
 from spoter.layouts import load_layout
 from spoter.model_folder import PROTOTYPES, load_model_folder, refuse_enrolled
 from spoter.recognizer import Recognizer
@@ -116,6 +117,16 @@ def test_a_gloss_that_cannot_be_enrolled(model, gloss, clips, words):
     with pytest.raises(ModelFolderError, match=words):
         enroll(model, gloss, [figure_clip()] * clips)
     assert (model / ENROLLED).read_bytes() == before
+
+
+def test_of_two_who_enroll_at_the_same_time_one_is_told_to_wait(model):
+    with alone_in(model), pytest.raises(SpoterError, match="another command is writing into this folder"):
+        enroll(model, "NEW", [figure_clip()])
+    enroll(model, "NEW", [figure_clip()])
+    with alone_in(model), pytest.raises(SpoterError, match="another command"):
+        unenroll(model, "NEW")
+    with pytest.raises(SpoterError, match="No such file"):
+        enroll(model / "nowhere", "NEW", [figure_clip()])
 
 
 def test_a_bad_clip_is_named_and_nothing_is_written(model):

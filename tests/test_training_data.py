@@ -143,7 +143,7 @@ def test_files_that_are_no_data_set_are_refused(tmp_path):
         ("flat", "group 0: found a data set"),
         ("dangling", "group 0: found a link to nothing"),
         ("cut", "HDF5"),
-        ("absent", "HDF5"),
+        ("absent", "there is no such file"),
     ]:
         with pytest.raises(DataError, match=said):
             read_dataset(tmp_path / f"{name}.hdf5")

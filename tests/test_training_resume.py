@@ -212,7 +212,7 @@ def test_two_runs_at_once_do_not_share_a_folder(interrupted, data, monkeypatch, 
     monkeypatch.setattr("spoter.training.train.fit", lambda *_: train_too() or pytest.fail("enough"))
     with pytest.raises(pytest.fail.Exception, match="enough"):
         train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
-    assert said == [f"error: {interrupted}: another run is training into this folder, wait for it or stop it\n"]
+    assert said == [f"error: {interrupted}: another command is writing into this folder, wait for it or stop it\n"]
     monkeypatch.undo()
     train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
 

@@ -9,7 +9,7 @@ import torch
 
 from spoter.config import ModelConfig
 from spoter.errors import DataError
-from spoter.files import write_whole
+from spoter.files import alone_in, write_whole
 from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
 from spoter.training.datasets import DataSet, LabelledClip, Skipped, merge_sides
@@ -73,10 +73,12 @@ def calibrate(
     _check_apart(*sides, validation)
     train, other = (ClipSet(side, loaded.glosses, loaded.layout, config.normalize, config.max_frames) for side in sides)
     finished, prototypes = finish(loaded.model.to(device), train, other, config, device)
-    # In this order: whenever it is interrupted, no threshold stands there without the prototypes that it was fitted to.
-    write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
-    write_whole(folder / PROTOTYPES, prototypes.to_bytes())
-    write_whole(folder / CONFIG, finished.to_json())
+    with alone_in(folder):
+        refuse_enrolled(folder)
+        # In this order: whenever it is interrupted, no threshold is there without the prototypes that it was fitted to.
+        write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
+        write_whole(folder / PROTOTYPES, prototypes.to_bytes())
+        write_whole(folder / CONFIG, finished.to_json())
     return finished, merged.skipped[len(data.skipped) + len(validation.skipped) :]
 
 

@@ -6,12 +6,9 @@ that the next epoch depends on, written after each), metrics.jsonl and curves.pn
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -27,28 +24,6 @@ _RUN = "run.json"
 def is_unfinished(out: Path) -> bool:
     """Tell whether a model folder holds an unfinished run that has something to go on with."""
     return any((Path(out) / FOLDER).glob("*.pt"))
-
-
-@contextmanager
-def alone_in(out: Path) -> Iterator[None]:
-    """Keep other runs out of a model folder, which is there; the lock falls with the process, however that ends.
-
-    Raises
-    ------
-    DataError
-        Where another run is in it.
-    """
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{out}: another run is training into this folder, wait for it or stop it") from None
-        except OSError:  # some network file systems lock no folders: there, nobody is kept out
-            pass
-        yield
-    finally:
-        os.close(folder)
 
 
 class UnfinishedRun:

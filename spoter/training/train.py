@@ -15,13 +15,13 @@ import torch
 from spoter import __version__
 from spoter.config import ModelConfig
 from spoter.errors import DataError
-from spoter.files import write_whole
+from spoter.files import alone_in, write_whole
 from spoter.layouts import BUILT_IN
 from spoter.model import Spoter
 from spoter.model_folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.recognizer import Recognizer
 from spoter.training.card import Results, model_card
-from spoter.training.checkpointing import UnfinishedRun, alone_in
+from spoter.training.checkpointing import UnfinishedRun
 from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
 from spoter.training.datasets import DataSet
 from spoter.training.evaluate import ask, robustness
