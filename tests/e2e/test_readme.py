@@ -28,8 +28,10 @@ NAMES = ("SPOTER_PORT", "SPOTER_MANAGEMENT_PORT", "SPOTER_METRICS_PORT")
 @pytest.fixture(scope="module")
 def checkout(scratch: Path) -> Path:
     """A copy of the files that git knows, or would, with the tests' own environment as its .venv."""
-    if not (Path(sys.prefix) / "serve.stamp").exists():
-        pytest.skip("README's commands need the .venv that make makes: run make test")
+    # An environment that is not up to date would be installed anew from the copy, and point to it ever after.
+    stale = subprocess.run(["make", "--question", ".venv/dev.stamp"], cwd=ROOT, capture_output=True).returncode
+    if stale or Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
+        pytest.skip("README's commands need the .venv that make makes, up to date: run make test")
     folder = scratch / "checkout"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
