@@ -7,24 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from training_data import GLOSSES, write_hdf5
+from training_data import GLOSSES, SMALL, write_hdf5
 
 from bench import left_out
 from spoter.training.datasets import read_dataset
 from spoter.training.settings import TrainSettings
-
-SMALL = dict(
-    heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32, position_rows=64,
-    epochs=12, batch_size=8, learning_rate=3e-3, average=0.8, threads=1,
-)  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def test_each_gloss_is_left_out_once_before_any_is_twice():
@@ -39,7 +26,7 @@ def test_each_gloss_is_left_out_once_before_any_is_twice():
 def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
     path = write_hdf5(tmp_path / "signs.hdf5")
     data = read_dataset(path)
-    settings = TrainSettings(data=path, out=tmp_path / "draw0", leave_out=GLOSSES[2:], **SMALL)
+    settings = TrainSettings(data=path, out=tmp_path / "draw0", leave_out=GLOSSES[2:], epochs=12, **SMALL)
     figures = left_out.measure(settings, data, [1, 3], tries=2, seed=0)
     assert figures["leave_out"] == ["WAVE"]
     assert figures["enrolled_3"] > 0.8  # the figure whose hand is up is easily told from the two that move below

@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 from sklearn.metrics import f1_score
 from training_data import write_hdf5
 
@@ -20,13 +19,6 @@ from spoter.training.settings import TrainSettings
 SMALL = dict(
     heads=2, encoder_layers=1, decoder_layers=1, encoder_feedforward=16, decoder_feedforward=16, position_rows=64
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

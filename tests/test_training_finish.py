@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from training_data import GLOSSES, GROUPS, generated_clips, write_hdf5
+from training_data import GLOSSES, GROUPS, SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli import app
@@ -87,9 +87,7 @@ def data(tmp_path_factory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def trained(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "signs"
-    small = dict(heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32)
-    recipe = dict(epochs=12, batch_size=8, learning_rate=3e-3, average=0.8)
-    train(TrainSettings(data=data["all"], out=out, position_rows=64, threads=1, **small, **recipe))
+    train(TrainSettings(data=data["all"], out=out, epochs=12, **SMALL))
     return out
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_data import generated_clips, write_hdf5
+from training_data import SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli import app
@@ -26,23 +26,12 @@ from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
 ROOT = Path(__file__).resolve().parent.parent
-SMALL = dict(
-    heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32, position_rows=64,
-    epochs=8, batch_size=8, learning_rate=3e-3, average=0.8, threads=1, val_groups=("camera01",),
-    test_groups=("camera02",),
-)  # fmt: skip
+SETTINGS = SMALL | dict(epochs=8, val_groups=("camera01",), test_groups=("camera02",))
 OPTIONS = [
     word
-    for name, value in SMALL.items()
+    for name, value in SETTINGS.items()
     for word in (f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value))
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def uninterrupted(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("models") / "m"
-    train(TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SMALL))
+    train(TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SETTINGS))
     return out
 
 
@@ -105,7 +94,7 @@ def test_a_run_killed_and_interrupted_ends_as_one_that_never_was(data, uninterru
     assert said.strip() == f"interrupted: the same command with --resume goes on from {out}"
     assert load_model_folder(out)  # the model itself was there before its folds began
 
-    train(TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SMALL), resume=True)
+    train(TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SETTINGS), resume=True)
     assert_same_model(out, uninterrupted)
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in uninterrupted.iterdir())
     after = [line["seconds"] for line in lines(out / "metrics.jsonl")]
@@ -116,7 +105,7 @@ def test_killed_at_random_moments_it_still_ends_the_same(data, uninterrupted, tm
     """Killed within a write, too: in this process, so that many kills are cheap."""
     out = tmp_path / "m"
     rng = random.Random(4)
-    settings = TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SMALL)
+    settings = TrainSettings(data=data, out=out, folds=2, fold_epochs=4, **SETTINGS)
 
     class Killed(BaseException):
         pass
@@ -146,7 +135,7 @@ def test_killed_at_random_moments_it_still_ends_the_same(data, uninterrupted, tm
 def stopped(data, tmp_path_factory) -> Path:
     """A model folder with a finished model in it and the first two epochs of another."""
     out = tmp_path_factory.mktemp("models") / "m"
-    train(TrainSettings(data=data, out=out, **(SMALL | dict(epochs=1, seed=3))))
+    train(TrainSettings(data=data, out=out, **(SETTINGS | dict(epochs=1, seed=3))))
 
     class Stop(Exception):
         pass
@@ -158,7 +147,7 @@ def stopped(data, tmp_path_factory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("spoter.training.curves.Watcher.__call__", stop)
         with pytest.raises(Stop):
-            train(TrainSettings(data=data, out=out, **SMALL))
+            train(TrainSettings(data=data, out=out, **SETTINGS))
     return out
 
 
@@ -175,14 +164,14 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_finished_model_stays_while_another_is_trained_in_its_place(interrupted, data):
     assert load_model_folder(interrupted).glosses
     weights = (interrupted / "model.pth").read_bytes()
-    train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+    train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
     assert (interrupted / "model.pth").read_bytes() != weights and not is_unfinished(interrupted)
 
 
 def test_an_unfinished_run_is_not_trained_over(interrupted, data):
     before = contents(interrupted)
     with pytest.raises(DataError, match="found an unfinished run: --resume goes on with it, --fresh throws it away"):
-        train(TrainSettings(data=data, out=interrupted, **SMALL))
+        train(TrainSettings(data=data, out=interrupted, **SETTINGS))
     assert contents(interrupted) == before
 
 
@@ -198,7 +187,7 @@ def test_an_unfinished_run_is_not_trained_over(interrupted, data):
 def test_other_settings_are_another_run(interrupted, data, change, said):
     before = contents(interrupted)
     with pytest.raises(DataError, match=said):
-        train(TrainSettings(data=data, out=interrupted, **(SMALL | change)), resume=True)
+        train(TrainSettings(data=data, out=interrupted, **(SETTINGS | change)), resume=True)
     assert contents(interrupted) == before
 
 
@@ -211,27 +200,27 @@ def test_two_runs_at_once_do_not_share_a_folder(interrupted, data, monkeypatch, 
 
     monkeypatch.setattr("spoter.training.train.fit", lambda *_: train_too() or pytest.fail("enough"))
     with pytest.raises(pytest.fail.Exception, match="enough"):
-        train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+        train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
     assert said == [f"error: {interrupted}: another command is writing into this folder, wait for it or stop it\n"]
     monkeypatch.undo()
-    train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+    train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
 
 
 def test_other_data_are_another_run(interrupted, tmp_path):
     other = write_hdf5(tmp_path / "signs.hdf5", generated_clips(seed=1))
     with pytest.raises(DataError, match="data was clips [0-9a-f]+, is clips [0-9a-f]+"):
-        train(TrainSettings(data=other, out=interrupted, **SMALL), resume=True)
+        train(TrainSettings(data=other, out=interrupted, **SETTINGS), resume=True)
 
 
 def test_the_same_data_elsewhere_and_another_name_are_the_same_run(interrupted, data, tmp_path):
     moved = tmp_path / "moved.hdf5"
     moved.write_bytes(data.read_bytes())
-    result = train(TrainSettings(data=moved, out=interrupted, name="other", **SMALL), resume=True)
-    assert len(result.fitted.history) == SMALL["epochs"] and result.config.name == "other"
+    result = train(TrainSettings(data=moved, out=interrupted, name="other", **SETTINGS), resume=True)
+    assert len(result.fitted.history) == SETTINGS["epochs"] and result.config.name == "other"
 
 
 def test_fresh_starts_anew(interrupted, data):
-    result = train(TrainSettings(data=data, out=interrupted, **(SMALL | dict(epochs=1, seed=9))), fresh=True)
+    result = train(TrainSettings(data=data, out=interrupted, **(SETTINGS | dict(epochs=1, seed=9))), fresh=True)
     assert len(result.fitted.history) == 1 and not is_unfinished(interrupted)
 
 
@@ -248,7 +237,7 @@ def test_resume_with_nothing_to_resume_starts(data, tmp_path):
 def test_a_state_that_is_none_is_said_and_left_alone(interrupted, data):
     (interrupted / FOLDER / "model.pt").write_bytes(b"not a checkpoint")
     with pytest.raises(DataError, match=r"model\.pt: cannot be read .*--fresh starts anew"):
-        train(TrainSettings(data=data, out=interrupted, **SMALL), resume=True)
+        train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
 
 
 def test_a_state_that_would_run_code_is_refused(tmp_path):
@@ -283,7 +272,7 @@ def test_killed_while_it_writes_an_earlier_model_is_never_left_beside_another_sp
             raise Killed
         replace(source, target)
 
-    other = SMALL | dict(test_groups=("camera03",))
+    other = SETTINGS | dict(test_groups=("camera03",))
     with monkeypatch.context() as patch:
         patch.setattr(files.os, "replace", replace_or_die)
         with pytest.raises(Killed):
@@ -299,7 +288,9 @@ def test_tensorboard_has_each_epoch_once_after_a_resume(data, tmp_path, monkeypa
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    settings = TrainSettings(data=data, out=tmp_path / "m", tensorboard=tmp_path / "board", **(SMALL | dict(epochs=3)))
+    settings = TrainSettings(
+        data=data, out=tmp_path / "m", tensorboard=tmp_path / "board", **(SETTINGS | dict(epochs=3))
+    )
 
     class Killed(BaseException):
         pass
@@ -321,7 +312,7 @@ def test_tensorboard_has_each_epoch_once_after_a_resume(data, tmp_path, monkeypa
 
 def test_a_run_stopped_early_stays_stopped(data, tmp_path, monkeypatch):
     """Killed after its last epoch, before the model folder was written."""
-    settings = TrainSettings(data=data, out=tmp_path / "m", **(SMALL | dict(epochs=30, patience=2, average=0.0)))
+    settings = TrainSettings(data=data, out=tmp_path / "m", **(SETTINGS | dict(epochs=30, patience=2, average=0.0)))
 
     def fail(*_, **__):
         raise OSError(28, "No space left on device")

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import training_data
 from training_data import GLOSSES, generated_clips, generated_points, write_hdf5
 from typer.testing import CliRunner
 
@@ -23,19 +24,9 @@ from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
 
-SMALL = dict(
-    heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32, position_rows=64,
-    epochs=24, batch_size=8, learning_rate=3e-3, average=0.8, threads=1,
-)  # fmt: skip
+SMALL = training_data.SMALL | dict(epochs=24)
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 NAMED = dict(val_groups=("camera01",), test_groups=("camera02",))  # spares the draw of a split
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _threads():
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
