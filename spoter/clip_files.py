@@ -11,7 +11,9 @@ from spoter.formats import Limits, Options, decode
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY
 from spoter.layouts import Layout
 
-_TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
+TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
+"""Content type that each ending tells."""
+
 # A file of one's own, not a stranger's request.
 _LIMITS = Limits(max_frames=100_000, max_clips=100_000, max_bytes=2**31)
 
@@ -24,10 +26,10 @@ def read_body(file: Path) -> tuple[bytes, str]:
     SpoterError
         For a file that cannot be read, and an ending that tells none.
     """
-    if file.suffix not in _TYPES:
-        raise SpoterError(f"{file}: found {file.suffix or 'no ending'}, expected one of {', '.join(_TYPES)}")
+    if file.suffix not in TYPES:
+        raise SpoterError(f"{file}: found {file.suffix or 'no ending'}, expected one of {', '.join(TYPES)}")
     try:
-        return file.read_bytes(), _TYPES[file.suffix]
+        return file.read_bytes(), TYPES[file.suffix]
     except OSError as error:
         raise SpoterError(f"{file}: {error.strerror or error}") from error
 

@@ -108,7 +108,7 @@ class Prototypes:
 
     def directions(self, embeddings: np.ndarray) -> np.ndarray:
         """Return unit vectors, shape (B, E), of embeddings (B, E)."""
-        return _unit((embeddings - self.centre) @ self.whitening)
+        return unit((embeddings - self.centre) @ self.whitening)
 
     def prototype(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the prototype, a unit vector (E,), of a gloss of which these embeddings (clips, E) are."""
@@ -175,11 +175,16 @@ def with_enrolled(probabilities: np.ndarray, similarities: np.ndarray, scale: fl
     """
     trained = probabilities.shape[1]
     named = np.take_along_axis(similarities, probabilities.argmax(axis=1)[:, None], axis=1)
-    logits = scale * np.concatenate([named, similarities[:, trained:]], axis=1)
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    shares /= shares.sum(axis=1, keepdims=True)
+    shares = softmax(scale * np.concatenate([named, similarities[:, trained:]], axis=1))
     return np.concatenate([probabilities * shares[:, :1], shares[:, 1:]], axis=1)
 
 
-def _unit(vectors: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities (B, C) of logits (B, C)."""
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """Return vectors (…, E) at length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spoter.clip import Clip
-from spoter.embedding import PARTS, embed, with_enrolled
+from spoter.embedding import PARTS, embed, softmax, with_enrolled
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
@@ -142,9 +142,7 @@ class Recognizer:
         Both have the shape (clips, glosses); there are no cosines without prototypes.
         """
         logits, embeddings = self._forward(features)
-        logits = logits / self.config.temperature
-        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        probabilities = softmax(logits / self.config.temperature)
         if self._prototypes is None:
             return probabilities, None
         similarities = self._prototypes.directions(embeddings) @ self._directions.T

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spoter.embedding import softmax
+
 
 @dataclass(frozen=True)
 class Answers:
@@ -92,5 +94,4 @@ class Answers:
     def at_temperature(self, ratio: float) -> Answers:
         """Return the answers with all logits divided by `ratio` once more: 1 / T undoes a temperature T."""
         logits = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny)) / ratio  # up to a constant of each row
-        raised = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return replace(self, scores=raised / raised.sum(axis=1, keepdims=True))
+        return replace(self, scores=softmax(logits))

@@ -19,7 +19,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from spoter.config import ModelConfig
-from spoter.embedding import Prototypes, embed
+from spoter.embedding import Prototypes, embed, unit
 from spoter.model import Spoter
 from spoter.training.augment import Augmentation
 from spoter.training.batches import Batch, ClipSet
@@ -126,8 +126,7 @@ def fit_prototypes(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> 
     round_part = max(np.trace(scatter) / size, 1e-9) * np.eye(size)  # of one clip a gloss there is no scatter
     scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * round_part
     whitening = np.linalg.cholesky(np.linalg.inv(scatter))
-    directions = (means - centre) @ whitening
-    directions /= np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-12)
+    directions = unit((means - centre) @ whitening)
     return Prototypes(*(array.astype(np.float32) for array in (centre, whitening, directions)), scale=1.0, typical=1.0)
 
 

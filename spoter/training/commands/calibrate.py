@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from spoter.training.commands.options import Data, Device, Threads
+from spoter.training.commands.options import Data, Device, GroupRegex, SkipBad, Threads, print_skipped
 
 
 def add_to(app: typer.Typer) -> None:
@@ -20,8 +20,8 @@ def calibrate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as spoter convert writes.")],
     data: Data,
     validation_data: Annotated[Path, typer.Argument(metavar="VALIDATION", help="Clips that MODEL was not trained on.")],
-    group_regex: Annotated[str, typer.Option(help="Regular expression whose first group is a clip's group.")] = "",
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad clips out, and list them.")] = False,
+    group_regex: GroupRegex = None,
+    skip_bad: SkipBad = False,
     threads: Threads = 0,
     device: Device = "cpu",
 ) -> None:
@@ -41,9 +41,7 @@ def calibrate(
         read_dataset(path, skip_bad=skip_bad, groups=group_regex or None, progress=sys.stderr.isatty())
         for path in (data, validation_data)
     ]
-    for skipped in (skip for side in sides for skip in side.skipped):
-        print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
+    print_skipped(skip for side in sides for skip in side.skipped)
     config, left_out = run(model, *sides, choose_device(device), skip_bad=skip_bad)
-    for skipped in left_out:
-        print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
+    print_skipped(left_out)
     print(f"{model}: temperature {config.temperature:g}, known from a similarity of {config.known_threshold:g} on")

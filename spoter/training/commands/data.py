@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.training.commands.options import Data, check_picture
+from spoter.training.commands.options import Data, GroupRegex, SkipBad, check_picture
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 # Libraries that take seconds to import are imported by the command.
 
 data_app = typer.Typer(name="data", help="Look at data sets.", no_args_is_help=True)
-
-GroupRegex = Annotated[
-    str | None,
-    typer.Option(help="Regular expression searched in each clip's name; its first (…) is the clip's group."),
-]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad and duplicate clips out, and list them.")]
 
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
 

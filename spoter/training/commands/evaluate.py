@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoter.errors import DataError
-from spoter.training.commands.options import Data, Device, Threads, names_of
+from spoter.training.commands.options import Data, Device, GroupRegex, SkipBad, Threads, names_of, print_skipped
 
 if TYPE_CHECKING:
     from spoter.training.evaluate import Evaluation
@@ -35,14 +35,12 @@ def evaluate(
     split: Annotated[
         str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
     ] = "",
-    group_regex: Annotated[
-        str | None, typer.Option(help="Regular expression whose first group is a clip's group, searched in its name.")
-    ] = None,
+    group_regex: GroupRegex = None,
     unknown: Annotated[
         UnknownGlosses,
         typer.Option(help="Glosses that the model does not know: an error, or counted as signs it should refuse."),
     ] = UnknownGlosses.ERROR,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad clips out, and list them.")] = False,
+    skip_bad: SkipBad = False,
     robustness: Annotated[
         bool, typer.Option(help="Judge the same clips under other conditions too; with --json only where it is kept.")
     ] = True,
@@ -76,8 +74,7 @@ def evaluate(
         device=device,
         progress=sys.stderr.isatty(),
     )
-    for skipped in result.skipped:
-        print(f"skipped: {skipped.place}: {skipped.reason}", file=sys.stderr)
+    print_skipped(result.skipped)
     for name, reason in result.answers.refused.items():
         print(f"refused, counted as wrong: {name}: {reason}", file=sys.stderr)
     written = write(result, out, report) if write else []

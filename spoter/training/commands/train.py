@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from spoter.errors import DataError
-from spoter.training.commands.options import Data, Device, Threads, names_of
+from spoter.training.commands.options import Data, Device, GroupRegex, SkipBad, Threads, names_of
 from spoter.training.settings import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, RECIPES, SCHEDULES, TrainSettings
 
 # torch and all that needs it is imported by the command: `spoter --help` shall not wait for it.
@@ -47,12 +47,8 @@ def train(
     test_data: Annotated[
         Path | None, typer.Option(help="Labelled clips for testing, instead of a share of DATA.")
     ] = TrainSettings.test_data,
-    group_regex: Annotated[
-        str, typer.Option(help="Regular expression whose first brackets match a clip's group in its name.")
-    ] = TrainSettings.group_regex,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave clips out that cannot be used, and list them.")
-    ] = TrainSettings.skip_bad,
+    group_regex: GroupRegex = TrainSettings.group_regex,
+    skip_bad: SkipBad = TrainSettings.skip_bad,
     leave_out: Annotated[str, typer.Option(help="Glosses not to train on, comma-separated: unknown ones.")] = "",
     about: Annotated[
         Path | None, typer.Option(help="Markdown that opens the model card: data, licence, limits.")

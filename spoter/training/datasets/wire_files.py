@@ -9,14 +9,14 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from spoter import clip_files
 from spoter.clip import Clip
 from spoter.errors import DataError, InputError
 from spoter.formats import Limits, Request, decode
-from spoter.formats.request import CSV, JSON, NPY
 from spoter.layouts import Layout, load_layout
 
-TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY}
-"""Content type of each ending."""
+TYPES = {ending: kind for ending, kind in clip_files.TYPES.items() if ending != ".jsonl"}
+"""Content type of each ending: those of `spoter.clip_files` that hold one clip."""
 
 LIMITS = Limits(max_frames=100_000, max_clips=10_000_000, max_bytes=2**36)
 """Those of a server guard it from strangers; a data set is its owner's."""
