@@ -10,10 +10,10 @@ PINNED := pyproject.toml requirements/constraints.txt
 .DEFAULT_GOAL := help
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
-.PHONY: help serve build doctor training test lint bench clean
+.PHONY: help serve build doctor training deploying lambda-door lambda image image-test test lint bench clean
 
 help: ## show this
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
 	@echo
 	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
 	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs),'
@@ -30,6 +30,14 @@ doctor: .venv/serve.stamp ## check what serving needs
 
 training: .venv/train.stamp ## install what training and judging need
 
+deploying: .venv/deploy.stamp ## install what deploy.py needs
+
+lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda's door to an endpoint
+	$(BIN)/python -m aws.pack_lambda
+
+lambda: .venv/lambda.stamp ## write model_store/lambda.zip: the model inside a Lambda function
+	$(BIN)/python -m aws.build_lambda
+
 test: lint ## every test, a real TorchServe included
 	$(BIN)/python -m pytest
 
@@ -41,7 +49,7 @@ bench: .venv/serve.stamp ## measure decoding, normalising, the model and the ser
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean: ## remove everything that make made
-	rm -rf .venv logs build *.egg-info model_store/*.mar model_store/*.tar.gz .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -56,6 +64,14 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train]'
 	@touch $@
 
+.venv/deploy.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,deploy]'
+	@touch $@
+
+.venv/lambda.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,lambda]'
+	@touch $@
+
 .venv/dev.stamp: .venv/train.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,deploy,lambda,dev]'
 	@touch $@

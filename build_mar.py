@@ -18,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -40,6 +41,7 @@ NOT_SERVED = (
     "spoter/convert.py",
     "spoter/doctor.py",
     "spoter/enroll.py",
+    "spoter/onnx_export.py",
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
@@ -86,7 +88,7 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
     manifest["createdOn"] = "01/01/1980 00:00:00"
     files[MANIFEST] = json.dumps(manifest, indent=2).encode()
     out.mkdir(parents=True, exist_ok=True)
-    contents = {out / f"{name}.mar": _zip(files), out / "model.tar.gz": _tar(files)}
+    contents = {out / f"{name}.mar": zipped(files), out / "model.tar.gz": _tar(files)}
     for path, content in contents.items():
         write_whole(path, content)
     return list(contents)
@@ -95,21 +97,29 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
 def _stage(model: Path, layout: str, extra: Path) -> None:
     """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
     extra.mkdir()
-    for file in (CONFIG, MEANING, *((layout,) if layout not in BUILT_IN else ())):
+    for file in model_files(model, layout):
         shutil.copy(model / file, extra)
-    for file in MAYBE:
-        if (model / file).is_file():
-            shutil.copy(model / file, extra)
-    left_out = {ROOT / path for path in NOT_SERVED}
-    for path in sorted([*(ROOT / "spoter").rglob("*.py"), *(ROOT / "spoter" / "layouts").glob("*.csv")]):
-        if not left_out.intersection([path, *path.parents]):
-            to = extra / path.relative_to(ROOT)
-            to.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, to)
+    for path in package_files(NOT_SERVED):
+        to = extra / path.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
     shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
     (extra / "code").mkdir()
-    for file in ("inference.py", "requirements.txt"):
-        shutil.copy(HANDLER / file, extra / "code")
+    shutil.copy(HANDLER / "inference.py", extra / "code")
+    shutil.copy(HANDLER / "code-requirements.txt", extra / "code" / "requirements.txt")
+
+
+def model_files(model: Path, layout: str) -> list[str]:
+    """Return the names of a model folder's files that are served, but that of its weights."""
+    names = [CONFIG, MEANING, *((layout,) if layout not in BUILT_IN else ())]
+    return names + [name for name in MAYBE if (model / name).is_file()]
+
+
+def package_files(left_out: Sequence[str]) -> list[Path]:
+    """Return the files of the spoter package without those, or in those folders, that `left_out` names."""
+    without = {ROOT / path for path in left_out}
+    files = sorted([*(ROOT / "spoter").rglob("*.py"), *(ROOT / "spoter" / "layouts").glob("*.csv")])
+    return [path for path in files if not without.intersection([path, *path.parents])]
 
 
 def _archive(weights: Path, extra: Path, name: str, version: str, scratch: Path) -> Path:
@@ -129,7 +139,8 @@ def _archive(weights: Path, extra: Path, name: str, version: str, scratch: Path)
     return scratch / "tree" / name
 
 
-def _zip(files: dict[str, bytes]) -> bytes:
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a zip file of `files`, in their order; the same ones give the same bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():

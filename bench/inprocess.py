@@ -56,7 +56,7 @@ def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
         "normalise": lambda: normalize(points, layout, recognizer.config.normalize),
         "decode and normalise, full request": lambda: decode_and_normalize(full),
         "decode and normalise, compact request": lambda: decode_and_normalize(small),
-        f"forward, {recognizer.config.name}": forward(recognizer._model),
+        f"forward, {recognizer.config.name}": forward(recognizer.forward.model),
         "forward, 6 + 6 layers, 9 heads, 2048 / 256": forward(Spoter(ORIGINAL).eval()),
         "whole request, full": lambda: respond(recognizer, [Incoming(full, "application/json")]),
         "whole request, compact": lambda: respond(recognizer, [Incoming(small, "application/json")]),

@@ -2,11 +2,13 @@
 
 The AWS container uses them only where it does not find MAR-INF/MANIFEST.json at the root of the unpacked model. With
 it, as `build_mar.py` writes it, the container runs spoter_handler.py instead, which is better: there requests share a
-forward. The toolkit hands `context` to a function that takes one argument more than it has.
+forward. The toolkit (sagemaker-pytorch-inference 2.0.25) hands `context` to a function that takes one argument more
+than it has; by hand, the functions are called without it.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from http import HTTPStatus
 from typing import TYPE_CHECKING
@@ -16,37 +18,55 @@ if TYPE_CHECKING:
     from spoter.service import Incoming, Response
 
 
-def model_fn(model_dir: str) -> Recognizer:
-    """Load the model from the folder that model.tar.gz was unpacked in, on the first GPU or else on the CPU."""
-    sys.path.insert(0, model_dir)  # the spoter package lies there, beside code/; the container knows only code/
-    import torch
+def model_fn(model_dir: str, context=None) -> Recognizer:
+    """Load the model from the folder that model.tar.gz was unpacked in, on the worker's GPU or else on the CPU.
 
-    from spoter.recognizer import Recognizer
+    Raises
+    ------
+    ValueError
+        Where the deployment asks for batches, which the toolkit cannot answer: it gives all requests of a batch the
+        first one's headers and status.
+    """
+    batch = os.environ.get("SAGEMAKER_TS_BATCH_SIZE", "1")
+    if batch != "1":
+        raise ValueError(
+            f"found SAGEMAKER_TS_BATCH_SIZE={batch}, expected 1 or none: code/inference.py answers one by one; "
+            "the archive as build_mar.py writes it, with MAR-INF, answers batches"
+        )
+    sys.path.insert(0, model_dir)  # spoter_handler.py and the spoter package lie there, beside code/
+    from spoter_handler import load
 
-    torch.set_num_threads(1)  # the container starts a worker for each core
-    return Recognizer.load(model_dir, "cuda:0" if torch.cuda.is_available() else "cpu")
+    _take_bytes()
+    return load(model_dir, 0 if context is None else context.system_properties.get("gpu_id"))
 
 
-def input_fn(body: bytes | str, content_type: str | None, context=None) -> Incoming:
+def _take_bytes() -> None:
+    """Have the toolkit hand over the body as it came.
+
+    It decodes JSON and CSV itself, and where that fails answers 500 with a traceback; here that is a 400 with a reason.
+    """
+    types = sys.modules.get("sagemaker_inference.content_types")
+    if types is not None:
+        types.UTF8_TYPES = []
+
+
+def input_fn(body: bytes | str | None, content_type: str | None, context=None) -> Incoming:
     """Take up a request; it is read in `predict_fn`, which knows the model's layout and limits."""
-    from spoter.service import Incoming
+    from spoter_handler import take_up
 
-    headers = context.request_processor[0].get_request_properties() if context is not None else {}
-    headers = {name.lower(): value for name, value in headers.items()}
-    return Incoming(
-        body,
-        content_type=content_type,
-        accept=headers.get("accept"),
-        attributes=headers.get("x-amzn-sagemaker-custom-attributes"),
-    )
+    if context is None:
+        headers = {"content-type": content_type}
+    else:
+        headers = context.request_processor[0].get_request_properties()
+    return take_up({} if body is None else {"body": body}, headers)  # None: a form without a part of that name
 
 
 def predict_fn(incoming: Incoming, recognizer: Recognizer) -> Response:
     """Answer one request; a wrong one gets an answer too, with a 4xx status and the reason."""
-    from spoter_handler import respond_each  # it lies beside the spoter package
+    from spoter_handler import as_records, in_transform_job, respond_each
 
     responses, _ = respond_each(recognizer, [incoming])
-    return responses[0]
+    return (as_records(responses) if in_transform_job() else responses)[0]
 
 
 def output_fn(response: Response, accept: str | None, context=None) -> tuple[bytes, str]:

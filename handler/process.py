@@ -37,76 +37,29 @@ class StartError(Exception):
     """The server did not come up; the text says why."""
 
 
-class Server:
-    """A TorchServe process and everything it starts, in a session and a temporary folder of their own.
-
-    Its model store lies in that folder too: another server that packs another model at the same moment touches nothing
-    of this one's. Put the archive into `store` before `start`.
+class Process:
+    """A process that starts TorchServe, and everything it starts, in a session and a temporary folder of their own.
 
     Parameters
     ----------
-    host : str
-        Address for predictions. Management and metrics stay on loopback.
-    ports : tuple of int
-        For predictions, management and metrics.
-    workers : int or None
-        None leaves it to TorchServe: one for each core.
-    tokens : bool
-        Whether requests need a token.
-    logs : pathlib.Path
-        Folder for TorchServe's logs.
-    environ : dict
-        Environment with a Java that TorchServe finds.
+    model : str
+        The model's name, as the management API knows it.
+    url, management : str
+        Where requests for predictions go, and the root of the management API.
     """
 
-    def __init__(
-        self,
-        host: str,
-        ports: tuple[int, int, int],
-        workers: int | None,
-        tokens: bool,
-        logs: Path,
-        environ: dict[str, str],
-    ):
-        self.inference, self.management, metrics = (
-            f"http://{address}:{port}" for address, port in zip((host, LOOPBACK, LOOPBACK), ports, strict=True)
-        )
-        # A server bound to all addresses is reached at any of them.
-        self.url = self.inference.replace("//0.0.0.0:", f"//{LOOPBACK}:") + f"/predictions/{NAME}"
+    def __init__(self, model: str, url: str, management: str):
+        self.model, self.url, self.management = model, url, management
         self._folder = tempfile.TemporaryDirectory(prefix="spoter-")  # a short path: TorchServe's sockets lie in it
-        self.key_file = Path(self._folder.name, "key_file.json") if tokens else None
-        settings = {
-            "TS_INFERENCE_ADDRESS": self.inference,
-            "TS_MANAGEMENT_ADDRESS": self.management,
-            "TS_METRICS_ADDRESS": metrics,
-            # TorchServe insists on gRPC; any free port keeps two servers apart.
-            "TS_GRPC_INFERENCE_PORT": str(free_port()),
-            "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
-            "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
-            "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
-            # One pid file, "already running", and the same sockets for all servers of a temporary folder.
-            "TEMP": self._folder.name,
-            "TMPDIR": self._folder.name,
-            # Under C or POSIX, as services often have it, Java cannot read a path with letters beyond ASCII.
-            "LC_ALL": "C.UTF-8",
-            "LOG_LOCATION": str(logs),
-            "METRICS_LOCATION": str(logs),
-        }
-        if workers is not None:
-            settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
-        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-        self.store = Path(self._folder.name, "model_store")
-        command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
-        command += ["--ts-config", str(ROOT / "config.properties")]
-        # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
-        command += ["--log-config", shutil.copy(ROOT / "handler" / "log4j2.xml", self._folder.name)]
-        self._command, self._environ = command, environ | settings
+        self.key_file: Path | None = None  # of the tokens, where requests need one
+        self._command: list[str] = []
+        self._environ: dict[str, str] = {}
         self._process: subprocess.Popen | None = None
         self._failed = threading.Event()
         self._said: deque[str] = deque(maxlen=500)
 
     def start(self) -> None:
-        """Start TorchServe; `stop` ends it, whatever happens after this."""
+        """Start it; `stop` ends it, whatever happens after this."""
         self._process = subprocess.Popen(
             self._command,
             cwd=self._folder.name,  # TorchServe writes key_file.json where it is started
@@ -142,7 +95,7 @@ class Server:
             if self._failed.is_set():
                 time.sleep(0.5)  # the rest of its words
                 raise StartError(f"the worker did not start:\n{self._cause()}")
-            status, body = self._request(f"{self.management}/models/{NAME}", "management")
+            status, body = self._request(f"{self.management}/models/{self.model}", "management")
             if status == 200 and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"]):
                 return self._first_prediction()
             time.sleep(0.1)
@@ -210,6 +163,72 @@ class Server:
         if self._process is not None:
             end_session(self._process)
         self._folder.cleanup()
+
+
+class Server(Process):
+    """A TorchServe with this project's settings.
+
+    Its model store lies in its temporary folder too: another server that packs another model at the same moment
+    touches nothing of this one's. Put the archive into `store` before `start`.
+
+    Parameters
+    ----------
+    host : str
+        Address for predictions. Management and metrics stay on loopback.
+    ports : tuple of int
+        For predictions, management and metrics.
+    workers : int or None
+        None leaves it to TorchServe: one for each core.
+    tokens : bool
+        Whether requests need a token.
+    logs : pathlib.Path
+        Folder for TorchServe's logs.
+    environ : dict
+        Environment with a Java that TorchServe finds.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        ports: tuple[int, int, int],
+        workers: int | None,
+        tokens: bool,
+        logs: Path,
+        environ: dict[str, str],
+    ):
+        inference, management, metrics = (
+            f"http://{address}:{port}" for address, port in zip((host, LOOPBACK, LOOPBACK), ports, strict=True)
+        )
+        # A server bound to all addresses is reached at any of them.
+        url = inference.replace("//0.0.0.0:", f"//{LOOPBACK}:") + f"/predictions/{NAME}"
+        super().__init__(NAME, url, management)
+        self.key_file = Path(self._folder.name, "key_file.json") if tokens else None
+        settings = {
+            "TS_INFERENCE_ADDRESS": inference,
+            "TS_MANAGEMENT_ADDRESS": management,
+            "TS_METRICS_ADDRESS": metrics,
+            # TorchServe insists on gRPC; any free port keeps two servers apart.
+            "TS_GRPC_INFERENCE_PORT": str(free_port()),
+            "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
+            "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
+            "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
+            # One pid file, "already running", and the same sockets for all servers of a temporary folder.
+            "TEMP": self._folder.name,
+            "TMPDIR": self._folder.name,
+            # Under C or POSIX, as services often have it, Java cannot read a path with letters beyond ASCII.
+            "LC_ALL": "C.UTF-8",
+            "LOG_LOCATION": str(logs),
+            "METRICS_LOCATION": str(logs),
+        }
+        if workers is not None:
+            settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
+        command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+        self.store = Path(self._folder.name, "model_store")
+        command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
+        command += ["--ts-config", str(ROOT / "config.properties")]
+        # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
+        command += ["--log-config", shutil.copy(ROOT / "handler" / "log4j2.xml", self._folder.name)]
+        self._command, self._environ = command, environ | settings
 
 
 def end_session(leader: subprocess.Popen) -> None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import traceback
 from dataclasses import fields
@@ -38,21 +39,8 @@ class SpoterHandler:
             Where the archive's model cannot be used; TorchServe logs it and the worker does not start.
         """
         properties = context.system_properties
-        # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter
-        # may lie. An archive serves with the code it was built with.
-        sys.path.insert(0, properties["model_dir"])
-        import torch
-
-        import spoter
-        from spoter.recognizer import Recognizer
-
-        # TorchServe starts a worker for each core; more threads in each would only fight for the same cores.
-        torch.set_num_threads(1)
-        gpu = properties.get("gpu_id")
-        device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
-        self.recognizer = Recognizer.load(properties["model_dir"], device)
-        config = self.recognizer.config
-        logger.info("model %s %s on %s, spoter from %s", config.name, config.version, device, spoter.__path__[0])
+        self.recognizer = load(properties["model_dir"], properties.get("gpu_id"))
+        self.in_transform_job = in_transform_job()
 
     def handle(self, data: list[dict], context) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
@@ -67,11 +55,47 @@ class SpoterHandler:
         """
         incoming = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         responses, costs = respond_each(self.recognizer, incoming)
+        if self.in_transform_job:
+            responses = as_records(responses)
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
         measure(costs, context.metrics)
         return [response.body for response in responses]
+
+
+def load(model_dir: str, gpu: int | None) -> Recognizer:
+    """Load the model of an unpacked archive, with the archive's own code, onto a GPU or else the CPU."""
+    # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter may
+    # lie. An archive serves with the code it was built with.
+    sys.path.insert(0, model_dir)
+    import torch
+
+    import spoter
+    from spoter.recognizer import Recognizer
+
+    # TorchServe starts a worker for each core; more threads in each would only fight for the same cores.
+    torch.set_num_threads(1)
+    device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+    recognizer = Recognizer.load(model_dir, device)
+    config = recognizer.config
+    logger.info("model %s %s on %s, spoter from %s", config.name, config.version, device, spoter.__path__[0])
+    return recognizer
+
+
+def in_transform_job() -> bool:
+    """Tell whether this is a container of a SageMaker batch transform job.
+
+    It sets SAGEMAKER_BATCH to true there: https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-batch-code.html
+    """
+    return os.environ.get("SAGEMAKER_BATCH") == "true"
+
+
+def as_records(responses: list[Response]) -> list[Response]:
+    """Return the answers of a batch transform job: one bad record shall not end the job."""
+    from spoter.service import as_record
+
+    return [as_record(response) for response in responses]
 
 
 def take_up(item: dict, headers: dict) -> Incoming:

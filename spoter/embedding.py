@@ -5,9 +5,9 @@ clip shows none of them, and to name a gloss that was added later from a few cli
 prototypes, the mean embeddings of glosses, as prototypical networks do (Snell, Swersky and Zemel, "Prototypical
 Networks for Few-shot Learning", NeurIPS 2017).
 
-The embedding is pooled from the *first* encoder layer. Deeper layers keep what tells the trained glosses apart and
-drop the rest (Papyan, Han and Donoho, "Prevalence of Neural Collapse during the Terminal Phase of Deep Learning
-Training", PNAS 2020): on left-out glosses they did worse at both tasks (docs/training.md has the figures).
+The embedding is pooled from the *first* encoder layer (`spoter.model.embed`). Deeper layers keep what tells the trained
+glosses apart and drop the rest (Papyan, Han and Donoho, "Prevalence of Neural Collapse during the Terminal Phase of
+Deep Learning Training", PNAS 2020): on left-out glosses they did worse at both tasks (figures: docs/training.md).
 
 Embeddings are whitened by the scatter of clips around the means of their glosses, so that what differs between two
 clips of one sign counts little, and compared by the cosine. Distance in this metric is that of Lee, Lee, Lee and Shin,
@@ -24,8 +24,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from spoter.errors import ModelFolderError
 
@@ -38,36 +36,6 @@ _READING_ERRORS = (
     OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile,
     zlib.error,
 )  # fmt: skip
-
-
-def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
-    """Pool the first encoder layer's output over time.
-
-    Parameters
-    ----------
-    seen : torch.Tensor, shape (B, T, D)
-        Of `spoter.model.Spoter.forward_and_embed`.
-    lengths : torch.Tensor, shape (B,), integer, optional
-        Frames of each clip; not given where all have T.
-
-    Returns
-    -------
-    torch.Tensor, shape (B, (PARTS + 1) D)
-        The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
-        than quarters has some frames in two of them.
-    """
-    count = seen.shape[1]
-    if lengths is None:
-        lengths = torch.full((len(seen),), count, device=seen.device)
-    frame = torch.arange(count, device=seen.device)
-    edges = torch.arange(PARTS + 1, device=seen.device) * lengths[:, None] // PARTS  # (B, PARTS + 1)
-    start, end = edges[:, :-1, None], torch.maximum(edges[:, 1:], edges[:, :-1] + 1)[..., None]
-    inside = ((frame >= start) & (frame < end)).to(seen.dtype)  # (B, PARTS, T)
-    means = (inside / inside.sum(dim=2, keepdim=True)) @ seen  # (B, PARTS, D)
-    there = (frame < lengths[:, None]).to(seen.dtype)[..., None]  # (B, T, 1)
-    whole = (seen * there).sum(dim=1, keepdim=True) / lengths[:, None, None]
-    spread = (((seen - whole).square() * there).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
-    return torch.cat([means.flatten(1), spread], dim=1)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from spoter.errors import ModelFolderError
 from spoter.files import alone_in
 from spoter.model_folder import ModelFolder, load_model_folder
 from spoter.recognizer import Recognizer
+from spoter.torch_forward import TorchForward
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _enroll(folder: Path, gloss: str, clips: Sequence[Clip], replace: bool, plac
     others = [known for known in loaded.enrolled if known.gloss != gloss]
     if len(others) < len(loaded.enrolled) and not replace:
         raise ModelFolderError(f"{folder}: found {gloss} enrolled already; say --replace to learn it from new clips")
-    embeddings = Recognizer(loaded).embed(clips, places)
+    embeddings = Recognizer(loaded, TorchForward(loaded.model)).embed(clips, places)
     prototype = loaded.prototypes.prototype(embeddings)
     # Not with the prototype: it is made of them, so that even clips of different signs are near it.
     directions = loaded.prototypes.directions(embeddings)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spoter.config import Sizes
+from spoter.embedding import PARTS
 
 
 class Attention(nn.Module):
@@ -159,7 +160,7 @@ class Spoter(nn.Module):
         return self.forward_and_embed(frames, lengths)[0]
 
     def forward_and_embed(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute logits, and the first encoder layer's output, shape (B, T, 2K), that `spoter.embedding` pools.
+        """Compute logits, and the first encoder layer's output, shape (B, T, 2K), that `embed` pools.
 
         It stands before all that was learned only to tell the trained glosses apart, and so still tells others apart.
         """
@@ -173,6 +174,36 @@ class Spoter(nn.Module):
         query = self.class_query.expand(len(frames), 1, -1)  # (B, 1, D)
         answer, seen = self.transformer(x, query, mask)
         return self.linear_class(answer[:, 0]), seen
+
+
+def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
+    """Pool the first encoder layer's output over time: a clip's embedding (`spoter.embedding`).
+
+    Parameters
+    ----------
+    seen : torch.Tensor, shape (B, T, D)
+        Of `Spoter.forward_and_embed`.
+    lengths : torch.Tensor, shape (B,), integer, optional
+        Frames of each clip; not given where all have T.
+
+    Returns
+    -------
+    torch.Tensor, shape (B, (PARTS + 1) D)
+        The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
+        than quarters has some frames in two of them.
+    """
+    count = seen.shape[1]
+    if lengths is None:
+        lengths = torch.full((len(seen),), count, device=seen.device)
+    frame = torch.arange(count, device=seen.device)
+    edges = torch.arange(PARTS + 1, device=seen.device) * lengths[:, None] // PARTS  # (B, PARTS + 1)
+    start, end = edges[:, :-1, None], torch.maximum(edges[:, 1:], edges[:, :-1] + 1)[..., None]
+    inside = ((frame >= start) & (frame < end)).to(seen.dtype)  # (B, PARTS, T)
+    means = (inside / inside.sum(dim=2, keepdim=True)) @ seen  # (B, PARTS, D)
+    there = (frame < lengths[:, None]).to(seen.dtype)[..., None]  # (B, T, 1)
+    whole = (seen * there).sum(dim=1, keepdim=True) / lengths[:, None, None]
+    spread = (((seen - whole).square() * there).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
+    return torch.cat([means.flatten(1), spread], dim=1)
 
 
 def _sinusoids(rows: int, width: int) -> Tensor:

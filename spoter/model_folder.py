@@ -2,6 +2,9 @@
 
 Two files more make it tell unknown signs from known ones and name signs that were added later: prototypes.npz, which
 training writes too, and enrolled.json, of `spoter enroll`.
+
+Where a model is to start fast and without torch, model.onnx (`spoter.onnx_export`) stands in place of model.pth. Such a
+folder is made of another one, for a package; it is not what people keep.
 """
 
 from __future__ import annotations
@@ -11,20 +14,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
-import torch
-from torch import Tensor
 
-from spoter.checkpoint import read_checkpoint, sizes_of
 from spoter.config import ModelConfig, parse_config
 from spoter.embedding import PARTS, Prototypes, read_prototypes
 from spoter.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.errors import ModelFolderError
 from spoter.files import read_text, replacing, write_whole
 from spoter.layouts import BUILT_IN, Layout, load_layout
-from spoter.model import Spoter
 from spoter.normalize import check_scheme
+from spoter.onnx_forward import GRAPH, OnnxForward
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from spoter.model import Spoter
 
 WEIGHTS, CONFIG, MEANING, CARD = "model.pth", "config.json", "meaning.json", "MODEL_CARD.md"
 PROTOTYPES = "prototypes.npz"
@@ -41,7 +47,8 @@ class ModelFolder:
         What the model was trained to name, by label index.
     layout : Layout
         What it is fed.
-    model : Spoter
+    model : Spoter or OnnxForward
+        The latter of `load_onnx_folder`.
     prototypes : Prototypes or None
         Of the trained glosses.
     enrolled : tuple of Enrolled
@@ -51,7 +58,7 @@ class ModelFolder:
     config: ModelConfig
     glosses: tuple[str, ...]
     layout: Layout
-    model: Spoter
+    model: Spoter | OnnxForward
     prototypes: Prototypes | None = None
     enrolled: tuple[Enrolled, ...] = ()
 
@@ -64,13 +71,11 @@ def load_model_folder(folder: Path) -> ModelFolder:
     ModelFolderError
         Naming the file, what was found in it and what was expected.
     """
+    from spoter.checkpoint import read_checkpoint, sizes_of
+    from spoter.model import Spoter
+
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ModelFolderError(f"{folder}: found no such folder, expected one with {WEIGHTS}, {CONFIG} and {MEANING}")
-    config = parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
-    glosses = read_meaning(folder / MEANING, config.classes)
-    layout = load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
-    check_scheme(layout, config.normalize)
+    config, glosses, layout = _read_told(folder, WEIGHTS)
     weights = folder / WEIGHTS
     state = read_checkpoint(weights).state
     sizes = sizes_of(state, config.heads, str(weights))
@@ -89,6 +94,26 @@ def load_model_folder(folder: Path) -> ModelFolder:
     model.load_state_dict(state)
     prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * sizes.width)
     return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
+
+
+def load_onnx_folder(folder: Path) -> ModelFolder:
+    """Read a model folder with a model.onnx in place of its model.pth, without torch; raises as `load_model_folder`."""
+    folder = Path(folder)
+    config, glosses, layout = _read_told(folder, GRAPH)
+    model = OnnxForward.read(folder / GRAPH, 2 * len(layout), config.classes)
+    prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * 2 * len(layout))
+    return ModelFolder(config, glosses, layout, model, prototypes, enrolled)
+
+
+def _read_told(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...], Layout]:
+    """Read what a model folder tells about its weights, which are in the file of that name."""
+    if not folder.is_dir():
+        raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
+    config = parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
+    glosses = read_meaning(folder / MEANING, config.classes)
+    layout = load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
+    check_scheme(layout, config.normalize)
+    return config, glosses, layout
 
 
 def _read_space(
@@ -171,6 +196,8 @@ def write_model_folder(
     ModelFolderError
         Where glosses are enrolled in the folder: they would not fit other weights.
     """
+    import torch
+
     folder = Path(folder)
     refuse_enrolled(folder)
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,26 +1,32 @@
-"""Recognizer: clips in, ranked glosses out. Every door calls it."""
+"""Recognizer: clips in, ranked glosses out. Every door calls it.
+
+What computes is handed to it: SPOTER in torch (`spoter.torch_forward`) or the same as an ONNX graph
+(`spoter.onnx_forward`), so that a door which must start fast does without torch. All else is the same code.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from spoter.clip import Clip
-from spoter.embedding import PARTS, embed, softmax, with_enrolled
+from spoter.embedding import softmax, with_enrolled
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
-from spoter.model_folder import ModelFolder, load_model_folder
+from spoter.model_folder import ModelFolder, load_model_folder, load_onnx_folder
 from spoter.normalize import normalize
 
-# Frames, padding included, of one forward. It bounds the memory of a request with many long clips (attention holds
-# heads x frames² numbers a clip) and lies far above a usual batch.
-_FRAMES_AT_ONCE = 8192
+if TYPE_CHECKING:
+    import torch
+
+Forward = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]
+"""Features, (T, 2K) float32 of each clip -> logits (clips, classes) and embeddings (clips, E), both float32."""
 
 
 @dataclass
@@ -38,6 +44,12 @@ class Costs:
 class Recognizer:
     """A loaded model folder.
 
+    Parameters
+    ----------
+    folder : spoter.model_folder.ModelFolder
+    forward : callable
+        What computes, a `Forward` of the folder's own weights.
+
     Attributes
     ----------
     config : spoter.config.ModelConfig
@@ -46,30 +58,39 @@ class Recognizer:
     layout : spoter.layouts.Layout
     limits : spoter.formats.Limits
         How much a request may hold.
-    device : torch.device
+    forward : callable
     """
 
-    def __init__(self, folder: ModelFolder, device: str | torch.device = "cpu"):
+    def __init__(self, folder: ModelFolder, forward: Forward):
         self.config = folder.config
         self.glosses = (*folder.glosses, *(gloss.gloss for gloss in folder.enrolled))
         self.layout = folder.layout
         self.limits = Limits(folder.config.max_frames, folder.config.max_clips, folder.config.max_bytes)
-        self.device = torch.device(device)
-        self._model = folder.model.to(self.device)
+        self.forward = forward
         self._prototypes = folder.prototypes
         if folder.prototypes:
             # Longer by what the few clips of a prototype make a cosine smaller, so that all glosses compete as equals.
             later = [g.direction / folder.prototypes.attenuation(g.clips) for g in folder.enrolled]
             self._directions = np.concatenate([folder.prototypes.trained, *later])
         # Also the first forward, which allocates and picks kernels: no client shall wait for that.
-        blank = np.zeros((2, 2 * len(self.layout)), dtype=np.float32)
+        blank = np.zeros((min(2, self.limits.max_frames), 2 * len(self.layout)), dtype=np.float32)
         if not np.isfinite(self._judge([blank])[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> Recognizer:
         """Load a model folder onto a torch device; raises `spoter.errors.ModelFolderError` where it is unfit."""
-        return cls(load_model_folder(Path(folder)), device)
+        from spoter.formats import csv_format  # noqa: F401  with it pandas: no client shall wait for that, too
+        from spoter.torch_forward import TorchForward
+
+        loaded = load_model_folder(Path(folder))
+        return cls(loaded, TorchForward(loaded.model, device))
+
+    @classmethod
+    def load_onnx(cls, folder: Path | str) -> Recognizer:
+        """Load a model folder with a model.onnx in place of its model.pth; raises as `load` does."""
+        loaded = load_onnx_folder(Path(folder))
+        return cls(loaded, loaded.model)
 
     def features(self, clip: Clip) -> np.ndarray:
         """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
@@ -87,7 +108,7 @@ class Recognizer:
                 features.append(self.features(clip))
             except InputError as error:
                 raise error.within(places[i] if places else f"clip {i}") from None
-        return self._forward(features)[1]
+        return self.forward(features)[1]
 
     def recognize(
         self, clips: Sequence[Clip | InputError], top_k: int = 5, costs: Costs | None = None
@@ -141,7 +162,7 @@ class Recognizer:
 
         Both have the shape (clips, glosses); there are no cosines without prototypes.
         """
-        logits, embeddings = self._forward(features)
+        logits, embeddings = self.forward(features)
         probabilities = softmax(logits / self.config.temperature)
         if self._prototypes is None:
             return probabilities, None
@@ -149,32 +170,3 @@ class Recognizer:
         if len(self.glosses) > self.config.classes:
             probabilities = with_enrolled(probabilities, similarities, self._prototypes.scale)
         return probabilities, similarities
-
-    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (clips, classes) and embeddings (clips, E) of each (T, 2K) of `features`."""
-        width = 2 * len(self.layout)
-        logits = np.empty((len(features), self.config.classes), dtype=np.float32)
-        embeddings = np.empty((len(features), (PARTS + 1) * width), dtype=np.float32)
-        for chosen in _batches([len(clip) for clip in features]):
-            clips = [torch.from_numpy(features[i]) for i in chosen]
-            lengths = torch.tensor([len(clip) for clip in clips])
-            frames = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).to(self.device)
-            uneven = bool((lengths != lengths[0]).any())  # without a mask attention is faster
-            lengths = lengths.to(self.device) if uneven else None
-            with torch.inference_mode():
-                answer, seen = self._model.forward_and_embed(frames, lengths)
-                logits[chosen] = answer.cpu().numpy()
-                embeddings[chosen] = embed(seen, lengths).cpu().numpy()
-        return logits, embeddings
-
-
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Yield indices of clips to be computed together: the shorter first, at most `_FRAMES_AT_ONCE` padded frames."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[i] > _FRAMES_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

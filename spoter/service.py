@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -16,6 +16,9 @@ from spoter.errors import InputError
 from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.answers import Answer
 from spoter.recognizer import Costs, Recognizer
+
+# What is wrong with how a request is sent rather than with what it holds; docs/errors.md lists the codes.
+_OF_THE_SENDER = ("bad_attributes", "not_acceptable", "too_many_clips", "unsupported_content_type")
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,17 @@ def respond(recognizer: Recognizer, incoming: Sequence[Incoming]) -> tuple[list[
 def error_response(error: InputError) -> Response:
     """Return the response to a request that is wrong as a whole."""
     return Response(error.status, JSON, msgspec.json.encode(error.to_dict()), error.code)
+
+
+def as_record(response: Response) -> Response:
+    """Return a response as one record of a job that any status but 200 would end, and that joins all bodies.
+
+    A record that is wrong gets 200, with its error in its place. What would be wrong with every record of the job, and
+    a failure of our own, keep their status. A body ends in exactly one line end, so that joined lines stay lines.
+    """
+    wrong_record = 400 <= response.status < 500 and response.error_code not in _OF_THE_SENDER
+    status = 200 if wrong_record else response.status
+    return replace(response, status=status, body=response.body.rstrip(b"\n") + b"\n")
 
 
 def _decode(recognizer: Recognizer, item: Incoming) -> tuple[Request, str] | InputError:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+# Endpoints that several folders ask for: imported into each, they would start once for each.
+pytest_plugins = ["local.fixtures"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 

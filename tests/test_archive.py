@@ -56,7 +56,7 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
         "model-config.yaml": "handler/model-config.yaml",
         "requirements.txt": "handler/requirements.txt",
         "code/inference.py": "handler/inference.py",
-        "code/requirements.txt": "handler/requirements.txt",
+        "code/requirements.txt": "handler/code-requirements.txt",
         "spoter/service.py": "spoter/service.py",
         "spoter/layouts/points_54.csv": "spoter/layouts/points_54.csv",
     }.items():
@@ -194,12 +194,24 @@ def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
     assert answer["known"] is True
 
 
+def requirements(path: Path) -> set[str]:
+    lines = path.read_text().splitlines()
+    return {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
+
+
 def test_the_archives_requirements_are_the_projects():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     ours = {str(Requirement(line)) for line in project["dependencies"] + project["optional-dependencies"]["serve"]}
-    lines = (ROOT / "handler" / "requirements.txt").read_text().splitlines()
-    packed = {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
+    packed = requirements(ROOT / "handler" / "requirements.txt")
     assert packed and packed <= ours
+
+
+def test_sagemaker_installs_what_the_aws_image_lacks_and_nothing_else():
+    """aws/local/requirements.txt is the image, as far as serving needs it."""
+    packed = requirements(ROOT / "handler" / "requirements.txt")
+    image = {Requirement(line).name for line in requirements(ROOT / "aws" / "local" / "requirements.txt")}
+    missing = {line for line in packed if Requirement(line).name not in image}
+    assert requirements(ROOT / "handler" / "code-requirements.txt") == missing != set()
 
 
 def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch):

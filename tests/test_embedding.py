@@ -14,9 +14,10 @@ import torch
 from generate import figure_clip
 
 from spoter.clip_files import read_clips
-from spoter.embedding import PARTS, Prototypes, embed, read_prototypes, with_enrolled
+from spoter.embedding import PARTS, Prototypes, read_prototypes, with_enrolled
 from spoter.errors import ModelFolderError
 from spoter.layouts import load_layout
+from spoter.model import embed
 from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
 from spoter.recognizer import Recognizer
 

@@ -187,3 +187,77 @@ def test_sagemakers_functions_hide_our_own_failure(context, recognizer, monkeypa
     answer, _ = sagemaker(context, recognizer, b"{}", "application/json", "*/*")
     assert context.get_response_status(0)[0] == 500
     assert json.loads(answer)["error"]["code"] == "internal" and b"ZeroDivision" not in answer
+
+
+def test_sagemakers_functions_refuse_batches(dgs11, monkeypatch):
+    """The toolkit would give all requests of a batch the first one's headers and status."""
+    monkeypatch.setenv("SAGEMAKER_TS_BATCH_SIZE", "4")
+    with pytest.raises(ValueError, match="found SAGEMAKER_TS_BATCH_SIZE=4, expected 1 or none"):
+        inference.model_fn(str(dgs11))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "headers", "expected"),
+    [
+        (b"x", "text/csv", None, (b"x", "text/csv")),  # by hand
+        ("x", None, None, ("x", None)),
+        (b"x", "text/csv", {"CONTENT-TYPE": "text/csv", "accept": {"content-type": ""}}, (b"x", "text/csv")),
+        (None, "multipart/form-data", {"Content-Type": "multipart/form-data"}, (b"form", "multipart/form-data")),
+    ],
+)
+def test_sagemakers_functions_take_up_a_request(context, body, content_type, headers, expected):
+    if headers is None:
+        incoming = inference.input_fn(body, content_type)
+    else:
+        context.request_processor = [RequestProcessor(headers)]
+        incoming = inference.input_fn(body, content_type, context)
+    assert (incoming.body, incoming.content_type) == expected and incoming.accept is None
+
+
+LINES = {"Content-Type": "application/jsonlines"}
+BAD_LINE = b'{"estimator": "mediapipe", "points": 5}\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (BAD_LINE, LINES, 200, "wrong_type"),
+        (b"{nonsense", LINES, 200, "invalid_json"),
+        (b"\n", LINES, 200, "empty_body"),
+        (b"{nonsense", JSON, 200, "invalid_json"),
+        (b" " * 27_000_000, LINES, 200, "body_too_large"),
+        # what would be wrong with each record alike is the job's failure
+        (b"{}", {"Content-Type": "text/plain"}, 415, "unsupported_content_type"),
+        (b"{}", LINES | {"Accept": "image/png"}, 406, "not_acceptable"),
+        (b"{}\n" * 65, LINES, 400, "too_many_clips"),
+    ],
+)
+def test_a_bad_record_does_not_end_a_transform_job(context, monkeypatch, dgs11, body, headers, status, code):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    handler = SpoterHandler()
+    handler.initialize(context)
+    context.request_ids = context.metrics.request_ids = {0: "id0"}
+    context.request_processor = [RequestProcessor(dict(headers))]
+    (answer,) = handler.handle([{"body": body}], context)
+    assert context.get_response_status(0)[0] == status
+    assert answer.endswith(b"}\n") and answer.count(b"\n") == 1 and json.loads(answer)["error"]["code"] == code
+    incoming = inference.input_fn(body, headers["Content-Type"], context)
+    response = inference.predict_fn(incoming, handler.recognizer)
+    assert (response.status, response.body) == (status, answer)
+
+
+def test_our_own_failure_ends_a_transform_job(recognizer, monkeypatch):
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    monkeypatch.setattr(spoter.service, "decode", lambda *_: 1 / 0)
+    response = inference.predict_fn(inference.input_fn(b"{}", "application/jsonlines"), recognizer)
+    assert response.status == 500
+
+
+def test_only_a_transform_job_hides_a_status(handler, context, monkeypatch):
+    assert ask(handler, context, b"{nonsense")[0][0] == 400
+    good = json.dumps(request()).encode()
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    handler.in_transform_job = True
+    assert ask(handler, context, good, good)[1][0] == 200
+    assert handler.handle([{"body": good}], context)[0].count(b"\n") == 1

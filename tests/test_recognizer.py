@@ -11,8 +11,9 @@ from generate import figure_clip
 
 from spoter.clip import make_clip
 from spoter.errors import InputError
-from spoter.recognizer import _FRAMES_AT_ONCE, Costs, Recognizer, _batches
+from spoter.recognizer import Costs, Recognizer
 from spoter.service import Incoming, respond
+from spoter.torch_forward import _FRAMES_AT_ONCE, _batches
 
 
 @pytest.fixture(scope="module")

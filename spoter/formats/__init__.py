@@ -1,7 +1,8 @@
 """Wire formats: bytes into Clips, ranked glosses into bytes.
 
 One module a format: `json_format` (with `frames` and `points_form` for its forms), `csv_format`, `npy_format` and
-`jsonlines_format`; `answers` writes. docs/formats.md shows each with an example.
+`jsonlines_format`; `answers` writes. docs/formats.md shows each with an example. Only CSV needs pandas, and only
+reading CSV imports it: a function without pandas reads the other formats.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import codecs
 
 from spoter.errors import InputError
-from spoter.formats import csv_format, json_format, jsonlines_format, npy_format
+from spoter.formats import json_format, jsonlines_format, npy_format
 from spoter.formats.answers import Answer, Ranked, choose_accept, encode
 from spoter.formats.request import (
     CSV,
@@ -37,9 +38,26 @@ __all__ = [
     "parse_attributes",
 ]
 
+
+def _decode_csv(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
+    try:
+        from spoter.formats import csv_format
+    except ModuleNotFoundError as error:
+        if error.name != "pandas":
+            raise
+        others = ", ".join(kind for kind in _DECODERS if kind != CSV)
+        raise InputError(
+            "unsupported_content_type",
+            f"found {CSV!r}, which needs pandas, and it is not installed here, expected one of {others}",
+            "header Content-Type",
+            415,
+        ) from None
+    return csv_format.decode(body, layout, limits, options)
+
+
 _DECODERS = {
     JSON: json_format.decode,
-    CSV: csv_format.decode,
+    CSV: _decode_csv,
     NPY: npy_format.decode,
     JSONLINES: jsonlines_format.decode,
 }

@@ -19,8 +19,8 @@ from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
 from spoter.config import ModelConfig
-from spoter.embedding import Prototypes, embed, unit
-from spoter.model import Spoter
+from spoter.embedding import Prototypes, unit
+from spoter.model import Spoter, embed
 from spoter.training.augment import Augmentation
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.settings import Changes

@@ -20,6 +20,7 @@ from spoter.layouts import BUILT_IN
 from spoter.model import Spoter
 from spoter.model_folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.recognizer import Recognizer
+from spoter.torch_forward import TorchForward
 from spoter.training.card import Results, model_card
 from spoter.training.checkpointing import UnfinishedRun
 from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
@@ -131,7 +132,8 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> 
     config, prototypes = finish(
         model, sides["train"], sides["validation"], task.config, device, settings.recipe.changes, settings.seed
     )
-    recognizer = Recognizer(ModelFolder(config, task.data.glosses, task.layout, model, prototypes), device)
+    folder = ModelFolder(config, task.data.glosses, task.layout, model, prototypes)
+    recognizer = Recognizer(folder, TorchForward(model, device))
     validation, test = (ask(recognizer, task.select(side)) for side in ("validation", "test"))
     results = Results(validation, test, robustness(recognizer, task.select("test"), seed=settings.seed))
     trained = Trained(config, task.data, task.split, fitted, results)

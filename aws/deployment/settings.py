@@ -1,0 +1,201 @@
+"""What a deployment is told: deploy.toml (or the original system's configuration/config.json) and deploy.py's options.
+
+Credentials are in none of them. They come from AWS's ordinary chain: environment, profile, SSO, instance role.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from spoter.errors import SpoterError
+from spoter.files import read_text
+
+ROOT = Path(__file__).resolve().parents[2]
+
+MODES = ("realtime", "serverless", "async", "batch")
+# The smallest of its family for batch jobs: there is no ml.c5.large (API reference, TransformResources).
+BATCH_INSTANCE_TYPE = "ml.c5.xlarge"
+Mode = Literal["realtime", "serverless", "async", "batch"]
+
+# EndpointName in SageMaker's API, where it has 63 characters; names that are made from it are longer.
+_NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*\Z"
+
+
+class DeployError(SpoterError):
+    """What the user has to put right before a deployment can go on; the text says what was found and what to do.
+
+    Attributes
+    ----------
+    status : int
+        deploy.py's exit status: 2, and 1 for what fails though nothing was wrong with what was asked.
+    """
+
+    status = 2
+
+
+class AutoScale(msgspec.Struct, frozen=True):
+    """Instances that automatic scaling may choose among.
+
+    Attributes
+    ----------
+    least, most : int
+        `least` is 0 only for asynchronous endpoints.
+    """
+
+    least: int
+    most: int
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """Everything a deployment depends on besides the account it goes into.
+
+    Attributes
+    ----------
+    name : str
+        The endpoint's name.
+    model : str
+        Model folder; in a file relative to that file. The embedded model where none is named.
+    mode : str
+        One of `MODES`.
+    region, profile : str or None
+        None leaves it to AWS's configuration (AWS_REGION, AWS_PROFILE, ~/.aws/config).
+    role : str
+        Name or ARN of the role that the container runs as; aws/iam/ holds its policies.
+    bucket : str or None
+        None takes the SDK's own, sagemaker-REGION-ACCOUNT, which is made where it is not there.
+    prefix : str
+        What keys in the bucket begin with.
+    image_uri : str or None
+        Container image; None takes AWS's PyTorch image.
+    instance_type, instance_count
+        Of real-time and asynchronous endpoints and of batch jobs; `read_settings` takes `BATCH_INSTANCE_TYPE` for a
+        batch job where none is named.
+    memory_mb, max_concurrency : int
+        Of serverless endpoints.
+    environment : dict
+        Variables of the container.
+    tags : dict
+        Put on everything, besides our own.
+    capture_percent : int
+        Share of the requests that SageMaker writes to the bucket, with their answers. They hold landmarks of persons.
+    autoscale : str or None
+        "MIN:MAX".
+    autoscale_target : float or None
+        Invocations a minute (or, asynchronous, requests waiting) for each instance; None takes the mode's own.
+    rollback_alarms : tuple of str
+        CloudWatch alarms that undo an update when they go off during it.
+    input, output : str or None
+        s3:// addresses of a batch job; `output` of asynchronous answers as well.
+    """
+
+    name: Annotated[str, Meta(pattern=_NAME, max_length=40)] = "spoter"
+    model: str = str(ROOT / "models" / "dgs11")
+    mode: Mode = "realtime"
+    region: str | None = None
+    profile: str | None = None
+    role: Annotated[str, Meta(min_length=1)] = "spoter-endpoint"
+    bucket: str | None = None
+    prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*[A-Za-z0-9]$")] = "spoter"
+    image_uri: str | None = None
+    instance_type: Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")] = "ml.c5.large"
+    instance_count: Annotated[int, Meta(ge=1)] = 1
+    memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 3072
+    max_concurrency: Annotated[int, Meta(ge=1, le=200)] = 5
+    environment: dict[str, str] = {}
+    tags: dict[str, str] = {}
+    capture_percent: Annotated[int, Meta(ge=0, le=100)] = 0
+    autoscale: str | None = None
+    autoscale_target: Annotated[float, Meta(gt=0)] | None = None
+    rollback_alarms: tuple[str, ...] = ()
+    input: str | None = None
+    output: str | None = None
+
+    def scaling(self) -> AutoScale | None:
+        """Return `autoscale` taken apart; raises `DeployError` where it is not MIN:MAX or does not fit the mode."""
+        if self.autoscale is None:
+            return None
+        match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", self.autoscale)
+        if match is None or int(match[1]) > int(match[2]) or int(match[2]) == 0:
+            raise DeployError(f"found autoscale {self.autoscale!r}, expected MIN:MAX such as 1:4")
+        if self.mode not in ("realtime", "async"):
+            raise DeployError(f"found autoscale with mode {self.mode}, expected realtime or async")
+        if int(match[1]) == 0 and self.mode != "async":
+            raise DeployError("found autoscale from 0 instances, which only mode async can; expected 1 or more")
+        return AutoScale(int(match[1]), int(match[2]))
+
+
+def read_settings(path: Path | None, options: dict[str, object]) -> tuple[Settings, list[str]]:
+    """Read a settings file and put the options of the command line above it.
+
+    Parameters
+    ----------
+    path : Path or None
+        deploy.toml, or a JSON file in the form of the original system's configuration/config.json. None reads none.
+    options : dict
+        Fields of `Settings` by name; those that are None were not given.
+
+    Returns
+    -------
+    Settings
+    list of str
+        Warnings for the user.
+
+    Raises
+    ------
+    DeployError
+        Where the file cannot be read, or holds what is not known or not allowed.
+    """
+    found: dict[str, object] = {}
+    warnings: list[str] = []
+    if path is not None:
+        text = read_text(path)
+        found, warnings = _original(text, path) if path.suffix == ".json" else (_toml(text, path), [])
+        if isinstance(found.get("model"), str):
+            found["model"] = str(path.parent / found["model"])
+    given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
+    where = f"{path}, with the options" if path is not None and given else str(path or "the options")
+    found |= given
+    if found.get("mode") == "batch":
+        found.setdefault("instance-type", BATCH_INSTANCE_TYPE)
+    try:
+        settings = msgspec.convert(found, Settings)
+    except msgspec.ValidationError as error:
+        raise DeployError(f"{where}: {_plain(str(error))}") from None
+    settings.scaling()
+    return settings, warnings
+
+
+def _toml(text: str, path: Path) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DeployError(f"{path}: {error}; expected TOML such as name = 'spoter'") from None
+
+
+def _original(text: str, path: Path) -> tuple[dict[str, object], list[str]]:
+    """Take region and role from {"credential": {"id", "key", "region", "role"}}; the keys are not used."""
+    expected = '{"credential": {"region": "…", "role": "…"}}, the original system\'s form'
+    try:
+        credential = json.loads(text)["credential"]
+        fields = {name: credential[name] for name in ("region", "role") if credential.get(name)}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise DeployError(f"{path}: expected {expected}") from None
+    warnings = []
+    if credential.get("id") or credential.get("key"):
+        warnings.append(
+            f"{path} holds an access key, which is not used: keys do not belong in files of a project. Delete it "
+            "there, make it invalid in IAM, and sign in with `aws configure sso` or `aws configure`"
+        )
+    return fields, warnings
+
+
+def _plain(message: str) -> str:
+    """Turn msgspec's message into one of ours: ``Expected `int`, got `str` - at `$.memory-mb` ``."""
+    return message.replace("`", "").replace(" - at $.", " at ").replace(" - at $", "")

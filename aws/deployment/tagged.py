@@ -1,0 +1,91 @@
+"""What carries our tag outside SageMaker: objects, the bucket and the log group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from aws.deployment import limits, plan
+from aws.deployment.account import Account, CallError
+from aws.deployment.preflight import bucket_name
+from aws.deployment.settings import Settings
+
+# Where SageMaker itself writes, and puts no tags.
+WRITTEN = ("answers", "failures", "captured")
+
+
+def is_ours(settings: Settings, tags: list[dict[str, str]]) -> bool:
+    """Tell whether tags, as SageMaker and S3 answer them, hold ours with the endpoint's name."""
+    return {"Key": plan.TAG, "Value": settings.name} in tags
+
+
+def folders(settings: Settings, account: Account, models: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the deployment's folders, each as bucket and beginning of keys: the settings', and those of its models.
+
+    Whoever deletes by name alone need not know the bucket and the prefix that were deployed into.
+    """
+    found = {(bucket_name(settings, account), f"{settings.prefix}/{settings.name}/")}
+    for name in models:
+        model = account.read("sagemaker", "describe_model", ModelName=name) or {}
+        place = limits.split(model.get("PrimaryContainer", {}).get("ModelDataUrl", ""))
+        head, marker, _ = place[1].partition(f"/{settings.name}/") if place else ("", "", "")
+        if marker:
+            found.add((place[0], head + marker))
+    return sorted(found)
+
+
+def keys(account: Account, bucket: str, folder: str) -> list[str]:
+    """Return the keys of all objects of a folder; none where there is no such bucket."""
+    try:
+        return [
+            item["Key"] for item in account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=folder)
+        ]
+    except CallError as error:
+        if error.code == "NoSuchBucket":
+            return []
+        raise
+
+
+def objects(settings: Settings, account: Account, bucket: str, folder: str) -> list[str]:
+    """Return the keys of the folder's objects that carry our tag."""
+    found = []
+    for key in keys(account, bucket, folder):
+        if key.removeprefix(folder).partition("/")[0] in WRITTEN:
+            continue
+        tags = account.read("s3", "get_object_tagging", Bucket=bucket, Key=key) or {}
+        if is_ours(settings, tags.get("TagSet", [])):
+            found.append(key)
+    return found
+
+
+def bucket_is_ours(settings: Settings, account: Account, bucket: str) -> bool:
+    """Tell whether this deployment has made a bucket."""
+    tags = account.read("s3", "get_bucket_tagging", Bucket=bucket) or {}
+    return is_ours(settings, tags.get("TagSet", []))
+
+
+def holds_only(account: Account, bucket: str, ours: Iterable[str]) -> bool:
+    """Tell whether a bucket would be empty without the objects of these keys."""
+    ours = set(ours)
+    there = account.read("s3", "list_objects_v2", Bucket=bucket, MaxKeys=min(len(ours) + 1, 1000)) or {}
+    return {item["Key"] for item in there.get("Contents", [])} <= ours and not there.get("IsTruncated")
+
+
+def log_group_is_ours(settings: Settings, account: Account) -> bool:
+    """Tell whether the endpoint's log group carries our tag."""
+    arn = _log_group_arn(settings, account)
+    tags = account.read("logs", "list_tags_for_resource", resourceArn=arn) if arn else None
+    return (tags or {}).get("tags", {}).get(plan.TAG) == settings.name
+
+
+def tag_logs(settings: Settings, account: Account) -> None:
+    """Put our tags on the endpoint's log group, which SageMaker makes without any, so that it is found again."""
+    if (arn := _log_group_arn(settings, account)) is not None:
+        account.call("logs", "tag_resource", resourceArn=arn, tags=plan.tags(settings))
+
+
+def _log_group_arn(settings: Settings, account: Account) -> str | None:
+    name = plan.log_group(settings.name)
+    for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name):
+        if group["logGroupName"] == name:
+            return group["arn"].removesuffix(":*")
+    return None

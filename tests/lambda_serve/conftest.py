@@ -1,0 +1,100 @@
+"""The function's package, really made: with pip, for this machine's architecture, and run by the function's Python."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from aws.build_lambda import Package, build
+from aws.lambda_packages import ARCHITECTURES, PYTHON, find_python
+from spoter.clip_files import read_clips
+from spoter.enroll import enroll
+from spoter.layouts import load_layout
+
+# Answers the events on its standard input, one a line, as Lambda's runtime would; then tells what was imported.
+_RUNTIME = """
+import json, logging, os, sys
+logging.basicConfig()  # Lambda's runtime, too, writes what is logged to the standard error
+sys.path.insert(0, sys.argv[1])
+import lambda_serve
+loaded = lambda_serve.load.cache_info().currsize
+answers = [lambda_serve.handler(json.loads(line), None) for line in sys.stdin]
+files = [getattr(module, "__file__", None) for module in sys.modules.values()]
+print(json.dumps({"answers": answers, "loaded_by_import": loaded, "modules": sorted(sys.modules),
+                  "files": [file for file in files if file], "library": os.path.dirname(os.__file__)}))
+"""
+
+
+@pytest.fixture(scope="session")
+def architecture() -> str:
+    return next((name for name, machine in ARCHITECTURES.items() if machine == platform.machine()), "x86_64")
+
+
+@pytest.fixture(scope="session")
+def index() -> None:
+    """pip's package index, which must be asked in earnest; where it answers, a failing build is a failing test."""
+    try:
+        asked = subprocess.run(
+            [sys.executable, "-m", "pip", "index", "versions", "numpy"], capture_output=True, timeout=120
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("pip's package index does not answer: the function's package is not made")
+    if asked.returncode:
+        pytest.skip("pip cannot reach its package index: the function's package is not made")
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory, dgs11, samples) -> Path:
+    """The embedded model with one gloss more, enrolled."""
+    folder = Path(shutil.copytree(dgs11, tmp_path_factory.mktemp("lambda") / "model"))
+    enroll(folder, "NEW", read_clips([samples / "mainz-long.csv"], load_layout("54")))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def package(index, model, architecture, tmp_path_factory) -> Package:
+    return build(model, tmp_path_factory.mktemp("store"), architecture, find_python(None))
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    """The function's Python."""
+    if platform.system() != "Linux" or platform.machine() not in ARCHITECTURES.values():
+        pytest.skip(f"the package is of Linux on {', '.join(ARCHITECTURES)}: it is not run here")
+    found = find_python(None)
+    if found is None:
+        pytest.skip(f"there is no Python {PYTHON} here: the package is not run")
+    return found
+
+
+@pytest.fixture(scope="session")
+def tree(package, tmp_path_factory) -> Path:
+    """The package as it lies in the function."""
+    folder = tmp_path_factory.mktemp("task")
+    with zipfile.ZipFile(package.path) as archive:
+        archive.extractall(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def run(python, tree) -> Callable[..., dict]:
+    """Run events in a fresh process of the function's Python that can import the package's files and no others."""
+
+    def run(events: list, environment: dict[str, str] | None = None) -> dict:
+        done = subprocess.run(
+            [python, "-I", "-S", "-B", "-c", _RUNTIME, str(tree)],
+            input="\n".join(map(json.dumps, events)), env=environment or {}, cwd=tree.parent,
+            capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout) | {"tree": str(tree), "log": done.stderr}
+
+    return run

@@ -1,0 +1,41 @@
+"""Batch transform, as SageMaker runs it: SAGEMAKER_BATCH is set, each line is a request, all bodies are joined."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from local.fixtures import ROOT, invoke, runtime_client
+
+from aws.local.container import WayIn
+from aws.local.endpoint import LocalEndpoint
+
+
+@pytest.fixture(scope="module", params=WayIn)
+def job(request, archive):
+    # The variables that https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-batch-code.html lists.
+    environ = {
+        "SAGEMAKER_BATCH": "true",
+        "SAGEMAKER_BATCH_STRATEGY": "SINGLE_RECORD",
+        "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
+    }
+    with LocalEndpoint(archive, way_in=request.param, workers=1, environ=environ) as endpoint:
+        yield endpoint
+
+
+def test_each_line_is_answered_by_a_line_in_order(job):
+    """SplitType Line, BatchStrategy SingleRecord, AssembleWith None."""
+    good = (ROOT / "samples" / "ich-welt.jsonl").read_bytes().splitlines()
+    lines = [good[0], b"{nonsense", good[1], b"{}", b"\xff", good[0]]
+    client = runtime_client(job)
+    answers = [invoke(client, line, "application/jsonlines") for line in lines]
+    assert {status for status, *_ in answers} == {200}
+    joined = [json.loads(line) for line in b"".join(body for *_, body in answers).decode().split("\n")[:-1]]
+    assert len(joined) == len(lines)
+    found = [document.get("error", {}).get("code") or document["instances"][0]["gloss"] for document in joined]
+    assert found == ["ICH", "invalid_json", "WELT", "unknown_form", "invalid_json", "ICH"]
+
+
+def test_a_job_that_sends_something_else_fails(job):
+    status, _, answer = invoke(runtime_client(job), b"{}", "text/plain")
+    assert status == 415 and json.loads(answer)["error"]["code"] == "unsupported_content_type"

@@ -1,0 +1,199 @@
+"""A model as an ONNX graph: the answers of torch, without torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from generate import figure_clip
+
+from spoter.clip_files import read_clips
+from spoter.config import ModelConfig
+from spoter.embedding import PARTS, Prototypes, unit
+from spoter.enroll import enroll
+from spoter.errors import InputError, ModelFolderError, SpoterError
+from spoter.layouts import load_layout
+from spoter.model import Spoter
+from spoter.model_folder import WEIGHTS, load_model_folder, load_onnx_folder, write_model_folder
+from spoter.onnx_export import OPSET, TOLERANCE, _compare, export
+from spoter.onnx_forward import GRAPH, OnnxForward
+from spoter.recognizer import Recognizer
+from spoter.service import Incoming, respond
+
+GLOSSES = ("ONE", "TWO", "THREE", "FOUR")
+
+
+def make_folder(folder: Path, layout: str, positions: str, seed: int = 0, **config) -> Path:
+    """Write a model folder with weights at random, all of them, whose answers differ from clip to clip."""
+    torch.manual_seed(seed)
+    width = 2 * len(load_layout(layout))
+    config = ModelConfig(
+        name="random", layout=layout, positions=positions, heads=2, encoder_layers=2, decoder_layers=2,
+        encoder_feedforward=64, decoder_feedforward=48, position_rows=512, classes=len(GLOSSES), temperature=0.7,
+        known_threshold=0.1, **config,
+    )  # fmt: skip
+    model = Spoter(config.sizes(width), positions)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "in_proj_weight" in name:
+                parameter *= 3  # attention that chooses among frames, instead of taking their mean
+            elif parameter.dim() == 1 or name == "pos":  # biases and norms, which begin as zeros and ones
+                parameter += 0.1 * torch.randn_like(parameter)
+    rng = np.random.default_rng(seed)
+    size = (PARTS + 1) * width
+    whitening = rng.normal(size=(size, size)).astype(np.float32) / size
+    trained = unit(rng.normal(size=(len(GLOSSES), size)).astype(np.float32))
+    space = Prototypes(np.zeros(size, np.float32), whitening, trained, 1.0, 0.5)
+    write_model_folder(folder, model.state_dict(), config, GLOSSES, "card", prototypes=space)
+    return folder
+
+
+def as_graph(folder: Path) -> Path:
+    """Make a copy of a model folder in which the graph stands in place of the weights."""
+    copy = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-onnx")))
+    (copy / WEIGHTS).unlink()
+    (copy / GRAPH).write_bytes(export(load_model_folder(folder)))
+    return copy
+
+
+def assert_same(ours, theirs) -> None:
+    """All of an answer: the probability of each gloss, known, and the cosine behind it."""
+    for one, other in zip(ours, theirs, strict=True):
+        if isinstance(one, InputError):
+            assert one.to_dict() == other.to_dict()
+            continue
+        scores, others = ({ranked.gloss: ranked.score for ranked in answer.instances} for answer in (one, other))
+        assert scores.keys() == others.keys() and len(scores) > 1
+        np.testing.assert_allclose([others[gloss] for gloss in scores], list(scores.values()), rtol=0, atol=1e-4)
+        assert (one.known, one.frames, one.model_name) == (other.known, other.frames, other.model_name)
+        assert other.similarity == pytest.approx(one.similarity, abs=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["shared", "per-frame"])
+@pytest.mark.parametrize("layout", ["29", "54", "71"])
+def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
+    """Clips of every length and estimator, a bad one among them, and a gloss that was enrolled."""
+    folder = make_folder(tmp_path / "model", layout, positions)
+    enroll(folder, "NEW", [figure_clip(seed=seed) for seed in (1, 2)])
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    clips = [figure_clip(frames=frames, seed=frames, gaps=frames > 5) for frames in (1, 2, 3, 4, 5, 20, 60, 200, 512)]
+    clips += [figure_clip(name) for name in ("openpose", "wholepose")]
+    clips += [figure_clip(frames=513), InputError("wrong_type", "as decoding left it")]
+    answers = torchs.recognize(clips, top_k=99)
+    assert_same(answers, onnxs.recognize(clips, top_k=99))
+    assert "NEW" in {ranked.gloss for ranked in answers[0].instances}
+    scores = np.array([[ranked.score for ranked in answer.instances] for answer in answers[:-2]])
+    assert np.ptp(scores[:, 0]) > 0.01  # not one and the same answer to all
+    np.testing.assert_allclose(onnxs.embed(clips[:4]), torchs.embed(clips[:4]), rtol=0, atol=1e-4)
+    assert onnxs.recognize([]) == []
+
+
+def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
+    folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    clips = read_clips(sorted(path for path in samples.iterdir() if path.suffix not in (".md", ".py")), torchs.layout)
+    assert len(clips) > 5
+    answers = torchs.recognize(clips, top_k=99)
+    assert_same(answers, onnxs.recognize(clips, top_k=99))
+    assert all(answer.known for answer in answers)
+    request = [Incoming((samples / "hallo.json").read_bytes(), "application/json")]
+    for response, other in zip(respond(torchs, request)[0], respond(onnxs, request)[0], strict=True):
+        assert response == other
+
+
+def test_the_same_model_gives_the_same_graph_and_no_path_of_this_machine(tmp_path):
+    folder = make_folder(tmp_path / "model", "29", "per-frame")
+    graph = export(load_model_folder(folder))
+    assert export(load_model_folder(folder)) == graph
+    for found in (b"site-packages", b".py", str(Path.home()).encode(), str(tmp_path).encode()):
+        assert len(found) < 3 or found not in graph
+    model = onnx.load_from_string(graph)
+    onnx.checker.check_model(model)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", OPSET)]
+
+
+def test_a_graph_of_other_weights_is_refused(tmp_path):
+    """What `export` asks of what it has written."""
+    one, other = (load_model_folder(make_folder(tmp_path / str(seed), "29", "shared", seed)) for seed in (0, 1))
+    with pytest.raises(ModelFolderError, match=r"of a clip of 1 frames .* apart between torch and ONNX Runtime"):
+        _compare(one, export(other))
+    with torch.no_grad():
+        one.model.linear_class.bias[0] += 0.01  # a little suffices
+    with pytest.raises(ModelFolderError, match="a probability of a clip"):
+        _compare(one, export(load_model_folder(tmp_path / "0")))
+    assert TOLERANCE == 1e-4
+
+
+@pytest.mark.parametrize("positions", ["shared", "per-frame"])
+def test_a_model_of_single_frames(tmp_path, positions):
+    folder = make_folder(tmp_path / "model", "29", positions, max_frames=1)
+    clips = [figure_clip(frames=frames, gaps=False) for frames in (1, 2)]
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    answers = torchs.recognize(clips)
+    assert_same(answers, onnxs.recognize(clips))
+    assert answers[1].code == "too_many_frames"
+
+
+def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
+    folder = as_graph(make_folder(tmp_path / "model", "29", "shared"))
+    other = export(load_model_folder(make_folder(tmp_path / "other", "54", "shared")))
+    graph = (folder / GRAPH).read_bytes()
+    for content, message in (
+        (None, "model.onnx: No such file"),
+        (b"", "model.onnx: found what ONNX Runtime does not load"),
+        (graph[: len(graph) // 2], "model.onnx: found what ONNX Runtime does not load"),
+        (other, "found a graph with frames 108, .* expected frames 58, .* it is of another model"),
+    ):
+        (folder / GRAPH).unlink()
+        if content is not None:
+            (folder / GRAPH).write_bytes(content)
+        with pytest.raises(ModelFolderError, match=message) as error:
+            load_onnx_folder(folder)
+        assert "\n" not in str(error.value)
+        (folder / GRAPH).write_bytes(graph)
+    load_onnx_folder(folder)
+    with pytest.raises(ModelFolderError, match=r"nowhere: found no such folder, expected one with model.onnx"):
+        load_onnx_folder(tmp_path / "nowhere")
+
+
+def test_a_graph_that_gives_something_else_is_refused():
+    ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("frames", "logits")]
+    node = onnx.helper.make_node("Identity", ["frames"], ["logits"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10)
+    model.opset_import[0].version = OPSET
+    with pytest.raises(ModelFolderError, match=r"here: found a graph with frames .*, expected .*embeddings 20"):
+        OnnxForward(model.SerializeToString(), "here", 4, 4)
+
+
+def test_without_the_packages_it_needs_it_says_which(dgs11, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(SpoterError, match=r"writing graphs needs onnxscript: pip install"):
+        export(load_model_folder(dgs11))
+
+
+def test_a_model_is_served_without_torch_and_pandas(tmp_path):
+    """In a process of its own: neither is imported by whatever answers with a graph."""
+    folder = as_graph(make_folder(tmp_path / "model", "29", "per-frame"))
+    points = np.where(np.isnan(figure_clip().points), None, figure_clip().points.astype(object)).tolist()
+    body = json.dumps({"estimator": "mediapipe", "points": points})
+    program = (
+        "import sys\n"
+        "from spoter.recognizer import Recognizer\n"
+        "from spoter.service import Incoming, respond\n"
+        "recognizer = Recognizer.load_onnx(sys.argv[1])\n"
+        "[response], costs = respond(recognizer, [Incoming(sys.stdin.read(), 'application/json')])\n"
+        "heavy = {'torch', 'pandas', 'h5py', 'typer', 'rich', 'onnx', 'sagemaker', 'boto3'}.intersection(sys.modules)\n"
+        "assert not heavy, heavy\n"
+        "print(response.status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, folder], input=body, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "200"
