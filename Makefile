@@ -36,7 +36,13 @@ lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda'
 	$(BIN)/python -m aws.pack_lambda
 
 lambda: .venv/lambda.stamp ## write model_store/lambda.zip: the model inside a Lambda function
-	$(BIN)/python -m aws.build_lambda
+	$(BIN)/python -m aws.build_lambda $(LAMBDA_ARGS)
+
+image: ## build the image spoter:VERSION for EC2 and ECR
+	docker/build.sh
+
+image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; Docker or podman)
+	PYTHONPATH=docker $(BIN)/python -m pytest docker/test_image.py
 
 test: lint ## every test, a real TorchServe included
 	$(BIN)/python -m pytest

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Make the image's base, Debian 12 without documentation, where no registry can be reached: needs root and debootstrap.
+#
+#   docker/debootstrap.sh FOLDER   leaves FOLDER/base.tar there, for `podman import`
+set -euo pipefail
+folder=$1
+root=$folder/root
+trap 'rm -rf "$root"' EXIT
+rm -rf "$root"
+mkdir -p "$folder"
+debootstrap --variant=minbase bookworm "$root"
+# Security updates, as Debian's own image has them.
+source=$(awk '/^deb / { print $2; exit }' "$root/etc/apt/sources.list")
+printf 'deb %s bookworm main\ndeb %s bookworm-updates main\ndeb %s-security bookworm-security main\n' \
+    "$source" "$source" "$source" >"$root/etc/apt/sources.list"
+chroot "$root" apt-get update
+DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get upgrade --yes
+# debootstrap leaves what it has fetched, and a container needs neither lists nor documentation.
+rm -rf "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/var/log/*
+find "$root"/usr/share/doc -type f ! -name copyright -delete
+rm -rf "$root"/usr/share/{man,info,locale,lintian}/*
+for pattern in /usr/share/doc/\* /usr/share/man/\* /usr/share/info/\* /usr/share/locale/\*; do
+    echo "path-exclude $pattern"
+done >"$root/etc/dpkg/dpkg.cfg.d/docker"
+echo 'path-include /usr/share/doc/*/copyright' >>"$root/etc/dpkg/dpkg.cfg.d/docker"
+cat >"$root/etc/apt/apt.conf.d/docker" <<'END'
+APT::Install-Recommends "false";
+Acquire::Languages "none";
+Acquire::GzipIndexes "true";
+Dir::Cache::pkgcache "";
+Dir::Cache::srcpkgcache "";
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb || true"; };
+END
+tar --directory "$root" --create --file "$folder/base.tar" --exclude ./dev --exclude ./proc --exclude ./sys .
