@@ -13,7 +13,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 .PHONY: help serve build doctor training deploying lambda-door lambda image image-test test lint bench clean
 
 help: ## show this
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 18
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
 	@echo
 	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
 	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs),'
@@ -80,4 +80,4 @@ clean: ## remove everything that make made
 
 .venv/dev.stamp: .venv/train.stamp
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,deploy,lambda,dev]'
-	@touch $@
+	@touch .venv/deploy.stamp .venv/lambda.stamp $@
