@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -65,7 +66,8 @@ Poll = Annotated[
 def main() -> None:
     """Run the command line; whatever goes wrong is told in words."""
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.stdout.reconfigure(line_buffering=True)  # a line is seen when it is written, also in a pipe
+    if sys.stdout is not None:  # closed by the caller
+        sys.stdout.reconfigure(line_buffering=True)  # a line is seen when it is written, also in a pipe
     app()
 
 
@@ -128,6 +130,10 @@ def deploy(
     }
     context.obj = (settings, options, verbose)
     if context.invoked_subcommand is not None:
+        if dry_run or local:
+            # Not passed over: whoever writes `--dry-run delete --yes` does not want anything deleted.
+            found = "--dry-run" if dry_run else "--local"
+            raise _stop(f"found {found} before {context.invoked_subcommand}, expected it without a command", 2)
         return
     with _told():
         if local:
@@ -180,7 +186,7 @@ def invoke(
         from aws.deployment import invoke as asking
 
         answer = asking.invoke(chosen, account, file, content_type, accept, top_k)
-        sys.stdout.buffer.write(answer if answer.endswith(b"\n") else answer + b"\n")
+        typer.echo(answer, nl=not answer.endswith(b"\n"))
 
 
 @app.command()
@@ -281,7 +287,7 @@ def _serve_local(file: Path | None, options: dict[str, Any], port: int, way_in: 
         typer.echo(f"warning: {warning}", err=True)
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         archive = build_archive(Path(chosen.model), Path(scratch))
-        return serve_local(archive, chosen.name, port, WayIn(way_in.value))
+        return serve_local(archive, chosen.name, port, WayIn(way_in.value), environ=chosen.environment)
 
 
 @contextmanager
@@ -303,6 +309,9 @@ def _told() -> Iterator[None]:
         from aws.deployment.settings import DeployError
 
         raise _stop(str(error), error.status if isinstance(error, DeployError) else 2) from None
+    except BrokenPipeError:  # whoever read has had enough, as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or it fails once more when Python ends
+        raise typer.Exit(1) from None
     except OSError as error:
         raise _stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), 1) from None
 

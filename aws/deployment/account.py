@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +14,11 @@ from botocore.config import Config
 
 from aws.deployment.settings import DeployError, Settings
 
-# What services answer where something is not there. SageMaker and Application Auto Scaling have no code for it.
+# What services answer where something is not there. SageMaker has no code for it, only words.
 _ABSENT_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFound"}
 _ABSENT_CODES |= {"ResourceNotFoundException", "RepositoryNotFoundException", "ImageNotFoundException"}
 _ABSENT_CODES |= {"ObjectNotFoundException", "NoSuchResourceException"}
+_UNTOLD_CODE = "ValidationException"
 _ABSENT_WORDS = ("could not find", "cannot find", "does not exist", "not found")
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
@@ -47,6 +49,18 @@ class CallError(DeployError):
         self.reason = reason
         self.answer = answer or {}
 
+    @property
+    def denied(self) -> bool:
+        """Whether the caller lacks a permission."""
+        return self.code in _DENIED
+
+    @property
+    def absent(self) -> bool:
+        """Whether AWS says that what the call was about is not there."""
+        if self.code == _UNTOLD_CODE:
+            return any(words in self.reason.lower() for words in _ABSENT_WORDS)
+        return self.code in _ABSENT_CODES
+
 
 class Unreachable(DeployError):
     """A call found no way to AWS, or broke off."""
@@ -60,7 +74,8 @@ class Account:
     Parameters
     ----------
     settings : Settings
-        Their region and profile; AWS's own configuration where they have none.
+        Their region and profile; AWS's own configuration where they have none. AWS_REGION counts there as it does for
+        AWS's other tools, though boto3 knows AWS_DEFAULT_REGION only.
     dry_run : bool
         Show every call and make none: `read` then finds nothing, as in an empty account.
     show : callable, optional
@@ -76,9 +91,10 @@ class Account:
         self.dry_run = dry_run
         self._show = show or (lambda line: None)
         self._clients: dict[str, Any] = {}
-        self._number: str | None = DRY_ACCOUNT if dry_run else None
+        self._number: str | None = None
         try:
-            self.session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
+            region = settings.region or os.environ.get("AWS_REGION") or None
+            self.session = boto3.Session(profile_name=settings.profile, region_name=region)
             region = self.session.region_name
             self.partition: str = self.session.get_partition_for_region(region) if region else ""
         except botocore.exceptions.ProfileNotFound as error:
@@ -93,7 +109,8 @@ class Account:
     def number(self) -> str:
         """The account's number, asked for once; `DRY_ACCOUNT` in a dry run."""
         if self._number is None:
-            self._number = self.call("sts", "get_caller_identity")["Account"]
+            answer = self.call("sts", "get_caller_identity")
+            self._number = answer["Account"] if answer else DRY_ACCOUNT
         return self._number
 
     def client(self, service: str) -> Any:
@@ -111,7 +128,7 @@ class Account:
         try:
             return self.call(service, operation, **parameters)
         except CallError as error:
-            if error.code in _ABSENT_CODES or any(words in error.reason.lower() for words in _ABSENT_WORDS):
+            if error.absent:
                 return None
             raise
 
@@ -155,7 +172,7 @@ def translated(service: str, operation: str) -> Iterator[None]:
         ) from None
     except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
         raise Unreachable(f"{name}: {error}") from None
-    except botocore.exceptions.BotoCoreError as error:
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:  # ValueError: an AWS_ENDPOINT_URL that is no URL
         raise DeployError(f"{name}: {error}") from None
 
 

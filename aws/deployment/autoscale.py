@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from aws.deployment import plan
 from aws.deployment.account import Account
 from aws.deployment.settings import DeployError, Settings
@@ -77,6 +79,17 @@ def remove(settings: Settings, account: Account) -> None:
         account.call(SERVICE, "deregister_scalable_target", **_where(settings.name))
     if (alarm := find_alarm(settings, account)) is not None:
         account.call("cloudwatch", "delete_alarms", AlarmNames=[alarm["AlarmName"]])
+
+
+def as_found(settings: Settings, account: Account) -> Settings:
+    """Return the settings with the scaling that is there now and is ours, for `apply` to set it up again."""
+    target = find_target(settings, account)
+    if target is None:
+        return msgspec.structs.replace(settings, autoscale=None)
+    policies = {policy["PolicyName"]: policy for policy in _policies(settings, account)}
+    tracking = policies.get(load_policy(settings.name), {}).get("TargetTrackingScalingPolicyConfiguration", {})
+    bounds = f"{target['MinCapacity']}:{target['MaxCapacity']}"
+    return msgspec.structs.replace(settings, autoscale=bounds, autoscale_target=tracking.get("TargetValue"))
 
 
 def find_target(settings: Settings, account: Account) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,15 +11,17 @@ from aws.deployment import limits, plan
 from aws.deployment.account import Account
 from aws.deployment.preflight import bucket_name
 from aws.deployment.settings import DeployError, Settings
-from aws.deployment.waiting import POLL, tail
+from aws.deployment.waiting import POLL, StillGoing, tail, watch
 from spoter.formats.request import JSONLINES
 
 # Where SageMaker writes what the containers of all jobs say (developer guide, "Log groups and streams").
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
+# Statuses that pass by themselves (API reference, DescribeTransformJob).
+BUSY = ("InProgress", "Stopping")
 
 
 class JobError(DeployError):
-    """A batch job failed or was stopped."""
+    """A batch job has failed or was stopped."""
 
     status = 1
 
@@ -44,7 +47,7 @@ def run(settings: Settings, account: Account, model_name: str, show: Callable[[s
     ------
     JobError
         With AWS's reason and the last lines of the container's log.
-    KeyboardInterrupt
+    KeyboardInterrupt, StillGoing
         The job goes on; how to stop it was shown.
     """
     bucket = bucket_name(settings, account)
@@ -52,12 +55,10 @@ def run(settings: Settings, account: Account, model_name: str, show: Callable[[s
     job = f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     output = settings.output or plan.folder(settings, bucket, "answers", job)
     account.call("sagemaker", "create_transform_job", **request(settings, model_name, job, output))
-    if account.dry_run:
-        return output
     show(f"job {job}")
     try:
         _wait(account, job, show, poll)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, StillGoing):
         show(
             f"job {job} goes on, and is paid for, until it is done: `aws sagemaker stop-transform-job "
             f"--transform-job-name {job} --region {account.region}` stops it, and so does `python deploy.py delete`"
@@ -86,18 +87,23 @@ def request(settings: Settings, model_name: str, job: str, output: str) -> dict:
 
 def _wait(account: Account, job: str, show: Callable[[str], None], poll: float) -> None:
     started, seen = time.monotonic(), None
-    while True:
-        found = account.call("sagemaker", "describe_transform_job", TransformJobName=job)
-        status = found["TransformJobStatus"]
+
+    def tell(status: str) -> None:
+        nonlocal seen
         if status != seen:
             show(f"job {job}: {status} after {(time.monotonic() - started) / 60:.0f} min")
         seen = status
-        if status not in ("InProgress", "Stopping"):
-            break
-        time.sleep(poll)
+
+    found = watch(
+        account, "describe_transform_job", job, BUSY, tell, poll, longest=math.inf
+    )  # SageMaker ends it after days
+    if found is None:  # in a dry run: a job cannot be deleted
+        return
+    status = found["TransformJobStatus"]
+    tell(status)
     if status == "Completed":
         return
     told = [f"job {job} is {status}: {found.get('FailureReason') or 'AWS gives no reason'}"]
-    lines = tail(account, LOG_GROUP, prefix=f"{job}/")
+    lines = tail(account, LOG_GROUP, job=job)
     told += [f"  the last lines of {LOG_GROUP} (UTC):", *(f"    {line}" for line in lines)] if lines else []
     raise JobError("\n".join(told))

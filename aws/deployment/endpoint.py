@@ -88,6 +88,7 @@ def bring_up(
     if found is not None and found["EndpointStatus"] == "Failed":
         # The only thing that can be done with it (API reference, DescribeEndpoint).
         why = reason_and_log(account, name, found.get("FailureReason", "no reason given"), 0.0)
+        _tag_logs(settings, account, found, reporter)
         reporter.note(f"endpoint {name} has failed earlier and serves nothing; it is removed and made anew: {why}")
         remove(account, name, reporter, poll)
         found = None
@@ -96,25 +97,34 @@ def bring_up(
         account.call("sagemaker", "create_endpoint", **plan.endpoint_request(settings, config_name))
         undo.add(f"endpoint {name}", lambda: remove(account, name, reporter, poll))
     elif (found["EndpointConfigName"], found["EndpointStatus"]) == (config_name, "InService"):
+        _tag_logs(settings, account, found, reporter)  # a run that was interrupted has not come to it
         return "unchanged"
     else:
         _update(settings, account, found, config_name, undo, reporter, poll)
     after = settled(account, name, reporter, poll)
-    try:
-        tagged.tag_logs(settings, account)  # SageMaker makes the group, when the first container speaks
-    except CallError as error:
-        reporter.warn(f"the log group carries no tag, `delete` will not find it: {error}")
     done = "created" if found is None else "updated"
     if account.dry_run:
+        _tag_logs(settings, account, {}, reporter)
         return done
     if after is None:
         raise EndpointError(f"endpoint {name} is gone: someone has removed it meanwhile")
+    _tag_logs(settings, account, after, reporter)
     status, serving = after["EndpointStatus"], after["EndpointConfigName"]
     if status != "InService" or serving != config_name:
         reason = reason_and_log(account, name, after.get("FailureReason") or "AWS gives no reason", since)
         back = f", with {serving} as before" if serving != config_name else ""
         raise EndpointError(f"endpoint {name} is {status}{back}: {reason}")
     return done
+
+
+def _tag_logs(settings: Settings, account: Account, found: dict[str, Any], reporter: Reporter) -> None:
+    """Make the log group ours, which SageMaker makes when the first container speaks."""
+    made = found["CreationTime"].timestamp() if found else 0.0
+    try:
+        if not tagged.tag_logs(settings, account, made):
+            reporter.note(f"{plan.log_group(settings.name)} is older than the endpoint: `delete` will leave it alone")
+    except CallError as error:
+        reporter.warn(f"the log group carries no tag, `delete` will not find it: {error}")
 
 
 def _update(
@@ -133,8 +143,9 @@ def _update(
     if _type_changes(settings, account, old):
         # SageMaker refuses another instance type while scaling is automatic (developer guide, "Update endpoints that
         # use auto scaling"); it is set up again when the update is done.
+        scaled = autoscale.as_found(settings, account)
         autoscale.remove(settings, account)
-        undo.add("automatic scaling", lambda: autoscale.apply(settings, account), "set up again")
+        undo.add("automatic scaling", lambda: autoscale.apply(scaled, account), "set up again")
     reporter.note(f"endpoint {settings.name} serves {old} until the new instances answer")
     account.call("sagemaker", "update_endpoint", **request)
     undo.add(f"configuration {old}", lambda: _go_back(settings, account, old, reporter, poll), "went back to")
@@ -157,7 +168,8 @@ def _go_back(settings: Settings, account: Account, old: str, reporter: Reporter,
         "update_endpoint",
         EndpointName=name,
         EndpointConfigName=old,
-        RetainAllVariantProperties=settings.mode != "serverless",  # as many instances as serve now
+        # Where they are scaled, as many instances as serve now.
+        RetainAllVariantProperties=autoscale.find_target(settings, account) is not None,
     )
     after = settled(account, name, reporter, poll)
     if after is not None and (after["EndpointConfigName"], after["EndpointStatus"]) != (old, "InService"):

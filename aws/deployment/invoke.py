@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import uuid
@@ -11,7 +12,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from aws.deployment import limits, plan
-from aws.deployment.account import Account, CallError
+from aws.deployment.account import Account, CallError, translated
 from aws.deployment.preflight import bucket_name
 from aws.deployment.settings import DeployError, Settings
 from spoter.clip_files import read_body
@@ -19,12 +20,17 @@ from spoter.formats.request import JSON
 
 RUNTIME = "sagemaker-runtime"
 SAMPLE = "hallo.json"
+# Where only requests go elsewhere, as to `deploy.py --local`, SageMaker knows nothing of the endpoint.
+_LOCAL = "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"
 # How much a score may differ between this machine and the endpoint's: other versions of torch, other processors.
 TOLERANCE = 1e-3
 # Seconds between two looks for an asynchronous answer, and for how long: the first instance of an endpoint that was
 # scaled to none takes some ten minutes until it answers.
 ASYNC_POLL = 1.0
 ASYNC_LONGEST = 30 * 60.0
+# A serverless endpoint that is being started says so, and may for minutes: seconds between two tries, and how many.
+NOT_READY = "ModelNotReadyException"
+READY_POLL, READY_LOOKS = 5.0, 36
 
 
 class Refused(DeployError):
@@ -128,6 +134,8 @@ def invoke(
 
 
 def _deployed_mode(settings: Settings, account: Account) -> str:
+    if _LOCAL in os.environ:
+        return "realtime"
     found = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
     if found is None:
         raise DeployError(f"found no endpoint {settings.name} in {account.region}: `python deploy.py` makes it")
@@ -158,13 +166,30 @@ def _ask(
     if mode == "async":
         return _ask_async(settings, account, body, told)
     try:
-        answer = account.call(RUNTIME, "invoke_endpoint", **told, Body=_Body(body))
+        answer = _invoke(account, told, body)
     except CallError as error:
         if error.code != "ModelError":
             raise
         status, said = error.answer.get("OriginalStatusCode"), error.answer.get("OriginalMessage")
         raise Refused(settings.name, status, said or error.reason) from None
-    return answer["Body"].read() if answer else b""
+    return _read(RUNTIME, "invoke_endpoint", answer) if answer else b""
+
+
+def _invoke(account: Account, told: dict[str, Any], body: bytes) -> dict | None:
+    for attempt in range(READY_LOOKS):
+        try:
+            return account.call(RUNTIME, "invoke_endpoint", **told, Body=_Body(body))
+        except CallError as error:
+            if error.code != NOT_READY or attempt + 1 == READY_LOOKS:
+                raise
+        time.sleep(READY_POLL)
+    return None
+
+
+def _read(service: str, operation: str, answer: dict[str, Any]) -> bytes:
+    """Read an answer's body, which comes after the call has returned, and may break off."""
+    with translated(service, operation):
+        return answer["Body"].read()
 
 
 def _ask_async(settings: Settings, account: Account, body: bytes, told: dict[str, Any]) -> bytes:
@@ -175,8 +200,8 @@ def _ask_async(settings: Settings, account: Account, body: bytes, told: dict[str
     account.call("s3", "put_object", Bucket=bucket, Key=key, Body=_Body(body), Tagging=tagging)
     try:
         answer = account.call(RUNTIME, "invoke_endpoint_async", **told, InputLocation=f"s3://{bucket}/{key}")
-        if answer is None:
-            return b""
+        if answer is None:  # in a dry run
+            answer = {"OutputLocation": plan.folder(settings, bucket, "answers", "ID.out")}
         return _await(settings, account, answer)
     finally:
         account.call("s3", "delete_object", Bucket=bucket, Key=key)
@@ -188,9 +213,9 @@ def _await(settings: Settings, account: Account, answer: dict[str, Any]) -> byte
     while time.monotonic() < end:
         for name, (bucket, key) in places.items():
             found = account.read("s3", "get_object", Bucket=bucket, Key=key)
-            if found is None:
+            if found is None and not account.dry_run:
                 continue
-            content = found["Body"].read()
+            content = _read("s3", "get_object", found) if found else b""
             account.call("s3", "delete_object", Bucket=bucket, Key=key)
             if name == "FailureLocation":
                 said = content.decode(errors="replace")

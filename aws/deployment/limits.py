@@ -21,7 +21,9 @@ BATCH_PAYLOAD_MB = 100 // BATCH_CONCURRENCY
 # older ones and through clients that still say so; serverless 4 MB and asynchronous 1 GB (developer guide,
 # "Serverless Inference" and "Asynchronous inference").
 PAYLOAD = {"realtime": 25 * MIB, "serverless": 4 * MIB, "async": 1024 * MIB, "batch": BATCH_PAYLOAD_MB * MIB}
-OLD_REALTIME = 6 * MIB
+SAFE = PAYLOAD | {"realtime": 6 * MIB}
+# Of a point in JSON, two coordinates with seven digits: samples/zeigen-compact.json has 19.
+POINT_BYTES = 20
 
 # MiB resident, seen with models/dgs11, one worker and torch 2.13 on Linux after 60 requests: Java 203, worker 321,
 # TorchServe's own Python 15. Rounded up, because torch 2.6 and other machines differ.
@@ -42,19 +44,18 @@ def of_mode(settings: Settings, client: Any) -> list[str]:
         Of SageMaker; its service model lists the instance types, and is no call.
     """
     problems = []
-    if settings.mode == "serverless":
-        if settings.capture_percent:
-            problems.append(
-                f"found capture-percent {settings.capture_percent} with mode serverless, which captures no data: "
-                "expected 0, or another mode"
-            )
-    else:
+    if settings.capture_percent and settings.mode != "realtime":
+        # Serverless endpoints have no data capture; of asynchronous ones AWS's documents tell none (developer guide,
+        # "Data capture"), and their requests and answers lie in S3 anyway, as a batch job's do.
+        problems.append(
+            f"found capture-percent {settings.capture_percent} with mode {settings.mode}, which captures no data: "
+            "expected 0, or mode realtime"
+        )
+    if settings.mode != "serverless":
         problems += _instance_type(settings, client.meta.service_model)
     if settings.mode == "batch":
         if settings.input is None:
             problems.append("found no input with mode batch: expected s3://BUCKET/KEY of JSON Lines, by --input")
-        if settings.capture_percent:
-            problems.append("found capture-percent with mode batch, which keeps all answers anyway: expected 0")
     elif settings.input is not None:
         problems.append(f"found input with mode {settings.mode}: expected mode batch, or no input")
     if settings.output is not None and settings.mode in ("realtime", "serverless"):
@@ -98,20 +99,24 @@ def memory(settings: Settings, model_dir: Path) -> tuple[list[str], list[str]]:
     return [], []
 
 
-def payload(settings: Settings, config: ModelConfig) -> list[str]:
-    """Return warnings about requests that the model would take and the mode does not let through."""
-    most = PAYLOAD[settings.mode]
-    if config.max_bytes > most:
-        return [
-            f"the model takes requests of {_mb(config.max_bytes)}, mode {settings.mode} lets {_mb(most)} through: "
-            "larger ones are refused by SageMaker"
-        ]
-    if settings.mode == "realtime" and config.max_bytes > OLD_REALTIME:
-        return [
-            f"the model takes requests of {_mb(config.max_bytes)}; where SageMaker still has the older limit, it "
-            f"refuses those over {_mb(OLD_REALTIME)}"
-        ]
-    return []
+def payload(settings: Settings, config: ModelConfig, points: int) -> list[str]:
+    """Return warnings about clips that the model takes and the mode does not let through.
+
+    Parameters
+    ----------
+    settings : Settings
+    config : ModelConfig
+    points : int
+        Of the model's layout: requests that hold more points, such as all of Holistic's, are larger by as much.
+    """
+    size = min(config.max_frames * points * POINT_BYTES, config.max_bytes)
+    most = SAFE[settings.mode]
+    if size <= most:
+        return []
+    return [
+        f"a clip of {config.max_frames} frames, the longest that the model takes, has about {_mb(size)} as JSON; mode "
+        f"{settings.mode} is sure to let {_mb(most)} through: mode async takes more"
+    ]
 
 
 def split(address: str) -> tuple[str, str] | None:

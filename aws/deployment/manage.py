@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from aws.deployment import autoscale, batch, plan, tagged
 from aws.deployment.account import Account, CallError
 from aws.deployment.settings import DeployError, Settings
-from aws.deployment.waiting import BUSY, POLL, shown, tail
+from aws.deployment.waiting import BUSY, POLL, is_of_job, shown, tail, watch
 
 # Kinds in the order in which they are removed: nothing is removed before what uses it.
 SCALING, ALARM, JOB, ENDPOINT = "automatic scaling", "alarm", "running transform job", "endpoint"
@@ -172,7 +172,7 @@ def delete(
         try:
             _delete(settings, account, thing, show, poll)
         except CallError as error:
-            if "could not find" in error.reason.lower() or "does not exist" in error.reason.lower():
+            if error.absent:
                 show(f"{thing} is gone already")
                 continue
             failed.append(f"{thing} is left: {error}")
@@ -205,13 +205,15 @@ def _delete(settings: Settings, account: Account, thing: Owned, show: Callable[[
 
 
 def _settle(account: Account, name: str, show: Callable[[str], None], poll: float) -> None:
-    found, seen = account.read("sagemaker", "describe_endpoint", EndpointName=name), None
-    while found is not None and found["EndpointStatus"] in BUSY:
-        if found["EndpointStatus"] != seen:
-            seen = found["EndpointStatus"]
-            show(f"endpoint {name} is {seen}: waiting for SageMaker")
-        time.sleep(poll)
-        found = account.read("sagemaker", "describe_endpoint", EndpointName=name)
+    seen = ""
+
+    def tell(status: str) -> None:
+        nonlocal seen
+        if status != seen:
+            show(f"endpoint {name} is {status}: waiting for SageMaker")
+        seen = status
+
+    watch(account, "describe_endpoint", name, BUSY, tell, poll)
 
 
 def logs(
@@ -226,15 +228,15 @@ def logs(
     """
     jobs = settings.mode == "batch"
     group = batch.LOG_GROUP if jobs else plan.log_group(settings.name)
-    prefix = f"{settings.name}-" if jobs else None
+    job = settings.name if jobs else None
     since = round(time.time() * 1000)
-    last = tail(account, group, prefix=prefix, lines=lines)
+    last = tail(account, group, job=job, lines=lines)
     if not last and not follow and not account.dry_run:
         raise DeployError(f"{group} holds nothing: no container of {settings.name} has started in {account.region}")
     for line in last:
         show(line)
     seen: set[str] = set()
-    told = {"logStreamNamePrefix": prefix} if prefix else {}
+    told = {"logStreamNamePrefix": f"{job}-"} if job else {}
     while follow and not account.dry_run:
         try:
             events = account.pages("logs", "filter_log_events", "events", logGroupName=group, startTime=since, **told)
@@ -242,6 +244,7 @@ def logs(
             if error.code != "ResourceNotFoundException":  # the first container makes the group
                 raise
             events = []
+        events = [event for event in events if job is None or is_of_job(event["logStreamName"], job)]
         for event in events:
             if event["eventId"] not in seen:
                 show(shown(event))

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,6 +96,16 @@ def check_image(settings: Settings) -> None:
         )
 
 
+def container_environment(added: Mapping[str, str], region: str) -> dict[str, str]:
+    """Return the variables of a container: what the sagemaker SDK writes for code in the archive, then the user's."""
+    sdk = {
+        "SAGEMAKER_PROGRAM": "inference.py",
+        "SAGEMAKER_CONTAINER_LOG_LEVEL": str(logging.INFO),
+        "SAGEMAKER_REGION": region,
+    }
+    return sdk | dict(added)
+
+
 def container(settings: Settings, region: str, model_data: str) -> dict[str, Any]:
     """Return the container definition of CreateModel as the sagemaker SDK writes it; no call is made.
 
@@ -113,6 +123,7 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
         Where there is no such image for the instance type or in the region.
     """
     check_image(settings)
+    environment = container_environment(settings.environment, region)
     logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # it tells of files that it did not find
     # The SDK only writes a request here. With keys that are none it could make no call, nor look for real ones, which
     # asks the network on a machine that has none; it would do so while it is imported.
@@ -129,7 +140,7 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
             framework_version=FRAMEWORK_VERSION,
             py_version=PY_VERSION,
             image_uri=settings.image_uri,
-            env=settings.environment,
+            env=dict(environment),
             sagemaker_session=nobody,
             code_location=model_data.rpartition("/")[0],  # else the SDK asks for the account's default bucket
         )
@@ -141,9 +152,9 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
         )
     except ValueError as error:
         raise DeployError(f"the sagemaker SDK finds no image: {error}; --image-uri names one") from None
-    # The SDK leaves names empty where it packs no code of its own. The archive brings code/inference.py along.
-    environment = {key: value for key, value in definition["Environment"].items() if value}
-    definition["Environment"] = {"SAGEMAKER_PROGRAM": "inference.py"} | environment | settings.environment
+    # The SDK leaves names empty where it packs no code of its own, and puts those it has above ours.
+    theirs = {key: value for key, value in definition["Environment"].items() if value}
+    definition["Environment"] = theirs | environment
     return definition
 
 

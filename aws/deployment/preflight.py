@@ -14,12 +14,11 @@ from aws.deployment.settings import DeployError, Settings
 from spoter.config import parse_config
 from spoter.errors import SpoterError
 from spoter.files import read_text
-from spoter.model_folder import CONFIG
+from spoter.model_folder import CONFIG, layout_of
 
 # The service that takes on the role, in every partition (developer guide, "SageMaker AI execution roles").
 _SERVICE = "sagemaker.amazonaws.com"
 _ECR = re.compile(r"(?P<number>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<name>[^:@]+)(?P<version>[:@].+)?")
-_REFUSED = ("AccessDenied", "AccessDeniedException", "403")
 
 
 @dataclass
@@ -60,7 +59,7 @@ def check(settings: Settings, account: Account, model_dir: Path) -> Ground:
     reached = _told(_credentials, account)
     problems += reached
     if not reached:
-        for look in (_role, _bucket, _image, _name, _quota, _batch_input):
+        for look in (_role, _bucket, _image, _name, _alarms, _quota, _batch_input):
             problems += _told(look, settings, account, ground)
     if problems:
         raise DeployError("\n".join(["this cannot be deployed yet:", *(f"  - {problem}" for problem in problems)]))
@@ -84,7 +83,7 @@ def _told(look: Any, *arguments: Any) -> list[str]:
 
 def _model(settings: Settings, model_dir: Path, ground: Ground) -> list[str]:
     config = parse_config(read_text(model_dir / CONFIG), str(model_dir / CONFIG))
-    ground.warnings += limits.payload(settings, config)
+    ground.warnings += limits.payload(settings, config, len(layout_of(model_dir, config)))
     problems, warnings = limits.memory(settings, model_dir)
     ground.warnings += warnings
     return problems
@@ -96,7 +95,6 @@ def _tags_and_image(settings: Settings, model_dir: Path, ground: Ground) -> None
 
 
 def _credentials(account: Account) -> None:
-    account.call("sts", "get_caller_identity")
     account.number  # noqa: B018  asked for here, where its failure has a name
 
 
@@ -109,7 +107,7 @@ def _role(settings: Settings, account: Account, ground: Ground) -> list[str]:
     try:
         found = account.read("iam", "get_role", RoleName=name)
     except CallError as error:
-        if error.code not in _REFUSED:
+        if not error.denied:
             raise
         ground.warnings.append(f"role {name} could not be looked at, for lack of iam:GetRole: it is taken as it is")
         return []
@@ -146,7 +144,7 @@ def _bucket(settings: Settings, account: Account, ground: Ground) -> list[str]:
     try:
         found = account.read("s3", "head_bucket", Bucket=bucket, ExpectedBucketOwner=account.number)
     except CallError as error:
-        if error.code not in _REFUSED:
+        if not error.denied:
             raise
         return [
             f"found bucket {bucket}, which is another account's or may not be read: expected one of account "
@@ -182,7 +180,7 @@ def _image(settings: Settings, account: Account, ground: Ground) -> list[str]:
     try:
         found = account.read("ecr", "describe_images", **where)
     except CallError as error:
-        if error.code not in _REFUSED:
+        if not error.denied:
             raise
         ground.warnings.append(
             f"image {uri} could not be looked at, for lack of ecr:DescribeImages: it is taken as it is"
@@ -201,6 +199,18 @@ def _name(settings: Settings, account: Account, ground: Ground) -> list[str]:
     return []
 
 
+def _alarms(settings: Settings, account: Account, ground: Ground) -> list[str]:
+    """Look for the alarms of updates, which SageMaker looks for only when there is one."""
+    names = list(settings.rollback_alarms)
+    if not names:
+        return []
+    kinds = ["MetricAlarm", "CompositeAlarm"]
+    found = account.read("cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds) or {}
+    there = {alarm["AlarmName"] for kind in kinds for alarm in found.get(f"{kind}s", [])}
+    missing = [] if account.dry_run else sorted(set(names) - there)
+    return [f"found no CloudWatch alarm {name} in {account.region}: rollback-alarms names it" for name in missing]
+
+
 def _quota(settings: Settings, account: Account, ground: Ground) -> list[str]:
     if settings.mode == "serverless":
         name = "Maximum total concurrency that can be allocated across all serverless endpoints"
@@ -212,7 +222,7 @@ def _quota(settings: Settings, account: Account, ground: Ground) -> list[str]:
     try:
         quotas = account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
     except CallError as error:
-        if error.code not in _REFUSED:
+        if not error.denied:
             raise
         ground.warnings.append("quotas could not be read, for lack of servicequotas:ListServiceQuotas: not checked")
         return []

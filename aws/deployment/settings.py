@@ -26,6 +26,8 @@ Mode = Literal["realtime", "serverless", "async", "batch"]
 
 # EndpointName in SageMaker's API, where it has 63 characters; names that are made from it are longer.
 _NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*\Z"
+# S3 user guide, "General purpose bucket naming rules".
+_BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z"
 
 
 class DeployError(SpoterError):
@@ -84,13 +86,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     tags : dict
         Put on everything, besides our own.
     capture_percent : int
-        Share of the requests that SageMaker writes to the bucket, with their answers. They hold landmarks of persons.
+        Share of a real-time endpoint's requests that SageMaker writes to the bucket, with their answers. They hold
+        landmarks of persons.
     autoscale : str or None
         "MIN:MAX".
     autoscale_target : float or None
         Invocations a minute (or, asynchronous, requests waiting) for each instance; None takes the mode's own.
     rollback_alarms : tuple of str
-        CloudWatch alarms that undo an update when they go off during it.
+        CloudWatch alarms that undo an update when they go off during it; ten at most (API reference,
+        AutoRollbackConfig).
     input, output : str or None
         s3:// addresses of a batch job; `output` of asynchronous answers as well.
     """
@@ -101,7 +105,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     region: str | None = None
     profile: str | None = None
     role: Annotated[str, Meta(min_length=1)] = "spoter-endpoint"
-    bucket: str | None = None
+    bucket: Annotated[str, Meta(pattern=_BUCKET)] | None = None
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*[A-Za-z0-9]$")] = "spoter"
     image_uri: str | None = None
     instance_type: Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")] = "ml.c5.large"
@@ -113,7 +117,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     capture_percent: Annotated[int, Meta(ge=0, le=100)] = 0
     autoscale: str | None = None
     autoscale_target: Annotated[float, Meta(gt=0)] | None = None
-    rollback_alarms: tuple[str, ...] = ()
+    rollback_alarms: Annotated[tuple[str, ...], Meta(max_length=10)] = ()
     input: str | None = None
     output: str | None = None
 

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from aws.deployment import autoscale, batch, endpoint, invoke, plan, preflight, upload
-from aws.deployment.account import Account
+from aws.deployment.account import Account, CallError
 from aws.deployment.owned import keep_tags
 from aws.deployment.preflight import Ground
 from aws.deployment.reporter import Reporter
@@ -19,6 +19,9 @@ from spoter.errors import SpoterError
 
 SAMPLES = ROOT / "samples"
 SAMPLE = SAMPLES / "hallo.json"
+# IAM tells the other services of a change within seconds (IAM user guide, "Changes that I make are not always
+# immediately visible"). Seconds between two tries, and how many.
+ROLE_POLL, ROLE_LOOKS = 5.0, 12
 
 
 def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> list[str]:
@@ -60,7 +63,7 @@ def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float
     except StillGoing:
         raise
     except (SpoterError, OSError) as error:
-        if not undo:
+        if not undo or account.dry_run:
             raise
         reporter.failure(str(error))
         raise Failed(f"the deployment failed; left: {_undo(undo, settings, account, reporter)}") from None
@@ -129,8 +132,9 @@ def _make(
             raise endpoint.EndpointError(told) from None
     # After the sample: an asynchronous endpoint may be scaled to no instances, and then takes minutes to answer.
     reporter.step("looking after automatic scaling")
-    if done == "created":
-        undo.add("automatic scaling", lambda: autoscale.remove(settings, account))
+    before = autoscale.as_found(settings, account)
+    verb = "removed" if before.autoscale is None else "set up again"
+    undo.add("automatic scaling", lambda: autoscale.apply(before, account), verb)
     autoscale.apply(settings, account)
     return _result(settings, account)
 
@@ -152,9 +156,25 @@ def _ensure(settings: Settings, account: Account, kind: str, request: dict, undo
         keep_tags(settings, account, kind, found)
         reporter.note(f"{name} is there already")
         return
-    account.call("sagemaker", f"create_{verb}", **request)
+    _create(account, f"create_{verb}", request, reporter)
     undo.add(f"{verb.replace('_', ' ')} {name}", lambda: account.call("sagemaker", f"delete_{verb}", **naming))
     reporter.note(name)
+
+
+def _create(account: Account, operation: str, request: dict, reporter: Reporter) -> None:
+    """Make a call that hands a role on; a role that was just made is known everywhere only after some seconds."""
+    for attempt in range(ROLE_LOOKS):
+        try:
+            account.call("sagemaker", operation, **request)
+        except CallError as error:
+            # "Could not assume role …", "Could not access model data … ensure that the role …"
+            if error.code != "ValidationException" or " role " not in error.reason or attempt + 1 == ROLE_LOOKS:
+                raise
+            if attempt == 0:
+                reporter.note(f"{error.reason}: it may be new, and is tried again for a minute")
+            time.sleep(ROLE_POLL)
+        else:
+            return
 
 
 def _result(settings: Settings, account: Account) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from aws.deployment import limits, plan
@@ -27,7 +28,7 @@ def folders(settings: Settings, account: Account, models: Iterable[str]) -> list
     for name in models:
         model = account.read("sagemaker", "describe_model", ModelName=name) or {}
         place = limits.split(model.get("PrimaryContainer", {}).get("ModelDataUrl", ""))
-        head, marker, _ = place[1].partition(f"/{settings.name}/") if place else ("", "", "")
+        head, marker, _ = place[1].rpartition(f"/{settings.name}/") if place else ("", "", "")
         if marker:
             found.add((place[0], head + marker))
     return sorted(found)
@@ -72,20 +73,49 @@ def holds_only(account: Account, bucket: str, ours: Iterable[str]) -> bool:
 
 def log_group_is_ours(settings: Settings, account: Account) -> bool:
     """Tell whether the endpoint's log group carries our tag."""
-    arn = _log_group_arn(settings, account)
-    tags = account.read("logs", "list_tags_for_resource", resourceArn=arn) if arn else None
-    return (tags or {}).get("tags", {}).get(plan.TAG) == settings.name
+    group = _log_group(settings, account)
+    return group is not None and _log_tags(account, group[0]).get(plan.TAG) == settings.name
 
 
-def tag_logs(settings: Settings, account: Account) -> None:
-    """Put our tags on the endpoint's log group, which SageMaker makes without any, so that it is found again."""
-    if (arn := _log_group_arn(settings, account)) is not None:
-        account.call("logs", "tag_resource", resourceArn=arn, tags=plan.tags(settings))
+def tag_logs(settings: Settings, account: Account, since: float) -> bool:
+    """Put our tags on the endpoint's log group, which SageMaker makes without any, so that it is found again.
+
+    Parameters
+    ----------
+    settings : Settings
+    account : Account
+    since : float
+        When the endpoint was made, seconds since 1970. A group that is older holds what someone else's endpoint of
+        this name has said, unless it carries our tag already.
+
+    Returns
+    -------
+    bool
+        False where there is a group and it is not ours.
+    """
+    group = _log_group(settings, account)
+    if group is None:
+        return True
+    arn, made = group
+    there = _log_tags(account, arn)
+    if there.get(plan.TAG) != settings.name and made < since:
+        return False
+    missing = {key: value for key, value in plan.tags(settings).items() if there.get(key) != value}
+    if missing:
+        account.call("logs", "tag_resource", resourceArn=arn, tags=missing)
+    return True
 
 
-def _log_group_arn(settings: Settings, account: Account) -> str | None:
+def _log_group(settings: Settings, account: Account) -> tuple[str, float] | None:
+    """Return the endpoint's log group: its ARN, and when it was made, in seconds since 1970."""
     name = plan.log_group(settings.name)
     for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name):
         if group["logGroupName"] == name:
-            return group["arn"].removesuffix(":*")
+            return group["arn"].removesuffix(":*"), group["creationTime"] / 1000
+    if account.dry_run:  # the first container to speak will have made it
+        return f"arn:{account.partition}:logs:{account.region}:{account.number}:log-group:{name}", time.time()
     return None
+
+
+def _log_tags(account: Account, arn: str) -> dict[str, str]:
+    return (account.read("logs", "list_tags_for_resource", resourceArn=arn) or {}).get("tags", {})

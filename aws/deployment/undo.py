@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from aws.deployment.account import CallError
 from aws.deployment.reporter import Reporter
 from aws.deployment.settings import DeployError
 
@@ -36,6 +37,9 @@ class Undo:
             try:
                 remove()
             except DeployError as error:
+                if isinstance(error, CallError) and error.absent:
+                    self._reporter.note(f"{what} is gone already")
+                    continue
                 left.append(what)
                 self._reporter.warn(f"{what} is left: {error}")
             else:

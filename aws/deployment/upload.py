@@ -99,7 +99,7 @@ def upload(settings: Settings, account: Account, bucket: str, archive: Path, und
             ContentType="application/gzip",
             Tagging=urlencode(plan.tags(settings)),
         )
-    if not account.dry_run and not _holds(account, bucket, key, size, checksum):
+    if not _holds(account, bucket, key, size, checksum) and not account.dry_run:
         raise DeployError(f"s3://{bucket}/{key} is not what was uploaded: run deploy.py again")
     return True
 

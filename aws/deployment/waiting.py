@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from aws.deployment import plan
-from aws.deployment.account import Account
+from aws.deployment.account import Account, Unreachable
 from aws.deployment.reporter import Reporter
 from aws.deployment.settings import DeployError
 
@@ -23,9 +25,69 @@ LINES = 20
 
 
 class StillGoing(DeployError):
-    """SageMaker is not done after `LONGEST`, which nothing but its own failure explains; it may be yet."""
+    """How something ends that SageMaker is busy with cannot be awaited: nothing is known to have failed."""
 
     status = 1
+
+
+def watch(
+    account: Account,
+    operation: str,
+    name: str,
+    busy: tuple[str, ...],
+    show: Callable[[str], None],
+    poll: float = POLL,
+    longest: float = LONGEST,
+) -> dict[str, Any] | None:
+    """Look at something of SageMaker's until it is in none of the statuses `busy`; return its description.
+
+    A connection that breaks meanwhile says nothing about what is under way: it is waited for as well.
+
+    Parameters
+    ----------
+    account : Account
+    operation : str
+        ``describe_endpoint`` or ``describe_transform_job``.
+    name : str
+    busy : tuple of str
+    show : callable
+        Is given the status after each look.
+    poll : float
+        Seconds between two looks.
+    longest : float
+        Seconds for which it is waited.
+
+    Returns
+    -------
+    dict or None
+        None where it is not there.
+
+    Raises
+    ------
+    StillGoing
+        When `longest` is over, and where AWS does not answer those who ask any more, as when credentials run out.
+    """
+    words = operation.split("_")[1:]
+    field = "".join(word.capitalize() for word in words)
+    what, end = " ".join([*words, name]), time.monotonic() + longest
+    while True:
+        try:
+            found = account.read("sagemaker", operation, **{f"{field}Name": name})
+        except Unreachable:
+            status = "out of reach"
+        except DeployError as error:
+            raise StillGoing(f"{error}. AWS goes on with {what}, and nothing was removed") from None
+        else:
+            if found is None or found[f"{field}Status"] not in busy:
+                return found
+            status = found[f"{field}Status"]
+        if time.monotonic() > end:
+            raise StillGoing(
+                f"{what} is still {status} after {longest / 3600:.0f} hours: `python deploy.py status` shows it, "
+                "`python deploy.py` goes on waiting"
+            )
+        show(status)
+        time.sleep(poll)
 
 
 def settled(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> dict[str, Any] | None:
@@ -43,26 +105,13 @@ def settled(account: Account, name: str, reporter: Reporter, poll: float = POLL)
     Raises
     ------
     StillGoing
-        When `LONGEST` is over.
+        As `watch` does.
     """
-    end = time.monotonic() + LONGEST
-    found = account.read("sagemaker", "describe_endpoint", EndpointName=name)
-    if found is None or found["EndpointStatus"] not in BUSY:
-        return found
     with reporter.waiting(f"endpoint {name}") as show:
-        while found is not None and found["EndpointStatus"] in BUSY:
-            if time.monotonic() > end:
-                raise StillGoing(
-                    f"endpoint {name} is still {found['EndpointStatus']} after {LONGEST / 3600:.0f} hours: "
-                    "`python deploy.py status` shows it, `python deploy.py` goes on waiting"
-                )
-            show(found["EndpointStatus"])
-            time.sleep(poll)
-            found = account.read("sagemaker", "describe_endpoint", EndpointName=name)
-    return found
+        return watch(account, "describe_endpoint", name, BUSY, show, poll)
 
 
-def tail(account: Account, group: str, prefix: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
+def tail(account: Account, group: str, job: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
     """Return the last lines that containers wrote to CloudWatch, each with its time; none where there are none.
 
     Parameters
@@ -70,17 +119,22 @@ def tail(account: Account, group: str, prefix: str | None = None, since: float =
     account : Account
     group : str
         Log group: `plan.log_group` of an endpoint, ``/aws/sagemaker/TransformJobs``.
-    prefix : str, optional
-        What the streams' names begin with, such as a transform job's.
+    job : str, optional
+        Of a group that holds many jobs: the name of a transform job, or of a deployment for all of its jobs.
     since : float
         Seconds since 1970: streams that began before are left out, as those of instances that serve on.
     lines : int
         How many at most.
     """
-    # CloudWatch does not take a prefix and an order by time together (API reference, DescribeLogStreams).
-    told = {"logStreamNamePrefix": prefix} if prefix else {"orderBy": "LastEventTime", "descending": True}
-    answer = account.read("logs", "describe_log_streams", logGroupName=group, limit=50, **told) or {}
-    streams = [stream for stream in answer.get("logStreams", []) if stream.get("creationTime", 0) / 1000 >= since]
+    # CloudWatch does not take a prefix and an order by time together (API reference, DescribeLogStreams). Names of jobs
+    # hold their time.
+    told = {"logStreamNamePrefix": job} if job else {"orderBy": "LastEventTime"}
+    answer = account.read("logs", "describe_log_streams", logGroupName=group, limit=50, descending=True, **told) or {}
+    streams = [
+        stream
+        for stream in answer.get("logStreams", [])
+        if stream.get("creationTime", 0) / 1000 >= since and (job is None or is_of_job(stream["logStreamName"], job))
+    ]
     events = []
     for stream in streams[:STREAMS]:
         name = stream["logStreamName"]
@@ -88,6 +142,11 @@ def tail(account: Account, group: str, prefix: str | None = None, since: float =
         events += (account.read("logs", "get_log_events", **parameters) or {}).get("events", [])
     events.sort(key=lambda event: event["timestamp"])
     return [shown(event) for event in events[-lines:]]
+
+
+def is_of_job(stream: str, job: str) -> bool:
+    """Tell whether a log stream is a transform job's, or any job's of a deployment: spoter-2's are none of spoter's."""
+    return re.match(re.escape(job) + r"(-\d{8}-\d{6}-\d{6})?/", stream) is not None
 
 
 def shown(event: dict[str, Any]) -> str:

@@ -8,10 +8,21 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import botocore.loaders
+import botocore.session
 import pytest
 from cloud import Cloud
 from containers import Container, in_process
 from deploying import QUOTAS, make_role
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_loader() -> Iterator[None]:
+    """Let botocore read its descriptions of AWS once, not once for each session: half of a deployment's time."""
+    loader = botocore.loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", lambda search_path_string=None: loader)
+        yield
 
 
 @pytest.fixture(scope="session")

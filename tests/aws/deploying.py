@@ -41,14 +41,31 @@ def make_role(cloud: Cloud, name: str = "spoter-endpoint") -> None:
     cloud.client("iam").create_role(RoleName=name, AssumeRolePolicyDocument=json.dumps(policy))
 
 
+def make_alarm(cloud: Cloud, name: str) -> None:
+    cloud.client("cloudwatch").put_metric_alarm(
+        AlarmName=name,
+        Namespace="AWS/SageMaker",
+        MetricName="Invocation5XXErrors",
+        Statistic="Sum",
+        Period=60,
+        EvaluationPeriods=1,
+        Threshold=1,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+
+
 def run(cloud: Cloud, **fields: object) -> Run:
     """Deploy with these settings; a `DeployError` is part of the result."""
     settings = told_settings(**fields)
+    return deploy(cloud, settings, Account(settings))
+
+
+def deploy(cloud: Cloud, settings: Settings, account: Account) -> Run:
     console = Console(file=io.StringIO(), width=200)
     cloud.calls.clear()
     lines, error = [], None
     try:
-        lines = steps.deploy(settings, Account(settings), Reporter(console), poll=0)
+        lines = steps.deploy(settings, account, Reporter(console), poll=0)
     except DeployError as raised:
         error = raised
     return Run(lines, console.file.getvalue(), changes(cloud), error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from aws_http import Answer, Request
@@ -65,6 +66,10 @@ class SageMakerDouble:
             What the container leaves in CloudWatch.
         """
         self._failures[operation].append(Failure(reason, log))
+
+    def logs_begin(self, group: str, seconds: float) -> None:
+        """Let a log group have been made this many seconds later than it was; moto takes its own clock."""
+        get_backend("logs")[self._number][self._region].groups[group].creation_time += timedelta(seconds=seconds)
 
     def answer(self, request: Request) -> Answer | None:
         """Answer what moto cannot; None leaves it to moto."""

@@ -103,5 +103,5 @@ def test_interrupted_the_job_goes_on_and_how_to_stop_it_is_told(ready):
 def test_a_dry_run_makes_no_job(cloud):
     settings, lines = told_settings(**FIELDS), []
     batch.run(settings, Account(settings, dry_run=True, show=lines.append), "spoter-m", lambda line: None)
-    assert [line.split()[1] for line in lines] == ["create_transform_job"]
+    assert [line.split()[1] for line in lines][-2:] == ["create_transform_job", "describe_transform_job"]
     assert cloud.calls == []

@@ -124,6 +124,10 @@ def test_a_dry_run_calls_nobody_and_needs_no_credentials(counted):
     assert "found no AWS credentials" in failed.stderr and "Traceback" not in failed.stderr
 
 
+# What a shell starts in the background, such as these tests, is deaf to Ctrl-C, and so is all that it starts.
+HEARS_CTRL_C = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 ORDER = (
     "sts get_caller_identity",
     "iam get_role",
@@ -137,9 +141,40 @@ ORDER = (
 )
 
 
+def test_whoever_reads_may_have_had_enough():
+    """As `deploy.py --dry-run | head` does, with the pipe closed in the middle of the deployment."""
+    line, environment = command("--dry-run", "--region", "eu-central-1")
+    process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while "put_object" not in process.stdout.readline():
+        assert process.poll() is None
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait(60) == 1
+    assert "Traceback" not in error and "failed" not in error and "Broken pipe" not in error
+
+
+def test_aws_region_counts_as_it_does_for_awss_other_tools(cloud):
+    told = {"AWS_REGION": "eu-west-3", "AWS_DEFAULT_REGION": "eu-west-2"}
+    assert "no endpoint spoter in eu-west-3" in cli("status", **told).stderr
+    assert "no endpoint spoter in eu-west-1" in cli("status", "--region", "eu-west-1", **told).stderr
+
+
+def test_an_address_of_aws_that_is_none_is_told(cloud):
+    done = cli(AWS_ENDPOINT_URL="foo")
+    assert done.returncode == 2 and "Invalid endpoint: foo" in done.stderr
+
+
+def test_locally_the_container_has_the_variables_of_the_settings(tmp_path):
+    """One that the archive's functions cannot be served with, so that it is seen to arrive."""
+    (tmp_path / "deploy.toml").write_text('[environment]\nSAGEMAKER_TS_BATCH_SIZE = "4"')
+    done = cli("--local", "--way-in", "functions", "--settings", str(tmp_path / "deploy.toml"))
+    assert done.returncode == 1 and "found SAGEMAKER_TS_BATCH_SIZE=4" in done.stderr
+
+
 def test_ctrl_c_while_waiting_removes_nothing_and_the_next_run_goes_on(ready):
     ready.sagemaker.patience = 200
     line, environment = command(SPOTER_DEPLOY_POLL="0.05")
+    line = [sys.executable, "-c", HEARS_CTRL_C, *line]
     process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not ready.called("CreateEndpoint") and process.poll() is None:
         time.sleep(0.05)
@@ -171,6 +206,9 @@ def test_ctrl_c_while_waiting_removes_nothing_and_the_next_run_goes_on(ready):
         (["--autoscale", "4"], "MIN:MAX"),
         (["--region", "moon-1"], "moon-1"),
         (["--profile", "nobodys"], "aws configure list-profiles"),
+        (["--bucket", "No Bucket"], "at bucket"),
+        (["--dry-run", "delete", "--yes"], "found --dry-run before delete"),
+        (["--local", "status"], "found --local before status"),
     ],
 )
 def test_what_the_user_has_to_put_right_ends_with_2(ready, arguments, message):

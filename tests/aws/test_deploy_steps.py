@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from deploying import BUCKET, endpoint, names, run
+from deploying import BUCKET, endpoint, make_alarm, names, run
 
 from aws.deployment import plan
 
@@ -97,6 +97,7 @@ def test_another_tag_is_added_and_nothing_else(ready):
 def test_a_changed_model_updates_the_endpoint_and_leaves_the_old_things(ready, changed):
     run(ready)
     before = names(ready)
+    make_alarm(ready, "errors")
     again = run(ready, model=changed, rollback_alarms=("errors",))
     assert again.error is None
     assert again.changes == ["PUT object", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cloud import REGION
 from containers import in_process
-from deploying import BUCKET, QUOTAS, make_role, names, run, told_settings
+from deploying import BUCKET, QUOTAS, make_alarm, make_role, names, run, told_settings
 from made import ROLE, make
 
 from aws.deployment import manage, tagged
@@ -117,16 +117,7 @@ def test_what_lacks_the_tag_is_never_touched(cloud):
     sagemaker.create_model(ModelName="spoter-mine", ExecutionRoleArn=ROLE)
     s3.put_object(Bucket=BUCKET, Key="spoter/spoter/notes.txt", Body=b"mine")
     s3.put_object(Bucket=BUCKET, Key="spoter/spoter/captured/AllTraffic/1.jsonl", Body=b"{}")
-    cloud.client("cloudwatch").put_metric_alarm(
-        AlarmName="spoter-wake",
-        Namespace="AWS/SageMaker",
-        MetricName="Invocations",
-        Statistic="Sum",
-        Period=60,
-        EvaluationPeriods=1,
-        Threshold=1,
-        ComparisonOperator="GreaterThanThreshold",
-    )
+    make_alarm(cloud, "spoter-wake")
     remove()
     left = names(cloud)
     assert left["endpoints"] == ["spoter-two"]
@@ -229,7 +220,7 @@ def test_the_log_group_is_removed_once_it_is_tagged(cloud):
     account = Account(settings)
     cloud.log(GROUP, "AllTraffic/i-1", ["one"])
     assert manage.owned(settings, account) == []
-    tagged.tag_logs(settings, account)
+    assert tagged.tag_logs(settings, account, since=0.0)
     cloud.log(f"{GROUP}-two", "AllTraffic/i-1", ["of another"])
     assert remove() == [f"log group {GROUP}"]
     groups = cloud.client("logs").describe_log_groups()["logGroups"]

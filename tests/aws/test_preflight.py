@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from cloud import NUMBER, REGION
-from deploying import BUCKET, QUOTAS, make_role, told_settings
+from deploying import BUCKET, QUOTAS, make_alarm, make_role, told_settings
 
 from aws.deployment import limits, preflight
 from aws.deployment.account import Account
@@ -113,6 +113,7 @@ def test_a_bucket_in_another_region(ready, dgs11):
         ({"instance_type": "ml.inf1.xlarge"}, "compiled for its accelerator"),
         ({"mode": "batch", "input": "s3://in/a.jsonl", "instance_type": "ml.c5.large"}, "batch jobs have not"),
         ({"mode": "serverless", "capture_percent": 1}, "captures no data"),
+        ({"mode": "async", "capture_percent": 1}, "captures no data"),
         ({"mode": "serverless", "rollback_alarms": ("a",)}, "rollback-alarms"),
         ({"mode": "batch", "input": "in/a.jsonl", "instance_type": "ml.m5.large"}, "expected s3://"),
         ({"output": "s3://out/"}, "found output with mode realtime"),
@@ -134,10 +135,31 @@ def test_serverless_memory_follows_the_model(ready, dgs11, tmp_path):
         assert words in (problems_ + warnings)[0]
 
 
-def test_payload_limits_are_a_warning(ready, dgs11):
-    assert any("25 MB" in line and "6 MB" in line for line in check(dgs11).warnings)
-    assert any("lets 4 MB" in line for line in check(dgs11, mode="serverless").warnings)
-    assert not any("requests of" in line for line in check(dgs11, mode="async").warnings)
+def test_clips_that_a_mode_does_not_let_through_are_a_warning(ready, dgs11, tmp_path):
+    for mode in ("realtime", "serverless", "async"):
+        assert check(dgs11, mode=mode).warnings == [], "what is always warned of is read by nobody"
+    shutil.copytree(dgs11, tmp_path / "long")
+    config = json.loads((dgs11 / "config.json").read_text())
+    for frames, modes in ((4000, ["serverless"]), (8000, ["realtime", "serverless"])):
+        told = json.dumps(config | {"max_frames": frames, "position_rows": frames})
+        (tmp_path / "long" / "config.json").write_text(told)
+        warned = [
+            mode
+            for mode in ("realtime", "serverless", "async")
+            if any(f"a clip of {frames} frames" in line for line in check(tmp_path / "long", mode=mode).warnings)
+        ]
+        assert warned == modes
+
+
+def test_alarms_of_updates_have_to_be_there(ready, dgs11):
+    told = problems(dgs11, rollback_alarms=("errors", "slow"))
+    assert [words.split(" in ")[0] for words in told] == [
+        "  - found no CloudWatch alarm errors",
+        "  - found no CloudWatch alarm slow",
+    ]
+    make_alarm(ready, "errors")
+    make_alarm(ready, "slow")
+    check(dgs11, rollback_alarms=("errors", "slow"))
 
 
 def test_quotas(ready, dgs11):
@@ -191,7 +213,7 @@ def test_a_model_folder_that_is_none(ready, tmp_path):
 
 
 def test_a_dry_run_shows_the_calls_and_makes_none(cloud, dgs11):
-    settings, lines = told_settings(autoscale="1:3", image_uri=IMAGE), []
+    settings, lines = told_settings(autoscale="1:3", image_uri=IMAGE, rollback_alarms=("errors",)), []
     ground = preflight.check(settings, Account(settings, dry_run=True, show=lines.append), dgs11)
     assert cloud.calls == []
     assert ground.role_arn == "arn:aws:iam::ACCOUNT:role/spoter-endpoint"
@@ -203,5 +225,6 @@ def test_a_dry_run_shows_the_calls_and_makes_none(cloud, dgs11):
         "s3 head_bucket",
         "ecr describe_images",
         "sagemaker describe_endpoint",
+        "cloudwatch describe_alarms",
         "service-quotas list_service_quotas",
     ]
