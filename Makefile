@@ -33,7 +33,7 @@ training: .venv/train.stamp ## install what training and judging need
 deploying: .venv/deploy.stamp ## install what deploy.py needs
 
 lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda's door to an endpoint
-	$(BIN)/python -m aws.pack_lambda
+	$(BIN)/python -m aws.build_lambda_door
 
 lambda: .venv/lambda.stamp ## write model_store/lambda.zip: the model inside a Lambda function
 	$(BIN)/python -m aws.build_lambda $(LAMBDA_ARGS)

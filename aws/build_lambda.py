@@ -8,6 +8,7 @@ The same input, Python and pip give the same bytes.
 from __future__ import annotations
 
 import hashlib
+import shlex
 import shutil
 import tempfile
 from collections import Counter
@@ -166,7 +167,7 @@ def main(
     if len(content) > MOST_UPLOADED:
         typer.echo(f"this is more than {_mb(MOST_UPLOADED)}: Lambda takes it only by way of S3, not by --zip-file")
     # The key tells the content: CloudFormation takes up new code where its key is a new one.
-    typer.echo(f"next: aws s3 cp {package.path} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
+    typer.echo(f"next: aws s3 cp {shlex.quote(str(package.path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ request itself: the existing web client's ``{"keypoints": […]}``, answered ``[
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import logging
 import os
@@ -49,7 +48,7 @@ class _Http:
 
 def answer(
     event: object, respond: Respond, about: Mapping[str, str] | None = None, notes: Mapping[str, object] | None = None
-) -> dict | list:
+) -> dict | list | str:
     """Answer an event of Lambda.
 
     Parameters
@@ -65,7 +64,7 @@ def answer(
 
     Returns
     -------
-    dict or list
+    dict, list or str
         API Gateway's answer: ``statusCode``, ``headers``, ``body``. To a direct invocation, the glosses as a list, the
         whole document where the request may hold several clips, or an error: ``errorMessage``, which the existing
         web client looks for, ``errorType``, ``statusCode`` and our ``error``.
@@ -92,8 +91,9 @@ def answer(
     else:
         status, headers, content = _over_http(http, guarded, about or {})
         headers |= _cors(http.headers.get("origin"))
-        # All that is answered is text: JSON, JSON Lines or CSV in UTF-8.
-        reply = {"statusCode": status, "headers": headers, "body": content.decode(), "isBase64Encoded": False}
+        # All that our servers answer is text: JSON, JSON Lines or CSV in UTF-8.
+        text = content.decode(errors="replace")
+        reply = {"statusCode": status, "headers": headers, "body": text, "isBase64Encoded": False}
     line = {"event": http.version if http else "direct", "status": status}
     line |= {"ms": round(1e3 * (time.perf_counter() - started), 1), **seen, **(notes or {})}
     logger.info("%s", json.dumps(line))
@@ -106,24 +106,22 @@ def error_body(code: str, message: str, where: str | None = None) -> bytes:
 
 
 def _http(event: object) -> _Http | None:
-    """Take up an event of API Gateway, a function URL or a load balancer; None for any other."""
+    """Take up an event of API Gateway or a function URL; None for any other, and for what somebody made look alike."""
     if not isinstance(event, dict) or not isinstance(event.get("requestContext"), dict):
         return None
-    if "http" in event["requestContext"]:
-        version, method = "2.0", event["requestContext"]["http"]["method"]
-    elif "httpMethod" in event:
-        version, method = "1.0", event["httpMethod"]
+    http = event["requestContext"].get("http")
+    if isinstance(http, dict):
+        version, method = "2.0", http.get("method")
     else:
+        version, method = "1.0", event.get("httpMethod")
+    headers, query = event.get("headers") or {}, event.get("queryStringParameters") or {}
+    body = event.get("body") or ""
+    if not all(isinstance(text, str) for text in (method, body)) or not isinstance(headers, dict):
         return None
-    headers = event.get("headers") or {}
-    return _Http(
-        version,
-        method,
-        {name.lower(): value for name, value in headers.items()},
-        event.get("queryStringParameters") or {},
-        event.get("body") or "",
-        bool(event.get("isBase64Encoded")),
-    )
+    if not isinstance(query, dict):
+        return None
+    headers = {name.lower(): value for name, value in headers.items() if isinstance(value, str)}
+    return _Http(version, method, headers, query, body, bool(event.get("isBase64Encoded")))
 
 
 def _over_http(http: _Http, respond: Respond, about: Mapping[str, str]) -> tuple[int, dict[str, str], bytes]:
@@ -137,7 +135,7 @@ def _over_http(http: _Http, respond: Respond, about: Mapping[str, str]) -> tuple
     try:
         # surrogatepass: what is no Unicode is reported as such by the model's server
         body = base64.b64decode(http.body, validate=True) if http.encoded else http.body.encode(errors="surrogatepass")
-    except binascii.Error:
+    except ValueError:  # binascii.Error is one, and what is beyond ASCII another
         return 400, {"Content-Type": JSON}, error_body("invalid_base64", "found a body that is no base64", "body")
     # Options may stand in the query too, as ?top_k=3; an unknown or repeated one is the model's server's to refuse.
     said = [http.headers.get(ATTRIBUTES), *(f"{name}={value}" for name, value in http.query.items())]
@@ -149,7 +147,7 @@ def _over_http(http: _Http, respond: Respond, about: Mapping[str, str]) -> tuple
     return status, headers, content
 
 
-def _direct(event: object, respond: Respond, about: Mapping[str, str]) -> tuple[int, dict | list]:
+def _direct(event: object, respond: Respond, about: Mapping[str, str]) -> tuple[int, dict | list | str]:
     if isinstance(event, dict) and "default" in event:
         # The probe of the existing web client. With frames it gets glosses, as it expects, and real ones; without, it
         # is told that the function is alive.
@@ -158,9 +156,14 @@ def _direct(event: object, respond: Respond, about: Mapping[str, str]) -> tuple[
         event = {("keypoints" if key == "default" else key): value for key, value in event.items()}
     body = json.dumps(event, separators=(",", ":")).encode()
     status, _, content = respond(body, JSON, JSON, None)
-    document = json.loads(content)
+    try:
+        document = json.loads(content)
+    except ValueError:  # of an endpoint with another container than ours
+        return status, content.decode(errors="replace")
+    if not isinstance(document, dict):
+        return status, document
     error = document.get("error")
-    if error is None:  # several clips are answered by their document, in which each has its own errors
+    if not isinstance(error, dict):  # several clips are answered by their document, in which each has its own errors
         return status, document.get("instances", document)
     text = f"{error['where']}: {error['message']}" if error["where"] else error["message"]
     return status, {"errorMessage": text, "errorType": error["code"], "statusCode": status, "error": error}

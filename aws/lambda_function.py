@@ -1,7 +1,7 @@
 """Lambda's door to a SageMaker endpoint: ``lambda_function.handler``.
 
-Zipped by `aws.pack_lambda` with `lambda_events` and kept_points.json beside it; Lambda's Python runtimes have the rest
-(boto3 and the standard library). Its environment:
+Zipped by `aws.build_lambda_door` with `lambda_events` and kept_points.json beside it; Lambda's Python runtimes have the
+rest (boto3 and the standard library). Its environment:
 
 SPOTER_ENDPOINT
     Name of the endpoint that is asked.
@@ -51,16 +51,16 @@ REASON = 400
 # endpoint's that is being started.
 THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
 UNAVAILABLE = {"ServiceUnavailable", "ModelNotReadyException", "InternalFailure", "InternalDependencyException"}
-# Seconds: for trying again; for writing the answer; of the first pause, which doubles.
-RETRYING, RESERVE, FIRST_PAUSE = 6.0, 1.0, 0.2
+# Seconds: for trying again; for connecting; for writing the answer; of the first pause, which doubles.
+RETRYING, CONNECTING, RESERVE, FIRST_PAUSE = 6.0, 2.0, 1.0, 0.2
 
 
-def handler(event: object, context: Any) -> dict | list:
+def handler(event: object, context: Any) -> dict | list | str:
     """Answer an event; see `lambda_events.answer`."""
     left = context.get_remaining_time_in_millis() / 1e3
     # Rounded up it is the function's timeout, whatever the event, so that all of them share a client.
-    patience = max(1.0, math.ceil(left) - RETRYING - RESERVE)
-    last_start = time.monotonic() + left - RESERVE - patience
+    patience = max(1.0, math.ceil(left) - RETRYING - CONNECTING - RESERVE)
+    last_start = time.monotonic() + left - RESERVE - patience - min(CONNECTING, patience)
     endpoint = os.environ.get("SPOTER_ENDPOINT", "")
     notes: dict[str, object] = {}
 
@@ -129,7 +129,8 @@ def ask(
 def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
     """Leave out of MediaPipe Holistic's frames what the model is not fed; None where the body is no such JSON.
 
-    x and y of the model's landmarks stay as they are, and so does the answer. What is left out is not checked any more.
+    x and y of the model's landmarks stay as they are, and so does whatever the server would refuse: the answer is the
+    same. (But not where a key comes twice in an object, of which only the last is looked at.)
 
     Parameters
     ----------
@@ -139,7 +140,7 @@ def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
         the server tells by all of them whether they are in pixels.
     """
     try:
-        document = json.loads(body)
+        document = json.loads(body.decode("utf-8-sig"))
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict):
@@ -148,47 +149,58 @@ def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
     clips = [document, *(several if isinstance(several, list) else [])]
     sized = "width" in document or "width" in (attributes or "")
     changed = [_reduce(clip, sized or "width" in clip) for clip in clips if isinstance(clip, dict)]
-    return json.dumps(document, separators=(",", ":")).encode() if any(changed) else None
+    if not any(changed):
+        return None
+    try:
+        return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+    except ValueError:  # NaN and Infinity are not JSON
+        return None
 
 
 def _reduce(clip: dict, sized: bool) -> bool:
     """Reduce a clip's frames in place; tell whether there were any."""
-    forms, kept = _kept()
+    forms, others, kept = _kept()
     changed = False
     for form in forms:
         frames = clip.get(form)
         for i, frame in enumerate(frames if isinstance(frames, list) else []):
-            if isinstance(frame, dict) and frame.keys() & kept.keys():
+            if isinstance(frame, dict) and frame.keys() & kept.keys() and not frame.keys() & others:
                 frames[i] = {
-                    part: _points(frame[part], used, sized) for part, used in kept.items() if used and part in frame
+                    part: _points(frame[part], used, sized)
+                    for part, used in kept.items()
+                    if used is not None and part in frame
                 }
                 changed = True
     return changed
 
 
 def _points(points: object, used: frozenset[int], sized: bool) -> object:
-    """Return a part's points with x and y only, and null for those that the model does not use."""
+    """Return a part's points with x and y only, and null for those that are right and that the model does not use."""
     if not isinstance(points, list):
         return points
-    return [
-        ({axis: point[axis] for axis in ("x", "y") if axis in point} if isinstance(point, dict) else point)
-        if sized or i in used
-        else None
-        for i, point in enumerate(points)
-    ]
+    return [_point(point, sized or i in used) if isinstance(point, dict) else point for i, point in enumerate(points)]
+
+
+def _point(point: dict, wanted: bool) -> dict | None:
+    place = {axis: point[axis] for axis in ("x", "y") if axis in point}
+    # Not isinstance: true and false are no numbers. 1e300: JSON's numbers can be larger than a float.
+    right = all(value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in place.values())
+    return None if right and not wanted else place
 
 
 @lru_cache(maxsize=1)
-def _kept() -> tuple[list[str], dict[str, frozenset[int]]]:
-    """Return what `aws.pack_lambda` wrote: keys under which frames come, and the points of each part that are used."""
+def _kept() -> tuple[list[str], set[str], dict[str, frozenset[int] | None]]:
+    """Return what `aws.build_lambda_door.kept_points` says: forms, keys of other estimators, and points."""
     told = json.loads(Path(__file__).with_name(KEPT_POINTS).read_text(encoding="utf-8"))
-    return told["forms"], {part: frozenset(used) for part, used in told["points"].items()}
+    points = {part: None if used is None else frozenset(used) for part, used in told["points"].items()}
+    return told["forms"], set(told["others"]), points
 
 
 @lru_cache(maxsize=2)
 def _client(patience: float) -> Any:
     """Return a client of sagemaker-runtime that waits so many seconds for an answer, and does not try again."""
-    config = Config(connect_timeout=min(2.0, patience), read_timeout=patience, retries={"total_max_attempts": 1})
+    connecting = min(CONNECTING, patience)
+    config = Config(connect_timeout=connecting, read_timeout=patience, retries={"total_max_attempts": 1})
     return boto3.client("sagemaker-runtime", config=config)
 
 
@@ -220,6 +232,9 @@ def _too_large(found: int, body: bytes | None, limit: int) -> bytes:
 def _passing(error: Exception) -> bool:
     """Tell whether the same request may succeed in a moment; one that took too long would only take so long again."""
     if isinstance(error, ClientError):
+        # 503 is what TorchServe answers where its queue is full, or no worker is up.
+        if error.response["Error"]["Code"] == "ModelError":
+            return error.response.get("OriginalStatusCode") == 503
         return error.response["Error"]["Code"] in THROTTLED | UNAVAILABLE
     # ConnectionClosedError: a connection that died while Lambda had the function frozen.
     return isinstance(error, ConnectionError | ConnectionClosedError)
@@ -251,14 +266,26 @@ def _refusal(error: Exception) -> tuple[int, str, bytes]:
 def _model_error(response: dict) -> tuple[int, str, bytes]:
     """Hand a client's error through as the model's server wrote it; its own failures are a bad gateway's, 502."""
     status, text = int(response.get("OriginalStatusCode", 500)), response.get("OriginalMessage", "")
+    if status == 503:
+        return 503, JSON, error_body("endpoint_unavailable", "the model's server has no worker free; try again")
+    if status == 0:  # which stands for no answer within SageMaker's own 60 seconds
+        return 504, JSON, error_body("endpoint_timeout", "the endpoint did not answer in time; send fewer frames")
     if not 400 <= status < 500:
         message = f"the model's server failed with {status}; its log in CloudWatch says where"
         return 502, JSON, error_body("endpoint_failed", message)
-    try:
-        ours = not {"error", "answers"}.isdisjoint(json.loads(text))
-    except (ValueError, TypeError):
-        ours = False
-    if ours:
+    if _ours(text):
         return status, JSON, text.encode()
     # The container's own words, or CSV or JSON Lines in which all clips are wrong.
     return status, JSON, error_body("endpoint_refused", text[:REASON] or f"the model's server answered {status}")
+
+
+def _ours(text: str) -> bool:
+    """Tell whether a container's words are our server's: an error, or the answers to several clips."""
+    try:
+        document = json.loads(text)
+    except ValueError:
+        return False
+    if not isinstance(document, dict):
+        return False
+    error = document.get("error")
+    return "answers" in document or (isinstance(error, dict) and {"code", "message", "where"} <= error.keys())

@@ -28,7 +28,7 @@ def load() -> Recognizer:
     return Recognizer.load_onnx(MODEL)
 
 
-def handler(event: object, context: object) -> dict | list:
+def handler(event: object, context: object) -> dict | list | str:
     """Answer an event of API Gateway, of a function URL, or a direct invocation (`lambda_events.answer`)."""
     from spoter.service import Incoming
     from spoter.service import respond as serve

@@ -27,7 +27,7 @@ NAME = "spoter"
 LOOPBACK = "127.0.0.1"
 SAMPLES = {".json": "application/json", ".csv": "text/csv"}
 START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java some before them
-GRACE = 10.0  # seconds between asking a process to end and killing it
+GRACE = 10.0  # seconds between asking processes to end and killing them
 # TorchServe says one of these when a worker ends by itself or never gets its model; it would retry for minutes.
 FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
 LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
@@ -47,6 +47,9 @@ class Process:
     url, management : str
         Where requests for predictions go, and the root of the management API.
     """
+
+    #: Seconds that `stop` waits for what is being answered.
+    grace = GRACE
 
     def __init__(self, model: str, url: str, management: str):
         self.model, self.url, self.management = model, url, management
@@ -161,7 +164,7 @@ class Process:
     def stop(self) -> None:
         """End every process of the server and remove its temporary folder."""
         if self._process is not None:
-            end_session(self._process)
+            end_session(self._process, self.grace)
         self._folder.cleanup()
 
 
@@ -231,13 +234,16 @@ class Server(Process):
         self._command, self._environ = command, environ | settings
 
 
-def end_session(leader: subprocess.Popen) -> None:
-    """End every process of the session that `leader` was started in; one that has not ended after `GRACE` is killed."""
-    deadline = time.monotonic() + GRACE
+def end_session(leader: subprocess.Popen, grace: float = GRACE) -> None:
+    """End all processes of the session that `leader` was started in, and kill those left after `grace` seconds."""
+    deadline = time.monotonic() + grace
     _signal(session_members(leader), signal.SIGTERM)
     while session_members(leader) and time.monotonic() < deadline:
         time.sleep(0.05)
-    _signal(session_members(leader), signal.SIGKILL)
+    deadline = time.monotonic() + GRACE
+    while (left := session_members(leader)) and time.monotonic() < deadline:  # again: one may just start another
+        _signal(left, signal.SIGKILL)
+        time.sleep(0.01)
     leader.wait()
 
 

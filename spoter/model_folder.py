@@ -105,13 +105,18 @@ def load_onnx_folder(folder: Path) -> ModelFolder:
     return ModelFolder(config, glosses, layout, model, prototypes, enrolled)
 
 
+def layout_of(folder: Path, config: ModelConfig) -> Layout:
+    """Return the layout that a folder's config.json names: a built-in one, or a CSV file beside it."""
+    return load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
+
+
 def _read_told(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...], Layout]:
     """Read what a model folder tells about its weights, which are in the file of that name."""
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
     config = parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
     glosses = read_meaning(folder / MEANING, config.classes)
-    layout = load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
+    layout = layout_of(folder, config)
     check_scheme(layout, config.normalize)
     return config, glosses, layout
 

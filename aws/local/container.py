@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
+from aws.deployment.plan import container_environment
 from handler.process import LOOPBACK, Process, free_port
 from spoter.doctor import OLDEST_JAVA, Java, find_java
 from spoter.errors import SpoterError
@@ -29,14 +30,6 @@ _IMAGE = {
     "MKL_THREADING_LAYER": "GNU",
     "DLC_CONTAINER_TYPE": "inference",
     "SAGEMAKER_SERVING_MODULE": "sagemaker_pytorch_serving_container.serving:main",
-}
-# What PyTorchModel of the sagemaker SDK 2.257.7 puts into a container's definition (`_script_mode_env_vars`), for code
-# that lies in the archive.
-_SDK = {
-    "SAGEMAKER_PROGRAM": "inference.py",
-    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
-    "SAGEMAKER_CONTAINER_LOG_LEVEL": "20",
-    "SAGEMAKER_REGION": REGION,
 }
 # Of the caller's environment, what a container would not have: settings of other servers, and credentials.
 _NOT_INSIDE = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV")
@@ -62,7 +55,8 @@ class Container(Process):
     workers : int or None
         None leaves it to TorchServe: one for each core.
     environ : mapping
-        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE.
+        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. Those that place it on
+        this machine, such as its port, are not up to it.
     logs : Path or None
         Folder for TorchServe's logs; None for one that goes with the container.
 
@@ -71,6 +65,9 @@ class Container(Process):
     SpoterError
         Where the archive cannot be unpacked or there is no Java.
     """
+
+    #: The start-up code takes 4 seconds to end, and nothing on loopback is worth waiting for.
+    grace = 0.5
 
     def __init__(
         self,
@@ -97,7 +94,8 @@ class Container(Process):
         if way_in is WayIn.FUNCTIONS:
             shutil.rmtree(base / "model" / "MAR-INF", ignore_errors=True)
         self._command = [str(python), "-P", str(LAUNCHER)]  # -P: nothing of this folder is to be imported there
-        self._environ = _outer(python, java) | _IMAGE | _SDK | self._inner(base, port) | dict(environ or {})
+        deployed = container_environment(environ or {}, REGION)
+        self._environ = _outer(python, java) | _IMAGE | deployed | self._inner(base, port)
         if workers is not None:
             self._environ["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
 

@@ -140,8 +140,11 @@ class LocalEndpoint:
         from aws.local.runtime import application
 
         listening = self._closing.enter_context(socket.create_server((LOOPBACK, self._port), backlog=512))
+        # Clients are told what is wrong; uvicorn would write stack traces into the user's terminal besides.
+        quiet = {"log_config": None, "log_level": "critical", "access_log": False}
+        # Seconds: an answer takes less, and who has not sent the whole request shall not hold up the end.
         config = uvicorn.Config(
-            application(self.name, self.container.root), log_config=None, access_log=False, timeout_graceful_shutdown=5
+            application(self.name, self.container.root), **quiet, timeout_graceful_shutdown=1, lifespan="on"
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
@@ -165,6 +168,7 @@ def serve_local(
     port: int = 0,
     way_in: WayIn = WayIn.HANDLER,
     workers: int | None = None,
+    environ: Mapping[str, str] | None = None,
     logs: Path = ROOT / "logs",
 ) -> int:
     """Serve an archive on loopback until Ctrl-C or SIGTERM: what ``deploy.py --local`` does.
@@ -186,7 +190,7 @@ def serve_local(
         started = time.monotonic()
         with console.status("starting") as status:
             endpoint = LocalEndpoint(
-                archive, name, port=port, way_in=way_in, workers=workers, logs=logs, say=status.update
+                archive, name, port=port, way_in=way_in, workers=workers, environ=environ, logs=logs, say=status.update
             )
             endpoint.start()
         typer.echo(_greeting(endpoint, time.monotonic() - started))

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import venv
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -44,7 +46,8 @@ def environment(folder: Path = FOLDER, say: Callable[[str], None] = lambda line:
     (folder / ".gitignore").write_text("*\n")  # wherever it lies, it belongs to nobody's repository
     with _alone(folder / "lock", say):
         stamp, wanted = folder / "stamp", _wanted()
-        if not stamp.is_file() or stamp.read_bytes() != wanted:
+        # Without an interpreter: that of the system, to which it is a link, has been moved or removed.
+        if not stamp.is_file() or stamp.read_bytes() != wanted or not (folder / _PYTHON).is_file():
             stamp.unlink(missing_ok=True)  # what is left half done shall be nobody's
             _make(folder, say)
             write_whole(stamp, wanted)
@@ -60,24 +63,42 @@ def _make(folder: Path, say: Callable[[str], None]) -> None:
     say(f"making the container's environment in {folder}, once; torch is large")
     shutil.rmtree(folder / "env", ignore_errors=True)
     try:
-        venv.create(folder / "env", symlinks=True, with_pip=True)
-    except (subprocess.CalledProcessError, OSError) as error:
-        raise StartError(f"cannot make {folder / 'env'} ({error}); on Debian: apt install python3-venv") from None
-    command = [folder / _PYTHON, "-m", "pip", "install", *shlex.split(os.environ.get("PIP_ARGS", ""))]
+        venv.create(folder / "env", symlinks=True)
+    except OSError as error:
+        raise StartError(f"cannot make {folder / 'env'}: {error}") from None
+    # Not by way of venv, which would kill it upon a Ctrl-C, and so leave its temporary folder behind.
+    status, said = _run(folder, ["ensurepip", "--default-pip"], say)
+    if status:
+        raise StartError(f"cannot put pip into {folder / 'env'}; on Debian: apt install python3-venv\n{said}")
+    command = ["pip", "install", *shlex.split(os.environ.get("PIP_ARGS", ""))]
     command += ["--progress-bar", "off", "--constraint", CONSTRAINTS, "--requirement", REQUIREMENTS, "torch"]
-    pip = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace")
-    said: list[str] = []
+    status, said = _run(folder, command, say)
+    if status:
+        raise StartError(f"pip could not install the container's packages:\n{said}")
+
+
+def _run(folder: Path, module: list[str | Path], say: Callable[[str], None]) -> tuple[int, str]:
+    """Run a module of the environment, away from what else Python finds; return its status and its last words."""
+    process = subprocess.Popen(
+        [folder / _PYTHON, "-I", "-m", *module],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,  # so that a Ctrl-C reaches it by way of this process alone, and once
+    )
+    said: deque[str] = deque(maxlen=15)
     try:
-        for line in pip.stdout:
+        for line in process.stdout:
             said.append(line.rstrip())
             if line.startswith(("Collecting", "Installing")):
                 say(f"making the container's environment: {line.strip()[:100]}")
     finally:
-        if pip.poll() is None:
-            pip.terminate()
-        status = pip.wait()
-    if status:
-        raise StartError("pip could not install the container's packages:\n" + "\n".join(said[-15:]))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)  # upon which pip removes its temporary folders
+        status = process.wait()
+    return status, "\n".join(said)
 
 
 @contextmanager

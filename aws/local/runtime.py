@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,8 @@ VARIANT = "AllTraffic"
 # "SageMaker strips all POST headers except those supported by the API."
 _PREFIX = "x-amzn-sagemaker-"
 _PASSED_ON = ("content-type", "accept")
+# Characters of Content-Type, Accept and custom attributes, all of them ASCII (botocore's model again).
+MAX_HEADER = 1024
 _PASSED_BACK = ("content-type", "x-amzn-sagemaker-custom-attributes")
 
 
@@ -44,6 +46,7 @@ def application(name: str, container: str) -> Starlette:
     """
     import httpx
     from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect
     from starlette.responses import Response
     from starlette.routing import Route
 
@@ -59,11 +62,18 @@ def application(name: str, container: str) -> Starlette:
         if request.path_params["name"] != name:
             found = request.path_params["name"]
             return _error(400, "ValidationError", {"message": f"Endpoint {found} of account {ACCOUNT} not found."})
-        body = await _read(request)
+        headers = {key: value for key, value in request.headers.items() if key in _PASSED_ON or key.startswith(_PREFIX)}
+        wrong = _wrong_header(name, headers)
+        if wrong is not None:
+            return _error(400, "ValidationError", {"message": wrong})
+        try:
+            body = await _read(request)
+        except ClientDisconnect:  # nobody is there who could read this
+            return Response(status_code=400)
         if body is None:
             # So worded, and without a type: github.com/aws/sagemaker-python-sdk/issues/171
             return _error(413, None, {"message": f"HTTP content length exceeded {MAX_BODY} bytes."})
-        return await _ask(app.state.client, name, body, request)
+        return await _ask(app.state.client, name, body, headers)
 
     async def ping(request: Request) -> Response:
         try:
@@ -76,8 +86,13 @@ def application(name: str, container: str) -> Starlette:
         told = f"{request.method} {request.url.path} is no operation of this endpoint: only InvokeEndpoint is."
         return _error(404, "UnknownOperationException", {"message": told})
 
+    async def failed(request: Request, error: Exception) -> Response:
+        told = f"{type(error).__name__} before the container; please report it"
+        return _error(500, "InternalFailure", {"message": told})
+
     routes = [Route("/endpoints/{name}/invocations", invoke, methods=["POST"]), Route("/ping", ping)]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: unknown, 405: unknown})
+    handlers = {404: unknown, 405: unknown, Exception: failed}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
     return app
 
 
@@ -94,12 +109,28 @@ async def _read(request: Request) -> bytes | None:
     return bytes(body)
 
 
-async def _ask(client: httpx.AsyncClient, name: str, body: bytes, request: Request) -> Response:
+def _wrong_header(name: str, headers: Mapping[str, str]) -> str | None:
+    """Return why SageMaker would refuse one of these headers, whose names are in lower case; None where it would not.
+
+    An endpoint of one variant, one model and no inference components has none to choose from.
+    """
+    for key, value in headers.items():
+        if len(value) > MAX_HEADER or not value.isascii():
+            return f"Found {len(value)} characters at {key}, expected at most {MAX_HEADER}, all of them ASCII."
+    variant = headers.get(f"{_PREFIX}target-variant", VARIANT)
+    if variant != VARIANT:
+        return f"Variant {variant} of endpoint {name} not found."
+    for kind in ("target-model", "inference-component"):
+        if _PREFIX + kind in headers:
+            return f"Endpoint {name} does not support the header {_PREFIX}{kind}."
+    return None
+
+
+async def _ask(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
     """Hand a request to the container and its answer back, as SageMaker does."""
     import httpx
     from starlette.responses import Response
 
-    headers = {key: value for key, value in request.headers.items() if key in _PASSED_ON or key.startswith(_PREFIX)}
     try:
         async with asyncio.timeout(INVOKE_TIMEOUT):
             answer = await client.post("/invocations", content=body, headers=headers)

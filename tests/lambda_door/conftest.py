@@ -15,7 +15,7 @@ from types import ModuleType
 import pytest
 from lambda_door.runtime import Runtime, set_environment
 
-from aws.pack_lambda import MODULES, pack
+from aws.build_lambda_door import MODULES, pack
 from spoter.recognizer import Recognizer
 
 

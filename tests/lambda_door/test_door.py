@@ -15,10 +15,12 @@ import pytest
 from lambda_door.runtime import Context, Trouble, model_error
 from lambda_door.test_events import v1, v2
 
-from aws.pack_lambda import pack
+from aws.build_lambda_door import pack
 from handler.process import LOOPBACK
 
 THROTTLED = Trouble()
+# As TorchServe answers where its queue is full: 200 clients at once, to an endpoint with one worker.
+FULL = model_error(503, '{"code": 503, "type": "ServiceUnavailableException", "message": "no worker"}')
 FEW = "{}"
 
 
@@ -80,16 +82,20 @@ def test_several_clips_all_of_them_wrong_keep_their_errors(door, runtime):
 
 def test_throttling_is_waited_for(door, runtime, hallo, lines):
     unready = Trouble(429, "ModelNotReadyException")
-    runtime.troubles += [THROTTLED, unready, Trouble(503, "ServiceUnavailable")]
+    runtime.troubles += [THROTTLED, unready, Trouble(503, "ServiceUnavailable"), FULL]
     assert door.handler(hallo, Context())[0]["gloss"] == "HALLO"
-    assert len(runtime.asked) == 4
+    assert len(runtime.asked) == 5
     assert len({asked.body for asked in runtime.asked}) == 1
-    assert lines()[-1]["attempts"] == 4
+    assert lines()[-1]["attempts"] == 5
 
 
 @pytest.mark.parametrize(
     ("trouble", "status", "expected"),
-    [(THROTTLED, 429, "endpoint_busy"), (Trouble(503, "ServiceUnavailable"), 503, "endpoint_unavailable")],
+    [
+        (THROTTLED, 429, "endpoint_busy"),
+        (Trouble(503, "ServiceUnavailable"), 503, "endpoint_unavailable"),
+        (FULL, 503, "endpoint_unavailable"),
+    ],
 )
 def test_throttling_without_end_ends_in_time(door, runtime, trouble, status, expected):
     runtime.troubles += [trouble] * 1000
@@ -97,6 +103,7 @@ def test_throttling_without_end_ends_in_time(door, runtime, trouble, status, exp
     reply = door.handler(v2(body=FEW), context)
     assert context.get_remaining_time_in_millis() > 0
     assert (reply["statusCode"], code(reply), int(reply["headers"]["Retry-After"]) > 0) == (status, expected, True)
+    assert "again" in reply["body"]
     assert 1 < len(runtime.asked) < 20
 
 
@@ -120,7 +127,9 @@ def test_an_endpoint_that_cannot_be_reached(door, runtime, monkeypatch):
     ("trouble", "status", "expected"),
     [
         (model_error(500, "Traceback: 0.123456"), 502, "endpoint_failed"),
-        (model_error(503, '{"error": {"code": "x"}}'), 502, "endpoint_failed"),
+        (model_error(0, "Your invocation timed out"), 504, "endpoint_timeout"),
+        (model_error(400, '{"error": "text"}'), 400, "endpoint_refused"),
+        (model_error(400, '["error"]'), 400, "endpoint_refused"),
         (model_error(404, '{"code": 404, "type": "ModelNotFoundException"}'), 404, "endpoint_refused"),
         (model_error(400, "clip,rank,error\n0,,no_frames"), 400, "endpoint_refused"),
         (model_error(400, ""), 400, "endpoint_refused"),

@@ -84,14 +84,22 @@ def test_no_headers_no_query_and_no_body_are_just_that(event):
 
 
 @both
+def test_values_that_are_null_are_not_there(event):
+    responder = Responder()
+    assert answer(event(headers={"accept": None, "Content-Type": "text/csv"}), responder)["statusCode"] == 200
+    assert responder.asked == [(b"{}", "text/csv", None, None)]
+
+
+@both
 def test_base64_is_decoded_and_bad_base64_refused(event):
     responder = Responder()
     binary = bytes(range(256))
     answer(event(body=base64.b64encode(binary).decode(), isBase64Encoded=True), responder)
     assert responder.asked[0][0] == binary
-    reply = answer(event(body="no base64!", isBase64Encoded=True), responder)
-    assert reply["statusCode"] == 400
-    assert json.loads(reply["body"])["error"]["code"] == "invalid_base64"
+    for wrong in ("no base64!", "AAA", "Ä==="):
+        reply = answer(event(body=wrong, isBase64Encoded=True), responder)
+        assert reply["statusCode"] == 400
+        assert json.loads(reply["body"])["error"]["code"] == "invalid_base64"
     assert len(responder.asked) == 1
 
 
@@ -153,6 +161,17 @@ def test_a_direct_invocation_of_several_clips_gets_the_document():
     assert answer({"clips": []}, Responder(body=json.dumps(document).encode())) == document
 
 
+@pytest.mark.parametrize(
+    ("body", "reply"),
+    [(b'[{"gloss": "ICH"}]', [{"gloss": "ICH"}]), (b"null", None), (b"a,b\n\xff", "a,b\n\ufffd")]
+    + [(b'{"error": "text"}', {"error": "text"})],
+)
+def test_what_another_container_answers_is_handed_on_as_it_is(body, reply):
+    """SPOTER_ENDPOINT may name an endpoint that is not ours, such as the original system's."""
+    assert answer({"keypoints": []}, Responder(body=body)) == reply
+    assert answer(v2(), Responder(body=body))["body"] == body.decode(errors="replace")
+
+
 def test_a_direct_error_has_what_the_web_client_looks_for():
     reply = answer({"keypoints": []}, Responder(400, JSON, error_body("no_frames", "found 0 frames", "clip 1")))
     assert reply["errorMessage"] == "clip 1: found 0 frames"
@@ -162,7 +181,15 @@ def test_a_direct_error_has_what_the_web_client_looks_for():
     assert reply["errorMessage"] == "found 0 frames"
 
 
-@pytest.mark.parametrize("event", [None, [], "text", 7, {"requestContext": None}, {"requestContext": {"x": 1}}])
+@pytest.mark.parametrize(
+    "event",
+    [
+        None, [], "text", 7, {}, {"requestContext": None}, {"requestContext": {"x": 1}},
+        {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},  # what keeps functions warm
+        {"requestContext": {"http": "POST"}}, {"requestContext": {"http": {}}}, v1(method=None), v2(headers=["x"]),
+        v1(body={"keypoints": []}), v2(queryStringParameters=["top_k"]),
+    ],
+)  # fmt: skip
 def test_what_is_no_request_of_the_gateway_is_handed_on_as_it_is(event):
     responder = Responder()
     answer(event, responder)

@@ -33,6 +33,7 @@ ACTIONS = {
 IMPLIED = {
     "iam:PassRole",
     "iam:CreateServiceLinkedRole",
+    "sagemaker:UpdateEndpointWeightsAndCapacities",
     "s3:AbortMultipartUpload",
     "s3:PutObjectTagging",
     "cloudwatch:GetMetricData",

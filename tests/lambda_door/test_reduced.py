@@ -12,8 +12,10 @@ from lambda_door.runtime import Context
 from lambda_door.test_events import v2
 from wire import dumps, holistic, mmpose, openpose
 
-from aws.pack_lambda import kept_points
+from aws.build_lambda_door import kept_points
+from spoter import layouts
 from spoter.clip import Clip
+from spoter.errors import InputError
 from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.formats import Limits, decode, parse_attributes
 from spoter.layouts import BUILT_IN, Layout, load_layout
@@ -30,7 +32,7 @@ def clip(frames: int, seed: int = 0) -> Clip:
 
 
 def layout_of(door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Layout:
-    """Have the door reduce for a model of this layout, and return that."""
+    """Have the door, which is new in each test, reduce for a model of this layout, and return that."""
     (tmp_path / "kept_points.json").write_text(json.dumps(kept_points(load_layout(name))))
     monkeypatch.setattr(door, "__file__", str(tmp_path / "lambda_function.py"))
     return load_layout(name)
@@ -83,8 +85,8 @@ def test_pixels_are_told_by_the_same_points(door, tmp_path, monkeypatch, place):
     assert np.nanmax(before) < 0.01  # the case is what it is made for: it counts as pixels
 
 
-@pytest.mark.parametrize("fault", ["count", "text", "frame", "hand"])
-def test_a_fault_in_what_the_model_is_fed_is_told_alike(door, runtime, recognizer, fault):
+@pytest.mark.parametrize("fault", ["count", "text", "frame", "hand", "unused", "true", "people", "instances"])
+def test_a_fault_is_told_alike(door, runtime, recognizer, fault):
     document = holistic(clip(4))
     frame = document["keypoints"][2]
     if fault == "count":
@@ -93,6 +95,11 @@ def test_a_fault_in_what_the_model_is_fed_is_told_alike(door, runtime, recognize
         frame["pose_landmarks"][15] = {"x": "left", "y": 0.5}
     elif fault == "frame":
         document["keypoints"][2] = "no frame"
+    elif fault in ("unused", "true"):
+        assert 9 not in kept_points(recognizer.layout)["points"]["pose_landmarks"]
+        frame["pose_landmarks"][9]["y"] = "low" if fault == "unused" else True
+    elif fault in ("people", "instances"):  # two estimators in one frame
+        frame[fault] = []
     else:
         frame["right_hand_landmarks"] = {"x": 1}
     body = dumps(document)
@@ -109,6 +116,10 @@ def test_a_fault_in_what_the_model_is_fed_is_told_alike(door, runtime, recognize
         b"[" * 100_000,
         b"[1]",
         b"{}",
+        b'{"keypoints": [{"pose_landmarks": [{"x": NaN}]}]}',
+        b'{"keypoints": [{"pose_landmarks": [{"x": 1e999}]}]}',
+        '{"keypoints": [{"pose_landmarks": []}]}'.encode("utf-16"),
+        b'{"keypoints": [{"pose_landmarks": []}], "\xed\xa0\x80": 1}',
         b'{"keypoints": 7, "clips": 7}',
         dumps({"keypoints": [None, 3, {}]}),
         dumps(openpose(Clip(figure(OPENPOSE, 2), OPENPOSE.names, OPENPOSE.name))),
@@ -117,6 +128,31 @@ def test_a_fault_in_what_the_model_is_fed_is_told_alike(door, runtime, recognize
 )
 def test_what_is_no_frames_of_mediapipe_is_left_alone(door, body):
     assert door.reduced(body) is None
+
+
+def test_parts_that_the_server_reads_though_no_point_is_used_keep_their_faults(door, tmp_path, monkeypatch):
+    """A layout of one's own, without a left hand: what is there must still be points."""
+    rows = (Path(layouts.__file__).parent / "points_54.csv").read_text().splitlines()
+    table = tmp_path / "right.csv"
+    table.write_text("\n".join(row for row in rows if "leftHand" not in row))
+    layout = layout_of(door, tmp_path, monkeypatch, str(table))
+    document = holistic(clip(2))
+    body = dumps(document)
+    np.testing.assert_array_equal(decoded(body, layout)[0], decoded(door.reduced(body), layout)[0])
+    document["keypoints"][0]["left_hand_landmarks"] = [{"x": "left"}]
+    body = dumps(document)
+    for sent in (body, door.reduced(body)):
+        with pytest.raises(InputError, match="expected"):
+            decoded(sent, layout)
+
+
+def test_nothing_is_reduced_for_a_model_that_mediapipe_cannot_feed(door, tmp_path, monkeypatch):
+    head, *rows = (Path(layouts.__file__).parent / "points_54.csv").read_text().splitlines()
+    cells = [row.split(",") for row in rows]
+    table = tmp_path / "openpose.csv"
+    table.write_text("\n".join([head, *(",".join([*row[:2], "", *row[3:]]) for row in cells)]))
+    layout_of(door, tmp_path, monkeypatch, str(table))
+    assert door.reduced(dumps(holistic(clip(2)))) is None
 
 
 def test_too_large_an_event_is_answered_as_one_that_is_not(door, runtime, recognizer, lines, monkeypatch):

@@ -19,7 +19,7 @@ from cfnlint.api import lint
 from conftest import ROOT
 from moto.server import ThreadedMotoServer
 
-from aws.pack_lambda import pack
+from aws.build_lambda_door import pack
 from handler.process import LOOPBACK
 
 # What moto says of each resource that it passes over; the docstring above says what becomes of them.

@@ -6,17 +6,21 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
+import sys
 import threading
+import time
 import venv
 from pathlib import Path
 
+import psutil
 import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
 from aws.local.container import WayIn
 from aws.local.endpoint import LocalEndpoint
-from aws.local.environment import FOLDER, environment
+from aws.local.environment import FOLDER, _wanted, environment
 from handler.process import StartError
 
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
@@ -42,6 +46,35 @@ def test_an_environment_that_was_not_finished_is_not_used(tmp_path, monkeypatch)
             environment(tmp_path, said.append).__enter__()
         assert said[0].startswith("making") and not (tmp_path / "stamp").exists()
     assert not (tmp_path / "env" / "left over").exists()
+
+
+def test_an_environment_whose_interpreter_is_gone_is_made_anew(tmp_path, monkeypatch):
+    for name, value in NO_NETWORK.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "env" / "bin").mkdir(parents=True)
+    (tmp_path / "env" / "bin" / "python").symlink_to(tmp_path / "removed")
+    (tmp_path / "stamp").write_bytes(_wanted())
+    with pytest.raises(StartError, match="could not install"), environment(tmp_path):
+        pass
+
+
+def test_ctrl_c_while_it_is_made_leaves_no_process_and_no_temporary_folder(tmp_path):
+    program = "from pathlib import Path; from aws.local.environment import environment\n"
+    program += f"with environment(Path({str(tmp_path / 'made')!r})): pass"
+    (tmp_path / "temp").mkdir()
+    environ = os.environ | NO_NETWORK | {"TMPDIR": str(tmp_path / "temp")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, env=environ, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    while not list((tmp_path / "temp").iterdir()):  # until pip is being put into it
+        assert process.poll() is None
+        time.sleep(0.01)
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) != 0 and children
+    _, alive = psutil.wait_procs(children, timeout=30)  # what ended may still be a zombie of nobody's
+    assert [child for child in alive if child.status() != psutil.STATUS_ZOMBIE] == []
+    assert list((tmp_path / "temp").iterdir()) == [] and not (tmp_path / "made" / "stamp").exists()
 
 
 def test_one_start_waits_for_another(local_endpoint):

@@ -63,6 +63,29 @@ def test_another_endpoint_is_not_found(local_endpoint):
     assert found == ("ValidationError", 400, "Endpoint other of account 123456789012 not found.")
 
 
+@pytest.mark.parametrize(
+    ("header", "value", "said"),
+    [
+        ("X-Amzn-SageMaker-Custom-Attributes", "top_k=1," * 200, "at most 1024"),
+        ("X-Amzn-SageMaker-Custom-Attributes", "ä", "all of them ASCII"),
+        ("Content-Type", "text/ä", "all of them ASCII"),
+        ("X-Amzn-SageMaker-Target-Variant", "Other", "Variant Other of endpoint spoter not found"),
+        ("X-Amzn-SageMaker-Target-Model", "a.tar.gz", "does not support"),
+        ("X-Amzn-SageMaker-Inference-Component", "part", "does not support"),
+    ],
+)
+def test_headers_that_sagemaker_would_refuse_are_refused(local_endpoint, header, value, said):
+    url = f"{local_endpoint.url}/endpoints/spoter/invocations"
+    answer = httpx.post(url, content=SAMPLE, headers={header: value.encode()})
+    assert (answer.status_code, answer.headers["x-amzn-errortype"]) == (400, "ValidationError")
+    assert said in answer.json()["message"]
+
+
+def test_the_variant_that_there_is_can_be_asked_for(local_endpoint):
+    answer = runtime_client(local_endpoint).invoke_endpoint(TargetVariant="AllTraffic", Body=SAMPLE, **INVOKE)
+    assert answer["InvokedProductionVariant"] == "AllTraffic"
+
+
 def test_a_body_above_the_limit_is_refused(local_endpoint):
     found = refused(local_endpoint, Body=b" " * (runtime.MAX_BODY + 1))
     assert found == ("413", 413, "HTTP content length exceeded 6291456 bytes.")

@@ -110,6 +110,14 @@ class Served:
         return self.process.returncode, out, errors
 
 
+def started_request(url: str) -> socket.socket:
+    """Begin a request and leave it at that."""
+    host, port = url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.sendall(b"POST /endpoints/spoter/invocations HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+    return connection
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_serves_until_it_is_told_to_end(archive, tmp_path, scratch, number):
     served = Served(archive, tmp_path / "logs", scratch)
@@ -125,11 +133,15 @@ def test_it_serves_until_it_is_told_to_end(archive, tmp_path, scratch, number):
         client = boto3.client("sagemaker-runtime", endpoint_url=exported.partition("=")[2], **LocalEndpoint.credentials)
         answer = client.invoke_endpoint(EndpointName="spoter", Body=SAMPLE, ContentType="application/json")
         assert json.load(answer["Body"]) == prediction
+        away, idle = (started_request(exported.partition("=")[2]) for _ in range(2))
+        away.close()
         assert (tmp_path / "logs" / "model_log.log").is_file()
     finally:
         served.process.send_signal(number)
     status, _, errors = served.end()
+    idle.close()
     assert (status, errors.strip().splitlines()[-1]) == (0, "stopping")
+    assert "Traceback" not in errors  # on account of clients that do not send what they said they would
     assert list(scratch.iterdir()) == []  # its folder went with it
 
 

@@ -1,4 +1,4 @@
-"""`python -m aws.pack_lambda`: Lambda's door to an endpoint as a zip file, model_store/lambda_function.zip.
+"""`python -m aws.build_lambda_door`: Lambda's door to an endpoint as a zip file, model_store/lambda_function.zip.
 
 It holds lambda_function.py, lambda_events.py and kept_points.json, which says what a model reads of MediaPipe
 Holistic's frames: so the function can leave the rest out without a copy of the layouts' tables.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -15,13 +16,13 @@ import typer
 
 from build_mar import ROOT, zipped
 from spoter.config import parse_config
-from spoter.errors import ModelFolderError
+from spoter.errors import InputError, ModelFolderError
 from spoter.estimators import MEDIAPIPE
 from spoter.files import read_text, write_whole
-from spoter.formats.frames import KEYS
+from spoter.formats.frames import KEYS, Frame, frame_type
 from spoter.formats.holistic import PARTS
-from spoter.layouts import BUILT_IN, Layout, load_layout
-from spoter.model_folder import CONFIG
+from spoter.layouts import Layout
+from spoter.model_folder import CONFIG, layout_of
 
 HERE = Path(__file__).resolve().parent
 MODULES = ("lambda_function.py", "lambda_events.py")
@@ -35,18 +36,21 @@ def kept_points(layout: Layout) -> dict:
     Returns
     -------
     dict
-        ``forms``: keys of a request under which frames may come. ``points``: for each part of a frame, by its key, the
-        indices of the points that are used; an empty list where none is.
-
-    Raises
-    ------
-    spoter.errors.InputError
-        Where MediaPipe lacks a landmark of the layout.
+        ``forms``: keys of a request under which frames may come. ``others``: keys of a frame of another estimator.
+        ``points``: for each part of a frame, by its key, the indices of the points that are used, or null where the
+        server skips the part unread. All are empty where MediaPipe lacks a landmark of the layout: its frames are
+        refused anyhow.
     """
-    used = layout.uses(MEDIAPIPE.names, MEDIAPIPE.name)
+    try:
+        used = layout.uses(MEDIAPIPE.names, MEDIAPIPE.name)
+    except InputError:
+        return {"forms": [], "others": [], "points": {}}
+    read = frame_type(layout).__struct_fields__
+    points = {key: used[MEDIAPIPE.part(part)].nonzero()[0].tolist() for part, key in PARTS.items()}
     return {
         "forms": list(KEYS),
-        "points": {key: used[MEDIAPIPE.part(part)].nonzero()[0].tolist() for part, key in PARTS.items()},
+        "others": [key for key in Frame.__struct_fields__ if key not in PARTS.values()],
+        "points": {key: indices if key in read else None for key, indices in points.items()},
     }
 
 
@@ -66,7 +70,7 @@ def pack(model: Path, out: Path) -> Path:
         Where these cannot be read.
     """
     config = parse_config(read_text(model / CONFIG), str(model / CONFIG))
-    layout = load_layout(config.layout if config.layout in BUILT_IN else str(model / config.layout))
+    layout = layout_of(model, config)
     files = {name: (HERE / name).read_bytes() for name in MODULES}
     files[KEPT_POINTS] = json.dumps(kept_points(layout)).encode()
     out.mkdir(parents=True, exist_ok=True)
@@ -82,13 +86,13 @@ def main(
     try:
         path = pack(model, out)
     except (ModelFolderError, OSError) as error:
-        typer.echo(f"aws.pack_lambda: {error}", err=True)
+        typer.echo(f"build_lambda_door.py: {error}", err=True)
         raise typer.Exit(2) from None
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     typer.echo(f"{path}  {len(content):,} bytes  sha256 {digest}")
     # Of the content: CloudFormation takes up new code where its key is a new one.
-    typer.echo(f"next: aws s3 cp {path} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
+    typer.echo(f"next: aws s3 cp {shlex.quote(str(path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
 
 
 if __name__ == "__main__":
