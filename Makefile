@@ -78,6 +78,6 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,lambda]'
 	@touch $@
 
-.venv/dev.stamp: .venv/train.stamp
+.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,deploy,lambda,dev]'
-	@touch .venv/deploy.stamp .venv/lambda.stamp $@
+	@touch $@

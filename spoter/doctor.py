@@ -229,10 +229,10 @@ def _model(folder: Path) -> Check:
     name = "model folder"
     try:
         from spoter.recognizer import Recognizer
+
+        recognizer = Recognizer.load(folder)
     except ImportError as error:  # installed, as its metadata say, and broken all the same
         return Check(name, False, f"cannot be tried: {error}", "pip install --force-reinstall '.[serve]'")
-    try:
-        recognizer = Recognizer.load(folder)
     except SpoterError as error:
         advice = "spoter inspect tells what a checkpoint holds, spoter convert makes a model folder of it"
         return Check(name, False, str(error), advice)
