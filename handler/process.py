@@ -30,6 +30,9 @@ START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java 
 GRACE = 10.0  # seconds between asking processes to end and killing them
 # TorchServe says one of these when a worker ends by itself or never gets its model; it would retry for minutes.
 FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
+# And this when it has read all that a worker wrote, unless its logging keeps that to itself, as log4j2.xml does.
+SPOKEN = re.compile(r"Stopped Scanner - \S+-stdout")
+LAST_WORDS = 3.0  # seconds that it is waited for: not every failure is a worker's
 LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
 
 
@@ -59,6 +62,7 @@ class Process:
         self._environ: dict[str, str] = {}
         self._process: subprocess.Popen | None = None
         self._failed = threading.Event()
+        self._spoken = threading.Event()
         self._said: deque[str] = deque(maxlen=500)
 
     def start(self) -> None:
@@ -82,6 +86,8 @@ class Process:
             self._said.append(line.rstrip())
             if FAILURE.search(line):
                 self._failed.set()
+            if SPOKEN.search(line):
+                self._spoken.set()
 
     def wait_ready(self) -> tuple[Path, str]:
         """Wait for a READY worker and a real answer; return the sample that was sent and what came back.
@@ -96,7 +102,7 @@ class Process:
             if self._process.poll() is not None:
                 raise StartError(f"TorchServe ended with status {self._process.returncode}:\n{self._cause()}")
             if self._failed.is_set():
-                time.sleep(0.5)  # the rest of its words
+                self._spoken.wait(LAST_WORDS)  # its traceback may come after TorchServe's word that it died
                 raise StartError(f"the worker did not start:\n{self._cause()}")
             status, body = self._request(f"{self.management}/models/{self.model}", "management")
             if status == 200 and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"]):
