@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from aws.deployment.plan import VARIANT, log_group
 from aws.local.container import ACCOUNT, REGION
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 # BodyBlob's maximum in botocore's model. Newer endpoints may take more; the smaller number is safe to build for.
 MAX_BODY = 6 * 1024 * 1024
 INVOKE_TIMEOUT = 60.0  # seconds, as API_runtime_InvokeEndpoint says
-# What the SDK names the only variant of an endpoint (sagemaker.session.production_variant).
-VARIANT = "AllTraffic"
 # "SageMaker strips all POST headers except those supported by the API."
 _PREFIX = "x-amzn-sagemaker-"
 _PASSED_ON = ("content-type", "accept")
@@ -147,7 +146,7 @@ async def _ask(client: httpx.AsyncClient, name: str, body: bytes, headers: Mappi
 def _model_error(name: str, status: int, said: str) -> Response:
     """Return the 424 that stands for a container's 4xx or 5xx, or for none in time (status 0)."""
     kind, code = ("client", "CLIENT_ERROR_FROM_MODEL") if 400 <= status < 500 else ("server", "SERVER_ERROR_FROM_MODEL")
-    group = f"/aws/sagemaker/Endpoints/{name}"
+    group = log_group(name)
     told = {
         "ErrorCode": code,
         "Message": f'Received {kind} error ({status}) from primary with message "{said}". '
