@@ -44,7 +44,7 @@ def check_ours(settings: Settings, account: Account, kind: str, found: dict[str,
 def keep_tags(settings: Settings, account: Account, kind: str, found: dict[str, Any]) -> None:
     """Do as `check_ours`, and give the thing the tags of the settings that it lacks."""
     there = check_ours(settings, account, kind, found)
-    missing = {key: value for key, value in plan.tags(settings).items() if there.get(key) != value}
+    missing = plan.missing_tags(settings, there)
     if missing:
         tags = [{"Key": key, "Value": value} for key, value in missing.items()]
         account.call("sagemaker", "add_tags", ResourceArn=found[f"{kind}Arn"], Tags=tags)

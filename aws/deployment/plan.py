@@ -53,6 +53,11 @@ def tags(settings: Settings) -> dict[str, str]:
     return settings.tags | {TAG: settings.name}
 
 
+def missing_tags(settings: Settings, there: dict[str, str]) -> dict[str, str]:
+    """Return those of `tags` that a thing with the tags `there` lacks, or has with another value."""
+    return {key: value for key, value in tags(settings).items() if there.get(key) != value}
+
+
 def tag_list(settings: Settings) -> list[dict[str, str]]:
     """Return `tags` as SageMaker's requests spell them."""
     return [{"Key": key, "Value": value} for key, value in tags(settings).items()]

@@ -18,7 +18,6 @@ from aws.deployment.waiting import POLL, StillGoing, reason_and_log
 from spoter.errors import SpoterError
 
 SAMPLES = ROOT / "samples"
-SAMPLE = SAMPLES / "hallo.json"
 # IAM tells the other services of a change within seconds (IAM user guide, "Changes that I make are not always
 # immediately visible"). Seconds between two tries, and how many.
 ROLE_POLL, ROLE_LOOKS = 5.0, 12
@@ -178,7 +177,7 @@ def _create(account: Account, operation: str, request: dict, reporter: Reporter)
 
 
 def _result(settings: Settings, account: Account) -> list[str]:
-    sample = shlex.quote(str(SAMPLE.relative_to(ROOT)))
+    sample = shlex.quote(str((SAMPLES / invoke.SAMPLE).relative_to(ROOT)))
     invoke_line = _command(settings, account, f"invoke {sample}")
     lines = [f"endpoint  {settings.name}"]
     if settings.mode != "async":  # its answers lie in the bucket: another address, and no `aws` command in one line

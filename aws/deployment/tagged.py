@@ -100,7 +100,7 @@ def tag_logs(settings: Settings, account: Account, since: float) -> bool:
     there = _log_tags(account, arn)
     if there.get(plan.TAG) != settings.name and made < since:
         return False
-    missing = {key: value for key, value in plan.tags(settings).items() if there.get(key) != value}
+    missing = plan.missing_tags(settings, there)
     if missing:
         account.call("logs", "tag_resource", resourceArn=arn, tags=missing)
     return True
