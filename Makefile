@@ -1,4 +1,5 @@
 # make serve   a TorchServe with models/dgs11 on 127.0.0.1:8080
+# make demo    the webcam page before it
 # make help    everything else
 
 PYTHON ?= python3.11
@@ -10,7 +11,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 .DEFAULT_GOAL := help
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
-.PHONY: help serve build doctor training deploying lambda-door lambda image image-test test lint bench clean
+.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test lint bench clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
@@ -22,6 +23,9 @@ help: ## show this
 serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
 	@$(BIN)/python serve.py
 
+demo: .venv/demo.stamp ## serve the webcam page, and the model if it is not up, until Ctrl-C
+	@$(BIN)/python demo.py
+
 build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.tar.gz
 	$(BIN)/python build_mar.py
 
@@ -29,6 +33,8 @@ doctor: .venv/serve.stamp ## check what serving needs
 	$(BIN)/spoter doctor
 
 training: .venv/train.stamp ## install what training and judging need
+
+video: .venv/video.stamp ## install what reading videos needs, in an environment of its own
 
 deploying: .venv/deploy.stamp ## install what deploy.py needs
 
@@ -44,8 +50,8 @@ image: ## build the image spoter:VERSION for EC2 and ECR
 image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; Docker or podman)
 	PYTHONPATH=docker $(BIN)/python -m pytest docker/test_image.py
 
-test: lint ## every test, a real TorchServe included
-	$(BIN)/python -m pytest
+test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
+	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .
@@ -55,7 +61,7 @@ bench: .venv/serve.stamp ## measure decoding, normalising, the model and the ser
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 clean: ## remove everything that make made
-	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip web/node_modules .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -70,6 +76,14 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train]'
 	@touch $@
 
+.venv/demo.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,demo]'
+	@touch $@
+
+.venv/video.stamp: .venv/serve.stamp
+	$(BIN)/python -m spoter.video.environment $(PIP_ARGS)
+	@touch $@
+
 .venv/deploy.stamp: .venv/serve.stamp
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,deploy]'
 	@touch $@
@@ -78,6 +92,6 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,lambda]'
 	@touch $@
 
-.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,deploy,lambda,dev]'
+.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,lambda,dev]'
 	@touch $@

@@ -10,8 +10,19 @@ import torch
 # Endpoints that several folders ask for: imported into each, they would start once for each.
 pytest_plugins = ["local.fixtures"]
 
+# What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
+# (`--dist loadgroup`), in which it starts once; all others are kept together by file.
+SHARED_SERVERS = ("local_endpoint", "functions_endpoint", "server", "demo", "package")
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        asked = [name for name in SHARED_SERVERS if name in getattr(item, "fixturenames", ())]
+        item.add_marker(pytest.mark.xdist_group(asked[0] if asked else str(item.path.relative_to(ROOT))))
 
 
 @pytest.fixture(scope="module", autouse=True)
