@@ -51,6 +51,7 @@ image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; D
 	PYTHONPATH=docker $(BIN)/python -m pytest docker/test_image.py
 
 test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
+	@$(BIN)/python -m aws.local.environment
 	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 lint: .venv/dev.stamp ## check the style

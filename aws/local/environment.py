@@ -113,3 +113,8 @@ def _alone(lock: Path, say: Callable[[str], None]) -> Iterator[None]:
             say(f"waiting for another start in {lock.parent}")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
+
+
+if __name__ == "__main__":  # before the tests, several of which would wait for it at once
+    with environment(say=print):
+        pass
