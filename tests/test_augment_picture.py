@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from matplotlib.figure import Figure
+from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from training_data import generated_points, write_hdf5
 from typer.testing import CliRunner
 
+from spoter import skeleton
 from spoter.errors import DataError
 from spoter.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.layouts import load_layout
-from spoter.training import skeleton
 from spoter.training.augment import Augmentation
 from spoter.training.augment_original import OriginalAugmentation
 from spoter.training.commands import augmentations
 from spoter.training.datasets import clip_from_connecting_points
+from spoter.training.skeleton import draw_strip
 
 LAYOUT = load_layout("54")
 
@@ -145,33 +146,48 @@ def test_every_chain_names_points_that_an_estimator_finds():
         assert len(skeleton.limbs(MEDIAPIPE.names, part)) >= 15
 
 
-def _drawn(points: np.ndarray, frames=(0,), **options) -> Figure:
-    figure = Figure()
-    skeleton.draw_strip(figure.add_subplot(), points, LAYOUT.names, frames, **options)
-    return figure
+def _drawn(points: np.ndarray, frames=(0,), **options) -> np.ndarray:
+    """Return the strip's pixels, (height, width, 3) from 0 to 1."""
+    return np.asarray(draw_strip(points, LAYOUT.names, frames, **options).image()) / 255
+
+
+def _has(picture: np.ndarray, colour: str) -> int:
+    """Count the pixels of exactly a colour."""
+    return int((np.abs(picture - to_rgb(colour)).max(axis=2) < 0.01).sum())
 
 
 def test_a_missing_hand_is_a_ring_at_its_wrist():
     points = _points()
-    (axes,) = _drawn(points).axes
-    (ring,) = axes.lines
-    assert ring.get_color() == skeleton.COLOURS["left hand"]
+    drawn = skeleton.strokes(points[0], LAYOUT.names)
     wrist = points[0, LAYOUT.column("pose_left_wrist")]
-    np.testing.assert_allclose([ring.get_xdata()[0], ring.get_ydata()[0]], wrist)
+    np.testing.assert_array_equal(drawn.rings["left hand"], [wrist])
+    assert not len(drawn.rings["right hand"]) and not len(drawn.rings["body"])
+    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) > 3
     points[:, LAYOUT.column("pose_left_wrist")] = np.nan
-    assert not _drawn(points).axes[0].lines
+    assert not len(skeleton.strokes(points[0], LAYOUT.names).rings["left hand"])
+    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) == 0
 
 
 def test_frames_without_anybody_and_beyond_the_end_say_so():
     points = _points()
     points[1] = np.nan
-    (axes,) = _drawn(points, frames=(0, 1, 20)).axes
-    assert [text.get_text() for text in axes.texts] == ["", "nobody", "ended"]
+    cells = np.array_split(_drawn(points, frames=(0, 1, 20)), 3, axis=1)
+    for cell in cells[1:]:
+        middle = cell[60:90, 40:110].min(axis=2)
+        assert (middle < 0.85).sum() > 20 and (middle < 0.4).sum() == 0  # grey words
+        assert (cell.min(axis=2) < 0.4).sum() == 0  # and nothing else
+    assert (cells[0].min(axis=2) < 0.4).sum() > 50
+    assert not np.array_equal(cells[1], cells[2])  # "nobody", "ended"
+
+
+def test_another_clip_is_drawn_behind_in_grey():
+    points = _points()
+    alone, compared = _drawn(points), _drawn(points, behind=points + np.float32(0.1))
+    assert _has(compared, skeleton.PALE) > _has(alone, skeleton.PALE) + 50
 
 
 def test_no_line_is_drawn_to_a_missing_point():
     points = _points()
-    before = sum(len(lines.get_segments()) for lines in _drawn(points).axes[0].collections)
+    before = len(skeleton.strokes(points[0], LAYOUT.names).lines["body"])
     points[:, LAYOUT.column("pose_right_elbow")] = np.nan
-    after = sum(len(lines.get_segments()) for lines in _drawn(points).axes[0].collections)
-    assert after == before - 2  # upper arm and forearm
+    assert len(skeleton.strokes(points[0], LAYOUT.names).lines["body"]) == before - 2  # upper arm and forearm

@@ -164,7 +164,7 @@ def test_one_clip_of_a_spoter_csv_or_a_long_csv_may_lie_in_a_folder(tmp_path):
         ("a.csv", b"", "empty"),
         ("a.txt", b"hello", r"found \.txt, expected a file in \.json, \.csv, \.npy, \.pose, \.mp4"),
         ("0.npy", npy(CLIPS["CASA/0"].points), r"a second file of the clip in 0\.json"),
-        ("a.json/x", b"", "expected a file"),
+        ("a.json/x", b"", "expected the frames of one clip"),
     ],
 )
 def test_bad_files_are_named_or_skipped_and_listed(folder, file, content, said):

@@ -3,7 +3,7 @@
 ``{"people": [{"pose_keypoints_2d": [x, y, confidence, …] (25 points), "face_keypoints_2d" (70),
 "hand_left_keypoints_2d", "hand_right_keypoints_2d" (21 each)}]}``: pixels, or 0..1 where OpenPose ran with
 ``--keypoint_scale 3``. Confidence 0 marks a missing point. An absent or empty part, and an empty list of people, are
-missing too. The first person is read.
+missing too. Of several people one is followed (`spoter.formats.people`).
 Source: OpenPose's doc/02_output.md.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.estimators import OPENPOSE
+from spoter.formats.people import MOST, follow
 
 PARTS = {
     "pose": "pose_keypoints_2d",
@@ -39,30 +40,40 @@ class Person(msgspec.Struct, gc=False):
 
 
 def read(people: Sequence[list[Person] | None]) -> np.ndarray:
-    """Return the points of the first person of each frame, (T, 137, 2) with NaN where missing.
+    """Return the points of one person through all frames, (T, 137, 2) with NaN where missing.
 
     Raises
     ------
     InputError
         ``wrong_point_count``
     """
-    numbers = np.full((len(people), len(OPENPOSE.names), 3), np.nan)
-    for i, persons in enumerate(people):
-        if not persons:
-            continue
+    points = np.full((len(people), len(OPENPOSE.names), 2), np.nan)
+    everybody = [_points(persons[:MOST], i) if persons else None for i, persons in enumerate(people)]
+    for i, person in enumerate(follow(everybody)):
+        if person is not None:
+            points[i] = everybody[i][person]
+    return points
+
+
+def _points(persons: Sequence[Person], frame: int) -> np.ndarray:
+    """Return the points of the people of one frame, (P, 137, 2)."""
+    numbers = np.full((len(persons), len(OPENPOSE.names), 3), np.nan)
+    for j, person in enumerate(persons):
         for part, key in PARTS.items():
-            values = getattr(persons[0], key)
+            values = getattr(person, key)
             if not values:
                 continue
             size = len(OPENPOSE.parts[part])
             if len(values) != 3 * size:
+                whose = f"person {j}, " if j else ""
+                hint = ", as OpenPose writes with --model_pose BODY_25" if part == "pose" else ""
                 raise InputError(
                     "wrong_point_count",
-                    f"found {len(values)} numbers, expected {3 * size} (x, y and confidence of {size} points), or none "
-                    "where the part was not found",
-                    f"frame {i}, {key}",
+                    f"found {len(values)} numbers, expected {3 * size} (x, y and confidence of {size} points){hint}, "
+                    "or none where the part was not found",
+                    f"frame {frame}, {whose}{key}",
                 )
-            numbers[i, OPENPOSE.part(part)] = np.array(values, dtype=np.float64).reshape(size, 3)
+            numbers[j, OPENPOSE.part(part)] = np.array(values, dtype=np.float64).reshape(size, 3)
     points = numbers[:, :, :2]
     points[~(numbers[:, :, 2] > 0)] = np.nan  # so that an unknown confidence is missing too
     return points

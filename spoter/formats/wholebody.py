@@ -1,7 +1,8 @@
 """Frames of COCO-WholeBody points as MMPose writes them.
 
 A frame is ``{"frame_id": …, "instances": [{"keypoints": [[x, y] * 133], "keypoint_scores": [133]}]}``: pixels. A point
-with a score of 0 or below is missing; an empty list of instances is a frame without a person. The first one is read.
+with a score of 0 or below is missing; an empty list of instances is a frame without a person. Of several one is
+followed (`spoter.formats.people`).
 Source: MMPose's demo scripts with ``--save-predictions``, which write ``{"meta_info": …, "instance_info": [frame…]}``.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.estimators import WHOLEPOSE
+from spoter.formats.people import MOST, follow
 
 POINT_NAMES = {"keypoints": WHOLEPOSE.names, "keypoint_scores": WHOLEPOSE.names}
 
@@ -32,32 +34,41 @@ class Instance(msgspec.Struct, gc=False):
 
 
 def read(instances: Sequence[list[Instance] | None]) -> np.ndarray:
-    """Return the points of the first person of each frame, (T, 133, 2) with NaN where missing.
+    """Return the points of one person through all frames, (T, 133, 2) with NaN where missing.
 
     Raises
     ------
     InputError
         ``wrong_point_count``
     """
+    points = np.full((len(instances), len(WHOLEPOSE.names), 2), np.nan)
+    everybody = [_points(persons[:MOST], i) if persons else None for i, persons in enumerate(instances)]
+    for i, person in enumerate(follow(everybody)):
+        if person is not None:
+            points[i] = everybody[i][person]
+    return points
+
+
+def _points(persons: Sequence[Instance], frame: int) -> np.ndarray:
+    """Return the points of the people of one frame, (P, 133, 2)."""
     size = len(WHOLEPOSE.names)
-    points = np.full((len(instances), size, 2), np.nan)
-    for i, persons in enumerate(instances):
-        if not persons:
-            continue
+    points = np.empty((len(persons), size, 2))
+    for j, person in enumerate(persons):
         for key in ("keypoints", "keypoint_scores"):
-            values = getattr(persons[0], key)
+            values = getattr(person, key)
             if values is None and key == "keypoint_scores":
                 continue  # all points count
             if len(values or ()) != size:
+                whose = f"person {j}, " if j else ""
                 raise InputError(
                     "wrong_point_count",
                     f"found {len(values or ())} items, expected {size} (COCO-WholeBody)",
-                    f"frame {i}, {key}",
+                    f"frame {frame}, {whose}{key}",
                 )
-        points[i] = coordinates(persons[0].keypoints)
-        if persons[0].keypoint_scores is not None:
-            scores = np.array(persons[0].keypoint_scores, dtype=np.float64)
-            points[i, ~(scores > 0)] = np.nan
+        points[j] = coordinates(person.keypoints)
+        if person.keypoint_scores is not None:
+            scores = np.array(person.keypoint_scores, dtype=np.float64)
+            points[j, ~(scores > 0)] = np.nan
     return points
 
 

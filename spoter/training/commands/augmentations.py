@@ -66,7 +66,8 @@ def augmentations(
 
     Of 16 random draws, a row shows the one that changes the clip most.
     """
-    from spoter.training.skeleton import draw_rows, png  # matplotlib
+    from spoter.skeleton import png  # Pillow
+    from spoter.training.skeleton import draw_rows
 
     check_picture(out)
     layout = load_layout(_LAYOUT)

@@ -1,9 +1,11 @@
 """A folder of glosses: ``GLOSS/clip.json`` and so on, a folder a gloss, a file a clip.
 
 Files ending in .json, .csv and .npy are of the wire formats (docs/formats.md), one clip each; .pose is pose-format's,
-and of .mp4 the landmarks are found by MediaPipe. A clip's name is ``GLOSS/clip``, without the ending. A file
-``groups.csv`` at the root, with the columns ``clip,group``, says which clips belong together; it then names all of
-them. Files and folders whose names begin with a dot are left out.
+and of a video the landmarks are found by MediaPipe. A folder is a clip of OpenPose's or MMPose's frames. A clip's name
+is ``GLOSS/clip``, without the ending. A file ``groups.csv`` at the root, with the columns ``clip,group``, says which
+clips belong together; it then names all of them. A file ``picture.json`` at the root says the size of the pictures and
+the frames per second of all clips of wire formats that do not say it themselves. Files and folders whose names begin
+with a dot are left out.
 """
 
 from __future__ import annotations
@@ -13,16 +15,18 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from spoter import pose_folders
 from spoter.clip import Clip
-from spoter.errors import DataError
+from spoter.errors import DataError, InputError, SpoterError
+from spoter.formats import Options
 from spoter.training.datasets import pose_files, video, wire_files
 from spoter.training.datasets.labelled import Item, LabelledClip, Source
+from spoter.video.reading import ENDINGS
 
 GROUPS = "groups.csv"
 _READERS: dict[str, Callable[[Path], Clip]] = {
-    **dict.fromkeys(wire_files.TYPES, wire_files.read_clip),
     ".pose": pose_files.read_clip,
-    ".mp4": video.read_clip,
+    **dict.fromkeys(ENDINGS, video.read_clip),
 }
 
 
@@ -42,16 +46,20 @@ def read(path: Path) -> Source:
     if not glosses:
         raise DataError(f"{path}: found no folder in it, expected one for each gloss, or a train.csv")
     groups = _groups(path / GROUPS)
+    try:
+        options = pose_folders.picture(path)
+    except SpoterError as error:
+        raise DataError(str(error)) from error
     items = []
     for folder, members in files.items():
         if not members:
             items.append(Item(str(folder), _empty))
         first: dict[str, Path] = {}
         for file in members:
-            twin = first.setdefault(file.stem, file)
-            items.append(Item(str(file), partial(_labelled, file, None if twin is file else twin, groups)))
+            twin = first.setdefault(_name(file), file)
+            items.append(Item(str(file), partial(_labelled, file, None if twin is file else twin, groups, options)))
     if groups is not None:
-        known = {f"{folder.name}/{file.stem}" for folder, members in files.items() for file in members}
+        known = {f"{folder.name}/{_name(file)}" for folder, members in files.items() for file in members}
         absent = sorted(set(groups) - known)
         if absent:
             raise DataError(f"{path / GROUPS}: found clip {absent[0]!r}, which is not there, expected GLOSS/clip")
@@ -62,16 +70,34 @@ def _empty() -> LabelledClip:
     raise DataError("found no clip of this gloss, expected at least one file")
 
 
-def _labelled(file: Path, twin: Path | None, groups: dict[str, str] | None) -> LabelledClip:
-    gloss, name = file.parent.name, f"{file.parent.name}/{file.stem}"
+def _name(file: Path) -> str:
+    return file.name if file.is_dir() else file.stem
+
+
+def _labelled(file: Path, twin: Path | None, groups: dict[str, str] | None, options: Options) -> LabelledClip:
+    gloss, name = file.parent.name, f"{file.parent.name}/{_name(file)}"
     if twin is not None:
         raise DataError(f"found a second file of the clip in {twin.name}, expected one")
-    read_clip = _READERS.get(file.suffix.lower())
-    if read_clip is None or not file.is_file():
-        raise DataError(f"found {file.suffix or 'no ending'}, expected a file in {', '.join(_READERS)}")
+    ending = file.suffix.lower()
+    if file.is_dir() or ending in wire_files.TYPES:
+        read_clip: Callable[[Path], Clip] = partial(wire_files.read_clip, options=options)
+    elif ending in _READERS:
+        read_clip = _READERS[ending]
+    else:
+        endings = ", ".join((*wire_files.TYPES, *_READERS))
+        raise DataError(
+            f"found {file.suffix or 'no ending'}, expected a file in {endings}, or a folder of OpenPose's or MMPose's "
+            "frames"
+        )
     if groups is not None and name not in groups:
         raise DataError(f"found no group for {name!r} in {GROUPS}, expected one for each clip")
-    return LabelledClip(read_clip(file), gloss, groups[name] if groups is not None else name, name)
+    try:
+        clip = read_clip(file)
+    except (DataError, InputError):
+        raise
+    except SpoterError as error:  # of a folder, which says its own name
+        raise DataError(str(error).removeprefix(f"{file}: ")) from error
+    return LabelledClip(clip, gloss, groups[name] if groups is not None else name, name)
 
 
 def _groups(path: Path) -> dict[str, str] | None:

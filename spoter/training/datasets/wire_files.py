@@ -9,10 +9,11 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from spoter import clip_files
+from spoter import clip_files, pose_folders
 from spoter.clip import Clip
 from spoter.errors import DataError, InputError
-from spoter.formats import Limits, Request, decode
+from spoter.formats import Limits, Options, Request, decode
+from spoter.formats.request import JSON
 from spoter.layouts import Layout, load_layout
 
 TYPES = {ending: kind for ending, kind in clip_files.TYPES.items() if ending != ".jsonl"}
@@ -35,8 +36,14 @@ def layouts() -> tuple[Layout, ...]:
     return (Layout("all", tuple(everything.values())), *known)
 
 
-def read_clip(path: Path) -> Clip:
-    """Read the one clip of a .json, .csv or .npy file.
+def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  frozen
+    """Read the one clip of a .json, .csv or .npy file, or of a folder of frames (`spoter.pose_folders`).
+
+    Parameters
+    ----------
+    path : Path
+    options : Options
+        What the data set says of all its clips; what the file says itself goes before it.
 
     Raises
     ------
@@ -44,12 +51,17 @@ def read_clip(path: Path) -> Clip:
         As `spoter.formats.decode`; for points that fit no layout, what the smallest of them lacks.
     DataError
         For a file that cannot be read, or holds another number of clips than one.
+    SpoterError
+        As `spoter.pose_folders.read`.
     """
     try:
-        body = path.read_bytes()
+        if path.is_dir():
+            body, kind = pose_folders.read(path)[0], JSON
+        else:
+            body, kind = path.read_bytes(), TYPES[path.suffix.lower()]
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})") from error
-    clips = _decode(body, TYPES[path.suffix.lower()]).clips
+    clips = _decode(pose_folders.wrap(body) if kind == JSON else body, kind, options).clips
     if len(clips) != 1:
         raise DataError(f"found {len(clips)} clips, expected one in a file")
     if isinstance(clips[0], InputError):
@@ -57,11 +69,11 @@ def read_clip(path: Path) -> Clip:
     return clips[0]
 
 
-def _decode(body: bytes, content_type: str) -> Request:
+def _decode(body: bytes, content_type: str, options: Options) -> Request:
     refusals = []
     for layout in layouts():
         try:
-            request = decode(body, content_type, layout, LIMITS)
+            request = decode(body, content_type, layout, LIMITS, options)
             error = next((clip for clip in request.clips if isinstance(clip, InputError)), None)
         except InputError as refused:
             error = refused
