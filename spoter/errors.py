@@ -8,7 +8,15 @@ from __future__ import annotations
 
 
 class SpoterError(Exception):
-    """Base of every error this package raises on purpose; its text is fit to be shown to a user."""
+    """Base of every error this package raises on purpose; its text is fit to be shown to a user.
+
+    Attributes
+    ----------
+    exit_code : int
+        What a command ends with: 2 for what its user can put right, 1 for what failed.
+    """
+
+    exit_code = 2
 
 
 class ModelFolderError(SpoterError):

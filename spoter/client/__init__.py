@@ -1,0 +1,41 @@
+"""A client of the server, for programs: `Client`, and `AsyncClient` with the same methods to be awaited.
+
+    from spoter.client import Client
+
+    with Client("http://127.0.0.1:8080") as client:
+        print(client.predict("samples/hallo.json").gloss)
+
+It needs neither torch nor pandas (a CSV file needs pandas). docs/client.md is the short guide.
+"""
+
+from __future__ import annotations
+
+from spoter.client.clients import AsyncClient, Client
+from spoter.client.errors import (
+    NoAnswerError,
+    RequestError,
+    ServerError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+from spoter.client.messages import Description, Enrolment, ModelName, Prediction
+from spoter.client.transport import Retry
+from spoter.errors import InputError
+from spoter.formats.answers import Ranked
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "Description",
+    "Enrolment",
+    "InputError",
+    "ModelName",
+    "NoAnswerError",
+    "Prediction",
+    "Ranked",
+    "RequestError",
+    "Retry",
+    "ServerError",
+    "UnavailableError",
+    "UnexpectedAnswerError",
+]

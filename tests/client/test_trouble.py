@@ -1,0 +1,195 @@
+"""A server that is busy, slow, away, or another one: what the clients do then, and what they say."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from http_double import ANSWER, LATE, hanging_up
+
+from handler.process import free_port
+from spoter import cli
+from spoter.client import (
+    Client,
+    InputError,
+    NoAnswerError,
+    RequestError,
+    Retry,
+    ServerError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
+from spoter.errors import SpoterError
+
+POINTS = np.full((3, 54, 2), 0.5)
+FULL = (503, {"code": 503, "type": "ServiceUnavailableException", "message": "no worker"}, {})
+GOOD = (200, ANSWER, {})
+OURS = {"error": {"code": "wrong_type", "message": "found text", "where": "frame 1"}}
+
+
+def test_a_busy_server_is_asked_again(connect, double):
+    double.answers = [FULL, (429, OURS, {"Retry-After": "0"}), GOOD]
+    assert connect(double.url).predict(POINTS).gloss == "HALLO"
+    assert len(double.bodies) == 3 and len(set(double.bodies)) == 1
+
+
+def test_attempts_are_bounded(connect, double):
+    double.answers = [FULL]
+    with pytest.raises(UnavailableError, match="no worker") as caught:
+        connect(double.url).predict(POINTS)
+    assert len(double.asked) == 3
+    assert (caught.value.status, caught.value.code) == (503, "ServiceUnavailableException")
+
+
+def test_a_server_that_wants_more_time_than_we_have_is_left_alone(connect, double):
+    double.answers = [(503, OURS, {"Retry-After": "3600"})]
+    with pytest.raises(UnavailableError) as caught:
+        connect(double.url).predict(POINTS)
+    assert len(double.asked) == 1 and caught.value.retry_after == 3600
+
+
+def test_what_is_wrong_is_not_sent_again(connect, double):
+    double.answers = [(400, OURS, {})]
+    with pytest.raises(RequestError) as caught:
+        connect(double.url).predict(POINTS)
+    error = caught.value
+    assert (error.code, error.message, error.where, error.status) == ("wrong_type", "found text", "frame 1", 400)
+    assert isinstance(error, InputError) and isinstance(error, ServerError) and str(error) == "frame 1: found text"
+    assert len(double.asked) == 1
+
+
+def test_a_failure_of_the_server_is_not_sent_again(connect, double):
+    double.answers = [(500, {"error": {"code": "internal", "message": "the server failed", "where": None}}, {})]
+    with pytest.raises(ServerError) as caught:
+        connect(double.url).predict(POINTS)
+    assert (caught.value.code, caught.value.status, len(double.asked)) == ("internal", 500, 1)
+    assert not isinstance(caught.value, InputError)
+
+
+def test_a_broken_connection_is_made_again(connect):
+    with hanging_up(2, json.dumps(ANSWER).encode()) as url:
+        assert connect(url).predict(POINTS).gloss == "HALLO"
+
+
+def test_connections_that_break_again_and_again(connect):
+    with hanging_up(9, b"") as url, pytest.raises(NoAnswerError, match="broke off"):
+        connect(url).predict(POINTS)
+
+
+def test_nobody_there(connect):
+    with pytest.raises(NoAnswerError, match=r"nothing answers at http://127\.0\.0\.1:.*make serve") as caught:
+        connect(f"http://127.0.0.1:{free_port()}").predict(POINTS)
+    assert caught.value.code == "no_server" and caught.value.status is None
+
+
+def test_an_answer_that_takes_too_long_is_not_asked_for_again(connect, double):
+    double.answers = [LATE]
+    with pytest.raises(NoAnswerError, match="no answer in time") as caught:
+        connect(double.url, timeout=0.2).predict(POINTS)
+    assert caught.value.code == "timeout" and len(double.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (200, b"<html>Welcome</html>", {"Content-Type": "text/html"}),
+        (200, {"status": "Healthy"}, {}),
+        (200, [1, 2], {}),
+        (200, b'{"instances": [', {"Content-Type": "application/json"}),
+        (200, {"instances": "many"}, {}),
+        (200, {"answers": []}, {}),
+        (200, b"", {}),
+        (302, b"", {"Location": "http://127.0.0.1/login"}),
+        (400, {"error": "wrong"}, {}),
+    ],
+)
+def test_answers_that_are_none_of_ours(connect, double, answer):
+    double.answers = [answer]
+    with pytest.raises(ServerError) as caught:
+        connect(double.url).predict(POINTS)
+    expected = RequestError if answer[0] == 400 else UnexpectedAnswerError
+    assert isinstance(caught.value, expected) and len(double.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        ((404, {"code": 404, "type": "ModelNotFoundException", "message": "Model not found: x"}, {}),
+         "ModelNotFoundException", "Model not found: x"),
+        ((400, {"code": 400, "type": "InvalidKeyException", "message": "Token Authorization failed."}, {}),
+         "InvalidKeyException", "pass a token"),
+        ((403, {"message": "Forbidden"}, {}), "status_403", "Forbidden (pass a token"),
+        ((404, b"not here", {"Content-Type": "text/plain"}), "status_404", "404 Not Found"),
+        ((413, b"", {}), "body_too_large", "more bytes"),
+    ],
+)  # fmt: skip
+def test_what_answers_in_the_servers_place(connect, double, answer, code, says):
+    double.answers = [answer]
+    with pytest.raises(RequestError) as caught:
+        connect(double.url).predict(POINTS)
+    assert caught.value.code == code and says in str(caught.value) and caught.value.status == answer[0]
+
+
+def test_headers_token_and_address(connect, double, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")  # leads nowhere
+    client = connect(f"{double.url}/invocations", token="secret", headers={"x-api-key": "key"})
+    client.predict(POINTS)
+    (request,) = double.asked
+    assert request.url.path == "/invocations"
+    sent = {name: request.headers[name] for name in ("authorization", "x-api-key", "content-type")}
+    assert sent == {"authorization": "Bearer secret", "x-api-key": "key", "content-type": "application/json"}
+    connect(double.url, model="other").predict(POINTS)
+    assert double.asked[-1].url.path == "/predictions/other" and "authorization" not in double.asked[-1].headers
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost", "ftp://host", "http://", "http://[::1", ""])
+def test_addresses_that_are_none(url):
+    with pytest.raises(SpoterError, match="found the address"):
+        Client(url)
+
+
+def test_waiting_grows_with_jitter_and_is_bounded():
+    retry = Retry(attempts=9, first=1.0, longest=5.0)
+    drawn = [[retry.seconds(attempt, OSError()) for _ in range(200)] for attempt in (1, 2, 3, 4, 8)]
+    assert [max(row) <= most for row, most in zip(drawn, (1, 2, 4, 5, 5), strict=True)] == [True] * 5
+    assert all(len(set(row)) > 100 for row in drawn) and max(drawn[2]) > 2
+    asked = UnavailableError("busy", "busy", status=503, retry_after=3.0)
+    assert all(3 <= retry.seconds(1, asked) <= 4 for _ in range(50))
+    assert retry.worthwhile(asked)
+    for wrong in ({"attempts": 0}, {"first": -1}, {"first": 3, "longest": 2}):
+        with pytest.raises(ValueError, match="expected attempts"):
+            Retry(**wrong)
+
+
+def test_retry_after_may_be_a_date(double):
+    double.answers = [(503, OURS, {"Retry-After": date}) for date in ("Wed, 21 Oct 2015 07:28:00 GMT", "soon", "")]
+    for expected in (0.0, None, None):
+        with (
+            Client(double.url, retry=Retry(attempts=1), layout=54) as client,
+            pytest.raises(UnavailableError) as caught,
+        ):
+            client.predict(POINTS)
+        assert caught.value.retry_after == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "says"),
+    [
+        (GOOD, 0, ""),
+        ((400, OURS, {}), 2, "status 400"),
+        ((500, {"error": {"code": "internal", "message": "the server failed", "where": None}}, {}), 1, "the server"),
+        ((503, OURS, {"Retry-After": "3600"}), 1, "found text"),
+        ((200, {"status": "Healthy"}, {}), 2, "is the address right?"),
+    ],
+)
+def test_the_commands_exit_codes(double, samples, monkeypatch, capsys, answer, code, says):
+    double.answers = [answer]
+    monkeypatch.setattr(sys, "argv", ["spoter", "predict", "--server", double.url, str(samples / "software.npy")])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert int(caught.value.code or 0) == code and says in err and err.count("\n") == bool(code)
+    assert (out == json.dumps(answer[1]) + "\n") == (answer in (GOOD, (400, OURS, {})))
+    assert double.bodies == [(samples / "software.npy").read_bytes()]

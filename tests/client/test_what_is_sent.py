@@ -1,0 +1,247 @@
+"""What the clients send: the compact form, in as few requests as the limits allow."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from generate import figure, figure_clip
+from http_double import ANSWER
+
+from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
+from spoter.errors import SpoterError
+from spoter.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.layouts import load_layout
+
+LAYOUT = load_layout("54")
+MEDIAPIPES = [landmark.index["mediapipe"] for landmark in LAYOUT.landmarks]
+ABOUT = {
+    "name": "m", "version": "1", "glosses": ["HALLO"], "enrolled": [],
+    "layout": {"name": "54", "landmarks": LAYOUT.names, "mediapipe": MEDIAPIPES},
+    "estimator": "mediapipe", "tells_unknown": True, "enrolment": True,
+    "limits": {"max_frames": 512, "max_clips": 4, "max_bytes": 20_000, "max_enrolled": 100},
+    "content_types": ["application/json"], "video": False, "spoter": "0.1.0",
+}  # fmt: skip
+
+
+def reply(body: dict) -> tuple:
+    """Answer as the server would, each clip by the number of its frames; one of 7 frames is wrong."""
+    if "describe" in body:
+        return 200, ABOUT, {}
+    if "clips" not in body:
+        return 200, ANSWER, {}
+    answers = []
+    for i, clip in enumerate(body["clips"]):
+        frames = len(clip["points"])
+        wrong = {"error": {"code": "out_of_range", "message": "found 11", "where": f"clip {i}, frame 3"}}
+        answers.append(wrong if frames == 7 else ANSWER | {"frames": frames})
+    return (400 if all("error" in answer for answer in answers) else 200), {"answers": answers}, {}
+
+
+def sent(double) -> list[dict]:
+    return [json.loads(body) for body in double.bodies if b"describe" not in body]
+
+
+def test_importing_the_client_is_light():
+    heavy = ("torch", "pandas", "onnxruntime", "h5py", "PIL", "typer")
+    probe = f"import sys, spoter.client; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_compact_form_is_small_and_says_what_is_missing(connect, double):
+    points = figure(MEDIAPIPE, 60).astype(np.float64)
+    points[0, 0] = np.nan
+    points[1, 0, 1] = np.nan  # half a point is none
+    double.answers = [reply]
+    connect(double.url).predict(points, fps=25, top_k=3)
+    (body,) = double.bodies
+    assert 45_000 < len(body) < 55_000
+    document = json.loads(body)
+    assert {key: document[key] for key in document if key != "points"} == {"layout": "54", "fps": 25, "top_k": 3}
+    found = document["points"]
+    assert found[0][0] is None and found[1][0] is None
+    array = np.array([[point or [np.nan] * 2 for point in frame] for frame in found])
+    wanted = LAYOUT.select(figure_clip("mediapipe", 60, gaps=False))
+    wanted[0, 0] = wanted[1, 0] = np.nan
+    np.testing.assert_allclose(array, wanted, atol=5e-5 + 1e-7)
+
+
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_every_estimators_array_becomes_the_layouts(connect, double, name):
+    double.answers = [reply]
+    clip = figure_clip(name)
+    connect(double.url).predict(clip.points, estimator=name)
+    connect(double.url).predict(clip.points.tolist())
+    connect(double.url).predict(clip)
+    pixels = clip.points.astype(np.float64) * (640, 480)
+    connect(double.url).predict(pixels, width=640, height=480)
+    bodies = sent(double)
+    assert {len(body["points"][0]) for body in bodies} == {54}
+    assert [body["points"] for body in bodies] == 4 * [bodies[0]["points"]]
+
+
+def test_the_layout_is_asked_for_once_where_it_is_not_told(double):
+    double.answers = [reply]
+    with Client(double.url) as client:
+        client.predict(figure(MEDIAPIPE))
+        client.predict(figure(MEDIAPIPE))
+    assert [b"describe" in body for body in double.bodies] == [True, False, False]
+
+
+def test_a_layout_of_ones_own(double):
+    own = {"name": "my.csv", "landmarks": ["pose_nose", "neck of mine"], "mediapipe": [0, 543]}
+    double.answers = [lambda body: (200, ABOUT | {"layout": own}, {}) if "describe" in body else reply(body)]
+    with Client(double.url) as client:
+        clip = np.concatenate([figure(MEDIAPIPE), np.full((20, 1, 2), 0.25, dtype=np.float32)], axis=1)
+        client.predict(clip)
+        client.predict(figure_clip("openpose"))  # the description does not say where OpenPose has its points
+    compact, whole = sent(double)
+    assert compact["layout"] == "my.csv" and compact["points"][0][1] == [0.25, 0.25]
+    assert whole["estimator"] == "openpose" and len(whole["points"][0]) == 137 and "layout" not in whole
+
+
+def test_a_document_is_sent_as_it_is(connect, double):
+    document = {"keypoints": [{"pose_landmarks": []}], "note": np.float32(0.5), "list": np.array([1.0, np.nan])}
+    connect(double.url).predict(document, top_k=2, fps=30)
+    assert sent(double) == [document | {"note": 0.5, "list": [1.0, None], "top_k": 2, "fps": 30}]
+
+
+def test_a_file(connect, double, samples):
+    connect(double.url).predict(samples / "hallo.json")
+    connect(double.url).predict(str(samples / "software.npy"))
+    assert [(body["layout"], len(body["points"])) for body in sent(double)] == [("54", 79), ("54", 92)]
+    with pytest.raises(SpoterError, match="found 2 clips, expected one: predict_many"):
+        connect(double.url).predict(samples / "ich-welt.jsonl")
+    with pytest.raises(SpoterError, match="No such file"):
+        connect(double.url).predict("absent.npy")
+
+
+@pytest.mark.parametrize(
+    ("clip", "about", "code"),
+    [
+        (np.zeros((3, 7, 2)), {}, "wrong_point_count"),
+        (np.zeros((3, 54)), {}, "wrong_shape"),
+        (np.zeros((3, 53, 2)), {"layout": 54}, "wrong_point_count"),
+        (np.zeros((0, 54, 2)), {}, "no_frames"),
+        (np.full((3, 54, 2), 300.0), {}, "out_of_range"),
+        (np.full((3, 54, 2), np.nan), {}, "no_usable_frames"),
+        (np.full((3, 133, 2), 300.0), {}, "missing_image_size"),
+        (np.zeros((3, 133, 2)), {"estimator": "mediapipe"}, "wrong_estimator"),
+        (np.zeros((3, 54, 2)), {"estimator": "dancer"}, "unknown_estimator"),
+    ],
+)
+def test_what_is_wrong_is_found_before_it_is_sent(connect, double, clip, about, code):
+    with pytest.raises(InputError) as caught:
+        connect(double.url).predict(clip, **about)
+    assert caught.value.code == code and double.bodies == []
+
+
+def test_misused(connect, double):
+    with pytest.raises(SpoterError, match="predict_many takes several"):
+        connect(double.url).predict({"clips": []})
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        connect(double.url).predict({"points": []}, topk=3)
+    with pytest.raises(TypeError, match="object in a clip"):
+        connect(double.url).predict({"points": object()})
+
+
+def clips(*frames: int) -> list[np.ndarray]:
+    return [np.full((count, 54, 2), 0.5) for count in frames]
+
+
+def test_many_clips_share_requests_and_keep_their_places(connect, double):
+    double.answers = [reply]
+    many = [*clips(1, 2, 3), np.zeros((3, 7, 2)), *clips(4, 7, 5, 6, 8, 9)]
+    found = connect(double.url).predict_many(many, top_k=2)
+    assert sorted(len(body["clips"]) for body in sent(double)) == [1, 4, 4]
+    assert {body["top_k"] for body in sent(double)} == {2}
+    assert [one.frames if isinstance(one, Prediction) else one.code for one in found] == [
+        1, 2, 3, "wrong_point_count", 4, "out_of_range", 5, 6, 8, 9,
+    ]  # fmt: skip
+    assert isinstance(found[5], RequestError) and found[5].where == "clip 5, frame 3"
+    assert not isinstance(found[3], RequestError) and found[3].where == "clip 3"
+
+
+def test_requests_stay_below_the_servers_bytes(connect, double):
+    double.answers = [reply]
+    found = connect(double.url).predict_many(clips(*[12] * 9, 40, *[1] * 5))  # of 40 frames: more than one may have
+    sizes = [len(body) for body in double.bodies if b"describe" not in body]
+    assert [one.frames for one in found] == [*[12] * 9, 40, *[1] * 5]
+    assert sorted(size > 20_000 for size in sizes) == [False] * (len(sizes) - 1) + [True]
+    assert len(sizes) < 9 and sum(len(body["clips"]) for body in sent(double)) == 15
+
+
+def test_limits_of_ones_own(connect, double):
+    double.answers = [reply]
+    connect(double.url, max_clips=2, max_bytes=3_000).predict_many(clips(1, 1, 1, 2, 2))
+    assert max(len(body["clips"]) for body in sent(double)) == 2 and max(map(len, double.bodies)) <= 3_000
+
+
+def test_all_clips_wrong_is_no_exception(connect, double):
+    double.answers = [reply]
+    found = connect(double.url).predict_many(clips(7, 7))
+    assert [(type(error), error.where) for error in found] == [
+        (RequestError, "clip 0, frame 3"), (RequestError, "clip 1, frame 3"),
+    ]  # fmt: skip
+    assert connect(double.url).predict_many([]) == []
+
+
+def test_a_body_that_is_too_large_is_an_error_of_its_clips_only(connect, double):
+    def small_ones(body):
+        if "clips" in body and len(body["clips"][0]["points"]) > 30:
+            return 413, b"", {}
+        return reply(body)
+
+    double.answers = [small_ones]
+    found = connect(double.url).predict_many(clips(3, 40, 4))
+    assert [getattr(one, "code", None) for one in found] == [None, "body_too_large", None]
+    assert found[1].where == "clip 1" and found[1].status == 413
+
+
+def test_a_request_that_is_wrong_for_another_reason_is_raised(connect, double):
+    refusal = {"error": {"code": "bad_enrolled", "message": "found no prototype", "where": "enrolled"}}
+    double.answers = [lambda body: (200, ABOUT, {}) if "describe" in body else (400, refusal, {})]
+    with pytest.raises(RequestError, match="found no prototype"):
+        connect(double.url).predict_many(clips(3, 4))
+
+
+def test_a_file_of_several_clips(connect, double, samples):
+    double.answers = [reply]
+    found = connect(double.url, max_bytes=200_000).predict_many(samples / "ich-welt.jsonl")
+    assert [one.frames for one in found] == [68, 118] and len(sent(double)) == 1
+
+
+def test_no_more_requests_at_a_time_than_asked_for(double):
+    async def run(concurrency: int) -> int:
+        double.most = 0
+        async with AsyncClient(double.url, max_clips=1) as client:
+            await client.predict_many(clips(*range(8, 30)), concurrency=concurrency)
+        return double.most
+
+    double.answers = [reply]
+    assert asyncio.run(run(3)) == 3
+    assert asyncio.run(run(1)) == 1
+
+
+def test_enrolling_carries_what_was_learned_before(connect, double):
+    learned = {"space": "s", "glosses": [{"gloss": "NEW", "clips": 2, "prototype": [0.6, 0.8]}]}
+    answer = {"enrolled": learned, "agreement": 0.5, "nearest": "HALLO", "similarity": 0.25}
+    double.answers = [(200, answer, {})]
+    client = connect(double.url)
+    first = client.enroll("NEW", clips(3, 4))
+    assert (first.agreement, first.nearest, first.similarity) == (0.5, "HALLO", 0.25)
+    client.enroll("NEWER", clips(3), enrolled=first)
+    double.answers = [reply]
+    client.predict(clips(3)[0], enrolled=first)
+    client.predict_many(clips(3), enrolled=first.enrolled)
+    one, two, three, four = sent(double)
+    assert one["enroll"] == "NEW" and len(one["clips"]) == 2 and "enrolled" not in one
+    assert two["enrolled"] == three["enrolled"] == four["enrolled"] == learned
+    with pytest.raises(InputError, match="clip 1: found 7 points"):
+        client.enroll("NEW", [clips(3)[0], np.zeros((3, 7, 2))])

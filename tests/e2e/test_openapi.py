@@ -1,0 +1,158 @@
+"""docs/openapi.yaml is true to the running server: its examples, its codes, and what schemathesis makes of it."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import httpx
+import pytest
+import schemathesis
+import yaml
+from hypothesis import HealthCheck, Phase, seed, settings
+from live import ROOT
+from schemathesis.checks import CHECKS
+
+from spoter.formats import request as wire
+
+PATH = ROOT / "docs" / "openapi.yaml"
+SPEC = yaml.safe_load(PATH.read_text(encoding="utf-8"))
+BODY = SPEC["components"]["requestBodies"]["Request"]["content"]
+ANSWERS = {
+    str(status): SPEC["components"]["responses"][reply["$ref"].rpartition("/")[2]]["content"]
+    for status, reply in SPEC["paths"]["/predictions/{model}"]["post"]["responses"].items()
+}
+EXAMPLES = [(kind, name) for kind, media in BODY.items() for name in media.get("examples", {})]
+# Their numbers fill a page, and what they are is the schema's to say.
+WITHOUT_ANSWER = {"enroll"}
+# What depends on whether the machine reads video.
+VIDEO = ("content_types", "video", "max_video_seconds", "max_video_pixels")
+
+schema = schemathesis.openapi.from_path(PATH)
+schema.config.phases.coverage.enabled = False  # thousands of requests; the drawn ones come from the same schemas
+checks = CHECKS.get_by_names(
+    ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
+)
+
+
+def few(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        deadline=None,
+        database=None,
+        phases=[Phase.explicit, Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+@schemathesis.serializer(wire.JSONLINES, wire.NPY, *wire.VIDEOS)
+def as_they_are(ctx, value):
+    """The types that schemathesis does not know of itself are bytes, or text of what it draws."""
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def body_of(kind: str, name: str) -> bytes:
+    example = BODY[kind]["examples"][name]
+    if "externalValue" in example:
+        return (PATH.parent / example["externalValue"]).read_bytes()
+    return (json.dumps(example["value"]) if kind == wire.JSON else example["value"]).encode()
+
+
+def answers_to(name: str) -> list[tuple[str, str, object]]:
+    """Return status, type and value of each answer that the document shows for an example."""
+    return [
+        (status, kind, media["examples"][name]["value"])
+        for status, content in ANSWERS.items()
+        for kind, media in content.items()
+        if name in media.get("examples", {})
+    ]
+
+
+def about(value: object) -> object:
+    """Scores are the same to 4 decimals on one kind of machine only."""
+    if isinstance(value, dict):
+        return {key: about(item) for key, item in value.items() if key not in VIDEO}
+    if isinstance(value, list):
+        return [about(item) for item in value]
+    return pytest.approx(value, abs=2e-3) if isinstance(value, float) else value
+
+
+@pytest.mark.parametrize(("kind", "name"), EXAMPLES)
+def test_every_example_is_answered_as_the_document_says(server, kind, name):
+    shown = answers_to(name)
+    assert bool(shown) != (name in WITHOUT_ANSWER), f"{name}: no answer is shown"
+    for status, accept, value in shown:
+        reply = server.predict(body_of(kind, name), kind, Accept=accept)
+        assert (str(reply.status), reply.headers["content-type"]) == (status, accept)
+        if accept == wire.JSON:
+            assert about(reply.json) == about(value)
+        else:
+            numbers = r"0\.\d+"
+            assert re.sub(numbers, "", reply.body.decode()) == re.sub(numbers, "", value)
+            found, wanted = (list(map(float, re.findall(numbers, text))) for text in (reply.body.decode(), value))
+            assert found == pytest.approx(wanted, abs=2e-3)
+
+
+def test_no_answer_is_shown_to_an_example_that_is_not_there():
+    shown = {name for content in ANSWERS.values() for media in content.values() for name in media.get("examples", {})}
+    assert shown | WITHOUT_ANSWER == {name for _, name in EXAMPLES}
+
+
+def test_an_enrolment_is_what_the_schema_says(server):
+    url = f"http://127.0.0.1:{server.port}/predictions/spoter"
+    reply = httpx.post(url, content=body_of(wire.JSON, "enroll"), headers={"Content-Type": wire.JSON}, trust_env=False)
+    schema["/predictions/{model}"]["POST"].validate_response(reply)
+    assert reply.json()["enrolled"]["glosses"][0]["gloss"] == "GREETING"
+
+
+def test_the_error_codes_are_those_of_errors_md():
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
+    assert set(SPEC["components"]["schemas"]["ErrorCode"]["enum"]) == {"internal", *documented}
+    assert set(documented.values()) | {"200", "500"} == set(ANSWERS)
+
+
+def test_the_content_types_are_those_that_are_read():
+    assert set(BODY) == {wire.JSON, wire.JSONLINES, wire.CSV, wire.NPY, *wire.VIDEOS}
+    text = json.dumps(SPEC)
+    assert [synonym for synonym in wire.SYNONYMS if synonym not in text] == []
+
+
+def ask(case, port: int) -> None:
+    if "model" in (case.path_parameters or {}):
+        case.path_parameters["model"] = "spoter"
+    case.call_and_validate(base_url=f"http://127.0.0.1:{port}", checks=checks)
+
+
+@seed(1)
+@few(100)
+@schema.include(path="/predictions/{model}").parametrize()
+def test_what_schemathesis_sends_is_answered_as_documented(case, server):
+    ask(case, server.port)
+
+
+@seed(1)
+@few(3)
+@schema.include(path=["/invocations", "/ping"]).parametrize()
+def test_the_paths_of_sagemaker(case, server):
+    ask(case, server.port)
+
+
+@seed(1)
+@few(3)
+@schema.include(path="/models/{model}").parametrize()
+def test_the_management_port(case, server):
+    ask(case, server.management)
+
+
+@seed(1)
+@few(3)
+@schema.include(path="/metrics").parametrize()
+def test_the_metrics_port(case, server):
+    ask(case, server.metrics)
+
+
+def test_a_model_that_is_not_there(server):
+    case = schema["/predictions/{model}"]["POST"].Case(
+        path_parameters={"model": "other"}, body={"describe": True}, media_type=wire.JSON
+    )
+    assert case.call_and_validate(base_url=f"http://127.0.0.1:{server.port}", checks=checks).status_code == 404
