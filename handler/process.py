@@ -33,6 +33,9 @@ FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
 # And this when it has read all that a worker wrote, unless its logging keeps that to itself, as log4j2.xml does.
 SPOKEN = re.compile(r"Stopped Scanner - \S+-stdout")
 LAST_WORDS = 3.0  # seconds that it is waited for: not every failure is a worker's
+# What a page of another origin may send: config.properties says why.
+CORS_METHODS = "GET, POST, OPTIONS"
+CORS_HEADERS = "accept, content-type, x-amzn-sagemaker-custom-attributes"
 LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
 
 
@@ -194,6 +197,8 @@ class Server(Process):
         Folder for TorchServe's logs.
     environ : dict
         Environment with a Java that TorchServe finds.
+    origin : str or None
+        Whose pages a browser lets read the answers: an origin such as ``https://signs.example``, or ``*`` for all.
     """
 
     def __init__(
@@ -204,6 +209,7 @@ class Server(Process):
         tokens: bool,
         logs: Path,
         environ: dict[str, str],
+        origin: str | None = None,
     ):
         inference, management, metrics = (
             f"http://{address}:{port}" for address, port in zip((host, LOOPBACK, LOOPBACK), ports, strict=True)
@@ -229,6 +235,9 @@ class Server(Process):
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
         }
+        if origin is not None:
+            settings["TS_CORS_ALLOWED_ORIGIN"] = origin
+            settings |= {"TS_CORS_ALLOWED_METHODS": CORS_METHODS, "TS_CORS_ALLOWED_HEADERS": CORS_HEADERS}
         if workers is not None:
             settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]

@@ -16,11 +16,13 @@ clips of one sign counts little, and compared by the cosine. Distance in this me
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
 import zlib
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +75,13 @@ class Prototypes:
             raise ValueError(f"found scale {self.scale}, expected a number above 0, below 1000")
         if not 0 < self.typical <= 1:
             raise ValueError(f"found typical {self.typical}, expected a cosine above 0")
+
+    @cached_property
+    def space(self) -> str:
+        """Tells this space from that of any other model: SHA-256, in hexadecimal."""
+        # Of the numbers, not of prototypes.npz: another version of numpy may pack the same ones into other bytes.
+        arrays = (self.centre, self.whitening, self.trained)
+        return hashlib.sha256(b"".join(array.astype("<f4").tobytes() for array in arrays)).hexdigest()
 
     def directions(self, embeddings: np.ndarray) -> np.ndarray:
         """Return unit vectors, shape (B, E), of embeddings (B, E)."""

@@ -7,20 +7,22 @@ What computes is handed to it: SPOTER in torch (`spoter.torch_forward`) or the s
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoter.clip import Clip
-from spoter.embedding import softmax, with_enrolled
+from spoter.embedding import softmax
+from spoter.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
 from spoter.model_folder import ModelFolder, load_model_folder, load_onnx_folder
 from spoter.normalize import normalize
+from spoter.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import torch
@@ -28,17 +30,31 @@ if TYPE_CHECKING:
 Forward = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]
 """Features, (T, 2K) float32 of each clip -> logits (clips, classes) and embeddings (clips, E), both float32."""
 
+NO_PROTOTYPES = (
+    "found no prototypes, expected those of the trained glosses to compare with: `spoter calibrate` makes them from "
+    "labelled clips"
+)
+"""What is said of a model in which nothing can be enrolled."""
+
 
 @dataclass
 class Costs:
     """What answering took: wall milliseconds of each step, and how much there was to do."""
 
     decode_ms: float = 0.0
+    video_ms: float = 0.0
     normalize_ms: float = 0.0
     forward_ms: float = 0.0
     frames: int = 0
     clips: int = 0
+    videos: int = 0
     bad_inputs: int = 0
+
+    def add(self, normalizing: float, forward: float, features: Iterable[np.ndarray]) -> None:
+        """Add what a forward took: the seconds before it, its own, and the features (T, 2K) of each clip."""
+        self.normalize_ms += 1e3 * normalizing
+        self.forward_ms += 1e3 * forward
+        self.frames += sum(map(len, features))
 
 
 class Recognizer:
@@ -53,8 +69,14 @@ class Recognizer:
     Attributes
     ----------
     config : spoter.config.ModelConfig
-    glosses : tuple of str
-        By label index: those the model was trained on, then those that were enrolled.
+    trained : tuple of str
+        The glosses the model was trained on, by label index.
+    prototypes : spoter.embedding.Prototypes or None
+        Where they lie; None for a model in which nothing can be enrolled.
+    enrolled : tuple of spoter.enrolled.Enrolled
+        The model folder's.
+    vocabulary : spoter.vocabulary.Vocabulary
+        All of them, and what clips are named with unless a request brings glosses of its own.
     layout : spoter.layouts.Layout
     limits : spoter.formats.Limits
         How much a request may hold.
@@ -63,9 +85,10 @@ class Recognizer:
 
     def __init__(self, folder: ModelFolder, forward: Forward):
         self.config = folder.config
-        self.glosses = (*folder.glosses, *(gloss.gloss for gloss in folder.enrolled))
+        self.trained, self.prototypes, self.enrolled = folder.glosses, folder.prototypes, folder.enrolled
+        self.vocabulary = Vocabulary.of(self.trained, self.prototypes, self.enrolled)
         self.layout = folder.layout
-        self.limits = Limits(folder.config.max_frames, folder.config.max_clips, folder.config.max_bytes)
+        self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
         self.forward = forward
         self._prototypes = folder.prototypes
         if folder.prototypes:
@@ -74,7 +97,8 @@ class Recognizer:
             self._directions = np.concatenate([folder.prototypes.trained, *later])
         # Also the first forward, which allocates and picks kernels: no client shall wait for that.
         blank = np.zeros((min(2, self.limits.max_frames), 2 * len(self.layout)), dtype=np.float32)
-        if not np.isfinite(self._judge([blank])[0]).all():
+        probabilities, embeddings = self._forward([blank])
+        if not np.isfinite(self.vocabulary.judge(probabilities, embeddings)[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
@@ -92,26 +116,90 @@ class Recognizer:
         loaded = load_onnx_folder(Path(folder))
         return cls(loaded, loaded.model)
 
+    @property
+    def glosses(self) -> tuple[str, ...]:
+        """By label index: those the model was trained on, then those that were enrolled."""
+        return self.vocabulary.glosses
+
     def features(self, clip: Clip) -> np.ndarray:
         """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
         self.limits.check_frames(len(clip))
         return normalize(self.layout.select(clip), self.layout, self.config.normalize)
 
-    def embed(self, clips: Sequence[Clip], places: Sequence[str] = ()) -> np.ndarray:
+    def embed(self, clips: Sequence[Clip], places: Sequence[str] = (), costs: Costs | None = None) -> np.ndarray:
         """Return the embeddings of clips, shape (clips, E), float32 (`spoter.embedding`).
 
         Raises as `features` does, with the clip's place: that of `places`, or else its number.
         """
+        costs = costs if costs is not None else Costs()
+        started = time.perf_counter()
         features = []
         for i, clip in enumerate(clips):
             try:
                 features.append(self.features(clip))
             except InputError as error:
                 raise error.within(places[i] if places else f"clip {i}") from None
-        return self.forward(features)[1]
+        normalized = time.perf_counter()
+        embeddings = self.forward(features)[1]
+        costs.add(normalized - started, time.perf_counter() - normalized, features)
+        costs.clips += len(clips)
+        return embeddings
+
+    def check_enrolled(self, enrolled: EnrolledGlosses) -> tuple[Enrolled, ...]:
+        """Return the folder's enrolled glosses and those that a request brings, which go before the folder's.
+
+        Raises
+        ------
+        InputError
+            ``no_prototypes``, and those of `spoter.enrolled.check_enrolled`.
+        """
+        if enrolled is None:
+            return self.enrolled
+        if self.prototypes is None:
+            raise InputError("no_prototypes", NO_PROTOTYPES)
+        try:
+            return merged(self.enrolled, check_enrolled(enrolled, self.trained, self.prototypes))
+        except InputError as error:
+            raise error.within("enrolled") from None
+
+    def enroll(
+        self,
+        gloss: str,
+        clips: Sequence[Clip],
+        enrolled: Sequence[Enrolled] = (),
+        places: Sequence[str] = (),
+        costs: Costs | None = None,
+    ) -> Enrolment:
+        """Learn a gloss from a few clips; nothing is kept.
+
+        Parameters
+        ----------
+        gloss : str
+        clips : sequence of Clip
+            Of that sign, at least one, each of one whole sign as in training.
+        enrolled : sequence of Enrolled
+            Glosses beside the trained ones that it is compared with.
+        places : sequence of str
+            As for `embed`.
+        costs : Costs, optional
+            Added to.
+
+        Raises
+        ------
+        InputError
+            ``no_prototypes``; those of `spoter.enrolled.check_gloss`; and for the first clip that cannot be used.
+        """
+        if self.prototypes is None:
+            raise InputError("no_prototypes", NO_PROTOTYPES)
+        gloss = check_gloss(gloss, self.trained)
+        return learn(gloss, self.embed(clips, places, costs), self.trained, self.prototypes, enrolled)
 
     def recognize(
-        self, clips: Sequence[Clip | InputError], top_k: int = 5, costs: Costs | None = None
+        self,
+        clips: Sequence[Clip | InputError],
+        top_k: int = 5,
+        costs: Costs | None = None,
+        vocabularies: Sequence[Vocabulary] = (),
     ) -> list[Answer | InputError]:
         """Name the sign in each clip, all of them in one forward as long as they are not very many or very long.
 
@@ -123,6 +211,8 @@ class Recognizer:
             Glosses an answer holds, best first; fewer where the model knows fewer.
         costs : Costs, optional
             Added to.
+        vocabularies : sequence of Vocabulary
+            What each clip is named with; the model's own unless given. Clips of one request share one, by identity.
 
         Returns
         -------
@@ -140,33 +230,36 @@ class Recognizer:
                 except InputError as error:
                     results[i] = error
         normalized = time.perf_counter()
-        probabilities, similarities = self._judge(list(features.values()))
+        probabilities, embeddings = self._forward(list(features.values()))
+        places = list(features)
+        said = [vocabularies[i] if vocabularies else self.vocabulary for i in places]
+        for vocabulary in dict.fromkeys(said):
+            rows = [row for row, its in enumerate(said) if its is vocabulary]
+            ranked = self._rank(vocabulary, probabilities[rows], embeddings[rows], top_k)
+            for row, (instances, known, similarity) in zip(rows, ranked, strict=True):
+                i, frames = places[row], len(features[places[row]])
+                results[i] = Answer(instances, frames, self.config.name, self.config.version, known, similarity)
+        costs.add(normalized - started, time.perf_counter() - normalized, features.values())
+        costs.clips += len(clips)
+        return results
+
+    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each (T, 2K) of `features`."""
+        logits, embeddings = self.forward(features)
+        return softmax(logits / self.config.temperature), embeddings
+
+    def _rank(
+        self, vocabulary: Vocabulary, probabilities: np.ndarray, embeddings: np.ndarray, top_k: int
+    ) -> Iterator[tuple[list[Ranked], bool | None, float | None]]:
+        """Yield what an `Answer` says of each clip: its best glosses, whether its sign is known, and the similarity."""
+        probabilities, similarities = vocabulary.judge(probabilities, embeddings)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for number, (i, order) in enumerate(zip(features, best, strict=True)):
+        for number, order in enumerate(best):
             row = probabilities[number]
-            ranked = [Ranked(gloss=self.glosses[k], score=float(row[k]), index=int(k)) for k in order]
+            ranked = [Ranked(gloss=vocabulary.glosses[k], score=float(row[k]), index=int(k)) for k in order]
             similarity = known = None
             if similarities is not None:
                 similarity = float(similarities[number, order[0]])
                 if self.config.known_threshold is not None:
                     known = similarity >= self.config.known_threshold
-            results[i] = Answer(ranked, len(features[i]), self.config.name, self.config.version, known, similarity)
-        costs.normalize_ms += 1e3 * (normalized - started)
-        costs.forward_ms += 1e3 * (time.perf_counter() - normalized)
-        costs.frames += sum(map(len, features.values()))
-        costs.clips += len(clips)
-        return results
-
-    def _judge(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the probability of each gloss for each (T, 2K) of `features`, and its cosine with each prototype.
-
-        Both have the shape (clips, glosses); there are no cosines without prototypes.
-        """
-        logits, embeddings = self.forward(features)
-        probabilities = softmax(logits / self.config.temperature)
-        if self._prototypes is None:
-            return probabilities, None
-        similarities = self._prototypes.directions(embeddings) @ self._directions.T
-        if len(self.glosses) > self.config.classes:
-            probabilities = with_enrolled(probabilities, similarities, self._prototypes.scale)
-        return probabilities, similarities
+            yield ranked, known, similarity

@@ -106,6 +106,15 @@ def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
     request = [Incoming((samples / "hallo.json").read_bytes(), "application/json")]
     for response, other in zip(respond(torchs, request)[0], respond(onnxs, request)[0], strict=True):
         assert response == other
+    # What is learned here is learned there, and what the one server learned is brought to the other.
+    body = json.loads(request[0].body)
+    asked = [Incoming(json.dumps({"enroll": "NEW", "clips": [body]}).encode(), "application/json")]
+    learned = [json.loads(respond(one, asked)[0][0].body)["enrolled"] for one in (torchs, onnxs)]
+    assert learned[0]["space"] == learned[1]["space"]
+    np.testing.assert_allclose(*(some["glosses"][0]["prototype"] for some in learned), atol=1e-4)
+    bringing = [Incoming(json.dumps(body | {"enrolled": learned[0]}).encode(), "application/json")]
+    (ours,), (theirs,) = respond(torchs, bringing)[0], respond(onnxs, bringing)[0]
+    assert json.loads(ours.body)["instances"][0]["gloss"] == "NEW" and ours == theirs
 
 
 def test_the_same_model_gives_the_same_graph_and_no_path_of_this_machine(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,23 +25,31 @@ def enroll(
     gloss: Gloss,
     files: Annotated[list[Path], typer.Argument(metavar="CLIP…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
     replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")] = False,
+    width: Annotated[float | None, typer.Option(help="Image width, where the points are in pixels.")] = None,
+    height: Annotated[float | None, typer.Option(help="Image height, where the points are in pixels.")] = None,
 ) -> None:
     """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
     from spoter.clip_files import read_clips
     from spoter.enroll import enroll as run
+    from spoter.formats import Options
     from spoter.model_folder import load_model_folder
 
-    layout = load_model_folder(model).layout
-    found = [(clip, str(file)) for file in files for clip in read_clips([file], layout)]
+    layout, options = load_model_folder(model).layout, Options(width=width, height=height)
+    found = [(clip, str(file)) for file in files for clip in read_clips([file], layout, options, _note)]
     clips, places = zip(*found, strict=True) if found else ((), ())
     done = run(model, gloss, clips, replace, places)
-    print(f"{model}: enrolled {gloss.strip()} from {done.clips} clip{'s' * (done.clips > 1)}")
-    if done.clips > 1:
+    count = done.learned.clips
+    print(f"{model}: enrolled {done.learned.gloss} from {count} clip{'s' * (count > 1)}")
+    if count > 1:
         print(
             f"likeness of its clips: {done.agreement:.2f} between the two that differ most; 1 is alike, around 0 they "
             "show different signs"
         )
     print(f"nearest to it: {done.nearest}, {done.similarity:.2f}; the nearer to 1, the likelier the two are confused")
+
+
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
 
 
 def enrolled(model: Model) -> None:
