@@ -81,7 +81,7 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,demo]'
 	@touch $@
 
-.venv/video.stamp: .venv/serve.stamp
+.venv/video.stamp: .venv/serve.stamp spoter/video/requirements.txt
 	$(BIN)/python -m spoter.video.environment $(PIP_ARGS)
 	@touch $@
 

@@ -37,11 +37,24 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 NOT_SERVED = (
     "spoter/training",
     "spoter/cli.py",
+    "spoter/client",
     "spoter/clip_files.py",
     "spoter/convert.py",
     "spoter/doctor.py",
     "spoter/enroll.py",
     "spoter/onnx_export.py",
+    "spoter/pose_folders.py",
+    "spoter/predict.py",
+    "spoter/show.py",
+    "spoter/show_findings.py",
+    "spoter/show_picture.py",
+    "spoter/show_reading.py",
+    "spoter/skeleton.py",
+    "spoter/video/command.py",
+    "spoter/video/extract.py",
+    "spoter/video/kept.py",
+    "spoter/video/terminal.py",
+    "spoter/video/writers.py",
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
@@ -103,6 +116,7 @@ def _stage(model: Path, layout: str, extra: Path) -> None:
         to = extra / path.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
+    shutil.copy(HANDLER / "video_bucket.py", extra)
     shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
     (extra / "code").mkdir()
     shutil.copy(HANDLER / "inference.py", extra / "code")
@@ -118,7 +132,10 @@ def model_files(model: Path, layout: str) -> list[str]:
 def package_files(left_out: Sequence[str]) -> list[Path]:
     """Return the files of the spoter package without those, or in those folders, that `left_out` names."""
     without = {ROOT / path for path in left_out}
-    files = sorted([*(ROOT / "spoter").rglob("*.py"), *(ROOT / "spoter" / "layouts").glob("*.csv")])
+    spoter = ROOT / "spoter"
+    # By its requirements an environment for videos is told to be of this version.
+    read = (*(spoter / "layouts").glob("*.csv"), spoter / "video" / "requirements.txt")
+    files = sorted([*spoter.rglob("*.py"), *read])
     return [path for path in files if not without.intersection([path, *path.parents])]
 
 

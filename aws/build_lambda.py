@@ -28,8 +28,8 @@ from spoter.model_folder import load_model_folder
 from spoter.onnx_forward import GRAPH
 
 NAME = "lambda.zip"
-# Beside what no server imports: what needs torch.
-NOT_IN_FUNCTION = (*NOT_SERVED, "spoter/checkpoint.py", "spoter/model.py", "spoter/torch_forward.py")
+# Beside what no server imports: what needs torch, or MediaPipe.
+NOT_IN_FUNCTION = (*NOT_SERVED, "spoter/checkpoint.py", "spoter/model.py", "spoter/torch_forward.py", "spoter/video")
 # "Lambda quotas" of the AWS Lambda Developer Guide, where MB means 1024 x 1024 bytes.
 MOST_UNZIPPED = 250 * 2**20
 MOST_UPLOADED = 50 * 2**20

@@ -154,6 +154,9 @@ def _direct(event: object, respond: Respond, about: Mapping[str, str]) -> tuple[
         if not event["default"]:
             return 200, {"alive": True, **about}
         event = {("keypoints" if key == "default" else key): value for key, value in event.items()}
+    if isinstance(event, dict) and "video" in event:
+        # The web client names a video that it has put into a bucket; the model's server knows the key by another name.
+        event = {("uniqueName" if key == "video" else key): value for key, value in event.items()}
     body = json.dumps(event, separators=(",", ":")).encode()
     status, _, content = respond(body, JSON, JSON, None)
     try:

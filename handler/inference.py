@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from spoter.formats.video_format import Fetch
     from spoter.recognizer import Recognizer
     from spoter.service import Incoming, Response
 
@@ -65,8 +67,15 @@ def predict_fn(incoming: Incoming, recognizer: Recognizer) -> Response:
     """Answer one request; a wrong one gets an answer too, with a 4xx status and the reason."""
     from spoter_handler import as_records, in_transform_job, respond_each
 
-    responses, _ = respond_each(recognizer, [incoming])
+    responses, _ = respond_each(recognizer, [incoming], _stored_videos())
     return (as_records(responses) if in_transform_job() else responses)[0]
+
+
+@cache
+def _stored_videos() -> Fetch | None:
+    from spoter_handler import find_stored_videos
+
+    return find_stored_videos()
 
 
 def output_fn(response: Response, accept: str | None, context=None) -> tuple[bytes, str]:

@@ -8,17 +8,21 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import time
 import traceback
 from dataclasses import fields
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
+    from spoter.formats.video_format import Fetch
     from spoter.recognizer import Costs, Recognizer
     from spoter.service import Incoming, Response
 
 logger = logging.getLogger(__name__)
 
+# Seconds of a batch's responseTimeout that are for everything but its videos.
+FOR_THE_REST = 10
 INTERNAL_ERROR = b'{"error":{"code":"internal","message":"the server failed; its log says where","where":null}}'
 
 
@@ -37,10 +41,14 @@ class SpoterHandler:
         ------
         spoter.errors.ModelFolderError
             Where the archive's model cannot be used; TorchServe logs it and the worker does not start.
+        ValueError
+            As `video_seconds`, with the same result.
         """
         properties = context.system_properties
+        self.video_seconds = video_seconds(context.model_yaml_config or {})
         self.recognizer = load(properties["model_dir"], properties.get("gpu_id"))
         self.in_transform_job = in_transform_job()
+        self.fetch = find_stored_videos()
 
     def handle(self, data: list[dict], context) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
@@ -54,7 +62,8 @@ class SpoterHandler:
             Gives each request's headers and takes each answer's status and content type.
         """
         incoming = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
-        responses, costs = respond_each(self.recognizer, incoming)
+        deadline = time.monotonic() + self.video_seconds
+        responses, costs = respond_each(self.recognizer, incoming, self.fetch, deadline)
         if self.in_transform_job:
             responses = as_records(responses)
         for index, response in enumerate(responses):
@@ -81,6 +90,42 @@ def load(model_dir: str, gpu: int | None) -> Recognizer:
     config = recognizer.config
     logger.info("model %s %s on %s, spoter from %s", config.name, config.version, device, spoter.__path__[0])
     return recognizer
+
+
+def find_stored_videos() -> Fetch | None:
+    """Return what gets stored videos, where the environment names a bucket (video_bucket.py), and log what is read."""
+    from video_bucket import from_environment
+
+    from spoter.formats.video_format import readable
+
+    bucket = from_environment()
+    stored = "no bucket" if bucket is None else f"the bucket {bucket.bucket}"
+    logger.info("videos are %s here; stored ones come from %s", "read" if readable() else "not read", stored)
+    return bucket.fetch if bucket is not None else None
+
+
+def video_seconds(config: dict) -> float:
+    """Return the seconds that all videos of a batch may take together.
+
+    Parameters
+    ----------
+    config : dict
+        model-config.yaml, of which ``responseTimeout`` and the handler's own ``videoTimeout`` are used; empty where
+        there is none.
+
+    Raises
+    ------
+    ValueError
+        Where a worker would be restarted before its videos are given up.
+    """
+    response = config.get("responseTimeout", 120)  # TorchServe's default
+    seconds = (config.get("handler") or {}).get("videoTimeout", min(40, response - FOR_THE_REST))
+    if not isinstance(seconds, int | float) or not 0 < seconds <= response - FOR_THE_REST:
+        raise ValueError(
+            f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least {FOR_THE_REST} "
+            f"below responseTimeout, {response}"
+        )
+    return seconds
 
 
 def in_transform_job() -> bool:
@@ -110,6 +155,8 @@ def take_up(item: dict, headers: dict) -> Incoming:
     """
     from spoter.service import Incoming
 
+    if not item and headers.get("describe") == "True":  # TorchServe's own question, at ?customized=true
+        return Incoming(b'{"describe":true}', content_type="application/json")
     name = "body" if "body" in item else "data"
     # A header and a parameter can have the same name, so that either kind of value may stand under it.
     said = {key.lower(): value for key, value in headers.items() if isinstance(value, str)}
@@ -127,16 +174,19 @@ def take_up(item: dict, headers: dict) -> Incoming:
     )
 
 
-def respond_each(recognizer: Recognizer, incoming: list[Incoming]) -> tuple[list[Response], Costs]:
+def respond_each(
+    recognizer: Recognizer, incoming: list[Incoming], fetch: Fetch | None = None, deadline: float | None = None
+) -> tuple[list[Response], Costs]:
     """Answer a batch, whatever happens: where our own code fails, its requests are tried one by one.
 
-    The one that fails alone too is answered 500, without the cause, which goes to the log.
+    The one that fails alone too is answered 500, without the cause, which goes to the log. `fetch` and `deadline` are
+    those of `spoter.service.respond`.
     """
     from spoter.recognizer import Costs
     from spoter.service import Response, respond
 
     try:
-        return respond(recognizer, incoming)
+        return respond(recognizer, incoming, fetch, deadline)
     except Exception as error:  # whatever it is, it must not take the neighbours' answers along
         if len(incoming) == 1:
             # Not the message: it may quote a landmark.
@@ -145,7 +195,7 @@ def respond_each(recognizer: Recognizer, incoming: list[Incoming]) -> tuple[list
             return [Response(500, "application/json", INTERNAL_ERROR, "internal")], Costs()
     responses, total = [], Costs()
     for item in incoming:
-        [response], costs = respond_each(recognizer, [item])
+        [response], costs = respond_each(recognizer, [item], fetch, deadline)
         responses.append(response)
         for field in fields(Costs):
             setattr(total, field.name, getattr(total, field.name) + getattr(costs, field.name))
@@ -159,8 +209,11 @@ def measure(costs: Costs, metrics) -> None:
     times = {"DecodeTime": costs.decode_ms, "NormalizeTime": costs.normalize_ms, "ForwardTime": costs.forward_ms}
     if not costs.frames:  # nothing was normalised: a time of 0 would only pull the mean down
         del times["NormalizeTime"], times["ForwardTime"]
+    if costs.videos:
+        times["VideoTime"] = costs.video_ms
     for name, value in times.items():
         # dimensions: TorchServe appends to the list it is given, and its default is shared by all calls
         metrics.add_metric(name, round(value, 3), "ms", dimensions=[], metric_type=MetricTypes.HISTOGRAM)
     metrics.add_counter("Frames", costs.frames, dimensions=[])
+    metrics.add_counter("Videos", costs.videos, dimensions=[])
     metrics.add_counter("BadInputs", costs.bad_inputs, dimensions=[])

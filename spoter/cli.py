@@ -29,26 +29,39 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
-    """Run the command line; what a user did wrong is one line on stderr and exit code 2."""
+    """Run the command line; what went wrong is one line on stderr and exit code 2, or 1 where no user can mend it."""
     try:
         app()
     except InputError as error:
         _fail(f"{error.code}: {error}")
     except SpoterError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_code)
     except OSError as error:  # a folder that cannot be written, a disk that is full
         _fail(f"{error.filename2 or error.filename}: {error.strerror}" if error.filename else str(error))
 
 
-def _fail(text: str) -> None:
+def _fail(text: str, code: int = 2) -> None:
     print(f"error: {text}", file=sys.stderr)
-    raise SystemExit(2)
+    raise SystemExit(code)
 
 
 @app.command()
 def predict(
-    model: Model,
-    files: Annotated[list[Path], typer.Argument(metavar="FILE…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="A model folder, unless --server is given; then landmarks: .json, .csv, .npy or .jsonl, "
+            "a folder of OpenPose's or MMPose's, or a video.",
+            show_default=False,
+        ),
+    ],
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Ask this server instead: http://127.0.0.1:8080, or a whole URL.")
+    ] = None,
+    token: Annotated[
+        str | None, typer.Option(envvar="SPOTER_TOKEN", help="The server's token, where it wants one.")
+    ] = None,
     top_k: Annotated[
         int | None, typer.Option(min=1, help="Glosses to print; the server's default unless said.")
     ] = None,
@@ -56,31 +69,35 @@ def predict(
     height: Height = None,
     accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
 ) -> None:
-    """Name the sign in each FILE: a line each, the very JSON that the server answers."""
-    import torch
+    """Name the sign in each file: a line each, the very JSON that the server answers.
 
+    spoter predict MODEL FILE…, or spoter predict --server URL FILE…
+    """
     from spoter.clip_files import read_body
-    from spoter.recognizer import Recognizer
-    from spoter.service import Incoming, respond
+    from spoter.predict import in_process, of_server
+    from spoter.service import Incoming
 
-    torch.set_num_threads(1)  # as in a server's worker
-    recognizer = Recognizer.load(model)
+    model = None if server else paths.pop(0)
+    if not paths:
+        raise SpoterError(f"found no FILE, expected one after {model}; or FILE… and --server URL")
     sizes = {"top_k": top_k, "width": width, "height": height}
     attributes = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
     failed = False
-    for file in files:
-        (response,), _ = respond(recognizer, [Incoming(*read_body(file), accept, attributes)])
-        sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
-        if response.status != 200:
-            failed = True
-            print(f"error: {file}: status {response.status}", file=sys.stderr)
+    with of_server(server, token) if server else in_process(model) as ask:
+        for file in paths:
+            body, content_type = read_body(file, _note)
+            response = ask(Incoming(body, content_type, accept, attributes))
+            sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
+            if response.status != 200:
+                failed = True
+                print(f"error: {file}: status {response.status}", file=sys.stderr)
     if failed:
         raise typer.Exit(2)
 
 
 @app.command()
 def features(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="One clip: .json, .csv, .npy or .jsonl.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="One clip: .json, .csv, .npy, .jsonl or a video.")],
     out: Annotated[Path, typer.Option(help=".npy file to write: (T, 2K) float32.")],
     layout: Annotated[str, typer.Option(help="29, 54, 71, spoter54, or the path of a layout's CSV.")] = "54",
     scheme: Annotated[str, typer.Option("--normalize", help="box, none or bohacek.")] = "box",
@@ -98,7 +115,7 @@ def features(
 
     table = load_layout(layout)
     check_scheme(table, scheme)
-    clips = read_clips([file], table, Options(width=width, height=height))
+    clips = read_clips([file], table, Options(width=width, height=height), _note)
     if len(clips) != 1:
         raise SpoterError(f"{file}: found {len(clips)} clips, expected one")
     (clip,) = clips
@@ -195,6 +212,10 @@ def doctor(
         raise typer.Exit(1)
 
 
+def _note(text: str) -> None:
+    print(f"note: {text}", file=sys.stderr)
+
+
 def _port(variable: str, default: int) -> int:
     value = os.environ.get(variable, str(default))
     if not (value.isascii() and value.isdigit()):
@@ -202,13 +223,17 @@ def _port(variable: str, default: int) -> int:
     return int(value)
 
 
-def _register_training() -> None:
+def _register_others() -> None:
+    from spoter import show
     from spoter.training.commands import add_to
+    from spoter.video import command as extract
 
+    extract.add_to(app)
+    show.add_to(app)
     add_to(app)
 
 
-_register_training()
+_register_others()
 
 if __name__ == "__main__":
     main()

@@ -72,8 +72,10 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     known_threshold : float or None
         Cosine of a clip with the prototype of the gloss it is named, from which on an answer says that the sign is
         known; None where the model cannot tell, for want of a prototypes.npz.
-    max_frames, max_clips, max_bytes : int
-        What one request may hold: frames of a clip, clips, and bytes of the body.
+    max_frames, max_clips, max_bytes, max_enrolled : int
+        What one request may hold: frames of a clip, clips, bytes of the body, and enrolled glosses that it brings.
+    max_video_seconds, max_video_pixels : float, int
+        What a video may have beside that, where the server reads videos: its length, and width times height.
     """
 
     name: str
@@ -94,6 +96,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_frames: int = Limits.max_frames
     max_clips: int = Limits.max_clips
     max_bytes: int = Limits.max_bytes
+    max_enrolled: int = Limits.max_enrolled
+    max_video_seconds: float = Limits.max_video_seconds
+    max_video_pixels: int = Limits.max_video_pixels
 
     def __post_init__(self) -> None:
         self._one_of("positions", POSITIONS)

@@ -12,13 +12,27 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from spoter.describe import describe
+from spoter.enrolled import Enrolled, EnrolledGlosses, merged
 from spoter.errors import InputError
 from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.answers import Answer
+from spoter.formats.answers import Answer, encode_enrolment
+from spoter.formats.request import Video
+from spoter.formats.video_format import Fetch, read_videos
 from spoter.recognizer import Costs, Recognizer
+from spoter.vocabulary import Vocabulary
 
 # What is wrong with how a request is sent rather than with what it holds; docs/errors.md lists the codes.
-_OF_THE_SENDER = ("bad_attributes", "not_acceptable", "too_many_clips", "unsupported_content_type")
+_OF_THE_SENDER = (
+    "bad_attributes",
+    "no_stored_videos",
+    "not_acceptable",
+    "too_many_clips",
+    "unsupported_content_type",
+)
+
+# For all videos of a batch together: about 400 frames of one core. SageMaker gives up after 60.
+VIDEO_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
@@ -49,11 +63,43 @@ class Response:
     error_code: str | None = None
 
 
-def respond(recognizer: Recognizer, incoming: Sequence[Incoming]) -> tuple[list[Response], Costs]:
+@dataclass(frozen=True)
+class _Asked:
+    """A request that was read.
+
+    Attributes
+    ----------
+    request : Request
+    accept : str
+        Type of its answer.
+    enrolled : tuple of Enrolled
+        The model folder's and the request's own, checked.
+    vocabulary : Vocabulary
+        What its clips are named with.
+    """
+
+    request: Request
+    accept: str
+    enrolled: tuple[Enrolled, ...]
+    vocabulary: Vocabulary
+
+
+def respond(
+    recognizer: Recognizer, incoming: Sequence[Incoming], fetch: Fetch | None = None, deadline: float | None = None
+) -> tuple[list[Response], Costs]:
     """Answer a batch of requests, all of their clips together.
 
     A wrong request gets its 4xx and leaves the others alone. A request of several clips is answered with 200 where at
     least one of them could be read, with the errors in the others' places, and with the first clip's status otherwise.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+    incoming : sequence of Incoming
+    fetch : callable, optional
+        Gets videos that are named by a key; without it such requests are refused.
+    deadline : float, optional
+        Of `time.monotonic`: videos that are not read by then are given up. `VIDEO_SECONDS` from now unless given.
 
     Returns
     -------
@@ -64,23 +110,53 @@ def respond(recognizer: Recognizer, incoming: Sequence[Incoming]) -> tuple[list[
     started = time.perf_counter()
     decoded = [_decode(recognizer, item) for item in incoming]
     costs.decode_ms = 1e3 * (time.perf_counter() - started)
+    _read_videos(recognizer, decoded, fetch, deadline or time.monotonic() + VIDEO_SECONDS, costs)
 
-    good = [item for item in decoded if not isinstance(item, InputError)]
-    clips = [clip for request, _ in good for clip in request.clips]
-    answers = recognizer.recognize(clips, max((request.top_k for request, _ in good), default=1), costs)
+    named = [item for item in decoded if isinstance(item, _Asked) and item.request.enroll is None]
+    clips = [clip for asked in named for clip in asked.request.clips]
+    vocabularies = [asked.vocabulary for asked in named for _ in asked.request.clips]
+    top_k = max((asked.request.top_k for asked in named), default=1)
+    answers = recognizer.recognize(clips, top_k, costs, vocabularies)
 
     responses, position = [], 0
     for item in decoded:
         if isinstance(item, InputError):
-            costs.bad_inputs += 1
+            costs.bad_inputs += item.status < 500
             responses.append(error_response(item))
             continue
-        request, accept = item
+        request = item.request
+        if request.describe:
+            responses.append(Response(200, JSON, msgspec.json.encode(describe(recognizer))))
+            continue
+        if request.enroll is not None:
+            responses.append(_enroll(recognizer, item, costs))
+            continue
         mine = answers[position : position + len(request.clips)]
         position += len(mine)
-        costs.bad_inputs += sum(isinstance(answer, InputError) for answer in mine)
-        responses.append(_respond(request, mine, accept))
+        costs.bad_inputs += sum(isinstance(answer, InputError) and answer.status < 500 for answer in mine)
+        responses.append(_respond(request, mine, item.accept))
     return responses, costs
+
+
+def _read_videos(
+    recognizer: Recognizer,
+    decoded: list[_Asked | InputError],
+    fetch: Fetch | None,
+    deadline: float,
+    costs: Costs,
+) -> None:
+    """Put clips, or errors, in the places of the videos in a batch's requests; all of them are read side by side."""
+    started = time.perf_counter()
+    requests = [item.request for item in decoded if not isinstance(item, InputError)]
+    waiting = [request for request in requests if any(isinstance(clip, Video) for clip in request.clips)]
+    if not waiting:
+        return
+    videos = [request.clips[0] for request in waiting]  # its only clip
+    clips = read_videos(videos, recognizer.layout, recognizer.limits, fetch, deadline)
+    for request, clip in zip(waiting, clips, strict=True):
+        request.clips = [clip]
+    costs.videos = len(videos)
+    costs.video_ms = 1e3 * (time.perf_counter() - started)
 
 
 def error_response(error: InputError) -> Response:
@@ -99,13 +175,36 @@ def as_record(response: Response) -> Response:
     return replace(response, status=status, body=response.body.rstrip(b"\n") + b"\n")
 
 
-def _decode(recognizer: Recognizer, item: Incoming) -> tuple[Request, str] | InputError:
+def _decode(recognizer: Recognizer, item: Incoming) -> _Asked | InputError:
     try:
         options = parse_attributes(item.attributes)
         request = decode(item.body, item.content_type, recognizer.layout, recognizer.limits, options)
-        return request, choose_accept(item.accept, request)
+        accept = choose_accept(item.accept, request)
+        enrolled, vocabulary = recognizer.enrolled, recognizer.vocabulary
+        if request.enrolled is not None:
+            enrolled = recognizer.check_enrolled(request.enrolled)
+            vocabulary = Vocabulary.of(recognizer.trained, recognizer.prototypes, enrolled)
+        return _Asked(request, accept, enrolled, vocabulary)
     except InputError as error:
         return error
+
+
+def _enroll(recognizer: Recognizer, asked: _Asked, costs: Costs) -> Response:
+    """Learn a gloss from a request's clips and hand it back with those that the request brought: nothing is kept."""
+    request = asked.request
+    try:
+        for clip in request.clips:
+            if isinstance(clip, InputError):
+                raise clip
+        done = recognizer.enroll(request.enroll, request.clips, asked.enrolled, costs=costs)
+        brought = request.enrolled.glosses if request.enrolled else ()
+        glosses = merged(brought, [done.learned])
+        recognizer.limits.check_enrolled(len(glosses))
+    except InputError as error:
+        costs.bad_inputs += error.status < 500
+        return error_response(error)
+    enrolled = EnrolledGlosses(recognizer.prototypes.space, glosses)
+    return Response(200, JSON, encode_enrolment(done, enrolled))
 
 
 def _respond(request: Request, answers: list[Answer | InputError], accept: str) -> Response:

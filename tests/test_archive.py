@@ -53,15 +53,19 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
         assert files[name] == (dgs11 / name).read_bytes()
     for name, source in {
         "spoter_handler.py": "handler/spoter_handler.py",
+        "video_bucket.py": "handler/video_bucket.py",
         "model-config.yaml": "handler/model-config.yaml",
         "requirements.txt": "handler/requirements.txt",
         "code/inference.py": "handler/inference.py",
         "code/requirements.txt": "handler/code-requirements.txt",
         "spoter/service.py": "spoter/service.py",
         "spoter/layouts/points_54.csv": "spoter/layouts/points_54.csv",
+        "spoter/video/child/__main__.py": "spoter/video/child/__main__.py",
+        "spoter/video/requirements.txt": "spoter/video/requirements.txt",
     }.items():
         assert files[name] == (ROOT / source).read_bytes()
     assert not [name for name in files if "__pycache__" in name or name.startswith(build_mar.NOT_SERVED)]
+    assert [name for name in build_mar.NOT_SERVED if not (ROOT / name).exists()] == []
 
 
 def test_the_manifest_is_at_the_root(built, dgs11):
@@ -153,7 +157,8 @@ def test_the_archives_own_spoter_wins(built, tmp_path):
     (decoy / "spoter" / "__init__.py").write_text("")
     program = (
         "import sys, types, spoter_handler\n"
-        "context = types.SimpleNamespace(system_properties={'model_dir': sys.argv[1], 'gpu_id': None})\n"
+        "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={})\n"
         "spoter_handler.SpoterHandler().initialize(context)\n"
         "import spoter, torch\n"
         "print(spoter.__file__, torch.get_num_threads())"
@@ -176,7 +181,8 @@ def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
         packed.extractall(archive)
     program = (
         "import sys, types, spoter_handler\n"
-        "context = types.SimpleNamespace(system_properties={'model_dir': sys.argv[1], 'gpu_id': None})\n"
+        "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={})\n"
         "handler = spoter_handler.SpoterHandler()\n"
         "handler.initialize(context)\n"
         "from spoter.service import Incoming\n"

@@ -1,22 +1,21 @@
-""".pose files as pose-format writes them; videos, with a stand-in for MediaPipe, and with it where it is installed."""
+""".pose files as pose-format writes them; videos, with a stand-in for MediaPipe."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
 from generate import figure_clip
 
-from spoter.clip import Clip
+from spoter.clip import Clip, make_clip
 from spoter.errors import DataError, InputError
 from spoter.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.training.datasets import read_dataset, video
 from spoter.training.datasets.pose_files import read_clip as read_pose
+from spoter.video import Extracted
 
 WIDTH, HEIGHT = 640, 480
 
@@ -142,18 +141,18 @@ def test_pose_files_of_a_folder_are_a_data_set_and_bad_ones_are_named(tmp_path):
     assert [clip.name for clip in read_dataset(tmp_path, skip_bad=True).clips] == ["HOLA/a"]
 
 
-# --- videos, with a stand-in for MediaPipe ---
+# --- videos, with a stand-in for MediaPipe; tests/video has the real one ---
 
 
 class StandIn:
-    """In MediaPipe's place: answers each video with a drawn figure, and counts how often it is asked."""
+    """In the place of `spoter.video.read`: answers each video with a drawn figure, and counts how often it is asked."""
 
     def __init__(self, points: np.ndarray, fps: float | None = 30.0):
         self.points, self.fps, self.asked = points, fps, 0
 
-    def __call__(self, path: Path) -> tuple[np.ndarray, float | None]:
+    def __call__(self, path: Path) -> Extracted:
         self.asked += 1
-        return self.points, self.fps
+        return Extracted(make_clip(self.points, MEDIAPIPE.names, "mediapipe", self.fps), self.fps, WIDTH, HEIGHT)
 
 
 @pytest.fixture
@@ -163,47 +162,41 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_video_is_looked_at_once_and_known_again_by_its_bytes(tmp_path, cache):
-    estimate = StandIn(figure_clip().points)
+    find = StandIn(figure_clip().points)
     first, second = tmp_path / "a.mp4", tmp_path / "renamed.mp4"
     for path in (first, second):
         path.write_bytes(b"a film")
-    clips = [video.read_clip(path, estimate) for path in (first, second, first)]
-    assert estimate.asked == 1
+    clips = [video.read_clip(path, find) for path in (first, second, first)]
+    assert find.asked == 1
     for clip in clips:
         assert (clip.names, clip.estimator, clip.fps) == (MEDIAPIPE.names, "mediapipe", 30)
-        np.testing.assert_array_equal(clip.points, estimate.points)
+        np.testing.assert_array_equal(clip.points, find.points)
     (kept,) = cache.iterdir()
     assert kept.name.startswith(hashlib.sha256(b"a film").hexdigest())
     first.write_bytes(b"another film")
-    video.read_clip(first, estimate)
-    assert estimate.asked == 2 and len(list(cache.iterdir())) == 2
+    video.read_clip(first, find)
+    assert find.asked == 2 and len(list(cache.iterdir())) == 2
 
 
 def test_a_spoilt_cache_is_made_anew_and_a_failed_look_leaves_none(tmp_path, cache):
-    estimate = StandIn(figure_clip().points, fps=None)
+    find = StandIn(figure_clip().points, fps=None)
     path = tmp_path / "a.mp4"
     path.write_bytes(b"a film")
-    assert video.read_clip(path, estimate).fps is None
+    assert video.read_clip(path, find).fps is None
     (kept,) = cache.iterdir()
     whole = kept.read_bytes()
     for spoilt in (b"", whole[:100], whole[:-200], b"x" * 500):
         kept.write_bytes(spoilt)
-        np.testing.assert_array_equal(video.read_clip(path, estimate).points, estimate.points)
-    assert estimate.asked == 5
+        np.testing.assert_array_equal(video.read_clip(path, find).points, find.points)
+    assert find.asked == 5
 
     def fail(path: Path):
-        raise DataError("found no frame")
+        raise InputError("bad_video", "found no video")
 
     path.write_bytes(b"no film")
-    with pytest.raises(DataError, match="no frame"):
+    with pytest.raises(InputError, match="no video"):
         video.read_clip(path, fail)
     assert list(cache.iterdir()) == [kept]
-
-
-def test_points_of_a_video_pass_the_gate_of_all_clips(tmp_path, cache):
-    (tmp_path / "a.mp4").write_bytes(b"a film")
-    with pytest.raises(InputError, match="out_of_range|expected image units"):
-        video.read_clip(tmp_path / "a.mp4", StandIn(figure_clip().points * 100))
 
 
 def test_a_cache_that_cannot_be_written_is_an_error(tmp_path, cache):
@@ -213,32 +206,18 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path, cache):
         video.read_clip(tmp_path / "a.mp4", StandIn(figure_clip().points))
 
 
-def test_videos_of_a_folder_are_a_data_set_and_without_mediapipe_one_line_says_what_to_do(tmp_path, cache, monkeypatch):
+def test_videos_of_a_folder_are_a_data_set_and_without_an_environment_one_line_says_what_to_do(
+    tmp_path, cache, monkeypatch
+):
+    from spoter.video import environment
+
     path = tmp_path / "signs" / "HOLA" / "a.mp4"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a film")
-    monkeypatch.setitem(sys.modules, "mediapipe.python.solutions.holistic", None)
-    with pytest.raises(DataError, match=r"a\.mp4: reading videos needs pip install 'spoter\[video\]'"):
+    monkeypatch.setattr(environment, "find", lambda: None)
+    with pytest.raises(DataError, match=r"a\.mp4: there is no environment for videos yet: `spoter extract` makes it"):
         read_dataset(path.parents[1])
-    monkeypatch.setattr(video, "holistic_points", StandIn(figure_clip().points))
+    find = StandIn(figure_clip().points)
+    video.read_clip(path, find)  # into the cache
     (clip,) = read_dataset(path.parents[1]).clips
-    assert (clip.name, clip.gloss) == ("HOLA/a", "HOLA")
-
-
-# --- MediaPipe itself ---
-
-
-def test_mediapipe_finds_what_it_found_when_the_requests_were_made(tmp_path, cache, shared_data):
-    pytest.importorskip("mediapipe", reason="the extra video is not installed")
-    from spoter.training.datasets.wire_files import read_clip
-
-    clip = video.read_clip(SHARED / "clips" / "lsp-casa.mp4")
-    asked = read_clip(shared_data / "requests" / "lsp-casa.json")
-    np.testing.assert_allclose(clip.points, asked.points, rtol=0, atol=1e-4)
-
-
-def test_what_is_no_video_is_named(tmp_path, cache):
-    pytest.importorskip("mediapipe", reason="the extra video is not installed")
-    (tmp_path / "a.mp4").write_bytes(b"no film")
-    with pytest.raises(DataError, match="found no frame, expected a video"):
-        video.read_clip(tmp_path / "a.mp4")
+    assert (clip.name, clip.gloss, find.asked) == ("HOLA/a", "HOLA", 1)

@@ -13,7 +13,7 @@ from spoter.formats import Limits, Options, request
 from spoter.formats.answers import _COLUMNS
 from spoter.formats.csv_format import _LONG
 from spoter.formats.frames import _POINT_NAMES
-from spoter.formats.json_format import FORMS
+from spoter.formats.json_format import _OF_THE_REQUEST, FORMS
 
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
 
@@ -45,10 +45,13 @@ def test_every_code_is_documented_with_its_status() -> None:
 
 def test_every_word_of_the_wire_is_documented() -> None:
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    kinds = (request.JSON, request.CSV, request.NPY, request.JSONLINES, *request.SYNONYMS)
-    words = [*FORMS, *_POINT_NAMES, *_LONG, *_COLUMNS, *kinds, *Options.__dataclass_fields__, *ESTIMATORS]
+    kinds = (request.JSON, request.CSV, request.NPY, request.JSONLINES, *request.VIDEOS, *request.SYNONYMS)
+    words = [*FORMS, *_OF_THE_REQUEST, *_POINT_NAMES, *_LONG, *_COLUMNS, *kinds]
+    words += [*Options.__dataclass_fields__, *ESTIMATORS]
     assert [word for word in words if not re.search(rf"\b{re.escape(word)}\b", text)] == []
     limits = Limits()
-    for number in (limits.max_frames, limits.max_clips, limits.max_bytes >> 20, request.DEFAULT_TOP_K):
+    sizes = (limits.max_frames, limits.max_clips, limits.max_bytes >> 20, limits.max_enrolled)
+    videos = (int(limits.max_video_seconds), limits.max_video_pixels)
+    for number in (*sizes, *videos, request.DEFAULT_TOP_K):
         assert re.search(rf"\b{number}\b", text), number
     assert f"beyond {COORDINATE_LIMIT:g} is an error" in text

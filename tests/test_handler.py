@@ -94,11 +94,20 @@ def test_our_own_failure_costs_one_request_and_tells_no_landmark(handler, contex
 def test_metrics_are_reported_as_declared(handler, context, caplog):
     with caplog.at_level(logging.INFO):
         ask(handler, context, json.dumps(request(8)).encode(), b"{nonsense")
-    for line in ("DecodeTime.", "NormalizeTime.", "ForwardTime.", "Frames.Count:8|", "BadInputs.Count:1|"):
+    for line in (
+        "DecodeTime.",
+        "NormalizeTime.",
+        "ForwardTime.",
+        "Frames.Count:8|",
+        "BadInputs.Count:1|",
+        "Videos.Count:0|",
+    ):
         assert caplog.text.count(f"[METRICS]{line}") == 1
     assert "#type:HISTOGRAM" in caplog.text and "#ModelName:spoter,Level:Model" in caplog.text
     declared = set(context.metrics.cache_keys())
+    assert "VideoTime" not in caplog.text  # there was none
     assert {"histogram:DecodeTime", "histogram:NormalizeTime", "histogram:ForwardTime"} <= declared
+    assert {"histogram:VideoTime", "counter:Videos"} <= declared
     assert {"counter:Frames", "counter:BadInputs"} <= declared  # nothing was added beside the file
 
 

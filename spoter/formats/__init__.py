@@ -1,16 +1,18 @@
 """Wire formats: bytes into Clips, ranked glosses into bytes.
 
-One module a format: `json_format` (with `frames` and `points_form` for its forms), `csv_format`, `npy_format` and
-`jsonlines_format`; `answers` writes. docs/formats.md shows each with an example. Only CSV needs pandas, and only
-reading CSV imports it: a function without pandas reads the other formats.
+One module a format: `json_format` (with `frames` and `points_form` for its forms), `csv_format`, `npy_format`,
+`jsonlines_format` and `video_format`; `answers` writes. docs/formats.md shows each with an example. Only CSV needs
+pandas, and only reading CSV imports it: a function without pandas reads the other formats.
 """
 
 from __future__ import annotations
 
 import codecs
+from functools import partial
+from importlib.util import find_spec
 
 from spoter.errors import InputError
-from spoter.formats import json_format, jsonlines_format, npy_format
+from spoter.formats import json_format, jsonlines_format, npy_format, video_format
 from spoter.formats.answers import Answer, Ranked, choose_accept, encode
 from spoter.formats.request import (
     CSV,
@@ -18,6 +20,7 @@ from spoter.formats.request import (
     JSONLINES,
     NPY,
     SYNONYMS,
+    VIDEOS,
     Limits,
     Options,
     Request,
@@ -45,7 +48,7 @@ def _decode_csv(body: bytes, layout: Layout, limits: Limits, options: Options) -
     except ModuleNotFoundError as error:
         if error.name != "pandas":
             raise
-        others = ", ".join(kind for kind in _DECODERS if kind != CSV)
+        others = ", ".join(content_types())
         raise InputError(
             "unsupported_content_type",
             f"found {CSV!r}, which needs pandas, and it is not installed here, expected one of {others}",
@@ -60,7 +63,15 @@ _DECODERS = {
     CSV: _decode_csv,
     NPY: npy_format.decode,
     JSONLINES: jsonlines_format.decode,
+    **{kind: partial(video_format.take_up, content_type=kind) for kind in VIDEOS},
 }
+
+
+def content_types() -> list[str]:
+    """Return the types of content that are read here: CSV only where pandas is, videos only where MediaPipe is."""
+    absent = (CSV,) if find_spec("pandas") is None else ()
+    absent += () if video_format.readable() else VIDEOS
+    return [kind for kind in _DECODERS if kind not in absent]
 
 
 def decode(
@@ -87,6 +98,7 @@ def decode(
     Returns
     -------
     Request
+        A video in it is only taken up; `video_format.read_videos` reads it.
 
     Raises
     ------
@@ -121,7 +133,7 @@ def _content_type(header: str | None, body: bytes) -> str:
         hint = " (curl -d sends this type unless told otherwise: add -H 'Content-Type: application/json')"
     raise InputError(
         "unsupported_content_type",
-        f"found {short(kind) if kind else 'no content type'}{hint}, expected one of {', '.join(_DECODERS)}",
+        f"found {short(kind) if kind else 'no content type'}{hint}, expected one of {', '.join(content_types())}",
         "header Content-Type",
         415,
     )

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from spoter.enrolled import EnrolledGlosses, Enrolment
 from spoter.errors import InputError
 from spoter.formats.request import CSV, JSON, JSONLINES, SYNONYMS, Request, short
 
@@ -56,19 +57,21 @@ _COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
 def choose_accept(accept: str | None, request: Request) -> str:
     """Choose the type of the answer by the header ``Accept``.
 
-    Without one, and where anything will do, it is JSON, or JSON Lines where the request was.
+    Without one, and where anything will do, it is JSON, or JSON Lines where the request was. What is no ranked gloss,
+    a description or an enrolled gloss, comes in JSON only.
 
     Raises
     ------
     InputError
         ``not_acceptable`` (406) where the header names none of JSON, JSON Lines and CSV.
     """
+    possible = (JSON,) if request.describe or request.enroll is not None else _OFFERED
     default = JSONLINES if request.content_type == JSONLINES else JSON
     if not (accept or "").strip():
         return default
     qualities = _qualities(accept)
     best, best_quality = None, 0.0
-    for offered in (default, *_OFFERED):
+    for offered in (default, *possible):
         # the most specific range that fits counts (RFC 9110, 12.5.1)
         ranges = (offered, f"{offered.partition('/')[0]}/*", "*/*")
         quality = next((qualities[name] for name in ranges if name in qualities), 0.0)
@@ -76,7 +79,10 @@ def choose_accept(accept: str | None, request: Request) -> str:
             best, best_quality = offered, quality
     if best is None:
         raise InputError(
-            "not_acceptable", f"found {short(accept, 80)}, expected one of {', '.join(_OFFERED)}", "header Accept", 406
+            "not_acceptable",
+            f"found {short(accept, 80)}, expected one of {', '.join(possible)}",
+            "header Accept",
+            406,
         )
     return best
 
@@ -104,6 +110,24 @@ def encode(request: Request, answers: Sequence[Answer | InputError], content_typ
     if content_type == JSONLINES:
         return b"".join(msgspec.json.encode(document) + b"\n" for document in documents)
     return msgspec.json.encode({"answers": documents} if request.many else documents[0])
+
+
+def encode_enrolment(done: Enrolment, enrolled: EnrolledGlosses) -> bytes:
+    """Write what was learned from the clips of a request, as JSON in UTF-8.
+
+    Parameters
+    ----------
+    done : Enrolment
+    enrolled : EnrolledGlosses
+        What enrolled.json of a model folder would hold: the glosses that the request brought along, and the new one.
+    """
+    document = {
+        "enrolled": enrolled,
+        "agreement": round(done.agreement, _DECIMALS),
+        "nearest": done.nearest,
+        "similarity": round(done.similarity, _DECIMALS),
+    }
+    return msgspec.json.encode(document)
 
 
 def _document(answer: Answer | InputError) -> dict:

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from spoter.clip import Clip, in_pixels, make_clip
+from spoter.enrolled import EnrolledGlosses
 from spoter.errors import InputError
 from spoter.layouts import Layout
 
@@ -17,7 +18,16 @@ JSON = "application/json"
 CSV = "text/csv"
 NPY = "application/x-npy"
 JSONLINES = "application/jsonlines"
-SYNONYMS = {"application/x-ndjson": JSONLINES, "application/jsonl": JSONLINES}
+MP4 = "video/mp4"
+WEBM = "video/webm"
+QUICKTIME = "video/quicktime"
+VIDEOS = (MP4, WEBM, QUICKTIME)
+SYNONYMS = {
+    "application/x-ndjson": JSONLINES,
+    "application/jsonl": JSONLINES,
+    "video/x-m4v": MP4,
+    "video/x-matroska": WEBM,  # what Chrome records H.264 as; WebM is a kind of it
+}
 
 DEFAULT_TOP_K = 5
 
@@ -56,11 +66,18 @@ class Options:
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a request may hold: frames in a clip, clips in a request, bytes in a body."""
+    """How much a request may hold: frames in a clip, clips in a request, bytes in a body, enrolled glosses.
+
+    A video has at most `max_bytes` and `max_frames` too, and besides at most `max_video_seconds` and, in each picture,
+    `max_video_pixels`: 4K.
+    """
 
     max_frames: int = 512
     max_clips: int = 64
     max_bytes: int = 26_214_400
+    max_enrolled: int = 100  # in models of layout 54 each takes about 5 kB
+    max_video_seconds: float = 30.0
+    max_video_pixels: int = 3840 * 2160
 
     def check_frames(self, frames: int) -> None:
         """Raise ``no_frames`` or ``too_many_frames`` where a clip is empty or too long."""
@@ -76,6 +93,29 @@ class Limits:
         if clips > self.max_clips:
             raise InputError("too_many_clips", f"found more than {self.max_clips} clips, expected at most that")
 
+    def check_enrolled(self, glosses: int) -> None:
+        """Raise ``too_many_enrolled`` where a request brings too many glosses along, or would with what it learns."""
+        if glosses > self.max_enrolled:
+            raise InputError(
+                "too_many_enrolled", f"found {glosses} glosses, expected at most {self.max_enrolled}", "enrolled"
+            )
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video in a clip's place: it takes seconds to read, which `spoter.formats.video_format` does later.
+
+    Attributes
+    ----------
+    content : bytes or str
+        The file, or the key that it is stored under.
+    options : Options
+        Of this video.
+    """
+
+    content: bytes | str
+    options: Options
+
 
 @dataclass
 class Request:
@@ -83,21 +123,31 @@ class Request:
 
     Attributes
     ----------
-    clips : list of Clip or InputError
+    clips : list of Clip, InputError or Video
         In the request's order. One of several clips that cannot be read stands here as its error; each Clip can be
-        selected from by the model's layout and has at least one of its landmarks in at least one frame.
+        selected from by the model's layout and has at least one of its landmarks in at least one frame. A video is a
+        request's only clip.
     many : bool
         Whether the request is of a form that holds several clips, and so gets a list for an answer.
     top_k : int
         Number of glosses wanted in an answer.
     content_type : str
         The request's type, without parameters.
+    enrolled : EnrolledGlosses or None
+        Glosses that the request brings along, not checked yet: that takes the model.
+    enroll : str or None
+        The gloss that the clips are to be learned as; None where they are to be named.
+    describe : bool
+        Whether the request has no clips, and asks what the model knows.
     """
 
-    clips: list[Clip | InputError]
+    clips: list[Clip | InputError | Video]
     many: bool = False
     top_k: int = DEFAULT_TOP_K
     content_type: str = JSON
+    enrolled: EnrolledGlosses | None = None
+    enroll: str | None = None
+    describe: bool = False
 
 
 class _Attributes(msgspec.Struct, forbid_unknown_fields=True):
@@ -139,14 +189,26 @@ def parse_attributes(text: str | None) -> Options:
             )
         if name in values:
             raise InputError("bad_attributes", "found it twice, expected it once", where)
-        try:
-            known = getattr(msgspec.convert({name: value}, _Attributes, strict=False), name)
-        except msgspec.ValidationError:
-            known = None  # so is the word null
-        if known is None:
+        known = _option(name, value, strict=False)
+        if known is None:  # so is the word null
             raise InputError("bad_attributes", f"found {short(value)}, expected {_EXPECTED[name]}", where)
         values[name] = known
     return Options(**values)
+
+
+def check_option(name: str, value: object) -> None:
+    """Raise ``wrong_type`` where an option of `Options` is neither None nor what a request may say."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    if plain is not None and _option(name, plain, strict=True) is None:
+        raise InputError("wrong_type", f"found {short(value)}, expected {_EXPECTED[name]}", name)
+
+
+def _option(name: str, value: object, strict: bool) -> object:
+    """Return the value of an option; None for what is none."""
+    try:
+        return getattr(msgspec.convert({name: value}, _Attributes, strict=strict), name)
+    except msgspec.ValidationError:
+        return None
 
 
 def short(value: object, size: int = 40) -> str:
@@ -202,7 +264,7 @@ def finish_clip(
             raise InputError(
                 "missing_image_size",
                 f"found points in pixels (up to {largest:g}) and no size of the picture, expected width and height "
-                "beside them, or points divided by them (0 to 1)",
+                "beside them (--width and --height of a command), or points divided by them (0 to 1)",
             )
         points = points / np.array([options.width, options.height])
     clip = make_clip(points, names, estimator, options.fps, layout.uses(names, estimator))

@@ -7,21 +7,17 @@ project's is in it, so that an archive which is not self-contained does not star
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import tempfile
-import threading
 import venv
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from live import ROOT, RunningServer, server_environment, wait_ready
+from live import ROOT, RunningServer, torchserve
 from packaging.requirements import Requirement
 
 from build_mar import build
-from handler.process import end_session, free_port
 
 
 @pytest.fixture(scope="session")
@@ -63,32 +59,7 @@ def bare_python(scratch: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def server(scratch: Path, model_store: Path, bare_python: Path) -> Iterator[RunningServer]:
-    """TorchServe with one worker, the project's config.properties and the default model."""
+    """TorchServe with one worker, the project's config.properties and the default model; it reads no videos."""
     folder = scratch / "server"
-    folder.mkdir()
-    ports = (free_port(), free_port(), free_port())
-    environ = server_environment(folder, ports)
-    environ.pop("PYTHONPATH", None)
-    command = [bare_python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
-    command += ["--ts-config", ROOT / "config.properties", "--log-config", ROOT / "handler" / "log4j2.xml"]
-    command += ["--model-store", model_store, "--models", "spoter=spoter.mar"]
-    process = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
-    said: list[str] = []
-    threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
-    try:
-        wait_ready(ports[1])
-        yield RunningServer(*ports, folder, bare_python, said)
-    except AssertionError:
-        sys.stderr.write("".join(said[-60:]))
-        raise
-    finally:
-        end_session(process)
+    with torchserve(folder, model_store, bare_python, XDG_CACHE_HOME=str(folder)) as running:
+        yield running

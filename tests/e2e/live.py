@@ -5,11 +5,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import subprocess
+import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.process import LOOPBACK, free_port
+from handler.process import LOOPBACK, end_session, free_port
 from spoter.doctor import find_java
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,12 +60,12 @@ def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, s
     )
 
 
-def wait_ready(management: int) -> dict:
+def wait_ready(management: int, name: str = "spoter") -> dict:
     """Wait until TorchServe shows a READY worker; return what it says of the model."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         try:
-            reply = send(management, "GET", "/models/spoter")
+            reply = send(management, "GET", f"/models/{name}")
         except OSError:
             reply = None
         if reply is not None and reply.status == 200:
@@ -82,15 +87,17 @@ class RunningServer:
     python: Path
     said: list[str]
 
-    def predict(self, body: bytes | None = None, content_type: str | None = None, **headers: str) -> Reply:
-        """POST to /predictions/spoter; a header's name has _ for -."""
+    def predict(
+        self, body: bytes | None = None, content_type: str | None = None, model: str = "spoter", **headers: str
+    ) -> Reply:
+        """POST to a model's /predictions; a header's name has _ for -."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if content_type is not None:
             sent["Content-Type"] = content_type
-        return send(self.port, "POST", "/predictions/spoter", body, sent)
+        return send(self.port, "POST", f"/predictions/{model}", body, sent)
 
-    def describe(self) -> dict:
-        return send(self.management, "GET", "/models/spoter").json[0]
+    def describe(self, model: str = "spoter") -> dict:
+        return send(self.management, "GET", f"/models/{model}").json[0]
 
     def logs(self) -> str:
         """Everything TorchServe wrote anywhere, once it stands still: it goes on writing after an answer."""
@@ -103,3 +110,36 @@ class RunningServer:
     def _logs(self) -> str:
         files = sorted((self.folder / "logs").rglob("*"))
         return "".join(path.read_text(errors="replace") for path in files if path.is_file()) + "".join(self.said)
+
+
+@contextmanager
+def torchserve(folder: Path, model_store: Path, python: Path, *models: str, **environ: str) -> Iterator[RunningServer]:
+    """Run TorchServe in a new folder, with a worker for each of the archives NAME.mar and variables of its own."""
+    folder.mkdir()
+    ports = (free_port(), free_port(), free_port())
+    environment = server_environment(folder, ports) | environ
+    environment.pop("PYTHONPATH", None)
+    command = [python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
+    command += ["--ts-config", ROOT / "config.properties", "--log-config", ROOT / "handler" / "log4j2.xml"]
+    command += ["--model-store", model_store, "--models", *(f"{name}={name}.mar" for name in models or ["spoter"])]
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    )
+    said: list[str] = []
+    threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
+    try:
+        for name in models or ["spoter"]:
+            wait_ready(ports[1], name)
+        yield RunningServer(*ports, folder, python, said)
+    except AssertionError:
+        sys.stderr.write("".join(said[-60:]))
+        raise
+    finally:
+        end_session(process)

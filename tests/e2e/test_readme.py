@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import videos
 from live import ROOT, send, server_environment, wait_ready
 from training_data import write_hdf5
 
@@ -91,9 +92,11 @@ def find(commands: list[str], start: str) -> list[str]:
 def test_every_command_is_of_a_kind_that_is_tested_here():
     kinds = (
         "make serve",
+        "make demo",  # tests/web
         "make test",
         "make bench",
         "make training",
+        "make video",
         "make deploying",
         "make lambda",  # tests/lambda_door and tests/lambda_serve
         "make image",  # make image-test
@@ -104,7 +107,7 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
         ". .venv/",
     )
     assert [command for command in COMMANDS + INLINE if not command.startswith(kinds)] == []
-    assert re.findall(r"^```(?!bash|json|\n)(.*)$", README, re.MULTILINE) == []
+    assert re.findall(r"^```(?!bash|json|python|js|\n)(.*)$", README, re.MULTILINE) == []
 
 
 def test_make_serve_shows_what_readme_shows(served):
@@ -127,6 +130,8 @@ def test_curl_answers_what_readme_shows(served, checkout, command):
 def test_the_commands_of_spoter(checkout):
     run(*find(COMMANDS, "make training"), checkout)  # installs nothing where all is there
     run(*find(COMMANDS, "make deploying"), checkout)
+    videos.sign(checkout / "my-video.mp4")
+    run(*find(COMMANDS, "make video"), checkout)
     for command in find(COMMANDS + INLINE, ".venv/bin/"):
         if "python deploy.py" in command:  # tests/aws/test_documented.py
             continue

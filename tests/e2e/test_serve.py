@@ -19,12 +19,20 @@ import psutil
 import pytest
 import typer
 from live import ROOT, send
+from typer.testing import CliRunner
 
 import serve
 from handler.process import LOOPBACK, Server, free_port
 from spoter.doctor import port_is_free
 
 START_TIMEOUT = 180.0
+PREFLIGHT = {
+    "Origin": "https://signs.example",
+    "Access-Control-Request-Method": "POST",
+    "Access-Control-Request-Headers": "content-type",
+}
+APP = typer.Typer()
+APP.command()(serve.main)
 PORT_OPTIONS = ("--port", "--management-port", "--metrics-port")
 
 
@@ -124,6 +132,8 @@ def test_serves_with_tokens_until_sigterm(start):
     assert key_file.stat().st_mode & 0o077 == 0
     if shutil.which("curl"):
         assert "instances" in run_shell(command)
+    # A browser asks for a page of another origin without a token, which is why --cors-origin does not go with tokens.
+    assert send(running.ports[0], "OPTIONS", "/predictions/spoter", headers=PREFLIGHT).status == 400
     family = running.descendants()
     running.process.send_signal(signal.SIGTERM)
     assert running.end()[0] == 0
@@ -144,19 +154,35 @@ def test_says_why_a_worker_did_not_start(start, scratch):
 
 
 def test_two_at_once_each_serve_their_own_model(start, scratch, dgs11):
-    """From one checkout with one model store, which the second overwrites while the first comes up."""
+    """From one checkout with one model store, which the second overwrites while the first comes up.
+
+    The second answers a page of another origin, too.
+    """
     other = scratch / "other-model"
     shutil.copytree(dgs11, other)
     config = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps(config | {"name": "another"}))
     store = ("--model-store", str(scratch / "shared-store"))
-    running = [start(*store), start(*store, "--model", str(other))]
+    running = [start(*store), start(*store, "--model", str(other), "--cors-origin", PREFLIGHT["Origin"])]
     names = []
     for server in running:
         prediction = next(line for line in server.read_greeting().splitlines() if line.startswith("{"))
         names.append(json.loads(prediction)["model"]["name"])
     assert names == ["dgs11", "another"]
     assert (scratch / "shared-store" / "spoter.mar").is_file()
+    port, management, _ = running[1].ports
+    replies = [
+        send(port, "OPTIONS", "/predictions/spoter", headers=PREFLIGHT),
+        send(port, "POST", "/predictions/spoter", b'{"describe": true}', {"Content-Type": "application/json"}),
+        send(port, "POST", "/predictions/spoter", b"{", {"Content-Type": "application/json"}),
+        send(management, "OPTIONS", "/models/spoter", headers=PREFLIGHT | {"Access-Control-Request-Method": "PUT"}),
+    ]
+    assert [reply.status for reply in replies] == [200, 200, 400, 200]
+    for reply in replies:
+        allowed = {name: reply.headers[f"access-control-allow-{name}"] for name in ("origin", "methods", "headers")}
+        assert allowed["origin"] == PREFLIGHT["Origin"]
+        assert PREFLIGHT["Access-Control-Request-Headers"] in allowed["headers"].split(", ")
+        assert "POST" in allowed["methods"] and "PUT" not in allowed["methods"]  # so that no page scales workers
 
 
 def test_the_lines_to_try_survive_a_path_with_spaces(monkeypatch, tmp_path, capsys):
@@ -179,6 +205,21 @@ def test_the_lines_to_try_survive_a_path_with_spaces(monkeypatch, tmp_path, caps
 def test_a_host_that_is_none_is_said(start):
     status, out, errors = start("--host", "no.such.host.invalid").end()
     assert (status, out) == (2, "") and "found host 'no.such.host.invalid', expected an IPv4 address" in errors
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--cors-origin", "signs.example"], "found the origin 'signs.example', expected one such as https://"),
+        (["--cors-origin", "https://signs.example/"], "without a path or a slash at its end"),
+        (["--cors-origin", "https://a.example, https://b.example"], "expected one such as"),
+        (["--cors-origin", "*", "--tokens"], "found the origin * and tokens, expected one of the two"),
+        (["--cors-origin", "https://signs.example", "--host", "0.0.0.0"], "a browser asks without a token first"),
+    ],
+)
+def test_an_origin_whose_pages_would_get_no_answer(options, words):
+    done = CliRunner().invoke(APP, options)
+    assert done.exit_code == 2 and words in done.output and len(done.output.splitlines()) == 1
 
 
 def test_a_model_store_that_cannot_be_written_is_done_without(tmp_path, capsys):

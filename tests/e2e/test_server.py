@@ -282,6 +282,39 @@ def test_no_landmark_is_written_to_a_log(server):
         assert value not in logs
 
 
+def test_it_describes_itself(server, in_process, monkeypatch):
+    """To whoever asks by a request, and in TorchServe's own description."""
+    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: False)  # here they may be; there they are not
+    reply = server.predict(b'{"describe": true}', JSON)
+    model = send(server.management, "GET", "/models/spoter?customized=true").json[0]
+    assert reply.status == 200 and model["customizedMetadata"] == reply.json
+    told, ours = reply.json, json.loads(in_process(b'{"describe": true}', JSON).body)
+    assert {CSV, JSON} <= set(told["content_types"])
+    for document in (told, ours):  # whether videos are read is each environment's own
+        for key in ("content_types", "limits", "video"):
+            document.pop(key)
+    assert told == ours and told["name"] == "dgs11"
+    assert "customizedMetadata" not in server.describe()
+    # a client's header is no question of TorchServe's
+    assert server.predict(b"", describe="True").json["error"]["code"] in ("empty_body", "unsupported_content_type")
+
+
+def test_a_sign_of_ones_own(server, in_process):
+    """Learned by one request and named by the next: the server keeps nothing in between."""
+    request = text({"enroll": "GREETING", "clips": [points(), points(15)]})
+    learned = server.predict(request, JSON)
+    assert (learned.status, learned.body) == (200, in_process(request, JSON).body)
+    with_it, without = text(points(enrolled=learned.json["enrolled"])), text(points())
+    named = server.predict(with_it, JSON)
+    assert named.json["instances"][0]["gloss"] == "GREETING" and named.body == in_process(with_it, JSON).body
+    assert server.predict(without, JSON).body == in_process(without, JSON).body
+
+
+def test_no_page_of_another_origin_may_ask_unless_told_otherwise(server):
+    reply = server.predict(text(points()), JSON, Origin="https://signs.example")
+    assert reply.status == 200 and not any(name.startswith("access-control") for name in reply.headers)
+
+
 def test_the_model_api_is_closed(server, model_store):
     url = f"/models?url=file://{model_store}/spoter.mar&model_name=other"
     assert send(server.management, "POST", url).status == 405

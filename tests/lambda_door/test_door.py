@@ -62,6 +62,23 @@ def test_every_format_goes_through_the_gateway(door, runtime, samples, event):
     assert json.loads(reply["body"])["known"] is True
 
 
+def test_what_the_model_knows_and_a_sign_of_ones_own(door, runtime, hallo, monkeypatch):
+    """The door passes them through as they are, and what it leaves out of a large request does not matter to them."""
+    told = door.handler({"describe": True}, Context())
+    assert told["layout"]["name"] == "54" and told["enrolment"]
+    headers = {"Content-Type": "application/json"}
+    assert json.loads(door.handler(v2(body='{"describe": true}', headers=headers), Context())["body"]) == told
+    assert door.handler({"describe": False}, Context())["errorType"] == "wrong_type"
+    learning = {"enroll": "GREETING", "clips": [hallo]}
+    learned = door.handler(learning, Context())
+    naming = hallo | {"enrolled": learned["enrolled"]}
+    named = door.handler(naming, Context())
+    assert named[0]["gloss"] == "GREETING"
+    monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", "600000")  # of about 3 MB
+    assert door.handler(learning, Context()) == learned and door.handler(naming, Context()) == named
+    assert all(len(asked.body) < 600000 for asked in runtime.asked[-2:])
+
+
 def test_a_wrong_request_gets_the_servers_own_reason(door, runtime, hallo):
     hallo["keypoints"][3]["pose_landmarks"].pop()
     reply = door.handler(hallo, Context())

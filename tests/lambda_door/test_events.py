@@ -206,6 +206,12 @@ def test_the_probe_of_the_web_client_is_answered_for_real_or_says_that_it_is_ali
     assert responder.asked == []
 
 
+def test_the_video_that_the_web_client_names_is_asked_for_by_the_servers_word():
+    responder = Responder()
+    assert answer({"video": "0.123.webm", "top_k": 3}, responder) == DOCUMENT["instances"]
+    assert json.loads(responder.asked[0][0]) == {"uniqueName": "0.123.webm", "top_k": 3}
+
+
 @pytest.mark.parametrize("event", [v1(body="[0.123456]"), v2(body="[0.123456]"), [0.123456]])
 def test_a_failure_of_ours_is_a_500_without_its_message(event, said, lines):
     def respond(body, *_):

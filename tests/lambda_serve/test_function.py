@@ -16,6 +16,7 @@ from aws.build_lambda import NAME, NOT_IN_FUNCTION, WANTED_UNZIPPED, build, main
 from aws.lambda_packages import PYTHON, TASK_ROOT, find_python
 from bench.cold_start import measure
 from spoter.errors import SpoterError
+from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
@@ -119,8 +120,11 @@ def test_every_sample_is_answered_as_by_the_server(run, server, samples):
     assert "NEW" in glosses and len(glosses) == 12
 
 
-def test_requests_of_every_kind_get_the_servers_status_and_body(run, server):
+def test_requests_of_every_kind_get_the_servers_status_and_body(run, server, monkeypatch):
     """Good and bad, one clip and several, short and long: also errors are the server's own words."""
+    # Without pandas and MediaPipe, as in the function.
+    monkeypatch.setattr("spoter.formats.content_types", lambda: [JSON, NPY, JSONLINES])
+    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: False)
     layout = server.layout
     clip = figure_clip()
     points = layout.select(clip)
@@ -137,6 +141,8 @@ def test_requests_of_every_kind_get_the_servers_status_and_body(run, server):
         (b"", "application/json"),
         (b"\xff\xfe", "application/json"),
         (csv(wide(points, layout.names)), "image/png"),
+        (b"\0\0\0\x18ftypmp42", "video/mp4"),
+        (dumps({"uniqueName": "0.123.webm"}), "application/json"),
     ]
     ran = run([http(body, kind, encoded=True) for body, kind in bodies])
     statuses = set()
@@ -158,6 +164,23 @@ def test_direct_events_of_the_existing_client(run, server):
     assert same == answer and [one["instances"] for one in several["answers"]] == [answer] * 2
     assert alive == {"alive": True, "model": server.config.name, "version": server.config.version}
     assert error["errorType"] == "no_frames" and error["statusCode"] == 400
+
+
+def test_what_the_model_knows_and_a_sign_of_ones_own(run, server):
+    request = holistic(figure_clip())
+    learning = {"enroll": "OWN", "clips": [request, request]}
+    told, learned = run([{"describe": True}, learning])["answers"]
+    [response, taught], _ = respond(server, [Incoming({"describe": True}), Incoming(learning)])
+    ours = json.loads(response.body)
+    assert told["content_types"] == ["application/json", "application/x-npy", "application/jsonlines"]
+    assert told["video"] is False and told["limits"].items() <= ours["limits"].items()
+    for document in (told, ours):
+        for key in ("content_types", "limits", "video"):  # there is no pandas in the function, nor MediaPipe
+            document.pop(key)
+    assert told == ours and told["enrolled"] == ["NEW"]
+    assert_close(json.loads(taught.body), learned)
+    [named] = run([request | {"enrolled": learned["enrolled"]}])["answers"]
+    assert (named[0]["gloss"], named[0]["index"]) == ("OWN", 12)
 
 
 def test_version_one_events_and_answers_in_csv(run, server):

@@ -46,9 +46,9 @@ def clip(frames: int) -> bytes:
     return dumps({"estimator": "mediapipe", "points": np.where(np.isnan(points), None, points).tolist()})
 
 
-def model(endpoint: LocalEndpoint) -> dict:
+def model(endpoint: LocalEndpoint, query: str = "") -> dict:
     """Return what TorchServe's management API says of the model."""
-    with urllib.request.urlopen(f"{endpoint.container.root}/models/model") as answer:
+    with urllib.request.urlopen(f"{endpoint.container.root}/models/model{query}") as answer:
         return json.load(answer)[0]
 
 
@@ -88,6 +88,19 @@ def test_a_wrong_request_gets_our_reason(endpoint, body, content_type, options, 
     assert json.loads(answer)["error"]["code"] == code  # one document, no traceback
 
 
+def test_what_the_model_knows_and_a_sign_of_ones_own(endpoint, recognizer):
+    client, clips = runtime_client(endpoint), [json.loads(clip(frames)) for frames in (20, 24)]
+    status, _, told = invoke(client, b'{"describe": true}', "application/json")
+    assert status == 200 and json.loads(told)["glosses"] == list(recognizer.glosses)
+    assert model(endpoint, "?customized=true")["customizedMetadata"] == json.loads(told)
+    learning = dumps({"enroll": "OWN", "clips": clips})
+    status, _, learned = invoke(client, learning, "application/json")
+    assert (status, learned) == (200, respond(recognizer, [Incoming(learning, "application/json")])[0][0].body)
+    naming = dumps(clips[0] | {"enrolled": json.loads(learned)["enrolled"]})
+    status, _, named = invoke(client, naming, "application/json")
+    assert status == 200 and json.loads(named)["instances"][0]["gloss"] == "OWN"
+
+
 def test_one_bad_clip_of_a_request_leaves_the_others(endpoint):
     line = clip(5)
     body = line + b"\n{nonsense\n" + line + b"\n"
@@ -115,6 +128,7 @@ def test_one_bad_request_among_many_fails_alone(endpoint, recognizer):
 
 def test_our_own_settings_of_batches_are_in_force(local_endpoint):
     settings = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())
+    del settings["handler"]  # which only the handler reads
     found = model(local_endpoint)
     assert settings and {name: found[name] for name in settings} == settings
     assert [worker["status"] for worker in found["workers"]] == ["READY"]

@@ -1,0 +1,152 @@
+"""video/mp4, video/webm and video/quicktime, and videos that are stored elsewhere: clips by way of MediaPipe Holistic.
+
+That takes about 0.1 s a frame of one core, so that decoding a request only takes its video up; `read_videos` then reads
+those of a batch side by side. Each is read by a child process of `spoter.video`, which a deadline ends, whatever is in
+the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from spoter.clip import Clip
+from spoter.errors import InputError, SpoterError
+from spoter.estimators import MEDIAPIPE
+from spoter.formats.request import (
+    DEFAULT_TOP_K,
+    VIDEOS,
+    Limits,
+    Options,
+    Request,
+    Video,
+    check_estimator,
+    finish_clip,
+)
+from spoter.layouts import Layout
+
+logger = logging.getLogger(__name__)
+
+Fetch = Callable[[str, Path, int, float], None]
+"""Writes a stored video into a file: its key, the file, the most bytes it may have, and the `time.monotonic` by which
+it has to be there. Raises `InputError`, with a status of 500 or above where the fault is not the request's."""
+
+# Below this nothing can be read: the child only starts up.
+_LEAST_SECONDS = 1.0
+
+
+def readable() -> bool:
+    """Tell whether videos are read here: whether `spoter.video.environment` finds an interpreter with MediaPipe."""
+    try:
+        import spoter.video.environment as environment
+    except ModuleNotFoundError:  # a Lambda function with the model inside is packed without it
+        return False
+    try:
+        return environment.find() is not None
+    except SpoterError:  # one is named that cannot be used
+        return False
+
+
+def take_up(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
+    """Take up a video for `read_videos`; as `spoter.formats.decode`.
+
+    Parameters
+    ----------
+    content : bytes or str
+        The file, or the key that it is stored under.
+    content_type : str
+        Of the request.
+
+    Raises
+    ------
+    InputError
+        ``unsupported_content_type`` (415) where no environment reads videos; ``wrong_estimator`` where the request
+        names another than MediaPipe.
+    """
+    if not readable():
+        raise _unreadable("header Content-Type" if content_type in VIDEOS else "uniqueName")
+    check_estimator(MEDIAPIPE.name, options)
+    return Request([Video(content, options)], False, options.top_k or DEFAULT_TOP_K, content_type)
+
+
+def read_videos(
+    videos: Sequence[Video], layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float
+) -> list[Clip | InputError]:
+    """Read videos side by side, as many at a time as there are cores.
+
+    Parameters
+    ----------
+    videos : sequence of Video
+        At least one.
+    layout : Layout
+        The model's.
+    limits : Limits
+    fetch : callable or None
+        Gets stored videos; None where there are none.
+    deadline : float
+        Of `time.monotonic`: what is not read by then is given up, all of it.
+
+    Returns
+    -------
+    list of Clip or InputError
+        One for each video, in order.
+    """
+    with ThreadPoolExecutor(min(len(videos), os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda video: _read(video, layout, limits, fetch, deadline), videos))
+
+
+def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float) -> Clip | InputError:
+    from spoter.video import VideoLimits, read
+
+    try:
+        with tempfile.TemporaryDirectory(prefix="spoter-video-") as folder:  # its owner's alone
+            path = Path(folder, "video")
+            _write(video.content, path, limits, fetch, deadline)
+            left = deadline - time.monotonic()
+            if left < _LEAST_SECONDS:
+                raise InputError("video_busy", "found no time left for this video beside others, try again", status=503)
+            most = VideoLimits(
+                max_seconds=limits.max_video_seconds,
+                max_pixels=limits.max_video_pixels,
+                max_bytes=limits.max_bytes,
+                max_frames=limits.max_frames,
+                timeout_s=left,
+            )
+            clip = read(path, most).clip
+        options = replace(video.options, fps=video.options.fps or clip.fps)
+        return finish_clip(clip.points, clip.names, clip.estimator, layout, options)
+    except InputError as error:
+        return error
+    except SpoterError as error:  # there is an interpreter, but no MediaPipe in it
+        logger.error("videos are not read: %s", error)
+        return _unreadable(None)
+
+
+def _unreadable(where: str | None) -> InputError:
+    return InputError(
+        "unsupported_content_type",
+        "found a video, which this server cannot read: it has no environment with MediaPipe (docs/operations.md, "
+        "Videos); expected landmarks in one of the other formats",
+        where,
+        415,
+    )
+
+
+def _write(content: bytes | str, path: Path, limits: Limits, fetch: Fetch | None, deadline: float) -> None:
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+        return
+    if fetch is None:
+        raise InputError(
+            "no_stored_videos",
+            "found the key of a stored video, but this server has no bucket of videos (docs/operations.md, Videos); "
+            "expected the video itself, as video/mp4 or video/webm",
+            "uniqueName",
+        )
+    fetch(content, path, limits.max_bytes, deadline)

@@ -1,0 +1,130 @@
+"""Who is in the picture, and which of several persons is followed.
+
+MediaPipe Holistic follows one person. Which one its person detector decides on the first frame, and on each frame after
+one in which the person was lost: it takes the one it is surest of, not the largest. So the same detector is asked here
+first. Where it finds several persons, the frames that Holistic will search in are shown to it with the others covered;
+once it has found the largest it follows that one by itself, in frames that are shown as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+import numpy as np
+from google.protobuf import text_format
+from mediapipe.framework import calculator_pb2
+from mediapipe.python.solution_base import SolutionBase
+
+# The part of Holistic's graph that finds persons: mediapipe/modules/pose_detection/pose_detection_cpu.pbtxt.
+_GRAPH = """
+input_stream: "image"
+output_stream: "detections"
+node {
+  calculator: "PoseDetectionCpu"
+  input_stream: "IMAGE:image"
+  output_stream: "DETECTIONS:detections"
+}
+"""
+EVERY = 12
+"""Of so many frames one is searched for persons: several a second."""
+
+_SEVERAL = 0.25  # share of the searched frames that show several persons, from which on the clip has several
+_SAME = 0.6  # how far a person moves and is still the same, in sizes
+_COVER = (0.55, 0.7, 0.8)  # what of a person is covered: to the sides, above and below the shoulders, in sizes
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person found in a frame: x, y of the point between the shoulders, and the size (hips to head), in pixels."""
+
+    x: float
+    y: float
+    size: float
+
+    def distance(self, x: float, y: float) -> float:
+        """Return how far a point is from the shoulders, in pixels."""
+        return float(np.hypot(self.x - x, self.y - y))
+
+    def window(self, picture: np.ndarray) -> tuple[slice, slice]:
+        """Return rows and columns of the picture that hold head, body and arms."""
+        height, width = picture.shape[:2]
+        side, above, below = (part * self.size for part in _COVER)
+        return _span(self.y - above, self.y + below, height), _span(self.x - side, self.x + side, width)
+
+
+def _span(start: float, stop: float, end: int) -> slice:
+    return slice(int(np.clip(start, 0, end)), int(np.clip(stop, 0, end)))
+
+
+class Detector:
+    """MediaPipe's person detector."""
+
+    def __init__(self) -> None:
+        graph = text_format.Parse(_GRAPH, calculator_pb2.CalculatorGraphConfig())
+        self._solution = SolutionBase(graph_config=graph, outputs=["detections"])
+
+    def find(self, picture: np.ndarray) -> list[Person]:
+        """Return the persons in a picture (H, W, 3) RGB, the largest first."""
+        height, width = picture.shape[:2]
+        found = []
+        for detection in self._solution.process({"image": picture}).detections or ():
+            points = [(point.x * width, point.y * height) for point in detection.location_data.relative_keypoints]
+            hips, top, shoulders = points[:3]
+            found.append(Person(*shoulders, float(np.hypot(top[0] - hips[0], top[1] - hips[1]))))
+        return sorted(found, key=lambda person: -person.size)
+
+    def close(self) -> None:
+        self._solution.close()
+
+
+class Following:
+    """Keeps Holistic to the largest of several persons.
+
+    Parameters
+    ----------
+    detector : Detector
+    searched : dict of int to list of Person
+        By number of frame, who was found.
+    """
+
+    def __init__(self, detector: Detector, searched: dict[int, list[Person]]):
+        self._detector = detector
+        self._crowded = {frame: persons for frame, persons in searched.items() if len(persons) > 1}
+        self.several = bool(searched) and len(self._crowded) >= _SEVERAL * len(searched) and bool(self._crowded)
+        if self.several:
+            self.persons = round(median(len(persons) for persons in self._crowded.values()))
+            largest = [persons[0] for persons in self._crowded.values()]
+            self._target = Person(*(median(getattr(one, name) for one in largest) for name in ("x", "y", "size")))
+        self._checked = self._other = 0
+
+    def cover(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture (H, W, 3) RGB with everybody covered in grey but the one to be followed."""
+        persons = self._detector.find(picture)
+        near = sorted(persons, key=lambda person: person.distance(self._target.x, self._target.y))
+        own = near[0] if near and near[0].distance(self._target.x, self._target.y) < _SAME * self._target.size else None
+        covered = picture.copy()
+        for person in persons:
+            if person is not own:
+                covered[person.window(picture)] = 128
+        if own is not None:
+            covered[own.window(picture)] = picture[own.window(picture)]
+        return covered
+
+    def check(self, frame: int, shoulders: np.ndarray) -> None:
+        """Take note of whom Holistic followed: `shoulders` (2,) are its pixels in a frame, NaN where it lost them."""
+        persons = self._crowded.get(frame)
+        if persons and not np.isnan(shoulders).any():
+            self._checked += 1
+            self._other += min(persons, key=lambda person: person.distance(*shoulders)) is not persons[0]
+
+    def notes(self) -> list[str]:
+        """Return what is to be said of it."""
+        if not self.several:
+            return []
+        notes = [f"found {self.persons} persons in the picture: the largest is followed"]
+        if self._other:
+            notes.append(
+                f"in {self._other} of {self._checked} frames looked at, somebody else than the largest was followed"
+            )
+        return notes

@@ -1,0 +1,91 @@
+"""The environment that videos are read in: found, made, and made anew where it was not finished."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from spoter.errors import SpoterError
+from spoter.video import environment
+
+
+@pytest.fixture
+def nowhere(tmp_path, monkeypatch) -> Path:
+    """No environment anywhere; one that is made lies in the folder returned."""
+    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv("PIP_ARGS", raising=False)
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "venv").mkdir()
+    return tmp_path / "venv" / "video"
+
+
+def test_the_real_one_has_mediapipe_and_is_not_made_twice(python):
+    told: list[str] = []
+    assert environment.make(told.append) == python and told == []
+    environment.check(python)
+
+
+def test_an_interpreter_that_is_named_goes_first_and_has_to_be_one(python, monkeypatch, tmp_path):
+    monkeypatch.setenv(environment.VARIABLE, sys.executable)
+    assert environment.find() == Path(sys.executable)
+    with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
+        environment.check(Path(sys.executable))
+    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "absent"))
+    with pytest.raises(SpoterError, match=r"found SPOTER_VIDEO_PYTHON=.*absent, expected a Python interpreter"):
+        environment.find()
+
+
+def test_what_is_not_finished_or_of_other_requirements_is_not_found(nowhere):
+    assert environment.find() is None
+    python = nowhere / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    with pytest.raises(SpoterError, match="found a folder that is no virtual environment"):
+        environment.make()
+    assert environment.find() is None
+    (nowhere / ".whole").write_text("other requirements")
+    assert environment.find() is None
+    (nowhere / ".whole").write_bytes(environment._digest())
+    assert environment.find() == python
+
+
+def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere, monkeypatch, tmp_path):
+    told: list[str] = []
+    with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
+        environment.make(told.append, ["--nonsense"])
+    assert told[0].startswith("making: the environment for videos, MediaPipe 0.10.21, in ")
+    assert str(nowhere) in told[0] and "1 GB on disk" in told[0]
+    assert (nowhere / "bin" / "python").exists() and environment.find() is None
+
+    # pip does all that it is asked to, and still MediaPipe does not start: seen before it is called finished.
+    monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "nothing.txt")
+    environment.REQUIREMENTS.write_text("")
+    monkeypatch.setenv("PIP_ARGS", "--no-index --quiet")
+    with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
+        environment.make(told.append)
+    assert told[-1].startswith("making anew what was not finished") and environment.find() is None
+
+
+def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowhere, monkeypatch, tmp_path):
+    nowhere.parent.rmdir()
+    nowhere.parent.write_text("a file in the folder's place")
+    monkeypatch.setattr(environment, "_base_python", lambda: "false")  # the program: where is all that is asked here
+    told: list[str] = []
+    with pytest.raises(SpoterError, match="venv failed with status 1"):
+        environment.make(told.append)
+    assert f"in {tmp_path / 'cache' / 'spoter' / 'video'} (" in told[0]
+
+
+def test_the_command_says_what_keeps_it_from_working(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "spoter.video.environment"],
+        env={"SPOTER_VIDEO_PYTHON": "/absent/python"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: found SPOTER_VIDEO_PYTHON=/absent/python") and done.stderr.count("\n") == 1
