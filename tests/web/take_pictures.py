@@ -1,0 +1,88 @@
+"""Take the pictures of the page that the README shows: the drawn figure before the camera, and nobody else.
+
+PYTHONPATH=tests python -m web.take_pictures
+"""
+
+from __future__ import annotations
+
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+from web.camera import read_sample, write_y4m
+from web.chromium import film, launch
+from web.clips import upside_down, write_clip
+from web.conftest import ROOT, Demo, Watched, watched
+from web.figure import draw_clip
+
+OUT = ROOT / "docs" / "pictures"
+DESKTOP = {"width": 1200, "height": 900}
+RATE = 2  # frames a second: slow enough for the skeleton to keep up without a GPU
+# Whether the right hand's colour is in the skeleton.
+_HAND = """(() => {
+  const canvas = document.getElementById("overlay");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  for (let i = 0; i < data.length; i += 4) {
+    if (data[i] > 220 && data[i + 1] > 100 && data[i + 1] < 180 && data[i + 2] < 110 && data[i + 3] > 200) return true;
+  }
+  return false;
+})()"""
+PHONE = {"width": 360, "height": 780}
+SAMPLES = ROOT / "samples"
+
+
+def main() -> None:
+    """Write docs/pictures/page-*.png."""
+    OUT.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="spoter-web-") as folder, sync_playwright() as playwright:
+        demo = Demo(Path(folder)).start()
+        points = read_sample(SAMPLES, "HALLO")
+        shown = draw_clip(points[::4])
+        camera = write_y4m(Path(folder, "camera.y4m"), shown, RATE)
+        turned = write_clip(Path(folder, "turned.json"), upside_down(points))
+        browser, bare = launch(playwright, *film(camera)), launch(playwright)
+        try:
+            with watched(browser, demo.url, viewport=DESKTOP) as seen:
+                _record(seen, 1000 * len(shown) // RATE)
+                _take(seen, "desktop")
+            with watched(browser, f"{demo.url}/?lang=es", viewport=DESKTOP, color_scheme="dark") as seen:
+                _record(seen, 1000 * len(shown) // RATE)
+                _take(seen, "spanish-dark")
+            with watched(browser, demo.url, viewport=PHONE, device_scale_factor=2, is_mobile=True) as seen:
+                _record(seen, 1000 * len(shown) // RATE)
+                seen.page.locator("#stage").scroll_into_view_if_needed()
+                _take(seen, "phone")
+            with watched(browser, demo.url, viewport=DESKTOP) as seen:
+                seen.page.set_input_files("#file-input", turned)
+                seen.answers(1)
+                _take(seen, "unknown")
+            with watched(bare, demo.url, viewport=DESKTOP) as seen:
+                seen.page.click("#camera-button")
+                seen.message("no_camera")
+                _take(seen, "no-camera")
+        finally:
+            browser.close()
+            bare.close()
+            demo.end()
+
+
+def _record(seen: Watched, milliseconds: int) -> None:
+    seen.page.click("#record-button")
+    seen.state("state", "recording")
+    seen.page.wait_for_timeout(milliseconds)
+    seen.page.click("#record-button")
+    seen.answers(1)
+    seen.until(_HAND)  # the camera goes on: until a hand is up again, with its skeleton
+    seen.page.wait_for_timeout(700)
+
+
+def _take(seen: Watched, name: str) -> None:
+    """Keep what is to be seen, in 256 colours."""
+    picture = Image.open(io.BytesIO(seen.page.screenshot())).convert("RGB").quantize(256)
+    picture.save(OUT / f"page-{name}.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

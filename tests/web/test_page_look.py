@@ -1,0 +1,58 @@
+"""The page for everybody: both languages, light and dark, a phone's screen, and axe's rules of accessibility."""
+
+from __future__ import annotations
+
+import pytest
+from web.conftest import watched
+
+PHONE = {"width": 360, "height": 740}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_axe_finds_nothing(browser, demo, samples, language, scheme):
+    """With an answer, a message, and everything unfolded."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install '.[dev]'").Axe()
+    with watched(browser, f"{demo.url}/?lang={language}", color_scheme=scheme, failing=True) as seen:
+        seen.page.set_input_files("#file-input", samples / "hallo.json")
+        seen.answers(1)
+        seen.page.set_input_files("#file-input", {"name": "clip.xlsx", "mimeType": "", "buffer": b"PK"})
+        seen.message("file_type_unknown")
+        seen.page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
+        seen.page.wait_for_timeout(300)  # colours may take a moment to change
+        found = axe.run(seen.page).response["violations"]
+        assert [(rule["id"], [node["html"] for node in rule["nodes"]]) for rule in found] == []
+
+
+def test_it_speaks_spanish(browser, demo, samples):
+    with watched(browser, demo.url) as seen:
+        english = seen.page.inner_text("body")
+        assert seen.page.get_attribute("html", "lang") == "en"
+        seen.page.click("#language-es")
+        assert seen.page.get_attribute("html", "lang") == "es"
+        assert seen.page.get_attribute("#language-es", "aria-pressed") == "true"
+        assert seen.page.inner_text("#record-button") not in english
+        seen.page.set_input_files("#file-input", {"name": "clip.xlsx", "mimeType": "", "buffer": b"PK"})
+        text = seen.message("file_type_unknown").inner_text()
+        seen.page.click("#language-en")
+        assert seen.page.inner_text('#messages .message[data-code="file_type_unknown"]') != text
+
+
+def test_a_spanish_browser_gets_spanish(browser, demo):
+    with watched(browser, demo.url, locale="es-PE") as seen:
+        assert seen.page.get_attribute("html", "lang") == "es"
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_a_phones_screen_is_wide_enough(browser, demo, samples, language):
+    with watched(browser, f"{demo.url}/?lang={language}", viewport=PHONE, is_mobile=True, has_touch=True) as seen:
+        seen.page.set_input_files("#file-input", samples / "hallo.json")
+        seen.answers(1)
+        seen.page.eval_on_selector_all("details", "all => all.forEach(details => { details.open = true; })")
+        wide = seen.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        assert wide[0] <= PHONE["width"] and wide[1] == PHONE["width"]
+        # What a finger presses is at least 24 px high (WCAG 2.2, 2.5.8).
+        heights = seen.page.eval_on_selector_all(
+            "button", "all => all.filter(one => one.offsetParent).map(one => one.offsetHeight)"
+        )
+        assert heights and min(heights) >= 24

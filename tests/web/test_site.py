@@ -1,0 +1,202 @@
+"""page/site.py: what the page's server gives, to whom, and what it hands on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import httpx
+import pytest
+from starlette.testclient import TestClient
+
+from handler.process import LOOPBACK, free_port
+from page.site import MEDIAPIPE, PREDICTIONS, make_site
+
+MAX_BYTES = 1000
+BASE = "http://127.0.0.1:8088"
+
+
+class _Echo(BaseHTTPRequestHandler):
+    """Stands in for TorchServe where a test looks at what was handed on: a real one does not tell."""
+
+    def do_POST(self) -> None:
+        if self.headers.get("Transfer-Encoding") == "chunked":
+            body = b""
+            while length := int(self.rfile.readline(), 16):
+                body += self.rfile.read(length)
+                self.rfile.readline()
+        else:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append((dict(self.headers), body))
+        self.send_response(503)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Retry-After", "1")
+        self.send_header("Server-Secret", "x")
+        self.end_headers()
+        self.wfile.write(b'{"answer": 1}')
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer((LOOPBACK, 0), _Echo)
+    server.seen = []
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def web(tmp_path_factory) -> Path:
+    """A folder laid out like web/ once its packages are there."""
+    folder = tmp_path_factory.mktemp("web")
+    packages = folder / MEDIAPIPE
+    packages.mkdir(parents=True)
+    (folder / "index.html").write_text("<!doctype html><title>page</title>")
+    (folder / "app.js").write_text("export {};")
+    (folder / "README.md").write_text("not for browsers")
+    (folder / ".npmrc").write_text("secret=1")
+    (folder / "parts").mkdir()
+    (folder / "parts" / "es.json").write_text("{}")
+    for ending in ("wasm", "data", "binarypb", "tflite", "js"):
+        (packages / f"holistic.{ending}").write_bytes(b"\0" * 16)
+    (folder.parent / "outside.js").write_text("outside")
+    (folder / "link.js").symlink_to(folder.parent / "outside.js")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def client(web: Path, echo: ThreadingHTTPServer) -> Iterator[TestClient]:
+    url = f"http://{LOOPBACK}:{echo.server_port}/predictions/spoter"
+    with TestClient(make_site(web, url, MAX_BYTES, lambda: "abc"), base_url=BASE) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html; charset=utf-8"),
+        ("/app.js", "text/javascript; charset=utf-8"),
+        ("/parts/es.json", "application/json"),
+        ("/mp/holistic.js", "text/javascript; charset=utf-8"),
+        ("/mp/holistic.wasm", "application/wasm"),
+        ("/mp/holistic.data", "application/octet-stream"),
+        ("/mp/holistic.binarypb", "application/octet-stream"),
+        ("/mp/holistic.tflite", "application/octet-stream"),
+    ],
+)
+def test_a_file_comes_with_its_type_and_only_once(client, path, media_type):
+    first = client.get(path)
+    assert (first.status_code, first.headers["content-type"]) == (200, media_type)
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/.npmrc",
+        "/README.md",
+        "/parts",
+        "/parts/",
+        "/mp/",
+        "/node_modules/@mediapipe/holistic/holistic.js",
+        "/parts/../.npmrc",
+        "/%2e%2e/outside.js",
+        "/mp/..%2f..%2f..%2fREADME.md",
+        "/link.js",
+        "/absent.js",
+    ],
+)
+def test_nothing_else_is_there(client, path):
+    assert client.get(path).status_code == 404
+
+
+def test_every_answer_has_the_headers_that_protect_the_page(client):
+    for answer in (client.get("/"), client.get("/absent"), client.post(PREDICTIONS, content=b"{}")):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["referrer-policy"] == "no-referrer"
+        assert "camera=(self)" in answer.headers["permissions-policy"]
+        assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("127.0.0.1:8088", 200), ("localhost:8088", 200), ("evil.example", 400), ("127.0.0.1.evil.example:8088", 400)],
+)
+def test_another_name_for_this_machine_is_refused(client, host, status):
+    """DNS rebinding: a site's own name, suddenly that of 127.0.0.1, would read what this page may."""
+    assert client.get("/", headers={"Host": host}).status_code == status
+
+
+def test_a_request_is_handed_on_with_the_token_and_its_answer_back(client, echo):
+    headers = {"Content-Type": "text/csv", "Accept": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "top_k=2"}
+    more = {"Cookie": "a=b", "Authorization": "Bearer other", "Origin": BASE}
+    answer = client.post(PREDICTIONS, content=b"a,b\n", headers=headers | more)
+    assert (answer.status_code, answer.json()) == (503, {"answer": 1})
+    assert answer.headers["retry-after"] == "1" and "server-secret" not in answer.headers
+    sent, body = echo.seen[-1]
+    assert body == b"a,b\n"
+    assert {name: sent.get(name.lower(), sent.get(name)) for name in headers} == headers
+    assert sent["authorization"] == "Bearer abc" and "cookie" not in {name.lower() for name in sent}
+
+
+def test_another_sites_request_is_refused(client, echo):
+    before = len(echo.seen)
+    for origin in ("http://evil.example", "null", "http://127.0.0.1:9999"):
+        answer = client.post(PREDICTIONS, content=b"{}", headers={"Origin": origin})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "other_origin")
+    assert len(echo.seen) == before
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_body_that_is_too_long_is_refused(client, told):
+    """Whether or not it tells its length before."""
+    answer = client.post(PREDICTIONS, content=b" " * (MAX_BYTES + 1) if told else iter([b" " * MAX_BYTES, b" "]))
+    assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
+    longest = client.post(PREDICTIONS, content=b" " * MAX_BYTES if told else iter([b" " * MAX_BYTES]))
+    assert longest.status_code == 503
+
+
+def test_a_server_that_is_down_is_said(web):
+    with TestClient(make_site(web, f"http://{LOOPBACK}:{free_port()}/x", MAX_BYTES), base_url=BASE) as client:
+        answer = client.post(PREDICTIONS, content=b"{}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "server_down")
+    assert "make serve" in answer.json()["error"]["message"]
+
+
+def test_a_server_that_hangs_up_is_said(web):
+    with socket.socket() as listening:
+        listening.bind((LOOPBACK, 0))
+        listening.listen()
+
+        def hang_up() -> None:
+            listening.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        url = f"http://{LOOPBACK}:{listening.getsockname()[1]}/x"
+        with TestClient(make_site(web, url, MAX_BYTES), base_url=BASE) as client:
+            answer = client.post(PREDICTIONS, content=b"{}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (502, "server_down")
+
+
+def test_a_server_that_never_answers_is_said(web, monkeypatch):
+    monkeypatch.setattr("page.site._TIMEOUT", httpx.Timeout(0.2))
+    with socket.socket() as silent:
+        silent.bind((LOOPBACK, 0))
+        silent.listen()
+        url = f"http://{LOOPBACK}:{silent.getsockname()[1]}/x"
+        with TestClient(make_site(web, url, MAX_BYTES), base_url=BASE) as client:
+            answer = client.post(PREDICTIONS, content=b"{}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (504, "server_timeout")
+
+
+def test_only_a_post_predicts(client):
+    assert client.get(PREDICTIONS).status_code in (404, 405)

@@ -1,0 +1,109 @@
+/** What a server says, read: answers, errors of every door, and what a model knows. No DOM. */
+
+import { LAYOUT_54 } from "./layout.js";
+
+/** Limits that hold where the server names none: those of docs/formats.md. */
+export const LIMITS = { max_frames: 512, max_clips: 64, max_bytes: 25 * 2 ** 20 };
+
+/** What is taken for the model where the server does not describe it. */
+export const UNKNOWN_MODEL = {
+  name: null, version: null, glosses: [], enrolled: [], layout: LAYOUT_54, tellsUnknown: null, enrolment: false, limits: LIMITS,
+};
+
+/**
+ * Read the answer to `{"describe": true}`.
+ *
+ * @param {object} body
+ * @returns {?object} null where it is none, or is of a layout whose landmarks MediaPipe does not have
+ */
+export function readModel(body) {
+  const layout = body?.layout;
+  if (!Array.isArray(body?.glosses) || !Array.isArray(layout?.mediapipe) || layout.name === undefined) return null;
+  if (!layout.mediapipe.length || !layout.mediapipe.every((i) => i === null || Number.isInteger(i))) return null;
+  return {
+    name: String(body.name ?? ""),
+    version: String(body.version ?? ""),
+    glosses: body.glosses.map(String),
+    enrolled: (body.enrolled ?? []).map((gloss) => String(gloss?.gloss ?? gloss)),
+    layout: { name: String(layout.name), mediapipe: layout.mediapipe },
+    tellsUnknown: body.tells_unknown ?? null,
+    enrolment: body.enrolment === true,
+    limits: { ...LIMITS, ...body.limits },
+  };
+}
+
+/**
+ * Read answers to a question.
+ *
+ * @param {object} body one answer, or several under `answers`
+ * @returns {?Array<{instances: Array<{gloss: string, score: number, index: number}>, known: ?boolean, frames: ?number}
+ *   |{error: {code: string, message: string, where: ?string}}>} null where it is neither
+ */
+export function readAnswers(body) {
+  const list = Array.isArray(body?.answers) ? body.answers : [body];
+  const answers = list.map((answer) => {
+    if (answer?.error) return { error: readErrorObject(answer.error) };
+    if (!Array.isArray(answer?.instances) || !answer.instances.every((one) => Number.isFinite(one?.score))) return null;
+    return { instances: answer.instances, known: answer.known ?? null, frames: answer.frames ?? null };
+  });
+  return answers.length && answers.every(Boolean) ? answers : null;
+}
+
+/**
+ * Read a body whose status is not 200.
+ *
+ * Our own doors say `{"error": {code, message, where}}`; TorchServe `{"code", "type", "message"}`; API Gateway
+ * `{"message"}`; a proxy perhaps HTML, of which nothing is shown.
+ *
+ * @param {number} status
+ * @param {string} text the body
+ * @returns {{code: string, message: string, where: ?string}}
+ */
+export function readError(status, text) {
+  let body = null;
+  try {
+    body = JSON.parse(text);
+  } catch {
+    // said by the status alone
+  }
+  if (body?.error) return readErrorObject(body.error);
+  const message = body?.message ?? body?.Message ?? body?.errorMessage;
+  return { code: String(body?.type ?? `http_${status}`), message: typeof message === "string" ? message : "", where: null };
+}
+
+function readErrorObject(error) {
+  if (typeof error === "string") return { code: "error", message: error, where: null };
+  return { code: String(error.code ?? "error"), message: String(error.message ?? ""), where: error.where ?? null };
+}
+
+/**
+ * What kind of trouble a status is: what a person can do about it differs.
+ *
+ * @returns {"server_busy"|"server_down"|"server_timeout"|"server_refused"|"server_failed"}
+ */
+export function trouble(status) {
+  if (status === 503 || status === 429) return "server_busy";
+  if (status === 502) return "server_down"; // said by what stands before the server: demo.py, a gateway, a proxy
+  if (status === 504) return "server_timeout";
+  return status >= 400 && status < 500 ? "server_refused" : "server_failed";
+}
+
+const CONTENT_TYPES = {
+  json: "application/json", csv: "text/csv", npy: "application/x-npy", jsonl: "application/jsonlines",
+  ndjson: "application/jsonlines",
+};
+const VIDEOS = /\.(mp4|m4v|mov|webm|mkv|avi|ogv|3gp|mpe?g)$/i;
+
+/**
+ * Tell what an uploaded file is.
+ *
+ * @param {string} name
+ * @param {string} type what the browser takes it for, often ""
+ * @returns {{kind: "video"}|{kind: "landmarks", type: string}|{kind: "unknown"}}
+ */
+export function kindOfFile(name, type) {
+  const ending = name.toLowerCase().split(".").pop();
+  if (CONTENT_TYPES[ending]) return { kind: "landmarks", type: CONTENT_TYPES[ending] };
+  if (type.startsWith("video/") || VIDEOS.test(name)) return { kind: "video" };
+  return { kind: "unknown" };
+}

@@ -1,0 +1,301 @@
+/** The page: its parts put together. */
+
+import { UNKNOWN_MODEL, kindOfFile, readAnswers, readModel } from "./answers.js";
+import { check, question, readClip } from "./clip.js";
+import { lacking } from "./engine.js";
+import * as page from "./page.js";
+import { $, currentLanguage, inWords, remembered, setState, state, t, tell, untell } from "./page.js";
+import { Replay } from "./replay.js";
+import { showAnswer, showEngine, showModel, showTimes, startResults } from "./results.js";
+import { Server, ServerError } from "./server.js";
+import { Session } from "./session.js";
+import { Teach } from "./teach.js";
+import { duration, size } from "./timing.js";
+
+const HERE = new URL("predictions/spoter", document.baseURI).href;
+const TOP = 5;
+
+let model = UNKNOWN_MODEL;
+let server = new Server(HERE);
+let asking = null; // AbortController of the question under way
+let describing = null;
+let counted = 0;
+
+const session = new Session();
+const replay = new Replay(() => model.layout);
+const teach = new Teach({
+  model: () => model,
+  last: () => replay.clip,
+  record: () => session.record("teach"),
+  read: (file) => session.read(file, "teach"),
+  ask: async (body) => (await askServer(body, "application/json"))?.body ?? null,
+  changed: () => showModel(model, teach.names),
+});
+
+// Asking
+
+/** Ask, saying what goes wrong; null where it did. */
+async function askServer(body, type) {
+  asking?.abort();
+  const mine = new AbortController();
+  asking = mine;
+  setState("asking");
+  try {
+    const answer = await server.ask(body, type, mine.signal, () => tell("info", "server_waiting"));
+    if (model === UNKNOWN_MODEL) describe();
+    return answer;
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    if (error.code === "cancelled" && asking !== mine) return null; // another question took its place
+    if (error.server?.code === "enrolled_of_another_model") teach.refused();
+    else tellServer(error);
+    return null;
+  } finally {
+    untell("server_waiting");
+    if (asking === mine) {
+      asking = null;
+      if (state() === "asking") setState(session.camera ? "live" : "idle");
+    }
+  }
+}
+
+function tellServer({ code, server: said }) {
+  const kind = code === "cancelled" ? "info" : "error";
+  tell(kind, code, { where: server.url, status: said?.status ?? "" }, said?.message ? said : null);
+}
+
+async function ask(body, type) {
+  showAnswer(null);
+  showTimes({ request: null, sent: null });
+  const answer = await askServer(body, type);
+  if (!answer) return;
+  const answers = readAnswers(answer.body);
+  if (!answers) {
+    tell("error", "server_failed", { status: 200 });
+    return;
+  }
+  showTimes({ request: answer.ms, sent: new Blob([body]).size });
+  const good = answers.find((one) => one.instances);
+  const bad = answers.find((one) => one.error);
+  if (bad) tell(good ? "warning" : "error", "server_refused", { status: 200 }, bad.error);
+  if (!good) return;
+  showAnswer(good, answers.length);
+  if (good.frames !== null) showTimes({ frames: good.frames });
+}
+
+async function askAbout(clip) {
+  const enrolled = teach.sent;
+  await ask(question(clip, model.layout, TOP, enrolled), "application/json");
+  // Signs that belong to other weights were refused: without them the model still answers.
+  if (enrolled && !teach.sent) await ask(question(clip, model.layout, TOP), "application/json");
+}
+
+/** Ask the server what its model knows. */
+async function describe() {
+  describing?.abort();
+  const mine = new AbortController();
+  describing = mine;
+  let known = null;
+  untell("model_unknown", "server_down", "server_busy", "server_timeout", "server_refused", "server_failed");
+  try {
+    const { body } = await server.ask('{"describe": true}', "application/json", mine.signal);
+    known = readModel(body);
+    if (!known) tell("warning", "model_unknown");
+  } catch (error) {
+    if (!(error instanceof ServerError)) throw error;
+    if (mine.signal.aborted) return;
+    tellServer(error);
+    tell("warning", "model_unknown");
+  }
+  model = known ?? UNKNOWN_MODEL;
+  session.most = model.limits.max_frames;
+  teach.open(model);
+  showModel(model, teach.names);
+  sayPrivacy();
+  replay.pause(); // its button names the layout
+}
+
+// Clips
+
+session.addEventListener("clip", async ({ detail: { clip, purpose } }) => {
+  page.count("clips");
+  replay.show(clip);
+  showTimes({ costs: clip.costs, frames: clip.frames.length, fps: clip.fps, request: null, sent: null });
+  const { errors, warnings } = check(clip, model.limits);
+  for (const code of errors) tell("error", code, { n: clip.frames.length, max: model.limits.max_frames });
+  for (const code of warnings) tell("warning", code);
+  if (errors.length) showAnswer(null);
+  else if (purpose === "teach") teach.add(clip);
+  else await askAbout(clip);
+  teach.allow();
+});
+
+async function take(file) {
+  if (!file || !["idle", "live"].includes(state())) return;
+  untell();
+  const { kind, type } = kindOfFile(file.name, file.type);
+  if (kind === "unknown") tell("error", "file_type_unknown", { name: file.name });
+  else if (kind === "video") await session.read(file);
+  else await takeLandmarks(file, type);
+}
+
+async function takeLandmarks(file, type) {
+  const limit = model.limits.max_bytes;
+  if (file.size > limit) {
+    const words = { size: size(file.size, currentLanguage()), max: size(limit, currentLanguage()) };
+    tell("error", "body_too_large", { name: file.name, ...words });
+    return;
+  }
+  let body;
+  try {
+    body = await file.arrayBuffer();
+  } catch {
+    tell("error", "bad_file", { name: file.name });
+    return;
+  }
+  const text = type === "application/json" ? new TextDecoder().decode(body) : "";
+  const clip = text ? readClip(text, model.layout) : null;
+  page.count("clips");
+  showTimes({ costs: [], frames: clip?.frames.length ?? null, fps: clip?.fps ?? null });
+  if (clip) replay.show(clip);
+  else replay.showFile(file.name);
+  teach.allow();
+  if (clip && teach.sent) await askAbout(clip);
+  else {
+    if (teach.sent) tell("info", "enrolled_not_sent");
+    await ask(body, type);
+  }
+}
+
+// Words that depend on what goes on
+
+/** Take away what was said of the last clip. */
+function forget() {
+  showAnswer(null);
+  showTimes({ costs: [], request: null, frames: null, fps: null, sent: null });
+}
+
+function sayState(now = state()) {
+  const busy = !["idle", "live"].includes(now);
+  const recording = { countdown: "record.cancel", recording: "record.stop" }[now] ?? "record.start";
+  $("record-button").textContent = t(recording);
+  $("record-button").disabled = ["loading", "reading", "asking"].includes(now);
+  $("camera-button").textContent = t(session.camera ? "camera.off" : "camera.on");
+  $("camera-button").setAttribute("aria-pressed", String(session.camera));
+  $("camera-button").disabled = ["loading", "reading"].includes(now);
+  $("file-button").disabled = $("send-again").disabled = busy;
+  $("cancel-button").hidden = !["reading", "asking"].includes(now);
+  $("reading").hidden = now !== "reading";
+  const opening = document.body.dataset.engine === "loading" && ["live", "reading"].includes(now);
+  const key = opening ? "state.opening" : now === "live" && session.auto ? "state.live.auto" : `state.${now}`;
+  $("state-text").textContent = t(key, { n: counted });
+  $("countdown").textContent = now === "countdown" ? counted : "";
+  if (now !== "live") $("quality").textContent = "";
+  if (["recording", "reading"].includes(now)) forget();
+  teach.allow();
+}
+
+function sayPrivacy() {
+  const where = server.elsewhere ? new URL(server.url).host : t("privacy.here");
+  $("privacy-text").textContent = t("privacy.text", { n: model.layout.mediapipe.length, where });
+}
+
+session.addEventListener("count", ({ detail }) => {
+  counted = detail;
+  sayState();
+});
+session.addEventListener("engine", () => {
+  showEngine(session.engine);
+  sayState();
+});
+session.addEventListener("frame", () => {
+  if (state() !== "live" || session.cost === null) return;
+  const words = t(session.slow ? "quality.slow" : "quality.live", { ms: duration(session.cost, currentLanguage()) });
+  if ($("quality").textContent !== words) $("quality").textContent = words;
+});
+session.addEventListener("progress", ({ detail: { done, total } }) => {
+  if (total) Object.assign($("progress"), { max: total, value: done });
+  else $("progress").removeAttribute("value");
+  $("progress-text").textContent = t(total ? "progress.frames" : "progress.some", { done, total });
+});
+
+// Settings
+
+/** Take an address as it was written: nothing is the server of this page. */
+function address(written) {
+  try {
+    const url = new URL(written.trim() || HERE, document.baseURI);
+    return ["http:", "https:"].includes(url.protocol) ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
+function apply() {
+  const url = address($("endpoint").value);
+  untell("bad_endpoint", "endpoint_from_link");
+  if (!url) {
+    tell("error", "bad_endpoint");
+    $("endpoint").focus();
+    return;
+  }
+  server = new Server(url, { kind: $("auth-kind").value, key: $("auth-key").value.trim() });
+  remembered("endpoint", $("endpoint").value.trim());
+  describe();
+}
+
+function start() {
+  $("endpoint").value = page.parameter("endpoint") ?? remembered("endpoint") ?? "";
+  const url = address($("endpoint").value);
+  if (url) server = new Server(url);
+  else tell("error", "bad_endpoint");
+  if (url && page.parameter("endpoint") && server.elsewhere) tell("warning", "endpoint_from_link", { where: new URL(url).host });
+  const wish = page.parameter("inference") ?? remembered("inference");
+  session.inference = $("inference").value = ["auto", "gpu", "cpu"].includes(wish) ? wish : "auto";
+  session.auto = $("auto-record").checked = (page.parameter("auto") ?? remembered("auto")) === "1";
+
+  $("camera-button").addEventListener("click", () => (session.camera ? session.turnOff() : session.turnOn()));
+  $("record-button").addEventListener("click", () => session.record());
+  $("cancel-button").addEventListener("click", () => (state() === "asking" ? asking?.abort() : session.cancel()));
+  $("file-button").addEventListener("click", () => $("file-input").click());
+  $("file-input").addEventListener("change", (event) => {
+    const [file] = event.target.files;
+    event.target.value = "";
+    take(file);
+  });
+  $("send-again").addEventListener("click", () => {
+    untell();
+    askAbout(replay.clip);
+  });
+  $("auto-record").addEventListener("change", (event) => {
+    session.auto = event.target.checked;
+    remembered("auto", session.auto ? "1" : "0");
+    sayState();
+  });
+  $("inference").addEventListener("change", (event) => {
+    session.inference = event.target.value;
+    remembered("inference", session.inference);
+  });
+  $("settings-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    apply();
+  });
+  for (const language of ["en", "es"]) $(`language-${language}`).addEventListener("click", () => page.setLanguage(language));
+  document.addEventListener("dragover", (event) => event.preventDefault());
+  document.addEventListener("drop", (event) => {
+    event.preventDefault();
+    take(event.dataTransfer.files[0]);
+  });
+
+  startResults();
+  page.onState(sayState);
+  inWords(sayState);
+  inWords(sayPrivacy);
+  page.sayAll();
+  const lack = lacking();
+  if (lack) tell("warning", lack);
+  setState("idle");
+  describe();
+}
+
+start();

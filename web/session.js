@@ -1,0 +1,296 @@
+/** What goes on before the camera: preview, count-down, recording, reading of videos. It ends in clips. */
+
+import { Camera, CameraError } from "./camera.js";
+import { EngineError, lacking } from "./engine.js";
+import { HandWatch, MARGIN_MS, UP_MS, depth, signIn } from "./hands.js";
+import { Keeper } from "./keeper.js";
+import { $, setState, state, tell, untell } from "./page.js";
+import { readVideo } from "./reading.js";
+import { LONGEST_MS, Recording } from "./recording.js";
+import { Stage } from "./stage.js";
+import { VideoError } from "./video.js";
+
+const COUNT = 3;
+const BEFORE_MS = 1000 + MARGIN_MS + UP_MS; // of the preview that is remembered, for signs that began before they were noticed
+const UNFOLLOWED_MS = 4000; // what is recorded by itself where hands cannot be followed meanwhile
+
+export class Session extends EventTarget {
+  #camera = new Camera($("video"));
+  #stage = new Stage();
+  #starting = null;
+  #keeper = new Keeper(() => this.#emit("engine"));
+  #recording = null;
+  #busy = false;
+  #before = [];
+  #hands = new HandWatch();
+  #task = null; // AbortController of what can be cancelled
+  #timer = null;
+  #purpose = "ask";
+
+  /** Set from outside: whether to record by itself, and how many frames the model takes. */
+  auto = false;
+  most = 512;
+
+  get camera() {
+    return this.#camera.on;
+  }
+
+  get engine() {
+    return this.#keeper.engine;
+  }
+
+  get inference() {
+    return this.#keeper.wish;
+  }
+
+  set inference(wish) {
+    this.#keeper.wish = wish;
+    this.turnOff();
+    this.#keeper.close();
+  }
+
+  /** Whether landmarks take longer than a frame of the camera lasts. */
+  get slow() {
+    return (this.cost ?? 0) > 0.9 * (this.#camera.interval ?? Infinity);
+  }
+
+  /** Milliseconds that a frame's landmarks take now. */
+  get cost() {
+    return this.#keeper.cost;
+  }
+
+  #emit(type, detail) {
+    this.dispatchEvent(new CustomEvent(type, { detail }));
+  }
+
+  #fail(error, values = {}) {
+    if (!(error instanceof CameraError || error instanceof EngineError || error instanceof VideoError)) throw error;
+    if (error.code === "engine_failed") this.#keeper.close("failed");
+    tell("error", error.code, { ...values, ...error.values });
+  }
+
+  // Camera
+
+  /** Turn the camera on; tells whether it is. */
+  turnOn() {
+    if (this.camera && !this.#starting) return Promise.resolve(true);
+    this.#starting ??= this.#turnOn().finally(() => {
+      this.#starting = null;
+    });
+    return this.#starting;
+  }
+
+  #lacks() {
+    const lack = lacking();
+    if (lack) tell("error", lack);
+    return lack !== null;
+  }
+
+  async #turnOn() {
+    untell();
+    if (this.#lacks()) return false;
+    try {
+      await this.#camera.open(() => {
+        this.turnOff();
+        tell("error", "camera_ended");
+      });
+      this.#stage.show(this.#camera.size, true);
+      setState("live");
+      await this.#keeper.ready(this.#stage.video);
+    } catch (error) {
+      const left = error instanceof EngineError && !this.camera; // without pictures no engine opens
+      this.turnOff();
+      if (left) this.#keeper.close();
+      else this.#fail(error);
+      return false;
+    }
+    if (!this.camera) return false; // turned off meanwhile
+    this.#hands.reset();
+    this.#before = [];
+    this.#camera.watch((time) => this.#seen(time));
+    return true;
+  }
+
+  turnOff() {
+    this.cancel();
+    this.#camera.close();
+    this.#stage.hide();
+    if (["live", "countdown", "recording"].includes(state())) setState("idle");
+  }
+
+  #seen(time) {
+    if (state() === "recording") {
+      if (!this.#recording.add(this.#camera.picture(), time)) this.#full();
+      return;
+    }
+    if (this.#busy || state() === "reading" || (state() === "countdown" && this.slow)) return;
+    this.#busy = true;
+    this.#preview(time)
+      .catch((error) => {
+        this.turnOff();
+        this.#fail(error);
+      })
+      .finally(() => {
+        this.#busy = false;
+      });
+  }
+
+  async #preview(time) {
+    const { frame, ms } = await this.engine.landmarks(this.#stage.video, time);
+    if (!this.camera) return;
+    this.#before = [...this.#before.filter((one) => one.time > time - BEFORE_MS), { frame, time, ms }];
+    this.#look({ frame, time, ms });
+  }
+
+  /** Show a frame's skeleton, and follow the hands. */
+  #look({ frame, time, ms }) {
+    this.#keeper.took(ms);
+    this.#stage.draw(frame);
+    this.#emit("frame");
+    const following = this.auto && (state() === "live" || this.#recording?.follows);
+    if (!following) return;
+    const sign = this.#hands.see(depth(frame, this.#stage.aspect), time);
+    if (sign?.event === "start" && state() === "live") this.#begin({ from: sign.from });
+    if (sign?.event === "end" && this.#recording?.follows) this.#end({ sign });
+  }
+
+  // Recording
+
+  /** The record button: begin with a count-down, cancel that, or end the recording. */
+  async record(purpose = "ask") {
+    if (state() === "countdown") {
+      clearTimeout(this.#timer);
+      setState("live");
+      return;
+    }
+    if (state() === "recording") {
+      this.#end({});
+      return;
+    }
+    if (!["idle", "live"].includes(state())) return;
+    untell();
+    if (!(await this.turnOn()) || state() !== "live") return;
+    this.#purpose = purpose;
+    this.#count(COUNT);
+  }
+
+  #count(n) {
+    if (n === 0) {
+      this.#begin({});
+      return;
+    }
+    setState("countdown");
+    this.#emit("count", n);
+    this.#timer = setTimeout(() => this.#count(n - 1), 1000);
+  }
+
+  /** Begin to record; `from` is the moment a sign began that was noticed by itself. */
+  #begin({ from = null }) {
+    const alone = from !== null;
+    if (alone) {
+      untell();
+      this.#purpose = "ask";
+    }
+    const hold = this.slow;
+    const longest = alone && hold ? UNFOLLOWED_MS : LONGEST_MS;
+    const before = alone ? this.#before.filter((one) => one.time >= from) : [];
+    const seen = (found) => this.#look(found);
+    this.#recording = new Recording(this.engine, this.#camera.size, { hold, longest, most: this.most, before, seen });
+    this.#recording.alone = alone;
+    this.#recording.follows = alone && !hold;
+    setState("recording");
+  }
+
+  #full() {
+    const { alone, hold, longest } = this.#recording;
+    if (!(alone && hold)) tell("warning", "clip_cut", { s: Math.round(longest / 1000) });
+    this.#end({});
+  }
+
+  /** End the recording; `sign` says where in it the sign lies, if that is known. */
+  async #end({ sign = null }) {
+    const recording = this.#recording;
+    if (state() !== "recording") return;
+    setState("reading");
+    if (sign) recording.drop();
+    try {
+      await this.#tasked(async (signal) => {
+        let clip = await recording.finish((done, total) => this.#emit("progress", { done, total }), signal);
+        if (signal.aborted) return;
+        let part = sign;
+        if (!sign && recording.alone) {
+          part = signIn(clip.frames.map((frame) => depth(frame, this.#stage.aspect)), clip.times);
+          if (!part) tell("info", "no_sign_seen");
+        }
+        if (part) clip = clip.between(part.from, part.to);
+        this.#done(clip, this.#purpose);
+      });
+    } catch (error) {
+      this.#fail(error);
+    } finally {
+      this.#recording = null;
+      this.#before = [];
+      this.#hands.reset();
+      if (state() === "reading") setState(this.camera ? "live" : "idle");
+      this.engine?.reset(); // so that the next clip begins with nothing known of this one
+    }
+  }
+
+  // Videos
+
+  /**
+   * Read a video frame by frame.
+   *
+   * @param {File} file
+   * @param {"ask"|"teach"} purpose what the clip is for
+   * @returns {Promise<boolean>} whether a clip came of it
+   */
+  async read(file, purpose = "ask") {
+    untell();
+    if (this.#lacks()) return false;
+    this.turnOff();
+    setState("reading");
+    try {
+      const how = {
+        stage: this.#stage,
+        ready: (video) => this.#keeper.ready(video),
+        most: this.most,
+        progress: (done, total) => this.#emit("progress", { done, total }),
+      };
+      const clip = await this.#tasked((signal) => readVideo(file, how, signal));
+      if (clip) this.#done(clip, purpose);
+      return clip !== null;
+    } catch (error) {
+      this.#fail(error, { name: file.name });
+      return false;
+    } finally {
+      if (state() === "reading") setState("idle");
+    }
+  }
+
+  // What both share
+
+  /** Run what can be cancelled. */
+  async #tasked(work) {
+    const task = new AbortController();
+    this.#task = task;
+    try {
+      return await work(task.signal);
+    } finally {
+      if (task.signal.aborted) tell("info", "cancelled");
+      if (this.#task === task) this.#task = null;
+    }
+  }
+
+  /** End what is under way without a clip. */
+  cancel() {
+    clearTimeout(this.#timer);
+    this.#recording?.drop();
+    this.#task?.abort();
+  }
+
+  #done(clip, purpose) {
+    setState(this.camera ? "live" : "idle");
+    this.#emit("clip", { clip, purpose });
+  }
+}
