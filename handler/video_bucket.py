@@ -82,10 +82,9 @@ class VideoBucket:
         try:
             found = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
             with closing(found["Body"]) as body, path.open("wb") as file:
-                _check_size(found["ContentLength"], max_bytes)
+                _check_size(found["ContentLength"], max_bytes)  # where HTTP ends the body, too
                 for piece in body.iter_chunks(PIECE):
                     file.write(piece)
-                    _check_size(file.tell(), max_bytes)
                     if time.monotonic() > deadline:
                         raise _busy("it does not come in time")
         except ClientError as error:

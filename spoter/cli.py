@@ -36,6 +36,8 @@ def main() -> None:
         _fail(f"{error.code}: {error}")
     except SpoterError as error:
         _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     except OSError as error:  # a folder that cannot be written, a disk that is full
         _fail(f"{error.filename2 or error.filename}: {error.strerror}" if error.filename else str(error))
 
@@ -72,10 +74,12 @@ def predict(
     """Name the sign in each file: a line each, the very JSON that the server answers.
 
     spoter predict MODEL FILE…, or spoter predict --server URL FILE…
+
+    A video or folder that no clip can be made of gets its error for an answer, and keeps no other from being named.
     """
     from spoter.clip_files import read_body
     from spoter.predict import in_process, of_server
-    from spoter.service import Incoming
+    from spoter.service import Incoming, error_response
 
     model = None if server else paths.pop(0)
     if not paths:
@@ -85,8 +89,12 @@ def predict(
     failed = False
     with of_server(server, token) if server else in_process(model) as ask:
         for file in paths:
-            body, content_type = read_body(file, _note)
-            response = ask(Incoming(body, content_type, accept, attributes))
+            try:
+                body, content_type = read_body(file, _note)
+            except InputError as error:
+                response = error_response(error)
+            else:
+                response = ask(Incoming(body, content_type, accept, attributes))
             sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
             if response.status != 200:
                 failed = True

@@ -25,7 +25,10 @@ def read_text(path: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well."""
     path = Path(path)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:  # it names the temporary file, of which nobody has heard
+        raise type(error)(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:

@@ -90,11 +90,6 @@ class Recognizer:
         self.layout = folder.layout
         self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
         self.forward = forward
-        self._prototypes = folder.prototypes
-        if folder.prototypes:
-            # Longer by what the few clips of a prototype make a cosine smaller, so that all glosses compete as equals.
-            later = [g.direction / folder.prototypes.attenuation(g.clips) for g in folder.enrolled]
-            self._directions = np.concatenate([folder.prototypes.trained, *later])
         # Also the first forward, which allocates and picks kernels: no client shall wait for that.
         blank = np.zeros((min(2, self.limits.max_frames), 2 * len(self.layout)), dtype=np.float32)
         probabilities, embeddings = self._forward([blank])

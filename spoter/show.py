@@ -51,8 +51,9 @@ def show(
     from spoter.normalize import check_scheme
     from spoter.show_reading import read
 
-    if out.suffix not in show_picture.ENDINGS:
-        raise SpoterError(f"{out}: found {out.suffix or 'no ending'}, expected {' or '.join(show_picture.ENDINGS)}")
+    ending = out.suffix.lower()
+    if ending not in show_picture.ENDINGS:
+        raise SpoterError(f"{out}: found {ending or 'no ending'}, expected {' or '.join(show_picture.ENDINGS)}")
     table, limits, recognizer = load_layout(layout), Limits(), None
     if model is not None:
         from spoter.recognizer import Recognizer
@@ -87,7 +88,7 @@ def show(
     title = [heading, source if width and height else f"{source}; drawn square: the picture's size is not said"]
     if shown.refused:
         title.append(f"refused: {shown.refused}")
-    if out.suffix == ".gif":
+    if ending == ".gif":
         content = show_picture.animation(shown, title, scheme, aspect, _progress)
     else:
         chosen = np.unique(np.linspace(0, count - 1, frames).round().astype(int)).tolist()

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from spoter.clip import Clip, make_clip
-from spoter.clip_files import LIMITS, read_body
+from spoter.clip_files import LIMITS, clips_in, read_body
 from spoter.errors import InputError, SpoterError
-from spoter.formats import Limits, Options, decode
+from spoter.formats import Limits, Options
 from spoter.layouts import BUILT_IN, Layout, load_layout
 from spoter.normalize import normalize
 
@@ -85,7 +85,7 @@ def read(file: Path, number: int, layout: Layout, scheme: str, limits: Limits, o
     body, content_type = read_body(file, lambda text: notes.append(text.removeprefix(f"{file}: ")))
     count = 1
     try:
-        clips = decode(body, content_type, layout, limits, options).clips
+        clips = clips_in(body, content_type, layout, limits, options)
         count = len(clips)
         clip = _pick(clips, number, file)
         points, refused = layout.select(clip), ""
@@ -110,16 +110,16 @@ def _as_it_is(
     notes: list[str],
 ) -> tuple[Clip, np.ndarray, Layout, int]:
     """Read what a server refuses for `refusal`; return the clip, its points by a layout, that layout, and the count."""
-    in_pixels = refusal.code in _IN_PIXELS
-    if in_pixels:
+    guessing = refusal.code in _IN_PIXELS or options.width is None  # pixels may be a second fault, behind the first
+    if guessing:
         options = dataclasses.replace(options, width=_ANY_PICTURE, height=_ANY_PICTURE)
     for layout in (wanted, *(load_layout(name) for name in BUILT_IN if name != wanted.name)):
         try:
-            clips = decode(body, content_type, _AnyValues(layout.name, layout.landmarks), LIMITS, options).clips
+            clips = clips_in(body, content_type, _AnyValues(layout.name, layout.landmarks), LIMITS, options)
             clip = _pick(clips, number, file)
             largest = np.nanmax(np.abs(clip.points), initial=0)
             # of fractions nothing was divided
-            if in_pixels and 0 < largest < 0.1:
+            if guessing and 0 < largest < 0.1:
                 side = float(largest * _ANY_PICTURE)
                 notes.append(f"points in pixels: drawn as if the picture were {side:.0f} x {side:.0f}")
                 clip = make_clip(clip.points / largest, clip.names, clip.estimator, clip.fps)

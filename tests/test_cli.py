@@ -68,12 +68,16 @@ def test_predict_takes_options_and_several_files(spoter, dgs11, clip_file):
 
 
 def test_predict_reports_a_bad_file_and_goes_on(spoter, dgs11, clip_file, tmp_path):
-    (tmp_path / "bad.json").write_text("{")
-    code, out, err = spoter("predict", dgs11, tmp_path / "bad.json", clip_file)
-    assert code == 2
-    first, second = map(json.loads, out.splitlines())
-    assert first["error"]["code"] == "invalid_json" and second["frames"] == 20
-    assert err == f"error: {tmp_path / 'bad.json'}: status 400\n"
+    bad, folder, film = tmp_path / "bad.json", tmp_path / "folder", tmp_path / "film.mp4"
+    bad.write_text("{")
+    folder.mkdir()
+    (folder / "a_0_keypoints.json").write_text("{}")
+    film.write_bytes(b"")
+    code, out, err = spoter("predict", dgs11, bad, folder, film, clip_file)
+    *wrong, last = map(json.loads, out.splitlines())
+    assert [answer["error"]["code"] for answer in wrong] == ["invalid_json", "unknown_form", "bad_video"]
+    assert (code, last["frames"]) == (2, 20)
+    assert err.splitlines()[-3:] == [f"error: {path}: status 400" for path in (bad, folder, film)]
 
 
 @pytest.mark.parametrize(("layout", "scheme"), [("29", "box"), ("54", "box"), ("71", "none"), ("spoter54", "bohacek")])

@@ -171,6 +171,8 @@ def one(**fields) -> dict:
         ([one(prototype=[1.0])], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[])], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[5.0] + [0.0] * 539)], "bad_enrolled", "enrolled, glosses, item 0"),
+        ([one(prototype=[1.01] + [0.0] * 539)], "bad_enrolled", "enrolled, glosses, item 0"),
+        ([one(prototype=[0.99] + [0.0] * 539)], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[0.0] * 540)], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[1e308] * 540)], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=["1"] * 540)], "wrong_type", "enrolled, glosses, item 0, prototype, item 0"),

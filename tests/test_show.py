@@ -174,6 +174,24 @@ def test_the_scheme_of_the_papers_authors_can_be_drawn(tmp_path, layout):
     _drawn(tmp_path, layout, "bohacek")
 
 
+def test_the_head_is_up_in_every_scheme(tmp_path, monkeypatch):
+    """In that of the paper's authors y points up."""
+    drawn: list[np.ndarray] = []
+    strokes = show_picture.strokes
+    monkeypatch.setattr(show_picture, "strokes", lambda points, names: drawn.append(points) or strokes(points, names))
+    for scheme in ("box", "bohacek"):
+        show_picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
+    nose, shoulder = LAYOUT.column("pose_nose"), LAYOUT.column("pose_left_shoulder")
+    assert [points[nose, 1] < points[shoulder, 1] for points in drawn] == [True, True]
+
+
+@pytest.mark.parametrize("aspect", [0.4, 1.0, 2.5])
+def test_the_picture_is_within_its_panel(tmp_path, aspect):
+    panel = show_picture._Panel(shown(tmp_path, compact(POINTS)), 165, "box", aspect)
+    assert panel.unit[1] == pytest.approx(aspect * panel.unit[0])
+    assert (panel.origin + panel.unit <= (panel.side, panel.height)).all() and max(panel.unit) > 100
+
+
 def _drawn(tmp_path: Path, layout: str, scheme: str) -> None:
     file = put(tmp_path / "clip.json", dumps(openpose(figure_clip("openpose", 12))))
     ran = run(file, "--layout", layout, "--normalize", scheme, "--out", tmp_path / "clip.png", "--frames", 2)
@@ -217,6 +235,10 @@ REFUSED = {
     ),
     "a stray point": (compact(changed(pose_nose=44.0)), "out_of_range", "look: never found: pose_nose"),
     "too long": (compact(np.tile(POINTS, (22, 1, 1))), "too_many_frames", "528 frames"),
+    "too long, in pixels": (
+        compact(np.tile(POINTS * np.float32([640, 480]), (22, 1, 1))),
+        "too_many_frames", "drawn as if the picture were",
+    ),
     "another layout": (
         dumps({"layout": 29, "points": nested(load_layout("29").select(CLIP))}),
         "wrong_layout", "shown by layout 29",
@@ -245,13 +267,18 @@ def test_what_a_server_refuses_is_shown_as_far_as_it_can_be_read(tmp_path, case)
         ("clip.json", b'{"layout":', (), "invalid_json"),
         ("clip.json", b"", (), "empty_body"),
         ("clip.txt", b"x", (), "clip.txt: found .txt"),
+        ("clip.json", dumps({"uniqueName": "a.mp4"}), (), "no_stored_videos: found the key of a stored video"),
+        ("clip.json", dumps({"describe": True}), (), "unknown_form: found describe, expected a clip"),
         ("clip.json", compact(POINTS), ("--out", "clip.jpg"), "clip.jpg: found .jpg, expected .png or .gif"),
         ("clip.json", compact(POINTS), ("--clip", "1"), "found 1 clips, expected --clip 0 to 0"),
         ("clip.json", compact(POINTS), ("--layout", "55"), "found layout '55'"),
         ("clip.json", compact(POINTS), ("--normalize", "boxes"), "found normalize 'boxes'"),
     ],
 )
-def test_what_cannot_be_read_at_all_is_an_error_and_leaves_no_picture(tmp_path, name, content, words, said):
+def test_what_cannot_be_read_at_all_is_an_error_and_leaves_no_picture(
+    tmp_path, monkeypatch, name, content, words, said
+):
+    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: True)  # as where MediaPipe is
     file = put(tmp_path / name, content)
     ran = run(file, "--out", tmp_path / "clip.png", *words)
     assert isinstance(ran.exception, SpoterError), ran.exception
@@ -265,6 +292,20 @@ def test_an_error_is_one_line_for_the_user(tmp_path):
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: invalid_json: ") and ran.stderr.count("\n") == 1
+
+
+def test_a_path_that_is_not_there_is_named(tmp_path):
+    for file, out, said in (
+        (tmp_path / "openpose-output", tmp_path / "clip.png", "openpose-output: No such file or directory"),
+        (put(tmp_path / "clip.json", compact(POINTS)), tmp_path / "absent" / "clip.png", "absent/clip.png"),
+    ):
+        ran = run(file, "--out", out)
+        assert isinstance(ran.exception, SpoterError | OSError) and said in str(ran.exception)
+
+
+def test_endings_may_be_in_capitals(tmp_path):
+    ran = run(put(tmp_path / "CLIP.JSON", compact(POINTS)), "--out", tmp_path / "CLIP.GIF", "--frames", 2)
+    assert ran.exit_code == 0 and (tmp_path / "CLIP.GIF").read_bytes()[:3] == b"GIF"
 
 
 # --- files, folders and models ---

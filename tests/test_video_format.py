@@ -7,16 +7,20 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
 import spoter_handler
+from generate import figure_clip
 from videos import draw, find_python
 
 from spoter.errors import InputError
-from spoter.formats import content_types
-from spoter.formats.video_format import readable
+from spoter.formats import Options, content_types
+from spoter.formats.request import Video
+from spoter.formats.video_format import read_videos, readable
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, as_record, respond
 
@@ -134,15 +138,25 @@ def test_what_fetching_says_is_answered_as_it_is(recognizer, reading):
     assert os.listdir(reading) == []
 
 
+def test_the_frame_rate_that_a_request_says_goes_before_the_videos(recognizer, monkeypatch):
+    """A double in the place of MediaPipe: no answer of a server shows the frame rate."""
+    clip = replace(figure_clip(), fps=30.0)
+    monkeypatch.setattr("spoter.video.read", lambda *_, **__: SimpleNamespace(clip=clip))
+    videos = [Video(b"x", Options()), Video(b"x", Options(fps=12.5))]
+    found = read_videos(videos, recognizer.layout, recognizer.limits, None, time.monotonic() + 60)
+    assert [one.fps for one in found] == [30.0, 12.5]
+
+
 def test_what_is_not_read_by_the_deadline_is_killed(recognizer, reading, tmp_path):
     """Each of a batch's, side by side; one that never got its turn may come again; nothing is left of any."""
     video = draw(tmp_path / "long.mp4", 640, 480, 400).read_bytes()
+    before = psutil.Process().children(recursive=True)  # other tests' servers
     started = time.monotonic()
-    answers = ask(recognizer, *[Incoming(video, MP4)] * 2, deadline=started + 3)
+    answers = ask(recognizer, *[Incoming(video, MP4)] * 2, deadline=started + 2)
     assert set(codes(answers)) <= {(400, "video_timeout"), (503, "video_busy")}
     assert (400, "video_timeout") in codes(answers)
     assert codes(ask(recognizer, Incoming(video, MP4), deadline=started)) == [(503, "video_busy")]
-    assert psutil.Process().children(recursive=True) == [] and os.listdir(reading) == []
+    assert psutil.Process().children(recursive=True) == before and os.listdir(reading) == []
 
 
 def test_videos_among_landmarks_in_a_batch(recognizer, reading, samples, tmp_path):

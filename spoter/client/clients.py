@@ -102,6 +102,13 @@ class Client(Asking):
         list of Prediction or InputError
             One for each clip, in order. The error of a clip that cannot be used stands in its place and names it by its
             number, from 0.
+
+        Raises
+        ------
+        InputError
+            For `enrolled` and what is said about the clips.
+        SpoterError
+            For a file that cannot be read, and for one clip in place of several.
         """
         return self._run(self._predict_many(clips, enrolled, about))
 

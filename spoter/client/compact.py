@@ -18,17 +18,17 @@ from spoter.enrolled import EnrolledGlosses
 from spoter.errors import InputError, SpoterError
 from spoter.formats import Options
 from spoter.formats.points_form import names_of_size
-from spoter.formats.request import JSON, finish_clip
+from spoter.formats.request import JSON, check_option, finish_clip
 from spoter.layouts import Layout, load_layout
 from spoter.service import Incoming
 
 # A ten-thousandth of the picture: a fifth of a pixel of 1080p, far below what an estimator is sure of.
 DECIMALS = 4
-_PIXELS = ("openpose", "wholepose")  # what these write is in pixels
 
 Signs = Enrolment | EnrolledGlosses
 """What `enroll` returned, or what a model folder's enrolled.json holds."""
 
+_OF_OTHERS = {"clips": "predict_many", "enroll": "enroll", "describe": "describe"}
 _ENVELOPE = 64  # bytes that {"clips":[…],"top_k":…} takes beside clips and enrolled signs
 
 
@@ -37,6 +37,10 @@ class Said(Options):
     """What a caller says about clips: `Options`, and the layout that arrays are in already."""
 
     layout: str | int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("top_k", "width", "height", "fps"):
+            check_option(name, getattr(self, name))
 
     def needs_table(self, clip: object) -> bool:
         """Tell whether the model's layout has to be known before `clip` can be written."""
@@ -63,16 +67,19 @@ def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> 
         For a file that cannot be read or holds several clips.
     """
     document = _document(clip, said, table)
-    if "clips" in document:
-        raise SpoterError("found several clips, expected one: predict_many takes several")
-    return Incoming(msgspec.json.encode(document | _top(said, enrolled), enc_hook=_plain), JSON)
+    for key, method in _OF_OTHERS.items():
+        if key in document:
+            raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
+    return Incoming(_written(document | _top(said, enrolled)), JSON)
 
 
 def enrolling(gloss: str, clips: Iterable[Any], said: Said, table: Layout | None, enrolled: Signs | None) -> Incoming:
     """Return the request to learn `gloss` from clips; raises as `one`, naming the clip."""
-    written = [_located(clip, i, said, table) for i, clip in enumerate(_several(clips, said, table))]
+    written = [msgspec.Raw(_located(clip, i, said, table)) for i, clip in enumerate(_several(clips, said, table))]
+    if not isinstance(gloss, str):
+        raise InputError("bad_gloss", f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
     document = {"enroll": gloss, "clips": written} | _top(replace(said, top_k=None), enrolled)
-    return Incoming(msgspec.json.encode(document, enc_hook=_plain), JSON)
+    return Incoming(_written(document), JSON)
 
 
 @dataclass(frozen=True)
@@ -98,13 +105,13 @@ def batches(
     and its error put into `bad` under its number.
     """
     top = _top(said, enrolled)
-    room = max_bytes - _ENVELOPE - len(msgspec.json.encode(top, enc_hook=_plain))
+    room = max_bytes - _ENVELOPE - len(_written(top))
     held: list[msgspec.Raw] = []
     numbers: list[int] = []
     size = 0
     for i, clip in enumerate(_several(clips, said, table)):
         try:
-            written = msgspec.Raw(msgspec.json.encode(_located(clip, i, said, table), enc_hook=_plain))
+            written = msgspec.Raw(_located(clip, i, said, table))
         except InputError as error:
             bad[i] = error
             continue
@@ -120,7 +127,7 @@ def batches(
 
 
 def _together(clips: Sequence[msgspec.Raw], top: dict) -> Incoming:
-    return Incoming(msgspec.json.encode({"clips": clips, **top}, enc_hook=_plain), JSON)
+    return Incoming(_written({"clips": clips, **top}), JSON)
 
 
 def _top(said: Said, enrolled: Signs | None) -> dict:
@@ -135,12 +142,15 @@ def _several(clips: Iterable[Any], said: Said, table: Layout | None) -> Iterable
     """Return clips one by one; a path in place of several is that of a file which holds them."""
     if isinstance(clips, str | os.PathLike):
         return read_clips([Path(clips)], table, _options(said))
+    if isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
+        raise SpoterError("found one clip, expected several: put it into a list")
     return clips
 
 
-def _located(clip: Any, number: int, said: Said, table: Layout | None) -> dict:
+def _located(clip: Any, number: int, said: Said, table: Layout | None) -> bytes:
+    """Write one clip of several; its errors name it."""
     try:
-        return _document(clip, replace(said, top_k=None), table)
+        return _written(_document(clip, replace(said, top_k=None), table))
     except InputError as error:
         raise error.within(f"clip {number}") from None
 
@@ -163,7 +173,7 @@ def _document(clip: Any, said: Said, table: Layout | None) -> dict:
 
 
 def _from_array(array: Any, said: Said, table: Layout) -> Clip:
-    points = np.asarray(array, dtype=np.float64)
+    points = _numbers(array)
     if points.ndim != 3 or points.shape[2] != 2:
         raise InputError("wrong_shape", f"found an array of shape {points.shape}, expected (frames, points, 2)")
     if said.layout is None:
@@ -175,7 +185,20 @@ def _from_array(array: Any, said: Said, table: Layout) -> Clip:
             "wrong_point_count",
             f"found {points.shape[1]} points a frame, expected {len(table)} (layout {table.name})",
         )
-    return finish_clip(points, names, estimator, table, _options(said), estimator in _PIXELS)
+    return finish_clip(points, names, estimator, table, _options(said))
+
+
+def _numbers(array: Any) -> np.ndarray:
+    """Return what a caller hands over as an array of float64, None as NaN."""
+    try:
+        points = np.asarray(array)
+        if points.dtype.kind in "fiuO":
+            return points.astype(np.float64)
+    except (TypeError, ValueError):  # ragged lists, and what is no number
+        pass
+    raise InputError(
+        "wrong_type", f"found {type(array).__name__} that is no array of numbers, expected (frames, points, 2) of them"
+    )
 
 
 def _options(said: Said) -> Options:
@@ -207,8 +230,16 @@ def nested(points: np.ndarray) -> list:
     return frames
 
 
+def _written(document: dict) -> bytes:
+    """Write JSON; ``wrong_type`` for what it cannot hold."""
+    try:
+        return msgspec.json.encode(document, enc_hook=_plain)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InputError("wrong_type", f"{error}; expected what JSON can hold") from None
+
+
 def _plain(value: object) -> object:
     """Write what a caller's own document may hold beside JSON's types."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()  # msgspec writes NaN as null
-    raise TypeError(f"found {type(value).__name__} in a clip, expected what JSON can hold")
+    raise TypeError(f"found {type(value).__name__} in a clip")

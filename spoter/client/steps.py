@@ -68,6 +68,8 @@ class Asking:
         max_clips: int | None = None,
         max_bytes: int | None = None,
     ):
+        if any(most is not None and most < 1 for most in (max_clips, max_bytes)):
+            raise ValueError(f"found max_clips {max_clips} and max_bytes {max_bytes}, expected at least 1")
         self.url = transport.address(url, model)
         self._retry = retry
         self._max_clips, self._max_bytes = max_clips, max_bytes

@@ -109,9 +109,11 @@ def address(url: str, model: str) -> str:
 
 def settings(token: str | None, headers: Mapping[str, str] | None, timeout: float) -> dict:
     """Return the arguments of httpx's `Client` and `AsyncClient`."""
+    if not timeout > 0:
+        raise ValueError(f"found a timeout of {timeout} seconds, expected one above 0")
     own = {"Authorization": f"Bearer {token}"} if token else {}
     return {
-        "headers": own | dict(headers or {}),
+        "headers": _sendable(own | dict(headers or {})),
         "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
         # No proxy that the environment names leads to this machine itself.
         "mounts": {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")},
@@ -125,7 +127,15 @@ def headers_of(call: Incoming) -> dict[str, str]:
         "Accept": call.accept,
         "X-Amzn-SageMaker-Custom-Attributes": call.attributes,
     }
-    return {name: value for name, value in named.items() if value}
+    return _sendable({name: value for name, value in named.items() if value})
+
+
+def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that HTTP can hold; `SpoterError` for others, without the value: it may be a secret."""
+    for name, value in headers.items():
+        if not (isinstance(value, str) and value.isascii() and value.isprintable()):
+            raise SpoterError(f"found a header {name} with line breaks or letters beyond ASCII, expected none of them")
+    return dict(headers)
 
 
 def no_answer(error: httpx.TransportError, url: str) -> NoAnswerError:

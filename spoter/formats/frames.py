@@ -63,7 +63,7 @@ def read(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options
     else:
         points, estimator = holistic.read(frames, _parts(layout)), MEDIAPIPE
     check_estimator(estimator.name, options)
-    return finish_clip(points, estimator.names, estimator.name, layout, options, estimator is not MEDIAPIPE)
+    return finish_clip(points, estimator.names, estimator.name, layout, options)
 
 
 def place(steps: list[str | int]) -> str | None:

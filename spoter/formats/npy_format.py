@@ -25,9 +25,7 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     array = _array(body)
     limits.check_frames(array.shape[0])
     names, estimator = names_of_size(array.shape[1], layout, options.estimator)
-    clip = finish_clip(
-        array.astype(np.float64), names, estimator, layout, options, estimator in ("openpose", "wholepose")
-    )
+    clip = finish_clip(array.astype(np.float64), names, estimator, layout, options)
     return Request([clip], False, options.top_k or DEFAULT_TOP_K, NPY)
 
 

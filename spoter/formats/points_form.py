@@ -50,7 +50,7 @@ def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, o
         estimator = options.estimator
     else:
         array, names, estimator = _array(points, in_layout, layout, limits, options)
-    return finish_clip(array, names, estimator, layout, options, estimator in ("openpose", "wholepose"))
+    return finish_clip(array, names, estimator, layout, options)
 
 
 def known_estimator(name: str | None) -> None:

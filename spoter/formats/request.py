@@ -30,6 +30,7 @@ SYNONYMS = {
 }
 
 DEFAULT_TOP_K = 5
+_WRITE_PIXELS = ("openpose", "wholepose")
 
 TopK = Annotated[int, msgspec.Meta(ge=1)]
 Pixels = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
@@ -230,11 +231,11 @@ def finish_clip(
     estimator: str | None,
     layout: Layout,
     options: Options,
-    needs_size: bool = False,
 ) -> Clip:
     """Make a Clip of what a wire format holds: the last step of all of them.
 
-    Points in pixels are divided by the picture's size where the options name it.
+    Points in pixels are divided by the picture's size where the options name it. Of an estimator that writes pixels it
+    is asked for; pixels of others are out of range.
 
     Parameters
     ----------
@@ -246,9 +247,6 @@ def finish_clip(
         The model's.
     options : Options
         `width`, `height` and `fps` are used.
-    needs_size : bool
-        Whether to ask for the size of the picture, instead of calling pixels out of range: for estimators that write
-        pixels.
 
     Raises
     ------
@@ -258,7 +256,7 @@ def finish_clip(
     if (options.width is None) != (options.height is None):
         given, absent = ("width", "height") if options.height is None else ("height", "width")
         raise InputError("missing_image_size", f"found {given} without {absent}, expected both or neither")
-    if (options.width or needs_size) and in_pixels(points):
+    if (options.width or estimator in _WRITE_PIXELS) and in_pixels(points):
         if options.width is None:
             largest = np.nanmax(np.abs(points))
             raise InputError(

@@ -118,7 +118,7 @@ def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, dea
                 max_frames=limits.max_frames,
                 timeout_s=left,
             )
-            clip = read(path, most).clip
+            clip = read(path, most, scratch=path.parent).clip
         options = replace(video.options, fps=video.options.fps or clip.fps)
         return finish_clip(clip.points, clip.names, clip.estimator, layout, options)
     except InputError as error:

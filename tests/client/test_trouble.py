@@ -150,6 +150,13 @@ def test_addresses_that_are_none(url):
         Client(url)
 
 
+@pytest.mark.parametrize("token", ["s\u00e9cret", "secret\n"])
+def test_a_token_that_no_header_can_hold_is_not_shown(connect, double, token):
+    with pytest.raises(SpoterError, match="found a header Authorization with line breaks") as caught:
+        connect(double.url, token=token).predict(POINTS)
+    assert "cret" not in str(caught.value) and double.asked == []
+
+
 def test_waiting_grows_with_jitter_and_is_bounded():
     retry = Retry(attempts=9, first=1.0, longest=5.0)
     drawn = [[retry.seconds(attempt, OSError()) for _ in range(200)] for attempt in (1, 2, 3, 4, 8)]

@@ -134,6 +134,14 @@ def test_a_file(connect, double, samples):
         (np.full((3, 133, 2), 300.0), {}, "missing_image_size"),
         (np.zeros((3, 133, 2)), {"estimator": "mediapipe"}, "wrong_estimator"),
         (np.zeros((3, 54, 2)), {"estimator": "dancer"}, "unknown_estimator"),
+        ([[[0.5, 0.5]] * 54, [[0.5, 0.5]] * 53], {}, "wrong_type"),
+        ([[["left"]]], {}, "wrong_type"),
+        (np.zeros((3, 54, 2), dtype=complex), {}, "wrong_type"),
+        ({"points": object()}, {}, "wrong_type"),
+        ({"points": "\ud800"}, {}, "wrong_type"),
+        (np.full((3, 54, 2), 300.0), {"width": -640, "height": -480}, "wrong_type"),
+        (np.zeros((3, 54, 2)), {"fps": "25"}, "wrong_type"),
+        (np.zeros((3, 54, 2)), {"top_k": 0}, "wrong_type"),
     ],
 )
 def test_what_is_wrong_is_found_before_it_is_sent(connect, double, clip, about, code):
@@ -143,12 +151,21 @@ def test_what_is_wrong_is_found_before_it_is_sent(connect, double, clip, about, 
 
 
 def test_misused(connect, double):
-    with pytest.raises(SpoterError, match="predict_many takes several"):
-        connect(double.url).predict({"clips": []})
+    for key, method in (("clips", "predict_many"), ("enroll", "enroll"), ("describe", "describe")):
+        with pytest.raises(SpoterError, match=f"found {key} in the document, .*: {method} is for that"):
+            connect(double.url).predict({key: []})
     with pytest.raises(TypeError, match="unexpected keyword"):
         connect(double.url).predict({"points": []}, topk=3)
-    with pytest.raises(TypeError, match="object in a clip"):
-        connect(double.url).predict({"points": object()})
+    for one in ({"points": []}, clips(3)[0], figure_clip("mediapipe")):
+        double.answers = [reply]
+        with pytest.raises(SpoterError, match="found one clip, expected several"):
+            connect(double.url).predict_many(one)
+    with pytest.raises(InputError, match="found NoneType for a gloss"):
+        connect(double.url).enroll(None, clips(3))
+    assert sent(double) == []
+    for wrong in ({"timeout": 0}, {"max_clips": -1}, {"max_bytes": 0}):
+        with pytest.raises(ValueError, match="expected"):
+            connect(double.url, **wrong).predict(clips(3)[0])
 
 
 def clips(*frames: int) -> list[np.ndarray]:
@@ -157,12 +174,12 @@ def clips(*frames: int) -> list[np.ndarray]:
 
 def test_many_clips_share_requests_and_keep_their_places(connect, double):
     double.answers = [reply]
-    many = [*clips(1, 2, 3), np.zeros((3, 7, 2)), *clips(4, 7, 5, 6, 8, 9)]
+    many = [*clips(1, 2, 3), [["no array"]], *clips(4, 7, 5, 6, 8, 9)]
     found = connect(double.url).predict_many(many, top_k=2)
     assert sorted(len(body["clips"]) for body in sent(double)) == [1, 4, 4]
     assert {body["top_k"] for body in sent(double)} == {2}
     assert [one.frames if isinstance(one, Prediction) else one.code for one in found] == [
-        1, 2, 3, "wrong_point_count", 4, "out_of_range", 5, 6, 8, 9,
+        1, 2, 3, "wrong_type", 4, "out_of_range", 5, 6, 8, 9,
     ]  # fmt: skip
     assert isinstance(found[5], RequestError) and found[5].where == "clip 5, frame 3"
     assert not isinstance(found[3], RequestError) and found[3].where == "clip 3"

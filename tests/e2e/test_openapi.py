@@ -109,6 +109,9 @@ def test_the_error_codes_are_those_of_errors_md():
     documented = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
     assert set(SPEC["components"]["schemas"]["ErrorCode"]["enum"]) == {"internal", *documented}
     assert set(documented.values()) | {"200", "500"} == set(ANSWERS)
+    for code, status in documented.items():
+        reply = SPEC["paths"]["/predictions/{model}"]["post"]["responses"][status]["$ref"].rpartition("/")[2]
+        assert status == "400" or f"`{code}`" in SPEC["components"]["responses"][reply]["description"], code
 
 
 def test_the_content_types_are_those_that_are_read():

@@ -23,7 +23,9 @@ def add_to(app: typer.Typer) -> None:
 def enroll(
     model: Model,
     gloss: Gloss,
-    files: Annotated[list[Path], typer.Argument(metavar="CLIP…", help="Landmarks: .json, .csv, .npy or .jsonl.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="CLIP…", help="Landmarks (.json, .csv, .npy, .jsonl) or videos.")
+    ],
     replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")] = False,
     width: Annotated[float | None, typer.Option(help="Image width, where the points are in pixels.")] = None,
     height: Annotated[float | None, typer.Option(help="Image height, where the points are in pixels.")] = None,
