@@ -1,6 +1,6 @@
 """video/mp4, video/webm and video/quicktime, and videos that are stored elsewhere: clips by way of MediaPipe Holistic.
 
-That takes about 0.1 s a frame of one core, so that decoding a request only takes its video up; `read_videos` then reads
+That takes a core about 0.05 s a frame, so that decoding a request only takes its video up; `read_videos` then reads
 those of a batch side by side. Each is read by a child process of `spoter.video`, which a deadline ends, whatever is in
 the file.
 """

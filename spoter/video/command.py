@@ -36,6 +36,7 @@ def extract(
 
     What an earlier run has made is kept; a run that was stopped goes on with the same command. See docs/video.md.
     """
+    import signal
     from contextlib import closing
 
     from spoter.video import VideoLimits
@@ -56,6 +57,7 @@ def extract(
                     bars.done(done.video.name)
                     _tell(done)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left takes a tenth of a second
             say(f"stopped: {finished} of {len(videos)} videos are done; the same command goes on with the others")
             raise typer.Exit(130) from None
     if failed:
@@ -66,12 +68,14 @@ def extract(
 def _tell(done: Done) -> None:
     """Print a line for a finished video, and on stderr what has to be said of it."""
     from spoter.errors import InputError
-    from spoter.video.terminal import say
+    from spoter.video.terminal import plain, say
 
-    if done.error is not None:
-        code = f"{done.error.code}: " if isinstance(done.error, InputError) else ""
-        return say(f"error: {done.video.path}: {code}{done.error}")
+    if isinstance(done.error, InputError):
+        return say(f"error: {done.video.path}: {done.error.code}: {done.error}")
+    if done.error is not None:  # it says itself where
+        return say(f"error: {done.error}")
     rate = "unknown frame rate" if done.fps is None else f"{done.fps:.4g} frames a second"
-    print(f"{done.output}: {done.video.name}, " + ("made before" if done.kept else f"{done.frames} frames, {rate}"))
+    frames = f"{done.frames} frame{'s' * (done.frames != 1)}"
+    print(plain(f"{done.output}: {done.video.name}, " + ("made before" if done.kept else f"{frames}, {rate}")))
     for note in done.notes:
         say(f"note: {done.video.path}: {note}")

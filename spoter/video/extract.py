@@ -20,6 +20,7 @@ from spoter.video.writers import WRITERS, Member, check_pose_format, read_marks,
 FORMATS = ("json", "npy", "pose", "hdf5")
 OVERLAYS = ("mp4", "gif")
 _HDF5 = (".hdf5", ".h5")
+_NO_FOLDERS = (".csv", ".jsonl", ".npz", ".gif")  # who names one of these means a file
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,8 @@ def extract(videos: Sequence[Video], out: Path, kind: str | None, settings: Sett
             raise SpoterError(f"{out}: found {ending or 'no ending'}, expected one file ending in .hdf5 for hdf5")
         return _into_hdf5(videos, out, settings)
     if told is None:
+        if ending in (*ENDINGS, *_NO_FOLDERS) or out.is_file():
+            raise SpoterError(f"{out}: expected a folder, or a file ending in {', '.join((*WRITERS, *_HDF5))}")
         return _run([(video, out / f"{video.name}.{kind}") for video in videos], out, out, _write_file, settings)
     if len(videos) != 1:
         raise SpoterError(f"{out}: found {len(videos)} videos for one {ending} file, expected a folder, or .hdf5")
@@ -195,6 +198,8 @@ def _run(
                 kept.add(path, made_of)
         except SpoterError as error:
             return Done(video, output, error=error)
+        except OSError as error:  # a disk that is full ends the run, and not always says where
+            raise OSError(error.errno, error.strerror or str(error), error.filename or str(output)) from error
         return Done(video, output, len(extracted.clip), extracted.fps, False, extracted.notes)
 
     pool = ThreadPoolExecutor(settings.jobs)  # each thread minds one child
@@ -252,6 +257,10 @@ def _part(parts: Path, video: Video) -> Path:
 
 def _labelled_name(video: Video) -> str:
     """Return a clip's video_name: its first part is its group, or else its gloss, which tells none."""
+    try:
+        str(video.path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise SpoterError(f"{video.path}: found a name that is no UTF-8, which HDF5 wants; rename it") from error
     return video.name if "/" in video.name else f"{video.path.absolute().parent.name}/{video.name}"
 
 

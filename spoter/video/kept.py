@@ -47,18 +47,16 @@ class Kept:
         self._lines: dict[str, dict] = {}
         self._mend = ""
         try:
-            text = self._path.read_text(encoding="utf-8")
+            text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return
-        except (OSError, UnicodeDecodeError) as error:
-            raise SpoterError(f"{self._path}: cannot be read ({error})") from error
         if text and not text.endswith("\n"):  # a line that a crash cut off
             self._mend = "\n"
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
                 self._lines[entry["output"]] = entry
-            except (ValueError, TypeError, KeyError):  # that output is made again
+            except (ValueError, TypeError, KeyError):  # no entry, whatever it is: that output is made again
                 continue
 
     def has(self, output: Path, made_of: str) -> bool:

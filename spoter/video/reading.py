@@ -24,7 +24,7 @@ from spoter.estimators import MEDIAPIPE
 ENDINGS = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v")
 """Endings of files that are read as videos."""
 
-EXTRACTION = "holistic-0.10.21-2"
+EXTRACTION = "holistic-0.10.21-3"
 """What made the landmarks: to be raised when the extraction changes, as files and caches remember it."""
 
 _CHILD = Path(__file__).with_name("child")
@@ -92,6 +92,7 @@ def read(
     progress: Progress | None = None,
     *,
     overlay: Path | None = None,
+    scratch: Path | None = None,
     stop: threading.Event | None = None,
 ) -> Extracted:
     """Find the landmarks of the person in a video with MediaPipe Holistic.
@@ -107,6 +108,9 @@ def read(
         `Progress`.
     overlay : Path, optional
         Video (.mp4) or GIF to write, with the skeleton over the frames.
+    scratch : Path, optional
+        Temporary folder of the caller's, with the video in it, perhaps: the child removes it when this process is
+        killed, and nobody else can.
     stop : threading.Event, optional
         Set by another thread, it ends the reading.
 
@@ -116,6 +120,8 @@ def read(
         ``bad_video``, ``video_too_large``, ``video_too_long``, ``video_timeout`` and ``no_person``, without a place.
     SpoterError
         Where there is no environment to read videos in, or MediaPipe does not start there.
+    OSError
+        Where the temporary folder or `overlay` cannot be written.
     Stopped
         Where `stop` was set.
     """
@@ -124,11 +130,14 @@ def read(
     python = environment.find()
     if python is None:
         raise SpoterError(f"there is no environment for videos yet: {environment.HOW}")
-    with tempfile.TemporaryDirectory(prefix="spoter-video-") as folder:
-        result = Path(folder, "points.npy")
+    with tempfile.TemporaryDirectory(prefix="spoter-video-", dir=scratch) as folder:
+        # The child opens it under a plain name: one that is no UTF-8 crashes OpenCV.
+        video, result = Path(folder, "linked"), Path(folder, "points.npy")
+        video.symlink_to(Path(path).absolute())
         drawn = Path(folder, f"overlay{overlay.suffix.lower()}") if overlay else None
         job = {
-            "video": str(Path(path).absolute()),
+            "video": str(video),
+            "folder": str(scratch or folder),
             "result": str(result),
             "limits": asdict(limits),
             "overlay": {"path": str(drawn), "parts": _parts()} if drawn else None,
@@ -177,6 +186,8 @@ def ask(
         raise InputError("video_timeout", f"found no end of it in {timeout_s:g} seconds, expected one")
     if answer.get("error") == "environment":
         raise SpoterError(f"{python}: {answer['message']}")
+    if answer.get("error") == "system":
+        raise OSError(answer["number"], answer["message"], tempfile.gettempdir())
     if "error" in answer:
         raise _refusal(answer["error"], answer["message"])
     code = child.returncode

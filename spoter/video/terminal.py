@@ -15,7 +15,12 @@ from spoter.video.reading import Extracted, read
 
 def say(text: str) -> None:
     """Write a line on stderr."""
-    print(text, file=sys.stderr)
+    print(plain(text), file=sys.stderr)
+
+
+def plain(text: str) -> str:
+    """Return a text with escapes for what would move a terminal, or is no text: names of files may hold anything."""
+    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def ensure_environment() -> None:
@@ -33,9 +38,9 @@ class Bars:
     """
 
     def __init__(self, videos: int = 1):
-        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        name = TextColumn("{task.description}", markup=False)
         self._progress = Progress(
-            *columns,
+            *(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
             console=Console(stderr=True),
             transient=True,
             disable=not sys.stderr.isatty(),
@@ -56,7 +61,7 @@ class Bars:
 
         def watch(done: int, of: int | None) -> None:
             if name not in self._tasks:
-                self._tasks[name] = self._progress.add_task(name, total=of)
+                self._tasks[name] = self._progress.add_task(plain(name), total=of)
             self._progress.update(self._tasks[name], completed=done, total=of)
 
         return watch

@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -123,18 +124,50 @@ class Member:
 
 
 def write_hdf5(path: Path, members: Iterable[Member]) -> None:
-    """Write a ConnectingPoints file, a group for each clip."""
+    """Write a ConnectingPoints file, a group for each clip; OSError where the disk is full, or the like."""
     import h5py
 
-    with h5py.File(path, "w") as file:
-        for number, member in enumerate(members):
-            group = file.create_group(str(number))
-            group["video_name"] = member.name
-            group["label"] = member.gloss
-            group.create_dataset("data", data=_connecting_points(member.clip), compression="gzip", shuffle=True)
-            group.attrs["mark"] = member.mark
-            if member.clip.fps is not None:
-                group.attrs["fps"] = member.clip.fps
+    with path.open("w+b", buffering=0) as stream:
+        careful = _Careful(stream)
+        with h5py.File(careful, "w") as file:
+            for number, member in enumerate(members):
+                group = file.create_group(str(number))
+                group["video_name"] = member.name
+                group["label"] = member.gloss
+                group.create_dataset("data", data=_connecting_points(member.clip), compression="gzip", shuffle=True)
+                group.attrs["mark"] = member.mark
+                if member.clip.fps is not None:
+                    group.attrs["fps"] = member.clip.fps
+                if careful.error is not None:
+                    break
+        if careful.error is not None:
+            raise careful.error
+
+
+class _Careful:
+    """A file as h5py takes one, which keeps the first error of writing: HDF5 itself crashes over a full disk."""
+
+    def __init__(self, stream: BinaryIO):
+        self._stream, self.error = stream, None
+
+    def write(self, content: bytes) -> int:
+        rest = memoryview(content)
+        try:
+            while rest and self.error is None:
+                rest = rest[self._stream.write(rest) :]
+        except OSError as error:
+            self.error = error
+        return len(content)
+
+    def truncate(self, size: int) -> int:
+        try:
+            return self._stream.truncate(size)
+        except OSError as error:
+            self.error = self.error or error
+            return size
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 def _connecting_points(clip: Clip) -> np.ndarray:
@@ -162,6 +195,8 @@ def read_marks(path: Path) -> dict[str, tuple[str, str]]:
     try:
         with h5py.File(path, "r") as file:
             return {group["video_name"].asstr()[()]: (key, group.attrs.get("mark", "")) for key, group in file.items()}
+    except BlockingIOError as error:
+        raise SpoterError(f"{path}: another program is writing into it; wait for it, or write to another") from error
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise SpoterError(f"{path}: is no ConnectingPoints file; remove it, or write to another") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,20 @@ def film(python, tmp_path_factory) -> Path:
 def read_once(film) -> Extracted:
     """What is found in `film`."""
     return read(film)
+
+
+@pytest.fixture(scope="session")
+def short(python, tmp_path_factory) -> list[Path]:
+    """Four short films, each a little different."""
+    folder = tmp_path_factory.mktemp("short")
+    pictures = films.figure("HALLO")
+    return [films.write(python, folder / f"{n}.mp4", pictures[6 + n : 12 + n]) for n in range(4)]
+
+
+@pytest.fixture
+def signs(tmp_path, short) -> Path:
+    """Three films: two glosses, and two signers of one of them."""
+    for film, name in zip(short, ("ana/HOLA/1", "ana/ADIOS/1", "ben/HOLA/1"), strict=False):
+        (tmp_path / "signs" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(film, tmp_path / "signs" / f"{name}.mp4")
+    return tmp_path / "signs"

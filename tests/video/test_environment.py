@@ -54,20 +54,28 @@ def test_what_is_not_finished_or_of_other_requirements_is_not_found(nowhere):
 
 
 def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere, monkeypatch, tmp_path):
-    told: list[str] = []
-    with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
-        environment.make(told.append, ["--nonsense"])
-    assert told[0].startswith("making: the environment for videos, MediaPipe 0.10.21, in ")
-    assert str(nowhere) in told[0] and "1 GB on disk" in told[0]
-    assert (nowhere / "bin" / "python").exists() and environment.find() is None
-
+    nowhere.mkdir()
+    (nowhere / "pyvenv.cfg").touch()  # as a crash leaves it
     # pip does all that it is asked to, and still MediaPipe does not start: seen before it is called finished.
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "nothing.txt")
     environment.REQUIREMENTS.write_text("")
     monkeypatch.setenv("PIP_ARGS", "--no-index --quiet")
+    told: list[str] = []
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
         environment.make(told.append)
-    assert told[-1].startswith("making anew what was not finished") and environment.find() is None
+    start = "making anew what was not finished or is of other requirements: the environment for videos, MediaPipe "
+    assert told[0].startswith(f"{start}0.10.21, in {nowhere} (") and "1 GB on disk" in told[0]
+    assert (nowhere / "bin" / "python").exists() and environment.find() is None
+
+
+def test_what_pip_says_when_it_fails_is_handed_on(nowhere, monkeypatch):
+    monkeypatch.setattr(environment, "_remove", lambda folder: None)  # nor is one made: this one has a pip already
+    monkeypatch.setattr(environment, "_base_python", lambda: "true")
+    nowhere.mkdir()
+    (nowhere / "bin").symlink_to(Path(sys.executable).parent)
+    with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
+        environment.make(pip_options=["--nonsense"])
+    assert environment.find() is None
 
 
 def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowhere, monkeypatch, tmp_path):

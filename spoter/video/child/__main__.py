@@ -1,7 +1,8 @@
 """One video: read a job from stdin, write lines of JSON to stdout, and the landmarks to a file.
 
-The job is a line of JSON: ``video``, ``result`` (the .npy to write), ``limits`` and ``overlay`` (None, or what
-`drawing.Overlay` takes); without a video it is only seen whether MediaPipe starts. Answers are lines of JSON:
+The job is a line of JSON: ``video``, ``folder`` (of temporary files), ``result`` (the .npy to write there), ``limits``
+and ``overlay`` (None, or what `drawing.Overlay` takes); without a video it is only seen whether MediaPipe starts.
+Answers are lines of JSON:
 ``{"frames": done, "of": all}`` every now and then, and at the end either ``{"done": {fps, width, height, notes}}`` or
 ``{"error": code, "message": …}``. stdin stays open as long as the parent lives: when it ends, so does this process,
 whatever it is doing.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -34,12 +36,14 @@ class Parent:
     def job(self) -> dict:
         """Return what is to be done, and from then on end when the parent does."""
         job = json.loads(sys.stdin.buffer.readline())
-        threading.Thread(target=self._end_with_it, daemon=True).start()
+        threading.Thread(target=self._end_with_it, args=[job.get("folder")], daemon=True).start()
         return job
 
     @staticmethod
-    def _end_with_it() -> None:
+    def _end_with_it(folder: str | None) -> None:
         sys.stdin.buffer.read()
+        if folder is not None:  # nobody else is left to remove it
+            shutil.rmtree(folder, ignore_errors=True)
         os._exit(3)
 
     def say(self, **line) -> None:
@@ -134,7 +138,6 @@ def main() -> None:
 
     try:
         kind = check(job["video"], job["limits"]["max_bytes"]) if "video" in job else ""
-        import cv2
         import mediapipe
     except Refused as refused:
         return parent.say(error=refused.code, message=refused.message)
@@ -146,7 +149,9 @@ def main() -> None:
         parent.say(done=extract(job, kind, parent) if kind else start())
     except Refused as refused:
         parent.say(error=refused.code, message=refused.message)
-    except (MemoryError, cv2.error) as error:
+    except OSError as error:  # a disk that is full
+        parent.say(error="system", number=error.errno, message=error.strerror or str(error))
+    except Exception as error:  # what else a file may make of a library: the parent tells it
         parent.say(error="bad_video", message=f"cannot be decoded ({type(error).__name__})")
 
 

@@ -7,6 +7,7 @@ in, and some of them (playlists) open further files and addresses that a file na
 from __future__ import annotations
 
 import os
+import re
 import stat
 from typing import BinaryIO
 
@@ -15,6 +16,17 @@ _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _EXPECTED = "an MP4, MOV, WebM, MKV or AVI file"
 _SEARCHED = 1 << 20  # bytes of the head of a Matroska file: its tracks come before its pictures
 _LARGEST_INDEX = 64 << 20  # bytes of a moov box
+# By container: what a track of pictures and one of sound have in the index, and where the codec is named. MP4: in the
+# first sample entry of a track whose handler is vide (ISO/IEC 14496-12, 8.4.3 and 8.5.2); Matroska: its CodecID
+# (RFC 9559, 5.1.4.1.21); AVI: fccHandler of the stream's header.
+_TRACKS = {
+    "MP4": (b"vide", b"soun", rb"vide.*?stsd.{12}(.{4})"),
+    "Matroska": (b"V_", b"A_", rb"V_([\w/]+)"),
+    "AVI": (b"vids", b"auds", rb"vids(.{4})"),
+}
+_CODECS = "H.264, HEVC, VP8, VP9 or MPEG-4"  # the most usual of those that OpenCV's wheel decodes
+_UNDECODED = ("av01", "av1")  # it only hands AV1 to graphics cards
+_CONVERT = "`ffmpeg -i VIDEO NEW.mp4` makes one that is read"
 
 
 class Refused(Exception):
@@ -57,19 +69,20 @@ def check(path: str, max_bytes: int) -> str:
 def why_nothing(path: str, kind: str) -> str:
     """Say why no frame of a container could be decoded, as far as its index tells."""
     with open(path, "rb") as file:
-        if kind == "MP4":
-            index = _moov(file)
-            if index is None:
-                return "found an MP4 file without its index (moov), expected a whole file; this one was cut short"
-            pictures, sound = b"vide" in index, b"soun" in index
-        else:
-            head = file.read(_SEARCHED)
-            pictures, sound = (b"V_" in head, b"A_" in head) if kind == "Matroska" else (b"vids" in head, True)
-    if not pictures:
-        return f"found {'only sound' if sound else 'no track of pictures'} in this {kind} file, expected pictures"
+        index = _moov(file) if kind == "MP4" else file.read(_SEARCHED)
+    if index is None:
+        return "found an MP4 file without its index (moov), expected a whole file; this one was cut short"
+    pictures, sound, pattern = _TRACKS[kind]
+    if pictures not in index:
+        found = "only sound" if sound in index else "no track of pictures"
+        return f"found {found} in this {kind} file, expected pictures"
+    named = re.search(pattern, index, re.DOTALL)
+    codec = named[1].decode("ascii", "replace") if named else "not named"
+    if codec.lower() in _UNDECODED:
+        return f"found the codec AV1 in this {kind} file, which is not decoded here, expected {_CODECS}; {_CONVERT}"
     return (
-        f"found no frame in this {kind} file that can be decoded, expected at least one; it was cut short, or is "
-        "written by a codec that is not known here (H.264, HEVC, VP8, VP9, AV1 and MPEG-4 are)"
+        f"found no frame in this {kind} file that can be decoded (codec: {codec!r}), expected {_CODECS}; it was cut "
+        f"short, or else {_CONVERT}"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Protocol
 
 import cv2
@@ -60,9 +62,11 @@ class Overlay:
         self._sink.write(canvas)
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish the file; OSError where it is not whole: OpenCV does not say that a disk is full."""
         if self._sink is not None:
             self._sink.release()
+            if not cv2.VideoCapture(self._path, cv2.CAP_FFMPEG).isOpened():
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def draw(canvas: np.ndarray, points: np.ndarray, parts: list[dict], title: str) -> None:
@@ -103,7 +107,7 @@ def _sink(path: str, kind: str, fps: float, size: tuple[int, int], colours: list
     # MPEG-4 part 2: this OpenCV has no encoder for H.264, and its one for VP9 takes six times as long as MediaPipe.
     writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():
-        raise OSError(f"{path}: OpenCV cannot write this video")
+        raise OSError(errno.EIO, "OpenCV cannot write the overlay")
     return writer
 
 

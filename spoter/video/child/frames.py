@@ -11,6 +11,7 @@ from containers import Refused, why_nothing
 
 _THREADS = 2  # of the decoder: each holds a frame
 _FASTEST = 1000  # frames a second; a higher rate in a header is none
+_SQUARE = 0.02  # a pixel that is so much wider or higher still counts as square
 
 
 class Video:
@@ -61,6 +62,8 @@ class Video:
 
     def _check_size(self, capture: cv2.VideoCapture) -> None:
         width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
+        across, down = _stretch(capture)
+        width, height = width * across, height * down
         if width * height > self._limits["max_pixels"]:
             raise Refused(
                 "video_too_large",
@@ -69,11 +72,27 @@ class Video:
 
 
 def picture(capture: cv2.VideoCapture) -> np.ndarray:
-    """Return the frame that a capture is at, (H, W, 3) BGR."""
+    """Return the frame that a capture is at, (H, W, 3) BGR, as a player shows it: upright, its pixels square."""
     read, found = capture.retrieve()
     if not read:
         raise Refused("bad_video", "found a frame that cannot be decoded, expected a picture")
-    return found
+    across, down = _stretch(capture)
+    return found if across == down else cv2.resize(found, None, fx=across, fy=down)
+
+
+def _stretch(capture: cv2.VideoCapture) -> tuple[float, float]:
+    """Return by how much a frame is to be stretched, across and down, so that its pixels are square.
+
+    DV and HDV have such that are not. Landmarks are parts of the width and height, which this does not change; but
+    MediaPipe finds no hands of people who are squeezed.
+    """
+    wide, high = capture.get(cv2.CAP_PROP_SAR_NUM), capture.get(cv2.CAP_PROP_SAR_DEN)
+    ratio = wide / high if wide > 0 and high > 0 else 1.0
+    if abs(ratio - 1) <= _SQUARE:
+        return 1.0, 1.0
+    if capture.get(cv2.CAP_PROP_ORIENTATION_META) in (90, 270):  # it is told of the frame as it is stored
+        ratio = 1 / ratio
+    return (ratio, 1.0) if ratio > 1 else (1.0, 1 / ratio)
 
 
 class Clock:
