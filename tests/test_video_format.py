@@ -11,11 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import psutil
 import pytest
 import spoter_handler
 from generate import figure_clip
-from videos import draw, find_python
+from videos import children, draw, find_python
 
 from spoter.errors import InputError
 from spoter.formats import Options, content_types
@@ -150,13 +149,12 @@ def test_the_frame_rate_that_a_request_says_goes_before_the_videos(recognizer, m
 def test_what_is_not_read_by_the_deadline_is_killed(recognizer, reading, tmp_path):
     """Each of a batch's, side by side; one that never got its turn may come again; nothing is left of any."""
     video = draw(tmp_path / "long.mp4", 640, 480, 400).read_bytes()
-    before = psutil.Process().children(recursive=True)  # other tests' servers
     started = time.monotonic()
     answers = ask(recognizer, *[Incoming(video, MP4)] * 2, deadline=started + 2)
     assert set(codes(answers)) <= {(400, "video_timeout"), (503, "video_busy")}
     assert (400, "video_timeout") in codes(answers)
     assert codes(ask(recognizer, Incoming(video, MP4), deadline=started)) == [(503, "video_busy")]
-    assert psutil.Process().children(recursive=True) == before and os.listdir(reading) == []
+    assert children() == [] and os.listdir(reading) == []
 
 
 def test_videos_among_landmarks_in_a_batch(recognizer, reading, samples, tmp_path):

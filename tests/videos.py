@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import SHARED
 from video import films
@@ -53,3 +54,16 @@ def clip_of_a_person(name: str = "lsp-casa.mp4") -> Path:
     if not (CLIPS / name).is_file():
         pytest.skip("../shared/clips is not here: no video of a person is recognised")
     return CLIPS / name
+
+
+def children() -> list[psutil.Process]:
+    """Return the processes below this one that read a video; other tests' servers have children too, and dead ones."""
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        try:
+            command = process.cmdline()
+        except psutil.NoSuchProcess:  # a zombie among them
+            continue
+        if any(Path(word).parts[-2:] == ("video", "child") for word in command):
+            found.append(process)
+    return found

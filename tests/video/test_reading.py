@@ -15,6 +15,7 @@ import psutil
 import pytest
 from conftest import ROOT, SHARED
 from video import films
+from videos import children
 
 from spoter.errors import InputError, SpoterError
 from spoter.estimators import MEDIAPIPE
@@ -99,11 +100,6 @@ def test_of_a_film_that_was_cut_short_what_is_there_is_read_and_the_rest_is_miss
     found = read(tmp_path / "cut.avi")
     (note,) = found.notes
     assert 5 < len(found.clip) < 12 and note.startswith(f"found {len(found.clip)} of the 20 frames"), note
-
-
-def children() -> list[psutil.Process]:
-    """Return the processes below this one that read a video."""
-    return [child for child in psutil.Process().children(recursive=True) if "child" in " ".join(child.cmdline())]
 
 
 def test_time_ends_the_child(film):
