@@ -79,9 +79,10 @@ function readErrorObject(error) {
 /**
  * What kind of trouble a status is: what a person can do about it differs.
  *
- * @returns {"server_busy"|"server_down"|"server_timeout"|"server_refused"|"server_failed"}
+ * @returns {"server_busy"|"server_down"|"server_timeout"|"server_refused"|"server_failed"|"server_other"}
  */
 export function trouble(status) {
+  if (status < 400) return "server_other"; // a redirect, which browsers tell as 0
   if (status === 503 || status === 429) return "server_busy";
   if (status === 502) return "server_down"; // said by what stands before the server: demo.py, a gateway, a proxy
   if (status === 504) return "server_timeout";

@@ -21,6 +21,8 @@ export class Clip {
     this.height = size.height;
     this.source = source;
     this.costs = costs;
+    /** The clip that this one was cut from. */
+    this.whole = this;
   }
 
   /** A clip of frames that were found one by one. */
@@ -35,8 +37,10 @@ export class Clip {
 
   /** The frames from `start` to before `end`. */
   slice(start, end) {
-    const costs = this.costs.slice(start, end);
-    return new Clip(this.frames.slice(start, end), this.times.slice(start, end), this, this.source, costs);
+    const cut = (list) => list.slice(start, end);
+    const part = new Clip(cut(this.frames), cut(this.times), this, this.source, cut(this.costs));
+    part.whole = this.whole;
+    return part;
   }
 
   /** The frames whose times lie between two moments, both included. */

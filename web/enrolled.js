@@ -37,16 +37,13 @@ export class EnrolledStore {
    * Keep a gloss that the server made. One of the same name gives way, and so do all of another space.
    *
    * @param {{space: string, glosses: Array}} made
-   * @returns {string[]} names of glosses that were dropped because they belong to other weights
    */
   add(made) {
     const others = this.file && this.file.space !== made.space;
-    const dropped = others ? this.names : [];
     const names = made.glosses.map((one) => one.gloss);
     const kept = others ? [] : this.glosses.filter((one) => !names.includes(one.gloss));
-    this.#write({ space: made.space, glosses: [...kept, ...made.glosses] });
     this.unusable = false;
-    return dropped;
+    this.#write({ space: made.space, glosses: [...kept, ...made.glosses] });
   }
 
   remove(gloss) {

@@ -2,7 +2,8 @@
  * When a sign begins and ends, told by hands that rise and fall. No DOM.
  *
  * Heights are measured in widths of the shoulders below them, so that it matters neither how far away nor how tall a
- * person is. Hands that hang down or lie in the lap are about 1.3 widths and more below the shoulders.
+ * person is. Hands that hang down or lie in the lap are about 1.3 widths and more below the shoulders; hands folded
+ * before the belly are 0.9 below, as high as some signs are made.
  */
 
 import { POSE } from "./layout.js";
@@ -11,10 +12,13 @@ import { POSE } from "./layout.js";
 export const RAISED = 0.95;
 export const LOWERED = 1.15;
 
+/** A wrist less than this from where it rests is still. */
+export const STILL = 0.25;
+
 /** Milliseconds: how long a hand has to be up to start, how long both have to be down to end, what is kept around. */
 export const UP_MS = 120;
 export const DOWN_MS = 450;
-export const MARGIN_MS = 250;
+export const MARGIN_MS = 400;
 
 /**
  * How far the higher wrist is below the shoulders.
@@ -24,13 +28,23 @@ export const MARGIN_MS = 250;
  * @returns {?number} in widths of the shoulders; null where the shoulders or both wrists are missing
  */
 export function depth(frame, aspect) {
-  const [left, right] = [frame[POSE.leftShoulder], frame[POSE.rightShoulder]];
-  const wrists = [frame[POSE.leftWrist], frame[POSE.rightWrist]].filter(Boolean);
-  if (!left || !right || !wrists.length) return null;
-  const width = Math.hypot((left[0] - right[0]) * aspect, left[1] - right[1]);
-  if (width < 0.02) return null; // seen from the side: no measure
-  return Math.min(...wrists.map((wrist) => wrist[1] - (left[1] + right[1]) / 2)) / width;
+  const width = breadth(frame, aspect);
+  const wrists = WRISTS.map((i) => frame[i]).filter(Boolean);
+  if (width === null || !wrists.length) return null;
+  const shoulders = (frame[POSE.leftShoulder][1] + frame[POSE.rightShoulder][1]) / 2;
+  return Math.min(...wrists.map((wrist) => wrist[1] - shoulders)) / width;
 }
+
+/** How far the shoulders are apart, in heights of the picture; null where that is no measure. */
+function breadth(frame, aspect) {
+  const [left, right] = [frame[POSE.leftShoulder], frame[POSE.rightShoulder]];
+  if (!left || !right) return null;
+  const width = distance(left, right, aspect);
+  return width < 0.02 ? null : width; // seen from the side
+}
+
+const WRISTS = [POSE.leftWrist, POSE.rightWrist];
+const distance = (one, other, aspect) => Math.hypot((one[0] - other[0]) * aspect, one[1] - other[1]);
 
 /**
  * Follows a person frame by frame.
@@ -40,13 +54,12 @@ export function depth(frame, aspect) {
  */
 export class HandWatch {
   #since = null; // when the hands first were otherwise than the state says
-  #begin = null;
   state = "away";
 
   /** Forget everything. */
   reset() {
     this.state = "away";
-    this.#since = this.#begin = null;
+    this.#since = null;
   }
 
   /**
@@ -54,7 +67,7 @@ export class HandWatch {
    *
    * @param {?number} below what `depth` says of it
    * @param {number} time of the frame, milliseconds, rising
-   * @returns {?{event: "start"|"end", from: number, to?: number}} the moments between which the sign lies
+   * @returns {?{event: "start"|"end", from?: number}} `from` is the moment from which frames are wanted
    */
   see(below, time) {
     if (this.state === "away") {
@@ -69,31 +82,49 @@ export class HandWatch {
     this.#since ??= time;
     const held = time - this.#since;
     if (this.state === "down" && held >= UP_MS) {
-      this.#begin = this.#since - MARGIN_MS;
+      const from = this.#since - MARGIN_MS;
       this.state = "up";
       this.#since = null;
-      return { event: "start", from: this.#begin };
+      return { event: "start", from };
     }
     if (this.state === "up" && held >= DOWN_MS) {
-      const end = { event: "end", from: this.#begin, to: this.#since + MARGIN_MS };
       this.state = below === null ? "away" : "down";
-      this.#since = this.#begin = null;
-      return end;
+      this.#since = null;
+      return { event: "end" };
     }
     return null;
   }
 }
 
 /**
- * Where the sign lies in a recording that was not followed while it ran.
+ * Leave out the rest before and after a sign: the frames at either end in which the hands are lowered, or have not yet
+ * left, or do not leave any more, the place where they rest.
  *
- * @param {Array<?number>} depths what `depth` says of each frame
- * @param {number[]} times of the frames, milliseconds
- * @returns {?{from: number, to: number}} null where no hand was raised
+ * A model learns from clips that are cut to their signs. Two seconds of rest at each end let the embedded one take half
+ * of its own signs for unknown.
+ *
+ * @param {import("./clip.js").Clip} clip
+ * @returns {?import("./clip.js").Clip} with MARGIN_MS of rest at both ends; null where no hand is raised, and nothing
+ *   tells what is rest
  */
-export function signIn(depths, times) {
-  const first = depths.findIndex((below) => below !== null && below < RAISED);
-  if (first < 0) return null;
-  const last = depths.findLastIndex((below) => below !== null && below <= LOWERED);
-  return { from: times[first] - MARGIN_MS, to: times[last] + MARGIN_MS };
+export function withoutRest(clip) {
+  const { frames, times } = clip;
+  const aspect = clip.width / clip.height;
+  const depths = frames.map((frame) => depth(frame, aspect));
+  const raised = depths.findIndex((below) => below !== null && below < RAISED);
+  if (raised < 0) return null;
+  const lowered = depths.findLastIndex((below) => below !== null && below <= LOWERED);
+  const part = frames.slice(raised, lowered + 1);
+  let first = raised + still(part, aspect);
+  let last = lowered - still(part.reverse(), aspect);
+  if (first > last) [first, last] = [raised, lowered]; // from one place to another, and no more
+  return clip.between(times[first] - MARGIN_MS, times[last] + MARGIN_MS);
+}
+
+/** How many frames there are before a wrist has left its place in the first of them; 0 where none leaves it. */
+function still(frames, aspect) {
+  const rest = frames.find((frame) => breadth(frame, aspect) !== null);
+  const far = STILL * breadth(rest, aspect);
+  const left = (frame) => WRISTS.some((i) => rest[i] && frame[i] && distance(rest[i], frame[i], aspect) > far);
+  return Math.max(0, frames.findIndex(left));
 }

@@ -4,19 +4,18 @@ import { UNKNOWN_MODEL, kindOfFile, readAnswers, readModel } from "./answers.js"
 import { check, question, readClip } from "./clip.js";
 import { lacking } from "./engine.js";
 import * as page from "./page.js";
-import { $, currentLanguage, inWords, remembered, setState, state, t, tell, untell } from "./page.js";
+import { $, allow, currentLanguage, inWords, pressed, remembered, setState, state, t, tell, untell } from "./page.js";
 import { Replay } from "./replay.js";
 import { showAnswer, showEngine, showModel, showTimes, startResults } from "./results.js";
-import { Server, ServerError } from "./server.js";
+import { Server, ServerError, addressOf } from "./server.js";
 import { Session } from "./session.js";
 import { Teach } from "./teach.js";
 import { duration, size } from "./timing.js";
 
-const HERE = new URL("predictions/spoter", document.baseURI).href;
 const TOP = 5;
 
 let model = UNKNOWN_MODEL;
-let server = new Server(HERE);
+let server = new Server(addressOf("", document.baseURI));
 let asking = null; // AbortController of the question under way
 let describing = null;
 let counted = 0;
@@ -26,7 +25,12 @@ const replay = new Replay(() => model.layout);
 const teach = new Teach({
   model: () => model,
   last: () => replay.clip,
-  record: () => session.record("teach"),
+  record: () => {
+    $("record-button").focus(); // which ends it, and stands below the camera's picture
+    $("stage").scrollIntoView({ block: "nearest" });
+    session.record("teach");
+  },
+  fits,
   read: (file) => session.read(file, "teach"),
   ask: async (body) => (await askServer(body, "application/json"))?.body ?? null,
   changed: () => showModel(model, teach.names),
@@ -42,7 +46,7 @@ async function askServer(body, type) {
   setState("asking");
   try {
     const answer = await server.ask(body, type, mine.signal, () => tell("info", "server_waiting"));
-    if (model === UNKNOWN_MODEL) describe();
+    if (model === UNKNOWN_MODEL && !describing) describe();
     return answer;
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
@@ -71,7 +75,7 @@ async function ask(body, type) {
   if (!answer) return;
   const answers = readAnswers(answer.body);
   if (!answers) {
-    tell("error", "server_failed", { status: 200 });
+    tell("error", "server_other", { where: server.url });
     return;
   }
   showTimes({ request: answer.ms, sent: new Blob([body]).size });
@@ -96,7 +100,7 @@ async function describe() {
   const mine = new AbortController();
   describing = mine;
   let known = null;
-  untell("model_unknown", "server_down", "server_busy", "server_timeout", "server_refused", "server_failed");
+  untell("model_unknown", "server_down", "server_busy", "server_timeout", "server_refused", "server_failed", "server_other");
   try {
     const { body } = await server.ask('{"describe": true}', "application/json", mine.signal);
     known = readModel(body);
@@ -107,6 +111,7 @@ async function describe() {
     tellServer(error);
     tell("warning", "model_unknown");
   }
+  describing = null;
   model = known ?? UNKNOWN_MODEL;
   session.most = model.limits.max_frames;
   teach.open(model);
@@ -117,15 +122,19 @@ async function describe() {
 
 // Clips
 
-session.addEventListener("clip", async ({ detail: { clip, purpose } }) => {
+session.addEventListener("clip", async ({ detail: { clip, purpose, raised } }) => {
   page.count("clips");
   replay.show(clip);
   showTimes({ costs: clip.costs, frames: clip.frames.length, fps: clip.fps, request: null, sent: null });
   const { errors, warnings } = check(clip, model.limits);
   for (const code of errors) tell("error", code, { n: clip.frames.length, max: model.limits.max_frames });
   for (const code of warnings) tell("warning", code);
+  if (!raised && !errors.length && !warnings.length) tell("info", "no_sign_seen");
   if (errors.length) showAnswer(null);
-  else if (purpose === "teach") teach.add(clip);
+  else if (purpose === "teach") {
+    teach.add(clip);
+    if (document.activeElement === $("record-button")) $("teach-record").focus(); // back to where it was asked for
+  }
   else await askAbout(clip);
   teach.allow();
 });
@@ -139,13 +148,17 @@ async function take(file) {
   else await takeLandmarks(file, type);
 }
 
-async function takeLandmarks(file, type) {
+/** Tell whether the server takes a landmark file of this size; if not, it is said. */
+function fits(file) {
   const limit = model.limits.max_bytes;
-  if (file.size > limit) {
-    const words = { size: size(file.size, currentLanguage()), max: size(limit, currentLanguage()) };
-    tell("error", "body_too_large", { name: file.name, ...words });
-    return;
-  }
+  if (file.size <= limit) return true;
+  const words = { size: size(file.size, currentLanguage()), max: size(limit, currentLanguage()) };
+  tell("error", "body_too_large", { name: file.name, ...words });
+  return false;
+}
+
+async function takeLandmarks(file, type) {
+  if (!fits(file)) return;
   let body;
   try {
     body = await file.arrayBuffer();
@@ -179,12 +192,15 @@ function sayState(now = state()) {
   const busy = !["idle", "live"].includes(now);
   const recording = { countdown: "record.cancel", recording: "record.stop" }[now] ?? "record.start";
   $("record-button").textContent = t(recording);
-  $("record-button").disabled = ["loading", "reading", "asking"].includes(now);
+  allow("record-button", !["loading", "reading", "asking"].includes(now));
   $("camera-button").textContent = t(session.camera ? "camera.off" : "camera.on");
   $("camera-button").setAttribute("aria-pressed", String(session.camera));
-  $("camera-button").disabled = ["loading", "reading"].includes(now);
-  $("file-button").disabled = $("send-again").disabled = busy;
-  $("cancel-button").hidden = !["reading", "asking"].includes(now);
+  allow("camera-button", !["loading", "reading"].includes(now));
+  allow("file-button", !busy);
+  allow("send-again", !busy);
+  const idle = !["reading", "asking"].includes(now);
+  if (idle && document.activeElement === $("cancel-button")) $("record-button").focus(); // it goes away
+  $("cancel-button").hidden = idle;
   $("reading").hidden = now !== "reading";
   const opening = document.body.dataset.engine === "loading" && ["live", "reading"].includes(now);
   const key = opening ? "state.opening" : now === "live" && session.auto ? "state.live.auto" : `state.${now}`;
@@ -221,18 +237,8 @@ session.addEventListener("progress", ({ detail: { done, total } }) => {
 
 // Settings
 
-/** Take an address as it was written: nothing is the server of this page. */
-function address(written) {
-  try {
-    const url = new URL(written.trim() || HERE, document.baseURI);
-    return ["http:", "https:"].includes(url.protocol) ? url.href : null;
-  } catch {
-    return null;
-  }
-}
-
 function apply() {
-  const url = address($("endpoint").value);
+  const url = addressOf($("endpoint").value, document.baseURI);
   untell("bad_endpoint", "endpoint_from_link");
   if (!url) {
     tell("error", "bad_endpoint");
@@ -241,12 +247,15 @@ function apply() {
   }
   server = new Server(url, { kind: $("auth-kind").value, key: $("auth-key").value.trim() });
   remembered("endpoint", $("endpoint").value.trim());
+  model = UNKNOWN_MODEL; // until this server says which one it has
+  showModel(null, []);
+  teach.open(model);
   describe();
 }
 
 function start() {
   $("endpoint").value = page.parameter("endpoint") ?? remembered("endpoint") ?? "";
-  const url = address($("endpoint").value);
+  const url = addressOf($("endpoint").value, document.baseURI);
   if (url) server = new Server(url);
   else tell("error", "bad_endpoint");
   if (url && page.parameter("endpoint") && server.elsewhere) tell("warning", "endpoint_from_link", { where: new URL(url).host });
@@ -254,16 +263,16 @@ function start() {
   session.inference = $("inference").value = ["auto", "gpu", "cpu"].includes(wish) ? wish : "auto";
   session.auto = $("auto-record").checked = (page.parameter("auto") ?? remembered("auto")) === "1";
 
-  $("camera-button").addEventListener("click", () => (session.camera ? session.turnOff() : session.turnOn()));
-  $("record-button").addEventListener("click", () => session.record());
-  $("cancel-button").addEventListener("click", () => (state() === "asking" ? asking?.abort() : session.cancel()));
-  $("file-button").addEventListener("click", () => $("file-input").click());
+  pressed("camera-button", () => (session.camera ? session.turnOff() : session.turnOn()));
+  pressed("record-button", () => session.record());
+  pressed("cancel-button", () => (state() === "asking" ? asking?.abort() : session.cancel()));
+  pressed("file-button", () => $("file-input").click());
   $("file-input").addEventListener("change", (event) => {
     const [file] = event.target.files;
     event.target.value = "";
     take(file);
   });
-  $("send-again").addEventListener("click", () => {
+  pressed("send-again", () => {
     untell();
     askAbout(replay.clip);
   });

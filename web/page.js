@@ -13,6 +13,16 @@ export function element(tag, { text, dataset, ...properties } = {}, children = [
   return made;
 }
 
+/** Let a button be pressed, or not. It keeps the focus either way, which one that is `disabled` loses. */
+export const allow = (id, can) => $(id).setAttribute("aria-disabled", String(!can));
+
+/** Call `act` when a button is pressed that may be; once for a double click. */
+export function pressed(id, act) {
+  $(id).addEventListener("click", (event) => {
+    if (event.detail < 2 && $(id).getAttribute("aria-disabled") !== "true") act();
+  });
+}
+
 /** Storage that may be switched off in a browser: nothing is kept then. */
 export function remembered(key, value) {
   try {

@@ -20,7 +20,7 @@ export class Replay {
       this.#draw();
     });
     $("download-compact").addEventListener("click", () => this.#save(compact(this.#clip, this.layout())));
-    $("download-all").addEventListener("click", () => this.#save(complete(this.#clip)));
+    $("download-all").addEventListener("click", () => this.#save(complete(this.#clip.whole)));
     inWords(() => this.#say());
   }
 
@@ -92,6 +92,9 @@ export class Replay {
     $("replay-play").textContent = t(this.#playing ? "clip.pause" : "clip.play");
     $("download-compact").textContent = t("clip.download", { layout: this.layout().name });
     if (this.#clip) this.#position();
+    const left = this.#clip ? this.#clip.whole.frames.length - this.#clip.frames.length : 0;
+    $("clip-rest").textContent = left ? t("clip.rest", { n: left, all: this.#clip.whole.frames.length }) : "";
+    $("clip-rest").hidden = !left;
   }
 
   #save(body) {

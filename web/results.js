@@ -55,7 +55,9 @@ export function showAnswer(next, clips = 1) {
   several = clips;
   $("answer").dataset.known = answer ? String(answer.known) : "none";
   sayAnswer();
-  if (answer) count("answers");
+  if (!answer) return;
+  $("answer-list").scrollIntoView({ block: "nearest" }); // on a phone it stands below the camera
+  count("answers");
 }
 
 function sayAnswer() {

@@ -6,6 +6,23 @@ const TRIES = 3; // of what is answered "busy"
 const WAITS = [1000, 3000]; // milliseconds before the second and third, where the server names no time
 const PATIENCE = 60_000; // milliseconds; a cold serverless endpoint takes half of it
 
+/**
+ * Take an address as a person wrote it; nothing is the server behind the page's own.
+ *
+ * @param {string} written
+ * @param {string} base the page's address
+ * @returns {?string} null where it is none, or the page's policy (index.html) bars it
+ */
+export function addressOf(written, base) {
+  try {
+    const url = new URL(written.trim() || "predictions/spoter", base);
+    const near = url.protocol === "http:" && ["127.0.0.1", "localhost"].includes(url.hostname);
+    return url.protocol === "https:" || near || url.origin === new URL(base).origin ? url.href : null;
+  } catch {
+    return null;
+  }
+}
+
 /** A question that got no answer; `code` is that of a message, `server` what the server said, if it did. */
 export class ServerError extends Error {
   constructor(code, server = null, cause = undefined) {
@@ -73,6 +90,7 @@ export class Server {
         body,
         credentials: "omit",
         referrerPolicy: "no-referrer",
+        redirect: "manual", // landmarks go where the page says they go, and nowhere else
         signal: AbortSignal.any ? AbortSignal.any([signal, limit]) : signal,
       });
     } catch (error) {
@@ -86,7 +104,7 @@ function parse(text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw new ServerError("server_failed", { code: "no_json", message: "", where: null, status: 200 }, error);
+    throw new ServerError("server_other", null, error);
   }
 }
 

@@ -2,7 +2,7 @@
 
 import { Camera, CameraError } from "./camera.js";
 import { EngineError, lacking } from "./engine.js";
-import { HandWatch, MARGIN_MS, UP_MS, depth, signIn } from "./hands.js";
+import { HandWatch, MARGIN_MS, UP_MS, depth, withoutRest } from "./hands.js";
 import { Keeper } from "./keeper.js";
 import { $, setState, state, tell, untell } from "./page.js";
 import { readVideo } from "./reading.js";
@@ -30,6 +30,13 @@ export class Session extends EventTarget {
   /** Set from outside: whether to record by itself, and how many frames the model takes. */
   auto = false;
   most = 512;
+
+  constructor() {
+    super();
+    document.addEventListener("visibilitychange", () => {
+      if (document.visibilityState === "hidden" && ["countdown", "recording"].includes(state())) this.#hide();
+    });
+  }
 
   get camera() {
     return this.#camera.on;
@@ -105,6 +112,7 @@ export class Session extends EventTarget {
       return false;
     }
     if (!this.camera) return false; // turned off meanwhile
+    this.engine.reset(); // nothing is known of who was here before
     this.#hands.reset();
     this.#before = [];
     this.#camera.watch((time) => this.#seen(time));
@@ -116,6 +124,15 @@ export class Session extends EventTarget {
     this.#camera.close();
     this.#stage.hide();
     if (["live", "countdown", "recording"].includes(state())) setState("idle");
+  }
+
+  /** Give a recording up: browsers show no frames of a camera in a page that is not seen. */
+  #hide() {
+    this.cancel();
+    this.#recording = null;
+    setState("live");
+    this.engine.reset();
+    tell("warning", "page_hidden");
   }
 
   #seen(time) {
@@ -147,11 +164,11 @@ export class Session extends EventTarget {
     this.#keeper.took(ms);
     this.#stage.draw(frame);
     this.#emit("frame");
-    const following = this.auto && (state() === "live" || this.#recording?.follows);
+    const following = (this.auto && state() === "live") || this.#recording?.follows;
     if (!following) return;
     const sign = this.#hands.see(depth(frame, this.#stage.aspect), time);
-    if (sign?.event === "start" && state() === "live") this.#begin({ from: sign.from });
-    if (sign?.event === "end" && this.#recording?.follows) this.#end({ sign });
+    if (sign?.event === "start" && state() === "live") this.#begin(sign.from);
+    if (sign?.event === "end" && this.#recording?.follows) this.#end();
   }
 
   // Recording
@@ -164,7 +181,7 @@ export class Session extends EventTarget {
       return;
     }
     if (state() === "recording") {
-      this.#end({});
+      this.#end();
       return;
     }
     if (!["idle", "live"].includes(state())) return;
@@ -176,7 +193,7 @@ export class Session extends EventTarget {
 
   #count(n) {
     if (n === 0) {
-      this.#begin({});
+      this.#begin();
       return;
     }
     setState("countdown");
@@ -185,7 +202,7 @@ export class Session extends EventTarget {
   }
 
   /** Begin to record; `from` is the moment a sign began that was noticed by itself. */
-  #begin({ from = null }) {
+  #begin(from = null) {
     const alone = from !== null;
     if (alone) {
       untell();
@@ -204,26 +221,18 @@ export class Session extends EventTarget {
   #full() {
     const { alone, hold, longest } = this.#recording;
     if (!(alone && hold)) tell("warning", "clip_cut", { s: Math.round(longest / 1000) });
-    this.#end({});
+    this.#end();
   }
 
-  /** End the recording; `sign` says where in it the sign lies, if that is known. */
-  async #end({ sign = null }) {
+  /** End the recording, and make a clip of it. */
+  async #end() {
     const recording = this.#recording;
     if (state() !== "recording") return;
     setState("reading");
-    if (sign) recording.drop();
     try {
       await this.#tasked(async (signal) => {
-        let clip = await recording.finish((done, total) => this.#emit("progress", { done, total }), signal);
-        if (signal.aborted) return;
-        let part = sign;
-        if (!sign && recording.alone) {
-          part = signIn(clip.frames.map((frame) => depth(frame, this.#stage.aspect)), clip.times);
-          if (!part) tell("info", "no_sign_seen");
-        }
-        if (part) clip = clip.between(part.from, part.to);
-        this.#done(clip, this.#purpose);
+        const clip = await recording.finish((done, total) => this.#emit("progress", { done, total }), signal);
+        if (!signal.aborted) this.#done(clip, this.#purpose);
       });
     } catch (error) {
       this.#fail(error);
@@ -289,8 +298,10 @@ export class Session extends EventTarget {
     this.#task?.abort();
   }
 
+  /** Hand a clip over, cut to its sign where hands tell where that lies. */
   #done(clip, purpose) {
     setState(this.camera ? "live" : "idle");
-    this.#emit("clip", { clip, purpose });
+    const sign = withoutRest(clip);
+    this.#emit("clip", { clip: sign ?? clip, purpose, raised: sign !== null });
   }
 }

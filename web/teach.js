@@ -2,12 +2,18 @@
 
 import { compact, readClip } from "./clip.js";
 import { EnrolledStore, advice } from "./enrolled.js";
-import { $, download, element, inWords, state, t, tell, untell } from "./page.js";
+import { $, allow, download, element, inWords, pressed, state, t, tell, untell } from "./page.js";
 
 const NEEDED = 3;
 
-/** Storage that forgets, for browsers that have switched theirs off. */
-const forgetful = { getItem: () => null, setItem() {}, removeItem() {} };
+/** Stands for the storage of browsers that have switched theirs off. */
+const none = {
+  getItem: () => null,
+  setItem() {
+    throw new Error("no storage");
+  },
+  removeItem() {},
+};
 
 export class Teach {
   #examples = [];
@@ -20,18 +26,19 @@ export class Teach {
    * @param {(body: string) => Promise<?object>} page.ask asks the server; null where that failed, which was said then
    * @param {() => ?object} page.last the last clip
    * @param {() => void} page.record records an example
+   * @param {(file: File) => boolean} page.fits tells whether the server takes a landmark file so long, or says why not
    * @param {(file: File) => Promise<boolean>} page.read reads a video
    * @param {() => void} page.changed called where the signs kept here are others
    */
   constructor(page) {
     this.page = page;
-    $("teach-record").addEventListener("click", () => page.record());
-    $("teach-add-last").addEventListener("click", () => this.add(page.last()));
-    $("teach-file-button").addEventListener("click", () => $("teach-file").click());
+    pressed("teach-record", () => page.record());
+    pressed("teach-add-last", () => this.add(page.last()));
+    pressed("teach-file-button", () => $("teach-file").click());
     $("teach-file").addEventListener("change", (event) => this.#files([...event.target.files]));
     $("teach-name").addEventListener("input", () => this.say());
-    $("teach-learn").addEventListener("click", () => this.#learn());
-    $("teach-download").addEventListener("click", () => download(this.#store.text, "enrolled.json"));
+    pressed("teach-learn", () => this.#learn());
+    pressed("teach-download", () => download(this.#store.text, "enrolled.json"));
     inWords(() => this.say());
   }
 
@@ -47,7 +54,7 @@ export class Teach {
   /** Take up the signs that were taught to the model of this name and version. */
   open({ name, version, enrolment }) {
     $("teach").hidden = !enrolment;
-    let storage = forgetful;
+    let storage = none;
     try {
       storage = localStorage;
     } catch {
@@ -79,6 +86,7 @@ export class Teach {
         if (!(await this.page.read(file))) return; // what was wrong was said
         continue;
       }
+      if (!this.page.fits(file)) continue;
       const text = await file.text();
       const clip = readClip(text, this.page.model().layout);
       const body = clip ? null : parsed(text);
@@ -97,12 +105,10 @@ export class Teach {
     const answer = await this.page.ask(JSON.stringify(body));
     if (!answer) return;
     const { enrolled, agreement, nearest, similarity } = answer;
-    try {
-      this.#store.add(enrolled);
-    } catch {
-      tell("warning", "storage_full");
-    }
+    const others = this.#store.unusable ? this.#store.names : [];
+    this.#keep(() => this.#store.add(enrolled));
     untell("enrolled_unusable");
+    if (others.length) tell("info", "enrolled_dropped", { glosses: others.join(", ") });
     tell("info", "learned", { gloss });
     this.#said = { gloss, nearest, keys: advice({ agreement, similarity }) };
     this.#examples = [];
@@ -113,11 +119,20 @@ export class Teach {
   }
 
   #remove(gloss) {
-    this.#store.remove(gloss);
+    this.#keep(() => this.#store.remove(gloss));
     if (!this.#store.glosses.length) untell("enrolled_unusable");
     this.say();
     this.page.changed();
     ($("teach-list").querySelector("button") ?? $("teach-name")).focus();
+  }
+
+  /** Change what is kept; where the browser does not store it, that is said. */
+  #keep(change) {
+    try {
+      change();
+    } catch {
+      tell("warning", "storage_full");
+    }
   }
 
   /** Say all of it anew. */
@@ -166,10 +181,10 @@ export class Teach {
     if (more > 0) needs.push(t("teach.need.clips", { n: more }));
     $("teach-need").textContent = needs.join(" ");
     const free = ["idle", "live"].includes(state());
-    $("teach-learn").disabled = needs.length > 0 || !free;
-    $("teach-record").disabled = !free;
-    $("teach-file-button").disabled = !free;
-    $("teach-add-last").disabled = !free || !this.page.last();
+    allow("teach-learn", needs.length === 0 && free);
+    allow("teach-record", free);
+    allow("teach-file-button", free);
+    allow("teach-add-last", free && Boolean(this.page.last()));
   }
 }
 

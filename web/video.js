@@ -9,6 +9,7 @@ const FINEST = 1 / 120; // seconds; the first step, before any distance of frame
 const ASSUMED = 1 / 25; // seconds; where the browser does not tell which frame it shows
 const SETTLING = 150; // milliseconds; several frames of a screen
 const PATIENCE = 10_000; // milliseconds that a seek may take
+const OPENING = 30_000; // milliseconds until the first picture
 const QUIET = 1_000; // milliseconds after a seek in which a frame is shown, if another one is: behind the last there is none
 
 /** A video that cannot be read; `code` is that of a message, and `values` are what it says. */
@@ -38,6 +39,7 @@ export async function openVideo(video, file) {
   try {
     await new Promise((resolve, reject) => {
       const fail = () => reject(video.error);
+      setTimeout(fail, OPENING); // some browsers neither show nor refuse what they cannot decode
       video.addEventListener("error", fail, { once: true });
       video.addEventListener("loadeddata", resolve, { once: true });
       video.muted = true;

@@ -33,6 +33,7 @@ WAIT = 60_000  # milliseconds until an expectation fails: a slow machine's, not 
 MEDIAPIPES = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # its log, which goes to the console as errors: level and date first
 CAMERA_SIZE = (320, 240)
 CAMERA_RATE = 4  # frames a second
+VIDEO_RATE = 5  # two frames of rest at either end are within the page's margin, the third is not
 
 
 class Demo:
@@ -133,7 +134,7 @@ def film_file(short_folder: Path, greeting: np.ndarray) -> Path:
 @pytest.fixture(scope="session")
 def video_file(short_folder: Path, greeting: np.ndarray) -> Path:
     """The same as a video file."""
-    path = write_webm(short_folder / "greeting.webm", draw_clip(greeting, CAMERA_SIZE), 8)
+    path = write_webm(short_folder / "greeting.webm", draw_clip(greeting, CAMERA_SIZE), VIDEO_RATE)
     if path is None:
         pytest.skip(
             "nothing here makes a video to upload: apt-get install ffmpeg, or python -m spoter.video.environment"
@@ -167,6 +168,13 @@ class Watched:
         """Wait until so many answers have come."""
         self.until(f"Number(document.body.dataset.answers) >= {count}")
 
+    def asked_about(self, file: Path) -> None:
+        """Give the page a file, and wait for the answer."""
+        self.state("state", "idle")
+        before = int(self.page.evaluate("Number(document.body.dataset.answers)"))
+        self.page.set_input_files("#file-input", file)
+        self.answers(before + 1)
+
     def until(self, expression: str) -> None:
         """Wait until it is true; Playwright's own way of waiting for it needs an eval, which the page's policy bars."""
         deadline = time.monotonic() + WAIT / 1000
@@ -194,7 +202,9 @@ class Watched:
 
 
 @contextmanager
-def watched(browser, url: str, allowed: tuple[str, ...] = (), failing: bool = False, **options) -> Iterator[Watched]:
+def watched(
+    browser, url: str, allowed: tuple[str, ...] = (), failing: bool = False, script: str = "", **options
+) -> Iterator[Watched]:
     """Open a page in a context of its own; fail where it did what it must not.
 
     Parameters
@@ -203,11 +213,14 @@ def watched(browser, url: str, allowed: tuple[str, ...] = (), failing: bool = Fa
         Other origins that it may ask.
     failing : bool
         Whether requests of the test fail, which the browser itself writes to the console.
+    script : str
+        What runs in the page before its own scripts.
     options
         Of Playwright's context.
     """
     context = browser.new_context(**({"locale": "en-GB"} | options))
     page = context.new_page()
+    page.add_init_script(script)
     page.set_default_timeout(WAIT)
     seen = Watched(page)
     page.on("request", lambda request: seen.requests.append(request.url))
@@ -222,6 +235,13 @@ def watched(browser, url: str, allowed: tuple[str, ...] = (), failing: bool = Fa
         assert [line for line in complaints if not (failing and line.startswith("Failed to load resource"))] == []
     finally:
         context.close()
+
+
+@pytest.fixture(scope="session")
+def reader(browser, demo: Demo) -> Iterator[Watched]:
+    """One page for all videos: MediaPipe is loaded once."""
+    with watched(browser, demo.url) as seen:
+        yield seen
 
 
 @pytest.fixture

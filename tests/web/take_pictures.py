@@ -9,6 +9,7 @@ import io
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 from web.camera import read_sample, write_y4m
@@ -19,9 +20,14 @@ from web.figure import draw_clip
 
 OUT = ROOT / "docs" / "pictures"
 DESKTOP = {"width": 1200, "height": 900}
-RATE = 2  # frames a second: slow enough for the skeleton to keep up without a GPU
-# Whether the right hand's colour is in the skeleton.
-_HAND = """(() => {
+PHONE = {"width": 360, "height": 780}
+SAMPLES = ROOT / "samples"
+STEP = 2  # every second of the sample's frames, 25 a second, is drawn
+RATE = 12  # frames a second of the film: about as fast as the sample
+REST = 5 * RATE, RATE  # frames of rest before and after the sign: the count-down of three seconds, and a little more
+LONG = 6500  # milliseconds of recording: what is left of the rest, and the sign
+# Whether the right hand's colour is in the skeleton over the camera.
+HAND = """(() => {
   const canvas = document.getElementById("overlay");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   for (let i = 0; i < data.length; i += 4) {
@@ -29,8 +35,6 @@ _HAND = """(() => {
   }
   return false;
 })()"""
-PHONE = {"width": 360, "height": 780}
-SAMPLES = ROOT / "samples"
 
 
 def main() -> None:
@@ -39,19 +43,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="spoter-web-") as folder, sync_playwright() as playwright:
         demo = Demo(Path(folder)).start()
         points = read_sample(SAMPLES, "HALLO")
-        shown = draw_clip(points[::4])
+        sign = draw_clip(points[::STEP])
+        shown = np.concatenate([np.repeat(sign[:1], REST[0], 0), sign, np.repeat(sign[-1:], REST[1], 0)])
         camera = write_y4m(Path(folder, "camera.y4m"), shown, RATE)
         turned = write_clip(Path(folder, "turned.json"), upside_down(points))
         browser, bare = launch(playwright, *film(camera)), launch(playwright)
         try:
             with watched(browser, demo.url, viewport=DESKTOP) as seen:
-                _record(seen, 1000 * len(shown) // RATE)
-                _take(seen, "desktop")
+                _record(seen)
+                _take(seen, "answer")
             with watched(browser, f"{demo.url}/?lang=es", viewport=DESKTOP, color_scheme="dark") as seen:
-                _record(seen, 1000 * len(shown) // RATE)
+                _record(seen)
                 _take(seen, "spanish-dark")
             with watched(browser, demo.url, viewport=PHONE, device_scale_factor=2, is_mobile=True) as seen:
-                _record(seen, 1000 * len(shown) // RATE)
+                _record(seen)
                 seen.page.locator("#stage").scroll_into_view_if_needed()
                 _take(seen, "phone")
             with watched(browser, demo.url, viewport=DESKTOP) as seen:
@@ -68,19 +73,27 @@ def main() -> None:
             demo.end()
 
 
-def _record(seen: Watched, milliseconds: int) -> None:
+def _record(seen: Watched) -> None:
+    """Record the sign once, from rest to rest, and wait until a hand is up again."""
+    seen.page.click("#camera-button")
+    seen.state("state", "live")
+    seen.until(HAND)
+    seen.until(f"!{HAND}")  # the sign is over: now comes the rest, and the sign again
     seen.page.click("#record-button")
     seen.state("state", "recording")
-    seen.page.wait_for_timeout(milliseconds)
+    seen.page.wait_for_timeout(LONG)
     seen.page.click("#record-button")
     seen.answers(1)
-    seen.until(_HAND)  # the camera goes on: until a hand is up again, with its skeleton
-    seen.page.wait_for_timeout(700)
+    seen.until(HAND)
+    seen.page.wait_for_timeout(300)
+    seen.page.evaluate("video.pause()")  # else the film goes on while the skeleton is looked for
+    seen.page.wait_for_timeout(1000)
 
 
 def _take(seen: Watched, name: str) -> None:
-    """Keep what is to be seen, in 256 colours."""
-    picture = Image.open(io.BytesIO(seen.page.screenshot())).convert("RGB").quantize(256)
+    """Keep what is to be seen, in 256 colours, chosen so that small coloured things keep theirs."""
+    picture = Image.open(io.BytesIO(seen.page.screenshot())).convert("RGB")
+    picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=1, dither=Image.Dither.NONE)
     picture.save(OUT / f"page-{name}.png", optimize=True)
 
 

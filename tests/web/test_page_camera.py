@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -17,6 +19,21 @@ RIGHT, LEFT = ([NAMES.index(name) for name in NAMES if name.startswith(side)] fo
 BODY = [NAMES.index(name) for name in NAMES if name.startswith("pose_") and "wrist" not in name]
 
 
+@pytest.fixture(scope="module")
+def camera(browser, demo) -> Iterator[Watched]:
+    """One page for all that the film shows: MediaPipe is loaded once."""
+    with watched(browser, demo.url) as seen:
+        yield seen
+
+
+def on(seen: Watched) -> None:
+    """Turn the camera on, if it is off."""
+    seen.until("['live', 'idle'].includes(document.body.dataset.state)")
+    if seen.page.get_attribute("body", "data-state") == "idle":
+        seen.page.click("#camera-button")
+    seen.state("state", "live")
+
+
 def tab_to(seen: Watched, name: str) -> None:
     """Press Tab until the element of that id has the focus."""
     for _ in range(60):
@@ -26,8 +43,9 @@ def tab_to(seen: Watched, name: str) -> None:
     raise AssertionError(f"60 times Tab did not lead to {name}")
 
 
-def test_a_whole_recognition_by_keyboard(page, greeting, tmp_path, dgs11):
+def test_a_whole_recognition_by_keyboard(camera, greeting, tmp_path, dgs11):
     """Count-down, recording, answer, and a download that `spoter predict` reads: the mouse is never touched."""
+    page = camera
     tab_to(page, "record-button")
     page.page.keyboard.press("Enter")
     page.state("state", "countdown")
@@ -38,6 +56,7 @@ def test_a_whole_recognition_by_keyboard(page, greeting, tmp_path, dgs11):
     assert page.page.evaluate("document.activeElement.id") == "record-button"
     page.page.keyboard.press("Enter")
     page.answers(1)
+    assert page.page.evaluate("document.activeElement.id") == "record-button"
     assert page.glosses()[0] == "HALLO" and page.verdict() in ("true", "false")
     for name in ("time-landmarks", "time-request", "time-frames", "time-fps", "sent-bytes"):
         assert float(page.page.get_attribute(f"#{name}", "data-value")) > 0, name
@@ -59,15 +78,65 @@ def test_a_whole_recognition_by_keyboard(page, greeting, tmp_path, dgs11):
     assert predicted.exit_code == 0 and '{"instances":[{"gloss":"HALLO"' in predicted.stdout
 
 
-def test_it_starts_and_stops_as_hands_rise_and_fall(browser, demo):
-    with watched(browser, f"{demo.url}/?auto=1") as seen:
-        assert seen.page.is_checked("#auto-record")
-        seen.page.click("#camera-button")
-        seen.answers(1)
-        assert seen.glosses()[0] == "HALLO"
-        seen.page.uncheck("#auto-record")
-        seen.page.click("#camera-button")
-        seen.state("state", "idle")
+def test_it_starts_and_stops_as_hands_rise_and_fall(camera):
+    on(camera)
+    answers = int(camera.page.get_attribute("body", "data-answers"))
+    camera.page.check("#auto-record")
+    camera.state("state", "recording")
+    camera.page.uncheck("#auto-record")  # this one ends by itself all the same, and is the last
+    camera.answers(answers + 1)
+    assert camera.glosses()[0] == "HALLO"
+
+
+def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
+    """The focus goes to the button that ends it, below the picture, and comes back."""
+    on(camera)
+    camera.page.focus("#teach-record")
+    camera.page.keyboard.press("Enter")
+    camera.state("state", "recording")
+    assert camera.page.evaluate("document.activeElement.id") == "record-button"
+    camera.page.wait_for_timeout(LOOP // 2)
+    camera.page.keyboard.press("Enter")
+    camera.until("document.querySelectorAll('#teach-examples li').length === 1")
+    assert camera.page.evaluate("document.activeElement.id") == "teach-record"
+    camera.page.keyboard.press("Shift+Tab")  # a name, so that all that is lacking are two more
+    camera.page.keyboard.type("GREETING")
+    assert camera.page.get_attribute("#teach-learn", "aria-disabled") == "true"
+    camera.page.focus("#teach-examples button")
+    camera.page.keyboard.press("Enter")
+    camera.until("document.querySelectorAll('#teach-examples li').length === 0")
+    assert camera.page.evaluate("document.activeElement.id") == "teach-record"
+
+
+def test_a_recording_that_nobody_sees_is_given_up(camera):
+    """A double click starts it as a single one does."""
+    on(camera)
+    clips = camera.page.get_attribute("body", "data-clips")
+    camera.page.dblclick("#record-button")
+    camera.state("state", "recording")
+    # Headless, no page is ever hidden: what a browser tells then is told here.
+    camera.page.evaluate(
+        "Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange')); delete document.visibilityState;"
+    )
+    camera.message("page_hidden")
+    camera.state("state", "live")
+    assert camera.page.get_attribute("body", "data-clips") == clips
+
+
+def test_a_camera_that_goes_away_is_said(camera):
+    on(camera)
+    clips = camera.page.get_attribute("body", "data-clips")
+    camera.page.click("#record-button")
+    camera.state("state", "recording")
+    # The fake camera cannot be pulled out; its track ends as one that was.
+    camera.page.evaluate("video.srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
+    camera.message("camera_ended")
+    camera.state("state", "idle")
+    assert camera.page.get_attribute("body", "data-clips") == clips
+    on(camera)  # it comes back
+    camera.page.click("#camera-button")
+    camera.state("state", "idle")
 
 
 @pytest.mark.parametrize("name", ["lsp-comer.mp4"])
@@ -75,7 +144,7 @@ def test_a_person_before_the_camera(playwright, demo, tmp_path, name):
     """A real recording of a sign that the embedded model does not know."""
     from web.chromium import film, launch
 
-    frames = read_person(name, (320, 320), 12)
+    frames = read_person(name, (320, 320), 8)
     browser = launch(playwright, *film(write_y4m(tmp_path / "person.y4m", frames, CAMERA_RATE)))
     try:
         with watched(browser, demo.url) as seen:

@@ -6,6 +6,8 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -16,21 +18,38 @@ from web.conftest import ROOT, watched
 from handler.process import LOOPBACK, free_port
 
 
-@pytest.fixture(scope="module")
-def orphan() -> Iterator[str]:
-    """The page's own server, with nothing where TorchServe should be; yields its URL."""
+@contextmanager
+def page_before(url: str) -> Iterator[str]:
+    """Run the page's own server before something else than TorchServe; yield its URL."""
     import uvicorn
 
     from page.site import make_site
 
-    site = make_site(ROOT / "web", f"http://{LOOPBACK}:{free_port()}/predictions/spoter", 10**6)
-    server = uvicorn.Server(uvicorn.Config(site, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(make_site(ROOT / "web", url, 10**6), log_level="error"))
     listening = socket.create_server((LOOPBACK, 0))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
-    yield f"http://{LOOPBACK}:{listening.getsockname()[1]}"
-    server.should_exit = True
-    thread.join(30)
+    try:
+        yield f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class _Stranger(BaseHTTPRequestHandler):
+    """A server that is there and is another one: its answer is told by the path."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = {"/page": b"<!doctype html><p>Welcome", "/list": b"[1, 2]", "/moved": b""}[self.path]
+        self.send_response(302 if self.path == "/moved" else 200)
+        self.send_header("Location", "/page")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_) -> None:
+        pass
 
 
 def test_the_page_lists_what_the_model_knows(page, dgs11):
@@ -59,16 +78,34 @@ def test_a_landmark_file_is_answered_as_the_server_says(page, samples, file, glo
     assert page.page.get_attribute("#clip", "data-source") == "file"
 
 
-def test_a_video_is_read_frame_by_frame(page, video_file, greeting, tmp_path):
-    page.page.set_input_files("#file-input", video_file)
-    page.answers(1)
-    assert page.glosses()[0] == "HALLO"
-    assert page.page.get_attribute("#clip", "data-source") == "video"
-    assert int(page.page.get_attribute("#clip", "data-frames")) == len(greeting)
-    with page.page.expect_download() as download:
-        page.page.click("#download-compact")
-    download.value.save_as(tmp_path / "clip.json")
-    assert read_clip(tmp_path / "clip.json").shape == (len(greeting), 54, 2)
+def test_a_video_is_read_frame_by_frame_and_rest_is_left_out(reader, video_file, greeting, tmp_path):
+    reader.asked_about(video_file)
+    assert reader.glosses()[0] == "HALLO"
+    assert reader.page.get_attribute("#clip", "data-source") == "video"
+    kept = int(reader.page.get_attribute("#clip", "data-frames"))
+    assert 9 <= kept < len(greeting)
+    assert f"{len(greeting) - kept} of {len(greeting)}" in reader.page.inner_text("#clip-rest")
+    files = []
+    for button in ("download-compact", "download-all"):
+        with reader.page.expect_download() as download:
+            reader.page.click(f"#{button}")
+        files.append(tmp_path / f"{button}.json")
+        download.value.save_as(files[-1])
+    assert read_clip(files[0]).shape == (kept, 54, 2)
+    assert read_clip(files[1]).shape == (len(greeting), 543, 2)
+
+
+def test_reading_a_video_can_be_ended_by_keyboard(reader, video_file):
+    """And the focus is not lost with the button."""
+    reader.state("state", "idle")
+    clips = reader.page.get_attribute("body", "data-clips")
+    reader.page.set_input_files("#file-input", video_file)
+    reader.page.focus("#cancel-button")
+    reader.page.keyboard.press("Enter")
+    reader.message("cancelled")
+    reader.state("state", "idle")
+    assert reader.page.get_attribute("body", "data-clips") == clips
+    assert reader.page.evaluate("document.activeElement.id") == "record-button"
 
 
 def test_what_is_none_of_the_signs_is_said(page, samples, tmp_path):
@@ -112,13 +149,74 @@ def test_a_sign_of_ones_own_is_learned_and_recognised(browser, demo, samples, tm
         assert seen.glosses()[0] != "GREETING"
 
 
-def test_a_server_that_is_down_is_said(browser, orphan, samples):
-    with watched(browser, orphan, failing=True) as seen:
+def test_signs_of_another_model_are_refused_and_the_rest_is_answered(browser, demo, samples, tmp_path):
+    """As when the model's weights were changed under the same name and version. The name of the sign stays text."""
+    name = "<img src=x onerror=alert(1)>"
+    key = "spoter.enrolled:" + json.dumps(["dgs11", "1.1"], separators=(",", ":"))
+    kept = {"space": "other", "glosses": [{"gloss": name, "clips": 3, "prototype": [1.0, 0.0]}]}
+    put = f"localStorage[{json.dumps(key)}] ??= {json.dumps(json.dumps(kept))}"
+    points = read_sample(samples, "HALLO")
+    with watched(browser, demo.url, script=put, failing=True) as seen:
+        page = seen.page
+        page.wait_for_selector("#signs-list li[data-enrolled]", state="attached")
+        assert name in page.inner_text("#signs-list") and page.query_selector("#teach-list img") is None
+        page.set_input_files("#file-input", write_clip(tmp_path / "clip.json", points))
+        seen.message("enrolled_unusable")
+        seen.answers(1)
+        assert seen.glosses()[0] == "HALLO"
+        assert page.query_selector("#signs-list li[data-enrolled]") is None
+        page.fill("#teach-name", "GREETING")
+        examples = [write_clip(tmp_path / f"{number}.json", upside_down(points, number)) for number in range(3)]
+        page.set_input_files("#teach-file", examples)
+        seen.until("document.querySelectorAll('#teach-examples li').length === 3")
+        page.click("#teach-learn")
+        assert name in seen.message("enrolled_dropped").inner_text()
+        assert page.eval_on_selector_all("#teach-list li", "rows => rows.map(row => row.dataset.gloss)") == ["GREETING"]
+
+
+def test_a_browser_that_stores_nothing_is_said(browser, demo, samples, tmp_path):
+    refuse = (
+        "Object.defineProperty(window, 'localStorage', { get() { throw new DOMException('no', 'SecurityError'); } })"
+    )
+    points = read_sample(samples, "HALLO")
+    with watched(browser, demo.url, script=refuse) as seen:
+        seen.state("model", "known")
+        seen.page.fill("#teach-name", "GREETING")
+        examples = [write_clip(tmp_path / f"{number}.json", upside_down(points, number)) for number in range(4)]
+        seen.page.set_input_files("#teach-file", examples[:3])
+        seen.until("document.querySelectorAll('#teach-examples li').length === 3")
+        seen.page.click("#teach-learn")
+        seen.message("storage_full")
+        seen.page.set_input_files("#file-input", examples[3])
+        seen.answers(1)
+        assert seen.glosses()[0] == "GREETING"
+
+
+def test_a_server_that_is_down_is_said(browser, demo, samples):
+    with page_before(f"http://{LOOPBACK}:{free_port()}/") as url, watched(browser, url, failing=True) as seen:
         seen.state("model", "unknown")
         seen.page.set_input_files("#file-input", samples / "hallo.json")
         seen.message("server_down")
         seen.state("state", "idle")
         assert seen.glosses() == []
+
+
+def test_a_stranger_at_the_address_is_said(browser, demo, samples):
+    server = ThreadingHTTPServer((LOOPBACK, 0), _Stranger)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for path in ("page", "list", "moved"):
+            with (
+                page_before(f"http://{LOOPBACK}:{server.server_port}/{path}") as url,
+                watched(browser, url, failing=True) as seen,
+            ):
+                seen.state("model", "unknown")
+                seen.page.set_input_files("#file-input", samples / "hallo.json")
+                seen.message("server_other")
+                seen.state("state", "idle")
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_another_endpoint_is_asked_across_origins(browser, demo, samples):
@@ -129,11 +227,26 @@ def test_another_endpoint_is_asked_across_origins(browser, demo, samples):
         seen.page.click("#settings > summary")
         seen.page.fill("#endpoint", f"{torchserve}/predictions/spoter")
         seen.page.click("#settings-apply")
-        seen.state("model", "known")
+        seen.state("model", "known")  # anew: until this server has said so, it is unknown
         seen.page.set_input_files("#file-input", samples / "hallo.json")
         seen.answers(1)
         assert seen.glosses()[0] == "HALLO"
         assert any(url.startswith(torchserve) for url in seen.requests)
+
+
+@pytest.mark.parametrize("address", ["http://192.168.0.9:8080/", "ftp://127.0.0.1/", "https://"])
+def test_an_address_that_cannot_be_asked_is_said(reader, address):
+    """The page's policy would bar it without a word."""
+    reader.state("model", "known")
+    reader.page.eval_on_selector("#settings", "details => { details.open = true; }")
+    reader.page.fill("#endpoint", address)
+    reader.page.keyboard.press("Enter")
+    reader.message("bad_endpoint")
+    assert reader.page.evaluate("document.activeElement.id") == "endpoint"
+    reader.page.fill("#endpoint", "")
+    reader.page.keyboard.press("Enter")
+    reader.page.wait_for_selector('#messages [data-code="bad_endpoint"]', state="detached")
+    reader.state("model", "known")
 
 
 def test_an_endpoint_where_nobody_listens_is_said(browser, demo, samples):
@@ -153,6 +266,8 @@ def test_an_endpoint_where_nobody_listens_is_said(browser, demo, samples):
         ("clip.json", b"{", "server_refused"),
         ("clip.json", b'{"layout": "29", "points": []}', "server_refused"),
         ("clip.webm", b"no video at all", "bad_video"),
+        ("clip.mov", b"", "bad_video"),
+        ("clip.npy", b"", "server_refused"),
         ("clip.xlsx", b"PK", "file_type_unknown"),
     ],
 )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 from web.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
-from web.conftest import CAMERA_SIZE, WAIT, watched
+from web.conftest import CAMERA_SIZE, WAIT
 from web.figure import draw_clip
 
 from spoter import video
@@ -20,12 +21,12 @@ from spoter.video import environment
 POSE = 0.02  # mean |difference| of x and y, in image units, that the two may differ by
 PRESENCE = 0.75  # share of drawn frames in which both or neither find a hand; on blurred ones they decide apart
 IN_PYTHON = ("HALLO", "ZEIGEN")  # one hand and two
-FRAMES = 10
+FRAMES = 8
 
 
 @pytest.fixture(scope="module")
 def films(short_folder: Path, samples: Path) -> dict[str, Path]:
-    """Each sample as a video of ten frames with its hands up."""
+    """Each sample as a video of a few frames with its hands up."""
     made = {}
     for gloss in SAMPLES:
         points = read_sample(samples, gloss)
@@ -38,22 +39,19 @@ def films(short_folder: Path, samples: Path) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def page_reads(browser, demo, short_folder: Path):
+def page_reads(reader, short_folder: Path):
     """Return a function: a video file -> all landmarks that the page finds, and the glosses it shows."""
-    with watched(browser, demo.url) as seen:
 
-        def read(file: Path) -> tuple[np.ndarray, list[str]]:
-            seen.state("state", "idle")
-            before = int(seen.page.evaluate("Number(document.body.dataset.answers)"))
-            seen.page.set_input_files("#file-input", file)
-            seen.answers(before + 1)
-            with seen.page.expect_download(timeout=WAIT) as download:
-                seen.page.click("#download-all")
-            path = short_folder / f"{file.stem}.all.json"
-            download.value.save_as(path)
-            return read_clips([path], load_layout("54"))[0].points, seen.glosses()
+    @lru_cache
+    def read(file: Path) -> tuple[np.ndarray, list[str]]:
+        reader.asked_about(file)
+        with reader.page.expect_download(timeout=WAIT) as download:
+            reader.page.click("#download-all")
+        path = short_folder / f"{file.stem}.all.json"
+        download.value.save_as(path)
+        return read_clips([path], load_layout("54"))[0].points, reader.glosses()
 
-        yield read
+    return read
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
@@ -84,7 +82,7 @@ def test_drawn_frames_have_the_same_landmarks(page_reads, films, gloss, record_p
 
 @pytest.mark.parametrize("name", ["lsp-comer.mp4", "msl-doctor.mp4"])
 def test_a_persons_frames_have_the_same_landmarks(page_reads, short_folder, name, record_property):
-    clip = write_webm(short_folder / f"{name}.webm", read_person(name, (480, 480), 12), 8)
+    clip = write_webm(short_folder / f"{name}.webm", read_person(name, (480, 480), FRAMES), 8)
     _check(page_reads(clip)[0], clip, record_property)
 
 

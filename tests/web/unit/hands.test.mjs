@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 
-import { DOWN_MS, HandWatch, MARGIN_MS, UP_MS, depth, signIn } from "../../../web/hands.js";
+import { Clip } from "../../../web/clip.js";
+import { DOWN_MS, HandWatch, MARGIN_MS, STILL, UP_MS, depth, withoutRest } from "../../../web/hands.js";
 import { ALL_POINTS } from "../../../web/layout.js";
 
 const DOWN = 1.6;
@@ -14,15 +15,13 @@ function watched(depths, watch = new HandWatch()) {
 }
 const hold = (below, ms) => new Array(Math.ceil(ms / 40) + 1).fill(below);
 
-test("hands that rise and fall are one sign, with a margin on both sides", () => {
+test("hands that rise and fall are one sign, which began a margin before", () => {
   const rest = hold(DOWN, 400);
   const sign = hold(UP, 1000);
   const [start, end, ...more] = watched([...rest, ...sign, ...hold(DOWN, 1000)]);
   assert.equal(start.event, "start");
   assert.equal(start.from, 40 * rest.length - MARGIN_MS);
   assert.equal(end.event, "end");
-  assert.equal(end.from, start.from);
-  assert.equal(end.to, 40 * (rest.length + sign.length) + MARGIN_MS);
   assert.deepEqual(more, []);
 });
 
@@ -67,12 +66,51 @@ test("depth is measured in widths of the shoulders, whatever the picture's shape
   assert.equal(depth(frame, 1), null);
 });
 
-test("where the sign lies in a recording", () => {
-  const depths = [...hold(DOWN, 400), ...hold(UP, 400), BETWEEN, ...hold(DOWN, 400)];
-  const times = depths.map((_, i) => 40 * i);
-  const first = depths.indexOf(UP);
-  assert.deepEqual(signIn(depths, times), {
-    from: times[first] - MARGIN_MS, to: times[depths.indexOf(BETWEEN)] + MARGIN_MS,
+/** A clip at 25 frames a second of somebody whose right wrist is at these depths; the left one hangs down. */
+function signing(depths) {
+  const frames = depths.map((below) => {
+    const frame = new Array(ALL_POINTS).fill(null);
+    [frame[11], frame[12], frame[15]] = [[0.6, 0.4], [0.4, 0.4], [0.6, 0.4 + 0.2 * DOWN]];
+    if (below !== null) frame[16] = [0.4, 0.4 + 0.2 * below];
+    return frame;
   });
-  assert.equal(signIn([DOWN, null, BETWEEN], [0, 40, 80]), null);
+  return new Clip(frames, frames.map((_, i) => 40 * i), { width: 480, height: 480 }, "camera", frames.map(() => 30));
+}
+const KEPT = MARGIN_MS / 40; // frames of rest that stay at either end
+
+test("lowered hands before and after a sign are left out, but for a margin", () => {
+  const [rest, sign, after] = [hold(DOWN, 1000), hold(UP, 400), hold(DOWN, 1200)];
+  const whole = signing([...rest, ...sign, BETWEEN, ...after]);
+  const clip = withoutRest(whole);
+  assert.equal(clip.times[0], 40 * (rest.length - KEPT));
+  assert.equal(clip.times.at(-1), 40 * (rest.length + sign.length + KEPT));
+  assert.equal(clip.frames.length, clip.costs.length);
+  assert.equal(clip.whole, whole);
+});
+
+test("hands that rest folded before the belly are left out as well: they are still", () => {
+  const belly = (ms) => hold(0.9, ms).map((below, i) => below + 0.8 * STILL * (i % 2)); // nobody is quite still
+  const [rest, sign, after] = [belly(1000), hold(UP, 400), belly(1200)];
+  const clip = withoutRest(signing([...rest, ...sign, ...after]));
+  assert.equal(clip.times[0], 40 * (rest.length - KEPT));
+  assert.equal(clip.times.at(-1), 40 * (rest.length + sign.length + KEPT - 1));
+});
+
+test("a hand that reaches for the button is lowered", () => {
+  const [sign, reach] = [hold(UP, 400), [...hold(DOWN, 800), ...hold(1.2, 400), ...hold(DOWN, 400)]];
+  assert.equal(withoutRest(signing([...sign, ...reach])).frames.length, sign.length + KEPT);
+});
+
+test("what is all sign stays whole, pauses within and frames without anybody too", () => {
+  const all = signing([...hold(UP, 360), ...hold(DOWN, 400), null, null, ...hold(DOWN, 400), ...hold(UP, 360)]);
+  assert.equal(withoutRest(all).frames.length, all.frames.length);
+  const held = signing(hold(UP, 800));
+  assert.equal(withoutRest(held).frames.length, held.frames.length);
+  const once = signing([...hold(0.9, 1200), ...hold(UP, 1200)]); // from one place to another: either may be the sign
+  assert.equal(withoutRest(once).frames.length, once.frames.length);
+});
+
+test("where no hand is raised, nothing tells what is rest", () => {
+  assert.equal(withoutRest(signing([...hold(DOWN, 400), BETWEEN, ...hold(DOWN, 400)])), null);
+  assert.equal(withoutRest(new Clip([new Array(ALL_POINTS).fill(null)], [0], { width: 4, height: 3 }, "video")), null);
 });

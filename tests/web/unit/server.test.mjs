@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import test from "node:test";
 
-import { Server, ServerError } from "../../../web/server.js";
+import { Server, ServerError, addressOf } from "../../../web/server.js";
 
 /** A server on this machine that gives the answers it is told, one after the other; the last one again and again. */
 async function answering(context, ...answers) {
@@ -20,6 +20,16 @@ async function answering(context, ...answers) {
 }
 const never = new AbortController().signal;
 const failing = (code, rest = () => true) => (error) => error instanceof ServerError && error.code === code && rest(error);
+
+test("an address is one that the page's policy lets it ask", () => {
+  const page = "https://page.example/signs/index.html";
+  assert.equal(addressOf("  ", page), "https://page.example/signs/predictions/spoter");
+  assert.equal(addressOf("/x", "http://page.example:8000/"), "http://page.example:8000/x");
+  for (const good of ["https://api.example/prod/predict", "http://127.0.0.1:9080/x", "http://localhost:9080/x"]) {
+    assert.equal(addressOf(` ${good} `, page), good);
+  }
+  for (const bad of ["http://192.168.0.9/", "ftp://127.0.0.1/", "https://", "javascript:1"]) assert.equal(addressOf(bad, page), null);
+});
 
 test("what is asked arrives with its type, and a key only where one is given", async (context) => {
   const { url, asked } = await answering(context, [200, '{"instances": []}']);
@@ -58,9 +68,16 @@ test("what the server refuses is said once, with its own words", async (context)
   assert.equal(asked.length, 1);
 });
 
+test("landmarks do not follow a redirect", async (context) => {
+  const elsewhere = await answering(context, [200, "{}"]);
+  const { url } = await answering(context, [307, "", { Location: elsewhere.url }]);
+  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_other"));
+  assert.equal(elsewhere.asked.length, 0);
+});
+
 test("an answer that is no JSON, nobody there, and an end that was asked for", async (context) => {
   const { url } = await answering(context, [200, "<html>"]);
-  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_failed"));
+  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_other"));
   const stop = new AbortController();
   const busy = await answering(context, [503, "", { "Retry-After": "30" }]);
   const asking = new Server(busy.url).ask("{}", "application/json", stop.signal, () => setTimeout(() => stop.abort()));
