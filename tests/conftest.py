@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-# Endpoints that several folders ask for: imported into each, they would start once for each.
-pytest_plugins = ["local.fixtures"]
+# What several folders ask for: imported into each, it would start once for each.
+pytest_plugins = ["lambda_door.fixtures", "local.fixtures"]
 
 # What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.

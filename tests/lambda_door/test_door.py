@@ -196,9 +196,9 @@ def test_the_log_has_nothing_of_a_clip(door, runtime, hallo, said, lines):
     assert (first["status"], second["status"], first["attempts"], "reduced" in first) == (200, 400, 1, False)
 
 
-def test_the_zip_needs_nothing_that_lambda_lacks(package, dgs11, tmp_path):
+def test_the_zip_needs_nothing_that_lambda_lacks(door_package, dgs11, tmp_path):
     imported = set()
-    for module in package.glob("*.py"):
+    for module in door_package.glob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(), feature_version=(3, 11))):
             if isinstance(node, ast.Import):
                 imported |= {name.name.partition(".")[0] for name in node.names}
@@ -207,4 +207,4 @@ def test_the_zip_needs_nothing_that_lambda_lacks(package, dgs11, tmp_path):
     assert imported - sys.stdlib_module_names == {"boto3", "botocore", "lambda_events"}
     first, second = (pack(dgs11, tmp_path / name).read_bytes() for name in "ab")
     assert first == second
-    assert len(zipfile.ZipFile(io.BytesIO(first)).namelist()) == len(list(package.iterdir())) == 3
+    assert len(zipfile.ZipFile(io.BytesIO(first)).namelist()) == len(list(door_package.iterdir())) == 3

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -150,6 +151,24 @@ def browser(playwright, film_file: Path) -> Iterator:
     started = launch(playwright, *film(film_file))
     yield started
     started.close()
+
+
+@contextmanager
+def page_before(url: str) -> Iterator[str]:
+    """Run the page's own server before something else than TorchServe; yield its URL."""
+    import uvicorn
+
+    from page.site import make_site
+
+    server = uvicorn.Server(uvicorn.Config(make_site(ROOT / "web", url, 10**6), log_level="error"))
+    listening = socket.create_server((LOOPBACK, 0))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(30)
 
 
 @dataclass

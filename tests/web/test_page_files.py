@@ -3,37 +3,16 @@
 from __future__ import annotations
 
 import json
-import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from web.camera import read_sample
 from web.clips import read_clip, upside_down, write_clip
-from web.conftest import ROOT, watched
+from web.conftest import page_before, watched
 
 from handler.process import LOOPBACK, free_port
-
-
-@contextmanager
-def page_before(url: str) -> Iterator[str]:
-    """Run the page's own server before something else than TorchServe; yield its URL."""
-    import uvicorn
-
-    from page.site import make_site
-
-    server = uvicorn.Server(uvicorn.Config(make_site(ROOT / "web", url, 10**6), log_level="error"))
-    listening = socket.create_server((LOOPBACK, 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{LOOPBACK}:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
 
 
 class _Stranger(BaseHTTPRequestHandler):
