@@ -107,8 +107,9 @@ def demo(short_folder: Path) -> Iterator[Demo]:
     assert living(family) == [] and port_is_free(LOOPBACK, running.port) and port_is_free(LOOPBACK, running.torchserve)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def playwright() -> Iterator:
+    """Playwright, for this folder only: while it runs, the event loop of its own bars asyncio from other tests."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install '.[dev]'")
     from web.chromium import NONE_FOUND, find_chromium
 
@@ -143,7 +144,7 @@ def video_file(short_folder: Path, greeting: np.ndarray) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def browser(playwright, film_file: Path) -> Iterator:
     """Chromium with the film as its camera."""
     from web.chromium import film, launch
@@ -256,7 +257,7 @@ def watched(
         context.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reader(browser, demo: Demo) -> Iterator[Watched]:
     """One page for all videos: MediaPipe is loaded once."""
     with watched(browser, demo.url) as seen:

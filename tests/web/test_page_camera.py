@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+
+from spoter.cli import app
 from web.camera import hands_up, read_person, write_y4m
 from web.clips import read_clip
 from web.conftest import CAMERA_RATE, WAIT, Watched, watched
 from web.figure import NAMES
-
-from spoter.cli import app
 
 LOOP = 1000 * 15 // CAMERA_RATE  # milliseconds that the film takes
 RIGHT, LEFT = ([NAMES.index(name) for name in NAMES if name.startswith(side)] for side in ("rightHand_", "leftHand_"))
@@ -68,7 +68,7 @@ def test_a_whole_recognition_by_keyboard(camera, greeting, tmp_path, dgs11):
     file = tmp_path / "clip.json"
     download.value.save_as(file)
     points = read_clip(file)
-    assert len(points) == int(page.page.get_attribute("#clip", "data-frames")) >= 10
+    assert len(points) == int(page.page.get_attribute("#clip", "data-frames")) >= 7
     # Unmirrored: the figure signs with its right hand, which a camera sees at the left.
     assert not np.isnan(points[:, RIGHT]).all() and np.isnan(points[:, LEFT]).all()
     assert np.nanmean(points[:, RIGHT, 0]) < 0.4
@@ -95,7 +95,7 @@ def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
     camera.page.keyboard.press("Enter")
     camera.state("state", "recording")
     assert camera.page.evaluate("document.activeElement.id") == "record-button"
-    camera.page.wait_for_timeout(LOOP // 2)
+    camera.page.wait_for_timeout(LOOP)  # less may hold no more than the end of the sign and the beginning of the next
     camera.page.keyboard.press("Enter")
     camera.until("document.querySelectorAll('#teach-examples li').length === 1")
     assert camera.page.evaluate("document.activeElement.id") == "teach-record"
