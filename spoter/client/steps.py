@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypedDict, TypeVar
 
@@ -52,7 +53,7 @@ class About(TypedDict, total=False):
     height: float
 
 
-class Asking:
+class Asking(ABC):
     """What is known of a server, and how to ask it; the parameters are those of `Client`."""
 
     def __init__(
@@ -77,8 +78,9 @@ class Asking:
         self._description: Description | None = None
         self._open(transport.settings(token, headers, timeout))
 
+    @abstractmethod
     def _open(self, settings: dict) -> None:
-        raise NotImplementedError
+        """Make httpx's client, of one kind or the other."""
 
     def _predict(self, clip: OneClip, enrolled: Signs | None, about: About) -> Steps[Prediction]:
         said = Said(**about)
