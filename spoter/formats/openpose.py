@@ -16,7 +16,7 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.estimators import OPENPOSE
-from spoter.formats.people import MOST, follow
+from spoter.formats.people import points_of_signer
 
 PARTS = {
     "pose": "pose_keypoints_2d",
@@ -47,12 +47,7 @@ def read(people: Sequence[list[Person] | None]) -> np.ndarray:
     InputError
         ``wrong_point_count``
     """
-    points = np.full((len(people), len(OPENPOSE.names), 2), np.nan)
-    everybody = [_points(persons[:MOST], i) if persons else None for i, persons in enumerate(people)]
-    for i, person in enumerate(follow(everybody)):
-        if person is not None:
-            points[i] = everybody[i][person]
-    return points
+    return points_of_signer(people, _points, len(OPENPOSE.names))
 
 
 def _points(persons: Sequence[Person], frame: int) -> np.ndarray:

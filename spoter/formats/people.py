@@ -5,14 +5,38 @@ OpenPose and MMPose list everybody they see, in an order that changes from frame
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+_P = TypeVar("_P")
 
 MOST = 32
 """So many people of a frame are looked at: a crowd shall cost no server its memory."""
 
 _STARTS = 4  # tracks that are tried: from the largest people who are in none yet
+
+
+def points_of_signer(
+    frames: Sequence[Sequence[_P] | None], points_of: Callable[[Sequence[_P], int], np.ndarray], size: int
+) -> np.ndarray:
+    """Return the points of one person through all frames, (T, `size`, 2) with NaN where missing.
+
+    Parameters
+    ----------
+    frames : sequence of sequence, or None
+        The people of each frame in a wire format's own form.
+    points_of : callable
+        Reads the people of a frame, whose number it is told too, as an array (P, `size`, 2).
+    size : int
+    """
+    points = np.full((len(frames), size, 2), np.nan)
+    everybody = [points_of(people[:MOST], i) if people else None for i, people in enumerate(frames)]
+    for i, person in enumerate(follow(everybody)):
+        if person is not None:
+            points[i] = everybody[i][person]
+    return points
 
 
 def follow(frames: Sequence[np.ndarray | None]) -> list[int | None]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.estimators import WHOLEPOSE
-from spoter.formats.people import MOST, follow
+from spoter.formats.people import points_of_signer
 
 POINT_NAMES = {"keypoints": WHOLEPOSE.names, "keypoint_scores": WHOLEPOSE.names}
 
@@ -41,12 +41,7 @@ def read(instances: Sequence[list[Instance] | None]) -> np.ndarray:
     InputError
         ``wrong_point_count``
     """
-    points = np.full((len(instances), len(WHOLEPOSE.names), 2), np.nan)
-    everybody = [_points(persons[:MOST], i) if persons else None for i, persons in enumerate(instances)]
-    for i, person in enumerate(follow(everybody)):
-        if person is not None:
-            points[i] = everybody[i][person]
-    return points
+    return points_of_signer(instances, _points, len(WHOLEPOSE.names))
 
 
 def _points(persons: Sequence[Instance], frame: int) -> np.ndarray:

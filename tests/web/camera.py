@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import SHARED
-from web.figure import NAMES
 
 from spoter.clip_files import read_clips
 from spoter.layouts import load_layout
 from spoter.video import environment
+from web.figure import NAMES
 
 SAMPLES = {
     "HALLO": ("hallo.json", 0),

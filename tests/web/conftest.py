@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from web.camera import hands_up, read_sample, write_webm, write_y4m
-from web.figure import draw_clip
 
 from handler.process import LOOPBACK, free_port
 from spoter.doctor import port_is_free
+from web.camera import hands_up, read_sample, write_webm, write_y4m
+from web.figure import draw_clip
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 180.0

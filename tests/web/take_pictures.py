@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
+
 from web.camera import read_sample, write_y4m
 from web.chromium import film, launch
 from web.clips import upside_down, write_clip

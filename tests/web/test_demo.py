@@ -16,13 +16,13 @@ from pathlib import Path
 
 import psutil
 import pytest
-from web.conftest import ROOT, Demo, living
 
 import demo as demo_module
 from demo import Behind
 from handler.process import LOOPBACK
 from page.packages import installed
 from spoter.doctor import port_is_free
+from web.conftest import ROOT, Demo, living
 
 
 @pytest.fixture(autouse=True)

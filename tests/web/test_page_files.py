@@ -8,11 +8,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+
+from handler.process import LOOPBACK, free_port
 from web.camera import read_sample
 from web.clips import read_clip, upside_down, write_clip
 from web.conftest import page_before, watched
-
-from handler.process import LOOPBACK, free_port
 
 
 class _Stranger(BaseHTTPRequestHandler):

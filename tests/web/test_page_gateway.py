@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import pytest
 from lambda_door.runtime import Context, set_environment
 from lambda_door.test_events import v2
-from web.conftest import page_before, watched
 
 from handler.process import LOOPBACK
+from web.conftest import page_before, watched
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from web.conftest import watched
 
 PHONE = {"width": 320, "height": 640}  # also what a desktop's window is at 400 %

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from web.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
-from web.conftest import CAMERA_SIZE, WAIT
-from web.figure import draw_clip
 
 from spoter import video
 from spoter.clip_files import read_clips
 from spoter.estimators import MEDIAPIPE
 from spoter.layouts import load_layout
 from spoter.video import environment
+from web.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
+from web.conftest import CAMERA_SIZE, WAIT
+from web.figure import draw_clip
 
 POSE = 0.02  # mean |difference| of x and y, in image units, that the two may differ by
 PRESENCE = 0.75  # share of drawn frames in which both or neither find a hand; on blurred ones they decide apart
