@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from spoter.errors import InputError
+from spoter.formats.request import short
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +103,7 @@ class VideoBucket:
         if not key.isprintable() or {"", ".", ".."}.intersection(key.split("/")) or size > LONGEST_KEY:
             raise InputError(
                 "bad_key",
-                f"found {_shown(key)}, expected the key of a video, such as '0.123.webm': printable, at most "
+                f"found {short(key, 80)}, expected the key of a video, such as '0.123.webm': printable, at most "
                 f"{LONGEST_KEY} bytes, and no empty, . or .. part between slashes",
                 "uniqueName",
             )
@@ -110,7 +111,7 @@ class VideoBucket:
     def _failure(self, code: str, key: str) -> InputError:
         """Return what an error of S3's is answered with; the log gets its code, and never the key."""
         if code == "NoSuchKey":
-            return InputError("unknown_video", f"found no video {_shown(key)} in the bucket", "uniqueName", 404)
+            return InputError("unknown_video", f"found no video {short(key, 80)} in the bucket", "uniqueName", 404)
         if code in PASSING:
             logger.warning("bucket %s: %s", self.bucket, code)
             return _busy("S3 is overburdened")
@@ -119,10 +120,6 @@ class VideoBucket:
             hint = "; it needs s3:GetObject, and s3:ListBucket, without which S3 says the same of a key that is absent"
         logger.error("bucket %s cannot be read: %s%s", self.bucket, code, hint)
         return _refused(code)
-
-
-def _shown(key: str) -> str:
-    return repr(key if len(key) <= 80 else f"{key[:79]}…")
 
 
 def _check_size(found: int, max_bytes: int) -> None:

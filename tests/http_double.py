@@ -8,11 +8,10 @@ import contextlib
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import uvicorn
+from listening import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -83,20 +82,11 @@ def serving() -> Iterator[Double]:
     """Serve a double on a free port of loopback."""
     double = Double()
     app = Starlette(routes=[Route("/{path:path}", double.answer, methods=["GET", "POST"])])
-    listening = socket.create_server(("127.0.0.1", 0))
-    double.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.005)
-    try:
-        yield double
-    finally:
-        double.over.set()
-        server.should_exit = True
-        thread.join(10)
-        listening.close()
+    with listening(app) as double.url:
+        try:
+            yield double
+        finally:
+            double.over.set()
 
 
 @contextlib.contextmanager

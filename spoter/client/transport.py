@@ -33,9 +33,8 @@ _COME_AGAIN = (429, 503)
 # No answer was begun, or it broke off. Asking twice does no harm: a server keeps nothing of a request. Not a read that
 # took too long, which would take as long again.
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-_CONNECT_SECONDS = (
-    5.0  # a server that is there answers in milliseconds, one at the other end of the world in one second
-)
+# A server that is there answers in milliseconds, one at the other end of the world in one second.
+_CONNECT_SECONDS = 5.0
 
 
 @dataclass(frozen=True)

@@ -7,18 +7,15 @@ from pathlib import Path
 
 import pytest
 from video import films
+from videos import find_python
 
-from spoter.errors import SpoterError
-from spoter.video import Extracted, environment, read
+from spoter.video import Extracted, read
 
 
 @pytest.fixture(scope="session")
 def python() -> Path:
     """The interpreter that reads videos; its environment is made where there is none, which takes minutes."""
-    try:
-        return environment.make()
-    except SpoterError as error:
-        pytest.skip(f"no environment with MediaPipe can be made here: {error}")
+    return find_python()
 
 
 @pytest.fixture(scope="session")

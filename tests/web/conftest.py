@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+from listening import listening
 
 from handler.process import LOOPBACK, free_port
 from spoter.doctor import port_is_free
@@ -157,19 +157,10 @@ def browser(playwright, film_file: Path) -> Iterator:
 @contextmanager
 def page_before(url: str) -> Iterator[str]:
     """Run the page's own server before something else than TorchServe; yield its URL."""
-    import uvicorn
-
     from page.site import make_site
 
-    server = uvicorn.Server(uvicorn.Config(make_site(ROOT / "web", url, 10**6), log_level="error"))
-    listening = socket.create_server((LOOPBACK, 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://{LOOPBACK}:{listening.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join(30)
+    with listening(make_site(ROOT / "web", url, 10**6)) as own:
+        yield own
 
 
 @dataclass

@@ -5,22 +5,19 @@ API Gateway alone is a double: it makes an event of payload format 2.0 of each r
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 
 import pytest
 from lambda_door.runtime import Context, set_environment
 from lambda_door.test_events import v2
+from listening import listening
 
-from handler.process import LOOPBACK
 from web.conftest import page_before, watched
 
 
 @pytest.fixture
 def gateway(local_endpoint, door, monkeypatch) -> Iterator[str]:
     """The URL that a stack of aws/template.yaml tells, on loopback."""
-    import uvicorn
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
@@ -36,13 +33,8 @@ def gateway(local_endpoint, door, monkeypatch) -> Iterator[str]:
         return Response(reply.get("body", ""), reply["statusCode"], reply["headers"])
 
     app = Starlette(routes=[Route("/prod/invocations", invoke, methods=["POST", "OPTIONS"])])
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error"))
-    listening = socket.create_server((LOOPBACK, 0))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
-    thread.start()
-    yield f"http://{LOOPBACK}:{listening.getsockname()[1]}/prod/invocations"
-    server.should_exit = True
-    thread.join(30)
+    with listening(app) as url:
+        yield f"{url}/prod/invocations"
 
 
 def test_a_sagemaker_endpoint_answers_the_page(browser, gateway, samples):
