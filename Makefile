@@ -11,14 +11,15 @@ PINNED := pyproject.toml requirements/constraints.txt
 .DEFAULT_GOAL := help
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
-.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test lint bench clean
+.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test lint \
+	bench bench-peers fuzz attack audit sbom clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
 	@echo
 	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
-	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_WORKERS (one a core), SPOTER_LOGS (logs),'
-	@echo '  SPOTER_MODEL_STORE (model_store). Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
+	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_RUNTIME (its own), SPOTER_WORKERS (one a core),'
+	@echo '  SPOTER_LOGS (logs), SPOTER_MODEL_STORE (model_store). Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
 
 serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
 	@$(BIN)/python serve.py
@@ -58,8 +59,30 @@ lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
 
-bench: .venv/serve.stamp ## measure decoding, normalising, the model and the server
+bench: .venv/bench.stamp ## measure decoding, normalising, the model and the server
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
+	$(BIN)/python -m bench.peers $(BENCH_ARGS)
+
+fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decoder, hostile bodies (20 minutes)
+	$(BIN)/python -m attacks.fuzz $(FUZZ_ARGS)
+	$(BIN)/python -m attacks.fuzz_decoders --seconds 60
+	$(BIN)/python -m attacks.costs
+
+attack: .venv/dev.stamp ## a server of its own under faults, overload, limits and 15 minutes of load (30 minutes)
+	$(BIN)/python -m attacks.faults
+	$(BIN)/python -m attacks.limits
+	$(BIN)/python -m attacks.overload
+	$(BIN)/python -m attacks.soak
+
+audit: .venv/audit.stamp ## look for known vulnerabilities of what is served (asks the internet)
+	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement docker/requirements.txt \
+		--requirement requirements/constraints.txt || \
+		{ echo 'make audit: vulnerable, or not all could be audited: see above' >&2; exit 1; }
+
+sbom: .venv/audit.stamp ## write build/sbom.json and build/sbom-image.json: what is served
+	$(BIN)/python requirements/sbom.py
 
 clean: ## remove everything that make made
 	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip web/node_modules .pytest_cache .ruff_cache .hypothesis
@@ -90,9 +113,21 @@ clean: ## remove everything that make made
 	@touch $@
 
 .venv/lambda.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,lambda]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,onnx]'
 	@touch $@
 
-.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,lambda,dev]'
+.venv/bench.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,bench,fuzz,onnx,train]'
+	@touch $@
+
+.venv/peers.stamp: .venv/bench.stamp bench/peers/requirements.txt
+	$(BIN)/python -m bench.peers.environment $(PIP_ARGS)
+	@touch $@
+
+.venv/audit.stamp: .venv/serve.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,audit]'
+	@touch $@
+
+.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp .venv/bench.stamp .venv/audit.stamp
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,onnx,bench,fuzz,audit,dev]'
 	@touch $@

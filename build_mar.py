@@ -19,16 +19,21 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
+from spoter.archive import refuse_tricks
+from spoter.config import RUNTIMES, ModelConfig, read_config
 from spoter.enrolled import ENROLLED
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 from spoter.layouts import BUILT_IN
-from spoter.model_folder import CARD, CONFIG, MEANING, PROTOTYPES, WEIGHTS, load_model_folder
+from spoter.model_folder import CARD, CONFIG, MEANING, PROTOTYPES, WEIGHTS, load_model_folder, load_onnx_folder
+from spoter.onnx_forward import GRAPHS
 
 ROOT = Path(__file__).resolve().parent
 HANDLER = ROOT / "handler"
@@ -36,20 +41,28 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 # Parts of the package that serving never imports, and that need packages the archive does not ask for.
 NOT_SERVED = (
     "spoter/training",
+    "spoter/archive.py",
+    "spoter/archive_check.py",
+    "spoter/bulk",
     "spoter/cli.py",
     "spoter/client",
     "spoter/clip_files.py",
+    "spoter/connecting_points.py",
     "spoter/convert.py",
     "spoter/doctor.py",
     "spoter/enroll.py",
+    "spoter/export_command.py",
     "spoter/onnx_export.py",
+    "spoter/onnx_graph.py",
     "spoter/pose_folders.py",
     "spoter/predict.py",
+    "spoter/readiness.py",
     "spoter/show.py",
     "spoter/show_findings.py",
     "spoter/show_picture.py",
     "spoter/show_reading.py",
     "spoter/skeleton.py",
+    "spoter/tokens.py",
     "spoter/video/command.py",
     "spoter/video/extract.py",
     "spoter/video/kept.py",
@@ -58,11 +71,14 @@ NOT_SERVED = (
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
+# What computes, for each runtime.
+COMPUTES = {"torch": WEIGHTS, **GRAPHS}
+Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
 # A zip file cannot hold an earlier time.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
+def build(model: Path, name: str, version: str | None, out: Path, runtime: str | None = None) -> list[Path]:
     """Check a model folder and write ``out/NAME.mar`` and ``out/model.tar.gz``, each whole or not at all.
 
     Parameters
@@ -75,6 +91,9 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
         The archive's version; None takes the model's own from its config.json.
     out : Path
         Folder to write in, made where it is not there.
+    runtime : str, optional
+        What the archive's model runs in, one of `spoter.config.RUNTIMES`; the model's own unless given. The archive
+        carries that runtime's file and no other.
 
     Returns
     -------
@@ -86,14 +105,15 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
     ModelFolderError
         Where the folder cannot be served, or torch-model-archiver refuses it.
     """
-    config = load_model_folder(model).config
+    refuse_tricks(model)
+    config = served_config(model, runtime)
     version = config.version if version is None else version
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
         raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         extra = Path(scratch, "extra")
-        _stage(model, config.layout, extra)
-        tree = _archive(model / WEIGHTS, extra, name, version, Path(scratch))
+        _stage(model, config, extra)
+        tree = _archive(model / COMPUTES[config.runtime], extra, name, version, Path(scratch), config.runtime)
         paths = sorted(path for path in tree.rglob("*") if path.is_file())
         files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
     # The archiver writes the time of day into the manifest.
@@ -107,11 +127,26 @@ def build(model: Path, name: str, version: str | None, out: Path) -> list[Path]:
     return list(contents)
 
 
-def _stage(model: Path, layout: str, extra: Path) -> None:
+def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
+    """Check that a model folder can be served in a runtime, the model's own unless given; return its config with that.
+
+    Raises
+    ------
+    ModelFolderError
+        Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
+    """
+    runtime = runtime or read_config(model).runtime
+    loaded = load_model_folder(model) if runtime == "torch" else load_onnx_folder(model, runtime)
+    return msgspec.structs.replace(loaded.config, runtime=runtime)
+
+
+def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
     """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
     extra.mkdir()
-    for file in model_files(model, layout):
+    for file in model_files(model, config.layout):
         shutil.copy(model / file, extra)
+    if read_config(model) != config:
+        (extra / CONFIG).write_bytes(config.to_json())
     for path in package_files(NOT_SERVED):
         to = extra / path.relative_to(ROOT)
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -120,7 +155,13 @@ def _stage(model: Path, layout: str, extra: Path) -> None:
     shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
     (extra / "code").mkdir()
     shutil.copy(HANDLER / "inference.py", extra / "code")
-    shutil.copy(HANDLER / "code-requirements.txt", extra / "code" / "requirements.txt")
+    (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))
+
+
+def _requirements(name: str, runtime: str) -> bytes:
+    """Return what one of the requirements files of handler/ is in an archive of a runtime."""
+    names = [name, *(["onnx-requirements.txt"] if runtime in GRAPHS else [])]
+    return b"".join((HANDLER / each).read_bytes() for each in names)
 
 
 def model_files(model: Path, layout: str) -> list[str]:
@@ -139,16 +180,18 @@ def package_files(left_out: Sequence[str]) -> list[Path]:
     return [path for path in files if not without.intersection([path, *path.parents])]
 
 
-def _archive(weights: Path, extra: Path, name: str, version: str, scratch: Path) -> Path:
+def _archive(computes: Path, extra: Path, name: str, version: str, scratch: Path, runtime: str) -> Path:
     """Have torch-model-archiver lay out the archive's tree; it writes the manifest and checks the name."""
     # The archiver empties and fills the temporary folder's NAME: it gets a temporary folder of its own.
     for folder in ("tmp", "tree"):
         (scratch / folder).mkdir()
     command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "no-archive"]
     command += ["--model-name", name, "--version", version, "--export-path", str(scratch / "tree")]
-    command += ["--serialized-file", str(weights), "--handler", str(HANDLER / "spoter_handler.py")]
+    command += ["--serialized-file", str(computes), "--handler", str(HANDLER / "spoter_handler.py")]
     command += ["--extra-files", str(extra), "--config-file", str(HANDLER / "model-config.yaml")]
-    command += ["--requirements-file", str(HANDLER / "requirements.txt")]
+    requirements = scratch / "requirements.txt"
+    requirements.write_bytes(_requirements("requirements.txt", runtime))
+    command += ["--requirements-file", str(requirements)]
     done = subprocess.run(command, env=os.environ | {"TMPDIR": str(scratch / "tmp")}, capture_output=True, text=True)
     if done.returncode:
         reason = [line for line in done.stderr.strip().splitlines() if not line.startswith(" ")]
@@ -184,10 +227,14 @@ def main(
     name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
     version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),
+    ] = None,
 ) -> None:
     """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
     try:
-        written = build(model, name, version, out)
+        written = build(model, name, version, out, runtime)
     except (ModelFolderError, OSError) as error:
         typer.echo(f"build_mar.py: {error}", err=True)
         raise typer.Exit(2) from None
@@ -195,7 +242,11 @@ def main(
         content = path.read_bytes()
         typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
     typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
-    packed = {WEIGHTS, CONFIG, MEANING, *MAYBE}
+    used = COMPUTES[runtime or read_config(model).runtime]
+    unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
+    if unused:
+        typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
+    packed = {*COMPUTES.values(), CONFIG, MEANING, *MAYBE}
     spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
     if spare:
         typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")

@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 
 from handler.process import LOOPBACK, NAME, ROOT, SAMPLES, Server, StartError
+from spoter.config import RUNTIMES
 from spoter.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
@@ -52,6 +53,10 @@ def main(
         int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="On loopback.")
     ] = 8082,
     workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8 [default: what config.json says]"),
+    ] = None,
     tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
     cors_origin: Annotated[
         str | None,
@@ -68,6 +73,8 @@ def main(
         signal.signal(number, _interrupt)
     java, address = find_java(), _address(host)
     guarded = tokens if tokens is not None else not address.is_loopback
+    if runtime is not None and runtime not in RUNTIMES:
+        raise _fail(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}", 2)
     if cors_origin is not None:
         _check_origin(cors_origin, guarded)
     if java is None:
@@ -96,7 +103,7 @@ def main(
         ports = (port, management_port, metrics_port)
         server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
         with console.status(f"packing {model}"):
-            for path in build(model, NAME, None, server.store):
+            for path in build(model, NAME, None, server.store, runtime):
                 _keep(path, model_store)
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()

@@ -24,12 +24,20 @@ from aws.lambda_packages import ARCHITECTURES, PYTHON, PackagesError, compile_al
 from build_mar import NOT_SERVED, ROOT, model_files, package_files, zipped
 from spoter.errors import SpoterError
 from spoter.files import write_whole
-from spoter.model_folder import load_model_folder
+from spoter.model_folder import WEIGHTS, digest, load_model_folder
 from spoter.onnx_forward import GRAPH
 
 NAME = "lambda.zip"
 # Beside what no server imports: what needs torch, or MediaPipe.
-NOT_IN_FUNCTION = (*NOT_SERVED, "spoter/checkpoint.py", "spoter/model.py", "spoter/torch_forward.py", "spoter/video")
+NOT_IN_FUNCTION = (
+    *NOT_SERVED,
+    "spoter/checkpoint.py",
+    "spoter/fast_forward.py",
+    "spoter/folding.py",
+    "spoter/model.py",
+    "spoter/torch_forward.py",
+    "spoter/video",
+)
 # "Lambda quotas" of the AWS Lambda Developer Guide, where MB means 1024 x 1024 bytes.
 MOST_UNZIPPED = 250 * 2**20
 MOST_UPLOADED = 50 * 2**20
@@ -87,7 +95,7 @@ def build(
 
     loaded = load_model_folder(model)
     tell(f"{model}: writing it as a graph, and comparing its answers with torch's …")
-    graph = export(loaded)
+    graph = export(loaded, digest(model / WEIGHTS))
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         tree = Path(scratch)
         tell(f"fetching the packages for Python {PYTHON} on {architecture} …")

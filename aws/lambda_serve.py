@@ -25,7 +25,7 @@ def load() -> Recognizer:
     """Return the model of this function, read once in a process; raises `spoter.errors.ModelFolderError`."""
     from spoter.recognizer import Recognizer
 
-    return Recognizer.load_onnx(MODEL)
+    return Recognizer.load(MODEL, runtime="onnx")
 
 
 def handler(event: object, context: object) -> dict | list | str:

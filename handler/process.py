@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
-import json
 import os
 import re
 import shutil
@@ -15,17 +13,19 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import deque
 from pathlib import Path
 
 import psutil
 
+from spoter import readiness
+
 ROOT = Path(__file__).resolve().parent.parent
+WORKER_START = ROOT / "handler" / "worker_start"
 NAME = "spoter"
 LOOPBACK = "127.0.0.1"
 SAMPLES = {".json": "application/json", ".csv": "text/csv"}
+ANSWER_TIMEOUT = 30.0  # seconds
 START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java some before them
 GRACE = 10.0  # seconds between asking processes to end and killing them
 # TorchServe says one of these when a worker ends by itself or never gets its model; it would retry for minutes.
@@ -68,8 +68,16 @@ class Process:
         self._spoken = threading.Event()
         self._said: deque[str] = deque(maxlen=500)
 
+    @property
+    def leader(self) -> subprocess.Popen:
+        """The process that `start` started: leader of the session in which all of the server's processes are."""
+        return self._process
+
     def start(self) -> None:
-        """Start it; `stop` ends it, whatever happens after this."""
+        """Start it, also again after it ended; `stop` ends it, whatever happens after this."""
+        self._failed.clear()
+        self._spoken.clear()
+        self._said.clear()
         self._process = subprocess.Popen(
             self._command,
             cwd=self._folder.name,  # TorchServe writes key_file.json where it is started
@@ -107,50 +115,36 @@ class Process:
             if self._failed.is_set():
                 self._spoken.wait(LAST_WORDS)  # its traceback may come after TorchServe's word that it died
                 raise StartError(f"the worker did not start:\n{self._cause()}")
-            status, body = self._request(f"{self.management}/models/{self.model}", "management")
-            if status == 200 and any(worker["status"] == "READY" for worker in json.loads(body)[0]["workers"]):
+            told = readiness.send(f"{self.management}/models/{self.model}", self._key("management"))
+            if "READY" in (readiness.worker_states(told) or ()):
                 return self._first_prediction()
             time.sleep(0.1)
         raise StartError(f"no worker was ready after {START_TIMEOUT:g} seconds:\n{self._cause()}")
 
     def _first_prediction(self) -> tuple[Path, str]:
-        """Send samples until one is answered 200.
+        """Have a clip made for the model answered; then, to be shown, a sample, as far as one is the model's.
 
-        A model for other landmarks than theirs refuses them, in so many words: that, too, is a worker's answer.
+        A model for other landmarks than theirs refuses all, in so many words.
         """
+        check, _ = readiness.prediction(self.url, self._key("inference"), timeout=ANSWER_TIMEOUT)
+        if not check.ok:
+            raise StartError(f"no prediction was answered: {check.found}\n{self._cause()}")
         files = [path for path in (ROOT / "samples").iterdir() if path.suffix in SAMPLES]
         if not files:
             raise StartError(f"found no request in {ROOT / 'samples'} to try the server with")
         for sample in sorted(files, key=lambda path: (path.suffix != ".json", path)):
-            status, body = self._request(self.url, "inference", sample.read_bytes(), SAMPLES[sample.suffix])
-            if status == 200:
+            kind, token = SAMPLES[sample.suffix], self._key("inference")
+            answer = readiness.send(self.url, token, sample.read_bytes(), kind, ANSWER_TIMEOUT)
+            if answer.status == 200:
                 break
-            if status is None or status >= 500:
-                raise StartError(f"{sample.name} was answered with status {status}: {body}\n{self._cause()}")
-        return sample, body
+            if answer.status is None or answer.status >= 500:
+                said = f"{sample.name} was answered with status {answer.status}: {answer.body}"
+                raise StartError(f"{said}\n{self._cause()}")
+        return sample, answer.body
 
-    def _request(
-        self, url: str, token: str, body: bytes | None = None, content_type: str = "application/json"
-    ) -> tuple[int | None, str]:
-        """Send a request to the server; the status is None where nobody listens yet."""
-        headers = {"Content-Type": content_type}
-        if self.key_file is not None:
-            headers["Authorization"] = f"Bearer {self._key(token)}"
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never through a proxy
-        try:
-            with opener.open(urllib.request.Request(url, body, headers), timeout=30) as response:
-                return response.status, response.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException):
-            return None, ""
-
-    def _key(self, token: str) -> str:
-        """Return a key of TorchServe's key file; none while it is absent or half written, as at the start."""
-        try:
-            return json.loads(self.key_file.read_text())[token]["key"]
-        except (OSError, ValueError, KeyError):
-            return ""
+    def _key(self, kind: str) -> str | None:
+        """Return a key of TorchServe's; none while the file is absent or half written, as at the start."""
+        return None if self.key_file is None else readiness.key(self.key_file, kind)
 
     def _cause(self) -> str:
         """Pick from TorchServe's words what tells a cause: one worker's own, warnings and errors, no Java stack."""
@@ -199,6 +193,13 @@ class Server(Process):
         Environment with a Java that TorchServe finds.
     origin : str or None
         Whose pages a browser lets read the answers: an origin such as ``https://signs.example``, or ``*`` for all.
+
+    Attributes
+    ----------
+    ports, logs
+        As given.
+    store : pathlib.Path
+        Where the archive spoter.mar is looked for.
     """
 
     def __init__(
@@ -217,6 +218,7 @@ class Server(Process):
         # A server bound to all addresses is reached at any of them.
         url = inference.replace("//0.0.0.0:", f"//{LOOPBACK}:") + f"/predictions/{NAME}"
         super().__init__(NAME, url, management)
+        self.ports, self.logs = ports, logs
         self.key_file = Path(self._folder.name, "key_file.json") if tokens else None
         settings = {
             "TS_INFERENCE_ADDRESS": inference,
@@ -235,6 +237,8 @@ class Server(Process):
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
         }
+        # Before what is there: worker_start/sitecustomize.py runs what it hides.
+        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORKER_START), environ.get("PYTHONPATH")]))
         if origin is not None:
             settings["TS_CORS_ALLOWED_ORIGIN"] = origin
             settings |= {"TS_CORS_ALLOWED_METHODS": CORS_METHODS, "TS_CORS_ALLOWED_HEADERS": CORS_HEADERS}

@@ -12,6 +12,7 @@ import time
 import traceback
 from dataclasses import fields
 from http import HTTPStatus
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
@@ -23,6 +24,10 @@ logger = logging.getLogger(__name__)
 
 # Seconds of a batch's responseTimeout that are for everything but its videos.
 FOR_THE_REST = 10
+# Seconds after which one who was told that we are busy (503) may ask again: reading a sign of 2 s takes a core 4.
+RETRY_AFTER = "5"
+# What is counted, by its name in handler/metrics.yaml, and the field of Costs that has it.
+COUNTERS = {"Frames": "frames", "Videos": "videos", "BadInputs": "bad_inputs"}
 INTERNAL_ERROR = b'{"error":{"code":"internal","message":"the server failed; its log says where","where":null}}'
 
 
@@ -44,11 +49,15 @@ class SpoterHandler:
         ValueError
             As `video_seconds`, with the same result.
         """
-        properties = context.system_properties
-        self.video_seconds = video_seconds(context.model_yaml_config or {})
-        self.recognizer = load(properties["model_dir"], properties.get("gpu_id"))
+        properties, config = context.system_properties, context.model_yaml_config or {}
+        self.video_seconds = video_seconds(config)
+        self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), torch_threads(config))
         self.in_transform_job = in_transform_job()
         self.fetch = find_stored_videos()
+        logging.getLogger().addFilter(is_worth_a_line)
+        if context.metrics is not None:  # as where the image tries whether an archive can be loaded
+            for name in COUNTERS:  # so that they are there before anything was counted
+                context.metrics.add_counter(name, 0, dimensions=[])
 
     def handle(self, data: list[dict], context) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
@@ -69,27 +78,60 @@ class SpoterHandler:
         for index, response in enumerate(responses):
             context.set_response_status(response.status, HTTPStatus(response.status).phrase, index)
             context.set_response_content_type(index, response.content_type)
+            if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
+                context.set_response_header(index, "Retry-After", RETRY_AFTER)
         measure(costs, context.metrics)
         return [response.body for response in responses]
 
 
-def load(model_dir: str, gpu: int | None) -> Recognizer:
-    """Load the model of an unpacked archive, with the archive's own code, onto a GPU or else the CPU."""
+def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
+    """Load the model of an unpacked archive, with the archive's own code, onto a GPU or else the CPU.
+
+    Parameters
+    ----------
+    model_dir : str
+    gpu : int or None
+        Of what runs in torch.
+    threads : int
+        That torch computes one forward with; ONNX Runtime's sessions have one.
+    """
     # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter may
     # lie. An archive serves with the code it was built with.
     sys.path.insert(0, model_dir)
-    import torch
-
     import spoter
+    from spoter.config import read_config
     from spoter.recognizer import Recognizer
 
-    # TorchServe starts a worker for each core; more threads in each would only fight for the same cores.
-    torch.set_num_threads(1)
-    device = f"cuda:{gpu}" if gpu is not None and torch.cuda.is_available() else "cpu"
+    config, device = read_config(Path(model_dir)), "cpu"
+    if config.runtime == "torch":
+        import torch  # only here: without it a worker has 200 MB less (worker_start/sitecustomize.py)
+
+        torch.set_num_threads(threads)
+        if gpu is not None and torch.cuda.is_available():
+            device = f"cuda:{gpu}"
     recognizer = Recognizer.load(model_dir, device)
-    config = recognizer.config
-    logger.info("model %s %s on %s, spoter from %s", config.name, config.version, device, spoter.__path__[0])
+    where = f"{config.runtime} on {device}"
+    logger.info("model %s %s in %s, spoter from %s", config.name, config.version, where, spoter.__path__[0])
     return recognizer
+
+
+def torch_threads(config: dict) -> int:
+    """Return how many threads torch computes a forward with: the handler's ``threads`` of model-config.yaml, or 1.
+
+    Raises
+    ------
+    ValueError
+        Where it is no number of threads.
+    """
+    number = (config.get("handler") or {}).get("threads", 1)
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ValueError(f"model-config.yaml: found threads {number}, expected a whole number above 0")
+    return number
+
+
+def is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Tell TorchServe's word on each batch, that it has come, from all others; its front end reads each line we log."""
+    return not str(record.msg).startswith("Backend received inference")
 
 
 def find_stored_videos() -> Fetch | None:
@@ -171,6 +213,7 @@ def take_up(item: dict, headers: dict) -> Incoming:
         content_type=content_type,
         accept=said.get("accept"),
         attributes=said.get("x-amzn-sagemaker-custom-attributes"),
+        content_encoding=said.get("content-encoding"),
     )
 
 
@@ -214,6 +257,6 @@ def measure(costs: Costs, metrics) -> None:
     for name, value in times.items():
         # dimensions: TorchServe appends to the list it is given, and its default is shared by all calls
         metrics.add_metric(name, round(value, 3), "ms", dimensions=[], metric_type=MetricTypes.HISTOGRAM)
-    metrics.add_counter("Frames", costs.frames, dimensions=[])
-    metrics.add_counter("Videos", costs.videos, dimensions=[])
-    metrics.add_counter("BadInputs", costs.bad_inputs, dimensions=[])
+    for name, field in COUNTERS.items():
+        if count := getattr(costs, field):  # each line costs TorchServe's front end time, too
+            metrics.add_counter(name, count, dimensions=[])

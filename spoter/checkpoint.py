@@ -1,7 +1,8 @@
 """Reading other people's checkpoints: what is in them, without ever running code from them.
 
-Three forms are read: a bare state_dict, a training dict with one under ``model_state_dict``, and a whole module of the
-class ``spoter.spoter_model.SPOTER`` as the upstream project pickles it. All go through torch's weights-only unpickler.
+Four forms are read: a bare state_dict, a training dict with one under ``model_state_dict``, a whole module of the class
+``spoter.spoter_model.SPOTER`` as the upstream project pickles it, and a state_dict as safetensors, which holds nothing
+but tensors. The others go through torch's weights-only unpickler.
 For a whole module it meets names of classes; those of torch's layers and of SPOTER are answered with inert stand-ins
 that only keep what they are handed, and any other name is refused before anything is unpickled.
 """
@@ -44,7 +45,7 @@ class Checkpoint:
     Attributes
     ----------
     kind : str
-        "state_dict", "training dict" or "whole module".
+        "state_dict", "training dict", "whole module" or "safetensors".
     state : dict of str to torch.Tensor
         SPOTER's parameters under their original names, float32, on the CPU.
     heads : int or None
@@ -60,7 +61,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the weights of SPOTER from a file of any of the three forms.
+    """Read the weights of SPOTER from a file of any of the four forms; ``.safetensors`` is told by its name.
 
     Raises
     ------
@@ -69,9 +70,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
         no SPOTER (naming what is missing, unexpected or of the wrong shape).
     """
     path = Path(path)
-    content = _unpickle(path)
+    is_plain = path.suffix == ".safetensors"
+    content = _read_plain(path) if is_plain else _unpickle(path)
     heads = notes = None
-    if isinstance(content, _StandIn):
+    if is_plain:
+        kind, state = "safetensors", content
+    elif isinstance(content, _StandIn):
         kind, state, heads = "whole module", *_of_module(content, path)
     elif isinstance(content, dict) and "model_state_dict" in content:
         kind, state = "training dict", content["model_state_dict"]
@@ -197,6 +201,20 @@ class _StandIn:
     def children(self) -> list[tuple[object, _StandIn]]:
         """Return the modules right inside this one by name."""
         return [(name, child) for name, child in self._inside("_modules") if isinstance(child, _StandIn)]
+
+
+def _read_plain(path: Path) -> dict[str, Tensor]:
+    """Read a file of safetensors, whose reader checks its header against the file's size."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+    except (SafetensorError, *_READING_ERRORS) as error:
+        said = str(error).removeprefix("Error while deserializing header: ")
+        raise ModelFolderError(f"{path}: found no whole safetensors file ({said[:100]})") from None
 
 
 def _unpickle(path: Path) -> object:

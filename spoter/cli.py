@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from spoter import predict
 from spoter.errors import InputError, SpoterError
 
 # Libraries that take seconds to import (torch, pandas) are imported by the commands that need them.
@@ -26,6 +27,8 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such
 Width = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
 Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+predict.add_to(app)
 
 
 def main() -> None:
@@ -45,62 +48,6 @@ def main() -> None:
 def _fail(text: str, code: int = 2) -> None:
     print(f"error: {text}", file=sys.stderr)
     raise SystemExit(code)
-
-
-@app.command()
-def predict(
-    paths: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="PATH",
-            help="A model folder, unless --server is given; then landmarks: .json, .csv, .npy or .jsonl, "
-            "a folder of OpenPose's or MMPose's, or a video.",
-            show_default=False,
-        ),
-    ],
-    server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask this server instead: http://127.0.0.1:8080, or a whole URL.")
-    ] = None,
-    token: Annotated[
-        str | None, typer.Option(envvar="SPOTER_TOKEN", help="The server's token, where it wants one.")
-    ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="Glosses to print; the server's default unless said.")
-    ] = None,
-    width: Width = None,
-    height: Height = None,
-    accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
-) -> None:
-    """Name the sign in each file: a line each, the very JSON that the server answers.
-
-    spoter predict MODEL FILE…, or spoter predict --server URL FILE…
-
-    A video or folder that no clip can be made of gets its error for an answer, and keeps no other from being named.
-    """
-    from spoter.clip_files import read_body
-    from spoter.predict import in_process, of_server
-    from spoter.service import Incoming, error_response
-
-    model = None if server else paths.pop(0)
-    if not paths:
-        raise SpoterError(f"found no FILE, expected one after {model}; or FILE… and --server URL")
-    sizes = {"top_k": top_k, "width": width, "height": height}
-    attributes = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
-    failed = False
-    with of_server(server, token) if server else in_process(model) as ask:
-        for file in paths:
-            try:
-                body, content_type = read_body(file, _note)
-            except InputError as error:
-                response = error_response(error)
-            else:
-                response = ask(Incoming(body, content_type, accept, attributes))
-            sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
-            if response.status != 200:
-                failed = True
-                print(f"error: {file}: status {response.status}", file=sys.stderr)
-    if failed:
-        raise typer.Exit(2)
 
 
 @app.command()
@@ -168,7 +115,9 @@ def inspect(
 
 @app.command()
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CKPT", help="state_dict, training dict or whole module.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(metavar="CKPT", help="state_dict, training dict, module or safetensors.")
+    ],
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     meaning: Annotated[
         Path | None, typer.Option(help='{"0": "GLOSS", …}. Default: meaning.json beside the checkpoint.')
@@ -207,16 +156,26 @@ def doctor(
     ports: Annotated[
         list[int] | None, typer.Option("--port", min=1, max=65535, help="A port the server will want.")
     ] = None,
+    server: Annotated[
+        str | None, typer.Option(metavar="URL", help="Check this running server instead: does it really answer?")
+    ] = None,
+    token: Annotated[str | None, typer.Option(envvar="SPOTER_TOKEN", help="With --server: its token.")] = None,
+    management: Annotated[
+        str | None, typer.Option(metavar="URL", help="With --server: http://127.0.0.1:8081, to look at the workers.")
+    ] = None,
+    keys: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --server: TorchServe's key_file.json, in place of tokens.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0.1, help="With --server: seconds to wait for each answer.")] = 10.0,
 ) -> None:
-    """Check what serving needs, and say what to do about each thing that fails."""
-    from spoter.doctor import PORTS, checks
+    """Check what serving needs, or a server that runs, and say what to do about each thing that fails."""
+    from spoter.doctor import PORTS, checks, server_checks, show
 
-    results = checks(model, ports or [_port(name, port) for name, port in PORTS.items()], host)
-    for check in results:
-        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
-        if not check.ok:
-            print(f"      {'':24} -> {check.advice}")
-    if not all(check.ok for check in results):
+    if server is not None:
+        results = server_checks(server, token, management, keys, timeout)
+    else:
+        results = checks(model, ports or [_port(name, port) for name, port in PORTS.items()], host)
+    if not show(results):
         raise typer.Exit(1)
 
 
@@ -232,12 +191,17 @@ def _port(variable: str, default: int) -> int:
 
 
 def _register_others() -> None:
-    from spoter import show
+    from spoter import archive_check, export_command, show, tokens
+    from spoter.bulk import command as bulk
     from spoter.training.commands import add_to
     from spoter.video import command as extract
 
     extract.add_to(app)
     show.add_to(app)
+    export_command.add_to(app)
+    bulk.add_to(app)
+    tokens.add_to(app)
+    archive_check.add_to(app)
     add_to(app)
 
 

@@ -76,7 +76,10 @@ def make_clip(
         raise InputError("no_frames", "found 0 frames, expected at least 1")
     if fps is not None and not 0 < fps <= 1000:
         raise InputError("wrong_type", f"found fps {fps}, expected a number above 0, at most 1000", "fps")
-    points[np.isnan(points).any(axis=2)] = np.nan
+    missing = np.isnan(points)
+    half = missing[..., 0] != missing[..., 1]  # much faster than any(axis=2), for arrays of 543 points a frame
+    if half.any():
+        points[half] = np.nan
     wrong = np.abs(points) > COORDINATE_LIMIT  # False for NaN
     if used is not None and wrong.any():
         points[wrong.any(axis=2) & ~used] = np.nan

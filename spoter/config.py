@@ -9,10 +9,13 @@ import msgspec
 
 from spoter.errors import ModelFolderError
 from spoter.estimators import ESTIMATORS
+from spoter.files import read_text
 from spoter.formats.request import Limits
 from spoter.layouts import BUILT_IN
 
+CONFIG = "config.json"
 POSITIONS = ("shared", "per-frame")
+RUNTIMES = ("torch", "onnx", "onnx-int8")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     known_threshold : float or None
         Cosine of a clip with the prototype of the gloss it is named, from which on an answer says that the sign is
         known; None where the model cannot tell, for want of a prototypes.npz.
+    runtime : str
+        What computes it: ``torch``, or ONNX Runtime on the CPU with the graph that `spoter export` wrote beside the
+        weights, ``onnx`` in float32 or ``onnx-int8``.
     max_frames, max_clips, max_bytes, max_enrolled : int
         What one request may hold: frames of a clip, clips, bytes of the body, and enrolled glosses that it brings.
     max_video_seconds, max_video_pixels : float, int
@@ -93,6 +99,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     classes: int
     temperature: float = 1.0
     known_threshold: float | None = None
+    runtime: str = "torch"
     max_frames: int = Limits.max_frames
     max_clips: int = Limits.max_clips
     max_bytes: int = Limits.max_bytes
@@ -102,6 +109,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def __post_init__(self) -> None:
         self._one_of("positions", POSITIONS)
+        self._one_of("runtime", RUNTIMES)
         self._one_of("estimator", tuple(ESTIMATORS))
         plain = self.layout.endswith(".csv") and Path(self.layout).name == self.layout and self.layout.isprintable()
         if self.layout not in BUILT_IN and not plain:
@@ -145,6 +153,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 def longest_clip(positions: str, position_rows: int) -> int:
     """Return the `max_frames` of a new model: the usual limit, or as many frames as have a position of their own."""
     return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a model folder's config.json; raises `ModelFolderError`."""
+    return parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
 
 
 def parse_config(text: str | bytes, place: str) -> ModelConfig:

@@ -18,6 +18,8 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
+from spoter.readiness import Check
+
 OLDEST_PYTHON = (3, 11)
 OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
 # Inference, management and metrics, and the variables of `make serve` that choose others.
@@ -27,16 +29,6 @@ PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": 
 # sockaddr_un holds so many bytes, one of them for the end; `make serve` adds "/spoter-xxxxxxxx" to the folder, and
 # TorchServe "/.ts.sock.9000".
 LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: what was found, and what to do where that is not `ok`."""
-
-    name: str
-    ok: bool
-    found: str
-    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +132,51 @@ def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str 
     found = [_python(), *_packages(), _java()]
     found += [_port(host, port) for port in ports]
     return [*found, temporary_folder(), _pid_file(), _model(model)]
+
+
+def show(found: Sequence[Check]) -> bool:
+    """Print what was found, a line each and the advice below it; tell whether all is well."""
+    for check in found:
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
+        if not check.ok:
+            print(f"      {'':24} -> {check.advice}")
+    return all(check.ok for check in found)
+
+
+def server_checks(
+    url: str, token: str | None = None, management: str | None = None, keys: Path | None = None, timeout: float = 10.0
+) -> list[Check]:
+    """Look at a running server.
+
+    Parameters
+    ----------
+    url : str
+        Its root, or with a path the whole address of predictions, as for `spoter.client.Client`.
+    token : str, optional
+        For predictions; before the one of `keys`.
+    management : str, optional
+        Root of TorchServe's management API.
+    keys : Path, optional
+        TorchServe's key_file.json.
+    timeout : float
+        Seconds to wait for each answer.
+
+    Raises
+    ------
+    SpoterError
+        For what is no address, and for a file without keys.
+    """
+    from spoter.client.transport import address
+    from spoter.errors import SpoterError
+    from spoter.readiness import checks, key
+
+    tokens = {"inference": token, "management": token}
+    if keys is not None:
+        found = {kind: key(keys, kind) for kind in tokens}
+        if None in found.values():
+            raise SpoterError(f"{keys}: found no keys, expected the key_file.json that TorchServe writes")
+        tokens = found | ({} if token is None else {"inference": token})
+    return checks(address(url, "spoter"), management, tokens, timeout)
 
 
 def _python() -> Check:

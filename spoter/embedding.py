@@ -32,6 +32,7 @@ from spoter.errors import ModelFolderError
 PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
 _NUMBERS = ("scale", "typical")
 _ARRAYS = ("centre", "whitening", "trained", *_NUMBERS)
+_HEADERS = 4096  # bytes, more than those of all arrays
 
 # What numpy's and Python's readers raise for files that are damaged, cut off or something else.
 _READING_ERRORS = (
@@ -117,6 +118,11 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
         Where the file does not hold such prototypes. Nothing in it is unpickled.
     """
     try:
+        numbers = size + size * size + classes * size + len(_NUMBERS)
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > 8 * numbers + _HEADERS:  # before any of it is: 300 kB may be packed gigabytes
+            raise ValueError(f"found {unpacked} bytes of arrays, expected {4 * numbers}")
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in _ARRAYS}
         prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})

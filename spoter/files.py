@@ -22,8 +22,11 @@ def read_text(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well."""
+def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+    """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well.
+
+    The file gets `mode`: by default one under which a server's own user may read a model; 0o600 is for secrets.
+    """
     path = Path(path)
     try:
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -33,15 +36,15 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's 600 would hide a model from a server's own user
+        temporary.chmod(mode)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    with replacing(path) as temporary:
+def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write `content` to `path`, whole or not at all; `mode` as for `replacing`."""
+    with replacing(path, mode) as temporary:
         temporary.write_bytes(content)
 
 

@@ -8,6 +8,8 @@ that its weights load as they are.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -192,9 +194,9 @@ def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
         The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
         than quarters has some frames in two of them.
     """
-    count = seen.shape[1]
     if lengths is None:
-        lengths = torch.full((len(seen),), count, device=seen.device)
+        return _embed_whole(seen)
+    count = seen.shape[1]
     frame = torch.arange(count, device=seen.device)
     edges = torch.arange(PARTS + 1, device=seen.device) * lengths[:, None] // PARTS  # (B, PARTS + 1)
     start, end = edges[:, :-1, None], torch.maximum(edges[:, 1:], edges[:, :-1] + 1)[..., None]
@@ -204,6 +206,15 @@ def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
     whole = (seen * there).sum(dim=1, keepdim=True) / lengths[:, None, None]
     spread = (((seen - whole).square() * there).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
     return torch.cat([means.flatten(1), spread], dim=1)
+
+
+def _embed_whole(seen: Tensor) -> Tensor:
+    """Do what `embed` does with clips that all have T frames, in a fraction of its steps."""
+    count = seen.shape[1]
+    edges = [part * count // PARTS for part in range(PARTS + 1)]
+    means = [seen[:, start : max(end, start + 1)].mean(dim=1) for start, end in pairwise(edges)]
+    spread = (seen - seen.mean(dim=1, keepdim=True)).square_().mean(dim=1).sqrt_()
+    return torch.cat([*means, spread], dim=1)
 
 
 def _sinusoids(rows: int, width: int) -> Tensor:

@@ -3,12 +3,13 @@
 Two files more make it tell unknown signs from known ones and name signs that were added later: prototypes.npz, which
 training writes too, and enrolled.json, of `spoter enroll`.
 
-Where a model is to start fast and without torch, model.onnx (`spoter.onnx_export`) stands in place of model.pth. Such a
-folder is made of another one, for a package; it is not what people keep.
+For runtimes other than torch `spoter export` writes model.onnx and model-int8.onnx beside model.pth. In an archive or a
+Lambda function they stand in its place.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -18,21 +19,21 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spoter.config import ModelConfig, parse_config
+from spoter.config import CONFIG, ModelConfig, read_config
 from spoter.embedding import PARTS, Prototypes, read_prototypes
 from spoter.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.errors import ModelFolderError
 from spoter.files import read_text, replacing, write_whole
 from spoter.layouts import BUILT_IN, Layout, load_layout
 from spoter.normalize import check_scheme
-from spoter.onnx_forward import GRAPH, OnnxForward
+from spoter.onnx_forward import GRAPHS, OF_WEIGHTS, OnnxForward
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from spoter.model import Spoter
 
-WEIGHTS, CONFIG, MEANING, CARD = "model.pth", "config.json", "meaning.json", "MODEL_CARD.md"
+WEIGHTS, MEANING, CARD = "model.pth", "meaning.json", "MODEL_CARD.md"
 PROTOTYPES = "prototypes.npz"
 
 
@@ -96,13 +97,34 @@ def load_model_folder(folder: Path) -> ModelFolder:
     return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
 
 
-def load_onnx_folder(folder: Path) -> ModelFolder:
-    """Read a model folder with a model.onnx in place of its model.pth, without torch; raises as `load_model_folder`."""
+def load_onnx_folder(folder: Path, runtime: str = "onnx") -> ModelFolder:
+    """Read a model folder with the graph of a runtime, ``onnx`` or ``onnx-int8``, and without torch.
+
+    Raises
+    ------
+    ModelFolderError
+        As `load_model_folder`; and for a graph of other weights than the model.pth that lies beside it.
+    """
     folder = Path(folder)
-    config, glosses, layout = _read_told(folder, GRAPH)
-    model = OnnxForward.read(folder / GRAPH, 2 * len(layout), config.classes)
+    path = folder / GRAPHS[runtime]
+    config, glosses, layout = _read_told(folder, path.name)
+    model = OnnxForward.read(path, 2 * len(layout), config.classes)
+    weights = folder / WEIGHTS
+    if weights.exists() and (found := model.notes.get(OF_WEIGHTS)) != (real := digest(weights)):
+        raise ModelFolderError(
+            f"{path}: found a graph of other weights (SHA-256 {(found or 'unknown')[:12]}) than {WEIGHTS} beside it "
+            f"({real[:12]}): write it anew by `spoter export`"
+        )
     prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * 2 * len(layout))
     return ModelFolder(config, glosses, layout, model, prototypes, enrolled)
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; raises `ModelFolderError` where it cannot be read."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
 
 
 def layout_of(folder: Path, config: ModelConfig) -> Layout:
@@ -114,7 +136,7 @@ def _read_told(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...]
     """Read what a model folder tells about its weights, which are in the file of that name."""
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
-    config = parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
+    config = read_config(folder)
     glosses = read_meaning(folder / MEANING, config.classes)
     layout = layout_of(folder, config)
     check_scheme(layout, config.normalize)
@@ -146,7 +168,8 @@ def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
         table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=_once), dict[str, str])
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
-    expected = {str(index) for index in range(classes)}
+    # No more of them than help to say what is wrong: the number of classes is a stranger's, too.
+    expected = {str(index) for index in range(min(classes, 2 * len(table) + 10))}
     absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
     if absent or extra:
         raise ModelFolderError(
@@ -155,7 +178,7 @@ def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
         )
     glosses = tuple(table[str(index)] for index in range(classes))
     empty = [str(index) for index, gloss in enumerate(glosses) if not gloss.strip()]
-    twice = sorted({gloss for gloss in glosses if glosses.count(gloss) > 1})
+    twice = sorted(gloss for gloss, count in Counter(glosses).items() if count > 1)
     if empty or twice:
         raise ModelFolderError(f"{path}: {_some('found no gloss for ', empty)}{_some('found a gloss twice: ', twice)}")
     return glosses
@@ -181,7 +204,7 @@ def write_model_folder(
     """Write a model folder, each file whole or not at all.
 
     An earlier model's config.json goes first and the new one comes last, so that an interrupted folder is none, never
-    one model's weights with another's glosses.
+    one model's weights with another's glosses. Graphs of the earlier model go, too.
 
     Parameters
     ----------
@@ -206,7 +229,8 @@ def write_model_folder(
     folder = Path(folder)
     refuse_enrolled(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / CONFIG).unlink(missing_ok=True)
+    for name in (CONFIG, *GRAPHS.values()):
+        (folder / name).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     with replacing(folder / WEIGHTS) as temporary:
         torch.save(plain, temporary)

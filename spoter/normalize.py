@@ -86,7 +86,9 @@ def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
     else:
         out = _box(points, layout) if scheme == "box" else points.copy()
         _copy_wrists(out, points, layout)
-    return (np.nan_to_num(out) - 0.5).astype(np.float32).reshape(len(out), -1)
+    out[np.isnan(out)] = 0
+    out -= 0.5
+    return out.astype(np.float32).reshape(len(out), -1)
 
 
 def _box(points: np.ndarray, layout: Layout) -> np.ndarray:
@@ -118,8 +120,9 @@ def _copy_wrists(out: np.ndarray, points: np.ndarray, layout: Layout) -> None:
     for section, name in _HANDS.items():
         hand, wrist = layout.section(section), layout.column(name)
         if wrist is not None:
-            absent = np.isnan(points[:, hand]).all(axis=(1, 2))
-            out[np.ix_(absent, hand)] = points[absent, wrist, None]
+            absent = np.flatnonzero(np.isnan(points[:, hand]).all(axis=(1, 2)))
+            if len(absent):
+                out[np.ix_(absent, hand)] = points[absent, wrist, None]
 
 
 def _bohacek(points: np.ndarray, layout: Layout) -> np.ndarray:

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from spoter.embedding import PARTS
 from spoter.errors import ModelFolderError
+from spoter.forward import batches
 
-GRAPH = "model.onnx"
-FRAMES, LOGITS, EMBEDDINGS = "frames", "logits", "embeddings"
+GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
+GRAPHS = {"onnx": GRAPH, "onnx-int8": INT8_GRAPH}
+"""A model folder's file for each runtime of `spoter.config.RUNTIMES` that takes one."""
+
+FRAMES, LENGTHS, LOGITS, EMBEDDINGS = "frames", "lengths", "logits", "embeddings"
+OF_WEIGHTS = "spoter.weights_sha256"
+"""Name of a graph's own note of the model.pth it was made of: SHA-256 of its bytes, in hexadecimal."""
+
+# Padding costs what frames cost: clips share a batch where less than a fifth of it would be padding. A graph takes a
+# batch faster than its clips one by one, a small model of 60 frames by a third.
+_SHORTEST = 0.8
 
 
 class OnnxForward:
-    """A graph of `spoter.onnx_export` in ONNX Runtime, one thread, on the CPU, called as `spoter.recognizer.Forward`.
+    """A graph of `spoter.onnx_export` in ONNX Runtime, one thread, on the CPU, called as `spoter.forward.Forward`.
 
     Parameters
     ----------
@@ -25,14 +36,24 @@ class OnnxForward:
     width, classes : int
         Numbers of a frame (2K), and glosses, that the model folder tells of.
 
+    Attributes
+    ----------
+    notes : mapping of str to str
+        What the graph says of itself, such as `OF_WEIGHTS`.
+
     Raises
     ------
     ModelFolderError
-        Where it is no such graph, or is of another model.
+        Where it is no such graph, or is of another model, or ONNX Runtime is not installed.
     """
 
+    notes: Mapping[str, str]
+
     def __init__(self, graph: bytes, place: str, width: int, classes: int):
-        import onnxruntime
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ModelFolderError(f"{place}: needs ONNX Runtime: pip install onnxruntime ({error})") from None
 
         options = onnxruntime.SessionOptions()
         # A clip of 60 frames takes 0.5 to 10 ms of one core, by the model's size: more threads would gain little.
@@ -42,29 +63,43 @@ class OnnxForward:
             self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no other base in common
             raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({error})") from None
-        found = {end.name: end.shape[-1] for end in (*self._session.get_inputs(), *self._session.get_outputs())}
+        self.notes = self._session.get_modelmeta().custom_metadata_map
+        ends = (*self._session.get_inputs(), *self._session.get_outputs())
+        found = {end.name: end.shape[-1] for end in ends if end.name != LENGTHS}
         expected = {FRAMES: width, LOGITS: classes, EMBEDDINGS: (PARTS + 1) * width}
-        if found != expected:
+        if found != expected or LENGTHS not in {end.name for end in ends}:
+            told = found | {end.name: "of clips" for end in ends if end.name == LENGTHS}
             raise ModelFolderError(
-                f"{place}: found a graph with {_ends(found)}, expected {_ends(expected)}: it is of another model"
+                f"{place}: found a graph with {_ends(told)}, expected {_ends(expected | {LENGTHS: 'of clips'})}: it is "
+                "of another model, or of an older spoter: `spoter export` writes it anew"
             )
-        self._logits = np.empty((0, classes), dtype=np.float32)
-        self._embeddings = np.empty((0, (PARTS + 1) * width), dtype=np.float32)
+        self._width, self._classes = width, classes
 
     @classmethod
     def read(cls, path: Path, width: int, classes: int) -> OnnxForward:
         """Read a model.onnx; raises as the class itself does."""
         try:
             graph = path.read_bytes()
+        except FileNotFoundError:
+            raise ModelFolderError(f"{path}: found no such file, expected one as `spoter export` writes it") from None
         except OSError as error:
             raise ModelFolderError(f"{path}: {error.strerror or error}") from error
         return cls(graph, str(path), width, classes)
 
-    def __call__(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (clips, classes) and embeddings (clips, E) of each (T, 2K) of `features`."""
-        answers = [self._session.run((LOGITS, EMBEDDINGS), {FRAMES: clip[None]}) for clip in features]
-        logits, embeddings = zip(*answers, strict=True) if answers else ((), ())
-        return np.concatenate([self._logits, *logits]), np.concatenate([self._embeddings, *embeddings])
+    def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`."""
+        logits = np.empty((len(features), self._classes), dtype=np.float32)
+        embeddings = np.empty((len(features), (PARTS + 1) * self._width), dtype=np.float32) if embed else None
+        wanted = (LOGITS, EMBEDDINGS) if embed else (LOGITS,)
+        for chosen in batches([len(clip) for clip in features], _SHORTEST):
+            lengths = np.array([len(features[i]) for i in chosen])
+            frames = np.zeros((len(chosen), lengths[-1], self._width), dtype=np.float32)
+            for row, i in zip(frames, chosen, strict=True):
+                row[: len(features[i])] = features[i]
+            logits[chosen], *pooled = self._session.run(wanted, {FRAMES: frames, LENGTHS: lengths})
+            if embed:
+                [embeddings[chosen]] = pooled
+        return logits, embeddings
 
 
 def _ends(sizes: dict[str, object]) -> str:

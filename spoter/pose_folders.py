@@ -126,6 +126,15 @@ def read(folder: Path) -> tuple[bytes, list[str]]:
     return _body(b"[" + b",".join(frames) + b"]", said), notes
 
 
+def is_picture(file: Path) -> bool:
+    """Tell whether a file holds a picture's instances as MMPose writes them, a frame of a clip; no clip looks so."""
+    try:
+        document = _DOCUMENT.decode(file.read_bytes())
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return isinstance(document, list) and all(item.keypoints is not UNSET for item in document)
+
+
 def wrap(body: bytes) -> bytes:
     """Return a bare list of frames, as MMPose writes it of a video, as a JSON object; anything else as it is."""
     return _body(body, Options()) if body.lstrip()[:1] == b"[" else body

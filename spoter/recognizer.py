@@ -1,13 +1,13 @@
 """Recognizer: clips in, ranked glosses out. Every door calls it.
 
-What computes is handed to it: SPOTER in torch (`spoter.torch_forward`) or the same as an ONNX graph
-(`spoter.onnx_forward`), so that a door which must start fast does without torch. All else is the same code.
+What computes is handed to it, by the config's runtime: SPOTER in torch (`spoter.torch_forward`) or the same as an ONNX
+graph (`spoter.onnx_forward`), for doors that do without torch. All else is the same code.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,20 +15,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoter.clip import Clip
+from spoter.config import RUNTIMES, read_config
 from spoter.embedding import softmax
 from spoter.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
+from spoter.forward import Forward
 from spoter.model_folder import ModelFolder, load_model_folder, load_onnx_folder
 from spoter.normalize import normalize
 from spoter.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
     import torch
-
-Forward = Callable[[list[np.ndarray]], tuple[np.ndarray, np.ndarray]]
-"""Features, (T, 2K) float32 of each clip -> logits (clips, classes) and embeddings (clips, E), both float32."""
 
 NO_PROTOTYPES = (
     "found no prototypes, expected those of the trained glosses to compare with: `spoter calibrate` makes them from "
@@ -63,8 +62,8 @@ class Recognizer:
     Parameters
     ----------
     folder : spoter.model_folder.ModelFolder
-    forward : callable
-        What computes, a `Forward` of the folder's own weights.
+    forward : spoter.forward.Forward
+        What computes, of the folder's own weights.
 
     Attributes
     ----------
@@ -80,7 +79,7 @@ class Recognizer:
     layout : spoter.layouts.Layout
     limits : spoter.formats.Limits
         How much a request may hold.
-    forward : callable
+    forward : spoter.forward.Forward
     """
 
     def __init__(self, folder: ModelFolder, forward: Forward):
@@ -97,19 +96,37 @@ class Recognizer:
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
-    def load(cls, folder: Path | str, device: str | torch.device = "cpu") -> Recognizer:
-        """Load a model folder onto a torch device; raises `spoter.errors.ModelFolderError` where it is unfit."""
+    def load(cls, folder: Path | str, device: str | torch.device = "cpu", runtime: str | None = None) -> Recognizer:
+        """Load a model folder.
+
+        Parameters
+        ----------
+        folder : Path or str
+        device : str or torch.device
+            Torch's; ONNX Runtime's graphs are for the CPU.
+        runtime : str, optional
+            One of `spoter.config.RUNTIMES`; the config's own unless given. Only ``torch`` imports torch.
+
+        Raises
+        ------
+        ModelFolderError
+            Where the folder is unfit, or lacks the runtime's file.
+        """
+        folder = Path(folder)
+        # A folder that is not there is reported below, with the files that were expected.
+        runtime = runtime or (read_config(folder).runtime if folder.is_dir() else "torch")
+        if runtime not in RUNTIMES:
+            raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+        if runtime != "torch":
+            if str(device) != "cpu":
+                raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
+            loaded = load_onnx_folder(folder, runtime)
+            return cls(loaded, loaded.model)
         from spoter.formats import csv_format  # noqa: F401  with it pandas: no client shall wait for that, too
         from spoter.torch_forward import TorchForward
 
-        loaded = load_model_folder(Path(folder))
+        loaded = load_model_folder(folder)
         return cls(loaded, TorchForward(loaded.model, device))
-
-    @classmethod
-    def load_onnx(cls, folder: Path | str) -> Recognizer:
-        """Load a model folder with a model.onnx in place of its model.pth; raises as `load` does."""
-        loaded = load_onnx_folder(Path(folder))
-        return cls(loaded, loaded.model)
 
     @property
     def glosses(self) -> tuple[str, ...]:
@@ -135,7 +152,7 @@ class Recognizer:
             except InputError as error:
                 raise error.within(places[i] if places else f"clip {i}") from None
         normalized = time.perf_counter()
-        embeddings = self.forward(features)[1]
+        embeddings = self.forward(features, True)[1]
         costs.add(normalized - started, time.perf_counter() - normalized, features)
         costs.clips += len(clips)
         return embeddings
@@ -230,7 +247,9 @@ class Recognizer:
         said = [vocabularies[i] if vocabularies else self.vocabulary for i in places]
         for vocabulary in dict.fromkeys(said):
             rows = [row for row, its in enumerate(said) if its is vocabulary]
-            ranked = self._rank(vocabulary, probabilities[rows], embeddings[rows], top_k)
+            ranked = self._rank(
+                vocabulary, probabilities[rows], embeddings if embeddings is None else embeddings[rows], top_k
+            )
             for row, (instances, known, similarity) in zip(rows, ranked, strict=True):
                 i, frames = places[row], len(features[places[row]])
                 results[i] = Answer(instances, frames, self.config.name, self.config.version, known, similarity)
@@ -238,13 +257,16 @@ class Recognizer:
         costs.clips += len(clips)
         return results
 
-    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each (T, 2K) of `features`."""
-        logits, embeddings = self.forward(features)
+    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each (T, 2K) of `features`.
+
+        Embeddings are None in a model without prototypes, which has nothing to compare them with.
+        """
+        logits, embeddings = self.forward(features, self.prototypes is not None)
         return softmax(logits / self.config.temperature), embeddings
 
     def _rank(
-        self, vocabulary: Vocabulary, probabilities: np.ndarray, embeddings: np.ndarray, top_k: int
+        self, vocabulary: Vocabulary, probabilities: np.ndarray, embeddings: np.ndarray | None, top_k: int
     ) -> Iterator[tuple[list[Ranked], bool | None, float | None]]:
         """Yield what an `Answer` says of each clip: its best glosses, whether its sign is known, and the similarity."""
         probabilities, similarities = vocabulary.judge(probabilities, embeddings)

@@ -17,7 +17,7 @@ from spoter.enrolled import Enrolled, EnrolledGlosses, merged
 from spoter.errors import InputError
 from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.answers import Answer, encode_enrolment
-from spoter.formats.request import Video
+from spoter.formats.request import Video, short
 from spoter.formats.video_format import Fetch, read_videos
 from spoter.recognizer import Costs, Recognizer
 from spoter.vocabulary import Vocabulary
@@ -28,6 +28,7 @@ _OF_THE_SENDER = (
     "no_stored_videos",
     "not_acceptable",
     "too_many_clips",
+    "unsupported_content_encoding",
     "unsupported_content_type",
 )
 
@@ -43,14 +44,15 @@ class Incoming:
     ----------
     body : bytes, bytearray, str, or what JSON can hold
         As the model server hands it over; parsed JSON where the server insists on parsing.
-    content_type, accept, attributes : str or None
-        The headers Content-Type, Accept and X-Amzn-SageMaker-Custom-Attributes.
+    content_type, accept, attributes, content_encoding : str or None
+        The headers Content-Type, Accept, X-Amzn-SageMaker-Custom-Attributes and Content-Encoding.
     """
 
     body: bytes | bytearray | memoryview | str | dict | list | float | None
     content_type: str | None = None
     accept: str | None = None
     attributes: str | None = None
+    content_encoding: str | None = None
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def as_record(response: Response) -> Response:
 
 def _decode(recognizer: Recognizer, item: Incoming) -> _Asked | InputError:
     try:
+        _check_encoding(item.content_encoding)
         options = parse_attributes(item.attributes)
         request = decode(item.body, item.content_type, recognizer.layout, recognizer.limits, options)
         accept = choose_accept(item.accept, request)
@@ -187,6 +190,18 @@ def _decode(recognizer: Recognizer, item: Incoming) -> _Asked | InputError:
         return _Asked(request, accept, enrolled, vocabulary)
     except InputError as error:
         return error
+
+
+def _check_encoding(coding: str | None) -> None:
+    """Refuse a compressed body: what a few bytes of it may unpack to has no bound that its sender would know."""
+    if coding is not None and coding.strip().lower() not in ("", "identity"):
+        raise InputError(
+            "unsupported_content_encoding",
+            f"found {short(coding, 40)}, expected a body that is not compressed; the compact form is 50 times smaller "
+            "than full landmarks",
+            "header Content-Encoding",
+            415,
+        )
 
 
 def _enroll(recognizer: Recognizer, asked: _Asked, costs: Costs) -> Response:

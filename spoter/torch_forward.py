@@ -2,57 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 
 from spoter.embedding import PARTS
-from spoter.model import Spoter, embed
-
-# Frames, padding included, of one forward. It bounds the memory of a request with many long clips (attention holds
-# heads x frames² numbers a clip) and lies far above a usual batch.
-_FRAMES_AT_ONCE = 8192
+from spoter.fast_forward import FastForward
+from spoter.forward import batches
+from spoter.model import Spoter
 
 
 class TorchForward:
-    """A SPOTER on a torch device, called as `spoter.recognizer.Forward`.
+    """A SPOTER on a torch device, called as `spoter.forward.Forward`.
 
     Attributes
     ----------
     model : Spoter
+        What it was made of; weights that change later are not heeded.
     device : torch.device
     """
 
     def __init__(self, model: Spoter, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
         self.model = model.to(self.device)
+        self._fast = FastForward(self.model)
 
-    def __call__(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits (clips, classes) and embeddings (clips, E) of each (T, 2K) of `features`."""
+    def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`."""
         sizes = self.model.sizes
         logits = np.empty((len(features), sizes.classes), dtype=np.float32)
-        embeddings = np.empty((len(features), (PARTS + 1) * sizes.width), dtype=np.float32)
-        for chosen in _batches([len(clip) for clip in features]):
-            clips = [torch.from_numpy(features[i]) for i in chosen]
-            lengths = torch.tensor([len(clip) for clip in clips])
-            frames = torch.nn.utils.rnn.pad_sequence(clips, batch_first=True).to(self.device)
-            uneven = bool((lengths != lengths[0]).any())  # without a mask attention is faster
-            lengths = lengths.to(self.device) if uneven else None
-            with torch.inference_mode():
-                answer, seen = self.model.forward_and_embed(frames, lengths)
-                logits[chosen] = answer.cpu().numpy()
-                embeddings[chosen] = embed(seen, lengths).cpu().numpy()
+        embeddings = np.empty((len(features), (PARTS + 1) * sizes.width), dtype=np.float32) if embed else None
+        for chosen in batches([len(clip) for clip in features], shortest=0):
+            answer, pooled = self._fast([torch.from_numpy(features[i]).to(self.device) for i in chosen], embed)
+            logits[chosen] = answer.cpu().numpy()
+            if embed:
+                embeddings[chosen] = pooled.cpu().numpy()
         return logits, embeddings
-
-
-def _batches(lengths: list[int]) -> Iterator[list[int]]:
-    """Yield indices of clips to be computed together: the shorter first, at most `_FRAMES_AT_ONCE` padded frames."""
-    batch: list[int] = []
-    for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (len(batch) + 1) * lengths[i] > _FRAMES_AT_ONCE:
-            yield batch
-            batch = []
-        batch.append(i)
-    if batch:
-        yield batch

@@ -39,7 +39,7 @@ class Vocabulary:
         later = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
         return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
 
-    def judge(self, probabilities: np.ndarray, embeddings: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+    def judge(self, probabilities: np.ndarray, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Compare clips with all glosses.
 
         Parameters
@@ -47,6 +47,7 @@ class Vocabulary:
         probabilities : numpy.ndarray, shape (B, C)
             The head's, among the glosses it was trained on.
         embeddings : numpy.ndarray, shape (B, E)
+            Not needed without prototypes.
 
         Returns
         -------

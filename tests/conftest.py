@@ -14,7 +14,7 @@ pytest_plugins = ["lambda_door.fixtures", "local.fixtures"]
 
 # What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.
-SHARED_SERVERS = ("local_endpoint", "functions_endpoint", "server", "demo", "package")
+SHARED_SERVERS = ("local_endpoint", "functions_endpoint", "server", "demo", "package", "attacked")
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from bench.original import hand_box, normalize, within
+
 
 def fill(points: np.ndarray, names: list[str]) -> np.ndarray:
     """Turn (T, K, 2) points with NaN into what the Peruvian extractor wrote: a missing hand is copies of its wrist."""
@@ -20,18 +22,8 @@ def fill(points: np.ndarray, names: list[str]) -> np.ndarray:
 
 
 def box(points: np.ndarray, names: list[str]) -> np.ndarray:
-    """Return (T, 2K): the Peruvian system's body box and hand boxes."""
-    out = []
-    for frame in points.astype(np.float64):
-        at = dict(zip(names, frame, strict=True))
-        left, right = at["pose_left_shoulder"], at["pose_right_shoulder"]
-        half = ((left[0] - right[0]) ** 2 + (left[1] - right[1]) ** 2) ** 0.5 / 2
-        start = (0.5 - 3 * half, at["pose_right_eye"][1] - half / 2)
-        end = (0.5 + 3 * half, 0.5 + 4.5 * half)
-        row = {name: _within(xy, start, end) for name, xy in at.items() if not name[4:].startswith("Hand")}
-        row |= _hands(at)
-        out.append([value - 0.5 for name in names for value in row[name]])
-    return np.array(out)
+    """Return (T, 2K): the Peruvian system's body box and hand boxes, of points (T, K, 2) after `fill`."""
+    return normalize({name: points[:, i].astype(np.float64).tolist() for i, name in enumerate(names)})
 
 
 def bohacek(points: np.ndarray, names: list[str]) -> np.ndarray:
@@ -46,7 +38,7 @@ def bohacek(points: np.ndarray, names: list[str]) -> np.ndarray:
         end = [neck[0] + 3 * head, start[1] - 6 * head]
         start, end = [max(value, 0) for value in start], [max(value, 0) for value in end]
         low, high = (start[0], end[1]), (end[0], start[1])
-        row = {name: _within(xy, low, high) for name, xy in at.items() if not name[4:].startswith("Hand")}
+        row = {name: within(xy, low, high) for name, xy in at.items() if not name[4:].startswith("Hand")}
         row |= _hands(at)
         out.append([value - 0.5 for name in names for value in row[name]])
     return np.array(out)
@@ -56,23 +48,6 @@ def _hands(at: dict[str, np.ndarray]) -> dict[str, tuple[float, float]]:
     row = {}
     for hand in ("leftHand_", "rightHand_"):
         points = {name: xy for name, xy in at.items() if name.startswith(hand)}
-        xs, ys = [xy[0] for xy in points.values()], [xy[1] for xy in points.values()]
-        width, height = max(xs) - min(xs), max(ys) - min(ys)
-        if width > height:
-            dx = 0.1 * width
-            dy = dx + (width - height) / 2
-        else:
-            dy = 0.1 * height
-            dx = dy + (height - width) / 2
-        start, end = (min(xs) - dx, min(ys) - dy), (max(xs) + dx, max(ys) + dy)
-        if start[0] == end[0] or start[1] == end[1]:
-            row |= {name: tuple(xy) for name, xy in points.items()}
-        else:
-            row |= {name: _within(xy, start, end) for name, xy in points.items()}
+        corners = hand_box(list(points.values()))
+        row |= {name: within(xy, *corners) if corners else tuple(xy) for name, xy in points.items()}
     return row
-
-
-def _within(xy: np.ndarray, start: tuple, end: tuple) -> tuple[float, float]:
-    if xy[0] == 0:
-        return tuple(xy)
-    return (xy[0] - start[0]) / (end[0] - start[0]), (xy[1] - start[1]) / (end[1] - start[1])

@@ -158,7 +158,7 @@ def test_the_archives_own_spoter_wins(built, tmp_path):
     program = (
         "import sys, types, spoter_handler\n"
         "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
-        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={})\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={}, metrics=None)\n"
         "spoter_handler.SpoterHandler().initialize(context)\n"
         "import spoter, torch\n"
         "print(spoter.__file__, torch.get_num_threads())"
@@ -182,7 +182,7 @@ def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
     program = (
         "import sys, types, spoter_handler\n"
         "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
-        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={})\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={}, metrics=None)\n"
         "handler = spoter_handler.SpoterHandler()\n"
         "handler.initialize(context)\n"
         "from spoter.service import Incoming\n"

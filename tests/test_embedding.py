@@ -89,6 +89,16 @@ def test_prototypes_of_another_model_or_none_at_all(tmp_path):
         read_prototypes(path, 3, 5)
 
 
+def test_prototypes_that_unpack_to_more_than_they_can_hold_are_refused_before_that(tmp_path):
+    path = tmp_path / "p.npz"
+    arrays = vars(prototypes(np.random.default_rng(0)))
+    np.savez_compressed(path, **arrays)
+    np.testing.assert_array_equal(read_prototypes(path, 3, 5).trained, arrays["trained"])
+    np.savez_compressed(path, **arrays | {"more": np.zeros(100_000)})
+    with pytest.raises(ModelFolderError, match="bytes of arrays, expected 188"):
+        read_prototypes(path, 3, 5)
+
+
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
 def test_damaged_prototypes_are_an_error_of_ours_or_harmless(tmp_path, save):
     """Whatever the readers of zip, deflate and npy raise; and what the check sums let pass is what was written."""

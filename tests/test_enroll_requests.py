@@ -100,9 +100,7 @@ def test_requests_with_glosses_of_their_own_share_a_forward(recognizer, hallo, m
     requests = [hallo, hallo | {"enrolled": kept[0]}, points(), points(1, enrolled=kept[1]), points(enrolled=kept[0])]
     alone = [told(recognizer, request) for request in requests]
     calls = []
-    monkeypatch.setattr(
-        recognizer, "forward", lambda features, run=recognizer.forward: calls.append(1) or run(features)
-    )
+    monkeypatch.setattr(recognizer, "forward", lambda *asked, run=recognizer.forward: calls.append(1) or run(*asked))
     responses, costs = respond(recognizer, [Incoming(json.dumps(request).encode(), JSON) for request in requests])
     assert len(calls) == 1 and costs.clips == 5
     for response, expected in zip(responses, alone, strict=True):

@@ -15,6 +15,7 @@ from spoter_handler import SpoterHandler, take_up
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
+import spoter.recognizer
 import spoter.service
 from spoter.estimators import ESTIMATORS
 
@@ -94,21 +95,42 @@ def test_our_own_failure_costs_one_request_and_tells_no_landmark(handler, contex
 def test_metrics_are_reported_as_declared(handler, context, caplog):
     with caplog.at_level(logging.INFO):
         ask(handler, context, json.dumps(request(8)).encode(), b"{nonsense")
-    for line in (
-        "DecodeTime.",
-        "NormalizeTime.",
-        "ForwardTime.",
-        "Frames.Count:8|",
-        "BadInputs.Count:1|",
-        "Videos.Count:0|",
-    ):
+    for line in ("DecodeTime.", "NormalizeTime.", "ForwardTime.", "Frames.Count:8|", "BadInputs.Count:1|"):
         assert caplog.text.count(f"[METRICS]{line}") == 1
+    assert "[METRICS]Videos" not in caplog.text  # each line costs: what was not counted is not said
     assert "#type:HISTOGRAM" in caplog.text and "#ModelName:spoter,Level:Model" in caplog.text
     declared = set(context.metrics.cache_keys())
     assert "VideoTime" not in caplog.text  # there was none
     assert {"histogram:DecodeTime", "histogram:NormalizeTime", "histogram:ForwardTime"} <= declared
     assert {"histogram:VideoTime", "counter:Videos"} <= declared
     assert {"counter:Frames", "counter:BadInputs"} <= declared  # nothing was added beside the file
+
+
+def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
+    """Its worker says of each that it came, to its front end, which reads every line; all others stay."""
+    with caplog.at_level(logging.INFO):
+        for said in ("Backend received inference at: %d", "Frontend disconnected.", 7):
+            logging.getLogger().info(said, *([3] if "%" in str(said) else []))
+    assert [record.getMessage() for record in caplog.records] == ["Frontend disconnected.", "7"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 502, 503])
+def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
+    response = spoter.service.Response(status, "application/json", b"{}")
+    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.recognizer.Costs()))
+    ask(handler, context, b"{}")
+    assert context.get_response_headers(0).get("Retry-After") == ("5" if status == 503 else None)
+
+
+@pytest.mark.parametrize(("config", "threads"), [({}, 1), ({"handler": None}, 1), ({"handler": {"threads": 3}}, 3)])
+def test_threads(config, threads):
+    assert spoter_handler.torch_threads(config) == threads
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
+def test_threads_that_are_none(threads):
+    with pytest.raises(ValueError, match=f"found threads {threads}, expected a whole number above 0"):
+        spoter_handler.torch_threads({"handler": {"threads": threads}})
 
 
 def test_metrics_that_are_not_declared_do_not_matter(handler, context):

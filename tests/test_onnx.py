@@ -15,17 +15,19 @@ import torch
 from generate import figure_clip
 
 from spoter.clip_files import read_clips
-from spoter.config import ModelConfig
+from spoter.config import CONFIG, ModelConfig, parse_config
 from spoter.embedding import PARTS, Prototypes, unit
 from spoter.enroll import enroll
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.layouts import load_layout
 from spoter.model import Spoter
-from spoter.model_folder import WEIGHTS, load_model_folder, load_onnx_folder, write_model_folder
-from spoter.onnx_export import OPSET, TOLERANCE, _compare, export
+from spoter.model_folder import WEIGHTS, digest, load_model_folder, load_onnx_folder, write_model_folder
+from spoter.onnx_export import TOLERANCE, _compare, export
 from spoter.onnx_forward import GRAPH, OnnxForward
+from spoter.onnx_graph import OPSET
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
+from spoter.torch_forward import TorchForward
 
 GLOSSES = ("ONE", "TWO", "THREE", "FOUR")
 
@@ -55,11 +57,15 @@ def make_folder(folder: Path, layout: str, positions: str, seed: int = 0, **conf
     return folder
 
 
+def graph_of(folder: Path) -> bytes:
+    return export(load_model_folder(folder), digest(folder / WEIGHTS))
+
+
 def as_graph(folder: Path) -> Path:
     """Make a copy of a model folder in which the graph stands in place of the weights."""
     copy = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-onnx")))
     (copy / WEIGHTS).unlink()
-    (copy / GRAPH).write_bytes(export(load_model_folder(folder)))
+    (copy / GRAPH).write_bytes(graph_of(folder))
     return copy
 
 
@@ -82,7 +88,7 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
     """Clips of every length and estimator, a bad one among them, and a gloss that was enrolled."""
     folder = make_folder(tmp_path / "model", layout, positions)
     enroll(folder, "NEW", [figure_clip(seed=seed) for seed in (1, 2)])
-    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load(as_graph(folder), runtime="onnx")
     clips = [figure_clip(frames=frames, seed=frames, gaps=frames > 5) for frames in (1, 2, 3, 4, 5, 20, 60, 200, 512)]
     clips += [figure_clip(name) for name in ("openpose", "wholepose")]
     clips += [figure_clip(frames=513), InputError("wrong_type", "as decoding left it")]
@@ -97,7 +103,7 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
 
 def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
-    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load(as_graph(folder), runtime="onnx")
     clips = read_clips(sorted(path for path in samples.iterdir() if path.suffix not in (".md", ".py")), torchs.layout)
     assert len(clips) > 5
     answers = torchs.recognize(clips, top_k=99)
@@ -119,8 +125,8 @@ def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
 
 def test_the_same_model_gives_the_same_graph_and_no_path_of_this_machine(tmp_path):
     folder = make_folder(tmp_path / "model", "29", "per-frame")
-    graph = export(load_model_folder(folder))
-    assert export(load_model_folder(folder)) == graph
+    graph = graph_of(folder)
+    assert graph_of(folder) == graph
     for found in (b"site-packages", b".py", str(Path.home()).encode(), str(tmp_path).encode()):
         assert len(found) < 3 or found not in graph
     model = onnx.load_from_string(graph)
@@ -132,11 +138,12 @@ def test_a_graph_of_other_weights_is_refused(tmp_path):
     """What `export` asks of what it has written."""
     one, other = (load_model_folder(make_folder(tmp_path / str(seed), "29", "shared", seed)) for seed in (0, 1))
     with pytest.raises(ModelFolderError, match=r"of a clip of 1 frames .* apart between torch and ONNX Runtime"):
-        _compare(one, export(other))
+        _compare(one, export(other, "no digest"))
+    graph = export(one, "no digest")
     with torch.no_grad():
         one.model.linear_class.bias[0] += 0.01  # a little suffices
     with pytest.raises(ModelFolderError, match="a probability of a clip"):
-        _compare(one, export(load_model_folder(tmp_path / "0")))
+        _compare(one, graph)
     assert TOLERANCE == 1e-4
 
 
@@ -144,7 +151,7 @@ def test_a_graph_of_other_weights_is_refused(tmp_path):
 def test_a_model_of_single_frames(tmp_path, positions):
     folder = make_folder(tmp_path / "model", "29", positions, max_frames=1)
     clips = [figure_clip(frames=frames, gaps=False) for frames in (1, 2)]
-    torchs, onnxs = Recognizer.load(folder), Recognizer.load_onnx(as_graph(folder))
+    torchs, onnxs = Recognizer.load(folder), Recognizer.load(as_graph(folder), runtime="onnx")
     answers = torchs.recognize(clips)
     assert_same(answers, onnxs.recognize(clips))
     assert answers[1].code == "too_many_frames"
@@ -152,10 +159,10 @@ def test_a_model_of_single_frames(tmp_path, positions):
 
 def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
     folder = as_graph(make_folder(tmp_path / "model", "29", "shared"))
-    other = export(load_model_folder(make_folder(tmp_path / "other", "54", "shared")))
+    other = graph_of(make_folder(tmp_path / "other", "54", "shared"))
     graph = (folder / GRAPH).read_bytes()
     for content, message in (
-        (None, "model.onnx: No such file"),
+        (None, "model.onnx: found no such file, expected one as `spoter export` writes it"),
         (b"", "model.onnx: found what ONNX Runtime does not load"),
         (graph[: len(graph) // 2], "model.onnx: found what ONNX Runtime does not load"),
         (other, "found a graph with frames 108, .* expected frames 58, .* it is of another model"),
@@ -172,19 +179,65 @@ def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
         load_onnx_folder(tmp_path / "nowhere")
 
 
+def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
+    folder = make_folder(tmp_path / "model", "29", "shared")
+    (folder / GRAPH).write_bytes(graph_of(folder))
+    assert Recognizer.load(folder, runtime="onnx").recognize([figure_clip()])
+    weights = (make_folder(tmp_path / "other", "29", "shared", seed=1) / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(weights)
+    with pytest.raises(
+        ModelFolderError, match=r"model\.onnx: found a graph of other weights \(.*write it anew by"
+    ) as error:
+        Recognizer.load(folder, runtime="onnx")
+    assert digest(folder / WEIGHTS)[:12] in str(error.value)
+
+
+def test_clips_of_a_batch_are_answered_as_alone(tmp_path):
+    """Lengths that share a batch, padded, and such that do not; and nothing is pooled that nobody asks for."""
+    folder = make_folder(tmp_path / "model", "29", "per-frame")
+    forward = OnnxForward(graph_of(folder), GRAPH, 58, len(GLOSSES))
+    rng = np.random.default_rng(0)
+    clips = [rng.uniform(-1, 1, (frames, 58)).astype(np.float32) for frames in (60, 7, 57, 60, 1, 50, 200)]
+    logits, embeddings = forward(clips, True)
+    for clip, row, pooled in zip(clips, logits, embeddings, strict=True):
+        alone, its_own = forward([clip], True)
+        np.testing.assert_allclose(row, alone[0], atol=1e-5)
+        np.testing.assert_allclose(pooled, its_own[0], atol=1e-5)
+    plain, nothing = forward(clips, False)
+    np.testing.assert_allclose(plain, logits, atol=1e-6)
+    assert nothing is None
+
+
+def test_what_load_is_asked_for(tmp_path):
+    folder = make_folder(tmp_path / "model", "29", "shared", runtime="onnx")
+    with pytest.raises(ModelFolderError, match=r"model\.onnx: found no such file"):
+        Recognizer.load(folder)
+    (folder / GRAPH).write_bytes(graph_of(folder))
+    assert isinstance(Recognizer.load(folder).forward, OnnxForward)
+    assert isinstance(Recognizer.load(folder, runtime="torch").forward, TorchForward)
+    with pytest.raises(ModelFolderError, match="found runtime onnx and device cuda:0, expected cpu"):
+        Recognizer.load(folder, "cuda:0")
+    with pytest.raises(ModelFolderError, match="found runtime 'tensorrt', expected one of torch, onnx, onnx-int8"):
+        Recognizer.load(folder, runtime="tensorrt")
+    with pytest.raises(ModelFolderError, match="config.json.*runtime"):
+        parse_config((folder / CONFIG).read_bytes().replace(b'"onnx"', b'"tensorrt"'), "config.json")
+
+
 def test_a_graph_that_gives_something_else_is_refused():
     ends = [onnx.helper.make_tensor_value_info(name, 1, [1, 4]) for name in ("frames", "logits")]
     node = onnx.helper.make_node("Identity", ["frames"], ["logits"])
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10)
     model.opset_import[0].version = OPSET
-    with pytest.raises(ModelFolderError, match=r"here: found a graph with frames .*, expected .*embeddings 20"):
+    with pytest.raises(
+        ModelFolderError, match=r"here: found a graph with frames .*, expected .*embeddings 20, lengths of clips"
+    ):
         OnnxForward(model.SerializeToString(), "here", 4, 4)
 
 
 def test_without_the_packages_it_needs_it_says_which(dgs11, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxscript", None)
-    with pytest.raises(SpoterError, match=r"writing graphs needs onnxscript: pip install"):
-        export(load_model_folder(dgs11))
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(SpoterError, match=r"writing graphs needs onnx: pip install"):
+        export(load_model_folder(dgs11), "no digest")
 
 
 def test_a_model_is_served_without_torch_and_pandas(tmp_path):
@@ -196,7 +249,7 @@ def test_a_model_is_served_without_torch_and_pandas(tmp_path):
         "import sys\n"
         "from spoter.recognizer import Recognizer\n"
         "from spoter.service import Incoming, respond\n"
-        "recognizer = Recognizer.load_onnx(sys.argv[1])\n"
+        "recognizer = Recognizer.load(sys.argv[1], runtime='onnx')\n"
         "[response], costs = respond(recognizer, [Incoming(sys.stdin.read(), 'application/json')])\n"
         "heavy = {'torch', 'pandas', 'h5py', 'typer', 'rich', 'onnx', 'sagemaker', 'boto3'}.intersection(sys.modules)\n"
         "assert not heavy, heavy\n"

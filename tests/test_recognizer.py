@@ -11,9 +11,9 @@ from generate import figure_clip
 
 from spoter.clip import make_clip
 from spoter.errors import InputError
+from spoter.forward import FRAMES_AT_ONCE, batches
 from spoter.recognizer import Costs, Recognizer
 from spoter.service import Incoming, respond
-from spoter.torch_forward import _FRAMES_AT_ONCE, _batches
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,16 @@ def test_costs_are_added_up(recognizer):
     assert costs.normalize_ms > 0 and costs.forward_ms > 0
 
 
-def test_long_requests_are_cut_into_bounded_forwards():
-    lengths = [512] * 40 + [10] * 30
-    batches = list(_batches(lengths))
-    assert sorted(i for batch in batches for i in batch) == list(range(70))
-    assert len(batches) > 1
-    assert all(len(batch) * max(lengths[i] for i in batch) <= _FRAMES_AT_ONCE for batch in batches)
-    assert list(_batches([_FRAMES_AT_ONCE * 2])) == [[0]]
+@pytest.mark.parametrize("shortest", [0, 0.8])
+def test_long_requests_are_cut_into_bounded_forwards(shortest):
+    lengths = [512] * 40 + [10] * 30 + [9, 7]
+    cut = list(batches(lengths, shortest))
+    assert sorted(i for batch in cut for i in batch) == list(range(72))
+    assert len(cut) > 1
+    assert all(len(batch) * max(lengths[i] for i in batch) <= FRAMES_AT_ONCE for batch in cut)
+    assert all(lengths[batch[0]] >= shortest * lengths[batch[-1]] for batch in cut)
+    assert len(cut[0]) == (1 if shortest else 32)
+    assert list(batches([FRAMES_AT_ONCE * 2], shortest)) == [[0]]
 
 
 def test_every_estimator_is_understood(recognizer):

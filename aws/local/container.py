@@ -13,6 +13,7 @@ from pathlib import Path
 
 from aws.deployment.plan import container_environment
 from handler.process import LOOPBACK, Process, free_port
+from spoter.archive import scan
 from spoter.doctor import OLDEST_JAVA, Java, find_java
 from spoter.errors import SpoterError
 
@@ -129,8 +130,15 @@ def _outer(python: Path, java: Java) -> dict[str, str]:
 
 
 def unpack(archive: Path, folder: Path) -> None:
-    """Unpack a model.tar.gz into a new folder, as SageMaker does; raises `SpoterError` where that cannot be done."""
+    """Unpack a model.tar.gz into a new folder, as SageMaker does.
+
+    Raises
+    ------
+    SpoterError
+        Where that cannot be done, or should not: `spoter.archive.scan` says why.
+    """
     try:
+        scan(archive)
         with tarfile.open(archive, "r:gz") as packed:
             # Python 3.11.0 to 3.11.3 cannot refuse what points out of the folder.
             packed.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))

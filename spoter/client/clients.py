@@ -30,8 +30,9 @@ class Client(Asking):
         asked for at, such as API Gateway's ``https://….amazonaws.com/invocations``.
     model : str
         The model's name in TorchServe. Not used where `url` has a path.
-    token : str, optional
-        Sent as ``Authorization: Bearer``.
+    token : str or path, optional
+        Sent as ``Authorization: Bearer``. A `pathlib.Path` is a file that holds it and is read for each request: a
+        token that ``spoter token`` renews. One that is refused meanwhile is asked for again, as `retry` has it.
     headers : mapping, optional
         Sent with each request, such as an API key of a gateway.
     timeout : float
@@ -146,7 +147,7 @@ class Client(Asking):
 
     def send(self, call: Incoming) -> Response:
         """Send a body of one's own and return the very bytes of the answer, an error of the request's among them."""
-        return tenacity.Retrying(**self._retry.policy())(self._send_once, call)
+        return tenacity.Retrying(**self._policy)(self._send_once, call)
 
     def close(self) -> None:
         """Close the connections."""
@@ -217,7 +218,7 @@ class AsyncClient(Asking):
 
     async def send(self, call: Incoming) -> Response:
         """Send a body of one's own and return the very bytes of the answer."""
-        return await tenacity.AsyncRetrying(**self._retry.policy())(self._send_once, call)
+        return await tenacity.AsyncRetrying(**self._policy)(self._send_once, call)
 
     async def aclose(self) -> None:
         """Close the connections."""

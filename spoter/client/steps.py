@@ -61,7 +61,7 @@ class Asking(ABC):
         url: str = "http://127.0.0.1:8080",
         model: str = "spoter",
         *,
-        token: str | None = None,
+        token: str | os.PathLike | None = None,
         headers: Mapping[str, str] | None = None,
         timeout: float = 60.0,
         retry: Retry = Retry(),  # noqa: B008  frozen
@@ -72,7 +72,7 @@ class Asking(ABC):
         if any(most is not None and most < 1 for most in (max_clips, max_bytes)):
             raise ValueError(f"found max_clips {max_clips} and max_bytes {max_bytes}, expected at least 1")
         self.url = transport.address(url, model)
-        self._retry = retry
+        self._policy = retry.policy(renewed=isinstance(token, os.PathLike))
         self._max_clips, self._max_bytes = max_clips, max_bytes
         self._table: Layout | None = None if layout is None else load_layout(str(layout))
         self._description: Description | None = None

@@ -5,11 +5,13 @@ Nothing here sends: `spoter.client.clients` does, once in each of its two ways.
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -35,6 +37,8 @@ _COME_AGAIN = (429, 503)
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 # A server that is there answers in milliseconds, one at the other end of the world in one second.
 _CONNECT_SECONDS = 5.0
+# What TorchServe (0.12.0) calls a token that is wrong, missing or expired.
+INVALID_KEY = "InvalidKeyException"
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,22 @@ class Retry:
             return error.retry_after is None or error.retry_after <= self.longest
         return isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN)
 
-    def policy(self) -> dict:
-        """Return this as arguments of tenacity's `Retrying` and `AsyncRetrying`."""
+    def policy(self, renewed: bool = False) -> dict:
+        """Return this as arguments of tenacity's `Retrying` and `AsyncRetrying`.
+
+        Parameters
+        ----------
+        renewed : bool
+            Whether the token is read anew for each attempt, so that a refused one may be followed by one that holds.
+        """
+
+        def again(error: BaseException) -> bool:
+            return self.worthwhile(error) or (renewed and getattr(error, "code", None) == INVALID_KEY)
+
         return {
             "stop": tenacity.stop_after_attempt(self.attempts),
             "wait": lambda state: self.seconds(state.attempt_number, state.outcome.exception()),
-            "retry": tenacity.retry_if_exception(self.worthwhile),
+            "retry": tenacity.retry_if_exception(again),
             "reraise": True,
         }
 
@@ -106,12 +120,33 @@ def address(url: str, model: str) -> str:
     return str(parsed if parsed.path != "/" else parsed.copy_with(path=f"/predictions/{model}"))
 
 
-def settings(token: str | None, headers: Mapping[str, str] | None, timeout: float) -> dict:
+class FileToken(httpx.Auth):
+    """Sends the token that stands in a file at the moment of each attempt; `spoter token` writes such files."""
+
+    def __init__(self, path: os.PathLike):
+        self.path = Path(path)
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Put the token into a request; `SpoterError` where the file cannot be read or holds none."""
+        try:
+            token = self.path.read_text().strip()
+        except OSError as error:
+            raise SpoterError(f"{self.path}: {error.strerror or error}; expected a file that holds a token") from None
+        except UnicodeDecodeError:
+            token = ""
+        if not token:
+            raise SpoterError(f"{self.path}: found no token in it, expected one line of text")
+        request.headers.update(_sendable({"Authorization": f"Bearer {token}"}))
+        yield request
+
+
+def settings(token: str | os.PathLike | None, headers: Mapping[str, str] | None, timeout: float) -> dict:
     """Return the arguments of httpx's `Client` and `AsyncClient`."""
     if not timeout > 0:
         raise ValueError(f"found a timeout of {timeout} seconds, expected one above 0")
-    own = {"Authorization": f"Bearer {token}"} if token else {}
+    own = {"Authorization": f"Bearer {token}"} if token and isinstance(token, str) else {}
     return {
+        "auth": FileToken(token) if isinstance(token, os.PathLike) else None,
         "headers": _sendable(own | dict(headers or {})),
         "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
         # No proxy that the environment names leads to this machine itself.
@@ -218,7 +253,7 @@ def _refusal(status: int, url: str, document: _Document, error: _Error | None, a
         return UnavailableError(code, message, where, status, retry_after(answer.headers.get("retry-after")))
     if status >= 500:
         return ServerError(code, message, where, status)
-    if status in (401, 403) or document.type == "InvalidKeyException":
+    if status in (401, 403) or document.type == INVALID_KEY:
         message += " (pass a token that holds)"
     return RequestError(code, message, where, status)
 

@@ -22,6 +22,9 @@ from spoter.layouts import Layout
 
 _LONG = ("frame", "type", "landmark_index", "x", "y")
 _CLIP = "clip"
+# A row of a long table costs five times this in memory, however short it is: no more are read than bodies have room for
+# of rows such as those of the competition, whose coordinates have 6 decimals.
+_LONG_ROW = 55
 # A refined face mesh goes on for ten points of the irises, which are dropped.
 _REFINED_FACE = 478
 
@@ -40,11 +43,8 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     top_k = options.top_k or DEFAULT_TOP_K
     if spoter_csv.recognizes(table.columns):
         return Request(spoter_csv.read(table, layout, limits, options), True, top_k, CSV)
-    if "landmark_index" in table.columns:
-        read = _long(table, layout, limits, options)
-    elif len(table.columns) > 1 and any(name.endswith(("_x", "_y")) for name in table.columns):
-        read = _wide(table, layout, limits, options)
-    else:
+    kind = _long if "landmark_index" in table.columns else _wide
+    if kind is _wide and not (len(table.columns) > 1 and any(name.endswith(("_x", "_y")) for name in table.columns)):
         hint = " (separate columns by commas)" if re.search("[;\\t]", table.columns[0]) else ""
         raise InputError(
             "unknown_form",
@@ -53,13 +53,15 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
             "nose_X, nose_Y, … (a row a clip)",
             "header",
         )
+    table = _at_most(table, kind is _long, limits)
     if _CLIP not in table.columns:
-        return Request([read(np.arange(len(table.lines)))], False, top_k, CSV)
+        return Request([kind(table, layout, limits, options)(np.arange(len(table.lines)))], False, top_k, CSV)
     groups, labels = pd.factorize(table.strings([_CLIP])[_CLIP])
     nameless = np.flatnonzero(labels[groups] == "")
     if len(nameless):
         raise InputError("wrong_type", "found nothing, expected the clip's name", table.where(nameless[0], _CLIP))
     limits.check_clips(len(labels))
+    read = kind(table, layout, limits, options)
     clips: list[Clip | InputError] = []
     for i in range(len(labels)):
         try:
@@ -67,6 +69,16 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         except InputError as error:
             clips.append(error.within(f"clip {i}"))
     return Request(clips, True, top_k, CSV)
+
+
+def _at_most(table: Table, long: bool, limits: Limits) -> Table:
+    """Return a table of which no more rows are read than all clips of a request may have."""
+    rows = limits.max_frames * limits.max_clips
+    if long:
+        rows = min(rows * len(MEDIAPIPE.names), limits.max_bytes // _LONG_ROW)
+    clips = f" in each of {limits.max_clips} clips" if _CLIP in table.columns else ""
+    expected = f"found more than {rows} rows, expected at most {limits.max_frames} frames{clips}"
+    return table.at_most(rows, InputError("too_many_frames", expected))
 
 
 _Read = Callable[[np.ndarray], Clip]

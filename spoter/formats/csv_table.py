@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ import pandas as pd
 from spoter.errors import InputError
 from spoter.estimators import NECK
 from spoter.formats.request import short
+from spoter.formats.thrift import check_utf8
 from spoter.layouts import Layout
 
 # Three estimators' worth of x and y; a header of commas alone must not cost minutes.
@@ -27,6 +28,8 @@ _MAX_COLUMNS = 4096
 _MAX_BLANK_LINES = 100_000
 # A cell that holds one of these is missing: what people leave, and what NumPy and pandas write.
 _MISSING = ("", "nan", "NaN")
+# What pandas takes for 1 and 0 where it is told to expect numbers.
+_TRUTH = (b"True", b"TRUE", b"true", b"False", b"FALSE", b"false")
 _FIRST_LINE = re.compile(rb"\s*([^\r\n]*)")
 
 
@@ -42,11 +45,18 @@ class Table:
         Names in the header, none of them twice.
     header_lines : int
         Lines before the first row.
+    too_many : tuple of int and InputError
+        Of how many rows no more are read, and what is then raised; none unless `at_most` has said so.
     """
 
     body: bytes
     columns: tuple[str, ...]
     header_lines: int
+    too_many: tuple[int, InputError] | None = None
+
+    def at_most(self, rows: int, error: InputError) -> Table:
+        """Return a table whose `lines` raise `error` where it has more rows than `rows`, before the cells are read."""
+        return replace(self, too_many=(rows, error))
 
     @cached_property
     def lines(self) -> np.ndarray:
@@ -55,17 +65,27 @@ class Table:
         Raises
         ------
         InputError
-            ``ragged_csv`` for a row with more or fewer cells than the header; ``no_frames`` where there is no row.
+            ``ragged_csv`` for a row with more or fewer cells than the header; ``no_frames`` where there is no row; and
+            that of `at_most`.
         """
-        lines = []
-        blank = 0
+        lines = np.fromiter(self._row_lines(), dtype=np.intp)
+        if not len(lines):
+            raise InputError("no_frames", "found a header and no row, expected at least one")
+        return lines
+
+    def _row_lines(self) -> Iterator[int]:
+        rows = blank = 0
+        most = len(self.body) if self.too_many is None else self.too_many[0]
         for number, cells in self._quoted_rows() if b'"' in self.body else self._plain_rows():
             if cells == 0:
                 blank += 1
                 if blank > _MAX_BLANK_LINES:
                     raise InputError("invalid_csv", f"found more than {_MAX_BLANK_LINES} blank lines", f"line {number}")
             elif cells == len(self.columns):
-                lines.append(number)
+                rows += 1
+                if rows > most:
+                    raise self.too_many[1]
+                yield number
             else:  # at the first, whatever megabytes may follow
                 hint = ", and quotes that match" if b'"' in self.body else ""
                 raise InputError(
@@ -73,9 +93,6 @@ class Table:
                     f"found {cells} cells, expected {len(self.columns)} as in the header{hint}",
                     f"line {number}",
                 )
-        if not lines:
-            raise InputError("no_frames", "found a header and no row, expected at least one")
-        return np.array(lines, dtype=np.intp)
 
     def where(self, row: int, column: str | None = None) -> str:
         """Return the words for a place: "line 7, column pose_nose_x"."""
@@ -89,6 +106,11 @@ class Table:
         InputError
             ``wrong_type`` for a cell that is no number.
         """
+        if not any(word in self.body for word in _TRUTH):
+            try:
+                return self._read(columns, "float64")[list(columns)].to_numpy()
+            except InputError:  # there is a word in one of the columns
+                pass
         frame = self._read(columns, None)
         for column in columns:
             if frame[column].dtype.kind not in "fiu":  # a word in it, True and False alone, or huge integers
@@ -120,7 +142,7 @@ class Table:
                 index_col=False,
                 dtype=dtype,
                 skipinitialspace=True,
-                low_memory=False,
+                low_memory=dtype is not None,  # in pieces, unless pandas is to tell the types itself
                 keep_default_na=False,  # which takes NA, null, None and more for numbers that are missing
                 na_values=list(missing),
             )
@@ -132,7 +154,7 @@ class Table:
 
     def _quoted_rows(self) -> Iterator[tuple[int, int]]:
         """Yield the line on which each row ends and its number of cells, 0 for a blank one."""
-        reader = csv.reader(io.StringIO(self.body.decode(), newline=""), skipinitialspace=True)
+        reader = _reader(self.body)
         try:
             for row in reader:
                 if reader.line_num > self.header_lines:
@@ -158,7 +180,7 @@ def read_table(body: bytes) -> Table:
         too many columns or none.
     """
     try:
-        body.decode()
+        check_utf8(body)
     except UnicodeDecodeError as error:
         raise InputError(
             "invalid_csv", "found what is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
@@ -169,7 +191,7 @@ def read_table(body: bytes) -> Table:
     body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if _FIRST_LINE.match(body)[1].count(b",") >= _MAX_COLUMNS:
         raise InputError("unknown_form", f"found more than {_MAX_COLUMNS} columns", "header")
-    reader = csv.reader(io.StringIO(body.decode(), newline=""), skipinitialspace=True)
+    reader = _reader(body)
     try:
         header = next((row for row in reader if not _is_blank(row)), [])
     except csv.Error as error:
@@ -211,6 +233,11 @@ def check_present(found: Sequence[str], needed: Sequence[str]) -> None:
         raise InputError(
             "missing_columns", f"the CSV lacks {len(missing)} of {len(needed)} columns: {listed}", "header"
         )
+
+
+def _reader(body: bytes):
+    """Return a reader of the rows of UTF-8 text, which decodes a piece at a time."""
+    return csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), skipinitialspace=True)
 
 
 def _is_blank(row: list[str]) -> bool:

@@ -58,7 +58,7 @@ def wrong_type(
         message = message[: path.start()]
         steps += [key or int(index) for key, index in _STEP.findall(path[1])]
     where = place(steps)
-    if message == "Number out of range":
+    if message in ("Number out of range", "Integer value out of range"):
         return InputError("out_of_range", "found a number too large to be one", where)
     message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
     message = message.replace("array of length 2", "a pair [x, y]")

@@ -6,20 +6,25 @@ request, costs little where it is not needed.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from functools import lru_cache
+import re
+from functools import cache, lru_cache
 from typing import Generic, TypeVar
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from spoter.clip import Clip
+from spoter.embedding import PARTS
 from spoter.enrolled import EnrolledGlosses
 from spoter.errors import InputError
 from spoter.formats import frames, points_form, video_format
 from spoter.formats.json_errors import invalid_json, wrong_type
 from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
+from spoter.formats.thrift import check_exponents, check_utf8, without_collector
+from spoter.formats.unread import without_faces
 from spoter.layouts import Layout
 
 FORMS = (*frames.KEYS, "points", "clips", "uniqueName")
@@ -27,16 +32,28 @@ FORMS = (*frames.KEYS, "points", "clips", "uniqueName")
 _ALONE = ("clips", "uniqueName")
 _OF_THE_REQUEST = ("top_k", "enrolled", "enroll", "describe")
 
+# What decoding makes of a body takes at most so many bytes for each "{" and "[", and for each ",": a list, an object or
+# a pair with its place in the list around it, and a number with its own (CPython, 64 bits). Three bytes may make 80.
+BRACKET, COMMA = 64, 32
+# So many times the bytes of the largest body may be made of one clip. 512 frames of all that MediaPipe finds make half
+# of it, and so do ten people in each frame of OpenPose's.
+MADE = 4
+# As enrolled prototypes may be of another model, and then shall be refused in the right words.
+_ROOM_FOR_OTHERS = 2
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+_ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
+
 _F = TypeVar("_F")
+_C = TypeVar("_C")
 
 
-class _Body(msgspec.Struct, Generic[_F]):
-    keypoints: list[_F | None] | UnsetType = UNSET
-    keypoints_list: list[_F | None] | UnsetType = UNSET
-    frames: list[_F | None] | UnsetType = UNSET
-    instance_info: list[_F | None] | UnsetType = UNSET
+class _Body(msgspec.Struct, Generic[_F, _C]):
+    keypoints: _F | UnsetType = UNSET
+    keypoints_list: _F | UnsetType = UNSET
+    frames: _F | UnsetType = UNSET
+    instance_info: _F | UnsetType = UNSET
     points: Raw | UnsetType = UNSET
-    clips: list[Raw] | UnsetType = UNSET
+    clips: _C | UnsetType = UNSET
     uniqueName: str | UnsetType = UNSET  # noqa: N815  the original's
     layout: int | str | None = None
     estimator: str | None = None
@@ -44,9 +61,14 @@ class _Body(msgspec.Struct, Generic[_F]):
     width: Pixels | None = None
     height: Pixels | None = None
     top_k: TopK | None = None
-    enrolled: EnrolledGlosses | None = None
+    enrolled: Raw | UnsetType = UNSET
     enroll: str | None = None
     describe: bool | None = None
+
+    def says(self, name: str) -> bool:
+        """Tell whether the body has something of `_OF_THE_REQUEST`, and not null."""
+        value = getattr(self, name)
+        return value is not UNSET and value is not None and value != Raw(b"null")
 
     def options(self, options: Options) -> Options:
         """Return `options` with what the body says of itself in their places; width and height belong together."""
@@ -58,13 +80,12 @@ class _Body(msgspec.Struct, Generic[_F]):
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Read a JSON body; as `spoter.formats.decode`."""
-    content = _parse(body, layout)
+    content = _parse(body, layout, limits)
     if content.describe is not None:
         return _description(content.describe, body)
-    if content.enrolled is not None:
-        limits.check_enrolled(len(content.enrolled.glosses))
+    enrolled = _enrolled(content.enrolled, layout, limits) if content.says("enrolled") else None
     request = _read(content, body, layout, limits, options)
-    request.enrolled, request.enroll = content.enrolled, content.enroll
+    request.enrolled, request.enroll = enrolled, content.enroll
     return request
 
 
@@ -78,10 +99,11 @@ def _read(content: _Body, body: bytes, layout: Layout, limits: Limits, options: 
     if content.clips is UNSET:
         return Request([_clip(content, body, layout, limits, options)], False, top_k, JSON)
     _form(content, body)
-    limits.check_clips(len(content.clips))
+    raws = [raw for raw in msgspec.structs.astuple(content.clips) if raw is not UNSET]
+    limits.check_clips(len(raws))
     options = content.options(options)
     clips: list[Clip | InputError] = []
-    for i, raw in enumerate(content.clips):
+    for i, raw in enumerate(raws):
         try:
             clips.append(decode_clip(bytes(raw), layout, limits, options))
         except InputError as error:
@@ -91,9 +113,9 @@ def _read(content: _Body, body: bytes, layout: Layout, limits: Limits, options: 
 
 def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -> Clip:
     """Read one of several clips: any form of one, and without what belongs to a whole request, such as ``top_k``."""
-    content = _parse(body, layout)
+    content = _parse(body, layout, limits)
     for name in _OF_THE_REQUEST:
-        if getattr(content, name) is not None:
+        if content.says(name):
             raise InputError("misplaced_option", "found it in one clip of several, expected it once for all", name)
     return _clip(content, body, layout, limits, options)
 
@@ -112,16 +134,33 @@ def to_bytes(body: dict | list | float | None) -> bytes:
         raise InputError("invalid_json", f"JSON cannot hold this: {error}; null marks a missing point") from error
 
 
-@lru_cache(maxsize=2)
-def _decoder(frame_type: type[frames.Frame]) -> msgspec.json.Decoder:
-    return msgspec.json.Decoder(_Body[frame_type])
+@cache
+def _first(count: int) -> type[msgspec.Struct]:
+    """Return the type of a list of which the first `count` items are kept, undecoded, and the others passed over."""
+    return msgspec.defstruct("_First", [(f"_{i}", Raw | UnsetType, UNSET) for i in range(count)], array_like=True)
 
 
-def _parse(body: bytes, layout: Layout) -> _Body:
+@lru_cache(maxsize=8)
+def _decoder(frame_type: type[frames.Frame] | None, max_clips: int) -> msgspec.json.Decoder:
+    """Return the decoder of bodies with frames of a type; with None they stay undecoded."""
+    found = Raw if frame_type is None else list[frame_type | None]
+    return msgspec.json.Decoder(_Body[found, _first(max_clips + 1)])
+
+
+@cache
+def _keys_decoder() -> msgspec.json.Decoder:
+    fields = [(name, Raw | UnsetType, UNSET) for name in _Body.__struct_fields__]
+    return msgspec.json.Decoder(msgspec.defstruct("_Keys", fields, forbid_unknown_fields=True))
+
+
+def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
+    frame_type = frames.frame_type(layout)
+    if frame_type is frames.Frame:
+        # On whatever goes wrong the whole is decoded, for an error in the right words with the right place.
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return _decoded(without_faces(body), frame_type, limits)
     try:
-        if not body.isascii():
-            body.decode()  # the decoder looks at the strings it keeps only
-        return _decoder(frames.frame_type(layout)).decode(body)
+        return _decoded(body, frame_type, limits)
     except msgspec.ValidationError as error:
         if not body.lstrip()[:1] == b"{":
             raise InputError(
@@ -133,19 +172,69 @@ def _parse(body: bytes, layout: Layout) -> _Body:
         raise invalid_json(error, body) from error
 
 
+def _decoded(body: bytes, frame_type: type[frames.Frame], limits: Limits) -> _Body:
+    """Decode a body, unless what would be made of it is beyond all reason; clips are counted each for itself."""
+    check_exponents(body)  # once what is passed over is gone: to count in that takes longer than to decode the rest
+    small = _fits_in_memory(body, limits)
+    check_utf8(body)  # the decoder looks at the strings it keeps only
+    with without_collector():
+        content = _decoder(frame_type if small else None, limits.max_clips).decode(body)
+    several = content.clips is not UNSET and all(getattr(content, key) is UNSET for key in (*frames.KEYS, "points"))
+    if small or several:
+        return content
+    raise InputError(
+        "too_many_values",
+        f"found more lists, objects and numbers than a clip of {limits.max_frames} frames can need, expected its "
+        "landmarks",
+    )
+
+
+def _fits_in_memory(body: bytes, limits: Limits) -> bool:
+    """Tell whether all that could be made of `body` takes no more memory than a clip may, by counting."""
+    most = MADE * max(limits.max_bytes, Limits.max_bytes)
+    if len(body) * (BRACKET + COMMA) <= 3 * most:  # even of nothing but "[],"
+        return True
+    return BRACKET * (body.count(b"{") + body.count(b"[")) + COMMA * body.count(b",") <= most
+
+
+def _enrolled(raw: Raw, layout: Layout, limits: Limits) -> EnrolledGlosses:
+    """Read the glosses that a request brings, once their numbers are known not to be too many."""
+    text = bytes(raw)
+    numbers = (PARTS + 1) * 2 * len(layout)  # of a prototype of this model
+    if text.count(b",") > _ROOM_FOR_OTHERS * limits.max_enrolled * (numbers + 3):
+        raise InputError(
+            "too_many_enrolled",
+            f"found more numbers than {limits.max_enrolled} glosses have, expected fewer",
+            "enrolled",
+        )
+    try:
+        enrolled = _ENROLLED.decode(text)
+    except msgspec.ValidationError as error:
+        raise wrong_type(error, frames.place, ("enrolled",)) from error
+    limits.check_enrolled(len(enrolled.glosses))
+    return enrolled
+
+
 def _description(wanted: bool, body: bytes) -> Request:
     """Return the request of a body with the key ``describe``, which stands alone and is true."""
-    keys = _keys(body)
-    if len(keys) > 1:
-        raise InputError("ambiguous_form", f"found {', '.join(keys[:8])}, expected describe without other keys")
+    keys = [key for key in _keys(body) if key != short("describe")]
+    if keys:
+        raise InputError("ambiguous_form", f"found {', '.join(keys)} too, expected describe without other keys")
     if not wanted:
         raise InputError("wrong_type", "found false, expected true", "describe")
     return Request([], describe=True)
 
 
 def _keys(body: bytes) -> list[str]:
-    """Return the keys of a body, fit to be shown."""
-    return [short(key) for key in msgspec.json.decode(body, type=dict[str, Raw])]
+    """Return the first key of a body that means nothing here or else all that it has, fit to be shown.
+
+    Never all of any body's: there may be millions.
+    """
+    try:
+        known = _keys_decoder().decode(body)
+    except msgspec.ValidationError as error:
+        return [short(_UNKNOWN_FIELD.search(str(error))[1])]
+    return [short(key) for key in known.__struct_fields__ if getattr(known, key) is not UNSET]
 
 
 def _form(content: _Body, body: bytes) -> str:
@@ -156,7 +245,7 @@ def _form(content: _Body, body: bytes) -> str:
     if here:
         raise InputError("ambiguous_form", f"found {' and '.join(here)}, expected one of them")
     keys = _keys(body)
-    found = f"the keys {', '.join(keys[:8])}{', …' if len(keys) > 8 else ''}" if keys else "no keys"
+    found = f"{'the key' if len(keys) == 1 else 'the keys'} {', '.join(keys)}" if keys else "no keys"
     raise InputError("unknown_form", f"found {found}, expected one of {', '.join(FORMS)}")
 
 

@@ -18,12 +18,16 @@ from spoter.errors import InputError
 from spoter.estimators import ESTIMATORS
 from spoter.formats.json_errors import wrong_type
 from spoter.formats.request import Limits, Options, finish_clip, short
+from spoter.formats.thrift import without_collector
 from spoter.formats.wholebody import Pair, coordinates
 from spoter.layouts import BUILT_IN, Layout
 
 _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TRACK = msgspec.json.Decoder(list[Pair | None] | None)
+# Names, among which are a clip's landmarks; of more, none is looked at. Many more than there are landmarks: colons of
+# objects in the places of points count too, and a client shall be told of those in other words.
+_MOST_NAMES = 100_000
 
 
 def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
@@ -115,7 +119,8 @@ def _array(
 ) -> tuple[np.ndarray, tuple[str, ...], str | None]:
     names, estimator = layout.names, options.estimator
     try:
-        frames = _ARRAY.decode(points)
+        with without_collector():
+            frames = _ARRAY.decode(points)
     except msgspec.ValidationError as error:
         if not in_layout:
             names = ESTIMATORS[estimator].names if estimator else ()
@@ -141,11 +146,16 @@ def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.nd
     tracks = {}
     # Those of the layout, and any estimator's, which a client may send besides.
     known = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
+    if len(memoryview(points)) > 6 * _MOST_NAMES and bytes(points).count(b":") > _MOST_NAMES:  # "a":0,
+        raise InputError(
+            "unknown_landmark", f"found more than {_MOST_NAMES} keys, expected names of landmarks", "points"
+        )
     for name, raw in _BY_NAME.decode(points).items():
         if name not in known:
             raise _unknown_landmark(name, layout)
         try:
-            tracks[name] = _TRACK.decode(raw)
+            with without_collector():
+                tracks[name] = _TRACK.decode(raw)
         except msgspec.ValidationError as error:
             raise wrong_type(error, partial(_track_place, name)) from error
     lengths = {name: len(track) for name, track in tracks.items() if track is not None}

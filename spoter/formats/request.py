@@ -214,7 +214,7 @@ def _option(name: str, value: object, strict: bool) -> object:
 
 def short(value: object, size: int = 40) -> str:
     """Quote a value of a request in an error: its repr, cut to `size` characters."""
-    text = repr(value)
+    text = repr(value[:size] if isinstance(value, str) else value)  # a word may be as long as a body
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 

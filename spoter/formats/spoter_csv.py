@@ -18,6 +18,7 @@ from spoter.errors import InputError
 from spoter.estimators import NECK
 from spoter.formats.csv_table import Table, axes, check_present, wanted
 from spoter.formats.request import Limits, Options, finish_clip
+from spoter.formats.thrift import check_exponents
 from spoter.layouts import Layout
 
 _BODY = {"nose": "pose_nose", "neck": NECK} | {
@@ -60,6 +61,7 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
         ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
         in two spellings.
     """
+    check_exponents(table.body)
     columns: dict[str, str] = {}
     for column in table.columns:
         name = NAMES.get(column[:-2]) if column.endswith(("_X", "_Y")) else None
@@ -71,10 +73,13 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
     names = wanted(layout, {key[:-2] for key in columns})
     keys = axes(names, "_X", "_Y")
     check_present(tuple(columns), keys)
+    try:
+        limits.check_clips(limits.max_clips + 1)
+    except InputError as error:
+        table = table.at_most(limits.max_clips, error)
     cells = table.strings([columns[key] for key in keys])
     # The lists are in picture fractions by definition: a size beside them changes nothing.
     options = dataclasses.replace(options, width=None, height=None)
-    limits.check_clips(len(cells))
     clips: list[Clip | InputError] = []
     for i, row in enumerate(cells.itertuples(index=False, name=None)):
         try:
@@ -89,6 +94,7 @@ def _points(row: Sequence[str], columns: list[str], limits: Limits) -> np.ndarra
     """Return the points of a row's lists, (T, points, 2), y turned to point down."""
     tracks = []
     for column, cell in zip(columns, row, strict=True):
+        limits.check_frames(cell.count(",") + 1)
         try:
             track = _LIST.decode(cell)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:

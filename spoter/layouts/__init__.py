@@ -59,8 +59,9 @@ class Layout:
     def names(self) -> tuple[str, ...]:
         return tuple(landmark.name for landmark in self.landmarks)
 
+    @lru_cache(maxsize=64)  # noqa: B019  as for `_columns`
     def section(self, *sections: str) -> np.ndarray:
-        """Return the columns of the landmarks in `sections`."""
+        """Return the columns of the landmarks in `sections`, to be read only."""
         return np.array([i for i, landmark in enumerate(self.landmarks) if landmark.section in sections], dtype=np.intp)
 
     def column(self, name: str) -> int | None:

@@ -1,8 +1,7 @@
 """What was found in a video, in files: forms that `spoter predict`, training and other tools read.
 
 ConnectingPoints HDF5 is written as its own extractor does: the neck behind MediaPipe's 543 points, 0 for a missing
-point and 21 copies of the pose's wrist for a missing hand (`spoter.training.datasets.connecting_points` has the
-source).
+point and 21 copies of the pose's wrist for a missing hand (`spoter.connecting_points` has the source).
 """
 
 from __future__ import annotations
@@ -205,7 +204,7 @@ def read_member(path: Path, key: str) -> Member:
     """Return one clip of a file that `write_hdf5` wrote."""
     import h5py
 
-    from spoter.training.datasets.connecting_points import clip_from_connecting_points
+    from spoter.connecting_points import clip_from_connecting_points
 
     with h5py.File(path, "r") as file:
         group, count = file[key], len(MEDIAPIPE.names)

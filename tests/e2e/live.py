@@ -113,8 +113,13 @@ class RunningServer:
 
 
 @contextmanager
-def torchserve(folder: Path, model_store: Path, python: Path, *models: str, **environ: str) -> Iterator[RunningServer]:
-    """Run TorchServe in a new folder, with a worker for each of the archives NAME.mar and variables of its own."""
+def torchserve(
+    folder: Path, model_store: Path, python: Path, *models: str, wait_for: list[str] | None = None, **environ: str
+) -> Iterator[RunningServer]:
+    """Run TorchServe in a new folder, with a worker for each of the archives NAME.mar and variables of its own.
+
+    Those of `wait_for` are waited for, or all of them: some archives' workers are never ready.
+    """
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
     environment = server_environment(folder, ports) | environ
@@ -135,7 +140,7 @@ def torchserve(folder: Path, model_store: Path, python: Path, *models: str, **en
     said: list[str] = []
     threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
     try:
-        for name in models or ["spoter"]:
+        for name in wait_for or models or ["spoter"]:
             wait_ready(ports[1], name)
         yield RunningServer(*ports, folder, python, said)
     except AssertionError:

@@ -256,7 +256,13 @@ def test_no_java_at_all_is_said(monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "key"),
-    [(None, ""), ("", ""), ('{"inference": {"key": "ab', ""), ("{}", ""), ('{"inference": {"key": "abc"}}', "abc")],
+    [
+        (None, None),
+        ("", None),
+        ('{"inference": {"key": "ab', None),
+        ("{}", None),
+        ('{"inference": {"key": "abc"}}', "abc"),
+    ],
 )
 def test_a_key_file_that_is_half_written_is_none_yet(tmp_path, content, key):
     server = Server("192.0.2.1", (1, 2, 3), None, True, tmp_path, {})

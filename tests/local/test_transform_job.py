@@ -9,6 +9,10 @@ from local.fixtures import ROOT, invoke, runtime_client
 
 from aws.local.container import WayIn
 from aws.local.endpoint import LocalEndpoint
+from spoter.bulk.answering import Answering
+from spoter.bulk.packing import REQUESTS, Packing, join, pack
+from spoter.bulk.pieces import parts
+from spoter.bulk.run import look
 
 
 @pytest.fixture(scope="module", params=WayIn)
@@ -34,6 +38,20 @@ def test_each_line_is_answered_by_a_line_in_order(job):
     assert len(joined) == len(lines)
     found = [document.get("error", {}).get("code") or document["instances"][0]["gloss"] for document in joined]
     assert found == ["ICH", "invalid_json", "WELT", "unknown_form", "invalid_json", "ICH"]
+
+
+def test_packed_clips_are_answered_as_predict_answers_them(job, tmp_path, dgs11, samples):
+    record, _ = look(dgs11, [samples], {})
+    work = Packing(dgs11)
+    pack(tmp_path, record, [samples], 16, lambda rest: ((part.number, work(part.pieces)) for part in rest))
+    client = runtime_client(job)
+    for path in (tmp_path / REQUESTS).iterdir():
+        answers = [invoke(client, line, "application/jsonlines") for line in path.read_bytes().splitlines()]
+        assert {status for status, *_ in answers} == {200}
+        (tmp_path / f"{path.name}.out").write_bytes(b"".join(body for *_, body in answers))
+    clips, _ = join(tmp_path, tmp_path, tmp_path / "joined.jsonl")
+    directly = b"".join(Answering(dgs11)(part.pieces) for part in parts([samples], 16))
+    assert (tmp_path / "joined.jsonl").read_bytes() == directly and directly.count(b"\n") == clips > 5
 
 
 def test_a_job_that_sends_something_else_fails(job):

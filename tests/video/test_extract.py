@@ -132,7 +132,8 @@ def test_a_run_that_is_killed_or_stopped_goes_on_where_it_was(signs, tmp_path, h
         assert process.returncode == 130
         assert said.splitlines()[-1] == "stopped: 1 of 3 videos are done; the same command goes on with the others"
     assert psutil.wait_procs(children, timeout=30)[1] == []
-    assert [path.name for path in out.rglob("*") if path.is_file()] == [".spoter-extract.jsonl", "1.json"]
+    left = {path.name for path in out.rglob("*") if path.is_file()}
+    assert left - {"2.json"} == {".spoter-extract.jsonl", "1.json"}  # the next may be written, but not yet noted
     said = run(signs, "--out", out)
     assert said.count("made before") == 1 and said.count("6 frames") == 2
 

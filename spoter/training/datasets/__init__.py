@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from spoter.training.datasets.connecting_points import clip_from_connecting_points
+from spoter.connecting_points import clip_from_connecting_points
 from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped
 from spoter.training.datasets.reading import read_dataset
 from spoter.training.datasets.sides import merge_sides

@@ -1,0 +1,1 @@
+"""Attacks on servers that the attack itself starts, on loopback: bounded, repeatable, with nothing left behind."""

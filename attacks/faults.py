@@ -1,0 +1,162 @@
+"""Faults of a TorchServe under load, and of what it is started with: `python -m attacks.faults`.
+
+Every fault strikes a server of its own with two workers. Under load, each request is to get an answer or a 503, the
+service is to come back by itself, and the logs are to say why; what is broken from the start is to be refused in words.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from tqdm import tqdm
+
+from attacks.running import FAULTS, WORKERS, Fault
+from attacks.surroundings import CannotBeTried
+from attacks.target import Outcome, Stream, counted, end_on_sigterm, logged, table, wait_workers
+from handler.process import StartError
+
+if TYPE_CHECKING:
+    from bench.load import Answered
+    from handler.process import Server
+
+COLUMNS = (
+    "Fault", "Sent", "200", "503", "Other statuses", "No answer", "Slowest answer, s", "Back after, s",
+    "What the logs say", "As expected",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was seen of a fault: clients' side, the line of the logs, and what was not as expected (nothing: empty)."""
+
+    outcome: Outcome
+    line: str | None
+    wrong: list[str]
+
+
+def attack(fault: Fault, rate: float, before: float = 3.0) -> Seen:
+    """Start a server, and strike it with a fault: `strike`; `CannotBeTried` where the machine lacks what that needs."""
+    from bench.server import served
+    from handler.process import ROOT
+
+    model = ROOT / "models" / "dgs11"
+    with fault.around(), served(model, WORKERS, settings=fault.settings, archive=fault.archive) as server:
+        wait_workers(server, WORKERS)
+        return strike(server, fault, rate, before)
+
+
+def strike(server: Server, fault: Fault, rate: float, before: float = 3.0) -> Seen:
+    """Strike a server with a fault while requests come in, and see what clients see.
+
+    Parameters
+    ----------
+    server : handler.process.Server
+        With all of its workers ready.
+    fault : Fault
+    rate : float
+        Requests a second.
+    before : float
+        Seconds of load before the fault.
+    """
+    from bench.bodies import compact
+    from bench.load import Request
+
+    wrong = []
+    with Stream(server.url, [Request(compact())], rate) as stream:
+        time.sleep(before)
+        struck = time.perf_counter()
+        try:
+            fault.strike(server)
+        except (OSError, RuntimeError, StartError) as error:
+            wrong.append(str(error))
+        mended = time.perf_counter()
+        if not wrong and not stream.wait_back(mended):
+            wrong.append("service is not back")
+    line = logged(server, fault.cause)
+    if line is None:
+        wrong.append("the logs do not say why")
+    return Seen(Outcome.of(stream.answers, struck), line, wrong + unexpected(fault, stream.answers, struck, mended))
+
+
+def unexpected(fault: Fault, answers: list[Answered], struck: float, mended: float) -> list[str]:
+    """Return what clients saw of a fault, from `struck` to `mended` (perf_counter), that they should not have seen."""
+    wrong = []
+    if any(answer.status != 200 for answer in answers if answer.ended < struck):
+        wrong.append("requests failed before the fault")
+    away = [answer for answer in answers if fault.away and answer.ended > struck and answer.started < mended]
+    lost = sum(answer.status is None for answer in answers) - sum(answer.status is None for answer in away)
+    if lost and not fault.forgotten:
+        wrong.append(f"{lost} requests without an answer")
+    strange = {answer.status for answer in answers} - {None, 200, 503} - fault.statuses
+    if strange:
+        wrong.append(f"statuses {sorted(strange)}")
+    return wrong
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="Names of faults; all unless given.")] = None,
+    rate: Annotated[float, typer.Option(min=5, max=500, help="Requests a second.")] = 40.0,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="Of load before each fault.")] = 3.0,
+) -> None:
+    """Strike servers with faults; exit 1 where one was not borne as expected."""
+    from attacks.starting import BROKEN, refusal
+
+    names = [fault.name for fault in FAULTS] + [broken.name for broken in BROKEN]
+    if unknown := set(only or ()) - set(names):
+        typer.echo(f"found no fault {', '.join(sorted(unknown))}, expected of: {', '.join(names)}", err=True)
+        raise typer.Exit(2)
+    chosen = only or names
+    failed, running, starting = 0, [], []
+    with tqdm(total=len(chosen), unit=" faults", leave=False) as bar:
+        for fault in [fault for fault in FAULTS if fault.name in chosen]:
+            bar.set_description(fault.name)
+            try:
+                seen = attack(fault, rate, seconds)
+                running.append(_row(fault, seen))
+                failed += bool(seen.wrong)
+            except StartError as reason:
+                running.append(
+                    [fault.what, *["-"] * (len(COLUMNS) - 2), f"NO: the server did not start: {reason}"[:300]]
+                )
+                failed += 1
+            except CannotBeTried as reason:
+                running.append([fault.what, *["-"] * (len(COLUMNS) - 2), f"not tried: {reason}"])
+            bar.update()
+        for broken in [broken for broken in BROKEN if broken.name in chosen]:
+            bar.set_description(broken.name)
+            status, line, fits = refusal(broken)
+            starting.append([broken.what, broken.by, status, f"`{line}`", "yes" if fits else "NO"])
+            failed += not fits
+            bar.update()
+    if running:
+        typer.echo(f"### Faults under {rate:g} requests a second, {WORKERS} workers\n\n{table(COLUMNS, running)}")
+    if starting:
+        columns = ("Started with", "By", "Exit status", "Its words", "As expected")
+        typer.echo(f"### Faults from the start\n\n{table(columns, starting)}")
+    if failed:
+        typer.echo(f"{failed} of {len(chosen)} faults were not borne as expected", err=True)
+        raise typer.Exit(1)
+
+
+def _row(fault: Fault, seen: Seen) -> list[object]:
+    outcome = seen.outcome
+    back = "never" if outcome.back_s is None else f"{outcome.back_s:.1f}"
+    return [
+        fault.what, outcome.sent, outcome.good, outcome.refused, counted(outcome.others), counted(outcome.unanswered),
+        f"{outcome.slowest_s:.2f}", back, f"`{(seen.line or '-')[:140]}`",
+        _verdict(fault, seen),
+    ]  # fmt: skip
+
+
+def _verdict(fault: Fault, seen: Seen) -> str:
+    if seen.wrong:
+        return "NO: " + "; ".join(seen.wrong)
+    return f"as known: {fault.forgotten}" if fault.forgotten and seen.outcome.unanswered else "yes"
+
+
+if __name__ == "__main__":
+    end_on_sigterm()
+    typer.run(main)

@@ -1,0 +1,322 @@
+"""Mutated requests over HTTP: `python -m attacks.fuzz --requests 100000`.
+
+They go to a TorchServe that this starts on loopback, with the project's own settings. Exit status 1 where one of them
+was answered 5xx by us, not answered at all, or answered in words that neither docs/errors.md nor TorchServe knows;
+where a worker ended; and where the server's processes grew. Each such request is kept in build/fuzz, and sent again
+with `--seed N --first NUMBER --requests 1`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import io
+import json
+import re
+import signal
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from attacks.mutate import Attack, attack
+from attacks.target import table
+from handler.process import LOOPBACK, NAME
+
+ROOT = Path(__file__).resolve().parent.parent
+CONNECTIONS = 16
+# Seconds for an answer. A request that is not all there gets none; it is given up after the second number.
+PATIENCE, GLANCE = 30.0, 0.05
+CODE = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
+# TorchServe's own answers, none of which a worker has seen: to what is not HTTP, no form, or not of its API. Those of
+# 500 are Java's exceptions while it takes a form or a content type apart; it goes on as before.
+THEIRS = {
+    ("BadRequestException", 400),
+    ("InvalidPropertiesException", 400),
+    ("IllegalArgumentException", 403),
+    ("ModelNotFoundException", 404),
+    ("ModelVersionNotFoundException", 404),
+    ("ResourceNotFoundException", 404),
+    ("WorkflowNotFoundException", 404),
+    ("MethodNotAllowedException", 405),
+    ("RequestEntityTooLargeException", 413),
+    ("ArrayIndexOutOfBoundsException", 500),
+    ("ErrorDataDecoderException", 500),
+    ("StringIndexOutOfBoundsException", 500),
+    ("ServiceUnavailableException", 503),
+}
+# Netty's, whose bodies are empty: Expect in other words than 100-continue, and more than max_request_size.
+EMPTY = {413, 417}
+ANSWERS = ("application/json", "application/jsonlines", "text/csv")
+# How much the median of the last readings may be above that of the first after the warm-up: Java takes heap as it
+# likes, up to its limit; a worker's allocator keeps what the largest body yet has needed.
+MORE_WORKER, MORE_JAVA = 16e6, 150e6
+WARM_UP = 0.1
+
+
+@dataclass
+class Findings:
+    """What came of the requests so far.
+
+    Attributes
+    ----------
+    answers : Counter
+        How many were answered, by (status, whose answer it is and which).
+    failures : list of (int, Attack, str)
+        Number of a request, the request, and what was wrong with its answer.
+    memory : list of (float, dict)
+        Share of the requests that were sent, and bytes of the frontend (``java``) and of the workers by process id.
+    """
+
+    sent: int = 0
+    seconds: float = 0.0
+    answers: Counter = field(default_factory=Counter)
+    failures: list[tuple[int, Attack, str]] = field(default_factory=list)
+    memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+
+    def growth(self) -> list[tuple[str, int, int]]:
+        """Return of each process its median memory after the warm-up and at the end."""
+        later = [reading for share, reading in self.memory if share >= WARM_UP]
+        tenth = max(1, len(later) // 10)
+        rows = []
+        for name in later[-1] if later else ():
+            first, last = ([r[name] for r in part if name in r] for part in (later[:tenth], later[-tenth:]))
+            if first and last:
+                rows.append((name, int(statistics.median(first)), int(statistics.median(last))))
+        return rows
+
+    def grown(self) -> list[str]:
+        """Return what grew beyond its margin, a line each."""
+        return [
+            f"{name} grew from {first / 1e6:.0f} to {last / 1e6:.0f} MB"
+            for name, first, last in self.growth()
+            if last - first > (MORE_JAVA if name == "java" else MORE_WORKER)
+        ]
+
+
+def documented() -> dict[str, int]:
+    """Return the codes of docs/errors.md with their status."""
+    return {code: int(status) for code, status in CODE.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))}
+
+
+def judge(status: int, content_type: str, body: bytes, codes: dict[str, int]) -> tuple[str, str | None]:
+    """Tell whose answer it is and which, and what is wrong with it if anything is.
+
+    Parameters
+    ----------
+    status, content_type, body
+        Of the answer.
+    codes : dict of str to int
+        As `documented`.
+    """
+    if status in EMPTY and not body:
+        return "TorchServe: no body", None
+    try:
+        document = json.loads(body) if content_type == "application/json" and body else {}
+        ours = _codes(content_type, body, document)
+    except ValueError as error:
+        return "unreadable", f"found what is no {content_type}: {error}"
+    if status == 200:
+        return "answered", None if content_type in ANSWERS or not body else f"an answer of type {content_type}"
+    if ours:
+        unknown = [code for code in ours if code not in codes]
+        if unknown or codes[ours[0]] != status:
+            return f"ours: {ours[0]}", f"{unknown or ours[0]} with {status} is not in docs/errors.md"
+        return f"ours: {ours[0]}", "a failure of ours" if status >= 500 else None
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind is None:
+        return "unknown", f"{content_type} {body[:200]!r}"
+    return f"TorchServe: {kind}", None if (kind, status) in THEIRS else f"{document.get('message')!r:.200}"
+
+
+def _codes(content_type: str, body: bytes, document: object) -> list[str]:
+    """Return the codes of our errors in a body, in order; `ValueError` where it is not of its type."""
+    if content_type == "application/jsonlines":
+        documents = [json.loads(line) for line in body.splitlines()]
+    elif content_type == "text/csv":
+        header, *rows = csv.reader(io.StringIO(body.decode()))
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("rows of several lengths")
+        return [row[-1].partition(":")[0] for row in rows if row[-1]]
+    else:
+        several = document.get("answers") if isinstance(document, dict) else None
+        documents = several if isinstance(several, list) else [document]
+    errors = [item["error"] for item in documents if isinstance(item, dict) and isinstance(item.get("error"), dict)]
+    return [error.get("code", "") for error in errors]
+
+
+async def _ask(port: int, made: Attack) -> list[tuple[int, str, bytes]]:
+    """Send a request on a connection of its own; return what was answered to it, each with status, type and body."""
+    reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 24)
+    answers: list[tuple[int, str, bytes]] = []
+    try:
+        writer.write(made.bytes())
+        while len(answers) < made.copies:
+            answer = await asyncio.wait_for(_read(reader, made.method), PATIENCE if made.whole else GLANCE)
+            if answer[0] >= 200:  # 100 says that the body may come: it is there
+                answers.append(answer)
+    except (TimeoutError, OSError, asyncio.IncompleteReadError):
+        pass  # closed or silent: whoever knows the request tells whether that is right
+    finally:
+        writer.close()
+    return answers
+
+
+async def _read(reader: asyncio.StreamReader, method: str) -> tuple[int, str, bytes]:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+    first, *lines = head.split("\r\n")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = 0 if method == "HEAD" else int(headers.get("content-length", 0))  # TorchServe always tells it
+    content_type = headers.get("content-type", "").partition(";")[0]
+    return int(first.split()[1]), content_type, await reader.readexactly(length)
+
+
+def may_be_closed(made: Attack) -> bool:
+    """Tell whether a server may close the connection on such a request without an answer to each of its copies.
+
+    After an answer to what is not all there, not HTTP, too large for it, or an upgrade, the rest of the connection
+    means nothing; and to more than one request at a time, TorchServe need not answer once it has closed on one.
+    """
+    odd = any(name in ("Expect", "Connection") for name, _ in made.headers)
+    return not made.whole or odd or made.copies > 1
+
+
+async def fuzz(
+    port: int,
+    numbers: range,
+    seed: int,
+    space: str = "",
+    found: Findings | None = None,
+    look: Callable[[], dict[str, int]] | None = None,
+    advance: Callable[[], object] = lambda: None,
+) -> Findings:
+    """Send requests to a server on loopback, a few at a time.
+
+    Parameters
+    ----------
+    port : int
+    numbers : range
+        Of the requests in the row that `seed` begins.
+    seed : int
+    space : str
+        As for `attacks.mutate.attack`.
+    found : Findings, optional
+        Added to, so that there is something to show when this is interrupted.
+    look : callable, optional
+        Returns the server's memory (`Findings.memory`); called about a hundred times.
+    advance : callable
+        Called after each request.
+    """
+    found = found if found is not None else Findings()
+    codes, waiting, started = documented(), iter(numbers), time.monotonic()
+    every = max(1, len(numbers) // 100)
+
+    async def go_on() -> None:
+        for number in waiting:
+            made = attack(seed, number, space)
+            try:
+                answers = await _ask(port, made)
+            except OSError as error:
+                answers = []
+                found.failures.append((number, made, f"no connection: {type(error).__name__}"))
+            for status, content_type, body in answers:
+                name, wrong = judge(status, content_type, body, codes) if made.method != "HEAD" else ("HEAD", None)
+                found.answers[status, name] += 1
+                if wrong:
+                    found.failures.append((number, made, f"{status}: {wrong}"))
+            if len(answers) < made.copies:
+                found.answers["none", "closed or silent"] += 1
+                if not may_be_closed(made) or (not answers and made.whole):
+                    found.failures.append((number, made, f"{len(answers)} answers to {made.copies} requests"))
+            found.sent += 1
+            found.seconds = time.monotonic() - started
+            if look is not None and found.sent % every == 0:
+                found.memory.append((found.sent / len(numbers), look()))
+            advance()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CONNECTIONS):
+            group.create_task(go_on())
+    return found
+
+
+def keep(found: Findings, seed: int, folder: Path) -> None:
+    """Write each request that failed into `folder`, with how to send it again."""
+    for number, made, wrong in found.failures:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{seed}-{number}.http").write_bytes(made.bytes())
+        again = f"python -m attacks.fuzz --seed {seed} --first {number} --requests 1"
+        (folder / f"{seed}-{number}.txt").write_text(f"{wrong}\n{', '.join(made.changes)}\n{again}\n")
+
+
+def main(
+    requests: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Which row of requests.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first one in the row.")] = 0,
+    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
+    workers: Annotated[int, typer.Option(min=1, help="Of TorchServe's.")] = 2,
+    kept: Annotated[Path, typer.Option(help="Where requests that failed are kept.")] = ROOT / "build" / "fuzz" / "http",
+) -> None:
+    """Send mutated requests to a TorchServe of this command's own, and judge every answer."""
+    from tqdm import tqdm
+
+    from attacks.target import wait_workers, worker_pids
+    from bench.server import served
+    from bench.usage import Usage
+    from spoter.model_folder import PROTOTYPES
+    from spoter.video.environment import VARIABLE
+
+    space = _space(model) if (model / PROTOTYPES).exists() else ""
+    found = Findings()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server shall not outlive this
+    # No videos: reading one takes seconds, whatever is in it.
+    with served(model, workers, {VARIABLE: "no program"}) as server:
+        wait_workers(server, workers)
+        before = sorted(worker_pids(server))
+
+        def look() -> dict[str, int]:
+            usage = Usage.of(server.leader)
+            return {"java": usage.frontend.rss} | {f"worker {worker.pid}": worker.pss for worker in usage.workers}
+
+        bar = tqdm(total=requests, desc=NAME, unit=" requests", leave=False)
+        interrupted = False
+        try:
+            asyncio.run(fuzz(server.ports[0], range(first, first + requests), seed, space, found, look, bar.update))
+        except KeyboardInterrupt:
+            interrupted = True
+        finally:
+            bar.close()
+        died = set(before) - set(worker_pids(server))
+    keep(found, seed, kept)
+    print(f"{found.sent} requests of seed {seed} in {found.seconds:.0f} s, {found.sent / found.seconds:.0f} a second\n")
+    rows = [(status, name, count) for (status, name), count in sorted(found.answers.items(), key=str)]
+    print(table(("Status", "Answer", "Requests"), rows))
+    print(
+        table(
+            ("Process", "MB after the warm-up", "MB at the end"),
+            [(n, f"{a / 1e6:.0f}", f"{b / 1e6:.0f}") for n, a, b in found.growth()],
+        )
+    )
+    wrong = [f"request {number} ({', '.join(made.changes)}): {what}" for number, made, what in found.failures[:20]]
+    wrong += [f"{len(found.failures) - 20} more in {kept}"] if len(found.failures) > 20 else []
+    wrong += [f"{len(died)} of {len(before)} workers ended"] if died else []
+    wrong += [] if interrupted else found.grown()
+    if wrong:
+        sys.exit("\n".join(wrong))
+    print("interrupted: nothing was wrong so far" if interrupted else "nothing was wrong")
+
+
+def _space(model: Path) -> str:
+    from spoter.recognizer import Recognizer
+
+    return Recognizer.load(model).prototypes.space
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,59 @@
+"""SPOTER put together from torch's own transformer and run eagerly, as upstream and the Peruvian system did.
+
+The encoder's layers are torch's as they come; the decoder's go without self-attention and keep the residual sum of the
+step that is left out. Frames come first and the batch is one clip, so that torch's fused path, which wants the batch
+first, is not taken; it was not in the original either.
+"""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from torch import nn
+
+
+class SPOTERTransformerDecoderLayer(nn.TransformerDecoderLayer):
+    """A decoder layer without self-attention; the class has the name that upstream's pickles hold."""
+
+    def __init__(self, width: int, heads: int, feedforward: int):
+        super().__init__(width, heads, feedforward)
+        del self.self_attn
+
+    def forward(self, tgt, memory, *_, **__):
+        tgt = self.norm1(tgt + self.dropout1(tgt))
+        tgt = self.norm2(tgt + self.dropout2(self.multihead_attn(tgt, memory, memory, need_weights=False)[0]))
+        return self.norm3(tgt + self.dropout3(self.linear2(self.dropout(self.linear1(tgt).relu()))))
+
+
+class SPOTER(nn.Module):
+    """The whole model, with upstream's parameter names; `layers` and `feedforward` are encoder's and decoder's."""
+
+    def __init__(
+        self, classes: int, width: int, heads: int, layers: tuple[int, int], feedforward: tuple[int, int], rows: int
+    ):
+        super().__init__()
+        self.row_embed = nn.Parameter(torch.rand(rows, width))
+        self.pos = nn.Parameter(self.row_embed[:1, None].detach().clone())
+        self.class_query = nn.Parameter(torch.rand(1, width))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch advises batch_first, which upstream does not use
+            self.transformer = nn.Transformer(width, heads, *layers, dim_feedforward=feedforward[0])
+        self.transformer.decoder.layers = nn.ModuleList(
+            SPOTERTransformerDecoderLayer(width, heads, feedforward[1]) for _ in range(layers[1])
+        )
+        self.linear_class = nn.Linear(width, classes)
+
+    def forward(self, frames):
+        """Logits (classes,) of one clip (T, 2K), frames first and a batch of one, as the original ran it."""
+        memory = self.transformer.encoder(frames[:, None] + self.pos)
+        query = self.class_query[:, None]
+        for layer in self.transformer.decoder.layers:
+            query = layer(query, memory)
+        return self.linear_class(self.transformer.decoder.norm(query))[0, 0]
+
+
+def peruvian(seed: int = 0) -> SPOTER:
+    """Return the variant that the Peruvian system ran, with random weights: 54 points, 6 + 6 layers, 50 glosses."""
+    torch.manual_seed(seed)
+    return SPOTER(50, 108, 9, (6, 6), (2048, 256), 1024).eval()

@@ -1,0 +1,179 @@
+"""A run that can be stopped at any moment, and goes on: parts, each kept whole in a folder as soon as it is done.
+
+Beside them a file tells what they were made of: which model, clips and options. A run goes on with parts that were made
+of the same, and with no others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from tqdm import tqdm
+
+import spoter
+from spoter.bulk.pieces import Part, Survey, parts, survey
+from spoter.config import read_config
+from spoter.errors import SpoterError
+from spoter.files import write_whole
+from spoter.model_folder import CARD
+
+Doing = Callable[[Iterable[Part]], Iterator[tuple[int, Any]]]
+"""Parts -> the number of each and what became of it, as they are done: `in_processes`, `in_actors`."""
+
+# What training leaves in a model folder and no answer depends on.
+_BESIDE_THE_MODEL = (CARD, "split.json", "metrics.jsonl", "curves.png")
+
+
+class Record(msgspec.Struct):
+    """What a run is made of.
+
+    Attributes
+    ----------
+    model : str
+        Its name and version, for people.
+    weights : str
+        SHA-256 of the model folder's files.
+    inputs : str
+        `Survey.digest`.
+    options : dict
+        What was said of all clips.
+    pieces : int
+    spoter : str
+        Version of this program.
+    clips, failed : int or None
+        How many lines there are, and how many of them are errors, once the run is done.
+    """
+
+    model: str
+    weights: str
+    inputs: str
+    options: dict[str, float | str | None]
+    pieces: int
+    spoter: str
+    clips: int | None = None
+    failed: int | None = None
+
+    def difference(self, other: Record) -> str | None:
+        """Return in words what `other` was made of that this one is not; None where both are of the same."""
+        if other.weights != self.weights:
+            return f"another model ({other.model})"
+        if other.options != self.options:
+            said = ", ".join(f"{name} {value}" for name, value in other.options.items() if value is not None)
+            return f"other options ({said or 'none'})"
+        if other.inputs != self.inputs:
+            return "other clips, or of files that were changed since"
+        if other.spoter != self.spoter:
+            return f"another version of this program ({other.spoter})"
+        return None
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C; its text says how far the run is."""
+
+
+def look(model: Path, paths: Sequence[Path], options: Mapping[str, float | str | None]) -> tuple[Record, Survey]:
+    """Count the clips, with a bar on stderr, and tell what a run of them is made of.
+
+    Raises
+    ------
+    ModelFolderError, DataError, SpoterError
+        For a model without a config; as `spoter.bulk.pieces.survey`.
+    """
+    config = read_config(model)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in model.iterdir() if path.is_file() and path.name not in _BESIDE_THE_MODEL):
+        digest.update(msgspec.msgpack.encode((path.name, hashlib.sha256(path.read_bytes()).digest())))
+    with tqdm(desc="finding", unit=" clips", leave=False, disable=None) as bar:
+        found = survey(paths, bar.update)
+    name = f"{config.name} {config.version}"
+    return Record(name, digest.hexdigest(), found.digest, dict(options), found.pieces, spoter.__version__), found
+
+
+def read_record(path: Path) -> Record | None:
+    """Read what a run was made of; None where nothing is there. Raises `SpoterError` for another content."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=Record)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SpoterError(f"{path}: {error}, expected what a run of this program writes; remove it") from error
+
+
+def write_record(path: Path, record: Record) -> None:
+    """Write what a run is made of."""
+    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+def part_file(folder: Path, number: int) -> Path:
+    """Return the file of a part; that it is there means that the part is done."""
+    return folder / f"{number:05}.jsonl"
+
+
+def do_parts(
+    folder: Path,
+    told: Path,
+    record: Record,
+    paths: Sequence[Path],
+    size: int,
+    do: Doing,
+    keep: Callable[[int, Any], None],
+) -> None:
+    """Do the parts that are not done, with a bar on stderr.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds the parts' files; nobody else writes into it meanwhile (`spoter.files.alone_in`).
+    told : Path
+        File that tells what they are made of.
+    record : Record
+    paths, size
+        As for `spoter.bulk.pieces.parts`.
+    do : callable
+        A `Doing`.
+    keep : callable
+        Is given a number and what became of that part, and writes the part's file last.
+
+    Raises
+    ------
+    SpoterError
+        Where `folder` holds parts that were made of something else; those of `do`.
+    Stopped
+    """
+    remove_unfinished(folder)
+    done = {int(path.stem) for path in folder.glob("*.jsonl")}
+    other = read_record(told)
+    difference = "nobody knows what" if other is None else record.difference(other)
+    if done and difference:
+        raise SpoterError(
+            f"{folder}: found {len(done)} parts of {difference}; to go on give the command that began it, to begin "
+            f"anew remove {told} and {folder}"
+        )
+    if not done:
+        write_record(told, record)
+    last = (record.pieces - 1) // size
+    lengths = {last: record.pieces - last * size}
+    ready = sum(lengths.get(number, size) for number in done)
+    rest = (part for part in parts(paths, size) if part.number not in done)
+    try:
+        with (
+            tqdm(total=record.pieces, initial=ready, unit=" clips", disable=None) as bar,
+            closing(do(rest)) as results,
+        ):
+            for number, result in results:
+                keep(number, result)
+                ready += lengths.get(number, size)
+                bar.update(lengths.get(number, size))
+    except KeyboardInterrupt:
+        raise Stopped(f"{ready} of {record.pieces} clips are done and kept; the same command goes on") from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of a run that was killed."""
+    for path in folder.glob(".*.jsonl.*"):
+        path.unlink()

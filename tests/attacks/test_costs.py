@@ -1,0 +1,127 @@
+"""Bodies made to cost are refused by counting, before they are made into millions of objects."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+
+import pytest
+
+from attacks.costs import Cost
+from attacks.hostile import hostile
+from spoter.errors import InputError, ModelFolderError
+from spoter.formats import Limits, decode
+from spoter.formats.thrift import check_utf8
+from spoter.layouts import load_layout
+from spoter.model_folder import read_meaning
+
+LAYOUT = load_layout("54")
+SIZE = 5_000_000
+JSON, LINES, CSV = "application/json", "application/jsonlines", "text/csv"
+# What each would be made into, and is not: pieces of the bodies of attacks.hostile.
+REFUSED = {
+    "frames": (b'{"keypoints":[' + b"{}," * 1_600_000 + b"{}]}", JSON, "too_many_values"),
+    "a frame's people": (b'{"keypoints":[{"people":[' + b"{}," * 1_600_000 + b"{}]}]}", JSON, "too_many_values"),
+    "lists": (b'{"points":[' + b"[]," * 1_600_000 + b"[]]}", JSON, "too_many_values"),
+    "frames and clips": (b'{"clips":[],"frames":[' + b"{}," * 1_600_000 + b"{}]}", JSON, "too_many_values"),
+    "clips": (b'{"clips":[' + b"{}," * 1_600_000 + b"{}]}", JSON, "too_many_clips"),
+    "few clips, one of them all": (b'{"clips":[{"points":[' + b"[]," * 1_600_000 + b"[]]}]}", JSON, "too_many_values"),
+    "keys": (("{" + ",".join(f'"{i}":0' for i in range(400_000)) + "}").encode(), JSON, "unknown_form"),
+    "landmarks": (
+        ('{"points":{' + ",".join(f'"{i}":0' for i in range(400_000)) + "}}").encode(), JSON, "unknown_landmark",
+    ),
+    "enrolled numbers": (
+        b'{"clips":[{}],"enrolled":{"space":"","glosses":[{"gloss":"","clips":1,"prototype":[' + b"0," * 2_000_000
+        + b"0]}]}}", JSON, "too_many_enrolled",
+    ),
+    "blank lines": (b"{}" + b"\n" * SIZE, LINES, "unknown_form"),
+    "rows": ((",".join(f"{name}_{axis}" for name in LAYOUT.names for axis in "xy") + "\n" + ("," * 107 + "\n") * 40_000)
+             .encode(), CSV, "too_many_frames"),
+    "rows of landmarks": (b"frame,type,landmark_index,x,y\n" + b"0,pose,0,,\n" * 480_000, CSV, "too_many_frames"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_hostile_body_takes_little_more_memory_than_its_own(name):
+    body, kind, code = REFUSED[name]
+    with pytest.raises(InputError) as refused:
+        decode(b"{}", JSON, LAYOUT, Limits())  # what is made once
+    tracemalloc.start()
+    try:
+        try:
+            [refused] = decode(body, kind, LAYOUT, Limits()).clips
+        except InputError as error:
+            refused = error
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert refused.code == code
+    assert peak < 2.5 * len(body) + 10_000_000
+
+
+def test_as_much_as_people_send_is_read():
+    point = b'{"x":0.1,"y":0.1,"z":0.1,"visibility":1,"presence":1}'
+    parts = {"pose": 33, "face": 478, "left_hand": 21, "right_hand": 21, "pose_world": 33}
+    frame = b",".join(b'"%s_landmarks":[%s]' % (p.encode(), b",".join([point] * n)) for p, n in parts.items())
+    body = b'{"keypoints":[' + b",".join([b"{%s}" % frame] * 512) + b"]}"
+    for layout in ("54", "71"):  # the latter is fed the face
+        assert len(decode(body, JSON, load_layout(layout), Limits(max_bytes=len(body))).clips[0]) == 512
+
+
+@pytest.mark.parametrize("number", ["1e-310", "2E-308", "1.7976931348623157e308", "0.1e-00310"])
+def test_numbers_that_take_long_to_read_are_counted(number):
+    for kind, before, item, after in (
+        (JSON, '{"points":[[', f"[{number},0]", "]]}"),
+        (LINES, '{"points":[[', f"[{number},0]", "]]}"),
+        (CSV, 'wrist_left_X,b\n"[', number, ']",0'),
+    ):
+        body = (before + ",".join([item] * 50_001) + after).encode()
+        with pytest.raises(InputError) as refused:
+            decode(body, kind, load_layout("spoter54"), Limits())
+        assert (refused.value.code, refused.value.where) == ("out_of_range", None)
+
+
+def test_a_few_of_them_are_numbers_like_others():
+    points = [[[1e-310, 0.5]] * 54] * 3
+    assert len(decode(json.dumps({"points": points, "layout": 54}).encode(), JSON, LAYOUT, Limits()).clips[0]) == 3
+
+
+def test_lines_are_counted_past_blank_ones():
+    [clip, later] = decode(b"\n \n{}\n\r\n\n {}", LINES, LAYOUT, Limits()).clips
+    assert (clip.where, later.where) == ("line 3", "line 6")
+
+
+@pytest.mark.parametrize("length", [5, (1 << 20) - 1, (1 << 20) + 3, 1 << 21])
+def test_the_place_of_what_is_not_utf_8(length):
+    whole = "é".encode() * (length // 2) + b"a" * (length % 2)
+    check_utf8(whole)
+    with pytest.raises(UnicodeDecodeError) as broken:
+        check_utf8(whole + b"\xff" + b"a" * 1000)
+    assert broken.value.start == length
+    with pytest.raises(UnicodeDecodeError) as broken:
+        check_utf8(whole + b"\xc3")
+    assert broken.value.start == length
+
+
+def test_a_config_of_billions_of_glosses_makes_none_of_them(tmp_path):
+    (tmp_path / "meaning.json").write_text('{"0":"A"}')
+    tracemalloc.start()
+    with pytest.raises(ModelFolderError, match="found 1 entries, expected a gloss for each of the model's 2000000"):
+        read_meaning(tmp_path / "meaning.json", 2_000_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_every_hostile_body_is_as_large_as_was_asked_for():
+    for body in hostile(LAYOUT)[1:]:
+        made = body.make(100_000)
+        assert len(made.body) <= 100_000 + 16_000, body.name
+
+
+def test_what_costs_too_much_is_told():
+    cheap = Cost("a", 26_000_000, 400, "x", 0.1, 10_000_000, False)
+    assert not cheap.too_much
+    assert Cost("a", 26_000_000, 400, "x", 0.7, 0, False).too_much
+    assert Cost("a", 26_000_000, 400, "x", 0.1, 140_000_000, False).too_much
+    assert not Cost("a", 26_000_000, 200, None, 0.7, 140_000_000, True).too_much

@@ -1,0 +1,158 @@
+"""Whatever bytes and headers come, an answer of 200 or a documented 4xx; whatever model files, an error of ours."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from attacks.decoders import TARGETS, Broken, check_errors, check_response
+from attacks.fuzz import documented
+from attacks.mutate import TOKENS, attack, seeds
+from spoter.formats import video_format
+from spoter.recognizer import Recognizer
+from spoter.service import Incoming, Response, respond
+
+FUZZ = settings(
+    max_examples=60, deadline=None, database=None, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)  # fmt: skip
+FILES = ("checkpoint", "prototypes", "meaning", "config", "enrolled")
+CODES = documented()
+KINDS = sorted({kind for _, kind in seeds("")} | {"application/x-ndjson", "text/plain", ""})
+
+
+@pytest.fixture(scope="module")
+def recognizer(dgs11):
+    return Recognizer.load(dgs11)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_videos():
+    """What a request's bytes are is judged here; no environment reads its videos, whatever the machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(video_format, "readable", lambda: False)
+        yield
+
+
+def joined(*words: str) -> st.SearchStrategy[str]:
+    return st.lists(st.sampled_from(words)).map("".join)
+
+
+def answer(recognizer, *incoming: Incoming) -> list[Response]:
+    responses, _ = respond(recognizer, incoming)
+    for response, item in zip(responses, incoming, strict=True):
+        check_response(response, item.body, CODES)
+    return responses
+
+
+def test_the_requests_to_be_mutated_are_answered(recognizer):
+    said = [(r.status, r.error_code) for r in answer(recognizer, *(Incoming(*s) for s in seeds("")))]
+    wrong = [code for status, code in said if status != 200]
+    assert wrong == ["enrolled_of_another_model", "unsupported_content_type", "unsupported_content_type"]
+
+
+@FUZZ
+@given(
+    body=st.binary(max_size=300) | st.text(max_size=100).map(lambda text: text.encode(errors="surrogatepass")),
+    kind=st.sampled_from(KINDS) | st.none() | st.text(max_size=30),
+    accept=st.none() | st.text(max_size=40) | joined("text/csv", ";q=", "nan", "*/*", ",", "0"),
+    attributes=st.none() | st.text(max_size=40) | joined("top_k", "=", ",", "1e9", "fps", "3"),
+)  # fmt: skip
+def test_any_bytes_and_headers(recognizer, body, kind, accept, attributes):
+    answer(recognizer, Incoming(body, kind, accept, attributes))
+    for first, _ in seeds("")[:1]:
+        answer(recognizer, Incoming(first, "application/json", accept, attributes))
+
+
+@pytest.mark.parametrize("number", range(0, 600, 20))
+def test_mutated_requests_in_a_batch(recognizer, number):
+    """As the HTTP fuzzer sends them; each gets an answer of its own."""
+    space = recognizer.prototypes.space
+    made = [attack(7, number + i, space) for i in range(20)]
+    headers = [{name.lower(): value for name, value in one.headers} for one in made]
+    answer(recognizer, *(
+        Incoming(one.body, one.content_type, said.get("accept"), said.get("x-amzn-sagemaker-custom-attributes"))
+        for one, said in zip(made, headers, strict=True)
+    ))  # fmt: skip
+
+
+@FUZZ
+@given(data=st.data())
+def test_mutated_enrolment(recognizer, data):
+    """With glosses that are this model's, so that what is in them is looked at."""
+    clip = json.loads(seeds("")[1][0])
+    [learned] = answer(recognizer, Incoming(json.dumps(clip | {"enroll": "NEW"}).encode(), "application/json"))
+    enrolled = json.loads(learned.body)["enrolled"]
+    body = json.dumps(clip | {"enrolled": enrolled, "enroll": "OTHER"}).encode()
+    for _ in range(data.draw(st.integers(1, 3))):
+        start = data.draw(st.integers(0, len(body)))
+        end = min(len(body), start + data.draw(st.integers(0, 12)))
+        body = body[:start] + data.draw(st.sampled_from(TOKENS) | st.binary(max_size=4)) + body[end:]
+    answer(recognizer, Incoming(body, "application/json"))
+
+
+def test_what_somebody_parsed_already(recognizer):
+    for body in (None, 1, 1e308, [], {}, {"points": [[[1e400]]]}, {"a": [None] * 100}, "\ud800", float("nan")):
+        [response], _ = respond(recognizer, [Incoming(body)])
+        assert 400 <= response.status < 500 and CODES[response.error_code] == response.status
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_valid_files_are_read(name):
+    read = TARGETS[name].prepare()
+    for content in TARGETS[name].seeds():
+        read(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+@FUZZ
+@given(data=st.data())
+def test_mutated_files(name, data, targets, whole):
+    content = data.draw(st.sampled_from(whole[name]))
+    for _ in range(data.draw(st.integers(1, 4))):
+        start = data.draw(st.integers(0, len(content)))
+        end = min(len(content), start + data.draw(st.integers(0, 40)))
+        content = content[:start] + data.draw(st.binary(max_size=8) | st.sampled_from(TOKENS)) + content[end:]
+    targets[name](content)
+
+
+@pytest.fixture(scope="module")
+def targets():
+    return {name: TARGETS[name].prepare() for name in FILES}
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return {name: TARGETS[name].seeds() for name in FILES}
+
+
+def test_a_checkpoint_whose_entries_lie_about_their_size(targets):
+    content = TARGETS["checkpoint"].seeds()[0]
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        sizes = {entry.file_size for entry in archive.infolist()}
+    for size in sizes - {0}:
+        for said in (0, 1, 2**31, 2**32 - 1):
+            targets["checkpoint"](content.replace(size.to_bytes(4, "little"), said.to_bytes(4, "little")))
+
+
+@pytest.mark.parametrize(
+    ("document", "complaint"),
+    [
+        ({"error": {"message": "m" * 1001, "where": None}}, "letters"),
+        ({"answers": [{}, {"error": {"message": "found " + "a" * 200, "where": "clip 1"}}]}, "quotes too much"),
+    ],
+)
+def test_what_an_error_must_not_be_is_found(document, complaint):
+    with pytest.raises(Broken, match=complaint):
+        check_errors(document, b'{"layout":"' + b"a" * 300 + b'"}')
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, "internal"), (400, "no_such_code"), (413, "invalid_json")])
+def test_what_a_response_must_not_be_is_found(status, code):
+    with pytest.raises(Broken, match=code):
+        check_response(Response(status, "application/json", b"{}", code), b"", CODES)

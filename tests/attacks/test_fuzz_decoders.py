@@ -1,0 +1,14 @@
+"""The coverage-guided fuzzer runs, each target in a process of its own, and tells what it did."""
+
+from __future__ import annotations
+
+import pytest
+
+from attacks.fuzz_decoders import fuzz
+
+
+def test_a_short_run(tmp_path):
+    pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
+    outcome = fuzz("npy", tmp_path, seconds=60, runs=2000)
+    assert outcome.executions >= 2000 and outcome.covered > 30, outcome.said[-2000:]
+    assert outcome.findings == []

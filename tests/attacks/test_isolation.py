@@ -1,0 +1,23 @@
+"""Requests of every kind that share a batch: each gets what it gets alone."""
+
+from __future__ import annotations
+
+import json
+
+from attacks.isolation import items, mixed, same
+
+
+def test_each_of_a_mixed_batch_gets_its_own_answer(unharmed):
+    asked = [item for item in items() if not item.name.startswith("slow: 64")]  # seconds of a busy machine
+    rows, wrong, together = mixed(unharmed, asked, rounds=2)
+    assert wrong == 0, rows
+    assert together > 1  # else nothing was shared
+
+
+def test_what_counts_as_the_same():
+    answer = {"instances": [{"gloss": "A", "score": 0.5}], "frames": 3}
+    near = {"instances": [{"gloss": "A", "score": 0.50001}], "frames": 3}
+    for other in ({**answer, "frames": 4}, {"instances": [{"gloss": "B", "score": 0.5}], "frames": 3}, [answer]):
+        assert not same(json.dumps(answer).encode(), json.dumps(other).encode())
+    assert same(json.dumps(answer).encode(), json.dumps(near).encode())
+    assert same(b"no JSON", b"no JSON") and not same(b"no JSON", b"none")

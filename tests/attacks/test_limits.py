@@ -1,0 +1,49 @@
+"""Requests that are too large, compressed, contradictory or endless, at a real TorchServe."""
+
+from __future__ import annotations
+
+import pytest
+
+from attacks.connections import CROWDS, meet
+from attacks.limits import CASES, SILENCE, pipelined, tried
+from attacks.target import call, worker_pids
+from bench.bodies import compact
+from spoter.recognizer import Recognizer
+from spoter.service import Incoming, respond
+
+LOUD = [case for case in CASES if case.wait > SILENCE]  # the others wait for nothing, seconds each
+
+
+@pytest.mark.parametrize("case", LOUD, ids=lambda case: case.name)
+def test_what_is_sent_gets_the_answer_that_is_documented(unharmed, case):
+    said, fits = tried(case, unharmed.ports[0])
+    assert fits, (said.words, said.seconds)
+
+
+def test_requests_on_one_connection_are_all_answered(unharmed):
+    all_there, _ = pipelined(unharmed.ports[0])
+    assert all_there
+
+
+@pytest.mark.parametrize("crowd", CROWDS[2:], ids=lambda crowd: crowd.name)
+def test_others_are_served_beside_a_crowd(unharmed, crowd):
+    workers = worker_pids(unharmed)
+    seen = meet(unharmed, crowd, 30, stay=1)
+    assert seen.served
+    assert seen.during.handles >= seen.before.handles + seen.number - seen.closed  # they were there
+    assert seen.after.handles < seen.during.handles - seen.number / 2  # and left nothing
+    assert worker_pids(unharmed) == workers
+    assert call(unharmed.url, "POST", compact())[0] == 200
+
+
+@pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x" * 1000])
+def test_compressed_bodies_are_refused(dgs11, coding):
+    [response], _ = respond(Recognizer.load(dgs11), [Incoming(compact(), content_encoding=coding)])
+    assert (response.status, response.error_code) == (415, "unsupported_content_encoding")
+    assert len(response.body) < 500
+
+
+@pytest.mark.parametrize("coding", [None, "", "identity", " Identity "])
+def test_bodies_that_are_not_compressed_are_read(dgs11, coding):
+    [response], _ = respond(Recognizer.load(dgs11), [Incoming(compact(), content_encoding=coding)])
+    assert response.status == 200

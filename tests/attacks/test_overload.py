@@ -1,0 +1,22 @@
+"""More requests than a server can answer, for a moment."""
+
+from __future__ import annotations
+
+from attacks.overload import bound_s, overload
+from attacks.target import worker_pids
+from bench.bodies import compact
+from bench.load import Request, run_closed
+
+
+def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):
+    workers = worker_pids(unharmed)
+    seen = overload(unharmed, seconds=3, times=8, calm=1)
+    statuses = seen.load.statuses
+    assert set(statuses) == {200, 503}
+    assert seen.retry_after == 0  # TorchServe cannot say so: docs/operations.md has a proxy that does
+    assert set(run_closed(unharmed.url, [Request(compact())], 1, 1).statuses) == {200}
+    assert worker_pids(unharmed) == workers
+
+
+def test_the_bound_of_the_queue():
+    assert bound_s(rate=100, queue=88, batch=4) == 1.0  # and three batches of four

@@ -1,0 +1,186 @@
+"""A real TorchServe with tokens, bound to every address: who gets in, and how a token is renewed while it is used."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from live import ROOT, send
+from typer.testing import CliRunner
+
+from build_mar import build
+from handler.process import NAME, Server, free_port
+from spoter.cli import app
+from spoter.client import Client, RequestError, Retry
+from spoter.doctor import find_java
+from spoter.errors import SpoterError
+from spoter.readiness import key, prediction, refused_token, workers
+from spoter.readiness import send as ask
+from spoter.tokens import rotate
+
+# Seconds that keys hold here: TorchServe takes parts of a minute. Every test begins with new ones.
+HOLDS = 6
+POINTS = np.full((3, 54, 2), 0.5) + np.linspace(0, 0.2, 54)[:, None]
+
+
+@pytest.fixture(scope="module")
+def guarded(dgs11: Path, scratch: Path) -> Iterator[Server]:
+    """What `make serve SPOTER_HOST=0.0.0.0` runs, but for the time that its keys hold."""
+    environ = find_java().environment(os.environ) | {"TS_TOKEN_EXPIRATION_TIME_MIN": str(HOLDS / 60)}
+    ports = (free_port(), free_port(), free_port())
+    server = Server("0.0.0.0", ports, 1, True, scratch / "guarded-logs", environ)
+    try:
+        build(dgs11, NAME, None, server.store)
+        server.start()
+        deadline = time.monotonic() + 180
+        while not (key(server.key_file, "API") and _is_up(server)):
+            assert time.monotonic() < deadline, server._cause()
+            time.sleep(0.2)
+        yield server
+    finally:
+        server.stop()
+
+
+def _is_up(server: Server) -> bool:
+    try:
+        token = rotate(server.management, server.key_file, "management")
+    except SpoterError:
+        return False
+    return workers(server.management, NAME, token).ok
+
+
+@pytest.fixture
+def token(guarded) -> str:
+    return rotate(guarded.management, guarded.key_file)
+
+
+def test_only_predictions_can_be_reached_from_elsewhere(guarded):
+    listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    (java,) = {each.pid for each in listening if each.laddr.port == guarded.ports[0]}
+    ours = {each.laddr.port: each.laddr.ip.removeprefix("::ffff:") for each in listening if each.pid == java}
+    assert ours.pop(guarded.ports[0]) in ("0.0.0.0", "::", "")
+    assert len(ours) == 4 and set(ours.values()) == {"127.0.0.1"}  # management, metrics and gRPC's two
+
+
+def test_the_key_file_is_its_owners(guarded):
+    assert guarded.key_file.stat().st_mode & 0o077 == 0
+
+
+def test_each_key_opens_its_own_door_and_no_other(guarded, token):
+    management = rotate(guarded.management, guarded.key_file, "management")
+    api = key(guarded.key_file, "API")
+    assert prediction(guarded.url, token)[0].ok and workers(guarded.management, NAME, management).ok
+    for wrong in (management, api, "", "x" * 8, token[:-1], token + "x", None):
+        assert refused_token(ask(guarded.url, wrong, b'{"describe":true}')), wrong
+    for wrong in (token, api, "x" * 8, None):
+        assert refused_token(ask(f"{guarded.management}/models/{NAME}", wrong))
+    for wrong in (token, management, None):
+        assert refused_token(ask(f"{guarded.management}/token?type=inference", wrong))
+    assert ask(f"http://127.0.0.1:{guarded.ports[2]}/metrics").status == 200  # asks for none: hence on loopback
+
+
+def test_the_doctor_says_what_a_token_lacks(guarded, token):
+    def run(*options: str) -> tuple[int, str]:
+        done = CliRunner().invoke(
+            app, ["doctor", "--server", guarded.url, "--management", guarded.management, *options]
+        )
+        return done.exit_code, done.output
+
+    rotate(guarded.management, guarded.key_file, "management")
+    status, said = run("--keys", str(guarded.key_file))
+    assert status == 0 and "FAIL" not in said
+    for options in ((), ("--token", "wrong")):
+        status, said = run(*options)
+        assert status == 1 and "send a token that holds" in said and "ok  " not in said
+    assert token not in said
+
+
+def test_an_expired_key_is_refused_and_a_new_one_is_not(guarded, token):
+    deadline = time.monotonic() + 20 * HOLDS
+    while not refused_token(ask(guarded.url, token, b'{"describe":true}')):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    new = rotate(guarded.management, guarded.key_file)
+    assert new != token and prediction(guarded.url, new)[0].ok
+
+
+def test_the_command_writes_a_new_key_for_its_owner_alone(guarded, token, tmp_path):
+    out = tmp_path / "token"
+    options = ["token", "--management", guarded.management, "--keys", str(guarded.key_file)]
+    done = CliRunner().invoke(app, [*options, "--out", str(out)])
+    assert done.exit_code == 0 and out.stat().st_mode & 0o777 == 0o600
+    new = out.read_text().strip()
+    assert new not in done.output and new == key(guarded.key_file, "inference") != token
+    assert refused_token(ask(guarded.url, token, b'{"describe":true}'))  # from this moment on
+    printed = CliRunner().invoke(app, options).output.strip()
+    assert printed == key(guarded.key_file, "inference") != new
+
+
+def test_clients_that_read_the_file_notice_nothing_of_new_keys(guarded, token, tmp_path):
+    """Requests go on from several threads while the key changes again and again: each is answered."""
+    file, over = tmp_path / "token", threading.Event()
+    file.write_text(token)
+    retry = Retry(attempts=8, first=0.05, longest=1.0)
+
+    def ask_on(_: int) -> int:
+        asked = 0
+        with Client(guarded.url, token=file, layout=54, retry=retry) as client:
+            while not over.is_set():
+                assert client.predict(POINTS).gloss
+                asked += 1
+        return asked
+
+    options = ["token", "--management", guarded.management, "--keys", str(guarded.key_file), "--out", str(file)]
+    with ThreadPoolExecutor(3) as pool:
+        running = pool.map(ask_on, range(3))
+        try:
+            keys = set()
+            for _ in range(8):
+                assert CliRunner().invoke(app, options).exit_code == 0
+                keys.add(file.read_text())
+        finally:
+            over.set()
+        assert all(asked > 0 for asked in running) and len(keys) == 8
+    with pytest.raises(RequestError, match="pass a token that holds"), Client(guarded.url, token="x", layout=54) as one:
+        one.predict(POINTS)
+
+
+def test_a_request_is_let_in_or_refused_when_it_is_there_whole(guarded, token):
+    """One whose body is still on its way when the key changes is refused, and told so."""
+    connection = http.client.HTTPConnection("127.0.0.1", guarded.ports[0], timeout=60)
+    body = b'{"describe":true}'
+    connection.putrequest("POST", f"/predictions/{NAME}")
+    for name, value in {"Authorization": f"Bearer {token}", "Content-Length": len(body)}.items():
+        connection.putheader(name, str(value))
+    connection.endheaders(body[:5])
+    rotate(guarded.management, guarded.key_file)
+    connection.send(body[5:])
+    answer = connection.getresponse()
+    assert answer.status == 400 and b"InvalidKeyException" in answer.read()
+    connection.close()
+
+
+def test_a_key_file_of_another_server_is_told(guarded, tmp_path):
+    other = tmp_path / "key_file.json"
+    other.write_text('{"API": {"key": "12345678"}, "inference": {"key": "x"}}')
+    with pytest.raises(SpoterError, match="refused the API key"):
+        rotate(guarded.management, other)
+    assert send(guarded.ports[0], "GET", "/ping").status == 400
+
+
+def test_every_way_to_start_binds_management_to_loopback():
+    """What config.properties says holds where nothing else is said; serve.py and the image say it themselves."""
+    lines = (ROOT / "config.properties").read_text().splitlines()
+    said = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    for name in ("inference_address", "management_address", "metrics_address"):
+        assert said[name].startswith("http://127.0.0.1:")
+    assert not any(name.startswith("grpc_") and name.endswith("_address") for name in said)
+    assert said["enable_model_api"] == "false"

@@ -1,0 +1,197 @@
+"""bench.peers: what it makes of its measurements, that servers end whole, and that peers answer as the service does."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bench.load import Answered, Load
+from bench.peers import alone, environment, matrix, report
+from bench.peers.__main__ import main
+from bench.peers.answering import LOADED, MODEL, RUNTIME, answer, incoming
+from bench.peers.matrix import IN_PROCESS, Figures, Row
+from bench.peers.server import ORIGINAL, OURS, Running, end, family
+from spoter.errors import SpoterError
+from spoter.recognizer import Recognizer
+from spoter.service import Incoming, respond
+
+ROOT = Path(__file__).resolve().parent.parent
+DGS11 = ROOT / "models" / "dgs11"
+SAMPLES = ROOT / "samples"
+# In sessions of their own, as BentoML starts its workers: a parent whose child is in neither its session nor its group.
+PARENT = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+def becomes(true: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + 10
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return true()
+
+
+def load(*statuses: int | None) -> Load:
+    answers = [
+        Answered(0.0, (1 + index) / 1000, status, None if status else "ClientOSError: reset by 127.0.0.1:4711")
+        for index, status in enumerate(statuses)
+    ]
+    return Load(answers, seconds=2.0, cpu_s=0.01)
+
+
+def test_the_figures_of_a_load_count_good_answers_and_tell_the_others_apart():
+    figures = matrix._of_load(load(200, 200, 200, 503, 503, None), cpu_s=0.6)
+    assert figures.rate == 1.5 and figures.p50 == pytest.approx(2) and figures.requests == 6
+    assert figures.failures == {"503": 2, "ClientOSError": 1}
+    assert figures.cpu_ms == pytest.approx(100) and figures.client_cpu_ms == pytest.approx(10 / 6)
+
+
+def test_the_figures_of_the_recognizer_alone_add_up_its_processes():
+    figures = matrix._of_process([([0.01] * 100, 0.9), ([0.02] * 50, 0.6)])
+    assert figures.rate == pytest.approx(150) and figures.requests == 150
+    assert figures.cpu_ms == pytest.approx(10)
+    assert figures.p50 == pytest.approx(10) and figures.p99 == pytest.approx(20)
+    assert matrix._of_process([([0.25], 0.25)]).p95 == pytest.approx(250)
+
+
+def test_rounds_become_one_by_their_medians_and_their_failures_are_added():
+    rounds = [Figures(rate, 1, 2, 3, cpu_ms=rate, requests=10, failures={"503": 1}) for rate in (10.0, 90.0, 20.0)]
+    together = matrix._together(rounds)
+    assert (together.rate, together.cpu_ms, together.client_cpu_ms) == (20, 20, None)
+    assert together.requests == 30 and together.failures == {"503": 3}
+
+
+def rows(ours: float, added_ms: float) -> list[Row]:
+    figures = {
+        (IN_PROCESS, "closed 1"): Figures(250, 4, 4, 4, 4.0),
+        (OURS, "closed 1"): Figures(100, 4 + added_ms, 9, 9, 5.0, 0.5),
+        (IN_PROCESS, "closed 32"): Figures(500, 4, 4, 4, 4.0),
+        (OURS, "closed 32"): Figures(ours, 40, 50, 60, 5.0, 0.5),
+        ("fastapi", "closed 32"): Figures(440, 40, 50, 60, 4.0, 0.5, failures={"503": 2}),
+        (ORIGINAL, "closed 32"): Figures(8, 4000, 5000, 6000, 250.0, 0.5),
+    }
+    return [Row(server, "full", load, one) for (server, load), one in figures.items()]
+
+
+@pytest.mark.parametrize(
+    ("ours", "added_ms", "reached"),
+    [
+        (450, 3.9, [True, True, True, True]),
+        (430, 3.9, [True, True, False, True]),
+        (400, 4.1, [False, False, False, True]),
+    ],
+)
+def test_what_was_to_be_reached_is_judged_by_the_figures(ours, added_ms, reached):
+    assert [bar.reached for bar in report.bars(rows(ours, added_ms), [1, 32])] == reached
+
+
+def test_tables_show_every_failure_and_how_many_processes_stood_alone():
+    table = report.loads_table("full", rows(450, 1), workers=2)
+    assert "| closed 32 | FastAPI, thread pool | 440.0 | 40.0 | 50.0 | 60.0 | 4.00 | 0.50 | 0 | 2 x 503 |" in table
+    assert "in process, 1 process |" in table and "in process, 2 processes |" in table
+
+
+def test_a_server_is_paused_resumed_and_ended_with_processes_of_other_sessions():
+    leader = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        child = psutil.Process(int(leader.stdout.readline()))
+        assert [process.pid for process in family(leader)] == [leader.pid, child.pid]
+        running = Running("fastapi", "", leader, None, 0.0)
+        running.pause()
+        assert becomes(lambda: child.status() == psutil.STATUS_STOPPED)
+        running.resume()
+        assert becomes(lambda: child.status() != psutil.STATUS_STOPPED)
+    finally:
+        end(leader)
+        leader.stdout.close()
+    # Whoever has taken the child over from its dead parent may not have taken its exit status yet.
+    assert leader.poll() is not None and (not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+
+
+def test_an_environment_that_was_not_finished_is_none(tmp_path):
+    python = tmp_path / "bin" / "python"
+    python.parent.mkdir()
+    python.symlink_to(sys.executable)
+    with pytest.raises(SpoterError, match="make bench-peers"):
+        environment.find(tmp_path)
+    (tmp_path / "whole").write_bytes(environment._wanted())
+    assert environment.find(tmp_path) == python
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--servers", "fastapi,apache"],
+        ["--requests", "huge"],
+        ["--clients", "1,many"],
+        ["--clients", "0"],
+        ["--runtime", "jax"],
+    ],
+)
+def test_options_that_are_none_are_refused_in_one_line(arguments):
+    application = typer.Typer()
+    application.command()(main)
+    done = CliRunner().invoke(application, arguments)
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "expected" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("fastapi") is None, reason="no fastapi here: it comes with make bench-peers"
+)
+@pytest.mark.parametrize("factory", ["create", "create_on_loop"])
+def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeypatch):
+    from fastapi.testclient import TestClient
+
+    from bench.peers import fastapi_app
+
+    monkeypatch.setenv(MODEL, str(DGS11))
+    monkeypatch.setenv(RUNTIME, "torch")
+    monkeypatch.setenv(LOADED, str(tmp_path))
+    recognizer, client = Recognizer.load(DGS11), TestClient(getattr(fastapi_app, factory)())
+    for body, kind in (
+        ((SAMPLES / "hallo.json").read_bytes(), "application/json"),
+        ((SAMPLES / "deutschland.csv").read_bytes(), "text/csv"),
+        (b'{"points": "none"}', "application/json"),
+    ):
+        [expected] = respond(recognizer, [Incoming(body, kind)])[0]
+        got = client.post(fastapi_app.PATH, content=body, headers={"Content-Type": kind})
+        assert (got.status_code, got.content) == (expected.status, expected.body)
+        assert got.headers["content-type"].startswith(expected.content_type)
+    assert len(list(tmp_path.iterdir())) == 1  # this process has said that it holds the model
+
+
+def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
+    recognizer = Recognizer.load(DGS11)
+    asked = [
+        incoming((SAMPLES / name).read_bytes(), {"content-type": "application/json"}) for name in ("hallo.json",) * 2
+    ]
+    asked.insert(1, incoming(b"{", {"content-type": "application/json", "accept": "application/json"}))
+    together = answer(recognizer, asked)
+    assert [response.status for response in together] == [200, 400, 200]
+    assert [response.body for response in together] == [answer(recognizer, [one])[0].body for one in asked]
+
+
+def test_the_recognizer_alone_works_in_processes_that_end_with_it():
+    with alone.started(DGS11, "torch", 2) as processes:
+        taken = processes.ask("compact", 2, 0.05)
+        pids = [process.pid for process in processes._processes]
+    assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
+    assert all(cpu_s > 0 for _, cpu_s in taken)
+    assert not any(map(psutil.pid_exists, pids))
+
+
+def test_figures_can_be_written_as_json():
+    assert json.loads(json.dumps([row.__dict__ | {"figures": row.figures.__dict__} for row in rows(450, 1)]))

@@ -1,0 +1,106 @@
+"""`spoter predict … --out` as a process: killed, stopped by Ctrl-C, and gone on with."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import psutil
+import pytest
+from training_data import generated_points, write_hdf5
+
+from spoter.bulk.answering import Answering
+from spoter.bulk.pieces import parts, survey
+
+CLIPS = 1200
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> Path:
+    """An HDF5 file of few clips, each under many names."""
+    rng = np.random.default_rng(0)
+    file = tmp_path_factory.mktemp("many") / "many.hdf5"
+    write_hdf5(file, [(f"camera/{i}", "NOD", generated_points("NOD", 20 + i, rng)) for i in range(20)])
+    with h5py.File(file, "a") as opened:
+        for number in range(20, CLIPS):
+            opened[str(number)] = opened[str(number % 20)]
+    return file
+
+
+def start(model: Path, clips: Path, out: Path, *options: str) -> subprocess.Popen:
+    """Start the command with two workers, in a group of its own, as a terminal does."""
+    command = [sys.executable, "-m", "spoter.cli", "predict", str(model), str(clips), "--out", str(out)]
+    return subprocess.Popen(
+        [*command, "--jobs", "2", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_until(true: Callable[[], bool], process: subprocess.Popen) -> None:
+    until = time.monotonic() + 120
+    while not true():
+        assert process.poll() is None, f"ended with {process.returncode}: {process.communicate()}"
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path, many, dgs11):
+    out, folder = tmp_path / "answers.jsonl", tmp_path / "answers.jsonl.parts"
+
+    def kept() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.jsonl")}
+
+    process = start(dgs11, many, out)
+    wait_until(lambda: len(kept()) >= 2, process)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate()
+    assert not psutil.wait_procs(workers, timeout=30)[1], "workers live on without their parent"
+    killed = kept()
+    assert 2 <= len(killed) < 20 and not out.exists()
+
+    process = start(dgs11, many, out)
+    wait_until(lambda: len(kept()) >= len(killed) + 2, process)
+    os.killpg(process.pid, signal.SIGINT)
+    said, complaint = process.communicate()
+    assert (process.returncode, said) == (130, "")
+    stopped = kept()
+    size = survey([many]).part_size
+    assert complaint == f"stopped: {size * len(stopped)} of {CLIPS} clips are done and kept; the same command goes on\n"
+    assert killed.items() <= stopped.items() and len(stopped) < 30 and not out.exists()
+
+    process = start(dgs11, many, out, "--top-k", "2")
+    said, complaint = process.communicate()
+    assert (process.returncode, said) == (2, "") and complaint.count("\n") == 1
+    assert f"found {len(stopped)} parts of other options (none); to go on give the command that began it" in complaint
+
+    process = start(dgs11, many, out)
+    said, complaint = process.communicate()
+    assert (process.returncode, complaint) == (0, "")
+    assert said == f"{out}: {CLIPS} clips, none of them with an error\n"
+    work = Answering(dgs11)
+    assert out.read_bytes() == b"".join(work(part.pieces) for part in parts([many], size))
+    assert not folder.exists()
+
+
+def test_mistakes_are_one_line_and_errors_are_counted(tmp_path, dgs11):
+    (tmp_path / "a.json").write_text("{")
+    process = start(dgs11, tmp_path / "a.json", tmp_path / "out.jsonl")
+    assert process.communicate() == (f"{tmp_path}/out.jsonl: 1 clip, 1 of them with an error\n", "")
+    assert process.returncode == 2
+    for model, options, complaint in (
+        (tmp_path / "nowhere", [], f"{tmp_path}/nowhere/config.json: No such file or directory"),
+        (dgs11, ["--accept", "text/csv"], "found --out with --server or --accept, expected a MODEL, and JSON Lines"),
+    ):
+        process = start(model, tmp_path / "a.json", tmp_path / "out.jsonl", *options)
+        said, told = process.communicate()
+        assert (process.returncode, said) == (2, "") and told.startswith(f"error: {complaint}")
+        assert told.count("\n") == 1

@@ -1,0 +1,104 @@
+"""Clips packed for a SageMaker batch job, and its answers put to them again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from containers import in_process
+from generate import figure_clip
+from training_data import generated_points, write_hdf5
+
+from spoter.bulk.answering import Answering
+from spoter.bulk.packing import Packing, join, pack, shortest
+from spoter.bulk.pieces import parts
+from spoter.bulk.run import look
+from spoter.errors import SpoterError
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory, samples) -> Path:
+    """A folder of clips, some of which cannot be sent, and one that can and is refused."""
+    root = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    write_hdf5(root / "a.hdf5", [(f"c/{i}", "NOD", generated_points("NOD", 9, rng)) for i in range(4)])
+    hallo = (samples / "hallo.json").read_bytes()
+    (root / "b.json").write_bytes(b'{"clips":[%s,{"points":3},%s]}' % (hallo, hallo))
+    (root / "c.jsonl").write_bytes((samples / "ich-welt.jsonl").read_bytes() + b"{\n")
+    (root / "d.json").write_bytes(b"{")
+    np.save(root / "e.npy", np.where(np.arange(543)[:, None] < 33, np.nan, figure_clip().points))  # no shoulders
+    return root
+
+
+@pytest.fixture
+def packed(clips, dgs11, tmp_path) -> Path:
+    record, _ = look(dgs11, [clips], {})
+    work = Packing(dgs11)
+    done = pack(tmp_path / "job", record, [clips], 3, lambda rest: ((part.number, work(part.pieces)) for part in rest))
+    assert (done.clips, done.failed) == (12, 3)
+    return tmp_path / "job"
+
+
+def answer(packed: Path, dgs11: Path) -> Path:
+    """Answer a job's files as SageMaker has it done: a request for each line, the bodies joined."""
+    container = in_process(dgs11, in_job=True)
+    folder = packed.parent / "answers"
+    folder.mkdir()
+    for path in (packed / "requests").iterdir():
+        lines = path.read_bytes().splitlines(keepends=True)
+        answers = [container(line, {"content-type": "application/jsonlines"}) for line in lines]
+        (folder / f"{path.name}.out").write_bytes(b"".join(body for _, _, body in answers))
+    return folder
+
+
+def test_a_jobs_answers_are_those_of_predict_byte_for_byte(packed, clips, dgs11, tmp_path):
+    requests = [json.loads(line) for path in (packed / "requests").iterdir() for line in path.open()]
+    assert {(document["layout"], len(document["points"][0])) for document in requests} == {("54", 54)}
+    assert join(packed, answer(packed, dgs11), tmp_path / "joined.jsonl") == (12, 4)
+    work = Answering(dgs11)
+    directly = b"".join(work(part.pieces) for part in parts([clips], 3))
+    assert (tmp_path / "joined.jsonl").read_bytes() == directly
+    errors = [json.loads(line).get("error", {}).get("code") for line in directly.splitlines()]
+    assert [code for code in errors if code] == ["wrong_type", "invalid_json", "invalid_json", "no_usable_frames"]
+
+
+def test_points_are_written_with_as_few_digits_as_they_need():
+    points = np.array([0.3, 1 / 3, 0.00012345, -2.5, np.nan, 1.00000012, 3e-7], np.float32)
+    written = shortest(points)
+    np.testing.assert_array_equal(written.astype(np.float32), points)
+    assert [str(number) for number in written[[0, 1, 2, 3]]] == ["0.3", "0.33333334", "0.00012345", "-2.5"]
+
+
+def test_other_requests_than_landmarks_cannot_be_packed(tmp_path, dgs11):
+    for name, body in (
+        ("a", '{"describe": true}'),
+        ("b", '{"enroll": "X", "points": []}'),
+        ("c", '{"uniqueName": "v"}'),
+    ):
+        (tmp_path / f"{name}.json").write_text(body)
+    (part,) = parts([tmp_path], 10)
+    requests, inputs = Packing(dgs11)(part.pieces)
+    assert requests == b"" and all("error" in json.loads(line) for line in inputs.splitlines())
+
+
+@pytest.mark.parametrize("wrong", ["fewer", "cut", "more", "absent"])
+def test_answers_that_do_not_fit_are_refused(packed, dgs11, tmp_path, wrong):
+    answers = answer(packed, dgs11)
+    path = answers / "00000.jsonl.out"
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(
+        b"".join({"fewer": lines[:-1], "cut": [*lines[:-1], lines[-1][:9]]}.get(wrong, [*lines, lines[0]]))
+    )
+    if wrong == "absent":
+        path.unlink()
+    with pytest.raises(SpoterError) as error:
+        join(packed, answers, tmp_path / "joined.jsonl")
+    assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
+    assert not (tmp_path / "joined.jsonl").exists()
+
+
+def test_what_is_not_packed_to_its_end_is_refused(tmp_path):
+    with pytest.raises(SpoterError, match="found no clips packed to their end"):
+        join(tmp_path, tmp_path, tmp_path / "joined.jsonl")

@@ -1,0 +1,110 @@
+"""What answers requests computes what was trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from spoter import fast_forward
+from spoter.config import Sizes
+from spoter.embedding import PARTS
+from spoter.fast_forward import FastForward
+from spoter.model import Spoter, embed
+from spoter.torch_forward import TorchForward
+
+SIZES = Sizes(
+    width=108, heads=9, encoder_layers=2, decoder_layers=2, encoder_feedforward=2048, decoder_feedforward=48,
+    position_rows=600, classes=7,
+)  # fmt: skip
+# One frame, fewer than an embedding has parts, two alike, and so many that a feed-forward takes them in parts.
+LENGTHS = (60, 1, 3, 60, 17, 512)
+
+
+def make(sizes: Sizes = SIZES, positions: str = "shared") -> Spoter:
+    """Return a model with weights at random, biases and norms too, that looks at some frames more than at others."""
+    torch.manual_seed(0)
+    model = Spoter(sizes, positions).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "in_proj_weight" in name:
+                parameter *= 3
+            parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@torch.inference_mode()
+def assert_same(model: Spoter, lengths: tuple[int, ...], apart: float) -> None:
+    clips = [torch.randn(count, model.sizes.width, dtype=model.pos.dtype) for count in lengths]
+    logits, embeddings = FastForward(model)(clips, True)
+    assert logits.shape == (len(clips), model.sizes.classes)
+    assert embeddings.shape == (len(clips), (PARTS + 1) * model.sizes.width)
+    for clip, row, pooled in zip(clips, logits, embeddings, strict=True):
+        expected, seen = model.forward_and_embed(clip[None])
+        torch.testing.assert_close(row, expected[0], atol=apart, rtol=apart)
+        torch.testing.assert_close(pooled, embed(seen)[0], atol=apart, rtol=apart)
+
+
+@pytest.mark.parametrize("positions", ["shared", "per-frame"])
+@pytest.mark.parametrize("lengths", [(60,), (1,), (20,) * 5, LENGTHS])
+def test_clips_of_any_lengths(positions, lengths):
+    assert_same(make(positions=positions), lengths, 2e-5)
+
+
+@pytest.mark.parametrize("layers", [(1, 1), (1, 6), (6, 1), (6, 6)])
+@pytest.mark.parametrize("heads", [1, 2, 9])
+def test_any_sizes(layers, heads):
+    """In float64, where rounding hides nothing."""
+    encoder, decoder = layers
+    sizes = replace(SIZES, heads=heads, encoder_layers=encoder, decoder_layers=decoder, encoder_feedforward=64)
+    assert_same(make(sizes).double(), (30, 2, 30), 1e-9)
+
+
+def test_without_onednn_the_same(monkeypatch):
+    """The documented products do wherever the others are not there."""
+    monkeypatch.setattr(fast_forward, "_onednn_serves", lambda device: False)
+    assert_same(make(), LENGTHS, 2e-5)
+
+
+def test_products_of_another_torch_are_not_trusted(monkeypatch):
+    """Operators that are missing, take something else, or give something else."""
+
+    def missing():
+        raise AttributeError("no such operator")
+
+    ops = fast_forward._ops()
+    others = [
+        missing,
+        lambda: ops._replace(linear=lambda *_: torch.zeros(3, 12)),
+        lambda: ops._replace(linear_add=lambda x: x),
+        lambda: ops._replace(linear_add=lambda x, other, *more: ops.linear_add(x, 2 * other, *more)),
+    ]
+    for other in others:
+        fast_forward._onednn_serves.cache_clear()
+        monkeypatch.setattr(fast_forward, "_ops", other)
+        assert not fast_forward._onednn_serves("cpu")
+    fast_forward._onednn_serves.cache_clear()
+    assert not fast_forward._onednn_serves("cuda")
+
+
+def test_more_frames_than_positions_raise():
+    model = make(replace(SIZES, position_rows=10), "per-frame")
+    with pytest.raises(RuntimeError):
+        FastForward(model)([torch.randn(11, 108)], False)
+
+
+def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
+    forward = TorchForward(make())
+    features = [np.random.default_rng(0).uniform(-1, 1, (20, 108)).astype(np.float32)]
+    logits, embeddings = forward(features, True)
+    monkeypatch.setattr(fast_forward, "embed", None)
+    plain, nothing = forward(features, False)
+    np.testing.assert_array_equal(plain, logits)
+    assert embeddings.shape == (1, (PARTS + 1) * 108) and nothing is None
+
+
+def test_no_clips_are_no_answers():
+    logits, embeddings = TorchForward(make())([], True)
+    assert logits.shape == (0, 7) and len(embeddings) == 0

@@ -1,0 +1,71 @@
+"""What is left out of a body before it is decoded changes nothing that is kept, whatever the body holds."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from bench.bodies import full_holistic
+from spoter.errors import InputError
+from spoter.formats import Limits, decode
+from spoter.formats.unread import without_faces
+from spoter.layouts import load_layout
+
+KEY = "face_landmarks"
+TEXTS = st.sampled_from([KEY, "]", "[", '"', "\\", f'"{KEY}":[', "x", ""]) | st.text(max_size=5)
+VALUES = st.recursive(
+    st.none() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+def emptied(value: object) -> object:
+    """Return JSON with an empty array for each array under the key."""
+    if isinstance(value, dict):
+        return {key: [] if key == KEY and isinstance(kept, list) else emptied(kept) for key, kept in value.items()}
+    return [emptied(item) for item in value] if isinstance(value, list) else value
+
+
+@given(VALUES | st.fixed_dictionaries({KEY: st.lists(VALUES)}), st.sampled_from([None, 1]), st.booleans())
+@example({KEY: ["]"], "x": 1}, None, True)
+@example({KEY: ['"]', 'a"'], "x": 1}, None, True)
+@example({KEY: [{"x": [1]}, 2], "x": 1}, None, True)
+@example([{f'"{KEY}': [1, 2]}, KEY, [3]], None, True)
+def test_nothing_else_is_touched(value, indent, ascii_only):
+    body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
+    assert emptied(json.loads(without_faces(body))) == emptied(json.loads(body))
+
+
+def test_flat_arrays_of_points_go():
+    body = full_holistic(3)
+    shorter = without_faces(body)
+    assert json.loads(shorter) == emptied(json.loads(body)) and len(shorter) < len(body) / 5
+    assert without_faces(shorter.replace(b'"face', b'"phase')).find(b"phase") > 0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b'"face_landmarks"', b'{"face_landmarks":[', b'{"face_landmarks":null}', b'{"a\\"face_landmarks":[1]}'],
+)
+def test_what_is_no_whole_array_stays(body):
+    assert without_faces(body) is body
+
+
+def test_a_face_is_read_by_layouts_that_use_it_and_passed_over_by_others():
+    body = full_holistic(2).replace(b'"face_landmarks": [{"x": ', b'"face_landmarks": [{"x": NaN, "w": ', 1)
+    assert len(decode(body, "application/json", load_layout("54"), Limits()).clips[0]) == 2
+    with pytest.raises(InputError, match="NaN"):
+        decode(body, "application/json", load_layout("71"), Limits())
+
+
+def test_an_error_beside_a_face_is_told_of_the_body_as_it_came():
+    body, told = full_holistic(2) + b"}", []
+    for layout in ("54", "71"):
+        with pytest.raises(InputError) as raised:
+            decode(body, "application/json", load_layout(layout), Limits())
+        told.append((raised.value.code, str(raised.value), raised.value.where))
+    assert told[0] == told[1]

@@ -1,0 +1,78 @@
+"""Checkpoints as safetensors: read, converted, refused where damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from spoter.checkpoint import read_checkpoint
+from spoter.cli import app
+from spoter.errors import ModelFolderError
+from spoter.model_folder import load_model_folder
+
+
+@pytest.fixture(scope="module")
+def weights(dgs11: Path, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "model.safetensors"
+    save_file(read_checkpoint(dgs11 / "model.pth").state, path)
+    return path
+
+
+def test_they_are_read_as_they_were_written(weights, dgs11):
+    found, expected = read_checkpoint(weights), read_checkpoint(dgs11 / "model.pth").state
+    assert (found.kind, found.heads) == ("safetensors", None)
+    assert found.state.keys() == expected.keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in expected.items())
+
+
+def test_convert_and_inspect_take_them(weights, dgs11, tmp_path):
+    config = load_model_folder(dgs11).config
+    out, meaning = tmp_path / "model", dgs11 / "meaning.json"
+    options = ["--out", out, "--meaning", meaning, "--nhead", config.heads, "--layout", config.layout]
+    done = CliRunner().invoke(app, ["convert", str(weights), *map(str, options)])
+    assert done.exit_code == 0, done.output
+    state, expected = load_model_folder(out).model.state_dict(), load_model_folder(dgs11).model.state_dict()
+    assert all(torch.equal(state[name], tensor) for name, tensor in expected.items())
+    done = CliRunner().invoke(app, ["inspect", "--json", str(weights)])
+    assert json.loads(done.output)["form"] == "safetensors"
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: raw[:5000],
+        lambda raw: b"",
+        lambda raw: raw[:8] + b"x" * 100,
+        lambda raw: b"\xff" * 8 + raw[8:],
+        lambda raw: (10**7).to_bytes(8, "little") + b"{}",
+        lambda raw: raw + b"more",
+    ],
+    ids=["cut short", "empty", "no header", "endless header", "header beyond the end", "more bytes"],
+)
+def test_damaged_ones_are_refused_in_a_line(weights, tmp_path, spoil):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(spoil(weights.read_bytes()))
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors: found no whole safetensors file") as error:
+        read_checkpoint(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_pickle_by_that_name_is_not_unpickled(dgs11, tmp_path):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes((dgs11 / "model.pth").read_bytes())
+    with pytest.raises(ModelFolderError, match="no whole safetensors file"):
+        read_checkpoint(path)
+
+
+def test_tensors_of_something_else_are_refused(tmp_path):
+    save_file({"class_query": torch.zeros(1, 108)}, tmp_path / "a.safetensors")
+    with pytest.raises(ModelFolderError, match="expected SPOTER's tensor"):
+        read_checkpoint(tmp_path / "a.safetensors")
+    save_file({"class_query": torch.zeros(1, 108, dtype=torch.int64)}, tmp_path / "b.safetensors")
+    with pytest.raises(ModelFolderError, match="floating-point"):
+        read_checkpoint(tmp_path / "b.safetensors")

@@ -1,0 +1,128 @@
+"""Nothing in this project reads a file in a way that can run code from it, or unpacks one without looking first."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+# Trees that are not ours, or not written by us.
+NOT_OURS = {"build", "node_modules", "model_store", "env"}
+# Calls that run what they read, whatever is said to them.
+NEVER = {
+    "pickle.load", "pickle.loads", "pickle.Unpickler", "cPickle.load", "dill.load", "cloudpickle.load", "joblib.load",
+    "marshal.load", "marshal.loads", "shelve.open", "pandas.read_pickle", "pd.read_pickle", "yaml.unsafe_load",
+    "yaml.full_load", "yaml.unsafe_load_all", "yaml.load_all", "torch.jit.load", "torch.package.PackageImporter",
+    "torch.hub.load", "eval", "exec", "compile", "os.system", "os.popen", "shutil.unpack_archive", "np.loads",
+}  # fmt: skip
+# What unpacks archives that were made a moment before, or that `spoter.archive.scan` has passed.
+UNPACK = {"aws/local/container.py", "bench/cold_start.py"}
+# Tests that run lines of the documents, which are ours.
+RUNS_OURS = {"tests/e2e/test_tutorial.py"}
+
+
+def sources() -> Iterator[Path]:
+    for folder, inside, names in os.walk(ROOT):
+        inside[:] = sorted(name for name in inside if name not in NOT_OURS and not name.startswith("."))
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith(".py"))
+
+
+def dotted(node: ast.expr) -> str:
+    """Return "torch.load" of such an expression; of others, as far as names go."""
+    if isinstance(node, ast.Attribute):
+        return f"{dotted(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else "?"
+
+
+def aliases(tree: ast.AST) -> dict[str, str]:
+    """Return what names of a module stand for: ``from pickle import load as l`` makes l pickle.load."""
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {name.asname: name.name for name in node.names if name.asname}
+    return found
+
+
+def unsafe(source: str, place: str) -> list[str]:
+    """Return the unsafe calls of a module, with their lines."""
+    tree = ast.parse(source)
+    known, found = aliases(tree), []
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        first, _, rest = dotted(node.func).partition(".")
+        name = known.get(first, first) + (f".{rest}" if rest else "")
+        said = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        wrong = (
+            name in NEVER
+            or (name == "torch.load" and said.get("weights_only") != "True")
+            or (name in ("np.load", "numpy.load") and said.get("allow_pickle", "False") != "False")
+            or (name == "yaml.load" and "SafeLoader" not in ast.unparse(node))
+            or said.get("shell", "False") != "False"
+            or (name.endswith(".extractall") and said.get("filter") != "'data'" and place not in UNPACK)
+        )
+        ours = (place in RUNS_OURS and name in ("exec", "compile")) or (
+            place.startswith("tests/") and name.endswith(".extractall")  # of what the test itself has built
+        )
+        if wrong and not ours:
+            found.append(f"{place}:{node.lineno}: {name}")
+    return found
+
+
+def test_no_module_reads_in_a_way_that_can_run_what_it_reads():
+    found = [each for path in sources() for each in unsafe(path.read_text(), path.relative_to(ROOT).as_posix())]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ntorch.load(p)",
+        "import torch\ntorch.load(p, weights_only=False)",
+        "from torch import load\nload(p)",
+        "import torch as t\nt.load(p)",
+        "import numpy as np\nnp.load(p, allow_pickle=True)",
+        "import numpy\nnumpy.load(p, allow_pickle=x)",
+        "import pickle\npickle.load(f)",
+        "from pickle import loads as l\nl(b)",
+        "import yaml\nyaml.load(f, Loader=yaml.Loader)",
+        "import yaml\nyaml.load(f)",
+        "import joblib\njoblib.load(p)",
+        "eval(x)",
+        "import subprocess\nsubprocess.run(x, shell=True)",
+        "import tarfile\ntarfile.open(p).extractall(q)",
+        "import shutil\nshutil.unpack_archive(p)",
+        "import os\nos.system(x)",
+    ],
+)
+def test_the_search_finds(source):
+    assert unsafe(source, "spoter/x.py")
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import torch\ntorch.load(p, weights_only=True)",
+        "import numpy as np\nnp.load(p)",
+        "import yaml\nyaml.safe_load(f)",
+        "model.eval()",
+        "import re\nre.compile(x)",
+        "a.extractall(p, filter='data')",
+    ],
+)
+def test_the_search_leaves_alone(source):
+    assert unsafe(source, "spoter/x.py") == []
+
+
+def test_shell_scripts_run_no_variable_as_code():
+    scripts = [path for path in ROOT.glob("docker/*.sh")]
+    assert scripts
+    found = subprocess.run(["grep", "-nE", r"\beval\b|curl[^|]*\| *(ba)?sh", *scripts], capture_output=True, text=True)
+    assert found.stdout == ""
