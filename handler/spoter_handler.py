@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -51,13 +52,15 @@ class SpoterHandler:
         """
         properties, config = context.system_properties, context.model_yaml_config or {}
         self.video_seconds = video_seconds(config)
-        self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), torch_threads(config))
+        self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), compute_threads(config))
         self.in_transform_job = in_transform_job()
         self.fetch = find_stored_videos()
         logging.getLogger().addFilter(is_worth_a_line)
         if context.metrics is not None:  # as where the image tries whether an archive can be loaded
             for name in COUNTERS:  # so that they are there before anything was counted
                 context.metrics.add_counter(name, 0, dimensions=[])
+        gc.collect()
+        gc.freeze()  # what was imported and loaded stays: no collection while answering shall look through it again
 
     def handle(self, data: list[dict], context) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
@@ -93,15 +96,20 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     gpu : int or None
         Of what runs in torch.
     threads : int
-        That torch computes one forward with; ONNX Runtime's sessions have one.
+        That torch, and numpy's BLAS, compute with; ONNX Runtime's sessions have one.
     """
     # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter may
     # lie. An archive serves with the code it was built with.
     sys.path.insert(0, model_dir)
+    from threadpoolctl import threadpool_limits
+
     import spoter
     from spoter.config import read_config
     from spoter.recognizer import Recognizer
 
+    # OpenBLAS takes all cores for a product of two clips' embeddings, and its idle threads spin: with a worker on each
+    # core that halved what the server bore. It has read its environment by now, TorchServe imports numpy before us.
+    threadpool_limits(threads)
     config, device = read_config(Path(model_dir)), "cpu"
     if config.runtime == "torch":
         import torch  # only here: without it a worker has 200 MB less (worker_start/sitecustomize.py)
@@ -115,8 +123,8 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     return recognizer
 
 
-def torch_threads(config: dict) -> int:
-    """Return how many threads torch computes a forward with: the handler's ``threads`` of model-config.yaml, or 1.
+def compute_threads(config: dict) -> int:
+    """Return how many threads a worker computes with: the handler's ``threads`` of model-config.yaml, or 1.
 
     Raises
     ------

@@ -124,13 +124,13 @@ def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context
 
 @pytest.mark.parametrize(("config", "threads"), [({}, 1), ({"handler": None}, 1), ({"handler": {"threads": 3}}, 3)])
 def test_threads(config, threads):
-    assert spoter_handler.torch_threads(config) == threads
+    assert spoter_handler.compute_threads(config) == threads
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
 def test_threads_that_are_none(threads):
     with pytest.raises(ValueError, match=f"found threads {threads}, expected a whole number above 0"):
-        spoter_handler.torch_threads({"handler": {"threads": threads}})
+        spoter_handler.compute_threads({"handler": {"threads": threads}})
 
 
 def test_metrics_that_are_not_declared_do_not_matter(handler, context):
