@@ -12,7 +12,7 @@ PINNED := pyproject.toml requirements/constraints.txt
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
 .PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test lint \
-	bench bench-peers fuzz attack audit sbom clean
+	bench bench-all bench-peers fuzz attack audit sbom clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
@@ -42,7 +42,7 @@ deploying: .venv/deploy.stamp ## install what deploy.py needs
 lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda's door to an endpoint
 	$(BIN)/python -m aws.build_lambda_door
 
-lambda: .venv/lambda.stamp ## write model_store/lambda.zip: the model inside a Lambda function
+lambda: .venv/serve.stamp ## write model_store/lambda.zip: the model inside a Lambda function
 	$(BIN)/python -m aws.build_lambda $(LAMBDA_ARGS)
 
 image: ## build the image spoter:VERSION for EC2 and ECR
@@ -61,6 +61,9 @@ lint: .venv/dev.stamp ## check the style
 
 bench: .venv/bench.stamp ## measure decoding, normalising, the model and the server
 	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (40 minutes)
+	$(BIN)/python -m bench.everything $(BENCH_ARGS)
 
 bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
 	$(BIN)/python -m bench.peers $(BENCH_ARGS)
@@ -112,12 +115,8 @@ clean: ## remove everything that make made
 	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,deploy]'
 	@touch $@
 
-.venv/lambda.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,onnx]'
-	@touch $@
-
 .venv/bench.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,bench,fuzz,onnx,train]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,bench,fuzz,train]'
 	@touch $@
 
 .venv/peers.stamp: .venv/bench.stamp bench/peers/requirements.txt
@@ -129,5 +128,5 @@ clean: ## remove everything that make made
 	@touch $@
 
 .venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp .venv/bench.stamp .venv/audit.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,onnx,bench,fuzz,audit,dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,bench,fuzz,audit,dev]'
 	@touch $@

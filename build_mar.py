@@ -32,7 +32,15 @@ from spoter.enrolled import ENROLLED
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 from spoter.layouts import BUILT_IN
-from spoter.model_folder import CARD, CONFIG, MEANING, PROTOTYPES, WEIGHTS, load_model_folder, load_onnx_folder
+from spoter.model_folder import (
+    CARD,
+    COMPUTES,
+    CONFIG,
+    MEANING,
+    PROTOTYPES,
+    load_model_folder,
+    load_onnx_folder,
+)
 from spoter.onnx_forward import GRAPHS
 
 ROOT = Path(__file__).resolve().parent
@@ -71,8 +79,6 @@ NOT_SERVED = (
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
-# What computes, for each runtime.
-COMPUTES = {"torch": WEIGHTS, **GRAPHS}
 Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
 # A zip file cannot hold an earlier time.
 EPOCH = (1980, 1, 1, 0, 0, 0)

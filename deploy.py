@@ -278,6 +278,7 @@ def _tags(pairs: list[str]) -> dict[str, str]:
 def _serve_local(file: Path | None, options: dict[str, Any], port: int, way_in: Door) -> int:
     import tempfile
 
+    from aws.deployment import plan
     from aws.deployment.steps import build_archive
     from aws.local.container import WayIn
     from aws.local.endpoint import serve_local
@@ -286,7 +287,7 @@ def _serve_local(file: Path | None, options: dict[str, Any], port: int, way_in: 
     for warning in warnings:
         typer.echo(f"warning: {warning}", err=True)
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
-        archive = build_archive(Path(chosen.model), Path(scratch))
+        archive = build_archive(Path(chosen.model), Path(scratch), plan.runtime(chosen))
         return serve_local(archive, chosen.name, port, WayIn(way_in.value), environ=chosen.environment)
 
 

@@ -15,7 +15,8 @@ from tqdm import tqdm
 
 from attacks.running import FAULTS, WORKERS, Fault
 from attacks.surroundings import CannotBeTried
-from attacks.target import Outcome, Stream, counted, end_on_sigterm, logged, table, wait_workers
+from attacks.target import Outcome, Stream, counted, logged, table, wait_workers
+from bench.commands import end_on_signals
 from handler.process import StartError
 
 if TYPE_CHECKING:
@@ -158,5 +159,5 @@ def _verdict(fault: Fault, seen: Seen) -> str:
 
 
 if __name__ == "__main__":
-    end_on_sigterm()
+    end_on_signals()
     typer.run(main)

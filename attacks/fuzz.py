@@ -9,11 +9,6 @@ with `--seed N --first NUMBER --requests 1`.
 from __future__ import annotations
 
 import asyncio
-import csv
-import io
-import json
-import re
-import signal
 import statistics
 import sys
 import time
@@ -25,35 +20,16 @@ from typing import Annotated
 
 import typer
 
+from attacks.judging import documented, judge
 from attacks.mutate import Attack, attack
 from attacks.target import table
+from bench.commands import INTERRUPTED, end_on_signals
 from handler.process import LOOPBACK, NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = 16
 # Seconds for an answer. A request that is not all there gets none; it is given up after the second number.
 PATIENCE, GLANCE = 30.0, 0.05
-CODE = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
-# TorchServe's own answers, none of which a worker has seen: to what is not HTTP, no form, or not of its API. Those of
-# 500 are Java's exceptions while it takes a form or a content type apart; it goes on as before.
-THEIRS = {
-    ("BadRequestException", 400),
-    ("InvalidPropertiesException", 400),
-    ("IllegalArgumentException", 403),
-    ("ModelNotFoundException", 404),
-    ("ModelVersionNotFoundException", 404),
-    ("ResourceNotFoundException", 404),
-    ("WorkflowNotFoundException", 404),
-    ("MethodNotAllowedException", 405),
-    ("RequestEntityTooLargeException", 413),
-    ("ArrayIndexOutOfBoundsException", 500),
-    ("ErrorDataDecoderException", 500),
-    ("StringIndexOutOfBoundsException", 500),
-    ("ServiceUnavailableException", 503),
-}
-# Netty's, whose bodies are empty: Expect in other words than 100-continue, and more than max_request_size.
-EMPTY = {413, 417}
-ANSWERS = ("application/json", "application/jsonlines", "text/csv")
 # How much the median of the last readings may be above that of the first after the warm-up: Java takes heap as it
 # likes, up to its limit; a worker's allocator keeps what the largest body yet has needed.
 MORE_WORKER, MORE_JAVA = 16e6, 150e6
@@ -100,57 +76,6 @@ class Findings:
         ]
 
 
-def documented() -> dict[str, int]:
-    """Return the codes of docs/errors.md with their status."""
-    return {code: int(status) for code, status in CODE.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))}
-
-
-def judge(status: int, content_type: str, body: bytes, codes: dict[str, int]) -> tuple[str, str | None]:
-    """Tell whose answer it is and which, and what is wrong with it if anything is.
-
-    Parameters
-    ----------
-    status, content_type, body
-        Of the answer.
-    codes : dict of str to int
-        As `documented`.
-    """
-    if status in EMPTY and not body:
-        return "TorchServe: no body", None
-    try:
-        document = json.loads(body) if content_type == "application/json" and body else {}
-        ours = _codes(content_type, body, document)
-    except ValueError as error:
-        return "unreadable", f"found what is no {content_type}: {error}"
-    if status == 200:
-        return "answered", None if content_type in ANSWERS or not body else f"an answer of type {content_type}"
-    if ours:
-        unknown = [code for code in ours if code not in codes]
-        if unknown or codes[ours[0]] != status:
-            return f"ours: {ours[0]}", f"{unknown or ours[0]} with {status} is not in docs/errors.md"
-        return f"ours: {ours[0]}", "a failure of ours" if status >= 500 else None
-    kind = document.get("type") if isinstance(document, dict) else None
-    if kind is None:
-        return "unknown", f"{content_type} {body[:200]!r}"
-    return f"TorchServe: {kind}", None if (kind, status) in THEIRS else f"{document.get('message')!r:.200}"
-
-
-def _codes(content_type: str, body: bytes, document: object) -> list[str]:
-    """Return the codes of our errors in a body, in order; `ValueError` where it is not of its type."""
-    if content_type == "application/jsonlines":
-        documents = [json.loads(line) for line in body.splitlines()]
-    elif content_type == "text/csv":
-        header, *rows = csv.reader(io.StringIO(body.decode()))
-        if any(len(row) != len(header) for row in rows):
-            raise ValueError("rows of several lengths")
-        return [row[-1].partition(":")[0] for row in rows if row[-1]]
-    else:
-        several = document.get("answers") if isinstance(document, dict) else None
-        documents = several if isinstance(several, list) else [document]
-    errors = [item["error"] for item in documents if isinstance(item, dict) and isinstance(item.get("error"), dict)]
-    return [error.get("code", "") for error in errors]
-
-
 async def _ask(port: int, made: Attack) -> list[tuple[int, str, bytes]]:
     """Send a request on a connection of its own; return what was answered to it, each with status, type and body."""
     reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 24)
@@ -158,7 +83,9 @@ async def _ask(port: int, made: Attack) -> list[tuple[int, str, bytes]]:
     try:
         writer.write(made.bytes())
         while len(answers) < made.copies:
-            answer = await asyncio.wait_for(_read(reader, made.method), PATIENCE if made.whole else GLANCE)
+            # Not wait_for: in Python 3.11 it can keep a cancellation, such as Ctrl-C's, to itself.
+            async with asyncio.timeout(PATIENCE if made.whole else GLANCE):
+                answer = await _read(reader, made.method)
             if answer[0] >= 200:  # 100 says that the body may come: it is there
                 answers.append(answer)
     except (TimeoutError, OSError, asyncio.IncompleteReadError):
@@ -274,7 +201,6 @@ def main(
 
     space = _space(model) if (model / PROTOTYPES).exists() else ""
     found = Findings()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: the server shall not outlive this
     # No videos: reading one takes seconds, whatever is in it.
     with served(model, workers, {VARIABLE: "no program"}) as server:
         wait_workers(server, workers)
@@ -294,7 +220,8 @@ def main(
             bar.close()
         died = set(before) - set(worker_pids(server))
     keep(found, seed, kept)
-    print(f"{found.sent} requests of seed {seed} in {found.seconds:.0f} s, {found.sent / found.seconds:.0f} a second\n")
+    rate = found.sent / found.seconds if found.sent else 0.0
+    print(f"{found.sent} requests of seed {seed} in {found.seconds:.0f} s, {rate:.0f} a second\n")
     rows = [(status, name, count) for (status, name), count in sorted(found.answers.items(), key=str)]
     print(table(("Status", "Answer", "Requests"), rows))
     print(
@@ -309,7 +236,10 @@ def main(
     wrong += [] if interrupted else found.grown()
     if wrong:
         sys.exit("\n".join(wrong))
-    print("interrupted: nothing was wrong so far" if interrupted else "nothing was wrong")
+    if interrupted:
+        print("interrupted: nothing was wrong so far")
+        raise typer.Exit(INTERRUPTED)
+    print("nothing was wrong")
 
 
 def _space(model: Path) -> str:
@@ -319,4 +249,5 @@ def _space(model: Path) -> str:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

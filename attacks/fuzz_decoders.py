@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ import typer
 
 from attacks.decoders import TARGETS
 from attacks.target import table
+from bench.commands import INTERRUPTED, end_on_signals
 
 ROOT = Path(__file__).resolve().parent.parent
 SLOW_SECONDS = 1
@@ -68,12 +69,15 @@ def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int 
     before = set(findings.iterdir())
     command = [sys.executable, "-m", "attacks.fuzz_decoders", "--child", target, *limits, str(corpus)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SPOTER_VIDEO_PYTHON": "no program"}
-    process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True, errors="replace")
-    try:
-        said = process.communicate()[1]
-    except BaseException:  # Ctrl-C reached it too
-        process.kill()
-        raise
+    with tempfile.TemporaryDirectory(prefix="spoter-fuzz-") as scratch:  # libFuzzer ends without taking its own away
+        options = {"cwd": ROOT, "env": environment | {"TMPDIR": scratch}, "stderr": subprocess.PIPE}
+        process = subprocess.Popen(command, text=True, errors="replace", **options)
+        try:
+            said = process.communicate()[1]
+        except BaseException:  # Ctrl-C reached it too
+            process.kill()
+            process.wait()
+            raise
     executed, covered = DONE.search(said), COVERED.findall(said)
     found = sorted(set(findings.iterdir()) - before)
     if process.returncode and not found:
@@ -113,22 +117,25 @@ def main(
         for name in target:
             TARGETS[name].prepare()(again.read_bytes())
         return
-    outcomes = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that what was done is shown
+    outcomes, interrupted = [], False
     try:
         for name in tqdm(target or list(TARGETS), desc="targets", leave=False):
             outcomes.append(fuzz(name, folder, seconds, runs, seed))
     except KeyboardInterrupt:
+        interrupted = True
         print("interrupted; what was done so far:\n")
     rows = [(o.target, o.executions, o.covered, f"{o.seconds:.0f}", len(o.findings)) for o in outcomes]
     print(table(("Target", "Executions", "Edges covered", "Seconds", "Findings"), rows))
     wrong = [f"{path}" for outcome in outcomes for path in outcome.findings]
     if wrong:
         sys.exit("\n".join(wrong))
+    if interrupted:
+        raise typer.Exit(INTERRUPTED)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         _child(sys.argv[2:])
     else:
+        end_on_signals()
         typer.run(main)

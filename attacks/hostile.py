@@ -136,6 +136,9 @@ def _numbers() -> Iterator[tuple[str, Make]]:
         "the greatest number": "1.7976931348623157e308",
         "halves between two numbers": "9007199254740993.0",
         "300 zeros": f"0.{'0' * 305}123",
+        "300 zeros before the point": f"123{'0' * 305}",
+        "200 zeros and an exponent": f"2{'0' * 205}2e98",
+        "200 digits and an exponent": f"{'7310462859' * 21}e98",
     }
     for name, number in numbers.items():
         yield name, _json_of('{"points":[[', f"[{number},0]", "]]}", 1_000_000)

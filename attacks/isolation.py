@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attacks.target import CSV, JSON, call, end_on_sigterm, table
+from attacks.target import CSV, JSON, call, table
+from bench.commands import end_on_signals
 from handler.process import LOOPBACK
 
 if TYPE_CHECKING:
@@ -142,5 +143,5 @@ def main(
 
 
 if __name__ == "__main__":
-    end_on_sigterm()
+    end_on_signals()
     typer.run(main)

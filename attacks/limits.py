@@ -16,8 +16,9 @@ import typer
 from tqdm import tqdm
 
 from attacks.connections import CROWDS, Crowd, meet
-from attacks.target import PATIENCE, WORKERS_OF_ATTACKS, end_on_sigterm, table, wait_workers, worker_pids
+from attacks.target import PATIENCE, WORKERS_OF_ATTACKS, table, wait_workers, worker_pids
 from attacks.wire import Said, chunked, exchange, post
+from bench.commands import end_on_signals
 
 MIB = 1 << 20
 # Limits of the model's config.json (max_bytes) and of config.properties (max_request_size).
@@ -188,5 +189,5 @@ def _crowd(server, crowd: Crowd, connections: int) -> tuple[list[object], bool]:
 
 
 if __name__ == "__main__":
-    end_on_sigterm()
+    end_on_signals()
     typer.run(main)

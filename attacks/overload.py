@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attacks.target import WORKERS_OF_ATTACKS, call, counted, end_on_sigterm, table, wait_workers
+from attacks.target import WORKERS_OF_ATTACKS, call, counted, table, wait_workers
+from bench.commands import end_on_signals
 
 if TYPE_CHECKING:
     from bench.load import Load
@@ -64,8 +65,8 @@ def bound_s(rate: float, queue: int, batch: int) -> float:
     return (queue + (WORKERS_OF_ATTACKS + 1) * batch) / rate
 
 
-def overload(server: Server, seconds: float, times: float, calm: float = 5.0) -> Overloaded:
-    """Measure capacity for `calm` seconds, overload the server for `seconds`, and watch it recover."""
+def overload(server: Server, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0) -> Overloaded:
+    """Measure capacity for `calm` seconds, overload the server for `seconds`, and watch it recover for `patience`."""
     from bench.bodies import compact
     from bench.load import Request, run_closed, run_open
 
@@ -75,7 +76,7 @@ def overload(server: Server, seconds: float, times: float, calm: float = 5.0) ->
     capacity = run_closed(server.url, requests, CLIENTS, calm)
     load = run_open(server.url, requests, times * capacity.rate, seconds)
     ended, back, after = time.monotonic(), None, before
-    while back is None and time.monotonic() - ended < 30:
+    while back is None and time.monotonic() - ended < patience:
         since = time.monotonic() - ended
         after = run_closed(server.url, requests, 1, 0.5).percentile(50)
         back = since if after <= AS_BEFORE * before else None
@@ -144,5 +145,5 @@ def at(ordered: list[float], share: float) -> float:
 
 
 if __name__ == "__main__":
-    end_on_sigterm()
+    end_on_signals()
     typer.run(main)

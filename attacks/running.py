@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import psutil
 
@@ -29,6 +30,8 @@ STOPPED_TIMEOUT = 15
 DIED = frozenset({500, 507})
 # Seconds after which the version before has answered what was on its way to it: its queue is then empty.
 DRAINED = 3.0
+# Seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second.
+WITHOUT_WORKERS = 5.0
 MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
 
 
@@ -87,6 +90,21 @@ def _strike_worker(server: Server, number: int) -> None:
 
     if not wait_until(replaced):
         raise TimeoutError("no new worker took its place")
+
+
+def cannot_start(server: Server) -> None:
+    """Take away what workers load, kill them all, and put it back after they have tried to start in vain."""
+    [handler] = Path(server.store.parent, "models").glob("*/spoter_handler.py")  # TorchServe's copy of the archive
+    aside = handler.with_suffix(".aside")
+    handler.rename(aside)
+    try:
+        for pid in worker_pids(server):
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(WITHOUT_WORKERS)
+    finally:
+        aside.rename(handler)
+    if not wait_until(lambda: len(worker_pids(server)) == WORKERS):
+        raise TimeoutError("workers do not start again")
 
 
 def fill_disk(server: Server) -> None:
@@ -209,6 +227,13 @@ FAULTS = (
         r"did not respond in given time",
         DIED,
         archive={"responseTimeout": STOPPED_TIMEOUT, "handler": {"videoTimeout": 2}},
+    ),
+    Fault(
+        "cannot-start",
+        f"all workers killed, and none can start for {WITHOUT_WORKERS:g} s",
+        cannot_start,
+        r"Retry worker",
+        DIED,
     ),
     Fault(
         "full-disk",

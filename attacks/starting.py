@@ -13,9 +13,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.commands import finished
 from handler.process import LOOPBACK, NAME, ROOT, Server, StartError, free_port
 
 SERVE, ARCHIVE = "serve.py", "an archive"
+# Seconds that serve.py has to refuse a model folder.
+MOST_SECONDS = 120.0
 TRACEBACK = "Traceback (most recent call last)"
 
 
@@ -63,7 +66,11 @@ def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
     command = [sys.executable, str(ROOT / "serve.py"), "--model", str(model), "--model-store", str(model.parent / "s")]
     for option in ("--port", "--management-port", "--metrics-port"):
         command += [option, str(free_port())]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=model.parent)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    try:
+        done = finished(command, MOST_SECONDS, cwd=model.parent, **pipes)
+    except subprocess.TimeoutExpired:
+        return 0, f"not refused within {MOST_SECONDS:g} s", False
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     told = " ".join(lines)
     fits = done.returncode == broken.status and broken.says in told and TRACEBACK not in told and len(lines) == 1
@@ -116,29 +123,33 @@ def _other_sizes(model: Path) -> None:
 TEXT = b"this is no file of weights\n"
 BROKEN = (
     Broken("no-folder", "no model folder", SERVE, lambda model: shutil.rmtree(model), 2, "found no such folder"),
-    Broken("no-weights", "no model.pth", SERVE, lambda model: (model / "model.pth").unlink(), 2, "model.pth"),
-    Broken("cut-weights", "half of model.pth", SERVE, lambda model: _cut(model / "model.pth"), 2, "model.pth"),
+    Broken("no-weights", "no model.onnx", SERVE, lambda model: (model / "model.onnx").unlink(), 2, "model.onnx"),
+    Broken("cut-weights", "half of model.onnx", SERVE, lambda model: _cut(model / "model.onnx"), 2, "model.onnx"),
     Broken(
-        "text-weights", "text as model.pth", SERVE,
-        lambda model: (model / "model.pth").write_bytes(TEXT), 2, "model.pth",
+        "text-weights", "text as model.onnx", SERVE,
+        lambda model: (model / "model.onnx").write_bytes(TEXT), 2, "model.onnx",
     ),
     Broken("no-config", "no config.json", SERVE, lambda model: (model / "config.json").unlink(), 2, "config.json"),
     Broken("cut-config", "half of config.json", SERVE, lambda model: _cut(model / "config.json"), 2, "config.json"),
     Broken("cut-meaning", "half of meaning.json", SERVE, lambda model: _cut(model / "meaning.json"), 2, "meaning.json"),
-    Broken("other-layout", "weights of another layout", SERVE, _other_sizes, 2, "expected a width of"),
+    Broken(
+        "other-weights", "a graph of other weights than model.pth", SERVE,
+        lambda model: _cut(model / "model.pth"), 2, "found a graph of other weights",
+    ),
+    Broken("other-layout", "weights of another layout", SERVE, _other_sizes, 2, "it is of another model"),
     Broken("no-archive", "no archive", ARCHIVE, lambda mar: mar.unlink(), 1, f"{NAME}.mar"),
     Broken("cut-archive", "half of the archive", ARCHIVE, _cut, 1, NAME),
     Broken("text-archive", "text as the archive", ARCHIVE, lambda mar: mar.write_bytes(TEXT), 1, NAME),
     Broken(
-        "archive-without-weights", "an archive without model.pth", ARCHIVE,
-        lambda mar: _inside(mar, "model.pth", lambda _: None), 1, "model.pth",
+        "archive-without-weights", "an archive without model.onnx", ARCHIVE,
+        lambda mar: _inside(mar, "model.onnx", lambda _: None), 1, "model.onnx",
     ),
     Broken(
-        "archive-with-cut-weights", "an archive with half of model.pth", ARCHIVE,
-        lambda mar: _inside(mar, "model.pth", lambda data: data[: len(data) // 2]), 1, "model.pth",
+        "archive-with-cut-weights", "an archive with half of model.onnx", ARCHIVE,
+        lambda mar: _inside(mar, "model.onnx", lambda data: data[: len(data) // 2]), 1, "model.onnx",
     ),
     Broken(
-        "archive-with-wrong-weights", "an archive with text as model.pth", ARCHIVE,
-        lambda mar: _inside(mar, "model.pth", lambda _: TEXT), 1, "model.pth",
+        "archive-with-wrong-weights", "an archive with text as model.onnx", ARCHIVE,
+        lambda mar: _inside(mar, "model.onnx", lambda _: TEXT), 1, "model.onnx",
     ),
 )  # fmt: skip

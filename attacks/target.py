@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import signal
 import threading
 import time
 import urllib.error
@@ -128,11 +127,6 @@ class Outcome:
             slowest_s=float(max((answer.seconds for answer in ordered if answer.status is not None), default=0.0)),
             back_s=back,
         )
-
-
-def end_on_sigterm() -> None:
-    """Have SIGTERM end a command as Ctrl-C does: with its servers and mounts taken down."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> bool:

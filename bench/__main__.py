@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from bench import inprocess, server
-from bench.timing import table
+from bench.commands import end_on_signals
+from bench.timing import machine, table
+from spoter.config import RUNTIMES
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -21,14 +20,13 @@ def main(
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 15.0,
     with_server: Annotated[bool, typer.Option("--server/--no-server", help="Start TorchServe, too.")] = True,
 ) -> None:
-    """Measure a 60-frame request: each step in this process, and the whole through TorchServe."""
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}"
-        f", torch {torch.__version__}, one thread; medians of alternating rounds\n"
-    )
+    """Measure a 60-frame request: our steps and the original's in this process, and the whole through TorchServe."""
+    print(f"{machine()}, one thread; medians of alternating rounds\n")
     steps = inprocess.measure(model, seconds)
     print(table("Steps of a 60-frame request, in process", steps, steps[0], inprocess.JSON_LOADS))
+    theirs, whole = inprocess.compare(model, RUNTIMES, seconds)
+    print(inprocess.steps_table(theirs))
+    print(inprocess.compared(whole))
     if with_server:
         rows = server.measure(model, seconds)
         compact = next(row for row in rows if row.name == "in process, compact")
@@ -36,4 +34,5 @@ def main(
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

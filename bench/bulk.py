@@ -20,6 +20,7 @@ import numpy as np
 import psutil
 import typer
 
+from bench.commands import end_on_signals
 from spoter.estimators import MEDIAPIPE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -138,4 +139,5 @@ def _killed(model: Path, folder: Path, count: int) -> None:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

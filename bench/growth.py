@@ -10,8 +10,6 @@ a request costs in any case weighs less: 0 is constant, 1 linear, 2 quadratic.
 
 from __future__ import annotations
 
-import os
-import platform
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +19,8 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
-from bench.timing import Timing, in_turn, one_thread
+from bench.commands import end_on_signals
+from bench.timing import Timing, in_turn, machine, one_thread
 
 if TYPE_CHECKING:
     from spoter.config import Sizes
@@ -211,18 +210,12 @@ def main(
     picture: Annotated[Path | None, typer.Option(help="Draw the tables: a .png or .svg file.")] = None,
 ) -> None:
     """Measure how costs grow, and print Markdown tables."""
-    import torch
-
     from spoter.errors import SpoterError
 
     if picture is not None and picture.suffix not in (".png", ".svg"):
         raise SystemExit(f"error: found --picture {picture}, expected a file ending in .png or .svg")
-    torch.set_num_threads(1)
-    print(
-        f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, torch {torch.__version__}, one thread; "
-        "medians (first to last decile) of alternating rounds\n"
-    )
+    one_thread()
+    print(f"{machine()}, one thread; medians (first to last decile) of alternating rounds\n")
     try:
         recognizer = _load(model)
         sizes = recognizer.config.sizes(2 * len(recognizer.layout))
@@ -270,5 +263,5 @@ def _measure(
 
 
 if __name__ == "__main__":
-    one_thread()
+    end_on_signals()
     typer.run(main)

@@ -25,7 +25,7 @@ from bench.bodies import FRAMES, compact, full_holistic
 from bench.models import ORIGINAL, add_graph, write_random
 from bench.original_layers import peruvian
 from bench.timing import Timing, in_turn, one_thread, table
-from spoter.config import RUNTIMES
+from spoter.config import RUNTIMES, read_config
 from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.model import Spoter
@@ -42,7 +42,7 @@ _PROFILED = 200  # requests
 _TOP = 10
 
 
-def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
+def things(recognizer: Recognizer, runtime: str) -> dict[str, Callable[[], object]]:
     """Return what is timed of our steps, by name; `JSON_LOADS` is the unit that ratios refer to."""
     full, small = full_holistic(), compact(recognizer.layout)
     limits, layout = Limits(), recognizer.layout
@@ -73,17 +73,26 @@ def things(recognizer: Recognizer) -> dict[str, Callable[[], object]]:
         "normalise": lambda: normalize(points, layout, recognizer.config.normalize),
         "decode and normalise, full request": lambda: decode_and_normalize(full),
         "decode and normalise, compact request": lambda: decode_and_normalize(small),
-        f"forward, {recognizer.config.name}": lambda: recognizer.forward([features], False),
+        f"forward, {recognizer.config.name}, {runtime}": lambda: recognizer.forward([features], False),
         "forward of the training code, 6 + 6 layers, 9 heads, 2048 / 256": forward(Spoter(ORIGINAL).eval()),
         "whole request, full": _answering(recognizer, full),
         "whole request, compact": _answering(recognizer, small),
     }
 
 
-def measure(model: Path, seconds: float) -> list[Timing]:
-    """Time every step of a 60-frame request, one thread."""
-    torch.set_num_threads(1)
-    return in_turn(things(Recognizer.load(model)), seconds, "in process")
+def measure(model: Path, seconds: float, runtime: str | None = None) -> list[Timing]:
+    """Time every step of a 60-frame request, one thread, in the model's own runtime unless another is given."""
+    runtime = runtime or read_config(model).runtime
+    return in_turn(things(_loaded(model, runtime), runtime), seconds, "in process")
+
+
+def _loaded(model: Path, runtime: str) -> Recognizer:
+    """Load a model folder, with a graph made in a copy of it where it lacks the runtime's."""
+    one_thread()
+    with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
+        model = shutil.copytree(model, Path(scratch, "model"))
+        add_graph(model, runtime)
+        return Recognizer.load(model, runtime=runtime)
 
 
 def compare(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[Timing], list[Timing]]:
@@ -105,7 +114,7 @@ def compare(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[
     list of Timing, list of Timing
         The original's steps, json.loads first; whole requests, the original's first.
     """
-    torch.set_num_threads(1)
+    one_thread()
     full = full_holistic()
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
         variant = write_random(Path(scratch, "6 + 6 layers"))
@@ -196,12 +205,7 @@ def steps_table(steps: list[Timing]) -> str:
 
 def profile(model: Path, runtime: str) -> str:
     """Return Markdown tables of the functions in which our own requests spend most time by themselves."""
-    torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
-        model = shutil.copytree(model, Path(scratch, "model"))
-        add_graph(model, runtime)
-        recognizer = Recognizer.load(model, runtime=runtime)
-    parts = []
+    recognizer, parts = _loaded(model, runtime), []
     for form, body in (("full", full_holistic()), ("compact", compact(recognizer.layout))):
         answer = _answering(recognizer, body)
         answer()
@@ -227,18 +231,23 @@ def profile(model: Path, runtime: str) -> str:
 def main(
     model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 30.0,
-    runtimes: Annotated[str, typer.Option(help=f"Some of {', '.join(RUNTIMES)}, comma-separated.")] = "torch",
+    runtimes: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Some of {', '.join(RUNTIMES)}, comma-separated; steps in the first [default: the model's own]."
+        ),
+    ] = None,
     profiled: Annotated[bool, typer.Option("--profile", help="Only tell what our own requests spend time in.")] = False,
 ) -> None:
     """Measure a 60-frame request in this process: our steps, the original's, and whole requests of both."""
-    chosen = [name.strip() for name in runtimes.split(",") if name.strip()]
     try:
+        chosen = [name.strip() for name in (runtimes or read_config(model).runtime).split(",") if name.strip()]
         if not chosen or not set(chosen) <= set(RUNTIMES):
             raise SpoterError(f"found --runtimes {runtimes}, expected some of {', '.join(RUNTIMES)}")
         if profiled:
             print("\n".join(profile(model, runtime) for runtime in chosen))
             return
-        steps = measure(model, seconds)
+        steps = measure(model, seconds, chosen[0])
         print(table(f"Our steps of a {FRAMES}-frame request", steps, steps[0], JSON_LOADS))
         theirs, whole = compare(model, chosen, seconds)
         print(steps_table(theirs))
@@ -254,5 +263,4 @@ def _answering(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
 
 
 if __name__ == "__main__":
-    one_thread()
     typer.run(main)

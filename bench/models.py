@@ -87,4 +87,4 @@ def add_graph(folder: Path, runtime: str) -> None:
 
         rng = np.random.default_rng(0)
         noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
-        write_whole(folder / GRAPHS[runtime], quantize(graph, model.config.encoder_layers, noise))
+        write_whole(folder / GRAPHS[runtime], quantize(graph, noise))

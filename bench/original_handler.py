@@ -3,11 +3,13 @@
 The three functions of `bench.original` in the place of our handler: one request after the other, as the container
 of the original ran its code, with original-style layers of the archive's model and random weights. The log of whole
 bodies goes to a file, which is cut off when it has grown, as a container's log is rotated. Torch gets one thread here,
-which the original did not see to: with a worker for each core it is faster that way.
+which the original did not see to: with a worker for each core it is faster that way. So it is with what is loaded
+kept from the garbage collector, as our handler keeps it.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
@@ -24,12 +26,11 @@ class OriginalHandler:
         """Make the layers of the archive's sizes; without their weights, which cost nothing other than others."""
         folder = Path(context.system_properties["model_dir"])
         sys.path.insert(0, str(folder))
-        import torch
-
         from bench.original import Original, logger_to
         from bench.original_layers import SPOTER
+        from spoter.threads import compute_with
 
-        torch.set_num_threads(1)
+        compute_with(1, "torch")
         config = json.loads((folder / "config.json").read_text())
         model = SPOTER(
             classes=config["classes"],
@@ -41,6 +42,8 @@ class OriginalHandler:
         ).eval()
         self.log = Path(os.environ["LOG_LOCATION"], f"{os.getpid()}-{LOG}")
         self.answer = Original(model, json.loads((folder / "meaning.json").read_text()), logger_to(self.log))
+        gc.collect()
+        gc.freeze()
 
     def handle(self, data: list[dict], context) -> list[bytes]:
         """Answer the full requests of a batch, of which TorchServe is told to make none larger than one."""

@@ -17,7 +17,7 @@ import typer
 from bench.bodies import FRAMES
 from bench.models import ORIGINAL
 from bench.original_layers import SPOTER
-from bench.timing import Timing, in_turn
+from bench.timing import Timing, in_turn, one_thread
 from spoter import fast_forward
 from spoter.config import Sizes
 from spoter.model import Spoter
@@ -123,7 +123,7 @@ def measure(sizes: Sizes, clips: int, seconds: float, label: str) -> list[Timing
     def repeated(run: Callable[[], object]) -> Callable[[], object]:
         return lambda: [run() for _ in range(IN_A_ROW)]
 
-    torch.set_num_threads(1)
+    one_thread()
     with torch.inference_mode():
         return in_turn({name: repeated(run) for name, run in things(sizes, clips).items()}, seconds, label)
 

@@ -235,4 +235,7 @@ def _span(values: np.ndarray) -> str:
 
 
 if __name__ == "__main__":
+    from bench.commands import end_on_signals
+
+    end_on_signals()
     typer.run(main)

@@ -11,14 +11,11 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
-import platform
 import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tqdm import tqdm
 
 from bench.bodies import compact
@@ -26,6 +23,7 @@ from bench.load import Load, Request, run_closed, run_open
 from bench.scale import Times
 from bench.scale_queue import Instance, ServiceTimes, simulate
 from bench.server import PATH, served
+from bench.timing import machine, one_thread
 from handler.process import LOOPBACK, NAME
 from spoter.errors import SpoterError
 from spoter.recognizer import Recognizer
@@ -69,7 +67,7 @@ def measure(model: Path, workers: int, seconds: float, compare: bool, seed: int)
     SpoterError
         Where an answer is none, as a time of it would be worth nothing.
     """
-    torch.set_num_threads(1)
+    one_thread()
     recognizer = Recognizer.load(model)
     request = Request(compact(recognizer.layout))
     with served(model, workers=workers) as server:
@@ -118,7 +116,7 @@ def fitted(
     stretch = Instance(workers, batch).capacity(times) / rate
     lone_batch_ms = 1e3 * stretch * times.mean(1) + (delay_ms if batch > 1 else 0.0)
     return Times(
-        machine=f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the end",
+        machine=machine(),
         date=datetime.date.today().isoformat(),
         request=f"{model}, compact requests of 60 frames",
         workers=workers,

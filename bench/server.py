@@ -10,10 +10,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from bench.bodies import compact, full_holistic
-from bench.timing import Timing, in_turn
+from bench.timing import Timing, in_turn, one_thread
 from build_mar import build, zipped
 from handler.process import LOOPBACK, NAME, Server, free_port
 from spoter.doctor import find_java
@@ -101,7 +99,7 @@ def change(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) 
 
 def measure(model: Path, seconds: float) -> list[Timing]:
     """Time one client's requests over a kept connection, in turn with the same work in process."""
-    torch.set_num_threads(1)
+    one_thread()
     recognizer = Recognizer.load(model)
     bodies = {"full": full_holistic(), "compact": compact(recognizer.layout)}
     with served(model) as server:

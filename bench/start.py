@@ -7,7 +7,6 @@ READY, what of that Python's imports are, and memory after requests. Clone to re
 from __future__ import annotations
 
 import os
-import platform
 import re
 import signal
 import statistics
@@ -24,6 +23,8 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from bench.commands import end_on_signals
+from bench.timing import machine
 from spoter.errors import ModelFolderError, SpoterError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -195,7 +196,7 @@ def main(
     runtimes = runtime or ["torch", "onnx"]
     if unknown := set(runtimes) - set(AT_MOST):
         raise _fail(f"found the runtime {min(unknown)}, expected one of {', '.join(AT_MOST)}")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; medians (most) of {starts}\n")
+    print(f"{machine()}; medians (most) of {starts}\n")
     rows, packages = [], []
     try:
         with tqdm(total=len(runtimes) * (2 * starts + 1), unit=" starts", leave=False) as bar:
@@ -227,4 +228,5 @@ def _fail(message: str, status: int = 2) -> typer.Exit:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

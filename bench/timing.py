@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import platform
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -58,14 +58,32 @@ def in_turn(
     return [Timing.of(name, values) for name, values in taken.items()]
 
 
-def one_thread() -> None:
-    """Start this command anew with numpy's and torch's products held to one thread, unless they are already.
+def machine() -> str:
+    """Tell in a few words what is measured on, and how busy that is."""
+    from importlib.metadata import version
 
-    They read the variable when they are loaded, which has happened by the time that a command runs.
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+        f"torch {version('torch')}"
+    )
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):  # another system than Linux, or another architecture's
+        return platform.machine()
+
+
+def one_thread() -> None:
+    """Hold numpy's and torch's products in this process to one thread, as a worker does for itself.
+
+    Not by a variable, which servers that are started from here would inherit, and those of `make serve` have not.
     """
-    if os.environ.get("OMP_NUM_THREADS") != "1":
-        command = [sys.executable, *sys.orig_argv[1:]]
-        os.execve(sys.executable, command, os.environ | {"OMP_NUM_THREADS": "1"})
+    from spoter.threads import compute_with
+
+    compute_with(1, "torch")
 
 
 def table(title: str, timings: list[Timing], unit: Timing, unit_name: str) -> str:

@@ -24,6 +24,7 @@ import typer
 import yaml
 from tqdm import tqdm
 
+from bench.commands import end_on_signals
 from spoter.errors import ModelFolderError, SpoterError
 
 if TYPE_CHECKING:
@@ -227,4 +228,5 @@ def shipped(cores: int) -> Setting:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

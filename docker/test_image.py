@@ -51,7 +51,7 @@ def broken(tmp_path: Path) -> Path:
         files = {name: archive.read(name) for name in archive.namelist()}
     store = tmp_path / "store"
     store.mkdir()
-    (store / "spoter.mar").write_bytes(zipped(files | {"model.pth": b"these are no weights"}))
+    (store / "spoter.mar").write_bytes(zipped(files | {"model.onnx": b"these are no weights"}))
     tmp_path.chmod(0o755)
     return store
 
@@ -128,7 +128,7 @@ def test_sagemaker_starts_it(start, unpacked: Path):
 
 def test_sagemaker_is_never_told_healthy_by_a_model_that_cannot_be_loaded(start, unpacked: Path):
     port = free_port()
-    (unpacked / "model.pth").write_bytes(b"these are no weights")
+    (unpacked / "model.onnx").write_bytes(b"these are no weights")
     options = ["--env", f"SAGEMAKER_BIND_TO_PORT={port}", "--volume", f"{unpacked}:/opt/ml/model:ro"]
     container = start(*options, command=("serve",))
     while container.running:
@@ -138,7 +138,7 @@ def test_sagemaker_is_never_told_healthy_by_a_model_that_cannot_be_loaded(start,
     assert container.engine.inspect(container.name)["State"]["ExitCode"] == 1
     [line] = [line for line in container.logs.splitlines() if line.startswith("start.py: ")]
     assert line.startswith("start.py: the model in /opt/ml/model cannot be loaded: ")
-    assert "model.pth" in line
+    assert "model.onnx" in line
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class SpoterHandler:
     """What TorchServe calls: `initialize` once in each worker, then `handle` for each batch."""
 
     def initialize(self, context) -> None:
-        """Load the model that lies in the archive, on the GPU that TorchServe gave this worker or else on the CPU.
+        """Load the model that lies in the archive: on the CPU, or in torch on the GPU that TorchServe gave this worker.
 
         Parameters
         ----------
@@ -94,32 +94,31 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     ----------
     model_dir : str
     gpu : int or None
-        Of what runs in torch.
+        For what runs in torch; all else computes on the CPU, and says so in the log.
     threads : int
         That torch, and numpy's BLAS, compute with; ONNX Runtime's sessions have one.
     """
     # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter may
     # lie. An archive serves with the code it was built with.
     sys.path.insert(0, model_dir)
-    from threadpoolctl import threadpool_limits
-
     import spoter
     from spoter.config import read_config
     from spoter.recognizer import Recognizer
+    from spoter.threads import compute_with
 
-    # OpenBLAS takes all cores for a product of two clips' embeddings, and its idle threads spin: with a worker on each
-    # core that halved what the server bore. It has read its environment by now, TorchServe imports numpy before us.
-    threadpool_limits(threads)
     config, device = read_config(Path(model_dir)), "cpu"
+    compute_with(threads, config.runtime)
     if config.runtime == "torch":
         import torch  # only here: without it a worker has 200 MB less (worker_start/sitecustomize.py)
 
-        torch.set_num_threads(threads)
         if gpu is not None and torch.cuda.is_available():
             device = f"cuda:{gpu}"
-    recognizer = Recognizer.load(model_dir, device)
+    recognizer = Recognizer.load(model_dir, device, config.runtime)
     where = f"{config.runtime} on {device}"
     logger.info("model %s %s in %s, spoter from %s", config.name, config.version, where, spoter.__path__[0])
+    if gpu is not None and config.runtime != "torch":
+        message = "this worker was given GPU %s, but runtime %s computes on the CPU: for GPUs pack with --runtime torch"
+        logger.warning(message, gpu, config.runtime)
     return recognizer
 
 

@@ -31,8 +31,10 @@ MOST_BYTES = 4 * 2**30
 MOST_RATIO, SMALL = 50, 64 * 2**20
 CHUNK = 2**20
 EXPECTED = "a .mar or a model.tar.gz, as build_mar.py writes them"
-# A local header of a zip file, APPNOTE.TXT 4.3.7: signature, then what is needed of it.
-_LOCAL = struct.Struct("<4s2xHH8xIIHH")
+# A local header of a zip file, APPNOTE.TXT 4.3.7: signature, flags, method, CRC, sizes packed and unpacked, lengths of
+# the name and of extra fields. Of those only the one of large files, 4.5.3, is let in: sizes unpacked and packed.
+_LOCAL, _LARGE = struct.Struct("<4s2xHH4xIIIHH"), struct.Struct("<HHQQ")
+_SEE_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_LATER = 0x1, 0x8
 
 
@@ -177,14 +179,17 @@ def _of_zip(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
     expected = 0
     for info in sorted(listed, key=lambda info: info.header_offset):
         file.seek(info.header_offset)
-        signature, flags, method, _, _, name_length, extra = _LOCAL.unpack(file.read(_LOCAL.size))
-        name = file.read(name_length)
-        begin = info.header_offset + _LOCAL.size + name_length + extra
+        signature, flags, method, crc, *sizes, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
+        name, extra = file.read(name_length), file.read(extra_length)
+        begin = file.tell()
         wrong = None
         if info.header_offset != expected or signature != b"PK\x03\x04" or name != _raw(info):
             wrong = "is another entry at its place in the file than in the table at the end"
         elif flags & (_ENCRYPTED | _SIZES_LATER) or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             wrong = "is packed in a way that build_mar.py and torch-model-archiver do not use"
+        elif method != info.compress_type or crc != info.CRC or not _of_size(info, sizes, extra):
+            # Whoever reads from the front would find this entry's end, and others, somewhere within it.
+            wrong = "is of another size or content at its place in the file than in the table at the end"
         elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
             wrong = "is a link or a device"
         expected = begin + info.compress_size
@@ -193,6 +198,14 @@ def _of_zip(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
         yield info.orig_filename.removesuffix("/"), is_file, wrong, content
     if expected != end:
         raise ArchiveError(path, ["has bytes between its entries and the table at its end"])
+
+
+def _of_size(info: zipfile.ZipInfo, sizes: list[int], extra: bytes) -> bool:
+    """Tell whether a local header says, in one of two ways, the sizes that the table at the end does."""
+    if not extra:
+        return sizes == [info.compress_size, info.file_size]
+    large = _LARGE.pack(1, 16, info.file_size, info.compress_size)
+    return sizes == [_SEE_EXTRA, _SEE_EXTRA] and extra == large
 
 
 def _raw(info: zipfile.ZipInfo) -> bytes:

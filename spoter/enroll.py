@@ -9,9 +9,7 @@ from spoter.clip import Clip
 from spoter.enrolled import ENROLLED, Enrolment, merged, write_enrolled
 from spoter.errors import ModelFolderError
 from spoter.files import alone_in
-from spoter.model_folder import ModelFolder, load_model_folder
 from spoter.recognizer import NO_PROTOTYPES, Recognizer
-from spoter.torch_forward import TorchForward
 
 
 def enroll(
@@ -43,15 +41,14 @@ def enroll(
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
     with alone_in(folder):
-        loaded = _with_prototypes(folder)
-        if not replace and any(known.gloss == gloss for known in loaded.enrolled):
+        recognizer = _with_prototypes(folder)
+        if not replace and any(known.gloss == gloss for known in recognizer.enrolled):
             raise ModelFolderError(
                 f"{folder}: found {gloss} enrolled already; say --replace to learn it from new clips"
             )
-        recognizer = Recognizer(loaded, TorchForward(loaded.model))
-        done = recognizer.enroll(gloss, clips, loaded.enrolled, places)
+        done = recognizer.enroll(gloss, clips, recognizer.enrolled, places)
         # Of one that is replaced the label index stays.
-        write_enrolled(folder / ENROLLED, merged(loaded.enrolled, [done.learned]), loaded.prototypes)
+        write_enrolled(folder / ENROLLED, merged(recognizer.enrolled, [done.learned]), recognizer.prototypes)
     return done
 
 
@@ -65,18 +62,19 @@ def unenroll(folder: Path, gloss: str) -> None:
     """
     folder, gloss = Path(folder), gloss.strip()
     with alone_in(folder):
-        loaded = _with_prototypes(folder)
-        others = [known for known in loaded.enrolled if known.gloss != gloss]
-        if len(others) == len(loaded.enrolled):
+        recognizer = _with_prototypes(folder)
+        others = [known for known in recognizer.enrolled if known.gloss != gloss]
+        if len(others) == len(recognizer.enrolled):
             there = ", ".join(known.gloss for known in others) or "none"
             raise ModelFolderError(
                 f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {there}"
             )
-        write_enrolled(folder / ENROLLED, others, loaded.prototypes)
+        write_enrolled(folder / ENROLLED, others, recognizer.prototypes)
 
 
-def _with_prototypes(folder: Path) -> ModelFolder:
-    loaded = load_model_folder(folder)
-    if loaded.prototypes is None:
+def _with_prototypes(folder: Path) -> Recognizer:
+    """Load a folder in its own runtime: what is learned here is to be, to the last digit, what its server learns."""
+    recognizer = Recognizer.load(folder)
+    if recognizer.prototypes is None:
         raise ModelFolderError(f"{folder}: {NO_PROTOTYPES}")
-    return loaded
+    return recognizer

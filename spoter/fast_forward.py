@@ -34,7 +34,7 @@ class FastForward:
     Parameters
     ----------
     model : spoter.model.Spoter
-        On the device where it is to run. Its weights are taken as they are now.
+        On the device where it is to run. Its weights must not change after: some are held, others rearranged copies.
     """
 
     @torch.inference_mode()

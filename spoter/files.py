@@ -28,10 +28,8 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     The file gets `mode`: by default one under which a server's own user may read a model; 0o600 is for secrets.
     """
     path = Path(path)
-    try:
+    with _naming(path):
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    except OSError as error:  # it names the temporary file, of which nobody has heard
-        raise type(error)(error.errno, error.strerror, str(path)) from None
     os.close(handle)
     temporary = Path(name)
     try:
@@ -44,8 +42,17 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
     """Write `content` to `path`, whole or not at all; `mode` as for `replacing`."""
-    with replacing(path, mode) as temporary:
+    with replacing(path, mode) as temporary, _naming(path):
         temporary.write_bytes(content)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have errors name `path`, and not a temporary file of which nobody has heard, or, of a full disk, nothing."""
+    try:
+        yield
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 @contextmanager

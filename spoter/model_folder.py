@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 WEIGHTS, MEANING, CARD = "model.pth", "meaning.json", "MODEL_CARD.md"
 PROTOTYPES = "prototypes.npz"
+COMPUTES = {"torch": WEIGHTS, **GRAPHS}
+"""The file that computes, for each of `spoter.config.RUNTIMES`."""
 
 
 @dataclass(frozen=True)

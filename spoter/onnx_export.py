@@ -51,7 +51,7 @@ def need(*packages: str) -> None:
     """Raise `SpoterError` where packages that make graphs are not installed."""
     absent = [name for name in packages if find_spec(name) is None]
     if absent:
-        raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[onnx]'")
+        raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[serve]'")
 
 
 def _compare(folder: ModelFolder, graph: bytes) -> None:

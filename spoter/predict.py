@@ -133,13 +133,11 @@ def load(model: Path, runtime: str | None) -> Recognizer:
     """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
     from spoter.config import read_config
     from spoter.recognizer import Recognizer
+    from spoter.threads import compute_with
 
-    if runtime is None and model.is_dir():
+    if runtime is None and model.is_dir():  # what is none is reported below
         runtime = read_config(model).runtime
-    if runtime in (None, "torch"):  # others do without torch, and import none
-        import torch
-
-        torch.set_num_threads(1)
+    compute_with(1, runtime or "torch")
     return Recognizer.load(model, runtime=runtime)
 
 

@@ -22,6 +22,7 @@ TIMEOUT = 10.0  # seconds
 # A prediction of so short a clip takes milliseconds; a server that is this slow keeps people waiting.
 SLOW = 1.0
 FRAMES = 8
+MOST_BYTES = 2**24  # of an answer; a description names each gloss
 # The golden ratio and its like in two dimensions spread points evenly, whatever their number: M. Roberts, "The
 # Unreasonable Effectiveness of Quasirandom Sequences", 2018; the real root of x**3 = x + 1.
 PLASTIC = 1.324717957244746
@@ -52,7 +53,7 @@ class Reply:
         """The JSON object in it; empty where it holds none."""
         try:
             document = json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return {}
         return document if isinstance(document, dict) else {}
 
@@ -76,15 +77,31 @@ def send(
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
     began = time.monotonic()
     try:
-        with opener.open(urllib.request.Request(url, body, headers), timeout=timeout) as answer:
-            status, text = answer.status, answer.read().decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        status, text = error.code, error.read().decode(errors="replace")
+        try:
+            answer = opener.open(urllib.request.Request(url, body, headers), timeout=timeout)
+        except urllib.error.HTTPError as error:  # an answer, too
+            answer = error
+        with answer:
+            status, text = answer.status, _read(answer, began + timeout).decode(errors="replace")
     except TimeoutError:
         status, text = None, f"{LATE} {timeout:g} s"
     except (OSError, http.client.HTTPException, ValueError) as error:
         status, text = None, _broken(getattr(error, "reason", error), timeout)
     return Reply(status, text, time.monotonic() - began)
+
+
+def _read(answer: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Return an answer's body; `TimeoutError` at the deadline even where a little comes again and again."""
+    body = b""
+    while piece := answer.read1():
+        body += piece
+        if len(body) > MOST_BYTES:
+            raise ValueError(f"more than {MOST_BYTES:,} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    if answer.length:
+        raise http.client.IncompleteRead(body, answer.length)
+    return body
 
 
 def _broken(reason: object, timeout: float) -> str:
@@ -168,7 +185,7 @@ def worker_states(reply: Reply) -> list[str] | None:
     """Return the workers' states that ``GET /models/NAME`` of the management API tells; None where it tells none."""
     try:
         return [worker["status"] for worker in json.loads(reply.body)[0]["workers"]]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         return None
 
 

@@ -105,20 +105,21 @@ class Recognizer:
         device : str or torch.device
             Torch's; ONNX Runtime's graphs are for the CPU.
         runtime : str, optional
-            One of `spoter.config.RUNTIMES`; the config's own unless given. Only ``torch`` imports torch.
+            One of `spoter.config.RUNTIMES`; unless given the config's own on the CPU, and ``torch`` on other devices.
+            Only ``torch`` imports torch.
 
         Raises
         ------
         ModelFolderError
             Where the folder is unfit, or lacks the runtime's file.
         """
-        folder = Path(folder)
+        folder, on_cpu = Path(folder), str(device) == "cpu"
         # A folder that is not there is reported below, with the files that were expected.
-        runtime = runtime or (read_config(folder).runtime if folder.is_dir() else "torch")
+        runtime = runtime or (read_config(folder).runtime if on_cpu and folder.is_dir() else "torch")
         if runtime not in RUNTIMES:
             raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         if runtime != "torch":
-            if str(device) != "cpu":
+            if not on_cpu:
                 raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
             loaded = load_onnx_folder(folder, runtime)
             return cls(loaded, loaded.model)

@@ -105,10 +105,14 @@ def _token(
     wait = seconds(every)
     if out is None:
         raise SpoterError("found --every without --out, expected a file that clients read the key from")
+    given = False
     while True:
         try:
             _give(rotate(management, keys, kind), kind, out)
-        except SpoterError as error:
+            given = True
+        except (SpoterError, OSError) as error:
+            if isinstance(error, OSError) and not given:  # a wrong place, and not one that is full just now
+                raise
             print(f"error: {error}; the next attempt is in {AGAIN:g} s", file=sys.stderr, flush=True)
             time.sleep(min(wait, AGAIN))
             continue

@@ -17,7 +17,7 @@ class TorchForward:
     Attributes
     ----------
     model : Spoter
-        What it was made of; weights that change later are not heeded.
+        What it was made of. Its weights must not change after: `spoter.fast_forward` holds some, and copies of others.
     device : torch.device
     """
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import torch
+
+# Before anything imports numpy or torch: several processes of tests run side by side, each with servers of its own.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What several folders ask for: imported into each, it would start once for each.
 pytest_plugins = ["lambda_door.fixtures", "local.fixtures"]
@@ -16,20 +19,58 @@ pytest_plugins = ["lambda_door.fixtures", "local.fixtures"]
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.
 SHARED_SERVERS = ("local_endpoint", "functions_endpoint", "server", "demo", "package", "attacked")
 
+# What takes longest, by group: begun first, so that no process is left alone with one of them at the end.
+LONGEST = (
+    "tests/e2e/test_readme.py",
+    "server",
+    "attacked",
+    "local_endpoint",
+    "tests/test_training_ddp.py",
+    "tests/test_training_run.py",
+    "tests/e2e/test_serve.py",
+    "functions_endpoint",
+    "demo",
+    "package",
+    "tests/test_training_resume.py",
+    "tests/test_training_finish.py",
+    "tests/video/test_extract.py",
+    "tests/local/test_start_and_end.py",
+    "tests/local/test_transform_job.py",
+    "tests/e2e/test_video.py",
+    "tests/e2e/test_tokens.py",
+    "tests/e2e/test_readiness.py",
+    "tests/e2e/test_runtime.py",
+    "tests/e2e/test_by_hand.py",
+    "tests/test_bulk_killed.py",
+    "tests/test_quantize.py",
+    "tests/test_sbom.py",
+)
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    order = {}
     for item in items:
         asked = [name for name in SHARED_SERVERS if name in getattr(item, "fixturenames", ())]
-        item.add_marker(pytest.mark.xdist_group(asked[0] if asked else str(item.path.relative_to(ROOT))))
+        group = asked[0] if asked else item.path.relative_to(ROOT).as_posix()
+        item.add_marker(pytest.mark.xdist_group(group))
+        order[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
+    items.sort(key=order.get)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have xdist keep that order: of itself it begins with the groups of most tests, whatever they take."""
+    config.option.loadscopereorder = False
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _threads():
     """Training in this process sets torch's threads; the next module shall have its own again."""
+    import torch
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

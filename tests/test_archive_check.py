@@ -75,6 +75,24 @@ def hidden(files: dict[str, bytes]) -> bytes:
     return raw[:end] + extra + bytes(tail)
 
 
+def nested(files: dict[str, bytes], large: bool = False) -> bytes:
+    """An entry whose header in the front ends it early, before another one that the table says is its content."""
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w") as packed:
+        packed.writestr("spoter_handler.py", b"evil")
+    content = b"text" + inner.getvalue()
+    outer = io.BytesIO(zipped(files))
+    with zipfile.ZipFile(outer, "a") as packed, packed.open("notes.csv", "w", force_zip64=large) as entry:
+        entry.write(content)
+    raw, name = bytearray(outer.getvalue()), b"notes.csv"
+    at = raw.index(name) + (len(name) + 4 if large else -12)
+    if large:
+        raw[at : at + 16] = struct.pack("<QQ", 4, 4)
+    else:
+        raw[at : at + 8] = struct.pack("<II", 4, 4)
+    return bytes(raw)
+
+
 def understated(files: dict[str, bytes]) -> bytes:
     """An entry that unpacks to more than the sizes in both its headers say."""
     raw = bytearray(with_more(files, ("evil", b"\0" * 100_000)))
@@ -102,6 +120,8 @@ ZIPS: dict[str, tuple[Callable[[dict[str, bytes]], bytes], str]] = {
     "two lists": (lying, "another entry"),
     "not listed": (hidden, "bytes between"),
     "bytes before": (lambda f: b"#!/bin/sh\n" + zipped(f), "neither a zip nor"),
+    "nested": (nested, "another size"),
+    "nested by large sizes": (lambda f: nested(f, large=True), "another size"),
     "understated": (understated, "more than the 10 bytes"),
     "bomb": (bomb, "claims to hold"),
     "many": (lambda f: zipped(f | {f"x/{i}": b"" for i in range(archive.MOST_ENTRIES)}), "more than"),
@@ -116,6 +136,15 @@ def test_a_hostile_mar_is_refused(files, tmp_path, kind):
     path.write_bytes(make(files))
     with pytest.raises(SpoterError, match=words):
         scan(path)
+
+
+def test_a_mar_with_sizes_as_of_large_files_passes(files, tmp_path):
+    path = tmp_path / "spoter.mar"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        for name, content in files.items():
+            with packed.open(name, "w", force_zip64=True) as entry:
+                entry.write(content)
+    assert scan(path).keys() == files.keys()
 
 
 def tar_of(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:
@@ -265,7 +294,9 @@ def test_weights_that_would_run_code_are_refused_and_run_none(files, tmp_path, m
 
     monkeypatch.setenv("SPOTER_TRAP", str(tmp_path / "sprung"))
     torch.save({"class_query": Trap()}, tmp_path / "trap.pth")
-    said = failed(tmp_path, files | {"model.pth": (tmp_path / "trap.pth").read_bytes()})
+    in_torch = files["config.json"].replace(b'"runtime": "onnx"', b'"runtime": "torch"')
+    trapped = {"config.json": in_torch, "model.pth": (tmp_path / "trap.pth").read_bytes()}
+    said = failed(tmp_path, files | trapped)
     assert "would run code" in said and not (tmp_path / "sprung").exists()
 
 
@@ -318,11 +349,11 @@ def test_a_link_out_of_a_model_folder_is_not_packed(model, tmp_path, name):
 
 def test_a_link_inside_a_model_folder_is(model, tmp_path):
     (model / "weights").mkdir()
-    shutil.move(model / "model.pth", model / "weights" / "model.pth")
-    (model / "model.pth").symlink_to("weights/model.pth")
+    shutil.move(model / "model.onnx", model / "weights" / "model.onnx")
+    (model / "model.onnx").symlink_to("weights/model.onnx")
     (tmp_path / "current").symlink_to(model)
     mar, _ = build(tmp_path / "current", "spoter", None, tmp_path / "store")
-    assert scan(mar)["model.pth"].size == (model / "model.pth").stat().st_size
+    assert scan(mar)["model.onnx"].size == (model / "model.onnx").stat().st_size
 
 
 def test_a_pipe_in_a_model_folder_is_named_and_not_waited_for(model, tmp_path):

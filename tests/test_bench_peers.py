@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import time
@@ -13,12 +14,13 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from bench.load import Answered, Load
 from bench.peers import alone, environment, matrix, report
 from bench.peers.__main__ import main
-from bench.peers.answering import LOADED, MODEL, RUNTIME, answer, incoming
+from bench.peers.answering import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
 from bench.peers.matrix import IN_PROCESS, Figures, Row
 from bench.peers.server import ORIGINAL, OURS, Running, end, family
 from spoter.errors import SpoterError
@@ -191,6 +193,37 @@ def test_the_recognizer_alone_works_in_processes_that_end_with_it():
     assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
     assert all(cpu_s > 0 for _, cpu_s in taken)
     assert not any(map(psutil.pid_exists, pids))
+
+
+def test_each_round_begins_with_another_server():
+    assert [matrix._turned(["a", "b", "c"], turn) for turn in range(4)] == [
+        ["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"],
+    ]  # fmt: skip
+    assert matrix._turned([], 1) == []
+
+
+def test_peers_batch_as_our_server_does():
+    ours = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_bytes())
+    assert (ours["batchSize"], ours["maxBatchDelay"] / 1000) == (BATCH, DELAY)
+    assert ours["handler"]["threads"] == 1
+
+
+THREADS = """
+import gc, sys
+from pathlib import Path
+from threadpoolctl import threadpool_info
+from bench.peers.answering import load_with_one_thread
+load_with_one_thread(Path(sys.argv[1]), "torch")
+import torch
+print([pool["num_threads"] for pool in threadpool_info()], torch.get_num_threads(), gc.get_freeze_count() > 0)
+"""
+
+
+def test_peers_and_the_recognizer_alone_compute_with_one_thread_like_our_workers():
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    command = [sys.executable, "-c", THREADS, DGS11]
+    pools, threads, frozen = subprocess.check_output(command, env=environ, cwd=ROOT, text=True).rsplit(maxsplit=2)
+    assert set(json.loads(pools)) == {1} and (threads, frozen) == ("1", "True")
 
 
 def test_figures_can_be_written_as_json():

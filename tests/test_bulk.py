@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from generate import figure_clip
 from training_data import generated_points, write_hdf5
+from typer.testing import CliRunner
 
 from spoter.bulk.answering import Answering
 from spoter.bulk.pieces import Part, Piece, parts, survey
 from spoter.bulk.predicting import predict
 from spoter.bulk.run import Stopped, look
 from spoter.bulk.workers import WorkerDied, in_processes
+from spoter.cli import app
 from spoter.connecting_points import clip_from_connecting_points
 from spoter.errors import SpoterError
 from spoter.files import alone_in
@@ -117,6 +119,65 @@ def test_a_path_without_clips_is_an_error_at_once(tmp_path, monkeypatch, name, c
     with pytest.raises(SpoterError) as error:
         survey([Path(name)])
     assert str(error.value).startswith(complaint)
+
+
+def test_frames_of_a_folder_that_are_changed_are_noticed(tmp_path):
+    frame = tmp_path / "x_0_keypoints.json"
+    frame.write_text(json.dumps(FRAME))
+    before = survey([tmp_path])
+    with frame.open("a") as file:  # the folder itself is not touched
+        file.write(" ")
+    assert before.pieces == 1 and survey([tmp_path]).digest != before.digest
+
+
+def test_a_folder_that_comes_again_in_itself_is_refused(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/clip.json").write_text("{}")
+    (tmp_path / "a/b/up").symlink_to("..")
+    with pytest.raises(SpoterError, match="up: found a link to a folder that it lies in"):
+        survey([tmp_path])
+    (tmp_path / "a/b/up").unlink()
+    (tmp_path / "beside").symlink_to("a")
+    assert survey([tmp_path]).pieces == 2
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nothing")], ids=["pipe", "link"])
+def test_what_is_named_as_a_clip_and_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "x.json")
+    make(tmp_path / "x.txt")
+    with pytest.raises(SpoterError, match=r"x\.json: found a link to nothing, a pipe or a device, expected a file"):
+        survey([tmp_path])
+
+
+@pytest.mark.parametrize("command", [["predict"], ["pack"]])
+def test_nothing_is_written_among_the_clips(tmp_path, dgs11, command):
+    (tmp_path / "clips/more").mkdir(parents=True)
+    (tmp_path / "clips/a.json").write_text("{}")
+    (tmp_path / "elsewhere").symlink_to("clips/more")
+    out = tmp_path / "elsewhere/out.jsonl"
+    done = CliRunner().invoke(app, [*command, str(dgs11), str(tmp_path / "clips"), "--out", str(out), "--jobs", "1"])
+    assert isinstance(done.exception, SpoterError) and "found --out" in str(done.exception)
+    assert not list((tmp_path / "clips/more").iterdir())
+
+
+@pytest.mark.parametrize("name", ["group", "empty", "number", "several"])
+def test_a_name_that_is_no_text_is_none(tmp_path, dgs11, name):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["0/data"] = signs(1)[0][2].transpose(0, 2, 1)
+        if name == "group":
+            file.create_group("0/video_name")
+        else:
+            file["0/video_name"] = {"empty": h5py.Empty("S1"), "number": 3, "several": [b"a", b"b"]}[name]
+    line = json.loads(Answering(dgs11)(found(tmp_path)))
+    assert "instances" in line and line["input"].keys() == {"file", "group"}
+
+
+def test_points_that_are_none_are_their_clips_error(tmp_path, dgs11):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["0/data"] = h5py.Empty("f")
+        file["1/data"] = "text"
+    lines = [json.loads(line) for line in Answering(dgs11)(found(tmp_path)).splitlines()]
+    assert [line["error"]["code"] for line in lines] == ["unreadable_clip"] * 2
 
 
 def test_answers_are_the_servers_each_with_its_place(folder, dgs11, recognizer):
@@ -225,6 +286,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path, clips, dgs11
     assert done == [0, 1] and not out.exists()
     unfinished = tmp_path / "out.jsonl.parts" / ".00002.jsonl.x"  # of a run that was killed
     unfinished.write_text("{")
+    (unfinished.parent / "notes.jsonl").write_text("{")  # of people
     done.clear()
     assert predict(out, record, [clips], 3, directly(work, done)) == whole
     assert done == [2, 3]

@@ -16,10 +16,13 @@ import psutil
 import pytest
 from training_data import generated_points, write_hdf5
 
+from spoter import cli
 from spoter.bulk.answering import Answering
 from spoter.bulk.pieces import parts, survey
+from spoter.errors import SpoterError
 
-CLIPS = 1200
+CLIPS = 600
+SLOWLY = Path(__file__).with_name("bulk_slowly.py")
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +37,10 @@ def many(tmp_path_factory) -> Path:
     return file
 
 
-def start(model: Path, clips: Path, out: Path, *options: str) -> subprocess.Popen:
-    """Start the command with two workers, in a group of its own, as a terminal does."""
-    command = [sys.executable, "-m", "spoter.cli", "predict", str(model), str(clips), "--out", str(out)]
+def start(model: Path, clips: Path, out: Path, *options: str, slowly: bool = False) -> subprocess.Popen:
+    """Start the command with two workers, in a group of its own, as a terminal does; `slowly`, to strike it midway."""
+    command = [sys.executable, *([str(SLOWLY)] if slowly else ["-m", "spoter.cli"])]
+    command += ["predict", str(model), str(clips), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--jobs", "2", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -57,7 +61,7 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     def kept() -> dict[str, int]:
         return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.jsonl")}
 
-    process = start(dgs11, many, out)
+    process = start(dgs11, many, out, slowly=True)
     wait_until(lambda: len(kept()) >= 2, process)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
@@ -67,7 +71,7 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     killed = kept()
     assert 2 <= len(killed) < 20 and not out.exists()
 
-    process = start(dgs11, many, out)
+    process = start(dgs11, many, out, slowly=True)
     wait_until(lambda: len(kept()) >= len(killed) + 2, process)
     os.killpg(process.pid, signal.SIGINT)
     said, complaint = process.communicate()
@@ -77,10 +81,10 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     assert complaint == f"stopped: {size * len(stopped)} of {CLIPS} clips are done and kept; the same command goes on\n"
     assert killed.items() <= stopped.items() and len(stopped) < 30 and not out.exists()
 
-    process = start(dgs11, many, out, "--top-k", "2")
-    said, complaint = process.communicate()
-    assert (process.returncode, said) == (2, "") and complaint.count("\n") == 1
-    assert f"found {len(stopped)} parts of other options (none); to go on give the command that began it" in complaint
+    with pytest.raises(SpoterError) as error:
+        cli.app(["predict", str(dgs11), str(many), "--out", str(out), "--top-k", "2"], standalone_mode=False)
+    complaint = f"found {len(stopped)} parts of other options (none); to go on give the command that began it"
+    assert complaint in str(error.value) and "\n" not in str(error.value)
 
     process = start(dgs11, many, out)
     said, complaint = process.communicate()
@@ -91,7 +95,7 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     assert not folder.exists()
 
 
-def test_mistakes_are_one_line_and_errors_are_counted(tmp_path, dgs11):
+def test_mistakes_are_one_line_and_errors_are_counted(tmp_path, dgs11, monkeypatch, capsys):
     (tmp_path / "a.json").write_text("{")
     process = start(dgs11, tmp_path / "a.json", tmp_path / "out.jsonl")
     assert process.communicate() == (f"{tmp_path}/out.jsonl: 1 clip, 1 of them with an error\n", "")
@@ -100,7 +104,11 @@ def test_mistakes_are_one_line_and_errors_are_counted(tmp_path, dgs11):
         (tmp_path / "nowhere", [], f"{tmp_path}/nowhere/config.json: No such file or directory"),
         (dgs11, ["--accept", "text/csv"], "found --out with --server or --accept, expected a MODEL, and JSON Lines"),
     ):
-        process = start(model, tmp_path / "a.json", tmp_path / "out.jsonl", *options)
-        said, told = process.communicate()
-        assert (process.returncode, said) == (2, "") and told.startswith(f"error: {complaint}")
+        files = [str(tmp_path / name) for name in ("a.json", "out.jsonl")]
+        arguments = ["spoter", "predict", str(model), files[0], "--out", files[1], *options]
+        monkeypatch.setattr(sys, "argv", arguments)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        said, told = capsys.readouterr()
+        assert (ended.value.code, said) == (2, "") and complaint in told and told.startswith("error: ")
         assert told.count("\n") == 1

@@ -14,7 +14,7 @@ from training_data import generated_points, write_hdf5
 from spoter.bulk.answering import Answering
 from spoter.bulk.packing import Packing, join, pack, shortest
 from spoter.bulk.pieces import parts
-from spoter.bulk.run import look
+from spoter.bulk.run import Record, look, part_file, write_record
 from spoter.errors import SpoterError
 
 
@@ -97,6 +97,17 @@ def test_answers_that_do_not_fit_are_refused(packed, dgs11, tmp_path, wrong):
         join(packed, answers, tmp_path / "joined.jsonl")
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
     assert not (tmp_path / "joined.jsonl").exists()
+
+
+def test_answers_keep_the_clips_order_beyond_the_digits_of_files_names(tmp_path):
+    (tmp_path / "inputs").mkdir()
+    for number in (100_000, 99_999, 7):
+        line = {"input": {"file": str(number)}, "error": {"code": "unreadable_clip"}}
+        part_file(tmp_path / "inputs", number).write_bytes(json.dumps(line).encode() + b"\n")
+    write_record(tmp_path / "run.json", Record("m 1", "", "", {}, 3, "0", clips=3, failed=3))
+    assert join(tmp_path, tmp_path, tmp_path / "joined.jsonl") == (3, 3)
+    lines = [json.loads(line) for line in (tmp_path / "joined.jsonl").open()]
+    assert [line["input"]["file"] for line in lines] == ["7", "99999", "100000"]
 
 
 def test_what_is_not_packed_to_its_end_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 
 import numpy as np
@@ -215,6 +216,20 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
         raise KeyboardInterrupt
     assert (tmp_path / "f").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_full_disk_is_told_with_the_file_that_does_not_fit(tmp_path):
+    """A limit on files' sizes stands for the disk: the kernel refuses to write beyond it in the same place."""
+    from spoter.files import write_whole
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+        with pytest.raises(OSError) as error:
+            write_whole(tmp_path / "f", bytes(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "f") and not list(tmp_path.iterdir())
 
 
 def test_config_round_trip(made):

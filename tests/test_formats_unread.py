@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from bench.bodies import full_holistic
 from spoter.errors import InputError
-from spoter.formats import Limits, decode
+from spoter.formats import Limits, decode, unread
 from spoter.formats.unread import without_faces
 from spoter.layouts import load_layout
 
@@ -53,6 +53,14 @@ def test_flat_arrays_of_points_go():
 )
 def test_what_is_no_whole_array_stays(body):
     assert without_faces(body) is body
+
+
+@pytest.mark.parametrize("first", [b'{"face_landmarks":[1]}', b'{"a\\"face_landmarks":[1]}', b'{"face_landmarks":1}'])
+def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypatch, first):
+    monkeypatch.setattr(unread, "_MOST", 3)
+    faces = b'{"face_landmarks":[1]}'
+    assert without_faces(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
+    assert without_faces(first * 3 + faces).endswith(faces)
 
 
 def test_a_face_is_read_by_layouts_that_use_it_and_passed_over_by_others():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -142,20 +143,41 @@ def test_metrics_that_are_not_declared_do_not_matter(handler, context):
 
 
 @pytest.mark.parametrize(
-    ("gpu", "cuda", "device"), [(None, False, "cpu"), (None, True, "cpu"), (1, True, "cuda:1"), (0, False, "cpu")]
+    ("runtime", "gpu", "cuda", "device"),
+    [
+        ("torch", None, False, "cpu"),
+        ("torch", None, True, "cpu"),
+        ("torch", 1, True, "cuda:1"),
+        ("torch", 0, False, "cpu"),
+        ("onnx", None, True, "cpu"),
+        ("onnx", 1, True, "cpu"),
+    ],
 )
-def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(dgs11, monkeypatch, gpu, cuda, device):
+def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
+    dgs11, tmp_path, monkeypatch, caplog, runtime, gpu, cuda, device
+):
+    """Where it can: one of ONNX Runtime serves on the CPU, and says so."""
     import torch
 
     from spoter.recognizer import Recognizer
 
     asked = []
     load = Recognizer.load
-    monkeypatch.setattr(Recognizer, "load", lambda folder, device: asked.append(device) or load(folder))
+    monkeypatch.setattr(
+        Recognizer, "load", lambda folder, device, runtime: asked.append(device) or load(folder, runtime=runtime)
+    )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    SpoterHandler().initialize(Context("spoter", str(dgs11), {}, 4, gpu, "0.12.0"))
-    assert asked == [device] and torch.get_num_threads() == 1
+    model = Path(shutil.copytree(dgs11, tmp_path / "model"))
+    told = json.loads((model / "config.json").read_bytes()) | {"runtime": runtime}
+    (model / "config.json").write_text(json.dumps(told))
+    torch.set_num_threads(3)
+    SpoterHandler().initialize(Context("spoter", str(model), {}, 4, gpu, "0.12.0"))
+    assert asked == [device]
+    if runtime == "torch":
+        assert torch.get_num_threads() == 1
+    idle = runtime == "onnx" and gpu is not None
+    assert ("was given GPU 1, but runtime onnx computes on the CPU: for GPUs pack with" in caplog.text) == idle
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def data(tmp_path_factory) -> Path:
 def trained(data, tmp_path_factory) -> Path:
     """A model that knows the generated glosses."""
     out = tmp_path_factory.mktemp("trained") / "model"
-    train(TrainSettings(data=data, out=out, layout="54", name="made", epochs=80, **SMALL))
+    train(TrainSettings(data=data, out=out, layout="54", name="made", epochs=30, **SMALL))
     return out
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import threading
+import time
+
 import numpy as np
 import pytest
 from http_double import ANSWER, LATE, serving
@@ -93,6 +98,44 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever():
         double.answers = [LATE]
         check, _ = prediction(double.url, timeout=0.2)
     assert check.found == "no answer within 0.2 s" and "dying or busy" in check.advice
+
+
+HEAD = b"HTTP/1.1 %d x\r\nContent-Length: 1000\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "found"),
+    [
+        ([HEAD % 200, *[b" "] * 20], "no answer within 0.2 s"),
+        ([HEAD % 500, *[b" "] * 20], "no answer within 0.2 s"),
+        ([HEAD % 200 + b"{}"], "2 bytes read"),
+        ([HEAD % 500 + b"{}"], "2 bytes read"),
+        ([b"HTTP/1.1 200 x\r\n\r\n" + b" " * 2000], "more than 1,000 bytes"),
+    ],
+    ids=["in drops", "error in drops", "cut", "cut error", "endless"],
+)
+def test_an_answer_that_does_not_end_well_is_none(monkeypatch, pieces, found):
+    monkeypatch.setattr(readiness, "MOST_BYTES", 1000)
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):  # the client may have had enough
+            connection.recv(65536)
+            for piece in pieces:
+                connection.sendall(piece)
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, args=(listener,))
+        server.start()
+        reply = send(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+        server.join()
+    assert reply.status is None and found in reply.body
+
+
+def test_json_nested_too_deep_is_no_document():
+    reply = Reply(200, "[" * 200_000)
+    assert reply.document == {} and readiness.worker_states(reply) is None
 
 
 def test_nobody_and_no_address():

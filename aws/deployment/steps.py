@@ -57,7 +57,7 @@ def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float
     try:
         with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
             reporter.step(f"building the archive of {model_dir}")
-            archive = build_archive(model_dir, Path(scratch))
+            archive = build_archive(model_dir, Path(scratch), plan.runtime(settings))
             return _make(settings, account, ground, archive, undo, reporter, poll)
     except StillGoing:
         raise
@@ -138,11 +138,17 @@ def _make(
     return _result(settings, account)
 
 
-def build_archive(model_dir: Path, folder: Path) -> Path:
-    """Write a model folder's model.tar.gz into a folder; raises `ModelFolderError` where it cannot be served."""
+def build_archive(model_dir: Path, folder: Path, runtime: str | None = None) -> Path:
+    """Write a model folder's model.tar.gz into a folder, in a runtime, the model's own unless given.
+
+    Raises
+    ------
+    ModelFolderError
+        Where it cannot be served.
+    """
     from build_mar import build  # it takes a second of torch
 
-    return next(path for path in build(model_dir, "spoter", None, folder) if path.name == "model.tar.gz")
+    return next(path for path in build(model_dir, "spoter", None, folder, runtime) if path.name == "model.tar.gz")
 
 
 def _ensure(settings: Settings, account: Account, kind: str, request: dict, undo: Undo, reporter: Reporter) -> None:

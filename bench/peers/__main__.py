@@ -10,7 +10,6 @@ import json
 import os
 import platform
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -21,6 +20,7 @@ from typing import Annotated
 
 import typer
 
+from bench.commands import end_on_signals
 from bench.peers import matrix, report
 from bench.peers.server import NAMES, executable
 from handler.process import StartError
@@ -54,7 +54,6 @@ def main(
         _chosen(runtime, dict.fromkeys(RUNTIMES), "--runtime")
     counts = sorted(_count(text) for text in clients.split(","))
     workers = workers or matrix.cores()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that what was started is ended then, too
     began, found = time.monotonic(), {}
     try:
         machine = _machine(names)
@@ -142,4 +141,5 @@ def _words(machine: dict) -> str:
 
 
 if __name__ == "__main__":
+    end_on_signals()
     typer.run(main)

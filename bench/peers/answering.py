@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ PORT = "SPOTER_PEERS_PORT"  # for servers that are not told on their command lin
 
 # As handler/model-config.yaml has them for TorchServe: so many requests go through the model together, and the first of
 # them waits so many seconds for the others.
-BATCH, DELAY = 4, 0.001
+BATCH, DELAY = 8, 0.001
 
 
 def load() -> Recognizer:
@@ -31,14 +32,18 @@ def load() -> Recognizer:
 
 
 def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
-    """Load a model folder for one process of several, as our own handler does: there is a process for each core."""
+    """Load a model folder for one process of several, just as our own handler does: there is a process for each core.
+
+    With one thread, numpy's BLAS included, and what is there by then kept from the garbage collector.
+    """
     from spoter.recognizer import Recognizer
+    from spoter.threads import compute_with
 
-    if runtime == "torch":  # sessions of ONNX Runtime have one thread by themselves, and do without torch
-        import torch
-
-        torch.set_num_threads(1)
-    return Recognizer.load(folder, runtime=runtime)
+    compute_with(1, runtime)
+    recognizer = Recognizer.load(folder, runtime=runtime)
+    gc.collect()
+    gc.freeze()
+    return recognizer
 
 
 def incoming(body: bytes, headers: Mapping[str, str]) -> Incoming:

@@ -157,9 +157,9 @@ def measure(
                 bar.set_description(f"{model.name}, {request}, {count} clients")
                 busy = 1 if count == 1 else workers
                 taken = {one.name: [] for one in ready} | {IN_PROCESS: []}
-                for _ in range(rounds):
+                for turn in range(rounds):
                     taken[IN_PROCESS].append(_of_process(processes.ask(request, busy, seconds)))
-                    for one in ready:
+                    for one in _turned(ready, turn):
                         taken[one.name].append(_closed(one, body, count, seconds))
                         bar.update()
                 found = {name: _together(figures) for name, figures in taken.items()}
@@ -169,7 +169,7 @@ def measure(
                 bar.set_description(f"{model.name}, {request}, open loop at {share:.0%}")
                 taken = {one.name: [] for one in ready if reached[one.name]}
                 for seed in range(rounds):
-                    for one in ready:
+                    for one in _turned(ready, seed):
                         if one.name in taken:
                             taken[one.name].append(_open(one, body, share * reached[one.name], seconds, seed))
                         bar.update()
@@ -179,6 +179,12 @@ def measure(
                 ]
         footprints = [_after(one, footprint) for one, footprint in zip(running, footprints, strict=True)]
     return rows, footprints
+
+
+def _turned(servers: list[Running], turn: int) -> list[Running]:
+    """Return the servers with another one first in each round, so that none always follows the same."""
+    first = turn % len(servers) if servers else 0
+    return servers[first:] + servers[:first]
 
 
 @contextmanager

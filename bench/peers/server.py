@@ -141,7 +141,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
         files = {f"bench/{file}": (ROOT / "bench" / file).read_bytes() for file in _ORIGINAL_FILES}
         files["spoter_handler.py"] = (ROOT / "bench" / "original_handler.py").read_bytes()
         # The toolkit of its container took one request after the other.
-        other = {"archive": {"batchSize": 1}, "files": files}
+        other = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
     body, began = full_holistic(), time.monotonic()
 
     def wait(server: Server) -> None:

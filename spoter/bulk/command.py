@@ -59,9 +59,10 @@ def predict(
 
     from spoter.bulk.answering import Answering
     from spoter.bulk.predicting import predict as answer
-    from spoter.bulk.run import look
+    from spoter.bulk.run import check_outside, look
     from spoter.bulk.workers import cores, in_processes
 
+    check_outside(out, paths)
     record, found = look(model, paths, said | {"runtime": runtime})
     _tell_left_out(found)
     work = Answering(model.resolve(), runtime, said, batch)
@@ -92,10 +93,11 @@ def pack(
 
     from spoter.bulk.packing import Packing
     from spoter.bulk.packing import pack as write
-    from spoter.bulk.run import look
+    from spoter.bulk.run import check_outside, look
     from spoter.bulk.workers import cores, in_processes
 
     said = {"width": width, "height": height}
+    check_outside(out, paths)
     record, found = look(model, paths, said)
     _tell_left_out(found)
     do = partial(in_processes, Packing(model.resolve(), said), jobs=jobs or cores())

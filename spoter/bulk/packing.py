@@ -186,7 +186,7 @@ def join(folder: Path, answers: Path, out: Path) -> tuple[int, int]:
 
 
 def _joined(folder: Path, answers: Path) -> Iterator[bytes]:
-    for path in sorted((folder / INPUTS).glob("*.jsonl")):
+    for path in sorted((folder / INPUTS).glob("*.jsonl"), key=lambda path: int(path.stem)):
         yield from _joined_part(path, answers / f"{path.name}.out", (folder / REQUESTS / path.name).exists())
 
 

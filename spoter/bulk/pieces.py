@@ -99,14 +99,17 @@ def survey(paths: Sequence[Path], tick: Callable[[int], object] = lambda pieces:
     Raises
     ------
     SpoterError
-        For a path given that is not there or holds no landmarks, a folder that cannot be read, and nothing at all.
+        For a path given that is not there or holds no landmarks, a folder that cannot be read or holds a link to one
+        above it, what is named as a clip but is no file, and nothing at all.
     DataError
         For an HDF5 file that cannot be read.
     """
     found, digest = Survey(), hashlib.sha256()
     for file, said in _files(paths, found.left_out):
-        state = os.stat(file)
-        digest.update(msgspec.msgpack.encode((os.fsencode(file), said, state.st_size, state.st_mtime_ns)))
+        frames = sorted(os.listdir(file)) if os.path.isdir(file) else ()
+        for path in (file, *(os.path.join(file, name) for name in frames)):
+            state = os.stat(path)
+            digest.update(msgspec.msgpack.encode((os.fsencode(path), said, state.st_size, state.st_mtime_ns)))
         count = sum(1 for _ in _pieces(file, said))
         found.pieces += count
         tick(count)
@@ -144,7 +147,12 @@ def _files(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[str,
         yield str(path), ""
 
 
-def _in_folder(folder: Path, said: str, left_out: Counter[str]) -> Iterator[tuple[str, str]]:
+def _in_folder(
+    folder: Path, said: str, left_out: Counter[str], above: tuple[Path, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    above = (*above, folder.resolve())
+    if above[-1] in above[:-1]:
+        raise SpoterError(f"{folder}: found a link to a folder that it lies in, expected clips: they would never end")
     try:
         with os.scandir(folder) as entries:
             there = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
@@ -157,8 +165,10 @@ def _in_folder(folder: Path, said: str, left_out: Counter[str]) -> Iterator[tupl
         path = folder / name
         ending = path.suffix.lower()
         if is_folder:
-            yield from _in_folder(path, said, left_out)
+            yield from _in_folder(path, said, left_out, above)
         elif ending in TYPES or ending in ENDINGS:
+            if not path.is_file():
+                raise SpoterError(f"{path}: found a link to nothing, a pipe or a device, expected a file")
             if name not in _NO_CLIPS:
                 yield str(path), said
         else:
@@ -170,7 +180,7 @@ def _is_of_frames(folder: Path, names: list[str]) -> bool:
     if any(name.endswith(pose_folders.OPENPOSE_ENDING) for name in names):
         return True
     first = next((name for name in names if name.endswith(".json") and name != pose_folders.PICTURE), None)
-    return first is not None and pose_folders.is_picture(folder / first)
+    return first is not None and (folder / first).is_file() and pose_folders.is_picture(folder / first)
 
 
 def _said(folder: Path) -> str:

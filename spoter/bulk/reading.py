@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from spoter import pose_folders
@@ -75,8 +76,8 @@ class Reader:
     def _group(self, piece: Piece, path: Path, place: Place) -> Incoming:
         file = self._opened(path, lambda: open_file(path))
         group = group_of(file, piece.group, ("data",))
-        name = group["video_name"][()] if "video_name" in group else None
-        if isinstance(name, bytes):
+        name = group.get("video_name")
+        if isinstance(name, h5py.Dataset) and isinstance(name := name[()], bytes):
             place["name"] = name.decode(errors="replace")
         points, estimator = mark_missing(read_points(group))
         body = io.BytesIO()

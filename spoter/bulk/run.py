@@ -76,6 +76,13 @@ class Stopped(KeyboardInterrupt):
     """Ctrl-C; its text says how far the run is."""
 
 
+def check_outside(out: Path, paths: Sequence[Path]) -> None:
+    """Raise `SpoterError` where `out` lies in one of the folders of clips: what is written would be read for clips."""
+    for path in paths:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise SpoterError(f"found --out {out} in the folder of clips {path}, expected another place")
+
+
 def look(model: Path, paths: Sequence[Path], options: Mapping[str, float | str | None]) -> tuple[Record, Survey]:
     """Count the clips, with a bar on stderr, and tell what a run of them is made of.
 
@@ -146,7 +153,7 @@ def do_parts(
     Stopped
     """
     remove_unfinished(folder)
-    done = {int(path.stem) for path in folder.glob("*.jsonl")}
+    done = {int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
     other = read_record(told)
     difference = "nobody knows what" if other is None else record.difference(other)
     if done and difference:

@@ -38,7 +38,7 @@ class Client(Asking):
     timeout : float
         Seconds to wait for an answer.
     retry : Retry
-        How often to ask again after a 503 or a broken connection.
+        How often to ask again after a 503 or a broken connection; and once where none came in time.
     layout : str or int, optional
         The model's layout, where it is known: otherwise the client asks for it once.
     max_clips, max_bytes : int, optional

@@ -32,18 +32,25 @@ from spoter.service import Incoming, Response, error_response
 
 # Statuses of a server that may well answer a moment later; 429 is API Gateway's way of saying 503.
 _COME_AGAIN = (429, 503)
-# No answer was begun, or it broke off. Asking twice does no harm: a server keeps nothing of a request. Not a read that
-# took too long, which would take as long again.
+# No answer was begun, or it broke off. Asking twice does no harm: a server keeps nothing of a request.
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 # A server that is there answers in milliseconds, one at the other end of the world in one second.
 _CONNECT_SECONDS = 5.0
 # What TorchServe (0.12.0) calls a token that is wrong, missing or expired.
 INVALID_KEY = "InvalidKeyException"
+# No answer in time.
+TIMEOUT = "timeout"
+# What TorchServe answers for itself where a worker died over a request: 507, or 500 of this type.
+_DIED, _DIED_TYPE = 507, "InternalServerException"
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often to ask again after a 503, a 429 or a broken connection.
+    """How often to ask again after a 503, a 429 or a broken connection; and once where a worker may have died.
+
+    A worker's death is answered 507 or 500 by TorchServe, or not at all: a request that it held for a batch is then
+    lost, and comes to nothing but the client's own timeout. Since the request may have been the cause, or take as long
+    again, it is asked again only after a first attempt.
 
     Between two attempts lies a random time of up to `first` seconds, twice as much each time, at most `longest`: so
     that many clients do not come back together. Where the server says ``Retry-After``, it is at least that long; where
@@ -71,11 +78,13 @@ class Retry:
         after = getattr(error, "retry_after", None)
         return jitter if after is None else min(self.longest, after + jitter)
 
-    def worthwhile(self, error: BaseException) -> bool:
-        """Tell whether asking again may help."""
+    def worthwhile(self, error: BaseException, attempt: int = 1) -> bool:
+        """Tell whether asking again may help after the `attempt`-th attempt, counted from 1, ended in `error`."""
         if isinstance(error, UnavailableError):
             return error.retry_after is None or error.retry_after <= self.longest
-        return isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN)
+        if isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN):
+            return True
+        return attempt == 1 and _may_have_lost_its_worker(error)
 
     def policy(self, renewed: bool = False) -> dict:
         """Return this as arguments of tenacity's `Retrying` and `AsyncRetrying`.
@@ -86,15 +95,26 @@ class Retry:
             Whether the token is read anew for each attempt, so that a refused one may be followed by one that holds.
         """
 
-        def again(error: BaseException) -> bool:
-            return self.worthwhile(error) or (renewed and getattr(error, "code", None) == INVALID_KEY)
+        def again(state: tenacity.RetryCallState) -> bool:
+            error = state.outcome.exception()
+            if error is None:
+                return False
+            renewable = renewed and getattr(error, "code", None) == INVALID_KEY
+            return renewable or self.worthwhile(error, state.attempt_number)
 
         return {
             "stop": tenacity.stop_after_attempt(self.attempts),
             "wait": lambda state: self.seconds(state.attempt_number, state.outcome.exception()),
-            "retry": tenacity.retry_if_exception(again),
+            "retry": again,
             "reraise": True,
         }
+
+
+def _may_have_lost_its_worker(error: BaseException) -> bool:
+    if isinstance(error, NoAnswerError):
+        return error.code == TIMEOUT
+    status, code = getattr(error, "status", None), getattr(error, "code", None)
+    return status == _DIED or (status == 500 and code == _DIED_TYPE)
 
 
 def address(url: str, model: str) -> str:
@@ -175,7 +195,7 @@ def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
 def no_answer(error: httpx.TransportError, url: str) -> NoAnswerError:
     """Return the error for a request that got no answer; raise it from `error`, which tells whether to try again."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
-        return NoAnswerError("timeout", f"{url}: no answer in time; send less, or allow a longer timeout")
+        return NoAnswerError(TIMEOUT, f"{url}: no answer in time; send less, or allow a longer timeout")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
         return NoAnswerError("no_server", f"nothing answers at {url} ({error}): is the server up? make serve")
     return NoAnswerError("no_server", f"{url}: the connection broke off ({error or type(error).__name__})")

@@ -23,7 +23,7 @@ from spoter.errors import InputError
 from spoter.formats import frames, points_form, video_format
 from spoter.formats.json_errors import invalid_json, wrong_type
 from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
-from spoter.formats.thrift import check_exponents, check_utf8, without_collector
+from spoter.formats.thrift import check_numbers, check_utf8, without_collector
 from spoter.formats.unread import without_faces
 from spoter.layouts import Layout
 
@@ -174,7 +174,7 @@ def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
 
 def _decoded(body: bytes, frame_type: type[frames.Frame], limits: Limits) -> _Body:
     """Decode a body, unless what would be made of it is beyond all reason; clips are counted each for itself."""
-    check_exponents(body)  # once what is passed over is gone: to count in that takes longer than to decode the rest
+    check_numbers(body)  # once what is passed over is gone: to count in that takes longer than to decode the rest
     small = _fits_in_memory(body, limits)
     check_utf8(body)  # the decoder looks at the strings it keeps only
     with without_collector():

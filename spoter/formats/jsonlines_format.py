@@ -9,7 +9,7 @@ from spoter.clip import Clip
 from spoter.errors import InputError
 from spoter.formats import json_format
 from spoter.formats.request import DEFAULT_TOP_K, JSONLINES, Limits, Options, Request
-from spoter.formats.thrift import check_exponents
+from spoter.formats.thrift import check_numbers
 from spoter.layouts import Layout
 
 _LINE = re.compile(rb"\S[^\n]*")  # and not the blank ones before it, of which there may be millions
@@ -17,7 +17,7 @@ _LINE = re.compile(rb"\S[^\n]*")  # and not the blank ones before it, of which t
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Read JSON Lines; as `spoter.formats.decode`. Blank lines are skipped."""
-    check_exponents(body)
+    check_numbers(body)
     lines = list(islice(_LINE.finditer(body), limits.max_clips + 1))  # and no more of a body of millions of lines
     limits.check_clips(len(lines))
     clips: list[Clip | InputError] = []

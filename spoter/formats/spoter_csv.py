@@ -18,7 +18,7 @@ from spoter.errors import InputError
 from spoter.estimators import NECK
 from spoter.formats.csv_table import Table, axes, check_present, wanted
 from spoter.formats.request import Limits, Options, finish_clip
-from spoter.formats.thrift import check_exponents
+from spoter.formats.thrift import check_numbers
 from spoter.layouts import Layout
 
 _BODY = {"nose": "pose_nose", "neck": NECK} | {
@@ -61,7 +61,7 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
         ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
         in two spellings.
     """
-    check_exponents(table.body)
+    check_numbers(table.body)
     columns: dict[str, str] = {}
     for column in table.columns:
         name = NAMES.get(column[:-2]) if column.endswith(("_X", "_Y")) else None

@@ -25,8 +25,9 @@ def without_faces(body: bytes) -> bytes:
     either could be, and where an array does not end, it and all that follows stay, and the decoder sees all of that.
     Looking on would let one client's bytes be read as often as the key stands in them.
     """
-    kept, start, at = [], 0, body.find(_KEY)
-    while at >= 0 and len(kept) < _MOST:
+    kept, start, at, seen = [], 0, body.find(_KEY), 0
+    while at >= 0 and seen < _MOST:
+        seen += 1
         opening = _OPENING.match(body, at + len(_KEY))
         # After a backslash the first quote is one inside a text.
         if opening and body[at - 1 : at] != _ESCAPE:

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from attacks.costs import Cost
+from attacks.costs import TRIES, Cost, least
 from attacks.hostile import hostile
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits, decode
@@ -68,7 +68,10 @@ def test_as_much_as_people_send_is_read():
         assert len(decode(body, JSON, load_layout(layout), Limits(max_bytes=len(body))).clips[0]) == 512
 
 
-@pytest.mark.parametrize("number", ["1e-310", "2E-308", "1.7976931348623157e308", "0.1e-00310"])
+LONG = [f"0.{'0' * 305}123", f"123{'0' * 305}", f"{'7310462859' * 21}e98"]  # these two in bodies above 5 MB alone
+
+
+@pytest.mark.parametrize("number", ["1e-310", "2E-308", "1.7976931348623157e308", "0.1e-00310", *LONG])
 def test_numbers_that_take_long_to_read_are_counted(number):
     for kind, before, item, after in (
         (JSON, '{"points":[[', f"[{number},0]", "]]}"),
@@ -125,3 +128,13 @@ def test_what_costs_too_much_is_told():
     assert Cost("a", 26_000_000, 400, "x", 0.7, 0, False).too_much
     assert Cost("a", 26_000_000, 400, "x", 0.1, 140_000_000, False).too_much
     assert not Cost("a", 26_000_000, 200, None, 0.7, 140_000_000, True).too_much
+
+
+def test_a_moment_in_which_the_machine_was_slow_is_not_taken_for_the_body():
+    def answered(*seconds: float) -> tuple[Cost, int]:
+        left = [Cost("a", 26_000_000, 400, "x", each, 0, False) for each in seconds]
+        return least(lambda: left.pop(0)), len(seconds) - len(left)
+
+    for seconds, expected in (((0.1, 0.9), (0.1, 1)), ((0.9, 0.7, 0.5), (0.5, 3)), ((0.9,) * 4, (0.9, TRIES))):
+        found, tries = answered(*seconds)
+        assert (found.seconds, tries) == expected

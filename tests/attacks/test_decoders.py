@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from attacks.decoders import TARGETS, Broken, check_errors, check_response
-from attacks.fuzz import documented
+from attacks.judging import documented
 from attacks.mutate import TOKENS, attack, seeds
 from spoter.formats import video_format
 from spoter.recognizer import Recognizer

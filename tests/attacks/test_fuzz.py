@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from attacks.fuzz import MORE_JAVA, MORE_WORKER, Findings, documented, judge, keep, may_be_closed
+from attacks.fuzz import MORE_JAVA, MORE_WORKER, Findings, keep, may_be_closed
+from attacks.judging import documented, judge
 from attacks.mutate import CHANGES, PATH, Attack, attack, seeds
 
 CODES = documented()

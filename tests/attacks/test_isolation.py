@@ -8,7 +8,8 @@ from attacks.isolation import items, mixed, same
 
 
 def test_each_of_a_mixed_batch_gets_its_own_answer(unharmed):
-    asked = [item for item in items() if not item.name.startswith("slow: 64")]  # seconds of a busy machine
+    left_out = ("slow: 64", "huge: 20 MB")  # seconds of a busy machine
+    asked = [item for item in items() if not item.name.startswith(left_out)]
     rows, wrong, together = mixed(unharmed, asked, rounds=2)
     assert wrong == 0, rows
     assert together > 1  # else nothing was shared

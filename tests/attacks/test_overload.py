@@ -10,7 +10,7 @@ from bench.load import Request, run_closed
 
 def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):
     workers = worker_pids(unharmed)
-    seen = overload(unharmed, seconds=3, times=8, calm=1)
+    seen = overload(unharmed, seconds=1, times=8, calm=1, patience=1)
     statuses = seen.load.statuses
     assert set(statuses) == {200, 503}
     assert seen.retry_after == 0  # TorchServe cannot say so: docs/operations.md has a proxy that does

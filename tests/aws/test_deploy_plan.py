@@ -12,6 +12,8 @@ import pytest
 
 from aws.deployment import plan
 from aws.deployment.settings import ROOT, DeployError, Settings, read_settings
+from aws.deployment.steps import build_archive
+from spoter.archive import scan
 
 REGION = "eu-central-1"
 ROLE = "arn:aws:iam::123456789012:role/spoter-endpoint"
@@ -97,6 +99,25 @@ def test_the_image_goes_with_the_instance_type():
     assert own["Image"] == "x/spoter:1"
     serverless = plan.container(settings(mode="serverless", instance_type="ml.g5.xlarge"), REGION, "s3://b/k/m.tar.gz")
     assert serverless["Image"].endswith("2.6.0-cpu-py312")
+
+
+@pytest.mark.parametrize(
+    ("fields", "runtime"),
+    [
+        ({"instance_type": "ml.g4dn.xlarge"}, "torch"),
+        ({"instance_type": "ml.p4de.24xlarge", "mode": "async"}, "torch"),
+        ({"instance_type": "ml.c5.large"}, None),
+        ({"instance_type": "ml.g5.xlarge", "mode": "serverless"}, None),
+        ({"instance_type": "ml.g5.xlarge", "image_uri": "x/spoter:1"}, None),
+    ],
+)
+def test_the_archive_for_an_image_with_cuda_runs_in_torch_which_alone_uses_it(dgs11, tmp_path, fields, runtime):
+    chosen = settings(**fields)
+    assert plan.runtime(chosen) == runtime
+    image = plan.container(chosen, REGION, "s3://b/k/model.tar.gz")["Image"]
+    assert ("-gpu-" in image) == (runtime == "torch")
+    packed = set(scan(build_archive(dgs11, tmp_path, plan.runtime(chosen))))
+    assert packed & {"model.pth", "model.onnx"} == {"model.pth" if runtime else "model.onnx"}
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def test_serverless_memory_follows_the_model(ready, dgs11, tmp_path):
     assert "expected at least 2048" in problems(dgs11, mode="serverless", memory_mb=1024)[0]
     shutil.copytree(dgs11, tmp_path / "large")
     for size, memory, words in ((400, 3072, "leaves little"), (800, 3072, "expected at least 5120")):
-        with (tmp_path / "large" / "model.pth").open("ab") as file:
+        with (tmp_path / "large" / "model.onnx").open("ab") as file:
             file.truncate(size * 2**20)  # sparse
         problems_, warnings = limits.memory(told_settings(mode="serverless", memory_mb=memory), tmp_path / "large")
         assert words in (problems_ + warnings)[0]

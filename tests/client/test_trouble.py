@@ -26,6 +26,11 @@ from spoter.errors import SpoterError
 POINTS = np.full((3, 54, 2), 0.5)
 FULL = (503, {"code": 503, "type": "ServiceUnavailableException", "message": "no worker"}, {})
 GOOD = (200, ANSWER, {})
+# As TorchServe 0.12.0 answers the batch of a worker that was killed, or that hung.
+DIED = [
+    (status, {"code": status, "type": "InternalServerException", "message": "Worker died."}, {})
+    for status in (507, 500)
+]
 OURS = {"error": {"code": "wrong_type", "message": "found text", "where": "frame 1"}}
 
 
@@ -84,11 +89,43 @@ def test_nobody_there(connect):
     assert caught.value.code == "no_server" and caught.value.status is None
 
 
-def test_an_answer_that_takes_too_long_is_not_asked_for_again(connect, double):
+def test_a_request_that_the_server_forgot_is_asked_once_more(connect, double):
+    double.answers = [LATE, GOOD]
+    assert connect(double.url, timeout=0.5).predict(POINTS).gloss == "HALLO"
+    assert len(double.bodies) == 2 and len(set(double.bodies)) == 1
+
+
+def test_an_answer_that_takes_too_long_is_given_up(connect, double):
     double.answers = [LATE]
     with pytest.raises(NoAnswerError, match="no answer in time") as caught:
         connect(double.url, timeout=0.2).predict(POINTS)
-    assert caught.value.code == "timeout" and len(double.asked) == 1
+    assert caught.value.code == "timeout" and len(double.asked) == 2
+    with pytest.raises(NoAnswerError):
+        connect(double.url, timeout=0.2, retry=Retry(attempts=1)).predict(POINTS)
+    assert len(double.asked) == 3
+
+
+@pytest.mark.parametrize("died", DIED)
+def test_a_request_whose_worker_died_is_asked_once_more(connect, double, died):
+    double.answers = [died, FULL, GOOD]
+    assert connect(double.url).predict(POINTS).gloss == "HALLO"
+    assert len(double.asked) == 3
+
+
+@pytest.mark.parametrize("died", DIED)
+def test_a_request_that_kills_workers_does_not_kill_them_all(connect, double, died):
+    double.answers = [died]
+    with pytest.raises(ServerError) as caught:
+        connect(double.url).predict(POINTS)
+    assert (caught.value.status, len(double.asked)) == (died[0], 2)
+
+
+def test_between_two_attempts_the_client_waits(connect, double, monkeypatch):
+    waits = []
+    monkeypatch.setattr(Retry, "seconds", lambda retry, attempt, error: waits.append(attempt) or 0.0)
+    double.answers = [DIED[0], FULL, GOOD]
+    connect(double.url).predict(POINTS)
+    assert waits == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -1,20 +1,21 @@
 """A real TorchServe, started once for all tests: by hand, and in an environment without this project.
 
-The environment is a new virtual one that holds torch, TorchServe, what handler/requirements.txt asks for, and what
-those need themselves, by links to the packages that the tests run with. Neither `spoter` nor any other package of the
-project's is in it, so that an archive which is not self-contained does not start.
+The environment is a new virtual one that holds torch, TorchServe, what the archive's requirements.txt asks for, and
+what those need themselves, by links to the packages that the tests run with. Neither `spoter` nor any other package of
+the project's is in it, so that an archive which is not self-contained does not start.
 """
 
 from __future__ import annotations
 
 import tempfile
 import venv
+import zipfile
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 import pytest
-from live import ROOT, RunningServer, torchserve
+from live import RunningServer, torchserve
 from packaging.requirements import Requirement
 
 from build_mar import build
@@ -34,12 +35,13 @@ def model_store(scratch: Path, dgs11: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bare_python(scratch: Path) -> Path:
+def bare_python(scratch: Path, model_store: Path) -> Path:
     """The interpreter of an environment that holds only what the archive may rely on."""
     folder = scratch / "env"
     venv.create(folder, symlinks=True, with_pip=False)
     site = next((folder / "lib").glob("python*/site-packages"))
-    lines = (ROOT / "handler" / "requirements.txt").read_text().splitlines()
+    with zipfile.ZipFile(model_store / "spoter.mar") as archive:
+        lines = archive.read("requirements.txt").decode().splitlines()
     wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
     wanted += [Requirement("torch"), Requirement("torchserve")]
     seen: set[str] = set()

@@ -45,7 +45,7 @@ def dying(scratch: Path, model_store: Path, bare_python: Path) -> Iterator[Runni
     manifest = json.loads(files["MAR-INF/MANIFEST.json"])
     store = scratch / "dying-store"
     store.mkdir()
-    for name, changes in {"unloadable": {"model.pth": b"no weights"}, "deadly": {"spoter_handler.py": DYING}}.items():
+    for name, changes in {"unloadable": {"model.onnx": b"no weights"}, "deadly": {"spoter_handler.py": DYING}}.items():
         manifest["model"]["modelName"] = name
         content = files | changes | {"MAR-INF/MANIFEST.json": json.dumps(manifest).encode()}
         (store / f"{name}.mar").write_bytes(zipped(content))

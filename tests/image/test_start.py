@@ -78,6 +78,15 @@ def test_what_is_no_port_is_refused_by_name(told):
     assert caught.value.status == 2
 
 
+def test_java_is_started_with_the_options_of_config_properties_and_one_logging():
+    lines = (DOCKER.parent / "config.properties").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("vmargs=")]
+    logging, *options = line.removeprefix("vmargs=").split()
+    told = start.command(Path("/model-store/spoter.mar"))
+    assert logging.startswith("-Dlog4j.") and set(options) <= set(told[: told.index("-cp")])
+    assert sum(option.startswith("-Dlog4j.") for option in told) == 1
+
+
 def test_what_takes_a_signal_badly_ends_all_the_same_and_leaves_nothing(tmp_path):
     """A stand-in for TorchServe that ignores SIGTERM and has a child, as one has whose workers hang."""
     stubborn = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"

@@ -1,4 +1,7 @@
-"""Batch transform, as SageMaker runs it: SAGEMAKER_BATCH is set, each line is a request, all bodies are joined."""
+"""Batch transform, as SageMaker runs it: SAGEMAKER_BATCH is set, each line is a request, all bodies are joined.
+
+Of the archive as it is; code/inference.py answers a job's records as that does: tests/test_handler.py.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,6 @@ import json
 import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
-from aws.local.container import WayIn
 from aws.local.endpoint import LocalEndpoint
 from spoter.bulk.answering import Answering
 from spoter.bulk.packing import REQUESTS, Packing, join, pack
@@ -15,15 +17,15 @@ from spoter.bulk.pieces import parts
 from spoter.bulk.run import look
 
 
-@pytest.fixture(scope="module", params=WayIn)
-def job(request, archive):
+@pytest.fixture(scope="module")
+def job(archive):
     # The variables that https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-batch-code.html lists.
     environ = {
         "SAGEMAKER_BATCH": "true",
         "SAGEMAKER_BATCH_STRATEGY": "SINGLE_RECORD",
         "SAGEMAKER_MAX_PAYLOAD_IN_MB": "6",
     }
-    with LocalEndpoint(archive, way_in=request.param, workers=1, environ=environ) as endpoint:
+    with LocalEndpoint(archive, workers=1, environ=environ) as endpoint:
         yield endpoint
 
 

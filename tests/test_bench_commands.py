@@ -1,0 +1,90 @@
+"""How commands that start servers end: whatever ends them, they first end what they have started."""
+
+from __future__ import annotations
+
+import ast
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.commands import finished
+
+ROOT = Path(__file__).resolve().parent.parent
+# Does what a bench does: waits in an event loop of its own, and takes a moment to end what it has started.
+COMMAND = """
+import asyncio, sys, time
+from pathlib import Path
+from bench.commands import end_on_signals
+
+async def main():
+    print("up", flush=True)
+    await asyncio.sleep(60)
+
+end_on_signals()
+try:
+    asyncio.run(main())
+finally:
+    time.sleep(0.5)
+    Path(sys.argv[1]).write_text("ended")
+"""
+
+
+def nobody_hears() -> None:
+    """Ignore SIGINT, as a shell has it for what it starts in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_command_ends_what_it_has_started_once_it_is_told_to_end(number, tmp_path):
+    command = [sys.executable, "-c", COMMAND, tmp_path / "word"]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=nobody_hears
+    )
+    with process:
+        assert process.stdout.readline() == "up\n"
+        process.send_signal(number)
+        if number != signal.SIGINT:
+            time.sleep(0.2)
+            process.send_signal(signal.SIGTERM)  # a second word does not keep it from its end
+        process.wait(30)
+    assert (tmp_path / "word").read_text() == "ended"
+
+
+def test_nohup_is_heeded(tmp_path):
+    done = subprocess.run(
+        ["nohup", sys.executable, "-c", "import os, signal; from bench.commands import end_on_signals; "
+         "end_on_signals(); os.kill(os.getpid(), signal.SIGHUP); print('on')"],
+        cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.stdout == "on\n"
+
+
+def test_a_command_that_takes_too_long_is_let_end_what_it_has_started(tmp_path):
+    with pytest.raises(subprocess.TimeoutExpired):
+        finished([sys.executable, "-c", COMMAND, str(tmp_path / "word")], 3.0, cwd=ROOT, stderr=subprocess.DEVNULL)
+    assert (tmp_path / "word").read_text() == "ended"
+
+
+def test_what_a_command_says_is_returned():
+    done = finished([sys.executable, "-c", "print('word'); raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (3, "word\n")
+
+
+def test_every_command_that_starts_a_server_heeds_signals():
+    starters, deaf = {"served", "started", "Server", "finished", "Popen"}, []
+    for path in sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attacks/*.py")]):
+        tree = ast.parse(path.read_text())
+        called = {
+            getattr(node.func, "attr", getattr(node.func, "id", None))
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call)
+        }
+        is_command = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
+        if is_command and called & starters and "end_on_signals" not in called:
+            deaf.append(os.path.relpath(path, ROOT))
+    assert deaf == ["bench/peers/alone.py"]  # ended by whoever started it; it starts nothing but those
