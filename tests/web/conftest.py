@@ -5,6 +5,7 @@ The camera shows a drawn figure. Everything a page does is watched: what it asks
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import signal
@@ -24,6 +25,7 @@ import pytest
 from listening import listening
 
 from handler.process import LOOPBACK, free_port
+from page.packages import install, installed
 from spoter.doctor import port_is_free
 from web.camera import hands_up, read_sample, write_webm, write_y4m
 from web.figure import draw_clip
@@ -94,12 +96,31 @@ def short_folder() -> Iterator[Path]:
         yield Path(folder)
 
 
+@contextmanager
+def installing() -> Iterator[None]:
+    """Keep others who run beside us from installing the page's packages meanwhile."""
+    lock = ROOT / "build" / "page-packages.lock"
+    lock.parent.mkdir(exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def page_packages() -> None:
+    """The page's packages from npm, which whoever comes first installs: this, or demo.py."""
+    with installing():
+        if not installed(ROOT / "web"):
+            install(ROOT / "web")
+
+
 @pytest.fixture(scope="session")
 def demo(short_folder: Path) -> Iterator[Demo]:
     """demo.py with the TorchServe that it started."""
     running = Demo(short_folder)
     running.environ["SPOTER_CORS_ORIGIN"] = running.url  # so that the page may also ask TorchServe itself
-    running.start()
+    with installing():
+        running.start()
     family = running.family()
     yield running
     status, errors = running.end()
@@ -145,7 +166,7 @@ def video_file(short_folder: Path, greeting: np.ndarray) -> Path:
 
 
 @pytest.fixture(scope="package")
-def browser(playwright, film_file: Path) -> Iterator:
+def browser(playwright, film_file: Path, page_packages) -> Iterator:
     """Chromium with the film as its camera."""
     from web.chromium import film, launch
 
