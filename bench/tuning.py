@@ -10,7 +10,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
@@ -25,6 +24,7 @@ import yaml
 from tqdm import tqdm
 
 from bench.commands import end_on_signals
+from bench.timing import machine
 from spoter.errors import ModelFolderError, SpoterError
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def main(
         raise _fail(f"found {here} cores to use, expected at least {cores}: run this on a larger machine")
     try:
         computes = runtime or read_config(model).runtime
-        print(f"{platform.machine()}, {cores} of {here} cores for the server, load {os.getloadavg()[0]:.1f}")
+        print(f"{machine()}; {cores} of {here} cores for the server")
         with ExitStack() as stack:
             with on_cores(cores):
                 server = stack.enter_context(served(model, 1, {"TS_ENABLE_MODEL_API": "true"}, runtime))

@@ -160,6 +160,14 @@ def read_config(folder: Path) -> ModelConfig:
     return parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
 
 
+def runtime_of(folder: Path, asked: str | None = None) -> str:
+    """Return the runtime that is asked for, or else a model folder's own; raises `ModelFolderError`.
+
+    That of a folder which is not there is ``torch``: whoever loads it says then which files were expected.
+    """
+    return asked or (read_config(folder).runtime if folder.is_dir() else "torch")
+
+
 def parse_config(text: str | bytes, place: str) -> ModelConfig:
     """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
     try:

@@ -131,13 +131,12 @@ def in_process(model: Path, runtime: str | None = None) -> Iterator[Ask]:
 
 def load(model: Path, runtime: str | None) -> Recognizer:
     """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
-    from spoter.config import read_config
+    from spoter.config import runtime_of
     from spoter.recognizer import Recognizer
     from spoter.threads import compute_with
 
-    if runtime is None and model.is_dir():  # what is none is reported below
-        runtime = read_config(model).runtime
-    compute_with(1, runtime or "torch")
+    runtime = runtime_of(model, runtime)
+    compute_with(1, runtime)
     return Recognizer.load(model, runtime=runtime)
 
 

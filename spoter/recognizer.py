@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoter.clip import Clip
-from spoter.config import RUNTIMES, read_config
+from spoter.config import RUNTIMES, runtime_of
 from spoter.embedding import softmax
 from spoter.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
 from spoter.errors import InputError, ModelFolderError
@@ -114,8 +114,7 @@ class Recognizer:
             Where the folder is unfit, or lacks the runtime's file.
         """
         folder, on_cpu = Path(folder), str(device) == "cpu"
-        # A folder that is not there is reported below, with the files that were expected.
-        runtime = runtime or (read_config(folder).runtime if on_cpu and folder.is_dir() else "torch")
+        runtime = runtime_of(folder, runtime) if on_cpu else runtime or "torch"
         if runtime not in RUNTIMES:
             raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         if runtime != "torch":
