@@ -140,7 +140,7 @@ def test_requests_share_forwards(local_endpoint):
     with ThreadPoolExecutor(requests) as pool:
         answers = list(pool.map(lambda _: invoke(client, body, "application/json"), range(requests)))
     assert {status for status, *_ in answers} == {200}
-    assert requests / 4 <= forwards(local_endpoint) - before < requests
+    assert requests / model(local_endpoint)["batchSize"] <= forwards(local_endpoint) - before < requests
 
 
 def forwards(endpoint: LocalEndpoint) -> int:
