@@ -27,7 +27,7 @@ import msgspec
 import typer
 
 from spoter.archive import refuse_tricks
-from spoter.config import RUNTIMES, ModelConfig, read_config
+from spoter.config import RUNTIMES, ModelConfig, read_config, runtime_of
 from spoter.enrolled import ENROLLED
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
@@ -141,7 +141,7 @@ def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
     ModelFolderError
         Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
     """
-    runtime = runtime or read_config(model).runtime
+    runtime = runtime_of(model, runtime)
     loaded = load_model_folder(model) if runtime == "torch" else load_onnx_folder(model, runtime)
     return msgspec.structs.replace(loaded.config, runtime=runtime)
 
@@ -248,7 +248,7 @@ def main(
         content = path.read_bytes()
         typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
     typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
-    used = COMPUTES[runtime or read_config(model).runtime]
+    used = COMPUTES[runtime_of(model, runtime)]
     unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
     if unused:
         typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")

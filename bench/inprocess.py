@@ -25,7 +25,7 @@ from bench.bodies import FRAMES, compact, full_holistic
 from bench.models import ORIGINAL, add_graph, write_random
 from bench.original_layers import peruvian
 from bench.timing import Timing, in_turn, one_thread, table
-from spoter.config import RUNTIMES, read_config
+from spoter.config import RUNTIMES, read_config, runtime_of
 from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.model import Spoter
@@ -82,7 +82,7 @@ def things(recognizer: Recognizer, runtime: str) -> dict[str, Callable[[], objec
 
 def measure(model: Path, seconds: float, runtime: str | None = None) -> list[Timing]:
     """Time every step of a 60-frame request, one thread, in the model's own runtime unless another is given."""
-    runtime = runtime or read_config(model).runtime
+    runtime = runtime_of(model, runtime)
     return in_turn(things(_loaded(model, runtime), runtime), seconds, "in process")
 
 

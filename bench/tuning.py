@@ -188,7 +188,7 @@ def main(
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
     from bench.server import served
     from handler.process import StartError
-    from spoter.config import read_config
+    from spoter.config import runtime_of
     from spoter.files import write_whole
 
     if not hasattr(os, "sched_setaffinity"):
@@ -198,7 +198,7 @@ def main(
     if cores > here:
         raise _fail(f"found {here} cores to use, expected at least {cores}: run this on a larger machine")
     try:
-        computes = runtime or read_config(model).runtime
+        computes = runtime_of(model, runtime)
         print(f"{machine()}; {cores} of {here} cores for the server")
         with ExitStack() as stack:
             with on_cores(cores):

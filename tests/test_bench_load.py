@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
+from bench import wrk
 from bench.load import Request, run_closed, run_open
 from bench.usage import Usage
 from handler.process import LOOPBACK, end_session, free_port
@@ -94,3 +95,17 @@ def test_usage_sees_the_processes_of_a_session():
     finally:
         end_session(leader, 1)
     assert Usage.of(leader).processes == ()
+
+
+@pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; bench.load stands in for it")
+def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
+    counted = wrk.run(url, b"200", "text/x-kind", 4, 0.3)
+    assert counting.most == 4 and counted.seconds == pytest.approx(1, abs=0.5)  # whole seconds
+    assert 0 < counted.requests <= len(counting.bodies) and not counted.refused and not counted.lost
+    assert counted.rate == pytest.approx(counted.requests / counted.seconds) and counted.cpu_s > 0
+    p50, p95, p99 = counted.percentiles
+    assert 5 <= p50 <= p95 <= p99
+    refused = wrk.run(url, b"503", "text/x-kind", 1, 1)
+    assert refused.refused == refused.requests > 0 and refused.rate == 0
+    with pytest.raises(OSError, match="unable to connect"):
+        wrk.run(f"http://{LOOPBACK}:{free_port()}/", b"200", "text/plain", 1, 1)

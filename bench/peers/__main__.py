@@ -20,11 +20,12 @@ from typing import Annotated
 
 import typer
 
+from bench import wrk
 from bench.commands import end_on_signals
 from bench.peers import matrix, report
 from bench.peers.server import NAMES, executable
 from handler.process import StartError
-from spoter.config import RUNTIMES, read_config
+from spoter.config import RUNTIMES, runtime_of
 from spoter.errors import SpoterError
 from spoter.files import write_whole
 
@@ -38,12 +39,12 @@ _VERSIONS = (
 
 def main(
     model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
-    large: Annotated[bool, typer.Option(help="Also 6 + 6 layers, 2048 / 256, of random weights.")] = True,
+    large: Annotated[bool, typer.Option(help="Also 6 + 6 layers, 2048 / 256, of random weights.")] = False,
     runtime: Annotated[str | None, typer.Option(help="What computes [default: the model's own].")] = None,
     servers: Annotated[str, typer.Option(help="Which, with commas between.")] = ",".join(NAMES),
     requests: Annotated[str, typer.Option(help="compact, full or both.")] = "compact,full",
     clients: Annotated[str, typer.Option(help="Of the closed loops.")] = "1,8,32",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 1.2,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement; wrk takes whole ones.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="How often each is made.")] = 3,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute [default: one a core].")] = None,
     out: Annotated[Path, typer.Option(help="Where the figures go as JSON.")] = OUT,
@@ -59,7 +60,7 @@ def main(
         machine = _machine(names)
         typer.echo(f"{_words(machine)}; {workers} processes each; median of {rounds} rounds of {seconds:g} s\n")
         with tempfile.TemporaryDirectory(prefix="spoter-peers-") as scratch:
-            computes = runtime or read_config(model).runtime
+            computes = runtime_of(model, runtime)
             for folder in _folders(model, large, computes, Path(scratch)):
                 rows, footprints = matrix.measure(folder, computes, names, kinds, counts, seconds, rounds, workers)
                 bars = report.bars(rows, counts)
@@ -128,7 +129,7 @@ def _machine(servers: list[str]) -> dict[str, object]:
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
         "packages": dict(zip(packages, json.loads(versions.stdout), strict=True)),
-        "client": f"aiohttp {metadata.version('aiohttp')}",
+        "client": f"{'wrk, in open loops ' if wrk.found() else ''}aiohttp {metadata.version('aiohttp')}",
     }
 
 

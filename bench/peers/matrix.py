@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from bench import wrk
 from bench.bodies import compact, full_holistic
 from bench.load import Load, Request, run_closed, run_open
 from bench.peers import alone, server
@@ -200,6 +201,9 @@ def _closed(running: Running, request: Request, clients: int, seconds: float) ->
     with _awake(running):
         run_closed(running.url, [request], min(clients, 8), WARM_S, most=WARM)
         before = running.usage().cpu_s
+        if wrk.found():
+            counted = wrk.run(running.url, request.body, request.content_type, clients, seconds)
+            return _of_wrk(counted, running.usage().cpu_s - before)
         load = run_closed(running.url, [request], clients, seconds)
         return _of_load(load, running.usage().cpu_s - before)
 
@@ -223,6 +227,19 @@ def _of_load(load: Load, cpu_s: float) -> Figures:
         lag_ms=load.lag_ms,
         requests=len(load.answers),
         failures=dict(Counter(_what(answer.status, answer.error) for answer in load.failures())),
+    )
+
+
+def _of_wrk(counted: wrk.Counted, cpu_s: float) -> Figures:
+    count = max(counted.requests, 1)
+    failures = {"refused": counted.refused, "no answer": counted.lost}
+    return Figures(
+        counted.rate,
+        *counted.percentiles,
+        cpu_ms=1e3 * cpu_s / count,
+        client_cpu_ms=1e3 * counted.cpu_s / count,
+        requests=counted.requests,
+        failures={what: number for what, number in failures.items() if number},
     )
 
 
