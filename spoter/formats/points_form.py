@@ -16,6 +16,7 @@ import numpy as np
 from spoter.clip import Clip
 from spoter.errors import InputError
 from spoter.estimators import ESTIMATORS
+from spoter.formats.flat import read_flat
 from spoter.formats.json_errors import wrong_type
 from spoter.formats.request import Limits, Options, finish_clip, short
 from spoter.formats.thrift import without_collector
@@ -117,21 +118,24 @@ def check_layout(name: str, layout: Layout) -> None:
 def _array(
     points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options
 ) -> tuple[np.ndarray, tuple[str, ...], str | None]:
-    names, estimator = layout.names, options.estimator
+    array = read_flat(bytes(points), len(layout) if in_layout else None)
+    if array is not None:
+        limits.check_frames(len(array))
+        names, estimator = _columns(array.shape[1], 0, in_layout, layout, options)
+        return array, names, estimator
     try:
         with without_collector():
             frames = _ARRAY.decode(points)
     except msgspec.ValidationError as error:
+        names = layout.names
         if not in_layout:
-            names = ESTIMATORS[estimator].names if estimator else ()
+            names = ESTIMATORS[options.estimator].names if options.estimator else ()
         raise wrong_type(error, partial(_place, names), ("points",)) from error
     limits.check_frames(len(frames))
+    names, estimator = layout.names, options.estimator
     there = [i for i, frame in enumerate(frames) if frame is not None]
-    if there and not in_layout:
-        try:
-            names, estimator = names_of_size(len(frames[there[0]]), layout, estimator)
-        except InputError as error:
-            raise error.within(f"frame {there[0]}") from error
+    if there:
+        names, estimator = _columns(len(frames[there[0]]), there[0], in_layout, layout, options)
     for i in there:
         if len(frames[i]) != len(names):
             raise InputError("wrong_point_count", f"found {len(frames[i])} points, expected {len(names)}", f"frame {i}")
@@ -140,6 +144,18 @@ def _array(
         flat = [point for i in there for point in frames[i]]
         array[there] = coordinates(flat).reshape(len(there), len(names), 2)
     return array, names, estimator
+
+
+def _columns(
+    size: int, frame: int, in_layout: bool, layout: Layout, options: Options
+) -> tuple[tuple[str, ...], str | None]:
+    """Tell names and estimator of an array whose first frame with points has `size` of them; `frame` is its number."""
+    if in_layout:
+        return layout.names, options.estimator
+    try:
+        return names_of_size(size, layout, options.estimator)
+    except InputError as error:
+        raise error.within(f"frame {frame}") from error
 
 
 def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
