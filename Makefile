@@ -68,7 +68,7 @@ bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (40 minu
 bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
 	$(BIN)/python -m bench.peers $(BENCH_ARGS)
 
-fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decoder, hostile bodies (20 minutes)
+fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decoder, hostile bodies (25 minutes)
 	$(BIN)/python -m attacks.fuzz $(FUZZ_ARGS)
 	$(BIN)/python -m attacks.fuzz_decoders --seconds 60
 	$(BIN)/python -m attacks.costs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import tempfile
 from collections.abc import Callable
@@ -11,9 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from attacks import model_files
+from attacks.model_files import SMALL, small_prototypes
+
 ROOT = Path(__file__).resolve().parent.parent
 # Of a value of the request an error quotes at most so many letters: a gloss (`spoter.enrolled`) and quotes around it.
 LONGEST_QUOTE = 110
+# An error of a model file names the file, and quotes a little of it.
+LONGEST_LINE = 1000
 _TYPES = ("application/json", "application/jsonlines", "text/csv", "application/x-npy", "video/mp4", None)
 
 
@@ -128,7 +132,7 @@ def _respond() -> Callable[[bytes], object]:
 
 def _file(name: str, reader: Callable[[], Callable[[Path], object]]) -> Callable[[], Callable[[bytes], object]]:
     def prepare() -> Callable[[bytes], object]:
-        from spoter.errors import ModelFolderError
+        from spoter.errors import SpoterError
 
         read_file, folder = reader(), tempfile.TemporaryDirectory(prefix="spoter-fuzz-")
 
@@ -137,9 +141,9 @@ def _file(name: str, reader: Callable[[], Callable[[Path], object]]) -> Callable
             path.write_bytes(content)
             try:
                 read_file(path)
-            except ModelFolderError as error:
-                if not str(error):
-                    raise Broken("an error without words") from error
+            except SpoterError as error:
+                if not str(error) or "\n" in str(error) or len(str(error)) > LONGEST_LINE:
+                    raise Broken(f"an error that is no line: {str(error)[:LONGEST_LINE]!r}") from error
 
         return read
 
@@ -150,6 +154,20 @@ def _checkpoint() -> Callable[[Path], object]:
     from spoter.checkpoint import read_checkpoint
 
     return read_checkpoint
+
+
+def _graph() -> Callable[[Path], object]:
+    """Load a graph and have it answer once, as `spoter.recognizer.Recognizer` does before anyone asks."""
+    from spoter.onnx_forward import OF_WEIGHTS, OnnxForward
+
+    blank = np.zeros((2, SMALL["width"]), dtype=np.float32)
+
+    def read(path: Path) -> None:
+        forward = OnnxForward.read(path, SMALL["width"], SMALL["classes"])
+        forward.notes.get(OF_WEIGHTS)
+        forward([blank], embed=True)
+
+    return read
 
 
 def _prototypes() -> Callable[[Path], object]:
@@ -164,6 +182,12 @@ def _meaning() -> Callable[[Path], object]:
     return lambda path: read_meaning(path, 2)
 
 
+def _archive() -> Callable[[Path], object]:
+    from spoter.archive import scan
+
+    return scan
+
+
 def _config() -> Callable[[Path], object]:
     from spoter.config import parse_config
     from spoter.files import read_text
@@ -174,7 +198,7 @@ def _config() -> Callable[[Path], object]:
 def _enrolled() -> Callable[[Path], object]:
     from spoter.enrolled import read_enrolled
 
-    return lambda path: read_enrolled(path, ("A", "B"), _small_prototypes())
+    return lambda path: read_enrolled(path, ("A", "B"), small_prototypes())
 
 
 def _bodies(content_type: str) -> Callable[[], list[bytes]]:
@@ -192,44 +216,6 @@ def _respond_seeds() -> list[bytes]:
     return [f"{kind}|application/json|top_k=2\n".encode() + body for body, kind in requests("")]
 
 
-def _checkpoint_seeds() -> list[bytes]:
-    """Return a small SPOTER in torch's two forms, as a training dict, and packed."""
-    import zipfile
-
-    import torch
-
-    from spoter.config import Sizes
-    from spoter.model import Spoter
-
-    state = {name: value.fill_(0.5) for name, value in Spoter(Sizes(4, 1, 1, 1, 2, 2, 2, 2)).state_dict().items()}
-    made = []
-    for content, options in (
-        (state, {}),
-        ({"model_state_dict": state, "epoch": 1, "loss": 0.5}, {}),
-        (state, {"_use_new_zipfile_serialization": False}),
-    ):
-        stream = io.BytesIO()
-        torch.save(content, stream, **options)
-        made.append(stream.getvalue())
-    stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(made[0])) as plain, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry in plain.infolist():
-            packed.writestr(entry.filename, plain.read(entry))
-    return [*made, stream.getvalue()]
-
-
-def _small_prototypes():
-    from spoter.embedding import Prototypes
-
-    identity = np.eye(3, dtype=np.float32)
-    return Prototypes(np.zeros(3, np.float32), identity, identity[:2], 10.0, 0.5)
-
-
-def _enrolled_seeds() -> list[bytes]:
-    glosses = [{"gloss": "C", "clips": 2, "prototype": [0.0, 0.6, 0.8]}]
-    return [json.dumps({"space": _small_prototypes().space, "glosses": glosses}).encode()]
-
-
 TARGETS = {
     target.name: target
     for target in (
@@ -239,10 +225,13 @@ TARGETS = {
         Target("npy", _decoder("application/x-npy"), _bodies("application/x-npy")),
         Target("headers", _headers, lambda: [b"top_k=3,width=640,height=480", b"text/csv;q=0.5, application/json"]),
         Target("respond", _respond, _respond_seeds),
-        Target("checkpoint", _file("model.pth", _checkpoint), _checkpoint_seeds),
-        Target("prototypes", _file("prototypes.npz", _prototypes), lambda: [_small_prototypes().to_bytes()]),
+        Target("checkpoint", _file("model.pth", _checkpoint), model_files.checkpoints),
+        Target("safetensors", _file("model.safetensors", _checkpoint), model_files.safetensors),
+        Target("onnx", _file("model.onnx", _graph), model_files.graphs),
+        Target("prototypes", _file("prototypes.npz", _prototypes), lambda: [small_prototypes().to_bytes()]),
         Target("meaning", _file("meaning.json", _meaning), lambda: [b'{"0": "A", "1": "B"}']),
         Target("config", _file("config.json", _config), lambda: [(ROOT / "models/dgs11/config.json").read_bytes()]),
-        Target("enrolled", _file("enrolled.json", _enrolled), _enrolled_seeds),
+        Target("archive", _file("spoter.mar", _archive), model_files.archives),
+        Target("enrolled", _file("enrolled.json", _enrolled), model_files.enrolled),
     )
 }

@@ -18,6 +18,7 @@ from attacks.surroundings import CannotBeTried
 from attacks.target import Outcome, Stream, counted, logged, table, wait_workers
 from bench.commands import end_on_signals
 from handler.process import StartError
+from spoter.errors import SpoterError
 
 if TYPE_CHECKING:
     from bench.load import Answered
@@ -71,7 +72,7 @@ def strike(server: Server, fault: Fault, rate: float, before: float = 3.0) -> Se
         struck = time.perf_counter()
         try:
             fault.strike(server)
-        except (OSError, RuntimeError, StartError) as error:
+        except (OSError, RuntimeError, SpoterError, StartError) as error:
             wrong.append(str(error))
         mended = time.perf_counter()
         if not wrong and not stream.wait_back(mended):

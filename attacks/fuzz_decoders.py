@@ -28,6 +28,7 @@ SLOW_SECONDS = 1
 # Beside the 400 MB that Python, torch and pandas take.
 MOST_MB = 512 + 400
 LONGEST = 1 << 16
+INSTRUMENTED = ("formats", "checkpoint", "embedding", "onnx_forward", "archive")
 DONE = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 COVERED = re.compile(r"cov: (\d+)")
 
@@ -91,7 +92,7 @@ def _child(arguments: list[str]) -> None:
     import atheris
 
     target, *options = arguments
-    with atheris.instrument_imports(include=["spoter.formats", "spoter.checkpoint", "spoter.embedding"]):
+    with atheris.instrument_imports(include=[f"spoter.{name}" for name in INSTRUMENTED]):
         read = TARGETS[target].prepare()
     for content in TARGETS[target].seeds():
         read(content)  # what is imported or made once shall not look slow

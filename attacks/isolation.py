@@ -68,7 +68,7 @@ def _many() -> bytes:
     return b'{"clips":[' + b",".join([clip] * 64) + b"]}"
 
 
-def same(one: bytes, other: bytes) -> bool:
+def same(one: str, other: str) -> bool:
     """Tell whether two answers say the same: scores within `CLOSE`, everything else alike."""
     try:
         return _same(json.loads(one), json.loads(other))
@@ -91,8 +91,8 @@ def batches(server: Server) -> int:
     found = [-1, -2]
     while found[-1] != found[-2]:
         time.sleep(0.5)
-        _, text = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics")
-        counts = [line.split()[-1] for line in text.decode().splitlines() if line.startswith("DecodeTime_count")]
+        told = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics")
+        counts = [line.split()[-1] for line in told.body.splitlines() if line.startswith("DecodeTime_count")]
         found.append(int(sum(map(float, counts))))
     return found[-1]
 
@@ -109,18 +109,19 @@ def mixed(server: Server, asked: list[Item], rounds: int) -> tuple[list[list[obj
     together : float
         Requests that shared a batch, on average.
     """
-    alone = [call(server.url, "POST", item.body, item.content_type) for item in asked]
+    alone = [call(server.url, item.body, item.content_type) for item in asked]
     good, before = [0] * len(asked), batches(server)
     with ThreadPoolExecutor(len(asked)) as pool:
         for turn in range(rounds):
             order = asked[turn % len(asked) :] + asked[: turn % len(asked)]  # who comes first differs
-            replies = pool.map(lambda item: call(server.url, "POST", item.body, item.content_type), order)
-            for item, (status, body) in zip(order, replies, strict=True):
+            replies = pool.map(lambda item: call(server.url, item.body, item.content_type), order)
+            for item, reply in zip(order, replies, strict=True):
                 place = asked.index(item)
-                good[place] += status == alone[place][0] == item.status and same(body, alone[place][1])
+                alike = reply.status == alone[place].status == item.status
+                good[place] += alike and same(reply.body, alone[place].body)
     rows = [
-        [item.name, f"{len(item.body):,}", status, f"{count} of {rounds}"]
-        for item, (status, _), count in zip(asked, alone, good, strict=True)
+        [item.name, f"{len(item.body):,}", reply.status, f"{count} of {rounds}"]
+        for item, reply, count in zip(asked, alone, good, strict=True)
     ]
     return rows, rounds * len(asked) - sum(good), rounds * len(asked) / (batches(server) - before)
 

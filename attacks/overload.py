@@ -7,14 +7,13 @@ soon afterwards a lone client is to wait no longer than before.
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from attacks.target import WORKERS_OF_ATTACKS, call, counted, table, wait_workers
+from attacks.target import WORKERS_OF_ATTACKS, counted, table, wait_workers
 from bench.commands import end_on_signals
 
 if TYPE_CHECKING:
@@ -97,7 +96,7 @@ def main(
     settings = {"TS_JOB_QUEUE_SIZE": str(queue)}
     with served(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS, settings=settings) as server:
         wait_workers(server, WORKERS_OF_ATTACKS)
-        batch = json.loads(call(f"{server.management}/models/{NAME}")[1])[0]["batchSize"]
+        batch = server.manage("GET", f"/models/{NAME}")[0]["batchSize"]
         seen = overload(server, seconds, times)
     load, statuses = seen.load, seen.load.statuses
     refused = sorted(answer.seconds for answer in load.answers if answer.status == 503)

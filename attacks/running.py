@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from attacks.surroundings import CLOCK_FILE, clock, set_clock, small_disk
-from attacks.target import call, wait_until, worker_pids
+from attacks.target import wait_until, worker_pids
 from bench.usage import WORKER
 from handler.process import NAME, Server, end_session, session_members
 from spoter.files import write_whole
@@ -138,7 +138,7 @@ def replace_archive(server: Server) -> None:
 
 def register_again(server: Server) -> None:
     """Take the model away through the management API, and bring it back."""
-    _manage(server, "DELETE", f"/models/{NAME}")
+    server.manage("DELETE", f"/models/{NAME}")
     _register(server, f"{NAME}.mar")
 
 
@@ -154,25 +154,18 @@ def next_version(server: Server) -> None:
     files[MANIFEST] = json.dumps(manifest).encode()
     write_whole(server.store / "next.mar", zipped(files))
     _register(server, "next.mar")
-    _manage(server, "PUT", f"/models/{NAME}/{version}/set-default")
+    server.manage("PUT", f"/models/{NAME}/{version}/set-default")
     time.sleep(DRAINED)
-    _manage(server, "DELETE", f"/models/{NAME}/{old}")
+    server.manage("DELETE", f"/models/{NAME}/{old}")
 
 
 def _version(server: Server) -> str:
-    _, body = call(f"{server.management}/models/{NAME}")
-    return json.loads(body)[0]["modelVersion"]
+    return server.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
 
 
 def _register(server: Server, archive: str) -> None:
     query = f"url={archive}&model_name={NAME}&initial_workers={WORKERS}&synchronous=true"
-    _manage(server, "POST", f"/models?{query}")
-
-
-def _manage(server: Server, method: str, path: str) -> None:
-    status, body = call(server.management + path, method)
-    if status != 200:
-        raise RuntimeError(f"{method} {path} was answered {status}: {body[:200].decode(errors='replace')}")
+    server.manage("POST", f"/models?{query}")
 
 
 def restart(server: Server) -> None:

@@ -7,8 +7,6 @@ import json
 import re
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +15,7 @@ from pathlib import Path
 
 from bench.load import Answered, Request, open_loop
 from handler.process import NAME, ROOT, Process, Server
+from spoter.readiness import Reply, send
 
 WORKERS_OF_ATTACKS = 2
 # So many answers of status 200 in a row, and the service counts as back.
@@ -139,26 +138,15 @@ def wait_until(true: Callable[[], bool], seconds: float = PATIENCE) -> bool:
     return False
 
 
-def call(
-    url: str, method: str = "GET", body: bytes | None = None, content_type: str = JSON
-) -> tuple[int | None, bytes]:
-    """Ask once, past any proxy; the status is None where no answer came."""
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    # Where there is no body TorchServe's management API fails over a type of it.
-    request = urllib.request.Request(url, body, {"Content-Type": content_type} if body else {}, method=method)
-    try:
-        with opener.open(request, timeout=PATIENCE) as response:
-            return response.status, response.read()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read()
-    except OSError:
-        return None, b""
+def call(url: str, body: bytes | None = None, content_type: str = JSON) -> Reply:
+    """Ask once, with patience: `spoter.readiness.send`."""
+    return send(url, None, body, content_type, PATIENCE)
 
 
 def worker_pids(server: Process) -> list[int]:
     """Return the processes of the workers that TorchServe calls READY, of the model's default version."""
-    status, body = call(f"{server.management}/models/{NAME}")
-    workers = json.loads(body)[0]["workers"] if status == 200 else []
+    told = call(f"{server.management}/models/{NAME}")
+    workers = json.loads(told.body)[0]["workers"] if told.status == 200 else []
     return [worker["pid"] for worker in workers if worker["status"] == "READY"]
 
 

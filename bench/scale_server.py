@@ -10,9 +10,7 @@ full server, and tested in between.
 from __future__ import annotations
 
 import datetime
-import json
 import time
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +70,9 @@ def measure(model: Path, workers: int, seconds: float, compare: bool, seed: int)
     request = Request(compact(recognizer.layout))
     with served(model, workers=workers) as server:
         url = f"http://{LOOPBACK}:{server.ports[0]}{PATH}"
-        batch, delay_ms, queue = _told(server.ports[1])
+        [told] = server.manage("GET", f"/models/{NAME}")
+        batch, delay_ms = told["batchSize"], float(told["maxBatchDelay"])
+        queue = told["jobQueueStatus"]["remainingCapacity"]
         alone = _in_process(recognizer, request.body, batch, seconds)
         clients = min(_CLIENTS * workers * batch, workers * batch + queue)  # none is to be refused
         _good(run_closed(url, [request], clients, _WARM_UP))
@@ -167,13 +167,6 @@ def _in_process(recognizer: Recognizer, body: bytes, batch: int, seconds: float)
                 taken[size].append(time.perf_counter() - started)
             bar.update()
     return {size: values[:: -(-len(values) // _KEPT)] for size, values in taken.items()}
-
-
-def _told(management: int) -> tuple[int, float, int]:
-    """Return the batch size, the milliseconds of its delay and the room in the queue, as the server tells them."""
-    with urllib.request.urlopen(f"http://{LOOPBACK}:{management}/models/{NAME}", timeout=30) as answer:
-        (told,) = json.load(answer)
-    return told["batchSize"], float(told["maxBatchDelay"]), told["jobQueueStatus"]["remainingCapacity"]
 
 
 def _good(load: Load) -> Load:

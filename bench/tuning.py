@@ -7,7 +7,6 @@ machine does not decide; what stands in the table are medians of the rounds.
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import random
@@ -115,20 +114,9 @@ class Tried:
         shutil.copy(self._server.store / f"{NAME}.mar", archive)
         config = {"batchSize": setting.batch, "maxBatchDelay": setting.delay, "handler": {"threads": setting.threads}}
         change(archive, config, {})
-        self._manage("DELETE", f"/models/{NAME}")
+        self._server.manage("DELETE", f"/models/{NAME}")
         query = f"url={archive.name}&model_name={NAME}&initial_workers={setting.workers}&synchronous=true"
-        self._manage("POST", f"/models?{query}")
-
-    def _manage(self, method: str, path: str) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._server.ports[1], timeout=180)
-        try:
-            connection.request(method, path)
-            response = connection.getresponse()
-            body = response.read().decode(errors="replace").strip()
-        finally:
-            connection.close()
-        if response.status != 200:
-            raise SpoterError(f"{method} {path} was answered {response.status}: {body[:300]}")
+        self._server.manage("POST", f"/models?{query}")
 
     def ask(self, clients: int, seconds: float) -> Measured:
         """Ask for `seconds`; raises `SpoterError` where an answer is not 200."""

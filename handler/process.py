@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from pathlib import Path
 import psutil
 
 from spoter import readiness
+from spoter.errors import SpoterError
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER_START = ROOT / "handler" / "worker_start"
@@ -141,6 +143,21 @@ class Process:
                 said = f"{sample.name} was answered with status {answer.status}: {answer.body}"
                 raise StartError(f"{said}\n{self._cause()}")
         return sample, answer.body
+
+    def manage(self, method: str, path: str) -> object:
+        """Ask the management API, which may start workers meanwhile, and return the document that it answers.
+
+        Raises
+        ------
+        SpoterError
+            Where it answers another status than 200, or nothing.
+        """
+        key = self._key("management")
+        told = readiness.send(self.management + path, key, timeout=START_TIMEOUT, method=method)
+        if told.status != 200:
+            found = ": " if told.status is None else f" was answered {told.status}: "
+            raise SpoterError(f"{method} {path}{found}{told.body.strip()[:300]}")
+        return json.loads(told.body)
 
     def _key(self, kind: str) -> str | None:
         """Return a key of TorchServe's; none while the file is absent or half written, as at the start."""

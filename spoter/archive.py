@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from spoter.errors import ModelFolderError, SpoterError
+from spoter.errors import ModelFolderError, SpoterError, in_a_line
 
 # An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
 MOST_ENTRIES = 2_000
@@ -34,6 +34,10 @@ EXPECTED = "a .mar or a model.tar.gz, as build_mar.py writes them"
 # A local header of a zip file, APPNOTE.TXT 4.3.7: signature, flags, method, CRC, sizes packed and unpacked, lengths of
 # the name and of extra fields. Of those only the one of large files, 4.5.3, is let in: sizes unpacked and packed.
 _LOCAL, _LARGE = struct.Struct("<4s2xHH4xIIIHH"), struct.Struct("<HHQQ")
+# What Python's readers raise for files that are damaged or cut off, ValueError for names that are no UTF-8.
+_READING_ERRORS = (
+    zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, struct.error, NotImplementedError, ValueError,
+)  # fmt: skip
 _SEE_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_LATER = 0x1, 0x8
 
@@ -164,8 +168,8 @@ def _told(path: Path) -> Iterator[None]:
     """Make one line of whatever reading a damaged archive comes to."""
     try:
         yield
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, struct.error, NotImplementedError) as error:
-        raise SpoterError(f"{path}: found no whole archive ({error}), expected {EXPECTED}") from None
+    except _READING_ERRORS as error:
+        raise SpoterError(f"{path}: found no whole archive ({in_a_line(error)}), expected {EXPECTED}") from None
     except OSError as error:
         raise SpoterError(f"{path}: {error.strerror or error}; expected {EXPECTED}") from None
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spoter.config import Sizes
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, in_a_line
 from spoter.model import Spoter
 
 # Names that a pickled SPOTER holds and that stand-ins may answer for. Nothing under these is ever imported or called.
@@ -29,12 +30,14 @@ _STAND_IN = re.compile(
 )
 
 
+# SPOTER's own take 60 letters.
+_LONGEST_NAME = 120
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 # What torch's and Python's readers raise for files that are damaged, cut off or something else.
 _READING_ERRORS = (
     pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError,
-    IndexError, AssertionError, MemoryError,
+    IndexError, AssertionError, MemoryError, OverflowError, struct.error,
 )  # fmt: skip
 
 
@@ -83,8 +86,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     else:
         kind, state = "state_dict", content
     if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        found = f"the keys {list(state)[:5]}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        found = f"the keys {in_a_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
+    odd = next((name for name in state if not name.isprintable() or len(name) > _LONGEST_NAME), None)
+    if odd is not None:  # errors name a parameter, and are one line each
+        raise ModelFolderError(f"{path}: found a tensor named {odd[:_LONGEST_NAME]!r}, expected SPOTER's names")
     # torch's DataParallel puts "module." before every name
     state = {name.removeprefix("module."): value for name, value in state.items()}
     _check_tensors(state, path)
@@ -214,7 +220,7 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except (SafetensorError, *_READING_ERRORS) as error:
         said = str(error).removeprefix("Error while deserializing header: ")
-        raise ModelFolderError(f"{path}: found no whole safetensors file ({said[:100]})") from None
+        raise ModelFolderError(f"{path}: found no whole safetensors file ({in_a_line(said, 100)})") from None
 
 
 def _unpickle(path: Path) -> object:
@@ -248,6 +254,6 @@ def _unpickle(path: Path) -> object:
 
 def _refusal(path: Path, names: list[str]) -> ModelFolderError:
     return ModelFolderError(
-        f"{path}: refused, because reading it would run code: it asks for {', '.join(sorted(names)[:5])}; expected "
-        "tensors only, or a whole module of class spoter.spoter_model.SPOTER that torch 1.6 or later saved"
+        f"{path}: refused, because reading it would run code: it asks for {in_a_line(', '.join(sorted(names)[:5]))}; "
+        "expected tensors only, or a whole module of class spoter.spoter_model.SPOTER that torch 1.6 or later saved"
     )

@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import struct
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, in_a_line
 
 PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
 _NUMBERS = ("scale", "typical")
@@ -37,7 +38,7 @@ _HEADERS = 4096  # bytes, more than those of all arrays
 # What numpy's and Python's readers raise for files that are damaged, cut off or something else.
 _READING_ERRORS = (
     OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile,
-    zlib.error,
+    zlib.error, struct.error,
 )  # fmt: skip
 
 
@@ -124,10 +125,10 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
         if unpacked > 8 * numbers + _HEADERS:  # before any of it is: 300 kB may be packed gigabytes
             raise ValueError(f"found {unpacked} bytes of arrays, expected {4 * numbers}")
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in _ARRAYS}
+            arrays = {name: np.asarray(file[name]) for name in _ARRAYS}  # numpy gives bytes of what is no array
         prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})
     except _READING_ERRORS as error:
-        raise ModelFolderError(f"{path}: {error}; expected prototypes as spoter train writes them") from None
+        raise ModelFolderError(f"{path}: {in_a_line(error)}; expected prototypes as spoter train writes them") from None
     if prototypes.trained.shape != (classes, size):
         raise ModelFolderError(
             f"{path}: found prototypes of shape {prototypes.trained.shape}, expected {(classes, size)}: "

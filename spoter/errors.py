@@ -7,6 +7,12 @@ was found and what was expected, and ``where`` it was found ("clip 2, frame 17, 
 from __future__ import annotations
 
 
+def in_a_line(said: object, longest: int = 300) -> str:
+    """Return what something says as one line of so many letters at most: others' errors may quote a whole file."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in str(said))
+    return " ".join(plain.split())[:longest]
+
+
 class SpoterError(Exception):
     """Base of every error this package raises on purpose; its text is fit to be shown to a user.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from spoter.embedding import PARTS
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, in_a_line
 from spoter.forward import batches
 
 GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
@@ -22,6 +22,8 @@ OF_WEIGHTS = "spoter.weights_sha256"
 # Padding costs what frames cost: clips share a batch where less than a fifth of it would be padding. A graph takes a
 # batch faster than its clips one by one, a small model of 60 frames by a third.
 _SHORTEST = 0.8
+# Without a second attempt, which would be the same, and is announced on stdout.
+_AS_SAID = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
 
 
 class OnnxForward:
@@ -60,12 +62,12 @@ class OnnxForward:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors; what a machine does not tell about its processors is no matter here
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._session = onnxruntime.InferenceSession(graph, options, **_AS_SAID)
+            self.notes = self._session.get_modelmeta().custom_metadata_map
+            ends = (*self._session.get_inputs(), *self._session.get_outputs())
+            found = {end.name: (end.shape or ["of no size"])[-1] for end in ends if end.name != LENGTHS}
         except Exception as error:  # its errors have no other base in common
-            raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({error})") from None
-        self.notes = self._session.get_modelmeta().custom_metadata_map
-        ends = (*self._session.get_inputs(), *self._session.get_outputs())
-        found = {end.name: end.shape[-1] for end in ends if end.name != LENGTHS}
+            raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({in_a_line(error)})") from None
         expected = {FRAMES: width, LOGITS: classes, EMBEDDINGS: (PARTS + 1) * width}
         if found != expected or LENGTHS not in {end.name for end in ends}:
             told = found | {end.name: "of clips" for end in ends if end.name == LENGTHS}
@@ -73,7 +75,7 @@ class OnnxForward:
                 f"{place}: found a graph with {_ends(told)}, expected {_ends(expected | {LENGTHS: 'of clips'})}: it is "
                 "of another model, or of an older spoter: `spoter export` writes it anew"
             )
-        self._width, self._classes = width, classes
+        self._place, self._width, self._classes = place, width, classes
 
     @classmethod
     def read(cls, path: Path, width: int, classes: int) -> OnnxForward:
@@ -87,7 +89,13 @@ class OnnxForward:
         return cls(graph, str(path), width, classes)
 
     def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`."""
+        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`.
+
+        Raises
+        ------
+        ModelFolderError
+            Where the graph gives something else, or fails: one may be loaded whose parts do not fit together.
+        """
         logits = np.empty((len(features), self._classes), dtype=np.float32)
         embeddings = np.empty((len(features), (PARTS + 1) * self._width), dtype=np.float32) if embed else None
         wanted = (LOGITS, EMBEDDINGS) if embed else (LOGITS,)
@@ -96,9 +104,15 @@ class OnnxForward:
             frames = np.zeros((len(chosen), lengths[-1], self._width), dtype=np.float32)
             for row, i in zip(frames, chosen, strict=True):
                 row[: len(features[i])] = features[i]
-            logits[chosen], *pooled = self._session.run(wanted, {FRAMES: frames, LENGTHS: lengths})
-            if embed:
-                [embeddings[chosen]] = pooled
+            try:
+                logits[chosen], *pooled = self._session.run(wanted, {FRAMES: frames, LENGTHS: lengths})
+                if embed:
+                    [embeddings[chosen]] = pooled
+            except Exception as error:  # ONNX Runtime's, or numpy's for another shape or type
+                raise ModelFolderError(
+                    f"{self._place}: found a graph that fails when it is computed ({in_a_line(error)}): "
+                    "`spoter export` writes it anew"
+                ) from error
         return logits, embeddings
 
 

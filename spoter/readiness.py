@@ -71,14 +71,17 @@ def send(
     body: bytes | None = None,
     content_type: str = "application/json",
     timeout: float = TIMEOUT,
+    method: str | None = None,
 ) -> Reply:
     """Send one request, POST where there is a body; never through a proxy, never on to another address."""
-    headers = {"Content-Type": content_type} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+    if body is not None:  # where there is none TorchServe's management API fails over a type of it
+        headers["Content-Type"] = content_type
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
     began = time.monotonic()
     try:
         try:
-            answer = opener.open(urllib.request.Request(url, body, headers), timeout=timeout)
+            answer = opener.open(urllib.request.Request(url, body, headers, method=method), timeout=timeout)
         except urllib.error.HTTPError as error:  # an answer, too
             answer = error
         with answer:

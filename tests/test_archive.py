@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
 import typer
+from archives import mar_files, tar_files
 from packaging.requirements import Requirement
 
 import build_mar
@@ -25,23 +24,6 @@ from spoter.errors import ModelFolderError
 from spoter.layouts import load_layout
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def mar_files(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        assert archive.testzip() is None
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def tar_files(path: Path) -> dict[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(path.read_bytes()), mode="r:gz") as archive:
-        return {member.name: archive.extractfile(member).read() for member in archive.getmembers()}
-
-
-@pytest.fixture(scope="module")
-def built(dgs11: Path, tmp_path_factory) -> tuple[Path, Path]:
-    """spoter.mar and model.tar.gz of the default model."""
-    return tuple(build(dgs11, "spoter", None, tmp_path_factory.mktemp("store")))
 
 
 def test_both_archives_hold_the_same_tree(built, dgs11):

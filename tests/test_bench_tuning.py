@@ -58,7 +58,7 @@ def test_a_server_is_kept_on_its_cores_and_its_client_off_them():
     ("module", "arguments", "said"),
     [
         ("bench.tuning", ["--cores", "100000"], "cores to use, expected at least 100000: run this on a larger machine"),
-        ("bench.tuning", ["--model", "nowhere"], "nowhere/config.json"),
+        ("bench.tuning", ["--model", "nowhere"], "nowhere: found no such folder"),
         ("bench.start", ["--runtime", "tensorflow"], "found the runtime tensorflow, expected one of torch, onnx"),
     ],
 )

@@ -200,3 +200,13 @@ def test_a_module_whose_tables_are_none_is_no_spoter(tmp_path):
 
     with pytest.raises(ModelFolderError, match="expected SPOTER"):
         read_checkpoint(pickled(tmp_path, change))
+
+
+def test_a_pickle_that_ends_within_a_number_is_refused(tmp_path, model):
+    """torch's reader raises struct's error for it."""
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "w.pth", "w") as cut:
+        for entry in whole.infolist():
+            cut.writestr(entry, b"\x80\x02X\x05" if entry.filename.endswith("data.pkl") else whole.read(entry))
+    with pytest.raises(ModelFolderError, match=r"w\.pth: cannot be read"):
+        read_checkpoint(tmp_path / "w.pth")

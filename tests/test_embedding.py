@@ -84,6 +84,12 @@ def test_prototypes_of_another_model_or_none_at_all(tmp_path):
     path.write_bytes((tmp_path / "p.npy").read_bytes())
     with pytest.raises(ModelFolderError, match="expected prototypes"):
         read_prototypes(path, 3, 5)
+    np.savez(tmp_path / "whole.npz", **vars(prototypes(np.random.default_rng(0))))
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole, zipfile.ZipFile(path, "w") as spoilt:
+        for entry in whole.infolist():
+            spoilt.writestr(entry.filename, b"x" * 30 if entry.filename == "centre.npy" else whole.read(entry))
+    with pytest.raises(ModelFolderError, match="expected prototypes"):  # numpy gives the bytes of what is no array
+        read_prototypes(path, 3, 5)
     np.savez(path, centre=np.array([object()], dtype=object))  # a pickle, which shall not be read
     with pytest.raises(ModelFolderError, match="expected prototypes"):
         read_prototypes(path, 3, 5)

@@ -251,6 +251,32 @@ def test_a_graph_that_gives_something_else_is_refused():
         OnnxForward(model.SerializeToString(), "here", 4, 4)
 
 
+def test_a_graph_whose_parts_do_not_fit_is_refused_in_a_line(tmp_path, capfd):
+    """ONNX Runtime loads what fails only when it is computed, and prints where a name is no text."""
+    folder = make_folder(tmp_path / "model", "29", "shared", runtime="onnx")
+    graph = graph_of(folder)
+    model = onnx.load_from_string(graph)
+    [shape] = [one for one in model.graph.initializer if one.name == "numbers_2_29"]  # heads, and numbers in each
+    shape.raw_data = np.array([2, 30]).tobytes()
+    (folder / GRAPH).write_bytes(model.SerializeToString())
+    with pytest.raises(ModelFolderError, match=r"model\.onnx: found a graph that fails when it is computed") as error:
+        Recognizer.load(folder)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600
+    (folder / GRAPH).write_bytes(graph.replace(b"LayerNormalization", b"LayerNormalizati\xff\xff"))
+    with pytest.raises(ModelFolderError, match=r"model\.onnx: found what ONNX Runtime does not load"):
+        Recognizer.load(folder)
+    assert capfd.readouterr().out == ""
+
+
+def test_a_graph_of_single_numbers_is_refused():
+    ends = [onnx.helper.make_tensor_value_info(name, 1, []) for name in ("frames", "logits")]
+    node = onnx.helper.make_node("Identity", ["frames"], ["logits"])
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10)
+    model.opset_import[0].version = OPSET
+    with pytest.raises(ModelFolderError, match="here: found a graph with frames of no size, logits of no size"):
+        OnnxForward(model.SerializeToString(), "here", 4, 4)
+
+
 def test_without_the_packages_it_needs_it_says_which(dgs11, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(SpoterError, match=r"writing graphs needs onnx: pip install"):

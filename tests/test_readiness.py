@@ -6,15 +6,16 @@ import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 from http_double import ANSWER, LATE, serving
 
-from handler.process import free_port
+from handler.process import Process, free_port
 from spoter import readiness
 from spoter.describe import describe
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, SpoterError
 from spoter.formats import Limits, decode
 from spoter.layouts import BUILT_IN, load_layout
 from spoter.normalize import SCHEMES, check_scheme, normalize
@@ -131,6 +132,51 @@ def test_an_answer_that_does_not_end_well_is_none(monkeypatch, pieces, found):
         reply = send(f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
         server.join()
     assert reply.status is None and found in reply.body
+
+
+def test_a_type_is_told_of_a_body_and_of_nothing_else():
+    with serving() as double:
+        double.answers = [GOOD]
+        for options in ({}, {"method": "POST"}, {"body": b"a,b", "content_type": "text/csv"}):
+            assert send(double.url, **options).status == 200
+    types = [(request.method, request.headers.get("content-type")) for request in double.asked]
+    assert types == [("GET", None), ("POST", None), ("POST", "text/csv")]
+
+
+@pytest.fixture
+def managed() -> Iterator[Callable[[str], Process]]:
+    """A process that was not started, with a management API of its own."""
+    made: list[Process] = []
+
+    def make(management: str) -> Process:
+        made.append(Process("spoter", management, management))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.stop()
+
+
+def test_what_the_management_api_says_is_returned(managed, tmp_path):
+    (tmp_path / "key_file.json").write_text('{"management": {"key": "secret"}}')
+    with serving() as double:
+        double.answers = [(200, [{"batchSize": 8}], {})]
+        process = managed(double.url)
+        process.key_file = tmp_path / "key_file.json"
+        assert process.manage("POST", "/models?url=a.mar&synchronous=true") == [{"batchSize": 8}]
+    [asked] = double.asked
+    assert (asked.method, asked.url.path, asked.url.query) == ("POST", "/models", "url=a.mar&synchronous=true")
+    assert asked.headers["authorization"] == "Bearer secret"
+
+
+def test_what_the_management_api_refuses_is_raised(managed):
+    with serving() as double:
+        double.answers = [of_torchserve(409, "ConflictStatusException", "is registered " + "x" * 1000)]
+        with pytest.raises(SpoterError, match=r"^GET /models/a was answered 409: .*is registered x+$") as caught:
+            managed(double.url).manage("GET", "/models/a")
+    assert len(str(caught.value)) < 400
+    with pytest.raises(SpoterError, match="^DELETE /models/a: nobody listens$"):
+        managed(f"http://127.0.0.1:{free_port()}").manage("DELETE", "/models/a")
 
 
 def test_json_nested_too_deep_is_no_document():

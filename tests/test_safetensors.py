@@ -76,3 +76,11 @@ def test_tensors_of_something_else_are_refused(tmp_path):
     save_file({"class_query": torch.zeros(1, 108, dtype=torch.int64)}, tmp_path / "b.safetensors")
     with pytest.raises(ModelFolderError, match="floating-point"):
         read_checkpoint(tmp_path / "b.safetensors")
+
+
+@pytest.mark.parametrize("name", ["class_query\nINFO all is well", "x" * 5000])
+def test_a_name_that_would_fill_a_page_is_refused_in_a_line(tmp_path, name):
+    save_file({name: torch.zeros(1, 108)}, tmp_path / "a.safetensors")
+    with pytest.raises(ModelFolderError, match="found a tensor named") as error:
+        read_checkpoint(tmp_path / "a.safetensors")
+    assert "\n" not in str(error.value) and len(str(error.value)) < 500

@@ -94,6 +94,37 @@ def test_an_environment_that_lacks_mediapipe_is_told_to_the_log(recognizer, monk
     assert sys.executable in caplog.text and sys.executable not in answer["error"]["message"]
 
 
+BEGINNINGS = [
+    *(b"\0\0\0\x18" + box for box in (b"ftypmp42", b"ftypqt  ", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")),
+    b"\x1aE\xdf\xa3",
+    b"RIFF\xff\xff\xff\x7fAVI ",
+]
+
+
+@pytest.mark.parametrize("kind", [MP4, "video/webm", "video/quicktime"])
+def test_what_begins_as_any_video_is_handed_to_the_child_whatever_it_is_called(recognizer, monkeypatch, kind):
+    """By an interpreter without MediaPipe, so that it is the child that answers, and that is 415."""
+    monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
+    answers = ask(recognizer, *[Incoming(head + bytes(8), kind) for head in BEGINNINGS])
+    assert codes(answers) == [(415, "unsupported_content_type")] * len(BEGINNINGS)
+
+
+@pytest.mark.parametrize("kind", [MP4, "video/webm", "video/quicktime"])
+def test_what_does_not_begin_as_a_video_starts_no_child(recognizer, monkeypatch, kind):
+    def start(*_: object, **__: object) -> None:
+        raise AssertionError("a child was started")
+
+    monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
+    monkeypatch.setattr("spoter.video.reading.subprocess.Popen", start)
+    noise = b"\x8c\xf5\x02\xd1\x7e\x90\x4b\x33\xa8\x0c\xe6\x59"
+    others = (noise, b"x", b"ftyp", b"#EXTM3U\n", b"{}", b"RIFF\xff\xff\xff\x7fWAVE", b"\x1aE\xdf")
+    answers = ask(recognizer, *[Incoming(body, kind) for body in others])
+    assert codes(answers) == [(400, "bad_video")] * len(others)
+    assert {answer["error"]["message"] for _, answer in answers} == {
+        "found no video, expected an MP4, MOV, WebM, MKV or AVI file"
+    }
+
+
 def test_what_is_wrong_before_it_is_read(recognizer, reading):
     """Wrong options and headers cost no process."""
     video = draw(reading / "drawn.mp4").read_bytes()

@@ -20,6 +20,7 @@ import numpy as np
 from spoter.clip import Clip, make_clip
 from spoter.errors import InputError, SpoterError
 from spoter.estimators import MEDIAPIPE
+from spoter.video.child.containers import Refused, check
 
 ENDINGS = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v")
 """Endings of files that are read as videos."""
@@ -98,7 +99,8 @@ def read(
     """Find the landmarks of the person in a video with MediaPipe Holistic.
 
     Every frame is looked at, upright, by a Holistic of its own (complexity 1), in a child process that ends with this
-    call: when the time is over, when `stop` is set, and when this process ends.
+    call: when the time is over, when `stop` is set, and when this process ends. A file that does not begin as a video
+    starts none.
 
     Parameters
     ----------
@@ -130,6 +132,10 @@ def read(
     python = environment.find()
     if python is None:
         raise SpoterError(f"there is no environment for videos yet: {environment.HOW}")
+    try:
+        kind = check(path, limits.max_bytes)
+    except Refused as refused:
+        raise _refusal(refused.code, refused.message) from None
     with tempfile.TemporaryDirectory(prefix="spoter-video-", dir=scratch) as folder:
         # The child opens it under a plain name: one that is no UTF-8 crashes OpenCV.
         video, result = Path(folder, "linked"), Path(folder, "points.npy")
@@ -137,6 +143,7 @@ def read(
         drawn = Path(folder, f"overlay{overlay.suffix.lower()}") if overlay else None
         job = {
             "video": str(video),
+            "kind": kind,
             "folder": str(scratch or folder),
             "result": str(result),
             "limits": asdict(limits),

@@ -21,7 +21,7 @@ FUZZ = settings(
     max_examples=60, deadline=None, database=None, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )  # fmt: skip
-FILES = ("checkpoint", "prototypes", "meaning", "config", "enrolled")
+FILES = ("checkpoint", "safetensors", "onnx", "prototypes", "meaning", "config", "archive", "enrolled")
 CODES = documented()
 KINDS = sorted({kind for _, kind in seeds("")} | {"application/x-ndjson", "text/plain", ""})
 

@@ -30,7 +30,7 @@ def test_a_model_is_gone_and_comes_back(unharmed):
     """Without load: TorchServe forgets what waits for a model that is unregistered."""
     register_again(unharmed)
     assert wait_workers(unharmed, WORKERS)
-    assert call(unharmed.url, "POST", compact())[0] == 200
+    assert call(unharmed.url, compact()).status == 200
 
 
 def test_a_broken_model_is_refused_in_words():

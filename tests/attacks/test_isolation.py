@@ -19,6 +19,6 @@ def test_what_counts_as_the_same():
     answer = {"instances": [{"gloss": "A", "score": 0.5}], "frames": 3}
     near = {"instances": [{"gloss": "A", "score": 0.50001}], "frames": 3}
     for other in ({**answer, "frames": 4}, {"instances": [{"gloss": "B", "score": 0.5}], "frames": 3}, [answer]):
-        assert not same(json.dumps(answer).encode(), json.dumps(other).encode())
-    assert same(json.dumps(answer).encode(), json.dumps(near).encode())
-    assert same(b"no JSON", b"no JSON") and not same(b"no JSON", b"none")
+        assert not same(json.dumps(answer), json.dumps(other))
+    assert same(json.dumps(answer), json.dumps(near))
+    assert same("no JSON", "no JSON") and not same("no JSON", "none")

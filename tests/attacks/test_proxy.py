@@ -44,7 +44,7 @@ def proxy(unharmed: Server, tmp_path: Path) -> Iterator[str]:
     with subprocess.Popen(command, stdin=subprocess.DEVNULL) as process:
         try:
             url = f"http://{LOOPBACK}:{port}/predictions/spoter"
-            assert wait_until(lambda: call(f"http://{LOOPBACK}:{port}/")[0] == 404, 10)  # nothing else is handed on
+            assert wait_until(lambda: call(f"http://{LOOPBACK}:{port}/").status == 404, 10)  # nothing else is handed on
             yield url
         finally:
             process.terminate()
@@ -64,9 +64,9 @@ def test_who_holds_many_connections_is_answered_429_too(proxy, tmp_path):
     try:
         for connection in held:
             connection.sendall(unfinished)
-        assert wait_until(lambda: call(proxy, "POST", compact())[0] == 429, 10)
+        assert wait_until(lambda: call(proxy, compact()).status == 429, 10)
         assert 'by zone "open"' in (tmp_path / "error.log").read_text()
     finally:
         for connection in held:
             connection.close()
-    assert wait_until(lambda: call(proxy, "POST", compact())[0] == 200, 10)
+    assert wait_until(lambda: call(proxy, compact()).status == 200, 10)

@@ -140,6 +140,7 @@ def test_the_child_ends_with_its_stdin_whatever_it_is_doing(python, film, tmp_pa
     folder.mkdir()
     job = {
         "video": str(film),
+        "kind": "MP4",
         "folder": str(folder),
         "result": str(folder / "a.npy"),
         "limits": limits,

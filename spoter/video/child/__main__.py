@@ -1,7 +1,8 @@
 """One video: read a job from stdin, write lines of JSON to stdout, and the landmarks to a file.
 
-The job is a line of JSON: ``video``, ``folder`` (of temporary files), ``result`` (the .npy to write there), ``limits``
-and ``overlay`` (None, or what `drawing.Overlay` takes); without a video it is only seen whether MediaPipe starts.
+The job is a line of JSON: ``video``, its ``kind`` (as `containers.check` returned it), ``folder`` (of temporary files),
+``result`` (the .npy to write there), ``limits`` and ``overlay`` (None, or what `drawing.Overlay` takes); without a
+video it is only seen whether MediaPipe starts.
 Answers are lines of JSON:
 ``{"frames": done, "of": all}`` every now and then, and at the end either ``{"done": {fps, width, height, notes}}`` or
 ``{"error": code, "message": …}``. stdin stays open as long as the parent lives: when it ends, so does this process,
@@ -67,7 +68,7 @@ def limit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY, now + _MEMORY))
 
 
-def extract(job: dict, kind: str, parent: Parent) -> dict:
+def extract(job: dict, parent: Parent) -> dict:
     """Run Holistic over all frames, write the landmarks, and return what ``done`` says.
 
     The frames are decoded twice: the first time counts them, checks the limits and looks who is there, which takes a
@@ -80,7 +81,7 @@ def extract(job: dict, kind: str, parent: Parent) -> dict:
     from mediapipe.python.solutions.holistic import Holistic
     from persons import EVERY, Detector, Following
 
-    video, clock, detector, searched = Video(job["video"], kind, job["limits"]), Clock(), Detector(), {}
+    video, clock, detector, searched = Video(job["video"], job["kind"], job["limits"]), Clock(), Detector(), {}
     with Holistic(static_image_mode=False, model_complexity=1) as holistic:
         limit_memory()
         for number, capture in enumerate(video.frames()):
@@ -134,19 +135,16 @@ def main() -> None:
     job = parent.job()
     # MediaPipe's and FFmpeg's logs; stderr goes nowhere as well.
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3", OPENCV_LOG_LEVEL="SILENT")
-    from containers import Refused, check
+    from containers import Refused
 
     try:
-        kind = check(job["video"], job["limits"]["max_bytes"]) if "video" in job else ""
         import mediapipe
-    except Refused as refused:
-        return parent.say(error=refused.code, message=refused.message)
     except ImportError as error:
         return parent.say(error="environment", message=f"MediaPipe cannot be imported ({error})")
     if mediapipe.__version__ != _MEDIAPIPE:
         return parent.say(error="environment", message=f"found MediaPipe {mediapipe.__version__}, not {_MEDIAPIPE}")
     try:
-        parent.say(done=extract(job, kind, parent) if kind else start())
+        parent.say(done=extract(job, parent) if "video" in job else start())
     except Refused as refused:
         parent.say(error=refused.code, message=refused.message)
     except OSError as error:  # a disk that is full

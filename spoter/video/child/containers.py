@@ -1,7 +1,8 @@
 """What can be told of a video file without decoding it: that it is one, and why a decoder found nothing in it.
 
 Only files that begin as MP4, QuickTime, Matroska, WebM or AVI are handed to FFmpeg. Its other readers are as many ways
-in, and some of them (playlists) open further files and addresses that a file names.
+in, and some of them (playlists) open further files and addresses that a file names. The parent asks `check`, so that
+what is no video starts no child.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+from pathlib import Path
 from typing import BinaryIO
 
 # The boxes that an MP4 or QuickTime file may begin with: ISO/IEC 14496-12, and QuickTime's own `wide`.
@@ -37,7 +39,7 @@ class Refused(Exception):
         self.code, self.message = code, message
 
 
-def check(path: str, max_bytes: int) -> str:
+def check(path: str | Path, max_bytes: int) -> str:
     """Return which kind of container a file is.
 
     Raises
