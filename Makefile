@@ -76,6 +76,7 @@ fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decod
 attack: .venv/dev.stamp ## a server of its own under faults, overload, limits and 15 minutes of load (30 minutes)
 	$(BIN)/python -m attacks.faults
 	$(BIN)/python -m attacks.limits
+	$(BIN)/python -m attacks.isolation
 	$(BIN)/python -m attacks.overload
 	$(BIN)/python -m attacks.soak
 

@@ -178,6 +178,7 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
+    from matplotlib.ticker import LogLocator
 
     from spoter.files import replacing
 
@@ -195,6 +196,11 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
         place.set(xscale="log", yscale="log", xlabel=growth.axis, ylabel=growth.unit)
         place.set_xticks(growth.sizes, [str(size) for size in growth.sizes])
         place.minorticks_off()
+        bottom, top = place.get_ylim()
+        widen = max(1.0, (10 * bottom / top) ** 0.5)  # to a decade at least, so that what hardly grows looks so
+        place.set_ylim(bottom / widen, top * widen)
+        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        place.yaxis.set_major_formatter("{x:g}")
         place.grid(alpha=0.3)
         place.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,7 @@ SHARES = (0.5, 0.8)
 # its code after some hundred of them, and takes a third of the time from then on; production is past that.
 FIRST, FIRST_S = 600, 6.0
 # Before each measurement, to bring back what a pause has cost: so many requests, for so many seconds at most.
-WARM, WARM_S = 10, 1.0
+WARM, WARM_S = 200, 1.0
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ which.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -87,7 +88,8 @@ def place(steps: list[str | int]) -> str | None:
     return ", ".join(words) or None
 
 
-def _parts(layout: Layout) -> list[str]:
+@lru_cache(maxsize=64)
+def _parts(layout: Layout) -> tuple[str, ...]:
     """Return the parts of MediaPipe's array that `layout` uses; the derived neck needs the pose."""
     used = [landmark.index.get("mediapipe", len(MEDIAPIPE.names)) for landmark in layout.landmarks]
     parts = []
@@ -97,7 +99,7 @@ def _parts(layout: Layout) -> list[str]:
             part == "pose" and max(used) >= len(MEDIAPIPE.names)
         ):
             parts.append(part)
-    return parts
+    return tuple(parts)
 
 
 def _form(frames: Sequence[Frame | None]) -> str | None:
