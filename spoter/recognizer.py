@@ -23,7 +23,7 @@ from spoter.formats import Limits
 from spoter.formats.answers import Answer, Ranked
 from spoter.forward import Forward
 from spoter.model_folder import ModelFolder, load_model_folder, load_onnx_folder
-from spoter.normalize import normalize
+from spoter.normalize import normalize_clips
 from spoter.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -135,8 +135,26 @@ class Recognizer:
 
     def features(self, clip: Clip) -> np.ndarray:
         """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
-        self.limits.check_frames(len(clip))
-        return normalize(self.layout.select(clip), self.layout, self.config.normalize)
+        [features] = self._features([clip])
+        if isinstance(features, InputError):
+            raise features
+        return features
+
+    def _features(self, clips: Sequence[Clip | InputError]) -> list[np.ndarray | InputError]:
+        """Return what SPOTER is fed for each clip, or what is wrong with it; errors are handed through."""
+        results: list = list(clips)
+        chosen: dict[int, np.ndarray] = {}
+        for i, clip in enumerate(clips):
+            if isinstance(clip, Clip):
+                try:
+                    self.limits.check_frames(len(clip))
+                    chosen[i] = self.layout.select(clip)
+                except InputError as error:
+                    results[i] = error
+        fed = normalize_clips(list(chosen.values()), self.layout, self.config.normalize)
+        for i, found in zip(chosen, fed, strict=True):
+            results[i] = found
+        return results
 
     def embed(self, clips: Sequence[Clip], places: Sequence[str] = (), costs: Costs | None = None) -> np.ndarray:
         """Return the embeddings of clips, shape (clips, E), float32 (`spoter.embedding`).
@@ -145,12 +163,10 @@ class Recognizer:
         """
         costs = costs if costs is not None else Costs()
         started = time.perf_counter()
-        features = []
-        for i, clip in enumerate(clips):
-            try:
-                features.append(self.features(clip))
-            except InputError as error:
-                raise error.within(places[i] if places else f"clip {i}") from None
+        features = self._features(clips)
+        for i, found in enumerate(features):
+            if isinstance(found, InputError):
+                raise found.within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
         embeddings = self.forward(features, True)[1]
         costs.add(normalized - started, time.perf_counter() - normalized, features)
@@ -233,14 +249,8 @@ class Recognizer:
         """
         costs = costs if costs is not None else Costs()
         started = time.perf_counter()
-        results: list = list(clips)  # errors stay, clips give way to what becomes of them
-        features: dict[int, np.ndarray] = {}
-        for i, clip in enumerate(clips):
-            if isinstance(clip, Clip):
-                try:
-                    features[i] = self.features(clip)
-                except InputError as error:
-                    results[i] = error
+        results: list = self._features(clips)  # errors stay, features give way to what becomes of them
+        features = {i: found for i, found in enumerate(results) if isinstance(found, np.ndarray)}
         normalized = time.perf_counter()
         probabilities, embeddings = self._forward(list(features.values()))
         places = list(features)

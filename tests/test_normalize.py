@@ -13,7 +13,7 @@ from spoter.clip import make_clip
 from spoter.errors import InputError, ModelFolderError
 from spoter.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.layouts import load_layout
-from spoter.normalize import check_scheme, normalize
+from spoter.normalize import check_scheme, normalize, normalize_clips
 
 VECTORS = Path(__file__).parent / "vectors" / "normalize.npz"
 
@@ -230,3 +230,27 @@ def test_a_scheme_that_does_not_fit_a_layout_is_refused(tmp_path):
     check_scheme(table, "none")
     with pytest.raises(ModelFolderError, match="found normalize 'cube', expected one of box, none, bohacek"):
         check_scheme(table, "cube")
+
+
+@pytest.mark.parametrize(("layout", "scheme"), [("54", "box"), ("71", "none"), ("spoter54", "bohacek")])
+def test_clips_together_become_what_each_becomes_alone(layout, scheme):
+    """Also where their neighbours end or begin without a box, have none at all, or fill a group of their own."""
+    table, rng = load_layout(layout), np.random.default_rng(0)
+    shoulder, nothing = MEDIAPIPE.names.index("pose_left_shoulder"), np.full((3, len(table), 2), np.nan, np.float32)
+    clips = []
+    for number in range(40):
+        raw = np.repeat(figure(MEDIAPIPE, seed=number), 60 if number == 20 else 4, axis=0)
+        raw *= rng.uniform(0.6, 1.2)
+        raw[rng.random(len(raw)) < rng.choice([0, 0.5, 0.9, 1]), shoulder] = np.nan
+        raw[rng.random(len(raw)) < 0.2, MEDIAPIPE.part("left_hand")] = np.nan
+        clips.append(select(raw[: rng.integers(1, len(raw))], layout))
+    clips[7:7] = [nothing, np.empty((0, len(table), 2), np.float32)]
+    together, errors = normalize_clips(clips, table, scheme), 0
+    for found, clip in zip(together, clips, strict=True):
+        try:
+            np.testing.assert_array_equal(found, normalize(clip, table, scheme))
+        except InputError as error:
+            assert isinstance(found, InputError) and found.to_dict() == error.to_dict()
+            errors += 1
+    assert 2 <= errors < 30
+    assert sum(map(len, clips)) > 1024

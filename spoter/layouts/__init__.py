@@ -94,8 +94,10 @@ class Layout:
         if neck is not None and all(name in clip.names for name in _SHOULDERS):
             if columns[neck] < 0:
                 points[:, neck] = np.nan
-            mean = clip.points[:, [clip.names.index(name) for name in _SHOULDERS]].mean(axis=1)
-            points[:, neck] = np.where(np.isnan(points[:, neck]), mean, points[:, neck])
+            lacking = np.isnan(points[:, neck, 0])
+            if lacking.any():
+                shoulders = [clip.names.index(name) for name in _SHOULDERS]
+                points[lacking, neck] = clip.points[lacking][:, shoulders].mean(axis=1)
         return points
 
     def uses(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
