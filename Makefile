@@ -62,7 +62,7 @@ lint: .venv/dev.stamp ## check the style
 bench: .venv/bench.stamp ## measure decoding, normalising, the model and the server
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
-bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (40 minutes)
+bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (25 minutes)
 	$(BIN)/python -m bench.everything $(BENCH_ARGS)
 
 bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
