@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 CLIENTS = 16
 # Seconds after which a lone client is to be served as before, and how much slower still counts as that.
 BACK_WITHIN, AS_BEFORE = 5.0, 1.5
+# Of a clip: a long one, for four times as many short ones as a server can answer are more than one process can send.
+FRAMES = 300
 # job_queue_size of config.properties.
 QUEUE = 100
 # An open loop that is later than this was the bottleneck itself.
@@ -64,12 +66,14 @@ def bound_s(rate: float, queue: int, batch: int) -> float:
     return (queue + (WORKERS_OF_ATTACKS + 1) * batch) / rate
 
 
-def overload(server: Server, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0) -> Overloaded:
+def overload(
+    server: Server, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0, frames: int = FRAMES
+) -> Overloaded:
     """Measure capacity for `calm` seconds, overload the server for `seconds`, and watch it recover for `patience`."""
     from bench.bodies import compact
     from bench.load import Request, run_closed, run_open
 
-    requests = [Request(compact())]
+    requests = [Request(compact(frames=frames))]
     run_closed(server.url, requests, CLIENTS, min(calm, 3.0))  # warms up what a first request pays for
     before = run_closed(server.url, requests, 1, calm).percentile(50)
     capacity = run_closed(server.url, requests, CLIENTS, calm)
@@ -88,6 +92,7 @@ def main(
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Of overload.")] = 60.0,
     times: Annotated[float, typer.Option(min=1, max=20, help="Capacity.")] = 4.0,
     queue: Annotated[int, typer.Option(min=1, max=10_000, help="TorchServe's job_queue_size.")] = QUEUE,
+    frames: Annotated[int, typer.Option(min=1, max=500, help="Of the clip that is sent.")] = FRAMES,
 ) -> None:
     """Overload a server; exit 1 where it does not refuse at once, keeps clients too long, or does not recover."""
     from bench.server import served
@@ -97,7 +102,7 @@ def main(
     with served(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS, settings=settings) as server:
         wait_workers(server, WORKERS_OF_ATTACKS)
         batch = server.manage("GET", f"/models/{NAME}")[0]["batchSize"]
-        seen = overload(server, seconds, times)
+        seen = overload(server, seconds, times, frames=frames)
     load, statuses = seen.load, seen.load.statuses
     refused = sorted(answer.seconds for answer in load.answers if answer.status == 503)
     # The rate that was really answered, beside the load's own process on the same cores, is what empties the queue.
@@ -119,7 +124,7 @@ def main(
         ["back to normal", "never" if seen.back_s is None else f"{seen.back_s:.1f} s after the last answer"],
         ["the load's own lag (median), processor", f"{load.lag_ms:.1f} ms, {load.cpu_s / load.seconds:.2f} cores"],
     ]
-    typer.echo(f"### {times:g} times capacity\n\n" + table(("", ""), rows))
+    typer.echo(f"### {times:g} times capacity, clips of {frames} frames\n\n" + table(("", ""), rows))
     wrong = []
     if set(statuses) - {200, 503}:
         wrong.append("requests were neither answered nor refused")
@@ -132,7 +137,7 @@ def main(
     if seen.back_s is None or seen.back_s > BACK_WITHIN:
         wrong.append(f"a lone client was not served as before within {BACK_WITHIN:g} s")
     if load.lag_ms > MOST_LAG_MS:
-        wrong.append("the load was late itself: nothing can be said of the server; use more cores, or --times 2")
+        wrong.append("the load was late itself: nothing can be said of the server; use more cores, or more --frames")
     if wrong:
         typer.echo("not as expected: " + "; ".join(wrong), err=True)
         raise typer.Exit(1)

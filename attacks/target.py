@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
 import threading
@@ -58,14 +59,19 @@ class Stream:
 
     async def _run(self) -> None:
         """Start one piece after the other, each where the one before left the requests, without waiting for answers."""
-        pieces, began = [], time.perf_counter()
+        pieces: set[asyncio.Task] = set()
+        number, began = 0, time.perf_counter()
         while not self._ended.is_set() and time.perf_counter() - began < self.longest:
-            first = round(len(pieces) * PIECE * self.rate) % len(self.requests)
+            gc.freeze()  # to look through all answers so far takes as long as a server's queue takes to fill
+            first = round(number * PIECE * self.rate) % len(self.requests)
             turned = [*self.requests[first:], *self.requests[:first]]
-            send = open_loop(self.url, turned, self.rate, PIECE, seed=len(pieces), watch=partial(self._take, first))
-            pieces.append(asyncio.create_task(send))
-            await asyncio.sleep(max(0.0, began + len(pieces) * PIECE - time.perf_counter()))
+            send = open_loop(self.url, turned, self.rate, PIECE, seed=number, watch=partial(self._take, first))
+            pieces.add(asyncio.create_task(send))
+            number += 1
+            await asyncio.sleep(max(0.0, began + number * PIECE - time.perf_counter()))
+            pieces -= {piece for piece in pieces if piece.done() and piece.exception() is None}
         await asyncio.gather(*pieces)
+        gc.unfreeze()
 
     def _take(self, first: int, answer: Answered) -> None:
         self.answers.append(replace(answer, request=(first + answer.request) % len(self.requests)))

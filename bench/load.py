@@ -220,8 +220,13 @@ def run_open(*args: Any, **options: Any) -> Load:
 def _run(load: Coroutine[Any, Any, Load]) -> Load:
     import uvloop
 
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(load)
+    gc.collect()
+    gc.freeze()  # a collection among thousands of requests would be taken for the server's
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(load)
+    finally:
+        gc.unfreeze()
 
 
 async def _measured(
@@ -234,14 +239,9 @@ async def _measured(
     async with aiohttp.ClientSession(
         headers=headers, connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT), auto_decompress=False
     ) as session:
-        gc.collect()
-        gc.freeze()  # a collection among thousands of requests would be taken for the server's
-        try:
-            before, began = _cpu(), time.perf_counter()
-            await run(session, answers)
-            seconds, cpu = time.perf_counter() - began, _cpu() - before
-        finally:
-            gc.unfreeze()
+        before, began = _cpu(), time.perf_counter()
+        await run(session, answers)
+        seconds, cpu = time.perf_counter() - began, _cpu() - before
     return Load(answers, seconds, cpu)
 
 
