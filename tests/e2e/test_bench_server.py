@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ from live import RunningServer
 
 import bench.server
 from bench import growth, scale_server
+from handler.process import LOOPBACK
+from spoter import readiness
 
 
 @pytest.fixture
@@ -21,9 +24,13 @@ def one_served(server: RunningServer, monkeypatch) -> None:
     (process,) = (child for child in psutil.Process().children() if str(server.folder) == child.cwd())
     leader = SimpleNamespace(pid=process.pid, poll=lambda: None)  # the Popen is kept by whoever started it
 
+    def manage(method: str, path: str) -> object:
+        return json.loads(readiness.send(f"http://{LOOPBACK}:{server.management}{path}", None, method=method).body)
+
     @contextmanager
     def served(*_: object, **__: object) -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(ports=(server.port, server.management, server.metrics), leader=leader)
+        ports = (server.port, server.management, server.metrics)
+        yield SimpleNamespace(ports=ports, leader=leader, manage=manage)
 
     monkeypatch.setattr(bench.server, "served", served)
     monkeypatch.setattr(scale_server, "served", served)
