@@ -219,3 +219,11 @@ def test_bad_body(name: str) -> None:
         assert error.where == where
     assert words in error.message
     assert len(str(error)) < 600
+
+
+def test_an_unknown_key_of_what_was_enrolled_is_quoted_in_part_only():
+    key = "gl" + 40 * "0.5057,\n"
+    body = {"points": [], "enrolled": {"space": "", "glosses": [{key: 1}]}}
+    error = refuse(body)
+    assert error.code == "wrong_type" and "unknown field gl0.5057" in error.message
+    assert len(error.message) < 100 and error.message.isprintable()
