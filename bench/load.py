@@ -239,9 +239,9 @@ async def _measured(
     async with aiohttp.ClientSession(
         headers=headers, connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT), auto_decompress=False
     ) as session:
-        before, began = _cpu(), time.perf_counter()
+        before, began = cpu_s(), time.perf_counter()
         await run(session, answers)
-        seconds, cpu = time.perf_counter() - began, _cpu() - before
+        seconds, cpu = time.perf_counter() - began, cpu_s() - before
     return Load(answers, seconds, cpu)
 
 
@@ -269,6 +269,7 @@ async def _ask(
         return Answered(planned, time.perf_counter() - planned, None, reason, request=number, lag=lag)
 
 
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_SELF)
+def cpu_s(who: int = resource.RUSAGE_SELF) -> float:
+    """Return the seconds of the processor that this process has taken, or those it waited for (RUSAGE_CHILDREN)."""
+    usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime

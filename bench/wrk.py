@@ -14,7 +14,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.load import TIMEOUT
+from bench.load import TIMEOUT, cpu_s
 
 # wrk tells a script's `done` what it has counted. Latencies are in microseconds.
 _SCRIPT = """
@@ -82,11 +82,11 @@ def run(url: str, body: bytes, content_type: str, clients: int, seconds: float) 
         content.write_bytes(body)
         command = [found() or "wrk", "--threads", "1", "--connections", str(clients)]
         command += ["--duration", f"{math.ceil(seconds)}s", "--timeout", f"{TIMEOUT:g}s"]
-        before = _cpu()
+        before = cpu_s(resource.RUSAGE_CHILDREN)
         done = subprocess.run(
             [*command, "--script", str(script), url, "--", str(content), content_type], capture_output=True, text=True
         )
-        cpu_s = _cpu() - before
+        taken = cpu_s(resource.RUSAGE_CHILDREN) - before
     if done.returncode:
         raise OSError(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
     told = json.loads(done.stdout.splitlines()[-1])
@@ -96,10 +96,5 @@ def run(url: str, body: bytes, content_type: str, clients: int, seconds: float) 
         told["lost"],
         told["duration"] / 1e6,
         tuple(us / 1e3 for us in told["us"]),
-        cpu_s,
+        taken,
     )
-
-
-def _cpu() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

@@ -13,7 +13,8 @@ _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _TYPES = re.compile(r"\b(float|int|str|bool)\b")
 _WORDS = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}
-_UNKNOWN = re.compile(r"(unknown field )`(.*)`", re.DOTALL)
+UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+"""What the decoder says of a key that it does not know; the group is the key, of any length."""
 _LONGEST_KEY = 40  # letters of a key that an error quotes: one may be as long as a body
 _FOUND = re.compile(r"^Expected (?P<expected>.+), got (?P<found>.+)$", re.DOTALL)
 _BYTE = re.compile(r" ?\(byte (\d+)\)")
@@ -62,7 +63,7 @@ def wrong_type(
     where = place(steps)
     if message in ("Number out of range", "Integer value out of range"):
         return InputError("out_of_range", "found a number too large to be one", where)
-    message = _UNKNOWN.sub(lambda match: match[1] + in_a_line(match[2], _LONGEST_KEY), message)
+    message = UNKNOWN_FIELD.sub(lambda match: f"unknown field {in_a_line(match[1], _LONGEST_KEY)}", message)
     message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
     message = message.replace("array of length 2", "a pair [x, y]")
     match = _FOUND.match(message)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import re
 from functools import cache, lru_cache
 from typing import Generic, TypeVar
 
@@ -21,7 +20,7 @@ from spoter.embedding import PARTS
 from spoter.enrolled import EnrolledGlosses
 from spoter.errors import InputError
 from spoter.formats import frames, points_form, video_format
-from spoter.formats.json_errors import invalid_json, wrong_type
+from spoter.formats.json_errors import UNKNOWN_FIELD, invalid_json, wrong_type
 from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
 from spoter.formats.thrift import check_numbers, check_utf8, without_collector
 from spoter.formats.unread import without_faces
@@ -40,7 +39,6 @@ BRACKET, COMMA = 64, 32
 MADE = 4
 # As enrolled prototypes may be of another model, and then shall be refused in the right words.
 _ROOM_FOR_OTHERS = 2
-_UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
 _ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
 
 _F = TypeVar("_F")
@@ -233,7 +231,7 @@ def _keys(body: bytes) -> list[str]:
     try:
         known = _keys_decoder().decode(body)
     except msgspec.ValidationError as error:
-        return [short(_UNKNOWN_FIELD.search(str(error))[1])]
+        return [short(UNKNOWN_FIELD.search(str(error))[1])]
     return [short(key) for key in known.__struct_fields__ if getattr(known, key) is not UNSET]
 
 
