@@ -56,6 +56,7 @@ class Stream:
     def __exit__(self, *_) -> None:
         self._ended.set()
         self._thread.join()  # each request has a time limit of its own (bench.load.TIMEOUT)
+        gc.unfreeze()
 
     async def _run(self) -> None:
         """Start one piece after the other, each where the one before left the requests, without waiting for answers."""
@@ -71,7 +72,6 @@ class Stream:
             await asyncio.sleep(max(0.0, began + number * PIECE - time.perf_counter()))
             pieces -= {piece for piece in pieces if piece.done() and piece.exception() is None}
         await asyncio.gather(*pieces)
-        gc.unfreeze()
 
     def _take(self, first: int, answer: Answered) -> None:
         self.answers.append(replace(answer, request=(first + answer.request) % len(self.requests)))
