@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from attacks.running import FAULTS, WORKERS, Fault
+from attacks.running import BATCH, FAULTS, WORKERS, Fault
 from attacks.surroundings import CannotBeTried
 from attacks.target import Outcome, Stream, counted, logged, table, wait_workers
 from bench.commands import end_on_signals
@@ -88,10 +88,11 @@ def unexpected(fault: Fault, answers: list[Answered], struck: float, mended: flo
     wrong = []
     if any(answer.status != 200 for answer in answers if answer.ended < struck):
         wrong.append("requests failed before the fault")
-    away = [answer for answer in answers if fault.away and answer.ended > struck and answer.started < mended]
-    lost = sum(answer.status is None for answer in answers) - sum(answer.status is None for answer in away)
-    if lost and not fault.forgotten:
-        wrong.append(f"{lost} requests without an answer")
+    lost = [answer for answer in answers if answer.status is None]
+    meanwhile = [answer for answer in lost if answer.ended > struck and answer.started < mended]
+    may_be_lost = len(meanwhile) if fault.away else min(len(meanwhile), fault.killed * BATCH)
+    if len(lost) > may_be_lost and not fault.forgotten:
+        wrong.append(f"{len(lost) - may_be_lost} requests without an answer")
     strange = {answer.status for answer in answers} - {None, 200, 503} - fault.statuses
     if strange:
         wrong.append(f"statuses {sorted(strange)}")

@@ -15,14 +15,16 @@ from datetime import datetime
 from pathlib import Path
 
 import psutil
+import yaml
 
 from attacks.surroundings import CLOCK_FILE, clock, set_clock, small_disk
 from attacks.target import wait_until, worker_pids
 from bench.usage import WORKER
-from handler.process import NAME, Server, end_session, session_members
+from handler.process import NAME, ROOT, Server, end_session, session_members
 from spoter.files import write_whole
 
 WORKERS = 2
+BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]
 HOUR = 3600
 # Seconds, in place of the archive's 60; the handler wants 10 of them for itself.
 STOPPED_TIMEOUT = 15
@@ -51,6 +53,9 @@ class Fault:
         What clients may see besides 200 and 503, as docs/operations.md tells them.
     away : bool
         The front end itself goes: whoever asks meanwhile is refused a connection.
+    killed : int
+        Workers that are killed. TorchServe never answers the requests that a worker was collecting for its next batch
+        when it died, so at most `BATCH` requests for each of them get no answer.
     forgotten : str
         Where TorchServe may forget requests, which then get no answer: what to do instead. Else none may be.
     settings, archive : mapping
@@ -65,6 +70,7 @@ class Fault:
     cause: str
     statuses: frozenset[int] = frozenset()
     away: bool = False
+    killed: int = 0
     forgotten: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     archive: Mapping[str, object] = field(default_factory=dict)
@@ -212,13 +218,14 @@ def move_clock(server: Server) -> None:
 
 
 FAULTS = (
-    Fault("kill-worker", "SIGKILL of a worker", kill_worker, r"Retry worker", DIED),
+    Fault("kill-worker", "SIGKILL of a worker", kill_worker, r"Retry worker", DIED, killed=1),
     Fault(
         "stop-worker",
         f"SIGSTOP of a worker, responseTimeout {STOPPED_TIMEOUT} s",
         stop_worker,
         r"did not respond in given time",
         DIED,
+        killed=1,
         archive={"responseTimeout": STOPPED_TIMEOUT, "handler": {"videoTimeout": 2}},
     ),
     Fault(
@@ -227,6 +234,7 @@ FAULTS = (
         cannot_start,
         r"Retry worker",
         DIED,
+        killed=WORKERS,
     ),
     Fault(
         "full-disk",
@@ -234,6 +242,7 @@ FAULTS = (
         fill_disk,
         r"Retry worker",
         DIED,
+        killed=1,
         around=small_disk,
     ),
     Fault(
@@ -242,6 +251,7 @@ FAULTS = (
         replace_archive,
         r"Retry worker",
         DIED,
+        killed=2,
     ),
     Fault(
         "register-again",
@@ -267,6 +277,7 @@ FAULTS = (
         move_clock,
         r"Retry worker",
         DIED,
+        killed=3,
         around=clock,
     ),
 )

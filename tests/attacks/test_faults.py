@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from attacks.faults import strike, unexpected
-from attacks.running import FAULTS, WORKERS, Fault, register_again
+from attacks.running import BATCH, FAULTS, WORKERS, Fault, register_again
 from attacks.starting import BROKEN, refusal
 from attacks.target import BACK, Outcome, call, wait_workers
 from bench.bodies import compact
@@ -22,7 +22,7 @@ def test_a_fault_is_borne(unharmed, name):
     fault = BY_NAME[name]
     seen = strike(unharmed, fault, rate=8, before=1)
     assert seen.wrong == []
-    assert seen.outcome.good >= BACK and not seen.outcome.unanswered
+    assert seen.outcome.good >= BACK
     assert set(seen.outcome.others) <= fault.statuses  # what docs/operations.md says of it
 
 
@@ -63,3 +63,12 @@ def test_what_is_unexpected():
     assert unexpected(away, answers(200, 200, None, None, 200), 1.5, 3.5) == []
     assert unexpected(replace(fault, forgotten="why"), answers(200, 200, None), 1.5, 3.5) == []
     assert unexpected(away, answers(200, 200, None, 200, None), 1.5, 3.5) == ["1 requests without an answer"]
+
+
+def test_a_killed_worker_may_lose_one_batch_and_no_more():
+    fault = Fault("k", "", lambda _: None, "", killed=1)
+    lost = [Answered(1.0, 90.0, None, "TimeoutError")] * BATCH
+    assert unexpected(fault, [*answers(200), *lost], 1.5, 3.5) == []
+    assert unexpected(fault, [*answers(200), *lost, lost[0]], 1.5, 3.5) == ["1 requests without an answer"]
+    late = Answered(4.0, 90.0, None, "TimeoutError")
+    assert unexpected(fault, [*answers(200), late], 1.5, 3.5) == ["1 requests without an answer"]
