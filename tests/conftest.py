@@ -13,7 +13,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What several folders ask for: imported into each, it would start once for each.
-pytest_plugins = ["lambda_door.fixtures", "local.fixtures"]
+pytest_plugins = ["lambda_door.fixtures", "local.fixtures", "memory"]
 
 # What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.
@@ -46,6 +46,8 @@ LONGEST = (
     "tests/test_sbom.py",
 )
 
+LONGEST_IN_AN_ID = 100
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
@@ -59,6 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group(group))
         order[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
     items.sort(key=order.get)
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Keep large parameters out of test ids, which travel through reports, caches and processes many times."""
+    if isinstance(val, str | bytes) and len(val) > LONGEST_IN_AN_ID:
+        return f"{argname}-of-{len(val)}"
+    return None  # pytest's own
 
 
 def pytest_configure(config: pytest.Config) -> None:

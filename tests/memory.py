@@ -1,0 +1,51 @@
+"""Fail a run in which one of the suite's processes, or a process that a test waited for, held 2 GB or more."""
+
+from __future__ import annotations
+
+import resource
+from typing import Any
+
+import pytest
+
+LIMIT_MB = 2048
+
+
+class PeakMemory:
+    """The highest peak of resident memory in megabytes, and the test after which it was seen."""
+
+    def __init__(self) -> None:
+        self.peak_mb, self.test = _peak_mb(), "the start"
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item):
+        result = yield
+        self._note(_peak_mb(), item.nodeid)
+        return result
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what a process of pytest-xdist's reports; one that crashed reports nothing, and fails the run."""
+        self._note(*getattr(node, "workeroutput", {}).get("peak_memory", (0, "")))
+
+    def _note(self, peak_mb: int, test: str) -> None:
+        if peak_mb > self.peak_mb:
+            self.peak_mb, self.test = peak_mb, test
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        if hasattr(session.config, "workeroutput"):
+            session.config.workeroutput["peak_memory"] = (self.peak_mb, self.test)
+        elif self.peak_mb >= LIMIT_MB and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        verdict = f"the limit is {LIMIT_MB} MB" if self.peak_mb < LIMIT_MB else f"FAILED: expected under {LIMIT_MB} MB"
+        terminalreporter.write_line(f"largest process: {self.peak_mb} MB after {self.test} ({verdict})")
+
+
+def _peak_mb() -> int:
+    """Return the larger peak: this process's own, or that of the largest process it has waited for."""
+    return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(PeakMemory())
