@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +45,8 @@ def folder(tmp_path) -> Path:
         put(tmp_path / "signs" / f"{name}.json", dumps(FRAME_FORMS["mediapipe"](clip)))
     put(tmp_path / "signs" / ".DS_Store", b"x")
     put(tmp_path / "signs" / "CASA" / ".hidden", b"x")
+    for kind in ("mp4", "gif"):  # that `spoter extract --overlay` drew
+        put(tmp_path / "signs" / "CASA" / f"0.overlay.{kind}", b"x")
     return tmp_path / "signs"
 
 
@@ -55,6 +59,27 @@ def test_a_folder_gives_glosses_by_its_folders_and_each_clip_its_own_group(folde
     assert data.sources == (folder,) and data.skipped == []
     for clip in data.clips:
         same(clip.clip, CLIPS[clip.name].points)
+
+
+def test_a_summary_of_json_clips_takes_little_memory(tmp_path):
+    frames = 24  # 260 kB
+    for gloss in ("CASA", "COMER"):
+        points = np.random.default_rng(0).uniform(0.2, 0.8, (frames, 543, 2)).round(6)
+        put(tmp_path / gloss / "0.json", dumps({"estimator": "mediapipe", "points": points.tolist()}))
+    # A limit on top of what the packages take; it ends a run that makes something for each clip of wire_files.LIMITS.
+    code = """
+import re, resource, sys
+from pathlib import Path
+import spoter.training.commands.data, spoter.training.datasets, spoter.training.summary
+from spoter.cli import app
+taken = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+resource.setrlimit(resource.RLIMIT_DATA, (taken + 500_000_000,) * 2)
+app()
+"""
+    words = [sys.executable, "-c", code, "data", "summary", str(tmp_path), "--json"]
+    done = subprocess.run(words, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["total"]["clips"] == 2
 
 
 def test_names_that_are_not_utf_8_are_bad_clips_that_can_be_listed(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -12,7 +13,7 @@ from wire import FRAME_FORMS, LIMITS, by_name, dumps, holistic, mmpose, nested, 
 from spoter.clip import Clip
 from spoter.errors import InputError
 from spoter.estimators import ESTIMATORS, MEDIAPIPE, NECK
-from spoter.formats import Limits, Options, decode
+from spoter.formats import Limits, Options, decode, json_format
 from spoter.layouts import BUILT_IN, load_layout
 
 LAYOUT = load_layout("54")
@@ -250,6 +251,22 @@ def test_a_bad_clip_leaves_its_neighbours_alone(clip: object, code: str, where: 
     request = decode(dumps({"clips": [good, clip, good]}), "application/json", LAYOUT, LIMITS)
     assert isinstance(request.clips[0], Clip) and isinstance(request.clips[2], Clip)
     assert (request.clips[1].code, request.clips[1].where) == (code, where)
+
+
+@pytest.mark.parametrize("most", [12, json_format._MOST_FIELDS, 10 * json_format._MOST_FIELDS])
+def test_clips_are_the_same_whatever_the_limit(most: int) -> None:
+    limits = dataclasses.replace(LIMITS, max_clips=most)
+    clips = [{"layout": 54, "points": nested(POINTS[: i % 5])} if i % 3 else [17, None, {}][i % 2] for i in range(12)]
+    read, expected = (
+        decode(dumps({"clips": clips}), "application/json", LAYOUT, found).clips
+        for found in (limits, dataclasses.replace(LIMITS, max_clips=12))
+    )
+    assert [str(clip) if isinstance(clip, InputError) else clip.points.tobytes() for clip in read] == [
+        str(clip) if isinstance(clip, InputError) else clip.points.tobytes() for clip in expected
+    ]
+    with pytest.raises(InputError) as caught:
+        decode(b'{"clips":[%s]}' % b",".join([b"{}"] * (most + 1)), "application/json", LAYOUT, limits)
+    assert caught.value.code == "too_many_clips"
 
 
 def test_top_k() -> None:

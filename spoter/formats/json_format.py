@@ -37,6 +37,9 @@ BRACKET, COMMA = 64, 32
 # So many times the bytes of the largest body may be made of one clip. 512 frames of all that MediaPipe finds make half
 # of it, and so do ten people in each frame of OpenPose's.
 MADE = 4
+# A type with a field for each item of a list takes 700 bytes for each: 7 MB for so many. A request that may hold more
+# clips is the owner's, and then the whole list is kept.
+_MOST_FIELDS = 10_000
 # As enrolled prototypes may be of another model, and then shall be refused in the right words.
 _ROOM_FOR_OTHERS = 2
 _ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
@@ -97,7 +100,9 @@ def _read(content: _Body, body: bytes, layout: Layout, limits: Limits, options: 
     if content.clips is UNSET:
         return Request([_clip(content, body, layout, limits, options)], False, top_k, JSON)
     _form(content, body)
-    raws = [raw for raw in msgspec.structs.astuple(content.clips) if raw is not UNSET]
+    raws = content.clips
+    if not isinstance(raws, list):
+        raws = [raw for raw in msgspec.structs.astuple(raws) if raw is not UNSET]
     limits.check_clips(len(raws))
     options = content.options(options)
     clips: list[Clip | InputError] = []
@@ -133,8 +138,13 @@ def to_bytes(body: dict | list | float | None) -> bytes:
 
 
 @cache
-def _first(count: int) -> type[msgspec.Struct]:
-    """Return the type of a list of which the first `count` items are kept, undecoded, and the others passed over."""
+def _first(count: int) -> type:
+    """Return the type of a list of which at least the first `count` items are kept, undecoded.
+
+    Of up to `_MOST_FIELDS` no more than these are kept: a stranger's list of millions takes no memory.
+    """
+    if count > _MOST_FIELDS:
+        return list[Raw]
     return msgspec.defstruct("_First", [(f"_{i}", Raw | UnsetType, UNSET) for i in range(count)], array_like=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tracemalloc
 
@@ -9,6 +10,7 @@ import pytest
 
 from attacks.costs import TRIES, Cost, least
 from attacks.hostile import hostile
+from spoter import clip_files
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits, decode
 from spoter.formats.thrift import check_utf8
@@ -57,6 +59,18 @@ def test_a_hostile_body_takes_little_more_memory_than_its_own(name):
         tracemalloc.stop()
     assert refused.code == code
     assert peak < 2.5 * len(body) + 10_000_000
+
+
+def test_memory_does_not_grow_with_the_limit_of_clips():
+    body = json.dumps({"points": [[[0.5, 0.5]] * 54]}).encode()
+    decode(body, JSON, LAYOUT, Limits())  # what is made once
+    tracemalloc.start()
+    try:
+        decode(body, JSON, LAYOUT, dataclasses.replace(clip_files.LIMITS, max_clips=100_001))  # no other test's limit
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000
 
 
 def test_as_much_as_people_send_is_read():
