@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
@@ -24,6 +26,18 @@ OF_WEIGHTS = "spoter.weights_sha256"
 _SHORTEST = 0.8
 # Without a second attempt, which would be the same, and is announced on stdout.
 _AS_SAID = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+
+
+def import_onnxruntime() -> ModuleType:
+    """Import ONNX Runtime with its telemetry off.
+
+    From 1.29 on its wheels report each session to Microsoft and keep a device id in the user's cache folder. They read
+    the variable once, on import.
+    """
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    import onnxruntime
+
+    return onnxruntime
 
 
 class OnnxForward:
@@ -53,7 +67,7 @@ class OnnxForward:
 
     def __init__(self, graph: bytes, place: str, width: int, classes: int):
         try:
-            import onnxruntime
+            onnxruntime = import_onnxruntime()
         except ImportError as error:
             raise ModelFolderError(f"{place}: needs ONNX Runtime: pip install onnxruntime ({error})") from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,3 +127,20 @@ def test_shell_scripts_run_no_variable_as_code():
     assert scripts
     found = subprocess.run(["grep", "-nE", r"\beval\b|curl[^|]*\| *(ba)?sh", *scripts], capture_output=True, text=True)
     assert found.stdout == ""
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from spoter.recognizer import Recognizer; Recognizer.load('models/dgs11', runtime='onnx')",
+        "from spoter.training.quantize import quantize; quantize(open('models/dgs11/model.onnx', 'rb').read(), CLIPS)",
+    ],
+    ids=["serving", "quantizing"],
+)
+def test_onnx_runtime_reports_to_nobody(source, tmp_path):
+    """Its telemetry leaves a device id in the user's cache folder as soon as it is imported."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
+    source = "import numpy as np\nCLIPS = [np.zeros((2, 108), np.float32)]\n" + source
+    options = {"cwd": ROOT, "env": environment | {"HOME": str(tmp_path)}, "timeout": 120}
+    subprocess.run([sys.executable, "-c", source], check=True, **options)
+    assert list(tmp_path.rglob("*")) == []

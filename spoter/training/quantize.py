@@ -20,7 +20,7 @@ from tqdm import tqdm
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.model_folder import ModelFolder
 from spoter.onnx_export import need
-from spoter.onnx_forward import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward
+from spoter.onnx_forward import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
 from spoter.onnx_graph import ENCODER
 from spoter.recognizer import Recognizer
 from spoter.training.datasets import DataSet, LabelledClip, merge_sides
@@ -126,6 +126,8 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = No
         Updated at each clip.
     """
     import onnx
+
+    import_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):

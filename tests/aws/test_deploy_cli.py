@@ -32,7 +32,7 @@ def cli(*arguments: str, stdin: str = "", **variables: str) -> subprocess.Comple
 
 @pytest.fixture
 def counted() -> Iterator[tuple[str, list]]:
-    """A port that counts who connects and answers nobody."""
+    """A port that answers nobody and keeps the first line of each connection, which tells whom it was meant for."""
     found: list = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
@@ -42,8 +42,8 @@ def counted() -> Iterator[tuple[str, list]]:
                     connection, _ = server.accept()
                 except OSError:
                     return
-                found.append(connection.getpeername())
-                connection.close()
+                with connection, connection.makefile("rb") as stream:
+                    found.append(stream.readline())
 
         thread = threading.Thread(target=accept, daemon=True)
         thread.start()
