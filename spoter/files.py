@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spoter.errors import ModelFolderError, SpoterError
+
+UNFINISHED = ".unfinished-"
+"""How the names of temporary files begin; a process that was killed leaves its own behind."""
+
+# What some systems and file systems answer where they cannot sync, or open, a folder.
+_NO_FOLDER_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def read_text(path: Path) -> str:
@@ -25,19 +32,45 @@ def read_text(path: Path) -> str:
 def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well.
 
-    The file gets `mode`: by default one under which a server's own user may read a model; 0o600 is for secrets.
+    The temporary name is short, whatever `path`'s is. A power cut leaves the old content or the new one. The file gets
+    `mode`: by default one under which a server's own user may read a model; 0o600 is for secrets.
     """
     path = Path(path)
     with _naming(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(mode)
-        os.replace(temporary, path)
+        with _naming(path):
+            put_in_place(temporary, path, mode)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def put_in_place(file: Path, path: Path, mode: int = 0o644) -> None:
+    """Move a file to `path` on the same file system; a power cut leaves the old content there or the new one."""
+    handle = os.open(file, os.O_RDWR)  # Windows syncs no file that is open for reading only
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    file.chmod(mode)
+    os.replace(file, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder survive a power cut, where the system can do that."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:

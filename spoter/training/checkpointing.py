@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from spoter.errors import DataError
-from spoter.files import replacing, write_whole
+from spoter.files import replacing, sync_folder, write_whole
 
 FOLDER = ".training"
 _DONE = ".training-done"
@@ -85,6 +85,7 @@ class UnfinishedRun:
         """Remove the folder."""
         # Renamed first: killed half-way through removing it, a finished run shall not look like an unfinished one.
         self.folder.rename(self.out / _DONE)
+        sync_folder(self.out)
         self._sweep(self.out / _DONE)
 
     def _compare(self) -> None:

@@ -1,0 +1,85 @@
+"""Files are written whole or not at all, and survive a power cut once they have their names."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from spoter.files import UNFINISHED, put_in_place, replacing, write_whole
+
+
+@pytest.fixture
+def calls(monkeypatch) -> list[tuple[str, str]]:
+    """Record what is synced and renamed, in order."""
+    seen: list[tuple[str, str]] = []
+    replace, fsync = os.replace, os.fsync
+
+    def synced(handle: int) -> None:
+        seen.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+        fsync(handle)
+
+    def renamed(file: Path, path: Path) -> None:
+        seen.append(("rename", Path(path).name))
+        replace(file, path)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", renamed)
+    return seen
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="tells no name of an open file")
+def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, calls):
+    write_whole(tmp_path / "a.json", b"{}", mode=0o400)
+    assert [what for what, _ in calls] == ["sync", "rename", "sync"]
+    assert calls[0][1].startswith(UNFINISHED) and [name for _, name in calls[1:]] == ["a.json", tmp_path.name]
+    calls.clear()
+    (tmp_path / "whole").write_bytes(b"x")
+    put_in_place(tmp_path / "whole", tmp_path / "a.json")
+    assert calls == [("sync", "whole"), ("rename", "a.json"), ("sync", tmp_path.name)]
+    assert (tmp_path / "a.json").read_bytes() == b"x" and [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
+def test_only_a_folder_that_cannot_be_synced_is_passed_over(tmp_path, monkeypatch, number, raised):
+    fsync = os.fsync
+
+    def failing(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(number, os.strerror(number))
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", failing)
+    try:
+        write_whole(tmp_path / "a", b"new")
+    except OSError as error:
+        assert raised and error.errno == number and error.filename == str(tmp_path / "a")
+    else:
+        assert not raised
+    assert (tmp_path / "a").read_bytes() == b"new"
+
+
+def test_content_that_cannot_be_synced_does_not_get_the_name(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(b"old")
+
+    def failing(handle: int) -> None:
+        raise OSError(errno.EINVAL, "of a file")
+
+    monkeypatch.setattr(os, "fsync", failing)
+    with pytest.raises(OSError):
+        write_whole(tmp_path / "a", b"new")
+    assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_the_temporary_name_is_short_whatever_the_name_is(tmp_path):
+    longest = "手" * 85  # 255 bytes
+    with replacing(tmp_path / longest) as temporary:
+        assert len(temporary.name) < 30 and temporary.name.startswith(UNFINISHED)
+        temporary.write_bytes(b"x")
+    assert [path.name for path in tmp_path.iterdir()] == [longest]
+    with pytest.raises(OSError) as error:
+        write_whole(tmp_path / (longest + "x"), b"x")
+    assert error.value.errno == errno.ENAMETOOLONG and error.value.filename == str(tmp_path / (longest + "x"))
+    assert [path.name for path in tmp_path.iterdir()] == [longest]
