@@ -203,6 +203,35 @@ def test_options_and_what_picture_json_says_are_heeded(tmp_path, dgs11):
     assert said == line
 
 
+def test_the_nearest_picture_json_counts(tmp_path):
+    for name, said in (("", {"width": 1280, "height": 720}), ("ana", {"width": 640, "fps": 25}), ("ben/empty", {})):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "picture.json").write_text(json.dumps(said))
+    for name in ("clip", "ana/clip", "ana/below/clip", "ben/clip", "ben/empty/clip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.json").write_text("{}")
+    for name in ("ana/frames", "ben/frames"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x_0_keypoints.json").write_text(json.dumps(FRAME))
+    (tmp_path / "ben/frames/picture.json").write_text('{"width": 320}')
+    outer, inner = "width=1280.0,height=720.0", "width=640.0,fps=25.0"
+    assert {Path(piece.file).relative_to(tmp_path).as_posix(): piece.said for piece in found(tmp_path)} == {
+        "clip.json": outer,
+        "ana/clip.json": inner,
+        "ana/below/clip.json": inner,
+        "ana/frames": inner,
+        "ben/clip.json": outer,
+        "ben/empty/clip.json": "",
+        "ben/frames": "width=320.0",
+    }
+    before = survey([tmp_path]).digest
+    (tmp_path / "ana/picture.json").write_text('{"width": 641}')
+    assert survey([tmp_path]).digest != before
+    (tmp_path / "ana/picture.json").write_text('{"width": "wide"}')
+    with pytest.raises(SpoterError, match="ana/picture.json: "):
+        survey([tmp_path])
+
+
 def test_a_file_that_is_gone_is_its_clips_error(tmp_path, dgs11):
     lines = Answering(dgs11)([Piece(str(tmp_path / "x.json")), Piece(str(tmp_path / "x.hdf5"), group="0")])
     assert [json.loads(line)["error"]["code"] for line in lines.splitlines()] == ["unreadable_clip"] * 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from training_data import generated_points, write_hdf5
 from spoter.bulk.answering import Answering
 from spoter.bulk.packing import Packing, join, pack, shortest
 from spoter.bulk.pieces import parts
-from spoter.bulk.run import Record, look, part_file, write_record
+from spoter.bulk.run import Record, look, part_file, write_part, write_record
 from spoter.errors import SpoterError
 
 
@@ -32,13 +34,28 @@ def clips(tmp_path_factory, samples) -> Path:
     return root
 
 
+def pack_all(out: Path, clips: Path, model: Path, done: list[int] | None = None) -> Record:
+    """Pack in this process, three pieces in a part, and note which parts were made."""
+    record, _ = look(model, [clips], {})
+    work, numbers = Packing(model), [] if done is None else done
+
+    def do(rest):
+        for part in rest:
+            numbers.append(part.number)
+            yield part.number, work(part.pieces)
+
+    return pack(out, record, [clips], 3, do)
+
+
 @pytest.fixture
 def packed(clips, dgs11, tmp_path) -> Path:
-    record, _ = look(dgs11, [clips], {})
-    work = Packing(dgs11)
-    done = pack(tmp_path / "job", record, [clips], 3, lambda rest: ((part.number, work(part.pieces)) for part in rest))
+    done = pack_all(tmp_path / "job", clips, dgs11)
     assert (done.clips, done.failed) == (12, 3)
     return tmp_path / "job"
+
+
+def content_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def answer(packed: Path, dgs11: Path) -> Path:
@@ -103,11 +120,77 @@ def test_answers_keep_the_clips_order_beyond_the_digits_of_files_names(tmp_path)
     (tmp_path / "inputs").mkdir()
     for number in (100_000, 99_999, 7):
         line = {"input": {"file": str(number)}, "error": {"code": "unreadable_clip"}}
-        part_file(tmp_path / "inputs", number).write_bytes(json.dumps(line).encode() + b"\n")
+        text = json.dumps(line).encode() + b"\n" + b'{"requests":"%s"}\n' % hashlib.sha256(b"").hexdigest().encode()
+        write_part(part_file(tmp_path / "inputs", number), text)
     write_record(tmp_path / "run.json", Record("m 1", "", "", {}, 3, "0", clips=3, failed=3))
     assert join(tmp_path, tmp_path, tmp_path / "joined.jsonl") == (3, 3)
     lines = [json.loads(line) for line in (tmp_path / "joined.jsonl").open()]
     assert [line["input"]["file"] for line in lines] == ["7", "99999", "100000"]
+
+
+@pytest.mark.parametrize("file", ["requests/00000.jsonl", "inputs/00000.jsonl"])
+@pytest.mark.parametrize("kind", ["emptied", "cut", "changed", "removed"])
+def test_a_damaged_part_is_packed_again(packed, clips, dgs11, file, kind):
+    before, path, done = content_of(packed), packed / file, []
+    content = path.read_bytes()
+    path.write_bytes({"emptied": b"", "cut": content[:99]}.get(kind, content[:9] + b"?" + content[10:]))
+    if kind == "removed":
+        path.unlink()
+    pack_all(packed, clips, dgs11, done)
+    assert done == [0] and content_of(packed) == before
+
+
+def test_a_part_without_a_line_for_the_job_has_no_file_of_it(tmp_path, dgs11):
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "a.json").write_text("{")
+    out, done = tmp_path / "job", []
+    pack_all(out, tmp_path / "bad", dgs11)
+    before = content_of(out)
+    assert set(before) == {"run.json", "inputs/00000.jsonl"}
+    (out / "requests" / "00000.jsonl").write_text("{}\n")  # of other clips, which were packed here before
+    pack_all(out, tmp_path / "bad", dgs11, done)
+    assert done == [0] and content_of(out) == before
+    assert join(out, tmp_path, tmp_path / "joined.jsonl") == (1, 1)
+
+
+def test_requests_of_an_earlier_run_are_removed_with_its_inputs(packed, tmp_path, samples, dgs11):
+    few = tmp_path / "few"
+    few.mkdir()
+    shutil.copy(samples / "hallo.json", few)
+    before = content_of(packed)
+    with pytest.raises(SpoterError, match="parts of other clips"):
+        pack_all(packed, few, dgs11)
+    assert content_of(packed) == before
+    (packed / "run.json").unlink()
+    shutil.rmtree(packed / "inputs")
+    pack_all(packed, few, dgs11)
+    pack_all(tmp_path / "fresh", few, dgs11)
+    assert content_of(packed) == content_of(tmp_path / "fresh")
+    assert list(content_of(packed / "requests")) == ["00000.jsonl"]
+
+
+def test_a_file_among_the_requests_that_pack_did_not_write_is_refused(packed, clips, dgs11):
+    (packed / "requests" / "notes.jsonl").write_text("mine")
+    with pytest.raises(SpoterError, match=r"requests/notes\.jsonl: "):
+        pack_all(packed, clips, dgs11)
+    assert (packed / "requests" / "notes.jsonl").read_text() == "mine"
+
+
+def test_the_requests_need_not_be_kept_for_the_join(packed, dgs11, tmp_path):
+    answers = answer(packed, dgs11)
+    shutil.rmtree(packed / "requests")
+    assert join(packed, answers, tmp_path / "joined.jsonl") == (12, 4)
+
+
+@pytest.mark.parametrize("kind", ["emptied", "cut", "removed"])
+def test_damaged_inputs_are_not_joined(packed, dgs11, tmp_path, kind):
+    answers, path = answer(packed, dgs11), packed / "inputs/00001.jsonl"
+    path.write_bytes(b"" if kind == "emptied" else path.read_bytes()[:-1])
+    if kind == "removed":
+        path.unlink()
+    with pytest.raises(SpoterError) as error:
+        join(packed, answers, tmp_path / "joined.jsonl")
+    assert str(packed / "inputs") in str(error.value) and not (tmp_path / "joined.jsonl").exists()
 
 
 def test_what_is_not_packed_to_its_end_is_refused(tmp_path):

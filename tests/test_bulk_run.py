@@ -19,7 +19,7 @@ from spoter.bulk.predicting import predict
 from spoter.bulk.run import Stopped, look
 from spoter.bulk.workers import WorkerDied, in_processes
 from spoter.errors import SpoterError
-from spoter.files import alone_in
+from spoter.files import UNFINISHED, alone_in
 
 OPTIONS: dict = {"top_k": None, "width": None, "height": None, "runtime": None}
 
@@ -82,7 +82,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path, clips, dgs11
     with pytest.raises(Stopped, match="^6 of 10 clips are done and kept; the same command goes on$"):
         predict(out, record, [clips], 3, directly(work, done, stop_after=2))
     assert done == [0, 1] and not out.exists()
-    unfinished = tmp_path / "out.jsonl.parts" / ".00002.jsonl.x"  # of a run that was killed
+    unfinished = tmp_path / "out.jsonl.parts" / f"{UNFINISHED}x"  # of a run that was killed
     unfinished.write_text("{")
     (unfinished.parent / "notes.jsonl").write_text("{")  # of people
     done.clear()
@@ -92,6 +92,56 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path, clips, dgs11
     assert sorted(path.name for path in tmp_path.glob("out*")) == ["out.jsonl", "out.jsonl.run.json"]
     done.clear()
     assert predict(out, record, [clips], 3, directly(work, done)) == whole and done == []
+
+
+DAMAGE = {
+    "emptied": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 2],
+    "cut-at-a-line": lambda content: content[: content.index(b"\n") + 1],
+    "zeros": lambda content: bytes(len(content)),
+    "line-changed": lambda content: content.replace(b"score", b"scare", 1),
+    "line-lost": lambda content: content.partition(b"\n")[2],
+    "not-sealed": lambda content: b"".join(content.splitlines(keepends=True)[:-1]),  # as written by earlier versions
+    "removed": None,
+}
+
+
+def damage(path: Path, kind: str) -> None:
+    if DAMAGE[kind] is None:
+        path.unlink()
+    else:
+        path.write_bytes(DAMAGE[kind](path.read_bytes()))
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_part_is_made_again(tmp_path, clips, dgs11, kind):
+    record, _ = look(dgs11, [clips], OPTIONS)
+    out, done, work = tmp_path / "out.jsonl", [], Answering(dgs11)
+    whole = predict(tmp_path / "whole.jsonl", record, [clips], 3, directly(work, []))
+    with pytest.raises(Stopped):
+        predict(out, record, [clips], 3, directly(work, done, stop_after=3))
+    damage(tmp_path / "out.jsonl.parts" / "00001.jsonl", kind)
+    done.clear()
+    assert predict(out, record, [clips], 3, directly(work, done)) == whole
+    assert done == [1, 3]
+    assert out.read_bytes() == (tmp_path / "whole.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["emptied", "line-changed", "removed"])
+def test_a_part_that_is_damaged_before_the_join_is_not_joined(tmp_path, clips, dgs11, kind):
+    record, _ = look(dgs11, [clips], OPTIONS)
+    out, done, work = tmp_path / "out.jsonl", [], Answering(dgs11)
+    part = tmp_path / "out.jsonl.parts" / "00000.jsonl"
+
+    def do(rest):
+        yield from directly(work, [])(rest)
+        damage(part, kind)
+
+    with pytest.raises(SpoterError) as error:
+        predict(out, record, [clips], 3, do)
+    assert str(error.value).startswith(f"{part}: ") and not out.exists()
+    assert predict(out, record, [clips], 3, directly(work, done)).clips == 10
+    assert done == [0]
 
 
 def test_a_run_killed_before_its_end_was_noted_ends_in_the_same_bytes(tmp_path, clips, dgs11, monkeypatch):

@@ -2,10 +2,13 @@
 
 A line holds the points of the model's layout only, with all their digits, so that the job's answers are those of the
 clips themselves. A job keeps the order and knows no names: what a line is of stands in a file beside, line for line.
+Behind those lines that file has the SHA-256 of the job's file, so that neither is taken for whole where it is not.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -20,7 +23,19 @@ from spoter.bulk.answering import line
 from spoter.bulk.pieces import Piece
 from spoter.bulk.predicting import write_lines
 from spoter.bulk.reading import Place, Reader
-from spoter.bulk.run import Doing, Record, do_parts, part_file, read_record, remove_unfinished, write_record
+from spoter.bulk.run import (
+    Doing,
+    Record,
+    begin,
+    do_parts,
+    part_file,
+    part_numbers,
+    read_part,
+    read_record,
+    remove_unfinished,
+    write_part,
+    write_record,
+)
 from spoter.clip import Clip
 from spoter.config import ModelConfig, read_config
 from spoter.errors import InputError, SpoterError
@@ -132,29 +147,56 @@ def pack(folder: Path, record: Record, paths: list[Path], size: int, do: Doing) 
     Raises
     ------
     SpoterError, Stopped
-        As `spoter.bulk.run.do_parts`.
+        As `spoter.bulk.run.begin` and `do_parts`; for a file in ``requests/`` that is not of this program.
     """
     requests, inputs = folder / REQUESTS, folder / INPUTS
     for made in (requests, inputs):
         made.mkdir(parents=True, exist_ok=True)
     with alone_in(inputs):
+        begin(inputs, folder / TOLD, record)
         remove_unfinished(requests)
+        done = {number for number in part_numbers(inputs) if _is_whole(folder, number)}
+        for path in requests.iterdir():
+            number = int(path.stem) if path.stem.isdecimal() else -1
+            if path != part_file(requests, number):
+                raise SpoterError(f"{path}: spoter pack did not write it, and a job would read it as clips; move it")
+            if number not in done:
+                path.unlink()
 
         def keep(number: int, packed: tuple[bytes, bytes]) -> None:
             if packed[0]:  # a job may refuse an empty file
                 write_whole(part_file(requests, number), packed[0])
-            write_whole(part_file(inputs, number), packed[1])
+            write_part(part_file(inputs, number), packed[1] + _digest(packed[0]))
 
-        do_parts(inputs, folder / TOLD, record, paths, size, do, keep)
+        do_parts(record, paths, size, do, done, keep)
         clips = failed = 0
-        for path in inputs.glob("*.jsonl"):
-            with path.open("rb") as stream:
-                for text in stream:
-                    clips += 1
-                    failed += msgspec.json.decode(text, type=_Input).error is not UNSET
-        done = msgspec.structs.replace(record, clips=clips, failed=failed)
-        write_record(folder / TOLD, done)
-    return done
+        for number in sorted(part_numbers(inputs)):
+            for text in io.BytesIO(_inputs(inputs, number)):
+                clips += 1
+                failed += msgspec.json.decode(text, type=_Input).error is not UNSET
+        finished = msgspec.structs.replace(record, clips=clips, failed=failed)
+        write_record(folder / TOLD, finished)
+    return finished
+
+
+def _digest(requests: bytes) -> bytes:
+    return b'{"requests":"%s"}\n' % hashlib.sha256(requests).hexdigest().encode()
+
+
+def _is_whole(folder: Path, number: int) -> bool:
+    """Tell whether both files of a part hold what was written."""
+    path = part_file(folder / REQUESTS, number)
+    requests = path.read_bytes() if path.exists() else b""
+    return (read_part(part_file(folder / INPUTS, number)) or b"").endswith(_digest(requests))
+
+
+def _inputs(folder: Path, number: int) -> bytes:
+    """Return what the lines of a part are of."""
+    path = part_file(folder, number)
+    content = read_part(path)
+    if content is None:
+        raise SpoterError(f"{path}: the file is damaged; run the `spoter pack` command that wrote it again")
+    return content[: -len(_digest(b""))]
 
 
 def join(folder: Path, answers: Path, out: Path) -> tuple[int, int]:
@@ -177,28 +219,36 @@ def join(folder: Path, answers: Path, out: Path) -> tuple[int, int]:
     Raises
     ------
     SpoterError
-        For a folder that is not packed, or not to its end; answers that are not there, or more or fewer than asked for.
+        For a folder that is not packed, not to its end, or damaged; answers that are not there, or more or fewer than
+        asked for.
     """
     told = read_record(folder / TOLD)
     if told is None or told.clips is None:
         raise SpoterError(f"{folder}: found no clips packed to their end, expected what `spoter pack` makes")
-    return write_lines(_joined(folder, answers), out)
+    return write_lines(_joined(folder, answers, told.clips), out)
 
 
-def _joined(folder: Path, answers: Path) -> Iterator[bytes]:
-    for path in sorted((folder / INPUTS).glob("*.jsonl"), key=lambda path: int(path.stem)):
-        yield from _joined_part(path, answers / f"{path.name}.out", (folder / REQUESTS / path.name).exists())
+def _joined(folder: Path, answers: Path, clips: int) -> Iterator[bytes]:
+    inputs, count = folder / INPUTS, 0
+    for number in sorted(part_numbers(inputs)):
+        path = part_file(inputs, number)
+        for text in _joined_part(path, _inputs(inputs, number), answers / f"{path.name}.out"):
+            count += 1
+            yield text
+    if count != clips:
+        raise SpoterError(f"{inputs}: found {count} clips, expected {clips}; run the `spoter pack` command again")
 
 
-def _joined_part(inputs: Path, answers: Path, asked: bool) -> Iterator[bytes]:
+def _joined_part(path: Path, inputs: bytes, answers: Path) -> Iterator[bytes]:
+    inputs_of = [(text, msgspec.json.decode(text, type=_Input)) for text in io.BytesIO(inputs)]
     with ExitStack() as files:
         try:
+            asked = any(told.error is UNSET for _, told in inputs_of)
             lines: Iterator[bytes] = iter(files.enter_context(answers.open("rb")) if asked else ())
         except OSError as error:
             raise SpoterError(f"{answers}: {error.strerror or error}; fetch all that the job wrote") from error
-        fewer = f"{answers}: found fewer lines than {inputs} tells, expected one for each clip: fetch it again"
-        for text in files.enter_context(inputs.open("rb")):
-            told = msgspec.json.decode(text, type=_Input)
+        fewer = f"{answers}: found fewer lines than {path} tells, expected one for each clip: fetch it again"
+        for text, told in inputs_of:
             if told.error is not UNSET:
                 yield text
                 continue
@@ -207,4 +257,4 @@ def _joined_part(inputs: Path, answers: Path, asked: bool) -> Iterator[bytes]:
                 raise SpoterError(fewer)
             yield line(msgspec.json.decode(told.input), answer.removesuffix(b"\n"), of_a_line=True)
         if next(lines, None) is not None:
-            raise SpoterError(f"{answers}: found more lines than {inputs} tells: are these the answers to its clips?")
+            raise SpoterError(f"{answers}: found more lines than {path} tells: are these the answers to its clips?")

@@ -40,7 +40,7 @@ class Piece(msgspec.Struct, frozen=True, array_like=True):
     file : str
         As it was given, or found in a folder that was given.
     said : str
-        What a picture.json says of all clips of a folder, as ``width=1280,height=720``.
+        What the nearest picture.json says, as ``width=1280,height=720``: that of the folder, or of one above it.
     group : str or None
     line : int
         From 1; 0 for what is no line.
@@ -132,7 +132,7 @@ def _files(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[str,
     """Yield files, and folders that are one clip's frames; with each what a picture.json says."""
     for path in paths:
         if path.is_dir():
-            yield from _in_folder(path, _said(path), left_out)
+            yield from _in_folder(path, "", left_out)
             continue
         if not path.is_file():
             raise SpoterError(f"{path}: found no such file or folder, expected {_EXPECTED}")
@@ -158,6 +158,8 @@ def _in_folder(
             there = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
     except OSError as error:
         raise SpoterError(f"{error.filename or folder}: {error.strerror or error}") from error
+    if any(name == pose_folders.PICTURE for name, _ in there):
+        said = _said(folder)
     if _is_of_frames(folder, [name for name, is_folder in there if not is_folder]):
         yield str(folder), said
         return

@@ -6,7 +6,7 @@ answers were made of.
 
 from __future__ import annotations
 
-import os
+import io
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -18,13 +18,17 @@ from msgspec import UNSET, Raw, UnsetType
 from spoter.bulk.run import (
     Doing,
     Record,
+    begin,
     do_parts,
     part_file,
+    part_numbers,
+    read_part,
     read_record,
+    write_part,
     write_record,
 )
 from spoter.errors import SpoterError
-from spoter.files import alone_in, replacing, write_whole
+from spoter.files import alone_in, put_in_place, replacing
 
 
 class _Line(msgspec.Struct):
@@ -53,7 +57,7 @@ def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) 
     Raises
     ------
     SpoterError
-        Where answers of something else are there, or another command is writing them; those of `do_parts`.
+        Where answers of something else are there, or another command is writing them; those of `begin` and `do_parts`.
     Stopped
     """
     told, folder = _beside(out, ".run.json"), _beside(out, ".parts")
@@ -73,17 +77,19 @@ def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) 
                 return earlier
 
         def keep(number: int, lines: bytes) -> None:
-            write_whole(part_file(folder, number), lines)
+            write_part(part_file(folder, number), lines)
 
-        do_parts(folder, told, record, paths, size, do, keep)
+        begin(folder, told, record)
+        done = {number for number in part_numbers(folder) if read_part(part_file(folder, number)) is not None}
+        do_parts(record, paths, size, do, done, keep)
         # In the folder first: what is left there of a run that is killed goes with it.
         whole = folder / "whole"
         clips, failed = write_lines(_lines(folder, -(-record.pieces // size)), whole)
-        os.replace(whole, out)
-        done = msgspec.structs.replace(record, clips=clips, failed=failed)
-        write_record(told, done)
+        put_in_place(whole, out)
+        finished = msgspec.structs.replace(record, clips=clips, failed=failed)
+        write_record(told, finished)
         shutil.rmtree(folder)
-    return done
+    return finished
 
 
 def write_lines(lines: Iterable[bytes], path: Path) -> tuple[int, int]:
@@ -99,8 +105,11 @@ def write_lines(lines: Iterable[bytes], path: Path) -> tuple[int, int]:
 
 def _lines(folder: Path, parts: int) -> Iterator[bytes]:
     for number in range(parts):
-        with part_file(folder, number).open("rb") as stream:
-            yield from stream
+        path = part_file(folder, number)
+        lines = read_part(path)
+        if lines is None:
+            raise SpoterError(f"{path}: the file is damaged or missing; run the same command to make this part again")
+        yield from io.BytesIO(lines)
 
 
 def _beside(out: Path, ending: str) -> Path:

@@ -1,7 +1,8 @@
 """A run that can be stopped at any moment, and goes on: parts, each kept whole in a folder as soon as it is done.
 
 Beside them a file tells what they were made of: which model, clips and options. A run goes on with parts that were made
-of the same, and with no others.
+of the same, and with no others. The last line of a part is the SHA-256 of the lines above it: a part that a power cut
+has damaged does not match, and is made again.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import spoter
 from spoter.bulk.pieces import Part, Survey, parts, survey
 from spoter.config import read_config
 from spoter.errors import SpoterError
-from spoter.files import write_whole
+from spoter.files import UNFINISHED, write_whole
 from spoter.model_folder import CARD
 
 Doing = Callable[[Iterable[Part]], Iterator[tuple[int, Any]]]
@@ -117,20 +118,31 @@ def write_record(path: Path, record: Record) -> None:
 
 
 def part_file(folder: Path, number: int) -> Path:
-    """Return the file of a part; that it is there means that the part is done."""
+    """Return the file of a part."""
     return folder / f"{number:05}.jsonl"
 
 
-def do_parts(
-    folder: Path,
-    told: Path,
-    record: Record,
-    paths: Sequence[Path],
-    size: int,
-    do: Doing,
-    keep: Callable[[int, Any], None],
-) -> None:
-    """Do the parts that are not done, with a bar on stderr.
+def write_part(path: Path, lines: bytes) -> None:
+    """Write a part's lines and the line that seals them."""
+    write_whole(path, lines + _seal(lines))
+
+
+def read_part(path: Path) -> bytes | None:
+    """Return a part's lines; None where it is absent, or does not hold what was written."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    lines = content[: -len(_seal(b""))]
+    return lines if content == lines + _seal(lines) else None
+
+
+def _seal(lines: bytes) -> bytes:
+    return b'{"sha256":"%s"}\n' % hashlib.sha256(lines).hexdigest().encode()
+
+
+def begin(folder: Path, told: Path, record: Record) -> None:
+    """Note what the parts are made of, or see that those of an earlier run were made of the same.
 
     Parameters
     ----------
@@ -139,30 +151,58 @@ def do_parts(
     told : Path
         File that tells what they are made of.
     record : Record
+
+    Raises
+    ------
+    SpoterError
+        Where `folder` holds parts that were made of something else.
+    """
+    remove_unfinished(folder)
+    there = len(part_numbers(folder))
+    other = read_record(told)
+    difference = "nobody knows what" if other is None else record.difference(other)
+    if there and difference:
+        raise SpoterError(
+            f"{folder}: found {there} parts of {difference}; to go on give the command that began it, to begin "
+            f"anew remove {told} and {folder}"
+        )
+    if not there:
+        write_record(told, record)
+
+
+def part_numbers(folder: Path) -> set[int]:
+    """Return the numbers of the parts' files in a folder."""
+    return {int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
+
+
+def do_parts(
+    record: Record,
+    paths: Sequence[Path],
+    size: int,
+    do: Doing,
+    done: set[int],
+    keep: Callable[[int, Any], None],
+) -> None:
+    """Do the parts that are not done, with a bar on stderr.
+
+    Parameters
+    ----------
+    record : Record
     paths, size
         As for `spoter.bulk.pieces.parts`.
     do : callable
         A `Doing`.
+    done : set of int
+        Numbers of the parts that an earlier run did.
     keep : callable
         Is given a number and what became of that part, and writes the part's file last.
 
     Raises
     ------
     SpoterError
-        Where `folder` holds parts that were made of something else; those of `do`.
+        Those of `do`.
     Stopped
     """
-    remove_unfinished(folder)
-    done = {int(path.stem) for path in folder.glob("*.jsonl") if path.stem.isdecimal()}
-    other = read_record(told)
-    difference = "nobody knows what" if other is None else record.difference(other)
-    if done and difference:
-        raise SpoterError(
-            f"{folder}: found {len(done)} parts of {difference}; to go on give the command that began it, to begin "
-            f"anew remove {told} and {folder}"
-        )
-    if not done:
-        write_record(told, record)
     last = (record.pieces - 1) // size
     lengths = {last: record.pieces - last * size}
     ready = sum(lengths.get(number, size) for number in done)
@@ -182,5 +222,5 @@ def do_parts(
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files of a run that was killed."""
-    for path in folder.glob(".*.jsonl.*"):
+    for path in folder.glob(f"{UNFINISHED}*"):
         path.unlink()
