@@ -1,4 +1,4 @@
-"""The command `spoter predict`, and who answers it: a model folder or a server; the answers are the same bytes."""
+"""The command `spoter predict`, answered by a model folder or a server, with the same answers from both."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Bytes in, bytes out: the one way in which a batch of requests is answered, whichever door they came through.
 
 A door hands over bodies with their headers and gets back bodies with their status; it decides nothing itself, so that
-`spoter predict`, TorchServe's handler and SageMaker's functions give the same answers to the same bytes.
+`spoter predict`, TorchServe's handler and SageMaker's functions give the same answers to the same bytes, up to the
+rounding of scores (docs/formats.md).
 """
 
 from __future__ import annotations

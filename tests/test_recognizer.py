@@ -46,6 +46,23 @@ def test_a_batch_equals_one_by_one_and_keeps_its_order(recognizer):
         )
 
 
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime):
+    """As docs/formats.md says of `score`."""
+    recognizer = Recognizer.load(dgs11, runtime=runtime)
+    requests = [
+        Incoming(body(figure_clip(frames=8 + seed % 53, seed=seed), top_k=11), "application/json") for seed in range(96)
+    ]
+    together = respond(recognizer, requests)[0]
+    for request, answer in zip(requests, together, strict=True):
+        [alone] = respond(recognizer, [request])[0]
+        scores, expected = (
+            {ranked["gloss"]: ranked["score"] for ranked in json.loads(response.body)["instances"]}
+            for response in (answer, alone)
+        )
+        assert scores == pytest.approx(expected, abs=1.01e-4)
+
+
 def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
     empty = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
     handed = InputError("wrong_type", "as decoding left it")

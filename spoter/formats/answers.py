@@ -47,7 +47,8 @@ class Answer(msgspec.Struct, frozen=True):
     similarity: float | None = None
 
 
-# Of a score. Within a batch the last bits of a sum depend on the neighbours; an answer shall not.
+# Of a score. The last bits of a sum depend on the other clips of a batch, so that a score close to the middle between
+# two such numbers can be rounded to either (docs/formats.md).
 _DECIMALS = 4
 
 _OFFERED = (JSON, JSONLINES, CSV)
