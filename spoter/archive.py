@@ -2,18 +2,16 @@
 
 TorchServe 0.12.0 reads a .mar from its front, entry by entry, and not by the table at its end. It refuses names with
 ``..``, but takes the last of two entries of one name and unpacks however much there is. So an archive is refused here
-where its two lists differ, and every byte is unpacked once, within bounds and into nothing. Python's own library only:
-the image's start runs this where nothing else is installed.
+where its two lists differ, and every byte is unpacked once, within bounds and into nothing. A model.tar.gz is read by
+`spoter.tar_reader`. Python's own library only: the image's start runs this where nothing else is installed.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import stat
 import struct
-import tarfile
 import unicodedata
 import zipfile
 import zlib
@@ -23,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from spoter.errors import ModelFolderError, SpoterError, in_a_line
+from spoter.tar_reader import BadTar, GzipStream, Stream, members
 
 # An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
 MOST_ENTRIES = 2_000
@@ -35,11 +34,9 @@ EXPECTED = "a .mar or a model.tar.gz, as build_mar.py writes them"
 # the name and of extra fields. Of those only the one of large files, 4.5.3, is let in: sizes unpacked and packed.
 _LOCAL, _LARGE = struct.Struct("<4s2xHH4xIIIHH"), struct.Struct("<HHQQ")
 # What Python's readers raise for files that are damaged or cut off, ValueError for names that are no UTF-8.
-_READING_ERRORS = (
-    zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, struct.error, NotImplementedError, ValueError,
-)  # fmt: skip
+_READING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, ValueError)
 _SEE_EXTRA = 0xFFFFFFFF
-_ENCRYPTED, _SIZES_LATER = 0x1, 0x8
+_ENCRYPTED, _SIZES_LATER, _UTF8 = 0x1, 0x8, 0x800
 
 
 class ArchiveError(SpoterError):
@@ -168,6 +165,8 @@ def _told(path: Path) -> Iterator[None]:
     """Make one line of whatever reading a damaged archive comes to."""
     try:
         yield
+    except BadTar as error:
+        raise ArchiveError(path, [str(error)]) from None
     except _READING_ERRORS as error:
         raise SpoterError(f"{path}: found no whole archive ({in_a_line(error)}), expected {EXPECTED}") from None
     except OSError as error:
@@ -189,6 +188,8 @@ def _of_zip(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
         wrong = None
         if info.header_offset != expected or signature != b"PK\x03\x04" or name != _raw(info):
             wrong = "is another entry at its place in the file than in the table at the end"
+        elif not name.isascii() and not info.flag_bits & _UTF8:  # TorchServe decodes it as UTF-8, Python as CP437
+            wrong = "has a name that is neither ASCII nor marked as UTF-8"
         elif flags & (_ENCRYPTED | _SIZES_LATER) or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             wrong = "is packed in a way that build_mar.py and torch-model-archiver do not use"
         elif method != info.compress_type or crc != info.CRC or not _of_size(info, sizes, extra):
@@ -205,15 +206,16 @@ def _of_zip(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
 
 
 def _of_size(info: zipfile.ZipInfo, sizes: list[int], extra: bytes) -> bool:
-    """Tell whether a local header says, in one of two ways, the sizes that the table at the end does."""
-    if not extra:
-        return sizes == [info.compress_size, info.file_size]
-    large = _LARGE.pack(1, 16, info.file_size, info.compress_size)
-    return sizes == [_SEE_EXTRA, _SEE_EXTRA] and extra == large
+    """Tell whether a local header says, in one of three ways, the sizes that the table at the end does.
+
+    With the field of large files, Python up to 3.11.3 writes the sizes in both places; TorchServe reads the field.
+    """
+    plain, large = [info.compress_size, info.file_size], _LARGE.pack(1, 16, info.file_size, info.compress_size)
+    return (not extra and sizes == plain) or (extra == large and sizes in (plain, [_SEE_EXTRA, _SEE_EXTRA]))
 
 
 def _raw(info: zipfile.ZipInfo) -> bytes:
-    return info.orig_filename.encode("utf-8" if info.flag_bits & 0x800 else "cp437")
+    return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
 
 
 def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Callable[[], Iterator[bytes]]:
@@ -224,12 +226,12 @@ def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Cal
         left, size, crc = info.compress_size, 0, 0
         inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
         waiting = b""
-        while left or waiting:
+        while left or waiting or (inflate and not inflate.eof):  # zlib may hold content back after its last input
             raw = waiting or file.read(min(left, CHUNK))
             left -= 0 if waiting else len(raw)
-            if not raw:
-                break
             chunk = inflate.decompress(raw, CHUNK) if inflate else raw
+            if not (raw or chunk):
+                break
             waiting = inflate.unconsumed_tail if inflate else b""
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
             if size > info.file_size:
@@ -243,36 +245,18 @@ def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Cal
 
 
 def _of_tar(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
-    limited = _Limited(gzip.GzipFile(fileobj=file), path)
-    with tarfile.open(fileobj=limited, mode="r|") as archive:
-        for member in archive:
-            name = member.name.removeprefix("./")  # `tar -C folder .` writes it
-            if name in ("", ".") and member.isdir():
-                continue
-            wrong = None
-            if not (member.isreg() or member.isdir()) or member.issparse():
-                wrong = "is a link, a device or a file with holes"
-            yield name, member.isreg(), wrong, _of_member(archive, member)
-    while limited.read(CHUNK):  # up to the checksum at its end
-        pass
+    for name, is_file, content in members(_Limited(GzipStream(file), path)):
+        if name != "." or is_file:  # `tar -C folder .` writes that folder, and "./" before each name
+            yield name.removeprefix("./"), is_file, None, content
 
 
-def _of_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> Callable[[], Iterator[bytes]]:
-    def read() -> Iterator[bytes]:
-        with archive.extractfile(member) as stream:
-            while chunk := stream.read(CHUNK):
-                yield chunk
-
-    return read
-
-
-class _Limited(io.RawIOBase):
+class _Limited:
     """A stream that ends an archive which unpacks to too much."""
 
-    def __init__(self, stream: gzip.GzipFile, path: Path):
+    def __init__(self, stream: Stream, path: Path):
         self.stream, self.path, self.read_bytes, self.packed = stream, path, 0, path.stat().st_size
 
-    def read(self, size: int = -1) -> bytes:
+    def read(self, size: int) -> bytes:
         content = self.stream.read(size)
         self.read_bytes += len(content)
         if _too_much(self.read_bytes, self.packed):

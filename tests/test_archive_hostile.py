@@ -92,6 +92,14 @@ def understated(files: dict[str, bytes]) -> bytes:
     return bytes(raw)
 
 
+def unmarked(files: dict[str, bytes]) -> bytes:
+    """A name in UTF-8 that neither header marks as UTF-8: Python reads another name than TorchServe."""
+    raw, name = bytearray(with_more(files, ("é.csv", b"x"))), "é.csv".encode()
+    for at in (raw.index(name) - 30 + 6, raw.rindex(name) - 46 + 8):
+        raw[at : at + 2] = b"\0\0"
+    return bytes(raw)
+
+
 def bomb(files: dict[str, bytes]) -> bytes:
     return with_more({}, ("evil", bytes(archive.SMALL + 1)))
 
@@ -115,6 +123,7 @@ ZIPS: dict[str, tuple[Callable[[dict[str, bytes]], bytes], str]] = {
     "nested by large sizes": (lambda f: nested(f, large=True), "another size"),
     "understated": (understated, "more than the 10 bytes"),
     "name of no text": (lambda f: with_more(f, ("évil", b"x")).replace("é".encode(), b"\xc3\xc3"), "no whole"),
+    "name of no known encoding": (unmarked, "nor marked as UTF-8"),
     "bomb": (bomb, "claims to hold"),
     "many": (lambda f: zipped(f | {f"x/{i}": b"" for i in range(archive.MOST_ENTRIES)}), "more than"),
 }
@@ -137,6 +146,24 @@ def test_a_mar_with_sizes_as_of_large_files_passes(files, tmp_path):
             with packed.open(name, "w", force_zip64=True) as entry:
                 entry.write(content)
     assert scan(path).keys() == files.keys()
+
+
+@pytest.mark.parametrize("see_extra", [True, False], ids=["in the field", "in both places"])
+def test_both_ways_of_writing_sizes_of_large_files_pass(tmp_path, see_extra):
+    """Python up to 3.11.3 writes the sizes in both places, later ones in the field of large files only."""
+    path, name, content = tmp_path / "spoter.mar", b"config.json", b"{}"
+    sizes = struct.pack("<II", *((0xFFFFFFFF,) * 2 if see_extra else (len(content),) * 2))
+    head = struct.pack("<5HI", 20, 0, 0, 0, 0x21, zlib.crc32(content))
+    local = b"PK\x03\x04" + head + sizes + struct.pack("<HH", len(name), 20) + name
+    local += struct.pack("<HHQQ", 1, 16, len(content), len(content)) + content
+    central = b"PK\x01\x02\x14\x00" + head + struct.pack("<II5HII", 2, 2, len(name), 0, 0, 0, 0, 0, 0) + name
+    end = b"PK\x05\x06" + struct.pack("<4HIIH", 0, 0, 1, 1, len(central), len(local), 0)
+    path.write_bytes(local + central + end)
+    assert scan(path)["config.json"].size == 2
+    lying = local.replace(struct.pack("<Q", 2), struct.pack("<Q", 1), 1)
+    path.write_bytes(lying + central + end)
+    with pytest.raises(SpoterError, match="another size"):
+        scan(path)
 
 
 def tar_of(members: list[tuple[tarfile.TarInfo, bytes]]) -> bytes:

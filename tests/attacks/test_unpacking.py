@@ -1,0 +1,41 @@
+"""What `scan` passes, TorchServe, GNU tar and Python's tarfile unpack alike: a short run of `attacks.unpacking`."""
+
+from __future__ import annotations
+
+import pytest
+
+from attacks import unpacking
+from attacks.unpacking import KINDS, compare, torchserve
+from spoter.archive import Entry
+from spoter.errors import SpoterError
+
+
+@pytest.fixture(scope="module")
+def unpack():
+    try:
+        with torchserve() as program:
+            yield program
+    except SpoterError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_short_run(unpack, tmp_path, kind):
+    outcome = compare(kind, 200, 3, unpack)
+    assert outcome.differences == [] and outcome.archives == 200
+    assert 20 <= outcome.passed <= 180
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatch, kind):
+    """With a `scan` that overlooks a file."""
+    true = unpacking.scan
+
+    def overlooks(path) -> dict[str, Entry]:
+        return {name: entry for name, entry in true(path).items() if name != "config.json"}
+
+    monkeypatch.setattr(unpacking, "scan", overlooks)
+    monkeypatch.setattr(unpacking, "_without_first_part", lambda path, files: files)
+    outcome = compare(kind, 3, 3, unpack, tmp_path / "kept")
+    assert any("TorchServe differs" in line for line in outcome.differences)
+    assert list((tmp_path / "kept").iterdir())
