@@ -38,6 +38,8 @@ class Clip:
 
     def __post_init__(self) -> None:
         expected = (len(self.points), len(self.names), 2)
+        if isinstance(self.points, np.ma.MaskedArray):
+            raise ValueError("points: found a masked array, expected NaN for missing points; make_clip converts it")
         if self.points.shape != expected or self.points.dtype != np.float32:
             raise ValueError(f"points: found {self.points.shape} {self.points.dtype}, expected {expected} float32")
 
@@ -57,7 +59,8 @@ def make_clip(
     Parameters
     ----------
     points : array_like, shape (T, N, 2)
-        Image units, NaN = missing. A point with one missing coordinate becomes missing as a whole.
+        Image units; NaN, or masked in a masked array = missing. A point with one missing coordinate becomes missing as
+        a whole.
     names, estimator, fps
         As for `Clip`.
     used : numpy.ndarray, shape (N,), bool, optional
@@ -71,7 +74,7 @@ def make_clip(
         fps that is not a positive number.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
-        points = np.array(points, dtype=np.float32)
+        points = np.array(unmasked(points), dtype=np.float32)
     if len(points) == 0:
         raise InputError("no_frames", "found 0 frames, expected at least 1")
     if fps is not None and not 0 < fps <= 1000:
@@ -98,6 +101,28 @@ def make_clip(
             f"frame {frame}, point {names[column]}",
         )
     return Clip(points, names, estimator, fps)
+
+
+def unmasked(points):
+    """Return points with NaN in the place of what is masked: of a masked array, and of those in a list."""
+    if isinstance(points, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(points), np.nan, points.data)
+    if isinstance(points, list | tuple):
+        return [unmasked(item) for item in points]
+    return points
+
+
+def round_points(points: np.ndarray, decimals: int) -> np.ndarray:
+    """Round coordinates, but none to 0 that is not 0: `spoter.normalize` does not move a point whose x is 0.
+
+    Returns
+    -------
+    numpy.ndarray, float64
+        Where rounding gives 0, the smallest number of so many decimals, with the coordinate's sign.
+    """
+    exact = points.astype(np.float64)
+    rounded = exact.round(decimals)
+    return np.where((rounded == 0) & (exact != 0), np.copysign(10.0**-decimals, exact), rounded)
 
 
 def in_pixels(points: np.ndarray) -> bool:

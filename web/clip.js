@@ -51,7 +51,8 @@ export class Clip {
   }
 }
 
-const rounded = (value) => Math.round(value * DECIMALS) / DECIMALS;
+/** The rule of round_points in spoter/clip.py: no coordinate but 0 becomes 0, for a point whose x is 0 is not normalized. */
+const rounded = (value) => (Math.round(value * DECIMALS) || Math.sign(value)) / DECIMALS;
 const written = (points) => points.map((point) => (point ? [rounded(point[0]), rounded(point[1])] : null));
 
 /**

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 
 from spoter.client.messages import Enrolment
-from spoter.clip import Clip
+from spoter.clip import Clip, round_points, unmasked
 from spoter.clip_files import read_clips
 from spoter.enrolled import EnrolledGlosses
 from spoter.errors import InputError, SpoterError
@@ -44,7 +44,11 @@ class Said(Options):
 
     def needs_table(self, clip: object) -> bool:
         """Tell whether the model's layout has to be known before `clip` can be written."""
-        return not isinstance(clip, Mapping) and (self.layout is None or isinstance(clip, str | os.PathLike))
+        return self.layout is None and not isinstance(clip, Mapping)
+
+    def table(self, model: Layout | None) -> Layout:
+        """Return the layout that clips are sent in: the one that was said, or else the model's."""
+        return model if self.layout is None else load_layout(str(self.layout))
 
 
 def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> Incoming:
@@ -141,7 +145,7 @@ def _top(said: Said, enrolled: Signs | None) -> dict:
 def _several(clips: Iterable[Any], said: Said, table: Layout | None) -> Iterable[Any]:
     """Return clips one by one; a path in place of several is that of a file which holds them."""
     if isinstance(clips, str | os.PathLike):
-        return read_clips([Path(clips)], table, _options(said))
+        return read_clips([Path(clips)], said.table(table), _options(said))
     if isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
         raise SpoterError("found one clip, expected several: put it into a list")
     return clips
@@ -160,14 +164,13 @@ def _document(clip: Any, said: Said, table: Layout | None) -> dict:
     if isinstance(clip, Mapping):
         words = {name: value for name, value in asdict(said).items() if value is not None and name != "top_k"}
         return dict(clip) | words
+    table = said.table(table)
     if isinstance(clip, str | os.PathLike):
         found = read_clips([Path(clip)], table, _options(said))
         if len(found) != 1:
             raise SpoterError(f"{clip}: found {len(found)} clips, expected one: predict_many takes several")
         (clip,) = found
     elif not isinstance(clip, Clip):
-        if said.layout is not None:
-            table = load_layout(str(said.layout))
         clip = _from_array(clip, said, table)
     return _compact(clip, table)
 
@@ -189,12 +192,12 @@ def _from_array(array: Any, said: Said, table: Layout) -> Clip:
 
 
 def _numbers(array: Any) -> np.ndarray:
-    """Return what a caller hands over as an array of float64, None as NaN."""
+    """Return what a caller hands over as an array of float64, None and what is masked as NaN."""
     try:
-        points = np.asarray(array)
+        points = np.asarray(unmasked(array))
         if points.dtype.kind in "fiuO":
             return points.astype(np.float64)
-    except (TypeError, ValueError):  # ragged lists, and what is no number
+    except (TypeError, ValueError, RecursionError):  # ragged lists, and what is no number
         pass
     raise InputError(
         "wrong_type", f"found {type(array).__name__} that is no array of numbers, expected (frames, points, 2) of them"
@@ -224,7 +227,7 @@ def _compact(clip: Clip, table: Layout) -> dict:
 def nested(points: np.ndarray) -> list:
     """Return points, (T, K, 2), as lists of lists: rounded to `DECIMALS`, None for a point that is missing."""
     missing = np.isnan(points).any(axis=2)
-    frames = np.round(points.astype(np.float64), DECIMALS).tolist()
+    frames = round_points(points, DECIMALS).tolist()
     for frame, column in np.argwhere(missing):
         frames[frame][column] = None
     return frames

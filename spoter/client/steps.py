@@ -35,8 +35,8 @@ class About(TypedDict, total=False):
     top_k : int
         Glosses wanted in an answer; 5 unless said.
     layout : str or int
-        The layout that arrays are in. Unless said, their number of points tells whose they are, as docs/formats.md has
-        it.
+        The layout that arrays are in, and that clips and files are sent in. Unless said, an array's number of points
+        tells whose they are, as docs/formats.md has it.
     estimator : str
         Whose landmarks they are: mediapipe, openpose or wholepose.
     fps : float

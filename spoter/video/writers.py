@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from spoter.clip import Clip
+from spoter.clip import Clip, round_points
 from spoter.errors import SpoterError
 from spoter.estimators import MEDIAPIPE
 from spoter.video.reading import EXTRACTION, Extracted
@@ -33,7 +33,7 @@ def to_json(extracted: Extracted) -> bytes:
     """Return the body of a request (docs/formats.md): all 543 points, and what is known of the video beside them."""
     points = [
         None if np.isnan(frame).all() else [None if x != x else [x, y] for x, y in frame.tolist()]
-        for frame in extracted.clip.points.astype(np.float64).round(_DECIMALS)
+        for frame in round_points(extracted.clip.points, _DECIMALS)
     ]
     video = {"width": extracted.width, "height": extracted.height, "notes": extracted.notes, "extraction": EXTRACTION}
     body = {"estimator": MEDIAPIPE.name, "points": points, "video": video}
@@ -122,9 +122,14 @@ class Member:
     mark: str
 
 
-def write_hdf5(path: Path, members: Iterable[Member]) -> None:
-    """Write a ConnectingPoints file, a group for each clip; OSError where the disk is full, or the like."""
+def write_hdf5(path: Path, members: Iterable[Member], points: Callable[[Clip], np.ndarray] | None = None) -> None:
+    """Write a ConnectingPoints file, a group for each clip; OSError where the disk is full, or the like.
+
+    `points` returns a clip's (T, 2, N) float32 as ConnectingPoints keeps them; by default MediaPipe's.
+    """
     import h5py
+
+    points = points or _connecting_points
 
     with path.open("w+b", buffering=0) as stream:
         careful = _Careful(stream)
@@ -133,7 +138,7 @@ def write_hdf5(path: Path, members: Iterable[Member]) -> None:
                 group = file.create_group(str(number))
                 group["video_name"] = member.name
                 group["label"] = member.gloss
-                group.create_dataset("data", data=_connecting_points(member.clip), compression="gzip", shuffle=True)
+                group.create_dataset("data", data=points(member.clip), compression="gzip", shuffle=True)
                 group.attrs["mark"] = member.mark
                 if member.clip.fps is not None:
                     group.attrs["fps"] = member.clip.fps

@@ -94,6 +94,32 @@ def test_the_layout_is_asked_for_once_where_it_is_not_told(double):
     assert [b"describe" in body for body in double.bodies] == [True, False, False]
 
 
+@pytest.mark.parametrize("clip", [figure_clip("mediapipe"), ROOT / "samples" / "hallo.json"], ids=["Clip", "file"])
+def test_a_clip_is_sent_in_the_layout_that_is_named_without_asking(double, clip):
+    double.answers = [reply]
+    with Client(double.url) as client:
+        client.predict(clip, layout=29)
+        (document,) = sent(double)
+        assert len(double.bodies) == 1 and document["layout"] == "29" and len(document["points"][0]) == 29
+        client.predict_many([clip], layout=29)  # asks for the limits
+        assert sent(double)[1]["clips"] == [document]
+
+
+def test_what_is_masked_is_sent_as_missing(connect, double):
+    points = np.ma.masked_array(figure(MEDIAPIPE, 3).astype(np.float64), mask=False)
+    points[:, MEDIAPIPE.part("left_hand")] = np.ma.masked
+    client = connect(double.url)
+    for clip in (
+        points,
+        points.filled(np.nan),
+        {"layout": 54, "points": np.ma.masked_array(np.ones((1, 2)), [[0, 1]])},
+    ):
+        client.predict(clip)
+    masked, missing, document = sent(double)
+    assert masked == missing and masked["points"][0].count(None) == 21
+    assert document["points"] == [[1.0, None]]
+
+
 def test_a_layout_of_ones_own(double):
     own = {"name": "my.csv", "landmarks": ["pose_nose", "neck of mine"], "mediapipe": [0, 543]}
     double.answers = [lambda body: (200, ABOUT | {"layout": own}, {}) if "describe" in body else reply(body)]

@@ -30,6 +30,15 @@ test("the compact form has the layout's points in its order, unmirrored, with th
   assert.equal(body.points[3][0], null);
 });
 
+test("a point that is there never rounds to x 0, which is not normalized", () => {
+  const clip = signing(4);
+  [4e-6, -4e-6, 0, 6e-6].forEach((x, t) => (clip.frames[t][11] = [x, x]));
+  const column = LAYOUT_54.mediapipe.indexOf(11);
+  const written = [1e-5, -1e-5, 0, 1e-5];
+  assert.deepEqual(compact(clip, LAYOUT_54).points.map((points) => points[column]), written.map((x) => [x, x]));
+  assert.deepEqual(complete(clip).points.map((points) => points[11]), written.map((x) => [x, x]));
+});
+
 test("a question brings the signs that were taught, and nothing where there are none", () => {
   const enrolled = { space: "s", glosses: [] };
   assert.deepEqual(JSON.parse(question(signing(4), LAYOUT_54, 5, enrolled)).enrolled, enrolled);
