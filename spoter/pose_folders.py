@@ -9,6 +9,7 @@ Sources: OpenPose's doc/02_output.md, MMPose's mmpose/apis/inferencers/base_mmpo
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 from dataclasses import dataclass
@@ -59,7 +60,7 @@ def picture(folder: Path) -> Options:
     """
     path = folder / PICTURE
     try:
-        said = msgspec.json.decode(path.read_bytes(), type=_Picture)
+        said = msgspec.json.decode(_content(path), type=_Picture)
     except FileNotFoundError:
         return Options()
     except OSError as error:
@@ -129,15 +130,24 @@ def read(folder: Path) -> tuple[bytes, list[str]]:
 def is_picture(file: Path) -> bool:
     """Tell whether a file holds a picture's instances as MMPose writes them, a frame of a clip; no clip looks so."""
     try:
-        document = _DOCUMENT.decode(file.read_bytes())
+        document = _DOCUMENT.decode(_content(file))
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return isinstance(document, list) and all(item.keypoints is not UNSET for item in document)
 
 
 def wrap(body: bytes) -> bytes:
-    """Return a bare list of frames, as MMPose writes it of a video, as a JSON object; anything else as it is."""
+    """Return a bare list of frames, as MMPose writes it of a video, as a JSON object; anything else as it is.
+
+    A byte order mark is left out.
+    """
+    body = body.removeprefix(codecs.BOM_UTF8)
     return _body(body, Options()) if body.lstrip()[:1] == b"[" else body
+
+
+def _content(file: Path) -> bytes:
+    """Return what is in a file, without a byte order mark."""
+    return file.read_bytes().removeprefix(codecs.BOM_UTF8)
 
 
 def _body(frames: bytes, said: Options) -> bytes:
@@ -177,7 +187,7 @@ class _Read:
 def _read_document(file: Path) -> _Read:
     """Read a file: a picture's list of instances becomes ``{"instances": …}``; of a video's results come the frames."""
     try:
-        raw = file.read_bytes()
+        raw = _content(file)
         document = _DOCUMENT.decode(raw)
     except OSError as error:
         raise SpoterError(f"{file}: {error.strerror or error}") from error

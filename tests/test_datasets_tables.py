@@ -63,7 +63,7 @@ def test_a_wrong_label_is_named_by_its_line(tmp_path, label):
 
 
 def test_a_label_that_meaning_json_lacks_is_an_unknown_gloss(tmp_path):
-    put(tmp_path / "meaning.json", b'{"0": "CASA"}')
+    put(tmp_path / "meaning.json", b'\xef\xbb\xbf{"0": "CASA"}')  # a byte order mark is left out
     with pytest.raises(DataError, match=r"line 3: found label 2, expected one of the 1 that meaning\.json names"):
         read_dataset(spoter_file(tmp_path))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import shutil
 from pathlib import Path
@@ -15,12 +16,14 @@ from typer.testing import CliRunner
 from wire import dumps, mmpose, openpose
 
 from spoter import pose_folders
+from spoter.bulk.pieces import parts
+from spoter.bulk.reading import Reader
 from spoter.cli import app
 from spoter.clip import Clip
-from spoter.clip_files import read_body, read_clips
+from spoter.clip_files import LIMITS, read_body, read_clips
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.estimators import ESTIMATORS, OPENPOSE
-from spoter.formats import Options
+from spoter.formats import Options, decode, parse_attributes
 from spoter.formats.people import follow
 from spoter.layouts import load_layout
 from spoter.training.datasets import read_dataset
@@ -126,6 +129,29 @@ def test_picture_json_says_the_size_where_openpose_does_not(tmp_path, clip):
     found, notes = _read(tmp_path, Options())
     np.testing.assert_allclose(found.points, clip.points, atol=1e-6)
     assert (found.fps, notes) == (30, [])
+
+
+@pytest.mark.parametrize("name", ["openpose", "wholepose", "list of frames"])
+def test_a_byte_order_mark_is_read_everywhere(tmp_path, name):
+    clip = figure_clip("openpose" if name == "openpose" else "wholepose", FRAMES)
+    path = tmp_path / "data" / "CASA" / "clip"
+    if name == "list of frames":
+        path = put(path.with_suffix(".json"), dumps(mmpose(clip)["instance_info"]))
+    else:
+        _write(path, name, _frames(name, clip))
+    put(tmp_path / "data" / "picture.json", b'{"width": 640, "height": 480}')
+    for file in tmp_path.rglob("*.json"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    found = [_read(path)[0], *(labelled.clip for labelled in read_dataset(tmp_path / "data").clips)]
+    [part] = parts([tmp_path / "data"], 100)
+    with Reader(Path(), {}) as reader:
+        for piece in part.pieces:
+            asked = reader.read(piece)[1]
+            options = parse_attributes(asked.attributes)
+            found += decode(asked.body, asked.content_type, LAYOUT, LIMITS, options).clips
+    assert len(found) == 3
+    for one in found:
+        np.testing.assert_allclose(LAYOUT.select(one), LAYOUT.select(clip), atol=1e-6)
 
 
 # --- what is wrong ---

@@ -36,6 +36,8 @@ _COME_AGAIN = (429, 503)
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 # A server that is there answers in milliseconds, one at the other end of the world in one second.
 _CONNECT_SECONDS = 5.0
+# The largest power of 2 that a float holds is 1023.
+_MOST_DOUBLINGS = 1000
 # What TorchServe (0.12.0) calls a token that is wrong, missing or expired.
 INVALID_KEY = "InvalidKeyException"
 # No answer in time.
@@ -74,7 +76,8 @@ class Retry:
 
     def seconds(self, attempt: int, error: BaseException) -> float:
         """Return how long to wait after the `attempt`-th attempt, counted from 1, which ended in `error`."""
-        jitter = random.uniform(0, min(self.longest, self.first * 2 ** (attempt - 1)))
+        doublings = min(attempt - 1, _MOST_DOUBLINGS)
+        jitter = random.uniform(0, min(self.longest, self.first * 2.0**doublings))
         after = getattr(error, "retry_after", None)
         return jitter if after is None else min(self.longest, after + jitter)
 
@@ -149,7 +152,7 @@ class FileToken(httpx.Auth):
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Put the token into a request; `SpoterError` where the file cannot be read or holds none."""
         try:
-            token = self.path.read_text().strip()
+            token = self.path.read_text(encoding="utf-8-sig").strip()
         except OSError as error:
             raise SpoterError(f"{self.path}: {error.strerror or error}; expected a file that holds a token") from None
         except UnicodeDecodeError:

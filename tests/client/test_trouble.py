@@ -202,6 +202,8 @@ def test_waiting_grows_with_jitter_and_is_bounded():
     asked = UnavailableError("busy", "busy", status=503, retry_after=3.0)
     assert all(3 <= retry.seconds(1, asked) <= 4 for _ in range(50))
     assert retry.worthwhile(asked)
+    for longest in (5.0, 1e308):
+        assert 0 <= Retry(attempts=10**6, longest=longest).seconds(10**6, OSError()) <= longest
     for wrong in ({"attempts": 0}, {"first": -1}, {"first": 3, "longest": 2}):
         with pytest.raises(ValueError, match="expected attempts"):
             Retry(**wrong)

@@ -9,6 +9,7 @@ Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py.
 
 from __future__ import annotations
 
+import codecs
 from functools import partial
 from pathlib import Path
 
@@ -81,7 +82,7 @@ def _labelled(clip: Clip | InputError, row: dict[str, str], labels: dict[str, st
 def _meaning(path: Path) -> dict[str, str]:
     """Return the gloss of each label, counted from 1; nothing where there is no such file."""
     try:
-        body = path.read_bytes()
+        body = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     except FileNotFoundError:
         return {}
     except OSError as error:
