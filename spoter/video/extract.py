@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import errno
 import glob
+import hashlib
 import os
 import shutil
+import stat
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spoter.errors import SpoterError
 from spoter.files import alone_in, replacing, write_whole
 from spoter.video.kept import Kept, mark
-from spoter.video.reading import ENDINGS, Extracted, Progress, VideoLimits, read
+from spoter.video.reading import ENDINGS, OVERLAY, Extracted, Progress, VideoLimits, is_overlay, read
 from spoter.video.writers import WRITERS, Member, check_pose_format, read_marks, read_member, write_hdf5
 
 FORMATS = ("json", "npy", "pose", "hdf5")
 OVERLAYS = ("mp4", "gif")
 _HDF5 = (".hdf5", ".h5")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_FOLDERS = (".csv", ".jsonl", ".npz", ".gif")  # who names one of these means a file
 
 
@@ -85,21 +91,22 @@ class Settings:
     watch: Callable[[Video], Progress | None] = lambda video: None
 
 
-def find_videos(places: Iterable[str]) -> list[Video]:
+def find_videos(places: Sequence[str]) -> list[Video]:
     """Find the videos that files, folders and globs name.
 
-    Names go on from the folder given, and for files from the deepest folder that all of them have in common.
+    Names go on from the folder given, and for files from the deepest folder that all of them have in common. Overlays
+    that an earlier run drew are left out.
 
     Raises
     ------
     SpoterError
-        Where a place holds no video, or two videos have one name.
+        Where a place holds no video, two videos have one name, or all are overlays.
     """
     videos, files = [], []
     for place in places:
         path = Path(place)
         if path.is_dir():
-            found = [path / name for name in _walk(path)]
+            found = [file for name in _walk(path) if not is_overlay(file := path / name)]
             videos += [Video(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
         else:
             found = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
@@ -107,6 +114,7 @@ def find_videos(places: Iterable[str]) -> list[Video]:
             files += found
         if not found:
             raise SpoterError(f"{place}: found no video there, expected files ending in {', '.join(ENDINGS)}")
+    files = [file for file in files if not is_overlay(file)]
     if files:
         base = Path(os.path.commonpath([file.absolute().parent for file in files]))
         videos += [Video(file, file.absolute().relative_to(base).with_suffix("").as_posix()) for file in files]
@@ -115,6 +123,8 @@ def find_videos(places: Iterable[str]) -> list[Video]:
         other = first.setdefault(video.name, video)
         if other.path.absolute() != video.path.absolute():
             raise SpoterError(f"{other.path} and {video.path} would both be written to {video.name!r}: rename one")
+    if not first:
+        raise SpoterError(f"{', '.join(places)}: found only overlays that spoter drew, expected the videos themselves")
     return sorted(first.values(), key=lambda video: video.name)
 
 
@@ -162,12 +172,14 @@ def extract(videos: Sequence[Video], out: Path, kind: str | None, settings: Sett
     if told is None:
         if ending in (*ENDINGS, *_NO_FOLDERS) or out.is_file():
             raise SpoterError(f"{out}: expected a folder, or a file ending in {', '.join((*WRITERS, *_HDF5))}")
-        return _run([(video, out / f"{video.name}.{kind}") for video in videos], out, out, _write_file, settings)
+        works = [(video, out / f"{video.name}.{kind}", out / video.name) for video in videos]
+        return _run(works, out, _write_file, settings)
     if len(videos) != 1:
         raise SpoterError(f"{out}: found {len(videos)} videos for one {ending} file, expected a folder, or .hdf5")
-    return _run([(videos[0], out)], out.parent, out.parent, _write_file, settings)
+    return _run([(videos[0], out, out.with_suffix(""))], out.parent, _write_file, settings)
 
 
+_Work = tuple[Video, Path, Path]  # with its output, and the path of its overlay up to OVERLAY
 _Write = Callable[[Video, Path, Extracted, str], None]
 
 
@@ -175,31 +187,30 @@ def _write_file(video: Video, output: Path, extracted: Extracted, made_of: str) 
     write_whole(output, WRITERS[output.suffix.lower()](extracted))
 
 
-def _run(
-    works: Sequence[tuple[Video, Path]], folder: Path, overlays: Path, write: _Write, settings: Settings
-) -> Iterator[Done]:
-    """Extract videos into files below `folder`, where the list of what is finished lies; overlays go elsewhere."""
+def _run(works: Sequence[_Work], folder: Path, write: _Write, settings: Settings) -> Iterator[Done]:
+    """Extract videos into files below `folder`, where the list of what is finished lies."""
     folder.mkdir(parents=True, exist_ok=True)
     kept, stop = Kept(folder), threading.Event()
 
-    def work(video: Video, output: Path) -> Done:
-        drawn = None
-        if settings.overlay:
-            drawn = overlays / f"{output.relative_to(folder).with_suffix('')}.overlay.{settings.overlay}"
+    def work(video: Video, output: Path, overlay: Path) -> Done:
+        drawn = _drawn(overlay, settings) if settings.overlay else None
         try:
             made_of = mark(video.path)
             if kept.has(output, made_of) and (drawn is None or kept.has(drawn, made_of)):
                 return Done(video, output, kept=True)
             for path in filter(None, (output, drawn)):
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _check_place(path)
             extracted = read(video.path, settings.limits, settings.watch(video), overlay=drawn, stop=stop)
             write(video, output, extracted, made_of)
             for path in filter(None, (output, drawn)):
                 kept.add(path, made_of)
         except SpoterError as error:
             return Done(video, output, error=error)
-        except OSError as error:  # a disk that is full ends the run, and not always says where
-            raise OSError(error.errno, error.strerror or str(error), error.filename or str(output)) from error
+        except OSError as error:
+            place, why = error.filename or str(output), error.strerror or str(error)
+            if error.errno in _FULL:  # so will it be for the others
+                raise OSError(error.errno, why, place) from error
+            return Done(video, output, error=SpoterError(f"{place}: {why}"))
         return Done(video, output, len(extracted.clip), extracted.fps, False, extracted.notes)
 
     pool = ThreadPoolExecutor(settings.jobs)  # each thread minds one child
@@ -210,6 +221,19 @@ def _run(
     finally:  # also on Ctrl-C, and where whoever asked looks no further
         stop.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _check_place(path: Path) -> None:
+    """Raise OSError where `path` cannot be written: before the work, not after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        if stat.S_ISDIR(path.stat().st_mode):  # this also refuses a name that is too long
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    tempfile.TemporaryFile(dir=path.parent).close()
+
+
+def _drawn(overlay: Path, settings: Settings) -> Path:
+    return overlay.with_name(f"{overlay.name}{OVERLAY}.{settings.overlay}")
 
 
 def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterator[Done]:
@@ -234,9 +258,10 @@ def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterat
         taken = {video for video in videos if _is_there(video, names[video], there, out, settings)}
         for video in filter(taken.__contains__, videos):
             yield Done(video, out, kept=True)
-        works = [(video, _part(parts, video)) for video in videos if video not in taken]
+        overlays = out.with_suffix("")
+        works = [(video, _part(parts, video), overlays / video.name) for video in videos if video not in taken]
         made = set()
-        for done in _run(works, parts, out.with_suffix(""), write, settings):
+        for done in _run(works, parts, write, settings):
             if done.error is None:
                 made.add(done.video)
             yield replace(done, output=out)
@@ -252,7 +277,8 @@ def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterat
 
 
 def _part(parts: Path, video: Video) -> Path:
-    return parts / f"{video.name}.hdf5"
+    """Return the file of one clip; its name is of a fixed length, whatever the video's is."""
+    return parts / f"{hashlib.sha256(video.name.encode()).hexdigest()}.hdf5"
 
 
 def _labelled_name(video: Video) -> str:
@@ -268,8 +294,8 @@ def _is_there(video: Video, name: str, there: dict[str, tuple[str, str]], out: P
     """Tell whether an earlier run's file holds a video, and what was drawn of it, where that is wanted, lies there."""
     if name not in there:
         return False
-    drawn = out.with_suffix("") / f"{video.name}.overlay.{settings.overlay}"
+    drawn = _drawn(out.with_suffix("") / video.name, settings)
     try:
         return there[name][1] == mark(video.path) and (settings.overlay is None or drawn.is_file())
-    except SpoterError:  # cannot be read: _run will say so
+    except (SpoterError, OSError):  # cannot be read: _run will say so
         return False

@@ -25,6 +25,9 @@ from spoter.video.child.containers import Refused, check
 ENDINGS = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v")
 """Endings of files that are read as videos."""
 
+OVERLAY = ".overlay"
+"""Before the ending of the name of a video that `spoter extract` draws."""
+
 EXTRACTION = "holistic-0.10.21-3"
 """What made the landmarks: to be raised when the extraction changes, as files and caches remember it."""
 
@@ -34,6 +37,11 @@ _BEAT = 0.1  # seconds between two looks at the clock
 
 Progress = Callable[[int, int | None], None]
 """Is told how many frames are done, and of how many; None while they are counted."""
+
+
+def is_overlay(path: Path) -> bool:
+    """Tell whether a file is named as a video or GIF that `spoter extract` draws."""
+    return Path(path.stem).suffix == OVERLAY and path.suffix.lower() in (".mp4", ".gif")
 
 
 @dataclass(frozen=True)
@@ -248,7 +256,8 @@ class _Watch:
         self._over.set()
         self._thread.join()
         self._kill()
-        self._child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # a child that died before it read its job: part of it is left
+            self._child.stdin.close()
         self._child.stdout.close()
         self._child.wait()
 

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import ROOT
 from video.running import run
 
+from spoter.clip import make_clip
 from spoter.errors import SpoterError
-from spoter.video.extract import find_videos
-from spoter.video.writers import WRITERS
+from spoter.estimators import MEDIAPIPE
+from spoter.video import extract
+from spoter.video.extract import Done, Settings, find_videos
+from spoter.video.reading import Extracted
+from spoter.video.writers import WRITERS, read_marks
 
 
 def test_names_may_hold_anything_and_move_no_terminal(short, tmp_path):
@@ -83,6 +90,97 @@ def test_videos_are_named_from_where_their_paths_part(tmp_path):
     for nothing in ("c", "c/*.mp4", "a/y/2.*"):
         with pytest.raises(SpoterError, match="found no video there, expected files ending in .mp4, .webm"):
             names(nothing)
+
+
+def test_overlays_of_an_earlier_run_are_no_videos(tmp_path):
+    for name in ("a.mp4", "a.overlay.mp4", "a.overlay.gif", "b/c.overlay.webm", "b/c.overlay.MP4", "b/overlay.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+
+    def names(*places: str) -> list[str]:
+        return [video.name for video in find_videos([str(tmp_path / place) for place in places])]
+
+    assert names("") == ["a", "b/c.overlay", "b/overlay"]
+    assert names("*.mp4") == names("a.mp4", "a.overlay.mp4") == ["a"]  # as a shell expands it
+    for only in (["a.overlay.mp4"], ["*.overlay.mp4"]):
+        with pytest.raises(SpoterError, match="found only overlays"):
+            names(*only)
+
+
+@pytest.fixture
+def read(monkeypatch) -> list[str]:
+    """Put a clip in the place of what MediaPipe finds; return the names of the videos that are read."""
+    clip, names = make_clip(np.full((2, 543, 2), 0.5), MEDIAPIPE.names, MEDIAPIPE.name), []
+
+    def found(path: Path, *_, overlay: Path | None = None, **__) -> Extracted:
+        names.append(path.name)
+        if path.name.startswith("raise-"):
+            raise OSError(getattr(errno, path.stem.removeprefix("raise-")), "found by the test")
+        if overlay is not None:
+            overlay.write_bytes(b"drawn")
+        return Extracted(clip, 25.0, 640, 480)
+
+    monkeypatch.setattr(extract, "read", found)
+    return names
+
+
+def films_named(folder: Path, *names: str) -> list[extract.Video]:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    return find_videos([str(folder)])
+
+
+def extracted(videos: list[extract.Video], out: Path, **settings) -> dict[str, Done]:
+    return {done.video.name: done for done in extract.extract(videos, out, None, Settings(**settings))}
+
+
+LONG, TOO_LONG = "手" * 81, "x" * 251  # with .mp4 both are legal; with .json the second is longer than 255 bytes
+
+
+def test_a_long_name_is_written_and_one_that_is_too_long_is_its_videos_error_before_the_work(tmp_path, read):
+    videos = films_named(tmp_path / "v", f"{LONG}.mp4", f"{TOO_LONG}.mp4", "zz.mp4")
+    done = extracted(videos, tmp_path / "out")
+    assert {name for name, one in done.items() if one.error is not None} == {TOO_LONG}
+    assert str(done[TOO_LONG].error).startswith(f"{tmp_path}/out/{TOO_LONG}.json: ")
+    assert sorted(read) == ["zz.mp4", f"{LONG}.mp4"]
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {".spoter-extract.jsonl", f"{LONG}.json", "zz.json"}
+    assert [one.kept for one in extracted(videos, tmp_path / "out").values()].count(True) == 2
+
+
+def test_only_names_of_overlays_bound_those_of_videos_in_an_hdf5_file(tmp_path, read):
+    videos = films_named(tmp_path / "v", f"{TOO_LONG}.mp4", "a.mp4", "a.hdf5/b.mp4")
+    done = extracted(videos, tmp_path / "out.hdf5")
+    assert [one.error for one in done.values()] == [None] * 3
+    assert set(read_marks(tmp_path / "out.hdf5")) == {f"v/{TOO_LONG}", "v/a", "a.hdf5/b"}
+    done = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
+    assert {name for name, one in done.items() if one.error is not None} == {TOO_LONG}
+    drawn = [path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.mp4")]
+    assert sorted(drawn) == ["a.hdf5/b.overlay.mp4", "a.overlay.mp4"]
+    again = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
+    assert {name for name, one in again.items() if one.kept} == {"a", "a.hdf5/b"}
+
+
+def test_a_place_that_cannot_be_written_is_its_videos_error_before_the_work(tmp_path, read):
+    videos = films_named(tmp_path / "v", "a.mp4", "b/c.mp4", "d.mp4")
+    (tmp_path / "out/a.json").mkdir(parents=True)
+    (tmp_path / "out/b").write_text("a file")
+    done = extracted(videos, tmp_path / "out")
+    assert {name: one.error is None for name, one in done.items()} == {"a": False, "b/c": False, "d": True}
+    assert read == ["d.mp4"]
+
+
+@pytest.mark.parametrize(("number", "ends"), [("ENOSPC", True), ("EDQUOT", True), ("EIO", False), ("EMFILE", False)])
+def test_only_a_full_disk_ends_a_run(tmp_path, read, number, ends):
+    videos = films_named(tmp_path / "v", f"raise-{number}.mp4", "zz.mp4")
+    if ends:
+        with pytest.raises(OSError) as error:
+            extracted(videos, tmp_path / "out")
+        assert error.value.errno == getattr(errno, number)
+        assert error.value.filename == f"{tmp_path}/out/raise-{number}.json"
+    else:
+        done = extracted(videos, tmp_path / "out")
+        assert done["zz"].error is None and isinstance(done[f"raise-{number}"].error, SpoterError)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from spoter.errors import InputError, SpoterError
 from spoter.estimators import MEDIAPIPE
 from spoter.layouts import load_layout
 from spoter.video import environment, read
-from spoter.video.reading import Stopped, VideoLimits
+from spoter.video.reading import Stopped, VideoLimits, ask
 
 BODY = slice(0, 23)  # of the pose: what a camera sees of a person who signs
 
@@ -158,6 +158,20 @@ def test_a_child_that_dies_is_the_videos_fault_and_nothing_else_stops(film):
     with pytest.raises(InputError, match="the process that decodes it was ended by signal 9") as caught:
         read(film, progress=kill)
     assert caught.value.code == "bad_video"
+
+
+@pytest.mark.parametrize("size", [10, 2_000, 2_000_000], ids=["of-10-bytes", "of-2-kB", "of-2-MB"])
+def test_a_child_that_dies_before_it_reads_its_job_leaves_nothing_behind(tmp_path, size):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/false\n")
+    python.chmod(0o755)
+    here = psutil.Process()
+    before, children_before = here.num_fds(), set(here.children())
+    for _ in range(20):  # it dies before the job is written, or after that
+        with pytest.raises(InputError, match="the process that decodes it ended with status 1") as caught:
+            ask(python, {"video": "y" * size}, 60)
+        assert caught.value.code == "bad_video"
+    assert here.num_fds() <= before and set(here.children()) <= children_before  # no zombie either
 
 
 def test_nothing_is_printed_and_progress_is_told(film, capfd):

@@ -5,7 +5,7 @@ and of a video the landmarks are found by MediaPipe. A folder is a clip of OpenP
 is ``GLOSS/clip``, without the ending. A file ``groups.csv`` at the root, with the columns ``clip,group``, says which
 clips belong together; it then names all of them. A file ``picture.json`` at the root says the size of the pictures and
 the frames per second of all clips of wire formats that do not say it themselves. Files and folders whose names begin
-with a dot are left out.
+with a dot are left out, and so are the overlays of ``spoter extract``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spoter.errors import DataError, InputError, SpoterError
 from spoter.formats import Options
 from spoter.training.datasets import pose_files, video, wire_files
 from spoter.training.datasets.labelled import Item, LabelledClip, Source
-from spoter.video.reading import ENDINGS
+from spoter.video.reading import ENDINGS, is_overlay
 
 GROUPS = "groups.csv"
 _READERS: dict[str, Callable[[Path], Clip]] = {
@@ -40,7 +40,7 @@ def read(path: Path) -> Source:
     """
     try:
         glosses = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        files = {folder: sorted(file for file in folder.iterdir() if file.name[0] != ".") for folder in glosses}
+        files = {folder: sorted(filter(_may_be_a_clip, folder.iterdir())) for folder in glosses}
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     if not glosses:
@@ -64,6 +64,10 @@ def read(path: Path) -> Source:
         if absent:
             raise DataError(f"{path / GROUPS}: found clip {absent[0]!r}, which is not there, expected GLOSS/clip")
     return Source(items)
+
+
+def _may_be_a_clip(file: Path) -> bool:
+    return file.name[0] != "." and not is_overlay(file)
 
 
 def _empty() -> LabelledClip:
