@@ -12,6 +12,7 @@ import numpy as np
 from spoter.embedding import PARTS
 from spoter.errors import ModelFolderError, in_a_line
 from spoter.forward import batches
+from spoter.onnx_external import refuse_external_data
 
 GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
 GRAPHS = {"onnx": GRAPH, "onnx-int8": INT8_GRAPH}
@@ -26,6 +27,12 @@ OF_WEIGHTS = "spoter.weights_sha256"
 _SHORTEST = 0.8
 # Without a second attempt, which would be the same, and is announced on stdout.
 _AS_SAID = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+# `refuse_external_data` reads ONNX graphs only, so no other format is guessed from the bytes. Weights in other files,
+# which it refuses, would be looked for in a folder that is none.
+_CONFIG = {
+    "session.load_model_format": "ONNX",
+    "session.model_external_initializers_file_folder_path": os.devnull,
+}
 
 
 def import_onnxruntime() -> ModuleType:
@@ -60,7 +67,8 @@ class OnnxForward:
     Raises
     ------
     ModelFolderError
-        Where it is no such graph, or is of another model, or ONNX Runtime is not installed.
+        Where it is no such graph, or is of another model, or has weights in other files, or ONNX Runtime is not
+        installed.
     """
 
     notes: Mapping[str, str]
@@ -71,7 +79,10 @@ class OnnxForward:
         except ImportError as error:
             raise ModelFolderError(f"{place}: needs ONNX Runtime: pip install onnxruntime ({error})") from None
 
+        refuse_external_data(graph, place)
         options = onnxruntime.SessionOptions()
+        for key, value in _CONFIG.items():
+            options.add_session_config_entry(key, value)
         # A clip of 60 frames takes 0.5 to 10 ms of one core, by the model's size: more threads would gain little.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors; what a machine does not tell about its processors is no matter here
