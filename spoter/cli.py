@@ -191,7 +191,7 @@ def _port(variable: str, default: int) -> int:
 
 
 def _register_others() -> None:
-    from spoter import archive_check, export_command, show, tokens
+    from spoter import archive_check, export_command, replace, show, tokens
     from spoter.bulk import command as bulk
     from spoter.training.commands import add_to
     from spoter.video import command as extract
@@ -201,6 +201,7 @@ def _register_others() -> None:
     export_command.add_to(app)
     bulk.add_to(app)
     tokens.add_to(app)
+    replace.add_to(app)
     archive_check.add_to(app)
     add_to(app)
 
