@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
@@ -29,6 +29,14 @@ PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": 
 # sockaddr_un holds so many bytes, one of them for the end; `make serve` adds "/spoter-xxxxxxxx" to the folder, and
 # TorchServe "/.ts.sock.9000".
 LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A TorchServe that serves a SPOTER model on this machine: its process id, and the model's name and version."""
+
+    pid: int
+    model: str
 
 
 @dataclass(frozen=True)
@@ -101,15 +109,37 @@ def port_is_free(host: str, port: int) -> bool:
 
 def listener(port: int) -> str | None:
     """Return "is in use by process 123 (java)", as far as this user may know it."""
-    import psutil
-
     try:
-        for connection in psutil.net_connections("tcp4"):
+        import psutil
+    except ImportError:  # TorchServe brings it, and is not there either
+        return None
+    try:
+        for connection in psutil.net_connections("tcp"):  # Java listens on IPv6 sockets, also for IPv4
             if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
                 return f"is in use by process {connection.pid} ({psutil.Process(connection.pid).name()})"
     except psutil.Error:
         pass
     return None
+
+
+def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
+    """Return, for each of `ports` that a TorchServe with a SPOTER model listens on, that server."""
+    try:
+        import psutil
+    except ImportError:
+        return {}
+    from spoter.local_server import served_model, torchserve_on
+
+    found: dict[int, OwnServer] = {}
+    try:
+        processes = {port: process for port in ports if (process := torchserve_on(port)) is not None}
+        models = {process: served_model(process) for process in set(processes.values())}
+    except psutil.Error:  # a process has just ended, or is another user's
+        return {}
+    for port, process in processes.items():
+        if models[process] is not None:
+            found[port] = OwnServer(process.pid, models[process])
+    return found
 
 
 def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str = "127.0.0.1") -> list[Check]:
@@ -130,8 +160,9 @@ def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str 
         In the order in which to mend what is not ok.
     """
     found = [_python(), *_packages(), _java()]
-    found += [_port(host, port) for port in ports]
-    return [*found, temporary_folder(), _pid_file(), _model(model)]
+    ours = own_servers(ports)
+    found += [_port(host, port, ours.get(port)) for port in ports]
+    return [*found, temporary_folder(), _pid_file(ours.values()), _model(model)]
 
 
 def show(found: Sequence[Check]) -> bool:
@@ -211,7 +242,9 @@ def _java() -> Check:
     return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
 
 
-def _port(host: str, port: int) -> Check:
+def _port(host: str, port: int, ours: OwnServer | None) -> Check:
+    if ours is not None:
+        return Check(f"port {port}", True, f"our server answers there: process {ours.pid}, {ours.model}")
     try:
         free = port_is_free(host, port)
     except OverflowError:
@@ -241,7 +274,7 @@ def temporary_folder() -> Check:
     return Check(name, len(folder) <= LONGEST_TEMP, folder, advice)
 
 
-def _pid_file() -> Check:
+def _pid_file(ours: Iterable[OwnServer]) -> Check:
     """Look at the file by which TorchServe remembers that it runs; `make serve` uses one of its own."""
     name, path = "TorchServe's pid file", Path(tempfile.gettempdir(), ".model_server.pid")
     try:
@@ -250,6 +283,8 @@ def _pid_file() -> Check:
         return Check(name, True, "none")
     except (OSError, ValueError):
         return Check(name, False, f"{path} holds no process id", f"rm {path}")
+    if pid in {server.pid for server in ours}:
+        return Check(name, True, f"{path} says that our server runs as process {pid}")
     try:
         os.kill(pid, 0)  # signal 0 only asks whether there is such a process
     except ProcessLookupError:

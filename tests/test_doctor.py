@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from spoter import doctor
+from spoter import doctor, local_server
 from spoter.doctor import Check, Java, checks, find_java, java_version, port_is_free
+from spoter.readiness import Reply
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -146,6 +147,76 @@ def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", probe], env=environ, capture_output=True, text=True, check=True)
     assert "cannot be tried: libtorch_cpu.so" in done.stdout
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "::"])
+def test_a_stranger_on_a_port_is_named(temp, address):
+    """Also one on an IPv6 socket that takes IPv4, as Java has it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    with socket.create_server((address, 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as taken:
+        port = taken.getsockname()[1]
+        check = look(f"port {port}", ports=(port,))
+    assert not check.ok and f"process {os.getpid()} " in check.found and "SPOTER_PORT" in check.advice
+
+
+def test_a_busy_port_without_psutil_is_a_failed_check(temp, monkeypatch):
+    """It comes with TorchServe, whose absence is another check."""
+    monkeypatch.setitem(sys.modules, "psutil", None)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        check = look(f"port {port}", ports=(port,))
+    assert not check.ok and "in use" in check.found
+
+
+class Process:
+    """A double of psutil's, of a TorchServe."""
+
+    def __init__(self, folder: Path, pid: int = 4711):
+        self.folder, self.pid = folder, pid
+
+    def cmdline(self) -> list[str]:
+        return ["java", local_server.MAIN_CLASS, "-f", "config.properties", "-s", "store", "-m", "spoter=spoter.mar"]
+
+    def cwd(self) -> str:
+        return str(self.folder)
+
+
+DESCRIBED = Reply(200, '{"name": "m", "version": "1.2", "layout": {}}')
+REFUSED = Reply(400, '{"type": "InvalidKeyException"}')
+ABSENT = Reply(404, '{"type": "ModelNotFoundException"}')
+
+
+@pytest.mark.parametrize(
+    ("replies", "word"),
+    [
+        ([ABSENT, DESCRIBED], "m 1.2"),
+        ([REFUSED, ABSENT], "tokens"),
+        ([ABSENT, ABSENT], None),
+        ([ABSENT, Reply(None, "no answer within 10 s")], None),
+        ([Reply(200, "<html>")], None),
+    ],
+    ids=["described", "token refused", "another model", "no worker", "no description"],
+)
+def test_a_port_of_our_own_server_is_ok(temp, monkeypatch, replies, word):
+    process = Process(temp)
+    monkeypatch.setattr(local_server, "torchserve_on", lambda port: process if port in (8080, 8081) else None)
+    monkeypatch.setattr(local_server, "ask_each_port", lambda *_: [("http://127.0.0.1:1", each) for each in replies])
+    monkeypatch.setattr(doctor, "port_is_free", lambda host, port: port not in (8080, 8081))
+    (temp / ".model_server.pid").write_text(str(process.pid))
+    found = {check.name: check for check in checks(temp, (8080, 8081, 8082))}
+    for name in ("port 8080", "port 8081"):
+        assert found[name].ok is (word is not None)
+        assert word is None or (word in found[name].found and str(process.pid) in found[name].found)
+    assert found["port 8082"].found == "free"
+    if word is not None:
+        assert found["TorchServe's pid file"].ok
+
+
+def test_the_store_and_keys_of_a_torchserve_are_found_by_its_command(tmp_path):
+    assert local_server.model_store(Process(tmp_path)) == tmp_path / "store"
+    assert local_server.key_file(Process(tmp_path)) == tmp_path / "key_file.json"
 
 
 def test_a_number_that_is_no_port():
