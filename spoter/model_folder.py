@@ -234,8 +234,8 @@ def write_model_folder(
     for name in (CONFIG, *GRAPHS.values()):
         (folder / name).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    with replacing(folder / WEIGHTS) as temporary:
-        torch.save(plain, temporary)
+    with replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
+        torch.save(plain, stream)  # a path's name, here a random one, would get into the file
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
     if layout_file is not None:
         write_whole(folder / config.layout, Path(layout_file).read_bytes())

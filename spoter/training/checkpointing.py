@@ -78,8 +78,8 @@ class UnfinishedRun:
 
     def save(self, name: str, state: dict) -> None:
         """Keep `state`, tensors and plain values, in the place of what was saved under `name` before."""
-        with replacing(self.folder / f"{name}.pt") as temporary:
-            torch.save(state, temporary)
+        with replacing(self.folder / f"{name}.pt") as temporary, temporary.open("wb") as stream:
+            torch.save(state, stream)  # from a path, torch takes a name for its archive, and refuses some
 
     def finish(self) -> None:
         """Remove the folder."""
