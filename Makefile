@@ -7,11 +7,12 @@ PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 PINNED := pyproject.toml requirements/constraints.txt
+PYTEST_PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
 # A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
 .DELETE_ON_ERROR:
-.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test lint \
+.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test unit lint \
 	bench bench-all bench-peers fuzz attack audit sbom clean
 
 help: ## show this
@@ -53,7 +54,10 @@ image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; D
 
 test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
 	@$(BIN)/python -m aws.local.environment
-	$(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadgroup
+	$(BIN)/python -m pytest $(PYTEST_PARALLEL)
+
+unit: .venv/dev.stamp ## the tests that need no server, browser, video or AWS double
+	$(BIN)/python -m pytest -m 'not server and not browser and not video and not aws' $(PYTEST_PARALLEL)
 
 lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .

@@ -46,6 +46,15 @@ LONGEST = (
     "tests/test_sbom.py",
 )
 
+# Fixtures that start what the markers of pyproject.toml name. Modules that start it themselves, or by fixtures of their
+# own, have a `pytestmark`.
+FIXTURES_OF = {
+    "server": {"server", "attacked", "local_endpoint", "functions_endpoint", "demo"},
+    "browser": {"playwright"},
+    "video": {"film", "short"},
+    "aws": {"cloud", "ecr", "package"},
+}
+
 LONGEST_IN_AN_ID = 100
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,6 +68,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         asked = [name for name in SHARED_SERVERS if name in getattr(item, "fixturenames", ())]
         group = asked[0] if asked else item.path.relative_to(ROOT).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
+        for marker, fixtures in FIXTURES_OF.items():
+            if fixtures.intersection(getattr(item, "fixturenames", ())):
+                item.add_marker(marker)
         order[item] = LONGEST.index(group) if group in LONGEST else len(LONGEST)
     items.sort(key=order.get)
 

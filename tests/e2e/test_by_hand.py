@@ -6,9 +6,12 @@ import subprocess
 import sys
 import time
 
+import pytest
 from live import ROOT, send, server_environment, wait_ready
 
 from handler.process import free_port
+
+pytestmark = pytest.mark.server
 
 
 def test_build_start_predict_stop(scratch):

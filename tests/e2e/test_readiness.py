@@ -16,6 +16,8 @@ from build_mar import zipped
 from handler.process import free_port
 from spoter.cli import app
 
+pytestmark = pytest.mark.server
+
 DYING = b"""
 import os
 class SpoterHandler:

@@ -19,6 +19,8 @@ from training_data import generated_clips, write_hdf5
 
 from handler.process import free_port
 
+pytestmark = pytest.mark.server
+
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```\n(?:\n```json\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE)
 INLINE = re.findall(r"(?<!`)`((?:make|curl|\.venv/bin/\w+) [^`]+)`", README)

@@ -16,6 +16,8 @@ from handler.process import LOOPBACK, Server, free_port
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
+pytestmark = pytest.mark.server
+
 JSON, CSV = "application/json", "text/csv"
 
 

@@ -25,6 +25,8 @@ import serve
 from handler.process import LOOPBACK, Server, free_port
 from spoter.doctor import port_is_free
 
+pytestmark = pytest.mark.server
+
 START_TIMEOUT = 180.0
 PREFLIGHT = {
     "Origin": "https://signs.example",

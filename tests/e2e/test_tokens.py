@@ -26,6 +26,8 @@ from spoter.readiness import key, prediction, refused_token, workers
 from spoter.readiness import send as ask
 from spoter.tokens import rotate
 
+pytestmark = pytest.mark.server
+
 # Seconds that keys hold here: TorchServe takes parts of a minute. Every test begins with new ones.
 HOLDS = 6
 POINTS = np.full((3, 54, 2), 0.5) + np.linspace(0, 0.2, 54)[:, None]

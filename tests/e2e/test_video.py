@@ -22,6 +22,8 @@ from videos import clip_of_a_person, draw, find_python, sign
 
 import build_mar
 
+pytestmark = [pytest.mark.server, pytest.mark.video]
+
 JSON, MP4 = "application/json", "video/mp4"
 BUCKET, PREFIX, KEY = "videos-of-people", "uploads/", "0.123.webm"
 

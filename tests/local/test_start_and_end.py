@@ -21,6 +21,8 @@ from aws.local.endpoint import LocalEndpoint
 from handler.process import LOOPBACK, StartError, session_members
 from spoter.errors import SpoterError
 
+pytestmark = pytest.mark.server
+
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
 
 

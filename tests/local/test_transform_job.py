@@ -16,6 +16,8 @@ from spoter.bulk.packing import REQUESTS, Packing, join, pack
 from spoter.bulk.pieces import parts
 from spoter.bulk.run import look
 
+pytestmark = pytest.mark.server
+
 
 @pytest.fixture(scope="module")
 def job(archive):

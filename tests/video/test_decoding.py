@@ -14,6 +14,8 @@ from conftest import ROOT
 from spoter.errors import InputError
 from spoter.video import VideoLimits, read
 
+pytestmark = pytest.mark.video
+
 
 def bad_files(folder: Path, film: Path) -> dict[str, tuple[Path, str]]:
     """Return files that are no videos, and what is said of each."""

@@ -11,6 +11,8 @@ import pytest
 from spoter.errors import SpoterError
 from spoter.video import environment
 
+pytestmark = pytest.mark.video
+
 
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch) -> Path:

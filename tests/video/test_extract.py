@@ -27,6 +27,8 @@ from spoter.training.datasets.pose_files import read_clip as read_pose
 from spoter.training.datasets.wire_files import read_clip as read_wire
 from spoter.video.writers import WRITERS
 
+pytestmark = pytest.mark.video
+
 COMMAND = [sys.executable, "-m", "spoter.cli", "extract"]
 
 

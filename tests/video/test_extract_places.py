@@ -22,6 +22,8 @@ from spoter.video.extract import Done, Settings, find_videos
 from spoter.video.reading import Extracted
 from spoter.video.writers import WRITERS, read_marks
 
+pytestmark = pytest.mark.video
+
 
 def test_names_may_hold_anything_and_move_no_terminal(short, tmp_path):
     videos = tmp_path / "videos"

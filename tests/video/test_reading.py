@@ -23,6 +23,8 @@ from spoter.layouts import load_layout
 from spoter.video import environment, read
 from spoter.video.reading import Stopped, VideoLimits, ask
 
+pytestmark = pytest.mark.video
+
 BODY = slice(0, 23)  # of the pose: what a camera sees of a person who signs
 
 
