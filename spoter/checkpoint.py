@@ -92,6 +92,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     if odd is not None:  # errors name a parameter, and are one line each
         raise ModelFolderError(f"{path}: found a tensor named {odd[:_LONGEST_NAME]!r}, expected SPOTER's names")
     # torch's DataParallel puts "module." before every name
+    twice = next((name for name in state if f"module.{name}" in state), None)
+    if twice is not None:
+        raise ModelFolderError(
+            f"{path}: found both {twice} and module.{twice}, expected one of them. Delete the other."
+        )
     state = {name.removeprefix("module."): value for name, value in state.items()}
     _check_tensors(state, path)
     sizes_of(state, heads=1, place=str(path))
@@ -112,7 +117,10 @@ def _of_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | N
         seen.add(id(layer))
         layers.append((prefix, layer))
         waiting += [(f"{prefix}{name}.", child) for name, child in layer.children()]
-    state = {f"{prefix}{name}": value for prefix, layer in layers for name, value in layer.parameters()}
+    held = [(f"{prefix}{name}", value) for prefix, layer in layers for name, value in layer.parameters()]
+    state = dict(held)
+    if len(state) < len(held):
+        raise ModelFolderError(f"{path}: found a module with two tensors of one name, expected SPOTER's layers")
     told = [layer.state["num_heads"] for _, layer in layers if "num_heads" in layer.state]
     return state, told[0] if told and type(told[0]) is int and told[0] > 0 else None
 
@@ -228,7 +236,10 @@ def _unpickle(path: Path) -> object:
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
-                packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+                entries = archive.infolist()
+            if len({entry.filename for entry in entries}) < len(entries):
+                raise ModelFolderError(f"{path}: found an entry twice in it, expected a file that torch.save wrote")
+            packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if packed:  # torch.save never does, and what it unpacks to has no bound
                 raise ModelFolderError(f"{path}: found {packed[0]} compressed, expected a file that torch.save wrote")
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
 import upstream
 
@@ -160,6 +161,29 @@ def test_torchs_advice_to_run_the_code_is_not_passed_on(tmp_path, model):
     assert "weights_only" not in str(caught.value) and "add_safe_globals" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["state_dict", "training dict", "safetensors"])
+def test_a_checkpoint_with_a_name_and_its_data_parallel_twin_is_refused(tmp_path, model, form):
+    state = dict(model.state_dict())
+    state["module.class_query"] = torch.zeros_like(state["class_query"])
+    path = tmp_path / ("w.safetensors" if form == "safetensors" else "w.pth")
+    if form == "safetensors":
+        safetensors.torch.save_file(state, path)
+    else:
+        torch.save(state if form == "state_dict" else {"model_state_dict": state}, path)
+    with pytest.raises(ModelFolderError, match=r"w\..*: found both class_query and module\.class_query"):
+        read_checkpoint(path)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_a_checkpoint_with_an_entry_twice_is_refused(tmp_path, model):
+    torch.save(model.state_dict(), tmp_path / "whole.pth")
+    with zipfile.ZipFile(tmp_path / "whole.pth") as whole, zipfile.ZipFile(tmp_path / "w.pth", "w") as packed:
+        for entry in [*whole.infolist(), whole.infolist()[0]]:
+            packed.writestr(entry.filename, whole.read(entry))
+    with pytest.raises(ModelFolderError, match=r"w\.pth: found an entry twice"):
+        read_checkpoint(tmp_path / "w.pth")
+
+
 def pickled(tmp_path: Path, change) -> Path:
     """A whole module, changed before it is saved."""
     module = upstream.make(layers=(1, 1), classes=3)
@@ -192,6 +216,14 @@ def test_modules_within_modules_without_end_are_refused(tmp_path):
     for change in (twice, itself):
         with pytest.raises(ModelFolderError, match="found a module that holds another twice"):
             read_checkpoint(pickled(tmp_path, change))
+
+
+def test_a_module_with_two_tensors_of_one_name_is_refused(tmp_path):
+    def change(module):
+        module._buffers["class_query"] = torch.zeros_like(module.class_query)
+
+    with pytest.raises(ModelFolderError, match=r"w\.pth: found a module with two tensors of one name"):
+        read_checkpoint(pickled(tmp_path, change))
 
 
 def test_a_module_whose_tables_are_none_is_no_spoter(tmp_path):

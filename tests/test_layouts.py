@@ -135,6 +135,13 @@ def test_a_layout_file_of_ones_own(tmp_path):
             "name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,\na,pose,2,2,2,\n",
             "line 3: found the name 'a'",
         ),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1\n", "line 2: found 3 cells, expected 6"),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,,b\n", "line 2: found 7 cells, expected 6"),
+        # an open quote takes the rest of the file into one cell
+        (
+            'name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,"b\nc,pose,2,2,2,\n',
+            "line 3: unexpected end",
+        ),
     ],
 )
 def test_a_wrong_layout_file_is_refused_with_its_line(tmp_path, text, complaint):
@@ -142,6 +149,20 @@ def test_a_wrong_layout_file_is_refused_with_its_line(tmp_path, text, complaint)
     path.write_text(text)
     with pytest.raises(ModelFolderError, match=complaint.replace("'.'", r"'\.'")):
         load_layout(str(path))
+
+
+def test_a_layout_file_is_read_again_after_a_change_and_in_another_folder(tmp_path, monkeypatch):
+    header = "name,section,mediapipe,wholepose,openpose,parent\n"
+    for folder, row in (("one", "pose_nose,pose,0,,,"), ("two", "pose_left_eye,pose,2,,,")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "own.csv").write_text(f"{header}{row}\n")
+        monkeypatch.chdir(tmp_path / folder)
+        assert load_layout("own.csv").names == (row.partition(",")[0],)
+    again = load_layout("own.csv")
+    assert load_layout("own.csv") is again  # what is derived from a layout is cached by the object
+    (tmp_path / "two" / "own.csv").write_text(f"{header}pose_nose,pose,0,,,\n")
+    assert load_layout("own.csv").names == ("pose_nose",) and again.names == ("pose_left_eye",)
+    assert load_layout("54") is load_layout("54")
 
 
 def test_an_unknown_layout_names_the_known_ones():

@@ -133,9 +133,8 @@ class Layout:
         return np.array(columns, dtype=np.intp)
 
 
-@lru_cache(maxsize=32)
 def load_layout(name: str) -> Layout:
-    """Return a built-in layout, or read one from a CSV file with the same columns.
+    """Return a built-in layout, or read one from a CSV file with the same columns. Equal content gives the same object.
 
     Parameters
     ----------
@@ -159,13 +158,24 @@ def load_layout(name: str) -> Layout:
     return _parse(name, text)
 
 
+@lru_cache(maxsize=32)
 def _parse(name: str, text: str) -> Layout:
-    rows = csv.DictReader(io.StringIO(text))
+    rows = csv.DictReader(io.StringIO(text), strict=True)
+    try:
+        return _layout(name, rows)
+    except csv.Error as error:
+        raise ModelFolderError(f"layout {name}, line {rows.reader.line_num}: {error}, expected CSV") from None
+
+
+def _layout(name: str, rows: csv.DictReader) -> Layout:
     if tuple(rows.fieldnames or ()) != _COLUMNS:
         raise ModelFolderError(f"layout {name}: found columns {rows.fieldnames}, expected {list(_COLUMNS)}")
     landmarks: list[Landmark] = []
     for row in rows:
         place = f"layout {name}, line {rows.line_num}"
+        if None in row or None in row.values():
+            found = len(_COLUMNS) + len(row[None]) if None in row else len(_COLUMNS) - list(row.values()).count(None)
+            raise ModelFolderError(f"{place}: found {found} cells, expected {len(_COLUMNS)}: {','.join(_COLUMNS)}")
         if row["section"] not in _SECTIONS:
             raise ModelFolderError(f"{place}: found section {row['section']!r}, expected one of {', '.join(_SECTIONS)}")
         if not row["name"] or any(row["name"] == landmark.name for landmark in landmarks):
