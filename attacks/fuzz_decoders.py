@@ -29,7 +29,7 @@ SLOW_SECONDS = 1
 # Megabytes that an input may add to the process. What the imports take differs: a CUDA build of torch alone is 800 MB.
 MOST_MB = 512
 LONGEST = 1 << 16
-INSTRUMENTED = ("formats", "checkpoint", "embedding", "onnx_forward", "archive")
+INSTRUMENTED = ("formats", "checkpoint", "embedding", "onnx_forward", "onnx_external", "archive", "tar_reader")
 DONE = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
 COVERED = re.compile(r"cov: (\d+)")
 

@@ -121,7 +121,9 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
     try:
         numbers = size + size * size + classes * size + len(_NUMBERS)
         with zipfile.ZipFile(path) as archive:
-            unpacked = sum(entry.file_size for entry in archive.infolist())
+            names, unpacked = archive.namelist(), sum(entry.file_size for entry in archive.infolist())
+        if len(set(names)) < len(names):  # numpy would take one of two
+            raise ValueError("found an array twice")
         if unpacked > 8 * numbers + _HEADERS:  # before any of it is: 300 kB may be packed gigabytes
             raise ValueError(f"found {unpacked} bytes of arrays, expected {4 * numbers}")
         with np.load(path, allow_pickle=False) as file:

@@ -95,6 +95,17 @@ def test_prototypes_of_another_model_or_none_at_all(tmp_path):
         read_prototypes(path, 3, 5)
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_prototypes_with_an_array_twice_are_refused(tmp_path):
+    path, content = tmp_path / "p.npz", io.BytesIO()
+    np.savez(path, typical=np.float32(0.1))
+    np.save(content, np.float32(0.9))
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("typical.npy", content.getvalue())
+    with pytest.raises(ModelFolderError, match=r"p\.npz: found an array twice"):
+        read_prototypes(path, 3, 5)
+
+
 def test_prototypes_that_unpack_to_more_than_they_can_hold_are_refused_before_that(tmp_path):
     path = tmp_path / "p.npz"
     arrays = vars(prototypes(np.random.default_rng(0)))
