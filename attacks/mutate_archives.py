@@ -74,11 +74,17 @@ def tars() -> list[bytes]:
             with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
                 archive.add(scratch, "./")
             made.append(buffer.getvalue())
-        if shutil.which("tar"):
+        if is_gnu_tar():
             for form in ("gnu", "ustar", "posix"):
                 command = ["tar", f"--format={form}", "-cf", "-", "-C", scratch, "."]
                 made.append(subprocess.run(command, capture_output=True, check=True).stdout)
     return made
+
+
+def is_gnu_tar() -> bool:
+    """Tell whether the program tar is GNU tar."""
+    program = shutil.which("tar")
+    return program is not None and b"GNU tar" in subprocess.run([program, "--version"], capture_output=True).stdout
 
 
 def mutated_tar(raw: bytes, rng: random.Random) -> bytes:

@@ -25,7 +25,7 @@ from typing import Annotated
 
 import typer
 
-from attacks.mutate_archives import mutated_tar, mutated_zip, tars, zips
+from attacks.mutate_archives import is_gnu_tar, mutated_tar, mutated_zip, tars, zips
 from attacks.target import table
 from bench.commands import end_on_signals
 from spoter.archive import scan
@@ -117,7 +117,7 @@ def compare(kind: str, count: int, seed: int, unpack: Unpacker, keep: Path | Non
 
 def _differences(path: Path, files: dict[str, str], unpack: Unpacker, out: Path) -> Iterator[tuple[str, str]]:
     is_tar = path.name.endswith(".gz")
-    programs = {"TorchServe": unpack} | ({"tarfile": _tarfile, "GNU tar": _gnu_tar} if is_tar else {})
+    programs = {"TorchServe": unpack} | (_OTHERS if is_tar else {})
     for program, run in programs.items():
         out.mkdir()
         error = run(path, out)
@@ -159,13 +159,14 @@ def _tarfile(path: Path, folder: Path) -> str | None:
 
 
 def _gnu_tar(path: Path, folder: Path) -> str | None:
-    if shutil.which("tar") is None:
-        return _tarfile(path, folder)
     command = ["tar", "-xzf", str(path), "-C", str(folder), "--no-same-owner"]
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C.UTF-8"}
     )
     return done.stderr[:200] if done.returncode else None
+
+
+_OTHERS = {"tarfile": _tarfile} | ({"GNU tar": _gnu_tar} if is_gnu_tar() else {})
 
 
 def main(
