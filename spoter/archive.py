@@ -77,7 +77,7 @@ def scan(path: Path) -> dict[str, Entry]:
         found = wrong or wrong_name(name)
         if found is not None:
             reasons.append(f"{name[:80]!r} {found}")
-        elif is_file:
+        else:
             digest, size = hashlib.sha256(), 0
             try:
                 for chunk in _read(path, content):
@@ -85,7 +85,10 @@ def scan(path: Path) -> dict[str, Entry]:
                     size += len(chunk)
             except _Spoiled as error:
                 reasons.append(f"{name[:80]!r} {error}")
-            files[name] = Entry(name, size, digest.hexdigest())
+            if is_file:
+                files[name] = Entry(name, size, digest.hexdigest())
+            elif size:
+                reasons.append(f"{name[:80]!r} is a folder with content")
         if len(names) > MOST_ENTRIES:
             reasons.append(f"has more than {MOST_ENTRIES:,} entries")
             break

@@ -100,6 +100,19 @@ def unmarked(files: dict[str, bytes]) -> bytes:
     return bytes(raw)
 
 
+def damaged_folder(files: dict[str, bytes]) -> bytes:
+    """A folder's entry that is packed, which TorchServe unpacks too, and fails."""
+    folder = zipfile.ZipInfo("folder/")
+    buffer = io.BytesIO(zipped(files))
+    with zipfile.ZipFile(buffer, "a") as packed, packed.open(folder, "w") as entry:
+        folder.compress_type = zipfile.ZIP_DEFLATED
+        entry.write(b"")
+    raw = bytearray(buffer.getvalue())
+    for at in (raw.index(b"folder/") - 30 + 8, raw.rindex(b"folder/") - 46 + 10):
+        raw[at : at + 2] = struct.pack("<H", zipfile.ZIP_DEFLATED)
+    return bytes(raw)
+
+
 def bomb(files: dict[str, bytes]) -> bytes:
     return with_more({}, ("evil", bytes(archive.SMALL + 1)))
 
@@ -123,6 +136,8 @@ ZIPS: dict[str, tuple[Callable[[dict[str, bytes]], bytes], str]] = {
     "nested by large sizes": (lambda f: nested(f, large=True), "another size"),
     "understated": (understated, "more than the 10 bytes"),
     "name of no text": (lambda f: with_more(f, ("évil", b"x")).replace("é".encode(), b"\xc3\xc3"), "no whole"),
+    "folder with content": (lambda f: with_more(f, ("folder/", b"x")), "folder with content"),
+    "damaged folder": (damaged_folder, "is damaged"),
     "name of no known encoding": (unmarked, "nor marked as UTF-8"),
     "bomb": (bomb, "claims to hold"),
     "many": (lambda f: zipped(f | {f"x/{i}": b"" for i in range(archive.MOST_ENTRIES)}), "more than"),
