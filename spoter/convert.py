@@ -10,7 +10,7 @@ import msgspec
 from spoter.checkpoint import Checkpoint, read_checkpoint, sizes_of
 from spoter.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import ModelFolderError
-from spoter.files import read_text
+from spoter.files import alone_in, read_text
 from spoter.layouts import BUILT_IN, load_layout
 from spoter.model_folder import read_meaning, write_model_folder
 from spoter.normalize import check_scheme
@@ -76,6 +76,8 @@ def convert(
     ------
     ModelFolderError
         Where something is missing or contradicts something else, naming both.
+    SpoterError
+        Where another command is writing into `out`.
     """
     checkpoint = read_checkpoint(source)
     said = read_original_config(original) if original else {}
@@ -102,8 +104,16 @@ def convert(
     except ValueError as error:
         raise ModelFolderError(str(error)) from None
     check_scheme(layout, config.normalize)
+    if not Path(meaning).exists():
+        raise ModelFolderError(
+            f'{meaning}: found no such file, expected {{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} '
+            "classes; --meaning FILE names another"
+        )
     glosses = read_meaning(meaning, sizes.classes)
-    write_model_folder(out, checkpoint.state, config, glosses, _card(source, checkpoint, config, glosses), layout_file)
+    card = _card(source, checkpoint, config, glosses)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        write_model_folder(out, checkpoint.state, config, glosses, card, layout_file)
     return config, contradictions(said, sizes)
 
 

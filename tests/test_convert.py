@@ -14,7 +14,8 @@ from generate import figure_clip
 
 from spoter.config import ModelConfig, parse_config
 from spoter.convert import Choices, convert
-from spoter.errors import ModelFolderError
+from spoter.errors import ModelFolderError, SpoterError
+from spoter.files import alone_in
 from spoter.model_folder import load_model_folder, write_model_folder
 from spoter.recognizer import Recognizer
 
@@ -61,6 +62,22 @@ def test_the_converted_model_computes_the_same(made):
     scores = {ranked.index: ranked.score for ranked in answer.instances}
     np.testing.assert_allclose([scores[i] for i in range(CLASSES)], expected.numpy(), atol=1e-5)
     assert [ranked.score for ranked in answer.instances] == sorted(scores.values(), reverse=True)
+
+
+def test_a_folder_that_another_command_writes_into_is_left_alone(made):
+    made(HPARAMS)
+    out = made.path / "out"
+    before = {file.name: file.read_bytes() for file in out.iterdir()}
+    with alone_in(out), pytest.raises(SpoterError, match="another command is writing"):
+        made(HPARAMS)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == before
+
+
+def test_a_missing_meaning_json_names_the_option_and_the_form(made):
+    (made.path / "meaning.json").unlink()
+    with pytest.raises(ModelFolderError, match=r'meaning\.json: .*\{"0": "GLOSS", .*5 classes.*--meaning'):
+        made(HPARAMS)
+    assert not (made.path / "out").exists()
 
 
 @pytest.mark.parametrize("keypoints", [54, 108])
