@@ -6,6 +6,7 @@ import re
 import shlex
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -189,8 +190,9 @@ def serve_local(
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status("starting") as status:
+            say = status.update if console.is_terminal else _line_printer()  # elsewhere rich shows no status
             endpoint = LocalEndpoint(
-                archive, name, port=port, way_in=way_in, workers=workers, environ=environ, logs=logs, say=status.update
+                archive, name, port=port, way_in=way_in, workers=workers, environ=environ, logs=logs, say=say
             )
             endpoint.start()
         typer.echo(_greeting(endpoint, time.monotonic() - started))
@@ -211,6 +213,20 @@ def serve_local(
             signal.signal(number, signal.SIG_IGN)  # nothing may keep the end from coming
         if endpoint is not None:
             endpoint.stop()
+
+
+def _line_printer(seconds: float = 10.0) -> Callable[[str], None]:
+    """Return a function that prints each new step on stderr, and details after its colon every ten seconds."""
+    shown, at = "", 0.0
+
+    def say(text: str) -> None:
+        nonlocal shown, at
+        step = text.partition(": ")[0]
+        if step != shown or time.monotonic() - at >= seconds:
+            print(text, file=sys.stderr, flush=True)
+            shown, at = step, time.monotonic()
+
+    return say
 
 
 def _interrupt(*_: object) -> None:

@@ -17,7 +17,7 @@ import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
 from aws.local.container import WayIn, unpack
-from aws.local.endpoint import LocalEndpoint
+from aws.local.endpoint import LocalEndpoint, _line_printer
 from handler.process import LOOPBACK, StartError, session_members
 from spoter.errors import SpoterError
 
@@ -169,3 +169,14 @@ def test_what_failed_ends_with_1_and_the_cause(tree, tmp_path, scratch):
     status, out, errors = served.end()
     assert (status, out) == (1, "") and "the worker did not start" in errors and "meaning.json" in errors
     assert list(scratch.iterdir()) == []
+
+
+def test_without_a_terminal_each_step_is_a_line_and_details_are_few(capsys):
+    say = _line_printer()
+    for text in ("making it: pip", "making it: Collecting torch", "making it: Collecting numpy", "starting"):
+        say(text)
+    assert capsys.readouterr().err.splitlines() == ["making it: pip", "starting"]
+    say = _line_printer(0)
+    say("making it: Collecting torch")
+    say("making it: Collecting numpy")
+    assert len(capsys.readouterr().err.splitlines()) == 2
