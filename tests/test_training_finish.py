@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 
 from spoter.cli import app
 from spoter.enroll import enroll
-from spoter.errors import DataError, ModelFolderError
-from spoter.files import write_whole
-from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
+from spoter.errors import DataError, ModelFolderError, SpoterError
+from spoter.files import alone_in, write_whole
+from spoter.model_folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.recognizer import Recognizer
 from spoter.training import calibrate as module
 from spoter.training.batches import ClipSet
@@ -25,6 +25,7 @@ from spoter.training.calibrate import calibrate
 from spoter.training.datasets import read_dataset
 from spoter.training.finish import KEPT, finish, fit_prototypes, fit_temperature
 from spoter.training.settings import TrainSettings, Unchanged
+from spoter.training.split_record import SPLIT
 from spoter.training.train import train
 
 CPU = torch.device("cpu")
@@ -154,10 +155,66 @@ def test_a_model_from_elsewhere_is_finished(bare, data):
     assert config.temperature != 1 and config.known_threshold is not None
 
 
-def test_the_command(bare, data):
-    done = CliRunner().invoke(app, ["calibrate", str(bare), str(data["early"]), str(data["late"]), "--threads", "1"])
+def command(*words: object):
+    return CliRunner().invoke(app, ["calibrate", *map(str, words), "--threads", "1"])
+
+
+def test_the_command_with_a_file_of_validation_clips(bare, data):
+    done = command(bare, data["early"], "--validation-data", data["late"])
     assert done.exit_code == 0, done.output
     assert f"temperature {load_model_folder(bare).config.temperature:g}, known from" in done.stdout
+
+
+def test_the_command_with_validation_groups_of_one_file(bare, data):
+    """The same clips in one file or in two give the same model."""
+    assert command(bare, data["all"], "--val-groups", f"{GROUPS[-2]},{GROUPS[-1][:-1]}[5-9]").exit_code == 0
+    one = load_model_folder(bare)
+    (bare / PROTOTYPES).unlink()
+    (bare / CONFIG).write_bytes(msgspec.structs.replace(one.config, known_threshold=None, temperature=1.0).to_json())
+    assert command(bare, data["early"], "--validation-data", data["late"]).exit_code == 0
+    two = load_model_folder(bare)
+    assert one.config == two.config and np.array_equal(one.prototypes.trained, two.prototypes.trained)
+
+
+def test_the_command_draws_validation_where_the_model_has_no_split(bare, data):
+    refused = command(bare, data["all"])
+    assert isinstance(refused.exception, DataError) and "--val-groups" in str(refused.exception)
+    (bare / SPLIT).unlink()
+    done = command(bare, data["all"])
+    assert done.exit_code == 0 and "validation groups: camera0" in done.stderr
+    assert command(bare, data["all"], "--validation-by-clip", "--seed", "3").exit_code == 0
+    assert command(bare, data["early"], "--validation-data", data["late"], "--validation-by-clip").exit_code == 2
+
+
+def test_the_folder_is_locked_from_reading_to_writing(bare, data, monkeypatch):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    load = load_model_folder
+
+    def locked(folder):
+        with pytest.raises(SpoterError, match="another command is writing"), alone_in(folder):
+            pass
+        return load(folder)
+
+    monkeypatch.setattr(module, "load_model_folder", locked)
+    calibrate(bare, early, late, CPU)
+    with alone_in(bare), pytest.raises(SpoterError, match="another command is writing"):
+        calibrate(bare, early, late, CPU)
+
+
+@pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
+def test_a_model_that_is_edited_meanwhile_is_not_overwritten(bare, data, monkeypatch, name):
+    early, late = read_dataset(data["early"]), read_dataset(data["late"])
+    fit = module.finish
+
+    def edit(*arguments):
+        (bare / name).write_bytes((bare / name).read_bytes() + b"\n")
+        return fit(*arguments)
+
+    monkeypatch.setattr(module, "finish", edit)
+    before = {file.name: file.read_bytes() for file in bare.iterdir()}
+    with pytest.raises(ModelFolderError, match=f"{name} changed"):
+        calibrate(bare, early, late, CPU)
+    assert {file.name: file.read_bytes() for file in bare.iterdir()} == before | {name: before[name] + b"\n"}
 
 
 def test_clips_of_both_sides_are_refused(bare, data):

@@ -8,19 +8,22 @@ import msgspec
 import torch
 
 from spoter.config import ModelConfig
-from spoter.errors import DataError
+from spoter.errors import DataError, ModelFolderError
 from spoter.files import alone_in, write_whole
-from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder, refuse_enrolled
+from spoter.model_folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, digest, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
 from spoter.training.datasets import DataSet, LabelledClip, Skipped, merge_sides
 from spoter.training.datasets.labelled import fingerprint
 from spoter.training.finish import finish
+from spoter.training.split import Split
 
 
 def calibrate(
-    folder: Path, data: DataSet, validation: DataSet, device: torch.device, *, skip_bad: bool = False
+    folder: Path, data: DataSet, validation: DataSet | Split, device: torch.device, *, skip_bad: bool = False
 ) -> tuple[ModelConfig, list[Skipped]]:
     """Fit everything about a model but its weights, and write it into the model folder.
+
+    The folder is locked for the whole time.
 
     Parameters
     ----------
@@ -28,8 +31,9 @@ def calibrate(
         Model folder.
     data : DataSet
         Clips of each of its glosses, for the prototypes; those that it was trained on will do.
-    validation : DataSet
-        Other clips, for temperature and threshold. Clips that the model was trained on would make it look too sure.
+    validation : DataSet or Split
+        Other clips, for temperature and threshold; or the split of `data` whose validation side they are. Clips that
+        the model was trained on would make it look too sure.
     device : torch.device
     skip_bad : bool
         Leave out clips of `validation` that hold the very same points as one of `data`; without it they are an error.
@@ -47,10 +51,19 @@ def calibrate(
         Where the data have other glosses than the model, landmarks of another estimator, a clip or group in both, or a
         clip that the model cannot be fed.
     ModelFolderError
-        For a folder that cannot be used, or holds enrolled glosses, which would not fit other prototypes.
+        For a folder that cannot be used, or holds enrolled glosses, which would not fit other prototypes; and where
+        the model was edited meanwhile.
+    SpoterError
+        Where another command is writing into the folder.
     """
-    folder = Path(folder)
-    loaded = load_model_folder(folder)
+    with alone_in(Path(folder)):
+        return _calibrate(Path(folder), data, validation, device, skip_bad)
+
+
+def _calibrate(
+    folder: Path, data: DataSet, validation: DataSet | Split, device: torch.device, skip_bad: bool
+) -> tuple[ModelConfig, list[Skipped]]:
+    before, loaded = _digests(folder), load_model_folder(folder)
     refuse_enrolled(folder)
     config = loaded.config
     for clip in data.clips:
@@ -67,19 +80,30 @@ def calibrate(
             f"{data.sources[0]}: found {'no clip of' if lacking else 'glosses that the model does not know:'} {named}; "
             f"expected clips of each of the model's {len(loaded.glosses)} glosses and no others"
         )
-    merged, validation_groups, _ = merge_sides(data, validation, skip_bad=skip_bad)
-    held_out = set(validation_groups)
-    sides = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
-    _check_apart(*sides, validation)
+    left_out: list[Skipped] = []
+    if isinstance(validation, Split):
+        sides = [validation.select(data.clips, side) for side in ("train", "validation")]
+    else:
+        merged, validation_groups, _ = merge_sides(data, validation, skip_bad=skip_bad)
+        held_out = set(validation_groups)
+        sides = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
+        _check_apart(*sides, validation)
+        left_out = merged.skipped[len(data.skipped) + len(validation.skipped) :]
     train, other = (ClipSet(side, loaded.glosses, loaded.layout, config.normalize, config.max_frames) for side in sides)
     finished, prototypes = finish(loaded.model.to(device), train, other, config, device)
-    with alone_in(folder):
-        refuse_enrolled(folder)
-        # In this order: whenever it is interrupted, no threshold is there without the prototypes that it was fitted to.
-        write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
-        write_whole(folder / PROTOTYPES, prototypes.to_bytes())
-        write_whole(folder / CONFIG, finished.to_json())
-    return finished, merged.skipped[len(data.skipped) + len(validation.skipped) :]
+    if changed := [name for name, found in _digests(folder).items() if found != before[name]]:  # by an editor
+        raise ModelFolderError(
+            f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: run it again"
+        )
+    # In this order: whenever it is interrupted, no threshold is there without the prototypes that it was fitted to.
+    write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
+    write_whole(folder / PROTOTYPES, prototypes.to_bytes())
+    write_whole(folder / CONFIG, finished.to_json())
+    return finished, left_out
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {name: digest(folder / name) for name in (CONFIG, MEANING, WEIGHTS)}
 
 
 def _check_apart(train: list[LabelledClip], held_out: list[LabelledClip], validation: DataSet) -> None:
