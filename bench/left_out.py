@@ -34,7 +34,7 @@ from spoter.training.datasets import DataSet, LabelledClip, read_dataset
 from spoter.training.evaluate import ask, unknown_signs
 from spoter.training.metrics import auroc, share_told
 from spoter.training.settings import TrainSettings
-from spoter.training.split import SPLIT, read_split
+from spoter.training.split_record import SPLIT, read_split
 from spoter.training.train import train
 
 FIGURES = {
@@ -96,7 +96,7 @@ def measure(
         return json.loads(path.read_bytes())["figures"]
     if not (settings.out / CONFIG).exists():
         train(settings, progress=sys.stderr.isatty(), resume=True)
-    split, _ = read_split(settings.out / SPLIT)
+    split = read_split(settings.out / SPLIT).split
     test = split.select(data.clips, "test")
     unknown = [clip for clip in data.clips if clip.gloss in settings.leave_out]
     recognizer = Recognizer.load(settings.out)

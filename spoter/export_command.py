@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoter.errors import SpoterError
+from spoter.training.commands.options import ModelGroupRegex, SkipBad, print_skipped
 
 if TYPE_CHECKING:
     from spoter.model_folder import ModelFolder
@@ -36,12 +37,8 @@ def export(
             "(default: the validation and test groups of MODEL's split.json).",
         ),
     ] = None,
-    group_regex: Annotated[
-        str | None, typer.Option(help="Regular expression searched in each clip's name; its first (…) is its group.")
-    ] = None,
-    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Leave bad and duplicate clips out, and list them.")] = (
-        False
-    ),
+    group_regex: ModelGroupRegex = None,
+    skip_bad: SkipBad = False,
 ) -> None:
     """Write MODEL as graphs for ONNX Runtime, which serve without torch: model.onnx, and smaller model-int8.onnx.
 
@@ -87,19 +84,16 @@ def _int8(
     skip_bad: bool,
 ) -> Judged:
     """Return the graph in 8 bits, judged; what was left out of the data is told on stderr."""
-    from spoter.training.commands.options import print_skipped
     from spoter.training.datasets import read_dataset
     from spoter.training.quantize import Sides, quantize_and_judge
+    from spoter.training.split_record import find_split, reading_options
 
-    progress = sys.stderr.isatty()
-    sets = [
-        read_dataset(path, skip_bad=skip_bad, groups=group_regex, progress=progress) if path else None
-        for path in (data, left_out)
-    ]
+    options = reading_options(find_split(model), group_regex, skip_bad)
+    sets = [read_dataset(path, **options, progress=True) if path else None for path in (data, left_out)]
     print_skipped(skip for one in sets if one is not None for skip in one.skipped)
-    sides = Sides.of(model, loaded.glosses, *sets, skip_bad=skip_bad)
+    sides = Sides.of(model, loaded.glosses, *sets, skip_bad=options["skip_bad"])
     _say(f"calibrating on {len(sides.train)} clips, judging on {len(sides.left_out)} …")
-    return quantize_and_judge(loaded, graph, sides, progress)
+    return quantize_and_judge(loaded, graph, sides, progress=True)
 
 
 def _say(text: str) -> None:

@@ -16,16 +16,16 @@ from spoter.clip import make_clip
 from spoter.errors import DataError
 from spoter.estimators import MEDIAPIPE
 from spoter.training.datasets import DataSet, LabelledClip, merge_sides, read_dataset
+from spoter.training.folds import folds
 from spoter.training.split import (
     SIDES,
     Split,
     check_split,
-    folds,
     leave_out_rare,
     rare_glosses,
-    read_split,
     split_groups,
 )
+from spoter.training.split_record import RecordedSplit, read_split
 
 
 def labelled(group: str, gloss: str, number: int, rng: np.random.Generator) -> LabelledClip:
@@ -114,9 +114,9 @@ def test_glosses_in_too_few_groups_are_named_with_a_clip():
     assert left.skipped[0].place == "g0/B/0 (B)"
     split_groups(left.clips)
     # With a side named, two groups outside it will do; with both, one.
-    assert leave_out_rare(data, ["g4"]).glosses == ("A", "C")
-    assert leave_out_rare(data, ["g4"], ["g3"]).glosses == ("A", "B", "C")
-    assert leave_out_rare(data, ["g1"], ["g0"]).glosses == ("A",)
+    assert leave_out_rare(data, validation_groups=["g4"]).glosses == ("A", "C")
+    assert leave_out_rare(data, validation_groups=["g4"], test_groups=["g3"]).glosses == ("A", "B", "C")
+    assert leave_out_rare(data, validation_groups=["g1"], test_groups=["g0"]).glosses == ("A",)
 
 
 def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_missed_where_none_does():
@@ -129,7 +129,7 @@ def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_mis
         frozenset(pair) for pair in (("g0", "g5"), ("g1", "g4"), ("g2", "g3"))
     }
     # Each gloss is in three groups here too, but beside ABC three groups are left for two sides.
-    with pytest.raises(DataError, match="no way to split 4 groups so that every gloss is on each side: name groups"):
+    with pytest.raises(DataError, match="no way to split 4 groups so that every gloss is on each side"):
         split_groups(clips("AB", "AC", "BC", "ABC"))
 
 
@@ -138,7 +138,7 @@ def test_a_split_is_read_back(tmp_path):
     path = tmp_path / "split.json"
     sides = {side: {"clips": 3, "groups": getattr(split, side)} for side in SIDES}
     path.write_text(json.dumps({"seed": 7, **sides}))
-    assert read_split(path) == (split, 7)
+    assert read_split(path) == RecordedSplit(split, 7)
     for content in (
         "{", "[]", '{"seed": 0}', json.dumps({"seed": "0", **sides}), json.dumps(sides),
         json.dumps({"seed": 0, **sides, "test": {"groups": "camera01"}}),

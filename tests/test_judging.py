@@ -157,7 +157,7 @@ def test_devices_and_groups_that_are_not_there(folder, data):
     for name in ("xx", "cuda:99"):
         with pytest.raises(DataError, match=f"found device '{name}'"):
             evaluate(folder, data, device=name)
-    with pytest.raises(DataError, match="no group camera09"):
+    with pytest.raises(DataError, match="--groups: found no group 'camera09'"):
         evaluate(folder, data, ["camera09"])
     with pytest.raises(DataError, match="no side 'exam'"):
         evaluate(folder, data, split="exam")

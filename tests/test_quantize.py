@@ -24,7 +24,7 @@ from spoter.onnx_forward import GRAPH, INT8_GRAPH, OF_WEIGHTS
 from spoter.recognizer import Recognizer
 from spoter.training.quantize import Refused
 from spoter.training.settings import TrainSettings
-from spoter.training.split import SPLIT
+from spoter.training.split_record import SPLIT
 from spoter.training.train import train
 
 

@@ -167,7 +167,7 @@ def test_glosses_are_left_out(data, tmp_path):
     short = SMALL | NAMED | dict(epochs=1)
     result = train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD",), **short))
     assert load_model_folder(tmp_path / "m").glosses == ("CIRCLE", "WAVE") == result.data.glosses
-    with pytest.raises(DataError, match="found no gloss FLY to leave out"):
+    with pytest.raises(DataError, match="--leave-out: found no gloss FLY"):
         train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD", "FLY"), **short))
     with pytest.raises(DataError, match="found no gloss but those to leave out"):
         train(TrainSettings(data=data, out=tmp_path / "m", leave_out=GLOSSES, **short))
@@ -208,11 +208,15 @@ def test_bad_clips_are_an_error_or_skipped_and_listed(tmp_path):
     assert isinstance(refused.exception, DataError) and not (tmp_path / "m").exists()
     run = CliRunner().invoke(app, [*arguments, "--skip-bad"])
     assert run.exit_code == 0, run.output
-    assert "skipped 4 clips:" in run.stderr
-    assert "camera00/bodiless: found both shoulders" in run.stderr
-    assert "camera00/long: found 65 frames" in run.stderr
-    assert "camera00/empty" in run.stderr and "camera00/rare (SHRUG): its gloss" in run.stderr
+    listed = [line for line in run.stderr.splitlines() if line.startswith("skipped: ")]
+    assert len(listed) == 4 and "skipped 4 clips" in run.stderr
+    for place in ("camera00/bodiless: ", "camera00/long: ", "camera00/empty", "camera00/rare (SHRUG): "):
+        assert any(place in line for line in listed)
     assert load_model_folder(tmp_path / "m").glosses == GLOSSES
+    # What README does next: without an option, the clips that training left out are left out again.
+    judged = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m"), str(data), "--split", "test", "--json"])
+    assert judged.exit_code == 0 and "camera00/rare (SHRUG): " in judged.stderr
+    assert CliRunner().invoke(app, ["export", str(tmp_path / "m"), "--int8", "--data", str(data)]).exception is None
 
 
 def test_an_interrupted_write_leaves_no_model_folder(data, tmp_path, monkeypatch):

@@ -15,6 +15,7 @@ from spoter.training.evaluate import Changed
 from spoter.training.fit import Fitted, Scores
 from spoter.training.settings import TrainSettings
 from spoter.training.split import Split
+from spoter.training.split_record import leaks
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,19 @@ def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
     left_out = f", {len(data.skipped)} more left out as unfit" if data.skipped else ""
     text = (
         f"{files}: {len(data.clips)} clips{left_out}; SHA-256 of their names, glosses, groups and points "
-        f"`{data.digest()}`. Split by whole groups, before any result of this model was known (split.json): no group "
-        "is on two sides. Validation selected the weights, and the temperature and the threshold of `known` are fitted "
-        "to it; test took no part in anything."
+        f"`{data.digest()}`. {_split(data, split)} Validation selected the weights, and the temperature and the "
+        "threshold of `known` are fitted to it; test took no part in anything."
     )
-    return f"## Data and split\n\n{_paragraph(text)}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
+    warnings = "".join(f"\n\n{_paragraph(f'**Warning:** {sentence}')}" for sentence in leaks(data, split))
+    return f"## Data and split\n\n{_paragraph(text)}{warnings}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
+
+
+def _split(data: DataSet, split: Split) -> str:
+    units = "whole groups" if data.grouped else "clips"
+    text = f"Split by {units}, before any result of this model was known (split.json)"
+    if split.validation_clips:
+        return f"{text}: no group of the test side is on another; validation clips are drawn from the training groups."
+    return f"{text}: no group is on two sides." if data.grouped else f"{text}."
 
 
 def _figures(config: ModelConfig, sides: dict[str, Answers]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from spoter.training.answers import Answers
 from spoter.training.datasets import LabelledClip, Skipped, read_dataset
 from spoter.training.metrics import Figure, Figures
 from spoter.training.parallel import choose_device
+from spoter.training.progress import progress_bar
 from spoter.training.robustness import CONDITIONS, Condition
-from spoter.training.split import SIDES, SPLIT, read_split
+from spoter.training.split import SIDES, match_groups
+from spoter.training.split_record import SPLIT, RecordedSplit, find_split, reading_options
 
 _BATCH = 32
 
@@ -117,6 +119,7 @@ def evaluate(
     seed: int = 0,
     device: str = "cpu",
     progress: bool = False,
+    note: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """Judge a model folder on a data set.
 
@@ -124,7 +127,7 @@ def evaluate(
     ----------
     folder, data : Path
     groups : sequence of str
-        Judge on these groups' clips only; on all of them where empty.
+        Judge on these groups' clips only, by name or pattern; on all of them where empty.
     split : str
         Judge on the groups of this side of the model's own split instead.
     robust : bool
@@ -132,13 +135,15 @@ def evaluate(
     count_unknown : bool
         Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
     group_regex, skip_bad
-        As in `spoter.training.datasets.read_dataset`.
+        As in `spoter.training.split_record.reading_options`.
     seed : int
         Of the intervals, and of what the conditions draw.
     device : str
         A torch device.
     progress : bool
-        Whether to draw a progress bar on stderr.
+        Whether to show progress on stderr.
+    note : callable
+        Called with a line for each clip that is left out.
 
     Raises
     ------
@@ -148,21 +153,40 @@ def evaluate(
         For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
     """
     recognizer = Recognizer.load(folder, choose_device(device))
-    chosen = groups_of_side(folder, split) if split else tuple(groups)
-    data_set = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=progress)
-    clips = _of_groups(data_set.clips, chosen, data)
+    record = _record(folder, split) if split else find_split(folder)
+    data_set = read_dataset(data, **reading_options(record, group_regex, skip_bad), progress=progress)
+    skipped, kept = list(data_set.skipped), data_set.clips
+    if record and not count_unknown:
+        left_out = set(record.left_out) - set(recognizer.glosses)
+        kept = [clip for clip in kept if clip.gloss not in left_out]
+        reason = "its gloss was left out of training; --unknown count judges it as an unknown sign"
+        skipped += [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in data_set.clips if clip.gloss in left_out]
+    for skip in skipped:
+        note(f"skipped: {skip}")
+    known_groups = {clip.group for clip in data_set.clips}
+    if split:
+        chosen = getattr(record.split, split)
+        if absent := sorted(set(chosen) - known_groups):
+            raise DataError(
+                f"{data}: found no group {', '.join(absent)} of the model's own split, expected the data that it was "
+                "trained on, and the --group-regex of its training"
+            )
+        clips = record.split.select(kept, split)
+    else:
+        chosen = match_groups(groups, known_groups, "--groups")
+        clips = [clip for clip in kept if not chosen or clip.group in chosen]
     unknown = sorted({clip.gloss for clip in clips} - set(recognizer.glosses))
     known = [clip for clip in clips if clip.gloss not in unknown]
     if (unknown and not count_unknown) or not known:
         more = ", …" if len(unknown) > 10 else ""
         raise DataError(
             f"{data}: found {len(unknown)} glosses that the model does not know: {', '.join(unknown[:10])}{more}; "
-            f"expected some of its {len(recognizer.glosses)}"
+            f"expected some of its {len(recognizer.glosses)}, or --unknown count to judge the others as unknown signs"
         )
+    trained_groups = set(record.split.train) if record else set()  # of a converted checkpoint nobody knows
     conditions = CONDITIONS if robust else ()
-    with tqdm(
-        total=len(clips) + len(conditions) * len(known), desc="evaluating", unit="clip", disable=not progress
-    ) as bar:
+    total = len(clips) + len(conditions) * len(known)
+    with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
         answers = ask(recognizer, known, bar=bar)
         others = ask(recognizer, [clip for clip in clips if clip.gloss in unknown], bar=bar)
         changed = robustness(recognizer, known, conditions, seed, bar)
@@ -177,8 +201,8 @@ def evaluate(
         data=Path(data).name,
         digest=data_set.digest(),
         side=side,
-        trained_on=_trained_on(folder, known),
-        skipped=data_set.skipped,
+        trained_on=sum(clip.group in trained_groups for clip in known),
+        skipped=skipped,
         answers=answers,
         figures=metrics.figures(answers, seed),
         known=metrics.share_told(answers.known),
@@ -252,17 +276,20 @@ def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:
     DataError
         Where the folder has no split.json, or that no such side.
     """
+    return getattr(_record(model_folder, side).split, side)
+
+
+def _record(model_folder: Path, side: str) -> RecordedSplit:
     path = Path(model_folder) / SPLIT
     if side not in SIDES:
         raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SIDES)}")
-    return getattr(read_split(path)[0], side)
-
-
-def _trained_on(folder: Path, clips: Sequence[LabelledClip]) -> int:
-    if not (Path(folder) / SPLIT).exists():  # a converted checkpoint: nobody knows
-        return 0
-    seen = set(groups_of_side(folder, "train"))
-    return sum(clip.group in seen for clip in clips)
+    record = find_split(model_folder)
+    if record is None:
+        raise DataError(
+            f"{path}: found no such file, which spoter train writes; expected --groups GROUP,… in place of --split "
+            "for a model from elsewhere"
+        )
+    return record
 
 
 def unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], seed: int = 0) -> Unknown:
@@ -279,11 +306,3 @@ def unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], s
 
 def _told(value: float | None) -> float:
     return np.nan if value is None else float(value)
-
-
-def _of_groups(clips: list[LabelledClip], groups: Sequence[str], data: Path) -> list[LabelledClip]:
-    known = {clip.group for clip in clips}
-    absent = sorted(set(groups) - known)
-    if absent:
-        raise DataError(f"{data}: found no group {', '.join(absent)}, expected some of {', '.join(sorted(known)[:20])}")
-    return [clip for clip in clips if not groups or clip.group in groups]

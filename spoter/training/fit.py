@@ -18,6 +18,7 @@ from spoter.errors import DataError
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.checkpointing import UnfinishedRun
 from spoter.training.parallel import Ranks
+from spoter.training.progress import progress_bar
 from spoter.training.settings import Recipe
 
 
@@ -80,7 +81,7 @@ class Where:
     watch : callable or None
         Is shown the history after each epoch.
     progress : bool
-        Whether to draw a progress bar on stderr.
+        Whether to show progress on stderr: a bar, or a line an epoch.
     """
 
     ranks: Ranks = Ranks()
@@ -137,10 +138,13 @@ def fit(
     parts = ranks.wrap(model)
     held_out = validation.plain(recipe.batch_size) if validation else []
     started = time.monotonic() - before
-    bar = tqdm(
-        total=recipe.epochs * len(train), initial=len(history) * len(train), desc=name, unit="clip",
-        disable=not (where.progress and ranks.first),
-    )  # fmt: skip
+    bar = progress_bar(
+        shown=where.progress and ranks.first,
+        total=recipe.epochs * len(train),
+        initial=len(history) * len(train),
+        desc=name,
+        unit="clip",
+    )
     for epoch in range(len(history) + 1, recipe.epochs + 1):
         if recipe.patience and epoch - 1 - best.epoch >= recipe.patience:
             break

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from spoter.normalize import check_scheme
 from spoter.training.batches import ClipSet, checked_points
 from spoter.training.datasets import DataSet, LabelledClip, Skipped, merge_sides, read_dataset
 from spoter.training.settings import TrainSettings
-from spoter.training.split import SIDES, Split, leave_out_rare, split_groups
+from spoter.training.split import SIDES, Split
+from spoter.training.split_record import split_data
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class Task:
     split : Split
     sides : dict of str to ClipSet
         ``train``, ``validation`` and ``test``.
+    left_out : tuple of str
+        Glosses of the data that the model is not trained on.
     """
 
     settings: TrainSettings
@@ -44,6 +47,7 @@ class Task:
     data: DataSet
     split: Split
     sides: dict[str, ClipSet]
+    left_out: tuple[str, ...] = ()
 
     def new_model(self) -> Spoter:
         """Return a model with first weights that the seed alone decides."""
@@ -59,14 +63,16 @@ class Task:
         return self.split.select(self.data.clips, side)
 
 
-def prepare(settings: TrainSettings, progress: bool = False) -> Task:
+def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str], None] = lambda text: None) -> Task:
     """Read all that settings name, and check that it fits together.
 
     Parameters
     ----------
     settings : TrainSettings
     progress : bool
-        Whether to draw progress bars on stderr.
+        Whether to show progress on stderr.
+    note : callable
+        Called with a line for each clip that is left out, as soon as it is, and for what is doubtful about the split.
 
     Raises
     ------
@@ -80,9 +86,9 @@ def prepare(settings: TrainSettings, progress: bool = False) -> Task:
     layout = load_layout(settings.layout)
     check_scheme(layout, settings.normalize)
     config = _config(settings, layout, 1, "mediapipe")  # what cannot be is said before long reading
-    data, split = _read_data(settings, layout, config.max_frames, progress)
+    data, split, left_out = _read_data(settings, layout, config.max_frames, progress, note)
     config = _config(settings, layout, len(data.glosses), data.estimator)
-    task = Task(settings, config, layout, about, data, split, {})
+    task = Task(settings, config, layout, about, data, split, {}, left_out)
     return replace(task, sides={side: task.clip_set(task.select(side)) for side in SIDES})
 
 
@@ -92,7 +98,8 @@ def _read_about(path: Path | None) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise DataError(f"--about {path}: {reason}; expected Markdown in UTF-8") from error
 
 
 def _config(settings: TrainSettings, layout: Layout, classes: int, estimator: str) -> ModelConfig:
@@ -126,7 +133,9 @@ def _heads(width: int) -> int:
     return max(heads for heads in range(1, 10) if width % heads == 0)
 
 
-def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progress: bool) -> tuple[DataSet, Split]:
+def _read_data(
+    settings: TrainSettings, layout: Layout, max_frames: int, progress: bool, note: Callable[[str], None]
+) -> tuple[DataSet, Split, tuple[str, ...]]:
     seen: set[str] = set()
 
     def read(path: Path | None, named: tuple[str, ...]) -> DataSet | None:
@@ -134,29 +143,40 @@ def _read_data(settings: TrainSettings, layout: Layout, max_frames: int, progres
             return None
         if named:
             raise DataError(f"{path}: found groups {', '.join(named)} for the same side, expected one or the other")
-        groups = settings.group_regex or None
-        data = read_dataset(path, skip_bad=settings.skip_bad, groups=groups, progress=progress)
+        data = read_dataset(path, skip_bad=settings.skip_bad, groups=settings.group_regex, progress=progress)
+        for skip in data.skipped:
+            note(f"skipped: {skip}")
         seen.update(data.glosses)
-        return _usable(_without(data, settings.leave_out), layout, settings, max_frames)
+        return _usable(_without(data, settings.leave_out), layout, settings, max_frames, note)
 
-    data, validation_groups, test_groups = merge_sides(
+    if settings.validation_data and settings.validation_by_clip:
+        raise DataError("found --validation-data and --validation-by-clip, expected one of them")
+
+    files = (
         read(settings.data, ()),
         read(settings.validation_data, settings.val_groups),
         read(settings.test_data, settings.test_groups),
-        skip_bad=settings.skip_bad,
     )
+    data, validation_groups, test_groups = merge_sides(*files, skip_bad=settings.skip_bad)
+    for skip in data.skipped[sum(len(file.skipped) for file in files if file is not None) :]:
+        note(f"skipped: {skip}")
     absent = sorted(set(settings.leave_out) - seen)
     if absent:
-        raise DataError(f"{settings.data}: found no gloss {', '.join(absent)} to leave out")
+        raise DataError(f"--leave-out: found no gloss {', '.join(absent)} in {settings.data}")
     if settings.estimator not in ("", data.estimator):
         raise DataError(
             f"{settings.data}: found landmarks of {data.estimator}, but settings say estimator {settings.estimator}"
         )
-    validation_groups, test_groups = validation_groups or settings.val_groups, test_groups or settings.test_groups
-    if settings.skip_bad:
-        data = leave_out_rare(data, validation_groups, test_groups)
-    shares = settings.validation, settings.test
-    return data, split_groups(data.clips, *shares, validation_groups, test_groups, settings.seed)
+    options = {
+        "validation": settings.validation,
+        "test": settings.test,
+        "validation_groups": validation_groups or settings.val_groups,
+        "test_groups": test_groups or settings.test_groups,
+        "seed": settings.seed,
+        "by_clip": settings.validation_by_clip,
+    }
+    data, split = split_data(data, settings.skip_bad, note, options)
+    return data, split, tuple(sorted(seen - set(data.glosses)))
 
 
 def _without(data: DataSet, glosses: tuple[str, ...]) -> DataSet:
@@ -167,7 +187,9 @@ def _without(data: DataSet, glosses: tuple[str, ...]) -> DataSet:
     return replace(data, clips=kept)
 
 
-def _usable(data: DataSet, layout: Layout, settings: TrainSettings, max_frames: int) -> DataSet:
+def _usable(
+    data: DataSet, layout: Layout, settings: TrainSettings, max_frames: int, note: Callable[[str], None]
+) -> DataSet:
     """Check that the model can be fed each clip; leave out those it cannot where settings say so."""
     good: list[LabelledClip] = []
     skipped = list(data.skipped)
@@ -178,6 +200,7 @@ def _usable(data: DataSet, layout: Layout, settings: TrainSettings, max_frames: 
             if not settings.skip_bad:
                 raise
             skipped.append(Skipped(clip.name, str(error).removeprefix(f"{clip.name}: ")))
+            note(f"skipped: {skipped[-1]}")
         else:
             good.append(clip)
     if not good:

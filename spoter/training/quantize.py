@@ -25,7 +25,9 @@ from spoter.onnx_graph import ENCODER
 from spoter.recognizer import Recognizer
 from spoter.training.datasets import DataSet, LabelledClip, merge_sides
 from spoter.training.evaluate import ask
-from spoter.training.split import SPLIT, check_split, read_split
+from spoter.training.progress import progress_bar
+from spoter.training.split import SIDES, check_split
+from spoter.training.split_record import SPLIT, find_split
 
 MOST_LOST = 0.5
 """Percentage points of top-1 on clips left out of training that a quantised model may lose."""
@@ -79,7 +81,7 @@ def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress
         Its graph in float32 (`spoter.onnx_export.export`).
     sides : Sides
     progress : bool
-        Whether to draw a progress bar on stderr.
+        Whether to show progress on stderr.
 
     Raises
     ------
@@ -94,7 +96,8 @@ def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress
     config, width = folder.config, 2 * len(folder.layout)
     plain = Recognizer(folder, OnnxForward(graph, "the graph in float32", width, config.classes))
     features = _features(plain, sides.train)
-    with tqdm(total=len(features) + 2 * len(sides.left_out), desc="int8", unit="clip", disable=not progress) as bar:
+    total = len(features) + 2 * len(sides.left_out)
+    with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
         small = quantize(graph, features, bar)
         quantized = Recognizer(folder, OnnxForward(small, INT8_GRAPH, width, config.classes))
         ours, theirs = (ask(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
@@ -202,11 +205,11 @@ class Sides:
         if left_out is not None:
             merged, held_out, _ = merge_sides(data, left_out, skip_bad=skip_bad)
             parts = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
-        elif (path := Path(folder, SPLIT)).exists():
-            split, _ = read_split(path)
-            check_split(data.clips, split)
-            parts = [split.select(data.clips, "train"), []]
-            parts[1] = [clip for side in ("validation", "test") for clip in split.select(data.clips, side)]
+        elif (record := find_split(folder)) is not None:
+            clips = [clip for clip in data.clips if clip.gloss in glosses]
+            sides = {side: record.split.select(clips, side) for side in SIDES}
+            check_split(clips, record.split, [side for side in SIDES if side == "train" or sides[side]])
+            parts = [sides["train"], sides["validation"] + sides["test"]]
         else:
             raise DataError(
                 f"{folder}: found no {SPLIT}, which says what the model was not trained on; expected --left-out DATA, "
@@ -216,7 +219,7 @@ class Sides:
         if not train or not others:
             raise DataError(
                 f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
-                "left out of training to judge on, expected some of each"
+                "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
             )
         return cls(train, others)
 

@@ -158,6 +158,7 @@ class TrainSettings:
     position_rows: int = 512
     validation: float = 0.15
     test: float = 0.15
+    validation_by_clip: bool = False
     val_groups: tuple[str, ...] = ()
     test_groups: tuple[str, ...] = ()
     epochs: int = Recipe.epochs

@@ -7,44 +7,59 @@ Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, in many r
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from fnmatch import fnmatchcase
 
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped, duplicates, fingerprint
+from spoter.training.datasets.labelled import DataSet, LabelledClip, Skipped, fingerprint
 
 SIDES = ("train", "validation", "test")
-SPLIT = "split.json"  # in the model folder
 # Orders that are tried: as many as take about a second, and some even of the largest data sets.
 _MOST_DRAWS, _FEWEST_DRAWS, _STEPS = 2000, 8, 40_000
+WAYS_OUT = (
+    "Record more; tell finer groups with --group-regex '(…)'; name the groups of a side with --test-groups NAME,… or "
+    "--val-groups NAME,…; or draw validation clips from the training groups with --validation-by-clip"
+)
 
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the groups on each side, sorted."""
+    """Names of the groups on each side, sorted.
+
+    Attributes
+    ----------
+    train, validation, test : tuple of str
+    validation_clips : tuple of str
+        Names of the validation clips where they are drawn clip by clip from training groups; empty where validation
+        has groups of its own.
+    """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    validation_clips: tuple[str, ...] = ()
 
     def select(self, clips: Iterable[LabelledClip], side: str) -> list[LabelledClip]:
         """Return the clips of one side: ``train``, ``validation`` or ``test``."""
-        groups = set(getattr(self, side))
-        return [clip for clip in clips if clip.group in groups]
+        groups, drawn = set(getattr(self, side)), set(self.validation_clips)
+        members = [clip for clip in clips if clip.group in groups]
+        if not drawn or side == "test":
+            return members
+        return [clip for clip in members if (clip.name in drawn) == (side == "validation")]
 
 
 def split_groups(
     clips: Sequence[LabelledClip],
     validation: float = 0.15,
-    test: float = 0.15,
+    test: float | None = 0.15,
     validation_groups: Sequence[str] = (),
     test_groups: Sequence[str] = (),
     seed: int = 0,
+    by_clip: bool = False,
 ) -> Split:
     """Split by whole groups, stratified by gloss.
 
@@ -56,23 +71,26 @@ def split_groups(
     ----------
     clips : sequence of LabelledClip
     validation, test : float
-        Shares of the clips of each gloss.
+        Shares of the clips of each gloss. `test` may be None: no test side is drawn.
     validation_groups, test_groups : sequence of str
-        Groups of these sides by name, instead of shares.
+        Groups of these sides by name or pattern (`match_groups`), instead of shares.
     seed : int
+    by_clip : bool
+        Draw `validation` clip by clip from the training groups, as a share of their clips.
 
     Raises
     ------
     DataError
-        For unknown group names, groups on two sides, byte-identical clips on two sides, glosses that training would
-        not see, glosses of too few clips or groups to be on each side, and where no draw shows every gloss on each
-        side.
+        For names and patterns that match no group, groups on two sides, byte-identical clips on two sides, glosses
+        that training would not see, glosses of too few clips or groups to be on each side, and where no draw shows
+        every gloss on each side.
     """
     groups = sorted({clip.group for clip in clips})
-    for name in (*validation_groups, *test_groups):
-        if name not in groups:
-            raise DataError(f"found no group {name!r} in the data, expected one of {', '.join(groups[:20])}")
-    if not 0 < validation < 1 or not 0 < test < 1 or validation + test >= 1:
+    validation_groups = match_groups(validation_groups, groups, "--val-groups")
+    test_groups = match_groups(test_groups, groups, "--test-groups")
+    if by_clip and validation_groups:
+        raise DataError("found --val-groups and --validation-by-clip, expected one of them")
+    if not 0 < validation < 1 or (test is not None and not 0 < test < 1) or validation + (test or 0) >= 1:
         raise DataError(
             f"found shares {validation} for validation and {test} for testing, expected each above 0 and a sum below 1"
         )
@@ -81,12 +99,12 @@ def split_groups(
     column = {gloss: i for i, gloss in enumerate(glosses)}
     count = np.zeros((len(groups), len(glosses)), dtype=np.int64)
     np.add.at(count, ([row[clip.group] for clip in clips], [column[clip.gloss] for clip in clips]), 1)
-
     named = {1: [row[name] for name in validation_groups], 2: [row[name] for name in test_groups]}
     side = np.zeros(len(groups), dtype=np.int64)
     for number, members in named.items():
         side[members] = number
-    drawn = {number: share for number, share in {1: validation, 2: test}.items() if not named[number]}
+    shares = {1: None if by_clip else validation, 2: test}
+    drawn = {number: share for number, share in shares.items() if share is not None and not named[number]}
     if drawn:
         loose = side == 0
         taken = {*validation_groups, *test_groups}
@@ -98,18 +116,64 @@ def split_groups(
         side[loose] = np.array([0, *drawn])[_draw(count[loose], wanted, np.random.default_rng(seed))]
     split = Split(*(tuple(group for group, at in zip(groups, side, strict=True) if at == i) for i in range(3)))
     if validation_groups and test_groups:
-        split = Split(split.train, tuple(sorted(set(validation_groups))), tuple(sorted(set(test_groups))))
-    check_split(clips, split)
+        split = replace(split, validation=validation_groups, test=test_groups)
+    if by_clip:
+        split = _draw_clips(clips, split, validation, seed)
+    check_split(clips, split, SIDES if test is not None or test_groups else SIDES[:2])
     return split
 
 
-def leave_out_rare(data: DataSet, validation_groups: Sequence[str] = (), test_groups: Sequence[str] = ()) -> DataSet:
+def match_groups(patterns: Sequence[str], groups: Iterable[str], option: str) -> tuple[str, ...]:
+    """Return the groups that are named, sorted: by name, or by a shell pattern such as ``anna/*``.
+
+    Raises
+    ------
+    DataError
+        For a pattern that matches no group, naming `option` and the groups.
+    """
+    known, matched = sorted(set(groups)), set()
+    for pattern in patterns:
+        # A group's own name goes first: it may hold a character that means something in patterns.
+        members = [pattern] if pattern in known else [group for group in known if fnmatchcase(group, pattern)]
+        if not members:
+            raise DataError(
+                f"{option}: found no group {pattern!r} in the data, expected names or patterns such as 'anna*' of "
+                f"{_some(known)}"
+            )
+        matched.update(members)
+    return tuple(sorted(matched))
+
+
+def _draw_clips(clips: Sequence[LabelledClip], split: Split, share: float, seed: int) -> Split:
+    """Draw validation clips from the training groups, as if each clip were a group of its own."""
+    inside = [replace(clip, group=clip.name) for clip in split.select(clips, "train")]
+    if not inside:
+        raise DataError("found no clip outside the test groups, expected clips to train and to validate on")
+    if rare := rare_glosses(inside, 2):
+        raise DataError(
+            f"--validation-by-clip: found one clip of {_some(list(rare))} outside the test groups, expected at least 2 "
+            "of each gloss, to train and to validate on; --skip-bad leaves glosses of one clip out"
+        )
+    drawn = split_groups(inside, share, None, seed=seed).validation
+    groups = {clip.group for clip in split.select(clips, "train") if clip.name in set(drawn)}
+    return replace(split, validation=tuple(sorted(groups)), validation_clips=drawn)
+
+
+def leave_out_rare(
+    data: DataSet,
+    test: float | None = 0.15,
+    validation_groups: Sequence[str] = (),
+    test_groups: Sequence[str] = (),
+    by_clip: bool = False,
+) -> DataSet:
     """Leave out the clips of glosses that `split_groups` would refuse as too rare: what ``--skip-bad`` means there.
+
+    Where there are fewer groups than sides nothing is left out: `split_groups` says what is wrong.
 
     Parameters
     ----------
     data : DataSet
-    validation_groups, test_groups : sequence of str
+    test, validation_groups, test_groups, by_clip
         As for `split_groups`.
 
     Returns
@@ -117,17 +181,21 @@ def leave_out_rare(data: DataSet, validation_groups: Sequence[str] = (), test_gr
     DataSet
         With those clips in `skipped`.
     """
-    named = {*validation_groups, *test_groups}
-    sides = len(SIDES) - bool(validation_groups) - bool(test_groups)
+    groups = {clip.group for clip in data.clips}
+    named = {
+        *match_groups(validation_groups, groups, "--val-groups"),
+        *match_groups(test_groups, groups, "--test-groups"),
+    }
+    sides = len(SIDES) - bool(validation_groups or by_clip) - bool(test_groups or test is None)
+    if len(groups - named) < sides:
+        return data
     loose = [clip for clip in data.clips if clip.group not in named]
     enough = {clip.gloss for clip in loose} - set(rare_glosses(loose, sides))
-    skipped = [
-        Skipped(
-            f"{clip.name} ({clip.gloss})", f"its gloss is in too few groups, expected at least {sides} to draw from"
-        )
-        for clip in data.clips
-        if clip.gloss not in enough
-    ]
+    reason = f"its gloss is in too few groups, expected at least {sides} to draw from"
+    if by_clip:
+        enough -= {gloss for gloss, count in Counter(clip.gloss for clip in loose).items() if count < 2}
+        reason += ", and at least 2 clips"
+    skipped = [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in data.clips if clip.gloss not in enough]
     kept = [clip for clip in data.clips if clip.gloss in enough]
     return replace(data, clips=kept, skipped=[*data.skipped, *skipped])
 
@@ -144,8 +212,9 @@ def _check_enough(clips: Sequence[LabelledClip], glosses: Sequence[str], sides: 
     """Raise `DataError` naming the glosses that are in too few groups to be on each of `sides` sides."""
     groups = {clip.group for clip in clips}
     if len(groups) < sides:
+        found = f" ({_some(sorted(groups))})" if groups else ""
         raise DataError(
-            f"found no way to split {len(groups)} groups into {sides} sides: name groups yourself, or record more"
+            f"found {len(groups)} groups{found} to draw {sides} sides from, expected at least {sides}. {WAYS_OUT}"
         )
     rare = dict.fromkeys(set(glosses) - {clip.gloss for clip in clips}, 0) | rare_glosses(clips, sides)
     if rare:
@@ -157,8 +226,8 @@ def _check_enough(clips: Sequence[LabelledClip], glosses: Sequence[str], sides: 
         more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
         raise DataError(
             f"found no way to split {len(groups)} groups so that every gloss is on each of {sides} sides, for which it "
-            f"must be in at least {sides} groups. Too rare: {', '.join(listed)}{more}. Record more of them, or leave "
-            "them out with --skip-bad"
+            f"must be in at least {sides} groups. Too rare: {', '.join(listed)}{more}. Leave them out with --skip-bad. "
+            f"{WAYS_OUT}"
         )
 
 
@@ -182,10 +251,7 @@ def _draw(count: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np
         if miss < least:
             best, least = side, miss
     if best is None:
-        raise DataError(
-            f"found no way to split {len(count)} groups so that every gloss is on each side: name groups yourself, "
-            "or record more"
-        )
+        raise DataError(f"found no way to split {len(count)} groups so that every gloss is on each side. {WAYS_OUT}")
     return best
 
 
@@ -218,14 +284,19 @@ def _complete(side: np.ndarray, count: np.ndarray, sides: int) -> bool:
     return True
 
 
-def check_split(clips: Sequence[LabelledClip], split: Split) -> None:
-    """Raise `DataError` where a split leaks, or leaves training without a gloss that is tested, or a side empty."""
-    sides = {side: split.select(clips, side) for side in SIDES}
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[str] = SIDES) -> None:
+    """Raise `DataError` where a split leaks, leaves training without a gloss, or one of the `expected` sides empty."""
+    sides = {side: split.select(clips, side) for side in expected}
     group_side: dict[str, str] = {}
     content_side: dict[bytes, tuple[str, str]] = {}
     for side in sides:
         for group in getattr(split, side):
-            if group_side.setdefault(group, side) != side:
+            shared = split.validation_clips and {group_side.get(group), side} == {"train", "validation"}
+            if group_side.setdefault(group, side) != side and not shared:
                 raise DataError(f"group {group} is on two sides of the split, {group_side[group]} and {side}")
     for side, members in sides.items():
         if not members:
@@ -233,74 +304,18 @@ def check_split(clips: Sequence[LabelledClip], split: Split) -> None:
         for member in members:
             other, name = content_side.setdefault(fingerprint(member), (side, member.name))
             if other != side:
-                raise DataError(_leak(f"{name} ({other})", f"{member.name} ({side})"))
+                raise DataError(same_points(f"{name} ({other})", f"{member.name} ({side})"))
     unseen = sorted({clip.gloss for clip in clips} - {clip.gloss for clip in sides["train"]})
     if unseen:
-        raise DataError(f"training would never see {', '.join(unseen)}: leave another group out")
+        raise DataError(
+            f"training would never see {_some(unseen)}: name other groups with --test-groups or --val-groups, or leave "
+            "these glosses out with --leave-out"
+        )
 
 
-def _leak(first: str, other: str) -> str:
+def same_points(first: str, other: str) -> str:
+    """Return the error about two clips that are on two sides and hold the same points."""
     return (
         f"{first} and {other} hold the very same points: --skip-bad leaves out all but the first of such clips, or "
         "--group-regex puts them in one group"
     )
-
-
-def read_split(path: Path) -> tuple[Split, int]:
-    """Return the split and the seed that a training run wrote down in split.json.
-
-    Raises
-    ------
-    DataError
-        Where the file cannot be read, or does not hold ``{"seed": …, "train": {"groups": […]}, …}``.
-    """
-    try:
-        content = json.loads(Path(path).read_bytes())
-        sides = [content[side]["groups"] for side in SIDES]
-        seed = content["seed"]
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: found no split, expected a seed and the groups of {', '.join(SIDES)}") from error
-    if not isinstance(seed, int) or not all(
-        isinstance(groups, list) and all(isinstance(group, str) for group in groups) for groups in sides
-    ):
-        raise DataError(f"{path}: found a seed or groups of another type, expected a number and lists of names")
-    return Split(*map(tuple, sides)), seed
-
-
-def folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """Deal whole groups into `count` folds of about equal size: the largest first, each to the smallest fold.
-
-    Raises
-    ------
-    DataError
-        Where there are fewer groups than folds, for identical clips in two folds, and for a fold that leaves the others
-        without a gloss.
-    """
-    size = Counter(clip.group for clip in clips)
-    groups = sorted(size)
-    if not 2 <= count <= len(groups):
-        raise DataError(f"found {count} folds for {len(groups)} groups, expected 2 to {len(groups)}")
-    shuffled = np.random.default_rng(seed).permutation(groups)
-    dealt: list[list[str]] = [[] for _ in range(count)]
-    total = [0] * count
-    for group in sorted(shuffled.tolist(), key=size.get, reverse=True):
-        smallest = total.index(min(total))
-        dealt[smallest].append(group)
-        total[smallest] += size[group]
-    _check_folds(clips, dealt)
-    return [tuple(sorted(fold)) for fold in dealt]
-
-
-def _check_folds(clips: Sequence[LabelledClip], dealt: Sequence[Sequence[str]]) -> None:
-    number = {group: i for i, fold in enumerate(dealt, start=1) for group in fold}
-    for first, *others in duplicates(clips):
-        for other in others:
-            if number[first.group] != number[other.group]:
-                places = (f"{clip.name} (fold {number[clip.group]})" for clip in (first, other))
-                raise DataError(_leak(*places))
-    for i in range(1, len(dealt) + 1):
-        unseen = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if number[clip.group] != i}
-        if unseen:
-            raise DataError(f"fold {i} leaves training without {', '.join(sorted(unseen))}: try other folds")

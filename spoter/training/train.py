@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import tempfile
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -28,10 +29,14 @@ from spoter.training.datasets import DataSet
 from spoter.training.evaluate import ask, robustness
 from spoter.training.finish import finish
 from spoter.training.fit import Fitted, Scores, Where, fit, score
+from spoter.training.folds import folds
 from spoter.training.parallel import Ranks, joined
 from spoter.training.prepare import Task, prepare
+from spoter.training.progress import progress_bar
+from spoter.training.robustness import CONDITIONS
 from spoter.training.settings import TrainSettings
-from spoter.training.split import SPLIT, Split, folds
+from spoter.training.split import Split
+from spoter.training.split_record import SPLIT, RecordedSplit
 
 # What may differ between a killed run and the one that goes on with it. Data are told by their content.
 _NO_MATTER = ("data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version",
@@ -49,7 +54,13 @@ class Trained:
     results: Results
 
 
-def train(settings: TrainSettings, progress: bool = False, resume: bool = False, fresh: bool = False) -> Trained | None:
+def train(
+    settings: TrainSettings,
+    progress: bool = False,
+    resume: bool = False,
+    fresh: bool = False,
+    note: Callable[[str], None] = lambda text: None,
+) -> Trained | None:
     """Train a model and write its model folder, with split.json, metrics.jsonl and curves.png beside the weights.
 
     The data are split by whole groups from the seed, or as their files are. Weights are selected by the validation
@@ -59,9 +70,11 @@ def train(settings: TrainSettings, progress: bool = False, resume: bool = False,
     ----------
     settings : TrainSettings
     progress : bool
-        Whether to draw progress bars on stderr.
+        Whether to show progress on stderr.
     resume, fresh : bool
         Go on with an unfinished run in the model folder, or throw it away; with neither, it is an error.
+    note : callable
+        As for `spoter.training.prepare.prepare`; called in the first process alone.
 
     Returns
     -------
@@ -80,7 +93,7 @@ def train(settings: TrainSettings, progress: bool = False, resume: bool = False,
         torch.set_num_threads(settings.threads)
     with joined(settings.device) as ranks, ExitStack() as held:
         progress = progress and ranks.first
-        task = prepare(settings, progress)
+        task = prepare(settings, progress, note if ranks.first else lambda text: None)
         left_out = folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
         run = UnfinishedRun(settings.out, _identity(task, ranks))
         precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
@@ -99,7 +112,7 @@ def train(settings: TrainSettings, progress: bool = False, resume: bool = False,
         if ranks.first:
             watcher(fitted.history)  # a run killed after its last epoch has shown nothing by now
             watcher.close()
-            trained = _finish(task, model, fitted, ranks.device)
+            trained = _finish(task, model, fitted, ranks.device, progress)
         if left_out:
             results = {
                 groups: _try_fold(task, groups, where, f"fold-{i}") for i, groups in enumerate(left_out, start=1)
@@ -122,7 +135,7 @@ def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
     return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in told.items()}
 
 
-def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> Trained:
+def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, progress: bool) -> Trained:
     """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
     settings, sides = task.settings, task.sides
     loss = fitted.history[fitted.epoch - 1]["validation_loss"]
@@ -134,14 +147,20 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device) -> 
     )
     folder = ModelFolder(config, task.data.glosses, task.layout, model, prototypes)
     recognizer = Recognizer(folder, TorchForward(model, device))
-    validation, test = (ask(recognizer, task.select(side)) for side in ("validation", "test"))
-    results = Results(validation, test, robustness(recognizer, task.select("test"), seed=settings.seed))
+    validation, test = task.select("validation"), task.select("test")
+    total = len(validation) + (1 + len(CONDITIONS)) * len(test)
+    with progress_bar(shown=progress, total=total, desc="judging", unit="clip") as bar:
+        results = Results(
+            ask(recognizer, validation, bar=bar),
+            ask(recognizer, test, bar=bar),
+            robustness(recognizer, test, seed=settings.seed, bar=bar),
+        )
     trained = Trained(config, task.data, task.split, fitted, results)
 
     # An earlier model beside this split.json would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)
-    groups = {side: {"clips": len(sides[side]), "groups": names} for side, names in asdict(task.split).items()}
-    write_whole(settings.out / SPLIT, json.dumps({"seed": settings.seed, **groups}, indent=2).encode() + b"\n")
+    record = RecordedSplit(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
+    write_whole(settings.out / SPLIT, record.to_json(task.data.clips))
     write_whole(settings.out / METRICS, metrics_lines(fitted.history))
     draw_curves(settings.out / CURVES, fitted.history)
     layout_file = None if settings.layout in BUILT_IN else Path(settings.layout)

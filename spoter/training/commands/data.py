@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.training.commands.options import Data, GroupRegex, SkipBad, check_picture
+from spoter.errors import DataError
+from spoter.training.commands.options import (
+    Data,
+    GroupRegex,
+    SkipBad,
+    Test,
+    TestGroups,
+    ValGroups,
+    Validation,
+    check_picture,
+    names_of,
+    note,
+    print_skipped,
+)
+from spoter.training.settings import TrainSettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,7 +31,7 @@ if TYPE_CHECKING:
 
 # Libraries that take seconds to import are imported by the command.
 
-data_app = typer.Typer(name="data", help="Look at data sets.", no_args_is_help=True)
+data_app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True)
 
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
 
@@ -44,7 +58,7 @@ def summary(
 
     if picture is not None:
         check_picture(picture)
-    found = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=sys.stderr.isatty()))
+    found = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True))
     if picture is not None:
         draw(found, picture)
     if as_json:
@@ -54,6 +68,44 @@ def summary(
         _show(found, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
     if picture is not None:
         print(f"wrote {picture}", file=sys.stderr)
+
+
+@data_app.command()
+def split(
+    data: Data,
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets train.hdf5, validation.hdf5 and test.hdf5.")],
+    validation: Validation = TrainSettings.validation,
+    test: Test = TrainSettings.test,
+    val_groups: ValGroups = "",
+    test_groups: TestGroups = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of the shares.")] = TrainSettings.seed,
+    group_regex: GroupRegex = None,
+    skip_bad: SkipBad = False,
+) -> None:
+    """Write DATA as three files, split by whole groups as spoter train splits them.
+
+    For commands that want clips apart: spoter train, calibrate (--validation-data), export (--left-out), evaluate.
+    """
+    from spoter.files import alone_in
+    from spoter.training.datasets import connecting_points, read_dataset
+    from spoter.training.split import SIDES
+    from spoter.training.split_record import split_data
+
+    clips = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
+    print_skipped(clips.skipped)
+    options = {"validation": validation, "test": test, "seed": seed}
+    options |= {"validation_groups": names_of(val_groups), "test_groups": names_of(test_groups)}
+    clips, sides = split_data(clips, skip_bad, note, options)
+    out.mkdir(parents=True, exist_ok=True)
+    with alone_in(out):
+        files = {side: out / f"{side}.hdf5" for side in SIDES}
+        for path in files.values():
+            if path.exists():
+                raise DataError(f"{path}: found this file already; delete it, or write into another folder by --out")
+        for side, path in files.items():
+            members = sides.select(clips.clips, side)
+            connecting_points.write(path, members, clips.estimator)
+            print(f"{path}: {len(members)} clips of {', '.join(getattr(sides, side))}")
 
 
 def _show(found: Summary, console: Console) -> None:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoter.errors import DataError
-from spoter.training.commands.options import Data, Device, GroupRegex, SkipBad, Threads, names_of, print_skipped
+from spoter.training.commands.options import (
+    Data,
+    Device,
+    ModelGroupRegex,
+    SkipBad,
+    Threads,
+    names_of,
+    note,
+)
 
 if TYPE_CHECKING:
     from spoter.training.evaluate import Evaluation
@@ -31,11 +39,13 @@ def add_to(app: typer.Typer) -> None:
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")],
     data: Data,
-    groups: Annotated[str, typer.Option(help="Judge on these groups only, comma-separated: camera01,camera02.")] = "",
+    groups: Annotated[
+        str, typer.Option(help="Judge on these groups only: names or patterns, comma-separated: 'camera0*'.")
+    ] = "",
     split: Annotated[
         str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
     ] = "",
-    group_regex: GroupRegex = None,
+    group_regex: ModelGroupRegex = None,
     unknown: Annotated[
         UnknownGlosses,
         typer.Option(help="Glosses that the model does not know: an error, or counted as signs it should refuse."),
@@ -72,9 +82,9 @@ def evaluate(
         skip_bad=skip_bad,
         seed=seed,
         device=device,
-        progress=sys.stderr.isatty(),
+        progress=True,
+        note=note,
     )
-    print_skipped(result.skipped)
     for name, reason in result.answers.refused.items():
         print(f"refused, counted as wrong: {name}: {reason}", file=sys.stderr)
     written = write(result, out, report) if write else []

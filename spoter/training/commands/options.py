@@ -19,7 +19,29 @@ GroupRegex = Annotated[
     str | None,
     typer.Option(help="Regular expression searched in each clip's name; its first (…) is the clip's group."),
 ]
+ModelGroupRegex = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression searched in each clip's name; its first (…) is the clip's group. Default: that of "
+        "MODEL's training; empty for the groups that the data tell."
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad and duplicate clips out, and list them.")]
+Validation = Annotated[float, typer.Option(help="Share of clips for validation, in whole groups.")]
+Test = Annotated[float, typer.Option(help="Share of clips for testing, in whole groups.")]
+ValGroups = Annotated[
+    str, typer.Option(help="Validation groups instead of a share: names or patterns, comma-separated: 'anna*,ben'.")
+]
+TestGroups = Annotated[
+    str, typer.Option(help="Test groups instead of a share: names or patterns, comma-separated: 'anna*,ben'.")
+]
+ValidationByClip = Annotated[
+    bool,
+    typer.Option(
+        "--validation-by-clip", help="Draw the validation share clip by clip from the training groups, where few."
+    ),
+]
+ValidationData = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
 
@@ -32,10 +54,15 @@ def check_picture(path: Path) -> None:
         raise DataError(f"{path.parent}: found no folder there, expected one to write the picture into")
 
 
+def note(text: str) -> None:
+    """Print a line on stderr."""
+    print(text, file=sys.stderr)
+
+
 def print_skipped(skipped: Iterable[Skipped]) -> None:
     """Print clips that were left out, a line each on stderr."""
     for skip in skipped:
-        print(f"skipped: {skip.place}: {skip.reason}", file=sys.stderr)
+        note(f"skipped: {skip}")
 
 
 def names_of(text: str) -> tuple[str, ...]:

@@ -11,7 +11,21 @@ from typing import Annotated
 import typer
 
 from spoter.errors import DataError
-from spoter.training.commands.options import Data, Device, GroupRegex, SkipBad, Threads, names_of
+from spoter.training.commands.options import (
+    Data,
+    Device,
+    GroupRegex,
+    SkipBad,
+    Test,
+    TestGroups,
+    Threads,
+    ValGroups,
+    Validation,
+    ValidationByClip,
+    ValidationData,
+    names_of,
+    note,
+)
 from spoter.training.settings import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, RECIPES, SCHEDULES, TrainSettings
 
 # torch and all that needs it is imported by the command: `spoter --help` shall not wait for it.
@@ -41,9 +55,7 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the unfinished run in the folder.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Throw the unfinished run in the folder away.")] = False,
-    validation_data: Annotated[
-        Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")
-    ] = TrainSettings.validation_data,
+    validation_data: ValidationData = TrainSettings.validation_data,
     test_data: Annotated[
         Path | None, typer.Option(help="Labelled clips for testing, instead of a share of DATA.")
     ] = TrainSettings.test_data,
@@ -75,14 +87,11 @@ def train(
     position_rows: Annotated[
         int, typer.Option(help="Learned positions; with per-frame the most frames.")
     ] = TrainSettings.position_rows,
-    validation: Annotated[
-        float, typer.Option(help="Share of clips for validation, in whole groups.")
-    ] = TrainSettings.validation,
-    test: Annotated[float, typer.Option(help="Share of clips for testing, in whole groups.")] = TrainSettings.test,
-    val_groups: Annotated[
-        str, typer.Option(help="Validation groups by name, comma-separated, instead of a share.")
-    ] = "",
-    test_groups: Annotated[str, typer.Option(help="Test groups by name, comma-separated, instead of a share.")] = "",
+    validation: Validation = TrainSettings.validation,
+    test: Test = TrainSettings.test,
+    validation_by_clip: ValidationByClip = TrainSettings.validation_by_clip,
+    val_groups: ValGroups = "",
+    test_groups: TestGroups = "",
     epochs: Annotated[int, typer.Option(help="Times that training looks at all clips.")] = TrainSettings.epochs,
     batch_size: Annotated[
         int, typer.Option(help="Clips of each step; fewer where they are long.")
@@ -154,18 +163,15 @@ def train(
     if resume and first and not is_unfinished(out):
         print(f"{out}: nothing to resume, starting", file=sys.stderr)
     try:
-        trained = run(settings, sys.stderr.isatty(), resume, fresh)
+        trained = run(settings, True, resume, fresh, note)
     except KeyboardInterrupt:
         if first:
             print(f"\ninterrupted: the same command with --resume goes on from {out}", file=sys.stderr)
         raise typer.Exit(130) from None
     if trained is None:
         return
-    skipped = trained.data.skipped
-    if skipped:
-        print(f"skipped {len(skipped)} clips:", file=sys.stderr)
-    for skip in skipped:
-        print(f"  {skip.place}: {skip.reason}", file=sys.stderr)
+    if trained.data.skipped:
+        note(f"skipped {len(trained.data.skipped)} clips, listed above")
     for side in ("validation", "test"):
         answers = getattr(trained.results, side)
         print(f"{side}: top-1 {answers.top(1):.4f}, top-5 {answers.top(5):.4f} of {len(answers)} clips")

@@ -27,12 +27,16 @@ class LabelledClip:
         What it was recorded under: a camera, a signer; the name itself where the data set does not say.
     name : str
         The data set's own name of the clip.
+    owner : str
+        The group that the data tell by themselves, such as a signer, where a regular expression told others; empty
+        where they tell none.
     """
 
     clip: Clip
     gloss: str
     group: str
     name: str
+    owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,9 @@ class Skipped:
 
     place: str
     reason: str
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
 
 
 @dataclass(frozen=True)

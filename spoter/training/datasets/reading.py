@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from spoter.errors import DataError, InputError
 from spoter.formats import spoter_csv as points_csv
@@ -17,8 +16,10 @@ from spoter.formats.csv_table import read_table
 from spoter.layouts import load_layout
 from spoter.training.datasets import connecting_points, folder, spoter_csv, table
 from spoter.training.datasets.labelled import DataSet, Item, LabelledClip, Skipped, Source, duplicates
+from spoter.training.progress import progress_bar
 
 _FEWEST_FRAMES = 2
+_LISTED = 10  # clips in an error
 _FORMS = (
     "a ConnectingPoints .hdf5, a .csv of the SPOTER data sets or in the long form, a .parquet in the long form, a "
     "train.csv beside parquet files, or a folder GLOSS/clip.json"
@@ -37,8 +38,9 @@ def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = Non
         them.
     groups : str, optional
         Regular expression that is searched for in each clip's name; what its first group matches is the clip's group.
+        Without one, or with an empty one, the groups are those that the data tell.
     progress : bool
-        Whether to draw a progress bar on stderr.
+        Whether to show progress on stderr.
 
     Raises
     ------
@@ -47,20 +49,21 @@ def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = Non
         without a gloss, of fewer than 2 frames, without a landmark of body or hands, without a group by `groups`, or of
         another estimator than most.
     """
-    path = Path(path)
+    path, groups = Path(path), groups or None
     source = _source(path)
     good, skipped = _load(source.items, _pattern(groups), skip_bad, progress)
     good, foreign = _of_one_estimator(good, skip_bad)
     skipped += foreign
     if not good:
-        skips = [f"; skipped {skip.place}: {skip.reason}" for skip in skipped[:1]]
+        skips = [f"; skipped: {skip}" for skip in skipped[:_LISTED]]
+        skips += [f"; and {len(skipped) - _LISTED} more"] if len(skipped) > _LISTED else []
         raise DataError(f"{path}: found no clip that can be used, expected at least one{''.join(skips)}")
     clips = sorted((clip for _, clip in good), key=lambda clip: clip.name)
     if skip_bad:
         clips, twice = without_duplicates(clips)
         skipped += twice
-    if groups is None and _groups_are_glosses(clips):
-        clips = [replace(clip, group=clip.name) for clip in clips]
+    if _owners_are_glosses(clips):
+        clips = [replace(clip, group=clip.name if groups is None else clip.group, owner="") for clip in clips]
     grouped = any(clip.group != clip.name for clip in clips)
     estimators = {clip.clip.estimator for clip in clips} - {None}
     return DataSet(clips, skipped, (path,), grouped, estimators.pop() if estimators else "mediapipe", source.labels)
@@ -121,7 +124,7 @@ def _load(
 ) -> tuple[_Placed, list[Skipped]]:
     good: _Placed = []
     skipped: list[Skipped] = []
-    for item in tqdm(items, desc="reading", unit="clip", disable=not progress):
+    for item in progress_bar(items, shown=progress, desc="reading", unit="clip"):
         place = _printable(item.place)
         try:
             good.append((place, _checked(item.load(), pattern)))
@@ -142,6 +145,7 @@ def _printable(text: str) -> str:
 
 def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
     gloss, group = clip.gloss.strip(), clip.group.strip()
+    owner = "" if group == clip.name else group
     if not gloss:
         raise DataError(f"found an empty gloss for {clip.name}, expected a word")
     if len(clip.clip) < _FEWEST_FRAMES:
@@ -152,13 +156,16 @@ def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
         match = pattern.search(clip.name)
         group = (match[1] or "").strip() if match else ""
         if not group:
-            raise DataError(f"found no group by {pattern.pattern!r} in the name {clip.name!r}")
+            raise DataError(
+                f"found no group by {pattern.pattern!r} in the name {clip.name!r}: change --group-regex; an empty one "
+                "leaves the groups to the data"
+            )
     if not group:
         raise DataError(f"found an empty group for {clip.name}, expected a word")
     for what, text in (("gloss", gloss), ("group", group), ("name", clip.name)):
         if _printable(text) != text:
             raise DataError(f"found the {what} {text!r}, which is not UTF-8: rename it")
-    return replace(clip, gloss=gloss, group=group)
+    return replace(clip, gloss=gloss, group=group, owner=owner)
 
 
 def _pattern(groups: str | None) -> re.Pattern | None:
@@ -167,9 +174,9 @@ def _pattern(groups: str | None) -> re.Pattern | None:
     try:
         pattern = re.compile(groups)
     except re.error as error:
-        raise DataError(f"found groups {groups!r}, expected a regular expression ({error})") from error
+        raise DataError(f"--group-regex: found {groups!r}, expected a regular expression ({error})") from error
     if pattern.groups == 0:
-        raise DataError(f"found groups {groups!r}, expected a part in brackets, such as '^(.+?)/'")
+        raise DataError(f"--group-regex: found {groups!r}, expected a part in brackets, such as '^(.+?)/'")
     return pattern
 
 
@@ -191,6 +198,6 @@ def _of_one_estimator(good: _Placed, skip_bad: bool) -> tuple[_Placed, list[Skip
     return kept, skipped
 
 
-def _groups_are_glosses(clips: Sequence[LabelledClip]) -> bool:
+def _owners_are_glosses(clips: Sequence[LabelledClip]) -> bool:
     """Tell whether what looks like a group is but the gloss again, as in ``hello/3``: it says nothing then."""
-    return all(clip.group.casefold() == clip.gloss.casefold() for clip in clips)
+    return all(clip.owner.casefold() == clip.gloss.casefold() for clip in clips)

@@ -1,0 +1,66 @@
+"""Long work shows that it goes on, in a terminal and in a log."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from training_data import SMALL, write_hdf5
+from typer.testing import CliRunner
+
+from spoter.cli import app
+from spoter.training import progress
+from spoter.training.progress import progress_bar
+
+OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    return write_hdf5(tmp_path / "signs.hdf5")
+
+
+def test_a_log_gets_a_line_every_so_often_and_nothing_of_short_work(monkeypatch):
+    log = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", log)
+    assert list(progress_bar(range(1000), shown=True, desc="reading", unit="clip")) == list(range(1000))
+    assert log.getvalue() == ""
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    list(progress_bar(range(3), shown=True, desc="reading", unit="clip"))
+    lines = log.getvalue().splitlines()
+    assert lines[-1].startswith("reading: 3/3 clips, ") and "\r" not in log.getvalue() and "" not in lines
+    log.truncate(0)
+    list(progress_bar(range(3), shown=False))
+    assert log.getvalue().strip("\0") == ""
+
+
+def test_a_terminal_gets_a_bar(monkeypatch):
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    list(progress_bar(range(3), shown=True, desc="reading", unit="clip"))
+    assert "\rreading: 100%|" in terminal.getvalue()
+
+
+def test_training_prints_a_line_an_epoch_without_a_terminal(data, tmp_path):
+    done = CliRunner().invoke(app, ["train", str(data), "--out", str(tmp_path / "m"), *OPTIONS, "--epochs", "3"])
+    assert done.exit_code == 0, done.exception
+    lines = [line for line in done.stderr.splitlines() if line.startswith("model: ")]
+    assert [f"epoch={number}," in line for number, line in enumerate(lines, start=1)] == [True] * 3
+    assert all("validation_top1=" in line for line in lines)
+
+
+def test_evaluating_and_exporting_print_lines_without_a_terminal(data, tmp_path, monkeypatch):
+    model = str(tmp_path / "m")
+    assert CliRunner().invoke(app, ["train", str(data), "--out", model, *OPTIONS, "--epochs", "1"]).exit_code == 0
+    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    done = CliRunner().invoke(app, ["evaluate", model, str(data), "--split", "test", "--json"])
+    assert "reading: 54/" in done.stderr and "evaluating: 9/9 clips" in done.stderr and done.stdout.count("\n") == 1
+    done = CliRunner().invoke(app, ["export", model, "--int8", "--data", str(data)])
+    assert done.exit_code == 0 and "int8: " in done.stderr
