@@ -66,7 +66,7 @@ def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere,
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
         environment.make(told.append)
     start = "making anew what was not finished or is of other requirements: the environment for videos, MediaPipe "
-    assert told[0].startswith(f"{start}0.10.21, in {nowhere} (") and "1 GB on disk" in told[0]
+    assert told[0].startswith(f"{start}0.10.21, in {nowhere} (") and "400 MB on disk" in told[0]
     assert (nowhere / "bin" / "python").exists() and environment.find() is None
 
 
