@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -171,6 +173,20 @@ def runtime_of(folder: Path, asked: str | None = None) -> str:
 def parse_config(text: str | bytes, place: str) -> ModelConfig:
     """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
     try:
-        return msgspec.json.decode(text, type=ModelConfig)
-    except msgspec.MsgspecError as error:
+        return msgspec.convert(json.loads(text, object_pairs_hook=unique_keys), ModelConfig)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f"{place}: {error}") from None
+
+
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of these pairs, as an ``object_pairs_hook`` of `json.loads`.
+
+    Raises
+    ------
+    ValueError
+        For a key that comes twice: json and msgspec would keep the last one without an error.
+    """
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"found the key {twice[0]!r} twice")
+    return dict(pairs)

@@ -255,6 +255,13 @@ def test_config_round_trip(made):
     assert isinstance(config, ModelConfig)
 
 
+def test_a_key_of_a_config_that_comes_twice_is_refused(made):
+    config, _ = made(HPARAMS)
+    text = config.to_json().replace(b"{", b'{"temperature": 2.0,', 1)
+    with pytest.raises(ModelFolderError, match=r"here: .*'temperature' twice"):
+        parse_config(text, "here")
+
+
 def test_texts_of_other_encodings(made):
     """A byte order mark, as Windows' editors write it, is skipped; Latin-1 is named."""
     made(HPARAMS)

@@ -112,10 +112,10 @@ def _groups(path: Path) -> dict[str, str] | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
-    rows = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    rows = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
     try:
         numbered = [(rows.line_num, row) for row in rows]
-    except csv.Error as error:  # a cell of a hundred thousand characters
+    except csv.Error as error:  # an open quote, a cell of a hundred thousand characters
         raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
     if tuple(rows.fieldnames or ()) != ("clip", "group"):
         raise DataError(f"{path}: found columns {rows.fieldnames}, expected clip,group")
