@@ -113,7 +113,8 @@ def convert(
     card = _card(source, checkpoint, config, glosses)
     Path(out).mkdir(parents=True, exist_ok=True)
     with alone_in(out):
-        write_model_folder(out, checkpoint.state, config, glosses, card, layout_file)
+        layout_csv = layout_file.read_bytes() if layout_file else None
+        write_model_folder(out, checkpoint.state, config, glosses, card, layout_csv)
     return config, contradictions(said, sizes)
 
 

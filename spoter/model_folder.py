@@ -200,7 +200,7 @@ def write_model_folder(
     config: ModelConfig,
     glosses: Sequence[str],
     card: str,
-    layout_file: Path | None = None,
+    layout_csv: bytes | None = None,
     prototypes: Prototypes | None = None,
 ) -> None:
     """Write a model folder, each file whole or not at all.
@@ -216,8 +216,8 @@ def write_model_folder(
         As `load_model_folder` returns them.
     card : str
         Text of MODEL_CARD.md.
-    layout_file : Path, optional
-        CSV that `config.layout` names, where the layout is not built in.
+    layout_csv : bytes, optional
+        Content of the CSV that `config.layout` names, where the layout is not built in.
     prototypes : Prototypes, optional
         Without them those of an earlier model are removed.
 
@@ -237,8 +237,8 @@ def write_model_folder(
     with replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
         torch.save(plain, stream)  # a path's name, here a random one, would get into the file
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
-    if layout_file is not None:
-        write_whole(folder / config.layout, Path(layout_file).read_bytes())
+    if layout_csv is not None:
+        write_whole(folder / config.layout, layout_csv)
     if prototypes is None:
         (folder / PROTOTYPES).unlink(missing_ok=True)
     else:

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import sys
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from spoter.cli import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model_folder import load_model_folder
 from spoter.training.evaluate import evaluate, groups_of_side
+from spoter.training.finish import finish
 from spoter.training.fit import Scores, warm_cosine
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
@@ -281,6 +283,22 @@ def test_clips_whose_only_usable_frame_a_change_takes_away(tmp_path):
 def test_the_number_of_heads_follows_the_layout(data, tmp_path, layout, heads):
     settings = SMALL | NAMED | dict(epochs=1, heads=0, layout=layout)
     assert train(TrainSettings(data=data, out=tmp_path / "m", **settings)).config.heads == heads
+
+
+def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(data, tmp_path, monkeypatch):
+    layout = tmp_path / "mine.csv"
+    layout.write_text((resources.files("spoter.layouts") / "points_29.csv").read_text())
+    before = layout.read_bytes()
+
+    def edit(*arguments):
+        layout.write_bytes(before[: before.rindex(b"\n", 0, -1) + 1])
+        return finish(*arguments)
+
+    monkeypatch.setattr("spoter.training.train.finish", edit)
+    settings = SMALL | NAMED | dict(epochs=1, heads=2, layout=str(layout))
+    train(TrainSettings(data=data, out=tmp_path / "m", **settings))
+    assert (tmp_path / "m" / "mine.csv").read_bytes() == before != layout.read_bytes()
+    assert len(load_model_folder(tmp_path / "m").layout) == 29
 
 
 def test_the_command(data, tmp_path):

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from tqdm import tqdm
 
 import spoter
 from spoter.bulk.pieces import Part, Survey, parts, survey
@@ -22,6 +21,7 @@ from spoter.config import read_config
 from spoter.errors import SpoterError
 from spoter.files import UNFINISHED, write_whole
 from spoter.model_folder import CARD
+from spoter.progress import progress_bar
 
 Doing = Callable[[Iterable[Part]], Iterator[tuple[int, Any]]]
 """Parts -> the number of each and what became of it, as they are done: `in_processes`, `in_actors`."""
@@ -96,7 +96,7 @@ def look(model: Path, paths: Sequence[Path], options: Mapping[str, float | str |
     digest = hashlib.sha256()
     for path in sorted(path for path in model.iterdir() if path.is_file() and path.name not in _BESIDE_THE_MODEL):
         digest.update(msgspec.msgpack.encode((path.name, hashlib.sha256(path.read_bytes()).digest())))
-    with tqdm(desc="finding", unit=" clips", leave=False, disable=None) as bar:
+    with progress_bar(shown=True, desc="finding", unit="clip", leave=False) as bar:
         found = survey(paths, bar.update)
     name = f"{config.name} {config.version}"
     return Record(name, digest.hexdigest(), found.digest, dict(options), found.pieces, spoter.__version__), found
@@ -209,7 +209,7 @@ def do_parts(
     rest = (part for part in parts(paths, size) if part.number not in done)
     try:
         with (
-            tqdm(total=record.pieces, initial=ready, unit=" clips", disable=None) as bar,
+            progress_bar(shown=True, total=record.pieces, initial=ready, desc="predicting", unit="clip") as bar,
             closing(do(rest)) as results,
         ):
             for number, result in results:

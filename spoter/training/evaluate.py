@@ -11,13 +11,13 @@ import numpy as np
 from tqdm import tqdm
 
 from spoter.errors import DataError, InputError
+from spoter.progress import progress_bar
 from spoter.recognizer import Recognizer
 from spoter.training import metrics
 from spoter.training.answers import Answers
 from spoter.training.datasets import LabelledClip, Skipped, read_dataset
 from spoter.training.metrics import Figure, Figures
 from spoter.training.parallel import choose_device
-from spoter.training.progress import progress_bar
 from spoter.training.robustness import CONDITIONS, Condition
 from spoter.training.split import SIDES, match_groups
 from spoter.training.split_record import SPLIT, RecordedSplit, find_split, reading_options

@@ -15,10 +15,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from spoter.errors import DataError
+from spoter.progress import progress_bar
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.checkpointing import UnfinishedRun
 from spoter.training.parallel import Ranks
-from spoter.training.progress import progress_bar
 from spoter.training.settings import Recipe
 
 

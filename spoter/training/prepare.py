@@ -38,6 +38,8 @@ class Task:
         ``train``, ``validation`` and ``test``.
     left_out : tuple of str
         Glosses of the data that the model is not trained on.
+    layout_csv : bytes or None
+        Content of the layout's file, which may be edited while the model is trained; None for a built-in layout.
     """
 
     settings: TrainSettings
@@ -48,6 +50,7 @@ class Task:
     split: Split
     sides: dict[str, ClipSet]
     left_out: tuple[str, ...] = ()
+    layout_csv: bytes | None = None
 
     def new_model(self) -> Spoter:
         """Return a model with first weights that the seed alone decides."""
@@ -84,11 +87,12 @@ def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str
     """
     about = _read_about(settings.about)
     layout = load_layout(settings.layout)
+    layout_csv = None if settings.layout in BUILT_IN else Path(settings.layout).read_bytes()
     check_scheme(layout, settings.normalize)
     config = _config(settings, layout, 1, "mediapipe")  # what cannot be is said before long reading
     data, split, left_out = _read_data(settings, layout, config.max_frames, progress, note)
     config = _config(settings, layout, len(data.glosses), data.estimator)
-    task = Task(settings, config, layout, about, data, split, {}, left_out)
+    task = Task(settings, config, layout, about, data, split, {}, left_out, layout_csv)
     return replace(task, sides={side: task.clip_set(task.select(side)) for side in SIDES})
 
 

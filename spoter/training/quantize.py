@@ -22,10 +22,10 @@ from spoter.model_folder import ModelFolder
 from spoter.onnx_export import need
 from spoter.onnx_forward import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
 from spoter.onnx_graph import ENCODER
+from spoter.progress import progress_bar
 from spoter.recognizer import Recognizer
 from spoter.training.datasets import DataSet, LabelledClip, merge_sides
 from spoter.training.evaluate import ask
-from spoter.training.progress import progress_bar
 from spoter.training.split import SIDES, check_split
 from spoter.training.split_record import SPLIT, find_split
 

@@ -17,9 +17,9 @@ from spoter import __version__
 from spoter.config import ModelConfig
 from spoter.errors import DataError
 from spoter.files import alone_in, write_whole
-from spoter.layouts import BUILT_IN
 from spoter.model import Spoter
 from spoter.model_folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
+from spoter.progress import progress_bar
 from spoter.recognizer import Recognizer
 from spoter.torch_forward import TorchForward
 from spoter.training.card import Results, model_card
@@ -32,7 +32,6 @@ from spoter.training.fit import Fitted, Scores, Where, fit, score
 from spoter.training.folds import folds
 from spoter.training.parallel import Ranks, joined
 from spoter.training.prepare import Task, prepare
-from spoter.training.progress import progress_bar
 from spoter.training.robustness import CONDITIONS
 from spoter.training.settings import TrainSettings
 from spoter.training.split import Split
@@ -163,9 +162,8 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, pro
     write_whole(settings.out / SPLIT, record.to_json(task.data.clips))
     write_whole(settings.out / METRICS, metrics_lines(fitted.history))
     draw_curves(settings.out / CURVES, fitted.history)
-    layout_file = None if settings.layout in BUILT_IN else Path(settings.layout)
     card = _card(task, trained)
-    write_model_folder(settings.out, fitted.state, config, task.data.glosses, card, layout_file, prototypes)
+    write_model_folder(settings.out, fitted.state, config, task.data.glosses, card, task.layout_csv, prototypes)
     return trained
 
 

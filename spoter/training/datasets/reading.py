@@ -14,9 +14,9 @@ from spoter.errors import DataError, InputError
 from spoter.formats import spoter_csv as points_csv
 from spoter.formats.csv_table import read_table
 from spoter.layouts import load_layout
+from spoter.progress import progress_bar
 from spoter.training.datasets import connecting_points, folder, spoter_csv, table
 from spoter.training.datasets.labelled import DataSet, Item, LabelledClip, Skipped, Source, duplicates
-from spoter.training.progress import progress_bar
 
 _FEWEST_FRAMES = 2
 _LISTED = 10  # clips in an error

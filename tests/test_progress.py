@@ -10,9 +10,9 @@ import pytest
 from training_data import SMALL, write_hdf5
 from typer.testing import CliRunner
 
+from spoter import progress
 from spoter.cli import app
-from spoter.training import progress
-from spoter.training.progress import progress_bar
+from spoter.progress import progress_bar
 
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
