@@ -53,6 +53,9 @@ _HEADERS = {
     # The one part of the page's policy that a <meta> cannot say.
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
+# The page's <meta> does not apply to its worker, which gets the camera's pictures: it may load MediaPipe, no more.
+_WORKER = "engine-worker.js"
+_WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
 _SENT = ("content-type", "accept", "content-length", "x-amzn-sagemaker-custom-attributes")
 _RETURNED = ("content-type", "retry-after")
 # Seconds. A worker has 60 for an answer (handler/model-config.yaml), behind others in the queue.
@@ -127,6 +130,8 @@ class _Files(StaticFiles):
         response = super().file_response(full_path, *args, **options)
         if "content-type" in response.headers:  # a 304 has none
             response.headers["content-type"] = media_type
+        if Path(full_path).name == _WORKER:
+            response.headers["content-security-policy"] = _WORKER_POLICY
         return response
 
 

@@ -142,5 +142,8 @@ export function check(clip, limits) {
   return { errors, warnings };
 }
 
+/** Of a clip with fewer frames a second than these nobody can tell whether it is one of the signs. */
+export const MIN_FPS = 15;
+
 /** Fewer frames than these are no sign: a third of a second at 25 frames a second would be 8, and slow cameras give half. */
 export const MIN_FRAMES = 4;

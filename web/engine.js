@@ -1,13 +1,10 @@
 /**
- * MediaPipe Holistic in the page: pictures in, frames of 543 landmarks out.
+ * MediaPipe Holistic: pictures in, frames of 543 landmarks out.
  *
- * `mp/holistic.js` is a plain script that sets `window.Holistic`; it loads its wasm and models from beside itself when
- * the first engine is opened, and nothing before.
+ * It runs in a worker (engine-worker.js), which loads mp/ when the first engine is opened, and nothing before.
  */
 
 import { frameOfResults } from "./layout.js";
-
-const MP = new URL("mp/", document.baseURI).href;
 
 /** A GPU that is at least this fast keeps up with a camera of 10 frames a second, and the CPU is not tried. Milliseconds. */
 const FAST_ENOUGH = 100;
@@ -30,8 +27,7 @@ export class EngineError extends Error {
  */
 export function lacking() {
   if (typeof WebAssembly !== "object") return "no_wasm";
-  if (typeof window.Holistic !== "function") return "no_holistic";
-  return renderer() === null ? "no_webgl2" : null;
+  return renderer() === null || typeof OffscreenCanvas !== "function" ? "no_webgl2" : null; // its worker draws on one
 }
 
 /** The name of what draws WebGL2, "" where the browser does not tell, null without WebGL2. */
@@ -45,10 +41,10 @@ function renderer() {
 }
 
 export class Engine {
-  #holistic;
-  #results = null;
+  #worker = new Worker(new URL("engine-worker.js", document.baseURI));
   #last = -1;
   #turn = Promise.resolve();
+  #fail = () => {};
   #closed = false;
 
   /** Which inference runs (`gpu` or `cpu`), milliseconds of the timed frame, and why it runs (key of a string). */
@@ -96,19 +92,7 @@ export class Engine {
     engine.mode = mode;
     engine.why = why;
     try {
-      engine.#holistic = new window.Holistic({ locateFile: (file) => MP + file });
-      engine.#holistic.setOptions({
-        modelComplexity: 1,
-        smoothLandmarks: true,
-        minDetectionConfidence: 0.5,
-        minTrackingConfidence: 0.5,
-        selfieMode: false, // never mirrored: "left" stays the signer's left
-        useCpuInference: mode === "cpu", // undocumented; without a GPU it is ten times as fast
-      });
-      engine.#holistic.onResults((results) => {
-        engine.#results = results;
-      });
-      await engine.#holistic.initialize();
+      await engine.#call("open", { cpu: mode === "cpu" });
       await engine.landmarks(image, 0);
       engine.timed = (await engine.landmarks(image, 40)).ms;
       engine.reset();
@@ -122,40 +106,53 @@ export class Engine {
   /**
    * Find the landmarks of one frame. Frames are taken one after the other, in the order of the calls.
    *
-   * @param {CanvasImageSource} image not mirrored
+   * @param {ImageBitmapSource} image not mirrored; what it shows now is taken, and an ImageBitmap is given away
    * @param {number} time of the frame in milliseconds; the smoothing over time goes by it
    * @returns {Promise<{frame: Array<?[number, number]>, ms: number}>}
    */
   landmarks(image, time) {
-    const turn = this.#turn.then(() => this.#landmarks(image, time));
+    const picture = image instanceof ImageBitmap ? Promise.resolve(image) : createImageBitmap(image);
+    picture.catch(() => {}); // thrown when its turn comes
+    const turn = this.#turn.then(() => this.#landmarks(picture, time));
     this.#turn = turn.catch(() => {});
     return turn;
   }
 
-  async #landmarks(image, time) {
-    if (this.#closed) throw new EngineError("engine_failed");
-    this.#last = Math.max(time, this.#last + 1); // Holistic wants times that rise
-    this.#results = null;
-    const started = performance.now();
-    try {
-      await this.#holistic.send({ image }, this.#last);
-    } catch (error) {
+  async #landmarks(picture, time) {
+    const image = await picture.catch((error) => {
       throw new EngineError("engine_failed", error);
-    }
-    return { frame: frameOfResults(this.#results ?? {}), ms: performance.now() - started };
+    });
+    this.#last = Math.max(time, this.#last + 1); // Holistic wants times that rise
+    const { results, ms } = await this.#call("landmarks", { image, time: this.#last }, [image]);
+    return { frame: frameOfResults(results), ms };
+  }
+
+  /** Let the worker do something; the turns see to it that it does one thing at a time. */
+  #call(act, values = {}, transfer = []) {
+    return new Promise((resolve, reject) => {
+      const fail = (error) => reject(new EngineError(error === "no_holistic" ? error : "engine_failed", error));
+      if (this.#closed) fail("closed");
+      this.#worker.onmessage = ({ data: { value, error } }) => (error ? fail(error) : resolve(value));
+      this.#worker.onerror = fail;
+      this.#fail = fail;
+      this.#worker.postMessage({ act, ...values }, transfer);
+    });
   }
 
   /** Forget the person: what follows is another clip. The next frame is slow, because Holistic begins anew. */
   reset() {
-    this.#turn = this.#turn.then(() => {
-      if (!this.#closed) this.#holistic.reset();
-      this.#last = -1;
-    });
+    this.#turn = this.#turn
+      .then(() => this.#call("reset"))
+      .catch(() => {})
+      .then(() => {
+        this.#last = -1;
+      });
     return this.#turn;
   }
 
   close() {
     this.#closed = true;
-    this.#turn = this.#turn.then(() => this.#holistic?.close()).catch(() => {});
+    this.#worker.terminate();
+    this.#fail("closed"); // of what is under way
   }
 }

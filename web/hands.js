@@ -54,22 +54,29 @@ const distance = (one, other, aspect) => Math.hypot((one[0] - other[0]) * aspect
  */
 export class HandWatch {
   #since = null; // when the hands first were otherwise than the state says
+  #last = -Infinity; // time of the last frame
+  #from = null; // time of the frame before #since
   state = "away";
 
   /** Forget everything. */
   reset() {
     this.state = "away";
     this.#since = null;
+    this.#last = -Infinity;
   }
 
   /**
    * Look at the next frame.
    *
    * @param {?number} below what `depth` says of it
-   * @param {number} time of the frame, milliseconds, rising
-   * @returns {?{event: "start"|"end", from?: number}} `from` is the moment from which frames are wanted
+   * @param {number} time of the frame, milliseconds; a frame that is no newer than the last one is not looked at
+   * @returns {?{event: "start"|"end", from?: number}} `from` is the moment from which frames are wanted: the hands may
+   *   have risen at any time since the frame before the one that shows them raised
    */
   see(below, time) {
+    const previous = this.#last;
+    if (time <= previous) return null;
+    this.#last = time;
     if (this.state === "away") {
       if (below !== null && below > LOWERED) this.state = "down";
       return null;
@@ -79,10 +86,10 @@ export class HandWatch {
       this.#since = null;
       return null;
     }
-    this.#since ??= time;
+    if (this.#since === null) [this.#since, this.#from] = [time, previous];
     const held = time - this.#since;
     if (this.state === "down" && held >= UP_MS) {
-      const from = this.#since - MARGIN_MS;
+      const from = this.#from - MARGIN_MS;
       this.state = "up";
       this.#since = null;
       return { event: "start", from };

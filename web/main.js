@@ -68,30 +68,30 @@ function tellServer({ code, server: said }) {
   tell(kind, code, { where: server.url, status: said?.status ?? "" }, said?.message ? said : null);
 }
 
-async function ask(body, type) {
-  showAnswer(null);
+/** Ask, and show the answer; the last one stays until then, and goes where none comes. `fps` is the clip's, if known. */
+async function ask(body, type, fps = null) {
   showTimes({ request: null, sent: null });
   const answer = await askServer(body, type);
-  if (!answer) return;
-  const answers = readAnswers(answer.body);
+  const answers = answer && readAnswers(answer.body);
+  if (answer && !answers) tell("error", "server_other", { where: server.url });
   if (!answers) {
-    tell("error", "server_other", { where: server.url });
+    if (!asking) showAnswer(null); // else another question took its place
     return;
   }
   showTimes({ request: answer.ms, sent: new Blob([body]).size });
   const good = answers.find((one) => one.instances);
   const bad = answers.find((one) => one.error);
   if (bad) tell(good ? "warning" : "error", "server_refused", { status: 200 }, bad.error);
+  showAnswer(good ?? null, answers.length, fps);
   if (!good) return;
-  showAnswer(good, answers.length);
   if (good.frames !== null) showTimes({ frames: good.frames });
 }
 
 async function askAbout(clip) {
   const enrolled = teach.sent;
-  await ask(question(clip, model.layout, TOP, enrolled), "application/json");
+  await ask(question(clip, model.layout, TOP, enrolled), "application/json", clip.fps);
   // Signs that belong to other weights were refused: without them the model still answers.
-  if (enrolled && !teach.sent) await ask(question(clip, model.layout, TOP), "application/json");
+  if (enrolled && !teach.sent) await ask(question(clip, model.layout, TOP), "application/json", clip.fps);
 }
 
 /** Ask the server what its model knows. */
@@ -130,12 +130,12 @@ session.addEventListener("clip", async ({ detail: { clip, purpose, raised } }) =
   for (const code of errors) tell("error", code, { n: clip.frames.length, max: model.limits.max_frames });
   for (const code of warnings) tell("warning", code);
   if (!raised && !errors.length && !warnings.length) tell("info", "no_sign_seen");
-  if (errors.length) showAnswer(null);
-  else if (purpose === "teach") {
+  if (errors.length || purpose === "teach") showAnswer(null); // the last one is of another clip
+  if (!errors.length && purpose === "teach") {
     teach.add(clip);
     if (document.activeElement === $("record-button")) $("teach-record").focus(); // back to where it was asked for
   }
-  else await askAbout(clip);
+  else if (!errors.length) await askAbout(clip);
   teach.allow();
 });
 
@@ -176,17 +176,11 @@ async function takeLandmarks(file, type) {
   if (clip && teach.sent) await askAbout(clip);
   else {
     if (teach.sent) tell("info", "enrolled_not_sent");
-    await ask(body, type);
+    await ask(body, type, clip?.fps);
   }
 }
 
 // Words that depend on what goes on
-
-/** Take away what was said of the last clip. */
-function forget() {
-  showAnswer(null);
-  showTimes({ costs: [], request: null, frames: null, fps: null, sent: null });
-}
 
 function sayState(now = state()) {
   const busy = !["idle", "live"].includes(now);
@@ -207,7 +201,6 @@ function sayState(now = state()) {
   $("state-text").textContent = t(key, { n: counted });
   $("countdown").textContent = now === "countdown" ? counted : "";
   if (now !== "live") $("quality").textContent = "";
-  if (["recording", "reading"].includes(now)) forget();
   teach.allow();
 }
 

@@ -118,7 +118,7 @@ export function tell(kind, code, values = {}, server = null) {
 
 /** Take away messages: those of some codes, or all but the ones that stay true. */
 export function untell(...codes) {
-  const lasting = ["model_unknown", "endpoint_from_link", "no_webgl2", "no_wasm", "no_holistic", "enrolled_unusable"];
+  const lasting = ["model_unknown", "endpoint_from_link", "no_webgl2", "no_wasm", "enrolled_unusable"];
   for (const [code, message] of [...shown]) {
     if (codes.length ? codes.includes(code) : !lasting.includes(code)) message.remove();
   }

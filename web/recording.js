@@ -1,15 +1,21 @@
-/** A recording of the camera: its frames are kept until their landmarks are found, so that none is left out. */
+/** A recording of the camera: its pictures are kept until their landmarks are found, so that none is left out. */
 
 import { Clip } from "./clip.js";
 
 /** A sign is shorter than this. Milliseconds. */
 export const LONGEST_MS = 12_000;
 
+/** Close pictures that are not needed. */
+export function release(kept) {
+  for (const { picture } of kept) picture.then((image) => image.close(), () => {});
+}
+
 export class Recording {
-  #queue = [];
+  #queue;
+  #found = [];
+  #fresh = null;
   #working = null;
   #stopped = false;
-  #found;
   #error = null;
 
   /**
@@ -17,15 +23,15 @@ export class Recording {
    * @param {{width: number, height: number}} size of the camera's picture
    * @param {object} how
    * @param {boolean} how.hold look for landmarks only once the recording has ended: where they take longer than a frame
-   *   lasts, looking for them would keep the browser from seeing the next frames
-   * @param {number} how.longest milliseconds
+   *   lasts, the engine is left to whoever looks at the newest frame
    * @param {number} how.most frames
-   * @param {Array<{frame: Array, time: number, ms: number}>} [how.before] frames from before it began
+   * @param {Array<{picture: Promise<ImageBitmap>, time: number}>} [how.before] pictures from before it began
    * @param {(found: {frame: Array, time: number, ms: number}) => void} [how.seen] called with each frame
    */
-  constructor(engine, size, { hold, longest, most, before = [], seen = () => {} }) {
-    Object.assign(this, { engine, size, hold, longest, most, seen });
-    this.#found = [...before];
+  constructor(engine, size, { hold, most, before = [], seen = () => {} }) {
+    Object.assign(this, { engine, size, hold, most, seen });
+    this.#queue = before;
+    this.begun = before[0]?.time;
   }
 
   /**
@@ -37,9 +43,9 @@ export class Recording {
    */
   add(picture, time) {
     this.#queue.push({ picture, time });
-    this.begun ??= this.#found[0]?.time ?? time;
+    this.begun ??= time;
     if (!this.hold) this.#work();
-    return time - this.begun < this.longest && this.#found.length + this.#queue.length < this.most;
+    return time - this.begun < LONGEST_MS && this.#found.length + this.#queue.length < this.most;
   }
 
   #work() {
@@ -54,10 +60,11 @@ export class Recording {
   }
 
   async #drain(progress = () => {}, signal = null) {
+    await (this.#fresh ??= this.engine.reset()); // nothing is known of the frames that were looked at meanwhile
     while (this.#queue.length && !this.#stopped && !signal?.aborted) {
       const { picture, time } = this.#queue.shift();
       const image = await picture;
-      const { frame, ms } = await this.engine.landmarks(image, time).finally(() => image.close());
+      const { frame, ms } = await this.engine.landmarks(image, time);
       const found = { frame, time, ms };
       this.#found.push(found);
       this.seen(found);
@@ -69,7 +76,7 @@ export class Recording {
   /** Leave out the frames that wait. */
   drop() {
     this.#stopped = true;
-    for (const { picture } of this.#queue.splice(0)) picture.then((image) => image.close(), () => {});
+    release(this.#queue.splice(0));
   }
 
   /**
@@ -83,7 +90,6 @@ export class Recording {
   async finish(progress, signal) {
     await this.#working;
     if (this.#error) throw this.#error;
-    if (this.hold) await this.engine.reset();
     await this.#drain(progress, signal);
     this.drop();
     return Clip.of(this.#found, this.size, "camera");

@@ -1,5 +1,6 @@
 /** What the page says of the model, of an answer, and of the time that each step took. */
 
+import { MIN_FPS } from "./clip.js";
 import { $, count, currentLanguage, element, inWords, t } from "./page.js";
 import { duration, median, size } from "./timing.js";
 
@@ -7,11 +8,14 @@ let model = null;
 let own = [];
 let answer = null;
 let several = 0;
+let slow = null; // frames a second of a clip that has too few to tell
 let engine = null;
 const times = { costs: [], request: null, frames: null, fps: null, sent: null };
 
 const percent = (score) =>
   new Intl.NumberFormat(currentLanguage(), { style: "percent", maximumFractionDigits: 1 }).format(score);
+
+const rate = (fps) => new Intl.NumberFormat(currentLanguage(), { maximumFractionDigits: 1 }).format(fps);
 
 /**
  * Show which model answers; null while it is asked for.
@@ -48,21 +52,26 @@ function sayModel() {
  *
  * @param {?object} next one of `readAnswers`; null takes the last one away
  * @param {number} clips how many were answered at once
+ * @param {?number} fps frames a second of the clip, where that is known
  */
-export function showAnswer(next, clips = 1) {
+export function showAnswer(next, clips = 1, fps = null) {
   if (!answer && !next) return;
   answer = next;
   several = clips;
+  slow = answer?.known === false && fps !== null && fps < MIN_FPS ? fps : null;
   $("answer").dataset.known = answer ? String(answer.known) : "none";
+  $("answer").toggleAttribute("data-slow", slow !== null);
   sayAnswer();
   if (!answer) return;
-  $("answer-list").scrollIntoView({ block: "nearest" }); // on a phone it stands below the camera
+  // On a phone both stand below the camera. What is scrolled to last is seen whole, however small the screen.
+  for (const id of ["answer-list", "verdict"]) $(id).scrollIntoView({ block: "nearest" });
   count("answers");
 }
 
 function sayAnswer() {
   const best = answer?.instances[0];
-  const words = answer ? [t(`answer.${answer.known}`, { gloss: best?.gloss ?? "–" })] : [t("answer.empty")];
+  const verdict = slow !== null ? "answer.slow" : answer ? `answer.${answer.known}` : "answer.empty";
+  const words = [t(verdict, { gloss: best?.gloss ?? "–", fps: rate(slow), min: MIN_FPS })];
   if (several > 1) words.push(t("answer.several", { n: several }));
   $("verdict").textContent = words.join(" ");
   $("answer-list").replaceChildren(
@@ -94,7 +103,7 @@ function sayTimes() {
   write("time-landmarks", middle, t("times.landmarks.value", spoken));
   write("time-request", times.request, duration(times.request, language));
   write("time-frames", times.frames, String(times.frames));
-  write("time-fps", times.fps, new Intl.NumberFormat(language, { maximumFractionDigits: 1 }).format(times.fps));
+  write("time-fps", times.fps, rate(times.fps));
   write("sent-bytes", times.sent, size(times.sent ?? 0, language));
 }
 

@@ -2,17 +2,16 @@
 
 import { Camera, CameraError } from "./camera.js";
 import { EngineError, lacking } from "./engine.js";
-import { HandWatch, MARGIN_MS, UP_MS, depth, withoutRest } from "./hands.js";
+import { HandWatch, depth, withoutRest } from "./hands.js";
 import { Keeper } from "./keeper.js";
 import { $, setState, state, tell, untell } from "./page.js";
 import { readVideo } from "./reading.js";
-import { LONGEST_MS, Recording } from "./recording.js";
+import { LONGEST_MS, Recording, release } from "./recording.js";
 import { Stage } from "./stage.js";
 import { VideoError } from "./video.js";
 
 const COUNT = 3;
-const BEFORE_MS = 1000 + MARGIN_MS + UP_MS; // of the preview that is remembered, for signs that began before they were noticed
-const UNFOLLOWED_MS = 4000; // what is recorded by itself where hands cannot be followed meanwhile
+const BEFORE_MS = 2500; // of pictures that are kept: a rise of hands is noticed three looks later, 0.7 s each where the CPU is slow
 
 export class Session extends EventTarget {
   #camera = new Camera($("video"));
@@ -114,7 +113,6 @@ export class Session extends EventTarget {
     if (!this.camera) return false; // turned off meanwhile
     this.engine.reset(); // nothing is known of who was here before
     this.#hands.reset();
-    this.#before = [];
     this.#camera.watch((time) => this.#seen(time));
     return true;
   }
@@ -122,6 +120,7 @@ export class Session extends EventTarget {
   turnOff() {
     this.cancel();
     this.#camera.close();
+    release(this.#before.splice(0));
     this.#stage.hide();
     if (["live", "countdown", "recording"].includes(state())) setState("idle");
   }
@@ -138,9 +137,19 @@ export class Session extends EventTarget {
   #seen(time) {
     if (state() === "recording") {
       if (!this.#recording.add(this.#camera.picture(), time)) this.#full();
+      else if (this.#recording.alone && this.#recording.hold) this.#glance(time);
       return;
     }
-    if (this.#busy || state() === "reading" || (state() === "countdown" && this.slow)) return;
+    const keep = this.auto && state() === "live";
+    if (keep) this.#before.push({ picture: this.#camera.picture(), time });
+    const late = this.#before.findIndex((one) => one.time > time - BEFORE_MS);
+    release(this.#before.splice(0, keep ? late : Infinity));
+    if (state() !== "reading") this.#glance(time);
+  }
+
+  /** Look at the newest frame, unless the one before still takes its time. */
+  #glance(time) {
+    if (this.#busy) return;
     this.#busy = true;
     this.#preview(time)
       .catch((error) => {
@@ -154,9 +163,7 @@ export class Session extends EventTarget {
 
   async #preview(time) {
     const { frame, ms } = await this.engine.landmarks(this.#stage.video, time);
-    if (!this.camera) return;
-    this.#before = [...this.#before.filter((one) => one.time > time - BEFORE_MS), { frame, time, ms }];
-    this.#look({ frame, time, ms });
+    if (this.camera) this.#look({ frame, time, ms });
   }
 
   /** Show a frame's skeleton, and follow the hands. */
@@ -164,11 +171,11 @@ export class Session extends EventTarget {
     this.#keeper.took(ms);
     this.#stage.draw(frame);
     this.#emit("frame");
-    const following = (this.auto && state() === "live") || this.#recording?.follows;
-    if (!following) return;
+    const recording = state() === "recording" && this.#recording.alone;
+    if (!recording && !(this.auto && state() === "live")) return;
     const sign = this.#hands.see(depth(frame, this.#stage.aspect), time);
-    if (sign?.event === "start" && state() === "live") this.#begin(sign.from);
-    if (sign?.event === "end" && this.#recording?.follows) this.#end();
+    if (sign?.event === "start" && !recording) this.#begin(sign.from);
+    if (sign?.event === "end" && recording) this.#end();
   }
 
   // Recording
@@ -208,19 +215,16 @@ export class Session extends EventTarget {
       untell();
       this.#purpose = "ask";
     }
-    const hold = this.slow;
-    const longest = alone && hold ? UNFOLLOWED_MS : LONGEST_MS;
-    const before = alone ? this.#before.filter((one) => one.time >= from) : [];
-    const seen = (found) => this.#look(found);
-    this.#recording = new Recording(this.engine, this.#camera.size, { hold, longest, most: this.most, before, seen });
+    release(this.#before.splice(0, alone ? this.#before.findIndex((one) => one.time >= from) : Infinity));
+    const before = this.#before.splice(0);
+    const how = { hold: this.slow, most: this.most, before, seen: (found) => this.#look(found) };
+    this.#recording = new Recording(this.engine, this.#camera.size, how);
     this.#recording.alone = alone;
-    this.#recording.follows = alone && !hold;
     setState("recording");
   }
 
   #full() {
-    const { alone, hold, longest } = this.#recording;
-    if (!(alone && hold)) tell("warning", "clip_cut", { s: Math.round(longest / 1000) });
+    tell("warning", "clip_cut", { s: Math.round(LONGEST_MS / 1000) });
     this.#end();
   }
 
@@ -238,7 +242,6 @@ export class Session extends EventTarget {
       this.#fail(error);
     } finally {
       this.#recording = null;
-      this.#before = [];
       this.#hands.reset();
       if (state() === "reading") setState(this.camera ? "live" : "idle");
       this.engine?.reset(); // so that the next clip begins with nothing known of this one

@@ -86,6 +86,8 @@ def test_it_starts_and_stops_as_hands_rise_and_fall(camera):
     camera.page.uncheck("#auto-record")  # this one ends by itself all the same, and is the last
     camera.answers(answers + 1)
     assert camera.glosses()[0] == "HALLO"
+    # Landmarks are found beside the page, which goes on taking the camera's frames meanwhile.
+    assert [worker.url.rsplit("/")[-1] for worker in camera.page.workers] == ["engine-worker.js"]
 
 
 def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
@@ -162,6 +164,14 @@ def test_a_person_before_the_camera(playwright, demo, tmp_path, name):
             assert not np.isnan(points[:, BODY]).any(axis=2).all(axis=1).any() and hands_up(points).any()
     finally:
         browser.close()
+
+
+def test_a_page_without_mediapipe_says_so(browser, demo):
+    with watched(browser, demo.url, failing=True) as seen:
+        seen.page.context.route("**/mp/holistic.js", lambda route: route.fulfill(status=404))
+        seen.page.click("#camera-button")
+        seen.message("no_holistic")
+        seen.state("state", "idle")
 
 
 @pytest.mark.parametrize(

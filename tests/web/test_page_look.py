@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from web.camera import read_sample
+from web.clips import upside_down, write_clip
 from web.conftest import watched
 
 PHONE = {"width": 320, "height": 640}  # also what a desktop's window is at 400 %
@@ -42,6 +44,20 @@ def test_it_speaks_spanish(browser, demo, samples):
 def test_a_spanish_browser_gets_spanish(browser, demo):
     with watched(browser, demo.url, locale="es-PE") as seen:
         assert seen.page.get_attribute("html", "lang") == "es"
+
+
+@pytest.mark.parametrize("start", ["top", "bottom"])
+def test_the_verdict_is_what_is_scrolled_to(browser, demo, samples, tmp_path, start):
+    clip = write_clip(tmp_path / "turned.json", upside_down(read_sample(samples, "HALLO")))
+    with watched(browser, demo.url, viewport=PHONE, is_mobile=True, has_touch=True) as seen:
+        seen.state("model", "known")
+        seen.page.evaluate(f"window.scrollTo(0, {0 if start == 'top' else 'document.body.scrollHeight'})")
+        seen.page.set_input_files("#file-input", clip)
+        seen.answers(1)
+        top, bottom, height = seen.page.evaluate(
+            "(({ top, bottom }) => [top, bottom, innerHeight])(verdict.getBoundingClientRect())"
+        )
+        assert 0 <= top < bottom <= height
 
 
 @pytest.mark.parametrize("language", ["en", "es"])

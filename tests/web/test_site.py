@@ -60,6 +60,7 @@ def web(tmp_path_factory) -> Path:
     packages.mkdir(parents=True)
     (folder / "index.html").write_text("<!doctype html><title>page</title>")
     (folder / "app.js").write_text("export {};")
+    (folder / "engine-worker.js").write_text("")
     (folder / "README.md").write_text("not for browsers")
     (folder / ".npmrc").write_text("secret=1")
     (folder / "parts").mkdir()
@@ -125,6 +126,11 @@ def test_every_answer_has_the_headers_that_protect_the_page(client):
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "camera=(self)" in answer.headers["permissions-policy"]
         assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
+
+
+def test_the_worker_may_load_its_parts_from_here_and_nothing_else(client):
+    policies = client.get("/engine-worker.js").headers.get_list("content-security-policy")
+    assert "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" in policies
 
 
 @pytest.mark.parametrize(

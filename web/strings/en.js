@@ -50,6 +50,7 @@ export default {
   "answer.empty": "Nothing asked yet.",
   "answer.true": "Most likely: {gloss}.",
   "answer.false": "None of my signs. The nearest ones are shown in grey, but the clip looks like none of them.",
+  "answer.slow": "I cannot tell. The clip has {fps} frames a second, and it takes at least {min} to see a sign. Turn on more light, close other programs or use a faster device, then sign again. The nearest signs are shown in grey.",
   "answer.null": "Most likely: {gloss}. This model cannot tell whether it is none of its signs.",
   "answer.several": "{n} clips were answered. Shown is the first that could be read.",
   "answer.own": "taught by you",

@@ -50,6 +50,7 @@ export default {
   "answer.empty": "Aún no se ha preguntado nada.",
   "answer.true": "Lo más probable: {gloss}.",
   "answer.false": "Ninguna de mis señas. Las más cercanas aparecen en gris, pero el clip no se parece a ninguna.",
+  "answer.slow": "No puedo saberlo. El clip tiene {fps} cuadros por segundo, y hacen falta al menos {min} para ver una seña. Pon más luz, cierra otros programas o usa un aparato más rápido, y haz la seña de nuevo. Las señas más cercanas aparecen en gris.",
   "answer.null": "Lo más probable: {gloss}. Este modelo no sabe decir si no es ninguna de sus señas.",
   "answer.several": "Se respondieron {n} clips. Se muestra el primero que se pudo leer.",
   "answer.own": "enseñada por ti",

@@ -20,7 +20,7 @@ test("hands that rise and fall are one sign, which began a margin before", () =>
   const sign = hold(UP, 1000);
   const [start, end, ...more] = watched([...rest, ...sign, ...hold(DOWN, 1000)]);
   assert.equal(start.event, "start");
-  assert.equal(start.from, 40 * rest.length - MARGIN_MS);
+  assert.equal(start.from, 40 * (rest.length - 1) - MARGIN_MS); // from the last frame that shows them down
   assert.equal(end.event, "end");
   assert.deepEqual(more, []);
 });
@@ -49,6 +49,16 @@ test("who leaves the picture has ended, and has to come back with hands down", (
   const events = watched([...hold(DOWN, 400), ...hold(UP, 400), ...hold(null, 600)], watch);
   assert.deepEqual(events.map(({ event }) => event), ["start", "end"]);
   assert.equal(watch.state, "away");
+});
+
+test("a slow look misses no beginning, and older frames change nothing", () => {
+  const watch = new HandWatch();
+  const looks = [[DOWN, 0], [DOWN, 700], [UP, 1400], [UP, 2100]];
+  const [start] = looks.map(([below, time]) => watch.see(below, time)).filter(Boolean);
+  assert.deepEqual(start, { event: "start", from: 700 - MARGIN_MS });
+  for (let time = 300; time <= 2100; time += 40) assert.equal(watch.see(DOWN, time), null);
+  assert.equal(watch.see(DOWN, 2140), null);
+  assert.equal(watch.state, "up");
 });
 
 test("depth is measured in widths of the shoulders, whatever the picture's shape", () => {
