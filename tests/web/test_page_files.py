@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from handler.process import LOOPBACK, free_port
 from web.camera import read_sample
 from web.clips import read_clip, upside_down, write_clip
-from web.conftest import page_before, watched
+from web.conftest import ROOT, page_before, watched
 
 
 class _Stranger(BaseHTTPRequestHandler):
@@ -91,8 +92,40 @@ def test_what_is_none_of_the_signs_is_said(page, samples, tmp_path):
     clip = write_clip(tmp_path / "turned.json", upside_down(read_sample(samples, "HALLO")))
     page.page.set_input_files("#file-input", clip)
     page.answers(1)
-    assert page.verdict() == "false"
+    assert page.verdict() == "false" and page.page.get_attribute("#answer", "data-slow") is None
     assert page.page.is_visible("#verdict") and page.page.inner_text("#verdict").strip()
+
+
+def test_a_clip_of_few_frames_a_second_gets_the_reason(page, samples, tmp_path):
+    clip = write_clip(tmp_path / "turned.json", upside_down(read_sample(samples, "HALLO")))
+    clip.write_text(json.dumps(json.loads(clip.read_text()) | {"fps": 12.5}))
+    page.page.set_input_files("#file-input", clip)
+    page.answers(1)
+    assert page.verdict() == "false" and page.page.get_attribute("#answer", "data-slow") is not None
+    text = page.page.inner_text("#verdict")
+    assert "12.5" in text and "15" in text
+    page.page.set_input_files("#file-input", samples / "hallo.json")
+    page.answers(2)
+    assert page.verdict() == "true" and page.page.get_attribute("#answer", "data-slow") is None
+
+
+def test_the_last_answer_stays_until_the_next_comes(browser, demo, samples, tmp_path):
+    """And goes where none comes."""
+    with watched(browser, demo.url, failing=True) as seen:
+        seen.page.set_input_files("#file-input", samples / "hallo.json")
+        seen.answers(1)
+        seen.page.evaluate(
+            "window.known = []; new MutationObserver(() => known.push(document.getElementById('answer').dataset.known))"
+            ".observe(document.getElementById('answer'), { attributes: true })"
+        )
+        seen.page.set_input_files("#file-input", samples / "zeigen-compact.json")
+        seen.answers(2)
+        assert "none" not in seen.page.evaluate("known")
+        seen.page.set_input_files("#file-input", {"name": "clip.json", "mimeType": "", "buffer": b"{"})
+        seen.message("server_refused")
+        seen.state("state", "idle")
+        seen.until("document.getElementById('answer').dataset.known === 'none'")
+        assert seen.glosses() == []
 
 
 def test_a_sign_of_ones_own_is_learned_and_recognised(browser, demo, samples, tmp_path):
@@ -211,6 +244,27 @@ def test_another_endpoint_is_asked_across_origins(browser, demo, samples):
         seen.answers(1)
         assert seen.glosses()[0] == "HALLO"
         assert any(url.startswith(torchserve) for url in seen.requests)
+
+
+def test_readmes_snippet_works_in_a_page_of_the_origin_that_the_server_names(browser, demo):
+    """The demo's TorchServe names the page's origin, as README's setting does; to that of another port it is closed."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make serve SPOTER_CORS_ORIGIN=" in readme
+    code, shown = re.search(r"^```js\n(.*?)^```\n\n```\n(.*?)^```\n", readme, re.DOTALL | re.MULTILINE).groups()
+    code = code.replace(":8080", f":{demo.torchserve}")
+    torchserve = f"http://{LOOPBACK}:{demo.torchserve}"
+    said = []
+    with watched(browser, demo.url, allowed=(torchserve,)) as seen:
+        seen.page.on("console", lambda line: said.append(line.text))
+        seen.page.evaluate(f"async () => {{ {code} }}")
+    assert said == shown.splitlines()
+    with (
+        page_before(f"{torchserve}/predictions/spoter") as url,
+        watched(browser, url, allowed=(torchserve,), failing=True) as seen,
+    ):
+        refused = seen.page.evaluate(f"async () => {{ try {{ {code} }} catch (error) {{ return error.name; }} }}")
+        assert refused == "TypeError"
+        seen.console[:] = [line for line in seen.console if "CORS" not in line]
 
 
 @pytest.mark.parametrize("address", ["http://192.168.0.9:8080/", "ftp://127.0.0.1/", "https://"])
