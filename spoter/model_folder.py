@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spoter.config import CONFIG, ModelConfig, read_config
+from spoter.config import CONFIG, ModelConfig, read_config, unique_keys
 from spoter.embedding import PARTS, Prototypes, read_prototypes
 from spoter.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.errors import ModelFolderError
@@ -167,7 +167,7 @@ def _read_space(
 def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
     """Read a meaning.json, ``{"0": "GLOSS", …}``: a gloss for each label index from 0 to `classes` - 1."""
     try:
-        table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=_once), dict[str, str])
+        table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=unique_keys), dict[str, str])
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
     # No more of them than help to say what is wrong: the number of classes is a stranger's, too.
@@ -184,14 +184,6 @@ def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
     if empty or twice:
         raise ModelFolderError(f"{path}: {_some('found no gloss for ', empty)}{_some('found a gloss twice: ', twice)}")
     return glosses
-
-
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Make an object's pairs a dict; of a key that comes twice, json and msgspec keep the last without a word."""
-    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
-    if twice:
-        raise ValueError(f"found the key {twice[0]!r} twice")
-    return dict(pairs)
 
 
 def write_model_folder(
