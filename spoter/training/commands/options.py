@@ -38,7 +38,7 @@ TestGroups = Annotated[
 ValidationByClip = Annotated[
     bool,
     typer.Option(
-        "--validation-by-clip", help="Draw the validation share clip by clip from the training groups, where few."
+        "--validation-by-clip", help="Draw the validation share clip by clip from the training groups: for few signers."
     ),
 ]
 ValidationData = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
