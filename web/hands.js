@@ -54,28 +54,30 @@ const distance = (one, other, aspect) => Math.hypot((one[0] - other[0]) * aspect
  */
 export class HandWatch {
   #since = null; // when the hands first were otherwise than the state says
-  #last = -Infinity; // time of the last frame
+  #last = null; // time of the last frame
   #from = null; // time of the frame before #since
-  state = "away";
+
+  /** @param {"away"|"down"} state what is known of the hands */
+  constructor(state = "away") {
+    this.state = state;
+  }
 
   /** Forget everything. */
   reset() {
     this.state = "away";
     this.#since = null;
-    this.#last = -Infinity;
   }
 
   /**
    * Look at the next frame.
    *
    * @param {?number} below what `depth` says of it
-   * @param {number} time of the frame, milliseconds; a frame that is no newer than the last one is not looked at
+   * @param {number} time of the frame, milliseconds, rising
    * @returns {?{event: "start"|"end", from?: number}} `from` is the moment from which frames are wanted: the hands may
    *   have risen at any time since the frame before the one that shows them raised
    */
   see(below, time) {
-    const previous = this.#last;
-    if (time <= previous) return null;
+    const previous = this.#last ?? time;
     this.#last = time;
     if (this.state === "away") {
       if (below !== null && below > LOWERED) this.state = "down";

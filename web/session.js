@@ -171,7 +171,7 @@ export class Session extends EventTarget {
     this.#keeper.took(ms);
     this.#stage.draw(frame);
     this.#emit("frame");
-    const recording = state() === "recording" && this.#recording.alone;
+    const recording = state() === "recording" && this.#recording.alone && this.#recording.hold;
     if (!recording && !(this.auto && state() === "live")) return;
     const sign = this.#hands.see(depth(frame, this.#stage.aspect), time);
     if (sign?.event === "start" && !recording) this.#begin(sign.from);
@@ -217,9 +217,16 @@ export class Session extends EventTarget {
     }
     release(this.#before.splice(0, alone ? this.#before.findIndex((one) => one.time >= from) : Infinity));
     const before = this.#before.splice(0);
-    const how = { hold: this.slow, most: this.most, before, seen: (found) => this.#look(found) };
-    this.#recording = new Recording(this.engine, this.#camera.size, how);
-    this.#recording.alone = alone;
+    const watch = alone ? new HandWatch("down") : null;
+    const seen = (found) => {
+      this.#look(found);
+      if (watch?.see(depth(found.frame, this.#stage.aspect), found.time)?.event !== "end") return;
+      recording.drop(); // the sign ended here, however late that was noticed
+      this.#end();
+    };
+    const recording = new Recording(this.engine, this.#camera.size, { hold: this.slow, most: this.most, before, seen });
+    recording.alone = alone;
+    this.#recording = recording;
     setState("recording");
   }
 
