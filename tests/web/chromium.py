@@ -30,11 +30,17 @@ CAMERA = "--use-fake-device-for-media-stream"
 GRANTED = "--use-fake-ui-for-media-stream"
 
 
-def find_chromium(playwright: Playwright) -> str | None:
-    """Return the program to start, None where there is none."""
+def find_installed() -> str | None:
+    """Return the Chromium of SPOTER_CHROMIUM, or else of the PATH; None where there is none."""
     named = os.environ.get("SPOTER_CHROMIUM")
-    candidates = [named] if named else [*map(shutil.which, NAMES), playwright.chromium.executable_path]
+    candidates = [named] if named else map(shutil.which, NAMES)
     return next((path for path in candidates if path and Path(path).is_file()), None)
+
+
+def find_chromium(playwright: Playwright) -> str | None:
+    """Return the program to start, None where there is none: `find_installed`'s, or else Playwright's own."""
+    own = playwright.chromium.executable_path
+    return find_installed() or (own if Path(own).is_file() and not os.environ.get("SPOTER_CHROMIUM") else None)
 
 
 def film(path: Path) -> tuple[str, ...]:
