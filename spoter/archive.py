@@ -249,7 +249,9 @@ def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Cal
 
 def _of_tar(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
     for name, is_file, content in members(_Limited(GzipStream(file), path)):
-        if name != "." or is_file:  # `tar -C folder .` writes that folder, and "./" before each name
+        # `tar -C folder .` writes the folder as "." and "./" before each name; tarfile's add(folder, ""), which
+        # SageMaker's SDK repacks archives with, writes it as "/".
+        if name not in (".", "") or is_file:
             yield name.removeprefix("./"), is_file, None, content
 
 

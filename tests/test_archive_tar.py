@@ -156,6 +156,15 @@ def test_tars_of_other_programs_pass(tmp_path, number):
     assert (tmp_path / "config.json").read_bytes() == FILES["./config.json"]
 
 
+def test_the_root_folder_that_sagemakers_sdk_writes_passes(tmp_path):
+    """It repacks a folder by tarfile's add(folder, "/"), which names the folder itself "/"."""
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "config.json").write_bytes(b"{}")
+    with tarfile.open(tmp_path / "model.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "folder", "/")
+    assert list(scan(tmp_path / "model.tar.gz")) == ["config.json"]
+
+
 @pytest.mark.parametrize(
     "name", ["a" * 120 + ".csv", "\u624b" * 80 + ".csv", "\u00e4.csv"], ids=["long", "cjk", "umlaut"]
 )
