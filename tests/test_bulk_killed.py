@@ -78,7 +78,11 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     assert (process.returncode, said) == (130, "")
     stopped = kept()
     size = survey([many]).part_size
-    assert complaint == f"stopped: {size * len(stopped)} of {CLIPS} clips are done and kept; the same command goes on\n"
+    # The signal may come when a part is written and not yet counted.
+    assert complaint in [
+        f"stopped: {size * number} of {CLIPS} clips are done and kept; the same command goes on\n"
+        for number in (len(stopped) - 1, len(stopped))
+    ]
     assert killed.items() <= stopped.items() and len(stopped) < 30 and not out.exists()
 
     with pytest.raises(SpoterError) as error:

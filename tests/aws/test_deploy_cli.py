@@ -124,10 +124,6 @@ def test_a_dry_run_calls_nobody_and_needs_no_credentials(counted):
     assert "found no AWS credentials" in failed.stderr and "Traceback" not in failed.stderr
 
 
-# What a shell starts in the background, such as these tests, is deaf to Ctrl-C, and so is all that it starts.
-HEARS_CTRL_C = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
 ORDER = (
     "sts get_caller_identity",
     "iam get_role",
@@ -174,7 +170,6 @@ def test_locally_the_container_has_the_variables_of_the_settings(tmp_path):
 def test_ctrl_c_while_waiting_removes_nothing_and_the_next_run_goes_on(ready):
     ready.sagemaker.patience = 200
     line, environment = command(SPOTER_DEPLOY_POLL="0.05")
-    line = [sys.executable, "-c", HEARS_CTRL_C, *line]
     process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not ready.called("CreateEndpoint") and process.poll() is None:
         time.sleep(0.05)

@@ -132,12 +132,15 @@ def test_a_run_that_is_killed_or_stopped_goes_on_where_it_was(signs, tmp_path, h
     _, said = process.communicate(timeout=60)
     if how == signal.SIGINT:
         assert process.returncode == 130
-        assert said.splitlines()[-1] == "stopped: 1 of 3 videos are done; the same command goes on with the others"
+        assert said.splitlines()[-1].startswith(("stopped: 1 of 3 videos", "stopped: 2 of 3 videos"))
     assert psutil.wait_procs(children, timeout=30)[1] == []
     left = {path.name for path in out.rglob("*") if path.is_file()}
-    assert left - {"2.json"} == {".spoter-extract.jsonl", "1.json"}  # the next may be written, but not yet noted
+    # On a busy machine the signal may come when the next is written, noted or not.
+    assert left - {"2.json"} == {".spoter-extract.jsonl", "1.json"}
+    noted = (out / ".spoter-extract.jsonl").read_bytes().count(b"\n")
+    assert noted in (1, 2)
     said = run(signs, "--out", out)
-    assert said.count("made before") == 1 and said.count("6 frames") == 2
+    assert (said.count("made before"), said.count("6 frames")) == (noted, 3 - noted)
 
 
 def test_bad_videos_are_named_and_keep_no_other_from_being_read(short, tmp_path):
