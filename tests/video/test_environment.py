@@ -75,7 +75,7 @@ def test_what_pip_says_when_it_fails_is_handed_on(nowhere, monkeypatch):
     monkeypatch.setattr(environment, "_base_python", lambda: "true")
     nowhere.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
-        (nowhere / name).symlink_to(Path(sys.prefix) / name)
+        (nowhere / name).symlink_to(Path(sys.executable).parents[1] / name)
     with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
         environment.make(pip_options=["--nonsense"])
     assert environment.find() is None
