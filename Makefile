@@ -56,8 +56,8 @@ test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, r
 	@$(BIN)/python -m aws.local.environment
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL)
 
-unit: .venv/dev.stamp ## the tests that need no server, browser, video or AWS double
-	$(BIN)/python -m pytest -m 'not server and not browser and not video and not aws' $(PYTEST_PARALLEL)
+unit: .venv/dev.stamp ## the quick tests: those that need no server, browser, video or AWS double (90 seconds)
+	$(BIN)/python -m pytest -m 'not server and not browser and not video and not aws and not slow' $(PYTEST_PARALLEL)
 
 lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .

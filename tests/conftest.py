@@ -53,7 +53,7 @@ FIXTURES_OF = {
     "server": {"server", "attacked", "local_endpoint", "functions_endpoint", "demo"},
     "browser": {"playwright"},
     "video": {"film", "short"},
-    "aws": {"cloud", "ecr", "package"},
+    "aws": {"cloud", "ecr", "package", "runtime"},
 }
 
 LONGEST_IN_AN_ID = 100

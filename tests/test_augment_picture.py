@@ -71,6 +71,7 @@ def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):
         assert (row.min(axis=2) < 0.6).sum() > 100, caption  # something is drawn in it
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_picture_and_a_clip_can_be_named(data, tmp_path):
     runs = {"a": (), "b": (), "seed": ("--seed", 3), "clip": ("--clip", "a/one")}
     for name, options in runs.items():

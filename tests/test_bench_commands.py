@@ -14,6 +14,8 @@ import pytest
 
 from bench.commands import finished
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 # Does what a bench does: waits in an event loop of its own, and takes a moment to end what it has started.
 COMMAND = """

@@ -72,6 +72,7 @@ def test_the_picture(tmp_path, ending):
     assert path.read_bytes()[:5] == {".png": b"\x89PNG\r", ".svg": b"<?xml"}[ending]
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, monkeypatch):
     for axis, sizes in (("FRAMES", (5, 9)), ("CLIPS", (1, 2)), ("GLOSSES", (2, 3))):
         monkeypatch.setattr(growth, axis, sizes)

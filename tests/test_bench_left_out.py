@@ -13,6 +13,8 @@ from bench import left_out
 from spoter.training.datasets import read_dataset
 from spoter.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 
 def test_each_gloss_is_left_out_once_before_any_is_twice():
     glosses = tuple("ABCDEFGHIJK")

@@ -19,6 +19,8 @@ from bench.load import Request, run_closed, run_open
 from bench.usage import Usage
 from handler.process import LOOPBACK, end_session, free_port
 
+pytestmark = pytest.mark.slow
+
 
 class Counting:
     """A server that answers with the status that the body names, and knows how many requests were open at once."""

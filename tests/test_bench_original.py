@@ -19,6 +19,8 @@ from spoter.layouts import load_layout
 from spoter.model import Spoter
 from spoter.normalize import normalize
 
+pytestmark = pytest.mark.slow
+
 
 def body(key: str = "keypoints_list") -> bytes:
     """Return a full Holistic request of a drawn figure whose hands are missing for a while."""

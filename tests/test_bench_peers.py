@@ -27,6 +27,8 @@ from spoter.errors import SpoterError
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 DGS11 = ROOT / "models" / "dgs11"
 SAMPLES = ROOT / "samples"

@@ -16,6 +16,8 @@ from spoter.training.augment import Augmentation
 from spoter.training.augment_original import OriginalAugmentation
 from spoter.training.settings import TrainSettings
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(
     heads=2, encoder_layers=1, decoder_layers=1, encoder_feedforward=16, decoder_feedforward=16, position_rows=64
 )

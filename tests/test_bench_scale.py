@@ -19,6 +19,8 @@ from bench.scale_queue import Instance, Outcome, ServiceTimes, simulate
 from bench.scale_server import fitted
 from spoter.errors import SpoterError
 
+pytestmark = pytest.mark.slow
+
 app = typer.Typer()
 app.command()(scale.main)
 

@@ -13,6 +13,8 @@ from bench import start, tuning
 from bench.tuning import CLIENTS, Measured, Setting
 from spoter.errors import SpoterError
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

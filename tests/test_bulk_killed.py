@@ -21,6 +21,8 @@ from spoter.bulk.answering import Answering
 from spoter.bulk.pieces import parts, survey
 from spoter.errors import SpoterError
 
+pytestmark = pytest.mark.slow
+
 CLIPS = 600
 SLOWLY = Path(__file__).with_name("bulk_slowly.py")
 

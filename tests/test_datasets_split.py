@@ -278,6 +278,7 @@ def test_names_that_repeat_the_gloss_tell_no_group(tmp_path):
 # --- the real data ---
 
 
+@pytest.mark.slow
 def test_the_real_data_sets_have_the_clips_glosses_and_groups_they_should(shared_data):
     dgs = read_dataset(shared_data / "dgs11-train.hdf5")
     assert (len(dgs.clips), len(dgs.glosses), dgs.grouped) == (678, 11, True)

@@ -126,6 +126,7 @@ def test_a_picture_is_written_by_the_command_and_only_as_png(tmp_path, path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.png"]
 
 
+@pytest.mark.slow
 def test_the_real_data_are_summarised(shared_data):
     found = summarize(read_dataset(shared_data / "dgs11-train.hdf5"))
     assert (found.total.clips, len(found.glosses), len(found.groups), found.duplicates) == (678, 11, 18, [])

@@ -19,6 +19,8 @@ from spoter.training.datasets import read_dataset
 from spoter.training.evaluate import ask, evaluate, groups_of_side
 from spoter.training.robustness import CONDITIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:

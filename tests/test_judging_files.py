@@ -20,6 +20,8 @@ from spoter.training import plots, report
 from spoter.training.evaluate import ask, evaluate
 from spoter.training.robustness import CONDITIONS
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:

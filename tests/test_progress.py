@@ -14,6 +14,8 @@ from spoter import progress
 from spoter.cli import app
 from spoter.progress import progress_bar
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
 

@@ -27,6 +27,8 @@ from spoter.training.settings import TrainSettings
 from spoter.training.split_record import SPLIT
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:

@@ -59,6 +59,7 @@ def test_the_model_names_each_sample_right(samples, recognizer, name):
     assert all(answer["instances"][0]["score"] > 0.8 for answer in answers)
 
 
+@pytest.mark.slow
 def test_no_sample_is_a_copy_of_a_clip(samples, shared_data, dgs11):
     """Two takes of a sign are 0.047 shoulder widths apart at the nearest; a copy, even one moved or scaled, 0."""
     trained = set(groups_of_side(dgs11, "train"))

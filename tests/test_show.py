@@ -203,6 +203,7 @@ def test_a_folder_of_frames_is_shown_with_its_gaps(tmp_path):
     assert "look: landmarks of openpose, but the model was trained on those of mediapipe" in ran.output
 
 
+@pytest.mark.slow
 def test_show_needs_nothing_of_training(tmp_path):
     """Drawing is Pillow's alone: `make serve` installs no matplotlib."""
     code = (

@@ -42,6 +42,7 @@ print(*{pool["num_threads"] for pool in threadpool_info() if pool["user_api"] ==
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("runtime", "code", "threads"), [("onnx", LOADED_HANDLER, "2"), ("torch", BULK, "1")], ids=["handler", "bulk"]
 )

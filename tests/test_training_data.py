@@ -163,6 +163,7 @@ def test_reading_and_normalising_gives_what_the_original_system_fed_its_model(sh
 # --- split ---
 
 
+@pytest.mark.slow
 def test_split_is_by_whole_groups_covers_all_glosses_and_hangs_on_the_seed_alone(clips):
     split = split_groups(clips, seed=3)
     assert split == split_groups(list(reversed(clips)), seed=3)

@@ -23,6 +23,8 @@ from spoter.training.prepare import prepare
 from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 # Batches of 5: the last of an epoch is a single clip, of which the second process gets none. Under `shared` positions a
 # parameter is idle. Adam would make much of gradients that are noise alone, those of the keys' biases.

@@ -28,6 +28,8 @@ from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.split_record import SPLIT
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 CPU = torch.device("cpu")
 
 

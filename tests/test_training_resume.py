@@ -25,6 +25,8 @@ from spoter.training.curves import Watcher
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = SMALL | dict(epochs=8, val_groups=("camera01",), test_groups=("camera02",))
 OPTIONS = [

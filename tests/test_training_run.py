@@ -26,6 +26,8 @@ from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SMALL = training_data.SMALL | dict(epochs=24)
 OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 NAMED = dict(val_groups=("camera01",), test_groups=("camera02",))  # spares the draw of a split

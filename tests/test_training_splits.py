@@ -21,6 +21,8 @@ from spoter.training.split import SIDES, match_groups, split_groups
 from spoter.training.split_record import find_split, leaks, read_split, split_data
 from spoter.training.train import train
 
+pytestmark = pytest.mark.slow
+
 SITTINGS = r"^(\w+/s\d)/"
 SHORT = SMALL | dict(epochs=1)
 OPTIONS = [word for name, value in SHORT.items() for word in (f"--{name.replace('_', '-')}", str(value))]

@@ -129,6 +129,7 @@ def test_shell_scripts_run_no_variable_as_code():
     assert found.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source",
     [

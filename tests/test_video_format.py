@@ -177,6 +177,7 @@ def test_the_frame_rate_that_a_request_says_goes_before_the_videos(recognizer, m
     assert [one.fps for one in found] == [30.0, 12.5]
 
 
+@pytest.mark.slow
 def test_what_is_not_read_by_the_deadline_is_killed(recognizer, reading, tmp_path):
     """Each of a batch's, side by side; one that never got its turn may come again; nothing is left of any."""
     video = draw(tmp_path / "long.mp4", 640, 480, 400).read_bytes()

@@ -7,6 +7,7 @@ import pytest
 from attacks.fuzz_decoders import fuzz
 
 
+@pytest.mark.slow
 def test_a_short_run(tmp_path):
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
     outcome = fuzz("npy", tmp_path, runs=2000)

@@ -19,6 +19,7 @@ def unpack():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_short_run(unpack, tmp_path, kind):
     outcome = compare(kind, 200, 3, unpack)

@@ -103,6 +103,7 @@ def test_a_failure_ends_with_1_and_is_told_in_words(ready):
     assert "did not pass the ping health check" in done.stderr and "No module named 'msgspec'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_dry_run_calls_nobody_and_needs_no_credentials(counted):
     url, connections = counted
     free = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
@@ -160,6 +161,7 @@ def test_an_address_of_aws_that_is_none_is_told(cloud):
     assert done.returncode == 2 and "Invalid endpoint: foo" in done.stderr
 
 
+@pytest.mark.server
 def test_locally_the_container_has_the_variables_of_the_settings(tmp_path):
     """One that the archive's functions cannot be served with, so that it is seen to arrive."""
     (tmp_path / "deploy.toml").write_text('[environment]\nSAGEMAKER_TS_BATCH_SIZE = "4"')

@@ -23,6 +23,8 @@ from aws.local.endpoint import LocalEndpoint
 from aws.local.environment import FOLDER, _wanted, environment
 from handler.process import StartError
 
+pytestmark = pytest.mark.server
+
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
 VARIABLE = "SPOTER_CONTAINER_PYTHONS"
 # What the archive's code/requirements.txt asks for and the image lacks, and what that needs itself.

@@ -20,6 +20,8 @@ from spoter.estimators import ESTIMATORS
 from spoter.recognizer import Recognizer
 from spoter.service import Incoming, respond
 
+pytestmark = pytest.mark.server
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = {
     "hallo.json": "application/json",

@@ -12,6 +12,8 @@ import pytest
 from page import packages
 from page.packages import PackagesError, find_npm, install, installed
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 FILES = ("package.json", "package-lock.json", ".npmrc")
