@@ -189,6 +189,7 @@ def test_what_is_not_read_by_the_deadline_is_killed(recognizer, reading, tmp_pat
     assert children() == [] and os.listdir(reading) == []
 
 
+@pytest.mark.slow
 def test_videos_among_landmarks_in_a_batch(recognizer, reading, samples, tmp_path):
     """A video without a person, one that is broken, and landmarks, each answered in its place."""
     landmarks = Incoming((samples / "hallo.json").read_bytes(), JSON)

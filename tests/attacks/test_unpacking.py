@@ -27,6 +27,7 @@ def test_a_short_run(unpack, tmp_path, kind):
     assert 20 <= outcome.passed <= 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatch, kind):
     """With a `scan` that overlooks a file."""

@@ -15,6 +15,8 @@ from aws.deployment.settings import ROOT, DeployError, Settings, read_settings
 from aws.deployment.steps import build_archive
 from spoter.archive import scan
 
+pytestmark = pytest.mark.slow
+
 REGION = "eu-central-1"
 ROLE = "arn:aws:iam::123456789012:role/spoter-endpoint"
 BUCKET = "sagemaker-eu-central-1-123456789012"

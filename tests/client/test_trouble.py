@@ -78,6 +78,7 @@ def test_a_broken_connection_is_made_again(connect):
         assert connect(url).predict(POINTS).gloss == "HALLO"
 
 
+@pytest.mark.slow
 def test_connections_that_break_again_and_again(connect):
     with hanging_up(9, b"") as url, pytest.raises(NoAnswerError, match="broke off"):
         connect(url).predict(POINTS)
@@ -95,6 +96,7 @@ def test_a_request_that_the_server_forgot_is_asked_once_more(connect, double):
     assert len(double.bodies) == 2 and len(set(double.bodies)) == 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_takes_too_long_is_given_up(connect, double):
     double.answers = [LATE]
     with pytest.raises(NoAnswerError, match="no answer in time") as caught:

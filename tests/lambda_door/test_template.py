@@ -167,6 +167,7 @@ def test_the_stack_is_created(asking, serving):
     assert set(function["Environment"]["Variables"]) == {"SPOTER_ORIGINS"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["asking", "serving"])
 def test_the_function_may_do_what_it_needs_and_nothing_else(request, name):
     stack = request.getfixturevalue(name)
