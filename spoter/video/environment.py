@@ -155,13 +155,18 @@ def _base_python() -> str:
     if sys.version_info[:2] <= _NEWEST:
         return sys.executable
     names = [f"python3.{minor}" for minor in (12, 11)]
-    found = next(filter(None, map(shutil.which, names)), None)
+    found = next(filter(_makes_environments, filter(None, map(shutil.which, names))), None)
     if found is None:
         raise SpoterError(
-            f"found Python {sys.version.split()[0]}, and none of {', '.join(names)} on the PATH, expected one that "
-            f"MediaPipe {MEDIAPIPE} has wheels for; install one, or name its interpreter in {VARIABLE}"
+            f"found Python {sys.version.split()[0]}, and no {' or '.join(names)} with venv on the PATH, expected one "
+            f"that MediaPipe {MEDIAPIPE} has wheels for; install one, or name its interpreter in {VARIABLE}"
         )
     return found
+
+
+def _makes_environments(python: str) -> bool:
+    """Tell whether an interpreter runs and has venv: pyenv's shims of other versions and Debian's Python may not."""
+    return subprocess.run([python, "-I", "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
 
 
 def _run(command: list, name: str, progress: Callable[[str], None]) -> None:

@@ -70,6 +70,19 @@ def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere,
     assert (nowhere / "bin" / "python").exists() and environment.find() is None
 
 
+def test_an_older_python_that_does_not_run_is_passed_over(monkeypatch, tmp_path):
+    """As pyenv's command for a version that is not active."""
+    for name, status in (("python3.12", 127), ("python3.11", 0)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setattr(environment, "_NEWEST", (3, 10))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert environment._base_python() == str(tmp_path / "python3.11")
+    (tmp_path / "python3.11").unlink()
+    with pytest.raises(SpoterError, match=r"no python3\.12 or python3\.11 with venv"):
+        environment._base_python()
+
+
 def test_what_pip_says_when_it_fails_is_handed_on(nowhere, monkeypatch):
     monkeypatch.setattr(environment, "_remove", lambda folder: None)  # nor is one made: this one has a pip already
     monkeypatch.setattr(environment, "_base_python", lambda: "true")
