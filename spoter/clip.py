@@ -118,7 +118,7 @@ def round_points(points: np.ndarray, decimals: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray, float64
-        Where rounding gives 0, the smallest number of so many decimals, with the coordinate's sign.
+        Where rounding gives 0, the smallest number with that many decimals, with the coordinate's sign.
     """
     exact = points.astype(np.float64)
     rounded = exact.round(decimals)

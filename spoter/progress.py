@@ -32,7 +32,7 @@ def progress_bar(items: Iterable | None = None, *, shown: bool, **options: objec
 
 
 class _Lines:
-    """A stream on which each state of a bar is a line of its own."""
+    """A stream that writes each state of a bar as a separate line."""
 
     def __init__(self, stream: TextIO):
         self._stream, self.encoding = stream, getattr(stream, "encoding", None)

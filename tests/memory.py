@@ -52,7 +52,7 @@ def _peak_mb() -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _give_back() -> Iterator[None]:
-    """Have glibc give back what a module's tests freed: of its own accord it keeps hundreds of megabytes."""
+    """Return memory that a module's tests freed to the system: glibc keeps hundreds of megabytes otherwise."""
     yield
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)

@@ -37,8 +37,8 @@ BRACKET, COMMA = 64, 32
 # So many times the bytes of the largest body may be made of one clip. 512 frames of all that MediaPipe finds make half
 # of it, and so do ten people in each frame of OpenPose's.
 MADE = 4
-# A type with a field for each item of a list takes 700 bytes for each: 7 MB for so many. A request that may hold more
-# clips is the owner's, and then the whole list is kept.
+# A type with a field for each item of a list takes 700 bytes a field: 7 MB for this number. Above it, such as for data
+# sets, the whole list is kept: files of that size are the owner's, not a stranger's.
 _MOST_FIELDS = 10_000
 # As enrolled prototypes may be of another model, and then shall be refused in the right words.
 _ROOM_FOR_OTHERS = 2

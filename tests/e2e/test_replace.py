@@ -72,7 +72,7 @@ class Load:
         connection.close()
 
     def wait_for_more(self, number: int = 20) -> None:
-        """Wait until so many more requests are answered."""
+        """Wait until `number` more requests are answered."""
         wanted, deadline = len(self.answers) + number, time.monotonic() + 120
         while len(self.answers) < wanted and time.monotonic() < deadline:
             time.sleep(0.05)
