@@ -12,6 +12,9 @@ import pytest
 
 LIMIT_MB = 2048
 
+_GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
+_M_MMAP_THRESHOLD = -3  # of malloc.h
+
 
 class PeakMemory:
     """The highest peak of resident memory in megabytes, and the test after which it was seen."""
@@ -54,9 +57,12 @@ def _peak_mb() -> int:
 def _give_back() -> Iterator[None]:
     """Return memory that a module's tests freed to the system: glibc keeps hundreds of megabytes otherwise."""
     yield
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
-        libc.malloc_trim(0)
+    if _GLIBC is not None:
+        _GLIBC.malloc_trim(0)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if _GLIBC is not None:
+        # Freed arrays of 1 MB and more go back to the system at once; by default this threshold grows to 32 MB.
+        _GLIBC.mallopt(_M_MMAP_THRESHOLD, 2**20)
     config.pluginmanager.register(PeakMemory())
