@@ -44,6 +44,11 @@ def test_a_worker_without_torch_gets_it_when_it_asks_for_it(tmp_path):
     assert said == ["False", "True False", "2.0"]
 
 
+def test_a_part_of_torch_brings_torch_first(tmp_path):
+    said = run(tmp_path, "ts/model_service_worker.py", "import torch.nn\nprint(torch.nn.ReLU())\n", {"runtime": "onnx"})
+    assert said == ["ReLU()"]
+
+
 @pytest.mark.parametrize(
     ("script", "config", "put_off"),
     [

@@ -18,9 +18,10 @@ import importlib.util
 import json
 import os
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from types import ModuleType
 
 _HERE = Path(__file__).resolve().parent
 _WORKER = os.path.join("ts", "model_service_worker.py")
@@ -35,8 +36,36 @@ class _Later(MetaPathFinder):
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
         if spec is not None and spec.loader is not None:
-            spec.loader = importlib.util.LazyLoader(spec.loader)
+            spec.loader = _LaterLoader(spec.loader)
         return spec
+
+
+class _LaterLoader(Loader):
+    """Runs a package when one of its attributes is first asked for.
+
+    `importlib.util.LazyLoader` does the same, but recurses without end in Python 3.13 when a package deletes one of its
+    own names while it runs, as torch does.
+    """
+
+    def __init__(self, loader: Loader):
+        self.loader = loader
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave it to the import system."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__class__ = _LaterModule
+        del module.__path__  # importing a part of the package looks at it, and so runs the package first
+
+
+class _LaterModule(ModuleType):
+    def __getattr__(self, name: str) -> object:  # called for what is not there, which is all of the package
+        spec = self.__spec__
+        self.__class__ = ModuleType
+        self.__path__, self.__loader__ = spec.submodule_search_locations, spec.loader.loader
+        spec.loader = self.__loader__
+        spec.loader.exec_module(self)
+        return getattr(self, name)
 
 
 def _needs_no_torch() -> bool:
