@@ -21,10 +21,10 @@ import psutil
 
 from spoter import readiness
 from spoter.errors import SpoterError
+from spoter.local_server import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER_START = ROOT / "handler" / "worker_start"
-NAME = "spoter"
 LOOPBACK = "127.0.0.1"
 SAMPLES = {".json": "application/json", ".csv": "text/csv"}
 ANSWER_TIMEOUT = 30.0  # seconds
