@@ -6,7 +6,7 @@ PYTHON ?= python3.11
 # Options for pip, such as an index of CPU builds of torch: make serve PIP_ARGS="--extra-index-url …"
 PIP_ARGS ?=
 BIN := .venv/bin
-PINNED := pyproject.toml requirements/constraints.txt
+PINNED := pyproject.toml constraints.txt
 PYTEST_PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
 
 .DEFAULT_GOAL := help
@@ -41,10 +41,10 @@ video: .venv/video.stamp ## install what reading videos needs, in an environment
 deploying: .venv/deploy.stamp ## install what deploy.py needs
 
 lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda's door to an endpoint
-	$(BIN)/python -m aws.build_lambda_door
+	$(BIN)/python -m spoter.aws.functions.build_proxy
 
 lambda: .venv/serve.stamp ## write model_store/lambda.zip: the model inside a Lambda function
-	$(BIN)/python -m aws.build_lambda $(LAMBDA_ARGS)
+	$(BIN)/python -m spoter.aws.functions.build_standalone $(LAMBDA_ARGS)
 
 image: ## build the image spoter:VERSION for EC2 and ECR
 	docker/build.sh
@@ -53,7 +53,7 @@ image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; D
 	PYTHONPATH=docker $(BIN)/python -m pytest docker/test_image.py
 
 test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
-	@$(BIN)/python -m aws.local.environment
+	@$(BIN)/python -m spoter.aws.local.environment
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL)
 
 unit: .venv/dev.stamp ## the quick tests: those that need no server, browser, video or AWS double (90 seconds)
@@ -67,30 +67,30 @@ bench: .venv/bench.stamp ## measure decoding, normalising, the model and the ser
 	$(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (25 minutes)
-	$(BIN)/python -m bench.everything $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.everything $(BENCH_ARGS)
 
 bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
-	$(BIN)/python -m bench.peers $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
 
 fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decoder, hostile bodies (25 minutes)
-	$(BIN)/python -m attacks.fuzz $(FUZZ_ARGS)
-	$(BIN)/python -m attacks.fuzz_decoders --seconds 60
-	$(BIN)/python -m attacks.costs
+	$(BIN)/python -m stress.http_fuzz $(FUZZ_ARGS)
+	$(BIN)/python -m stress.decoder_fuzz --seconds 60
+	$(BIN)/python -m stress.cost_amplification
 
 attack: .venv/dev.stamp ## a server of its own under faults, overload, limits and 15 minutes of load (30 minutes)
-	$(BIN)/python -m attacks.faults
-	$(BIN)/python -m attacks.limits
-	$(BIN)/python -m attacks.isolation
-	$(BIN)/python -m attacks.overload
-	$(BIN)/python -m attacks.soak
+	$(BIN)/python -m stress.faults
+	$(BIN)/python -m stress.limits
+	$(BIN)/python -m stress.isolation
+	$(BIN)/python -m stress.overload
+	$(BIN)/python -m stress.soak
 
 audit: .venv/audit.stamp ## look for known vulnerabilities of what is served (asks the internet)
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement docker/requirements.txt \
-		--requirement requirements/constraints.txt || \
+		--requirement constraints.txt || \
 		{ echo 'make audit: vulnerable, or not all could be audited: see above' >&2; exit 1; }
 
 sbom: .venv/audit.stamp ## write build/sbom.json and build/sbom-image.json: what is served
-	$(BIN)/python requirements/sbom.py
+	$(BIN)/python scripts/sbom.py
 
 clean: ## remove everything that make made
 	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip web/node_modules .pytest_cache .ruff_cache .hypothesis
@@ -101,15 +101,15 @@ clean: ## remove everything that make made
 
 # pip runs again only when what is to be installed has changed.
 .venv/serve.stamp: .venv/bin/python $(PINNED)
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve]'
 	@touch $@
 
 .venv/train.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,train]'
 	@touch $@
 
 .venv/demo.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,demo]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,demo]'
 	@touch $@
 
 .venv/video.stamp: .venv/serve.stamp spoter/video/requirements.txt
@@ -117,21 +117,21 @@ clean: ## remove everything that make made
 	@touch $@
 
 .venv/deploy.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,deploy]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,deploy]'
 	@touch $@
 
 .venv/bench.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,bench,fuzz,train]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,bench,fuzz,train]'
 	@touch $@
 
-.venv/peers.stamp: .venv/bench.stamp bench/peers/requirements.txt
-	$(BIN)/python -m bench.peers.environment $(PIP_ARGS)
+.venv/peers.stamp: .venv/bench.stamp benchmarks/peers/requirements.txt
+	$(BIN)/python -m benchmarks.peers.environment $(PIP_ARGS)
 	@touch $@
 
 .venv/audit.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,audit]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,audit]'
 	@touch $@
 
 .venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp .venv/bench.stamp .venv/audit.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint requirements/constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,bench,fuzz,audit,dev]'
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,bench,fuzz,audit,dev]'
 	@touch $@

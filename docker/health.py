@@ -19,7 +19,7 @@ PING, ANSWER = 2, 6
 def main() -> int:
     """Ask for a prediction; tell the health in a line and as an exit status."""
     sys.path.append(str(Path(__file__).resolve().parent.parent))  # the image holds no more of spoter than this needs
-    from spoter.readiness import key, prediction, refused_token, send
+    from spoter.ops.readiness import key, prediction, refused_token, send
 
     keys = WORK / "key_file.json"
     try:

@@ -129,7 +129,7 @@ def model(start: str) -> Path:
 def _look_into(archive: Path) -> None:
     """Refuse an archive with path tricks, links, duplicates or too much in it, before TorchServe unpacks it."""
     sys.path.append(str(ROOT))  # the image holds no more of spoter than this and health.py need
-    from spoter.archive import scan
+    from spoter.ops.archive import scan
     from spoter.errors import SpoterError
 
     try:

@@ -16,8 +16,8 @@ import pytest
 from image_engine import IMAGE, MEASURED, Container, Engine
 from live import ROOT, Reply, send
 
-from build_mar import build, zipped
-from handler.process import free_port
+from spoter.torchserve.pack import build, zipped
+from spoter.torchserve.server import free_port
 
 SAMPLE = (ROOT / "samples" / "zeigen-compact.json").read_bytes()
 JSON = {"Content-Type": "application/json"}

@@ -1,4 +1,4 @@
-"""TorchServe's door to SPOTER: takes a batch of HTTP requests to `spoter.service` and its answers back.
+"""TorchServe's door to SPOTER: takes a batch of HTTP requests to `spoter.serving.service` and its answers back.
 
 `build_mar.py` puts this file at the root of the archive, beside the model's files and a copy of the `spoter` package.
 """
@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
     from spoter.formats.video_format import Fetch
-    from spoter.recognizer import Costs, Recognizer
-    from spoter.service import Incoming, Response
+    from spoter.serving.recognizer import Costs, Recognizer
+    from spoter.serving.service import Incoming, Response
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +102,9 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     # lie. An archive serves with the code it was built with.
     sys.path.insert(0, model_dir)
     import spoter
-    from spoter.config import read_config
-    from spoter.recognizer import Recognizer
-    from spoter.threads import compute_with
+    from spoter.model.config import read_config
+    from spoter.serving.recognizer import Recognizer
+    from spoter.runtime.threads import compute_with
 
     config, device = read_config(Path(model_dir)), "cpu"
     compute_with(threads, config.runtime)
@@ -187,7 +187,7 @@ def in_transform_job() -> bool:
 
 def as_records(responses: list[Response]) -> list[Response]:
     """Return the answers of a batch transform job: one bad record shall not end the job."""
-    from spoter.service import as_record
+    from spoter.serving.service import as_record
 
     return [as_record(response) for response in responses]
 
@@ -202,7 +202,7 @@ def take_up(item: dict, headers: dict) -> Incoming:
     headers : dict
         The request's headers as the client spelt them, and for each parameter ``{name: {"content-type": …}}``.
     """
-    from spoter.service import Incoming
+    from spoter.serving.service import Incoming
 
     if not item and headers.get("describe") == "True":  # TorchServe's own question, at ?customized=true
         return Incoming(b'{"describe":true}', content_type="application/json")
@@ -230,10 +230,10 @@ def respond_each(
     """Answer a batch, whatever happens: where our own code fails, its requests are tried one by one.
 
     The one that fails alone too is answered 500, without the cause, which goes to the log. `fetch` and `deadline` are
-    those of `spoter.service.respond`.
+    those of `spoter.serving.service.respond`.
     """
-    from spoter.recognizer import Costs
-    from spoter.service import Response, respond
+    from spoter.serving.recognizer import Costs
+    from spoter.serving.service import Response, respond
 
     try:
         return respond(recognizer, incoming, fetch, deadline)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from training_data import generated_points
 
-from spoter.bulk.pieces import Piece, parts
+from spoter.batch.inputs import Piece, parts
 
 
 def signs(count: int) -> list[tuple[str, str, np.ndarray]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 
-from spoter.bulk import answering
-from spoter.cli import main
+from spoter.batch import predictor
+from spoter.cli.main import main
 
 PART_S = 0.3
 
 
-class Slow(answering.Answering):
+class Slow(predictor.Answering):
     """Waits before it answers a part."""
 
     def __call__(self, *given) -> bytes:
@@ -22,5 +22,5 @@ class Slow(answering.Answering):
 
 
 if __name__ == "__main__":
-    answering.Answering = Slow
+    predictor.Answering = Slow
     main()

@@ -118,7 +118,7 @@ def dgs11() -> Path:
 @pytest.fixture(scope="session")
 def built(dgs11: Path, tmp_path_factory) -> tuple[Path, Path]:
     """spoter.mar and model.tar.gz of the embedded model, to be read only."""
-    from build_mar import build
+    from spoter.torchserve.pack import build
 
     return tuple(build(dgs11, "spoter", None, tmp_path_factory.mktemp("store")))
 

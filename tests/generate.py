@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from spoter.clip import Clip, make_clip
-from spoter.estimators import ESTIMATORS, NECK, Estimator
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
 
 _JOINTS = {
     "nose": (0.50, 0.30), "mouth": (0.50, 0.34), "eye": (0.53, 0.27), "ear": (0.57, 0.29), "shoulder": (0.64, 0.48),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-from handler.process import LOOPBACK
+from spoter.torchserve.server import LOOPBACK
 
 
 @contextlib.contextmanager

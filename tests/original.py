@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from bench.original import hand_box, normalize, within
+from benchmarks.baseline.pipeline import hand_box, normalize, within
 
 
 def fill(points: np.ndarray, names: list[str]) -> np.ndarray:

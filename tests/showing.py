@@ -12,10 +12,10 @@ from training_data import put
 from typer.testing import CliRunner
 from wire import dumps, nested
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.formats import Limits, Options
-from spoter.layouts import load_layout
-from spoter.show_reading import read
+from spoter.landmarks.layouts import load_layout
+from spoter.inspection.reader import read
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip(frames=24)

@@ -16,12 +16,12 @@ import typer
 from archives import mar_files, tar_files
 from packaging.requirements import Requirement
 
-import build_mar
-from build_mar import build
-from spoter.clip_files import read_clips
-from spoter.enroll import enroll
+from spoter.torchserve import pack as build_mar
+from spoter.torchserve.pack import build
+from spoter.sources.clip_files import read_clips
+from spoter.serving.enroll import enroll
 from spoter.errors import ModelFolderError
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -39,9 +39,9 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
         "video_bucket.py": "handler/video_bucket.py",
         "model-config.yaml": "handler/model-config.yaml",
         "code/inference.py": "handler/inference.py",
-        "spoter/service.py": "spoter/service.py",
-        "spoter/layouts/points_54.csv": "spoter/layouts/points_54.csv",
-        "spoter/video/child/__main__.py": "spoter/video/child/__main__.py",
+        "spoter/serving/service.py": "spoter/serving/service.py",
+        "spoter/landmarks/tables/points_54.csv": "spoter/landmarks/tables/points_54.csv",
+        "spoter/video/worker/__main__.py": "spoter/video/worker/__main__.py",
         "spoter/video/requirements.txt": "spoter/video/requirements.txt",
     }.items():
         assert files[name] == (ROOT / source).read_bytes()
@@ -169,7 +169,7 @@ def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
         "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={}, metrics=None)\n"
         "handler = spoter_handler.SpoterHandler()\n"
         "handler.initialize(context)\n"
-        "from spoter.service import Incoming\n"
+        "from spoter.serving.service import Incoming\n"
         "incoming = Incoming(open(sys.argv[2], 'rb').read(), 'text/csv')\n"
         "print(spoter_handler.respond_each(handler.recognizer, [incoming])[0][0].body.decode())\n"
         "spare = {'scipy', 'sklearn', 'matplotlib', 'jinja2', 'h5py'}.intersection(sys.modules)\n"
@@ -197,7 +197,7 @@ def test_the_archives_requirements_are_the_projects():
 
 
 def test_sagemaker_installs_what_the_aws_image_lacks_and_nothing_else():
-    """aws/local/requirements.txt is the image, as far as serving needs it."""
+    """spoter/aws/local/requirements.txt is the image, as far as serving needs it."""
     packed = requirements(ROOT / "handler" / "requirements.txt")
     image = {Requirement(line).name for line in requirements(ROOT / "aws" / "local" / "requirements.txt")}
     missing = {line for line in packed if Requirement(line).name not in image}
@@ -211,8 +211,8 @@ def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch)
     shutil.copy(ROOT / "NOTICE", root)
     for stray in (
         "spoter/.DS_Store",
-        "spoter/clip.py.orig",
-        "spoter/layouts/points_54.csv~",
+        "spoter/landmarks/clip.py.orig",
+        "spoter/landmarks/tables/points_54.csv~",
         "spoter/__pycache__/x.pyc",
     ):
         (root / stray).parent.mkdir(exist_ok=True)

@@ -11,10 +11,10 @@ import pytest
 from archives import mar_files
 from typer.testing import CliRunner
 
-from build_mar import build, zipped
-from spoter import archive_check
-from spoter.archive import scan
-from spoter.cli import app
+from spoter.torchserve.pack import build, zipped
+from spoter.ops import archive_check
+from spoter.ops.archive import scan
+from spoter.cli.main import app
 from spoter.errors import ModelFolderError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -166,5 +166,5 @@ def test_a_layout_that_is_a_path_is_refused(model, tmp_path, layout):
 
 
 def test_the_file_that_an_entry_comes_from_is_the_projects():
-    for name in ("spoter/clip.py", "NOTICE", "spoter_handler.py", "code/inference.py", "code/requirements.txt"):
+    for name in ("spoter/landmarks/clip.py", "NOTICE", "spoter_handler.py", "code/inference.py", "code/requirements.txt"):
         assert archive_check.project_file(name).is_file()

@@ -16,11 +16,11 @@ import pytest
 from archives import mar_files
 from typer.testing import CliRunner
 
-from aws.local.container import unpack
-from build_mar import zipped
-from spoter import archive
-from spoter.archive import ArchiveError, scan
-from spoter.cli import app
+from spoter.aws.local.container import unpack
+from spoter.torchserve.pack import zipped
+from spoter.ops import archive
+from spoter.ops.archive import ArchiveError, scan
+from spoter.cli.main import app
 from spoter.errors import SpoterError
 
 ROOT = Path(__file__).resolve().parents[1]

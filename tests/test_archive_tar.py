@@ -16,11 +16,12 @@ import pytest
 from archives import tar_files
 from typer.testing import CliRunner
 
-from attacks.mutate_archives import BLOCK, FILES, tars
-from build_mar import build
-from spoter import archive, tar_reader
-from spoter.archive import ArchiveError, scan
-from spoter.cli import app
+from stress.archive_mutations import BLOCK, FILES, tars
+from spoter.torchserve.pack import build
+from spoter.ops import archive
+from spoter.ops import tar_reader
+from spoter.ops.archive import ArchiveError, scan
+from spoter.cli.main import app
 from spoter.errors import SpoterError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -180,7 +181,7 @@ def test_what_build_mar_packs_passes_whatever_a_layout_is_called(dgs11, tmp_path
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_content_is_read_to_its_end_however_it_lies_in_chunks(tmp_path, monkeypatch, kind):
     """zlib may hold the last bytes back after it has taken all of its input."""
-    from build_mar import _tar, zipped
+    from spoter.torchserve.pack import _tar, zipped
 
     monkeypatch.setattr(archive, "CHUNK", 64)
     monkeypatch.setattr(tar_reader, "_CHUNK", 64)

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from training_data import generated_points
 
-from spoter.estimators import ESTIMATORS, MEDIAPIPE, NECK
-from spoter.layouts import load_layout
-from spoter.normalize import normalize
-from spoter.training import augment, transforms
-from spoter.training.augment import Augmentation
-from spoter.training.augment_original import OriginalAugmentation
-from spoter.training.datasets import clip_from_connecting_points
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.normalize import normalize
+from spoter.training.augment import augmentation
+from spoter.training.augment import transforms
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.data import clip_from_connecting_points
 
 LAYOUT = load_layout("54")
 CORNERS = np.array([[[0, 0], [1, 0], [1, 1], [0, 1]]], dtype=np.float32)
@@ -271,7 +272,7 @@ def test_mirroring_is_off_unless_asked_for():
 
 def test_joints_turn_as_often_and_as_far_as_told():
     rng = np.random.default_rng(0)
-    turns = np.stack([augment.draw_turns(4.0, 0.3, rng) for _ in range(1000)])
+    turns = np.stack([augmentation.draw_turns(4.0, 0.3, rng) for _ in range(1000)])
     assert abs((turns != 0).mean() - 0.3) < 0.02
     assert 3.9 < turns.max() <= 4 and -4 <= turns.min() < -3.9
 
@@ -279,7 +280,7 @@ def test_joints_turn_as_often_and_as_far_as_told():
 def test_dropping_a_hand_touches_that_hand_alone(points):
     hand = HANDS["right"]
     for seed in range(10):
-        out = augment.drop_hand(points, hand, np.random.default_rng(seed))
+        out = augmentation.drop_hand(points, hand, np.random.default_rng(seed))
         gone = np.isnan(out[:, hand]).all(axis=(1, 2))
         assert 1 <= gone.sum() <= len(points) // 3
         assert np.abs(np.diff(gone.astype(int))).sum() <= 2  # one stretch
@@ -289,9 +290,9 @@ def test_dropping_a_hand_touches_that_hand_alone(points):
 def test_frames_are_dropped_and_cropped_in_order():
     rng = np.random.default_rng(0)
     marked = np.arange(40, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
-    dropped = augment.drop_frames(marked, 0.5, rng)[:, 0, 0]
+    dropped = augmentation.drop_frames(marked, 0.5, rng)[:, 0, 0]
     assert 4 <= len(dropped) < 40 and (np.diff(dropped) > 0).all()
-    cropped = augment.crop_time(marked, 0.2, rng)[:, 0, 0]
+    cropped = augmentation.crop_time(marked, 0.2, rng)[:, 0, 0]
     assert 24 <= len(cropped) < 40 and (np.diff(cropped) == 1).all()
 
 

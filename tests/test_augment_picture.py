@@ -13,15 +13,15 @@ from matplotlib.image import imread
 from training_data import generated_points, write_hdf5
 from typer.testing import CliRunner
 
-from spoter import skeleton
+from spoter.landmarks import skeleton
 from spoter.errors import DataError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE
-from spoter.layouts import load_layout
-from spoter.training.augment import Augmentation
-from spoter.training.augment_original import OriginalAugmentation
-from spoter.training.commands import augmentations
-from spoter.training.datasets import clip_from_connecting_points
-from spoter.training.skeleton import draw_strip
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
+from spoter.cli import augmentations
+from spoter.training.data import clip_from_connecting_points
+from spoter.training.augment.preview import draw_strip
 
 LAYOUT = load_layout("54")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.commands import finished
+from benchmarks.load.processes import finished
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMAND = """
 import asyncio, sys, time
 from pathlib import Path
-from bench.commands import end_on_signals
+from benchmarks.load.processes import end_on_signals
 
 async def main():
     print("up", flush=True)
@@ -59,7 +59,7 @@ def test_a_command_ends_what_it_has_started_once_it_is_told_to_end(number, tmp_p
 
 def test_nohup_is_heeded(tmp_path):
     done = subprocess.run(
-        ["nohup", sys.executable, "-c", "import os, signal; from bench.commands import end_on_signals; "
+        ["nohup", sys.executable, "-c", "import os, signal; from benchmarks.load.processes import end_on_signals; "
          "end_on_signals(); os.kill(os.getpid(), signal.SIGHUP); print('on')"],
         cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
@@ -89,4 +89,4 @@ def test_every_command_that_starts_a_server_heeds_signals():
         is_command = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
         if is_command and called & starters and "end_on_signals" not in called:
             deaf.append(os.path.relpath(path, ROOT))
-    assert deaf == ["bench/peers/alone.py"]  # ended by whoever started it; it starts nothing but those
+    assert deaf == ["benchmarks/peers/in_process.py"]  # ended by whoever started it; it starts nothing but those

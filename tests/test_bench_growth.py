@@ -6,12 +6,12 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench import growth
-from bench.growth import Growth, Series
-from bench.models import ORIGINAL, write_random
-from bench.timing import Timing
-from spoter.config import Sizes
-from spoter.recognizer import Recognizer
+from benchmarks.serving import growth
+from benchmarks.serving.growth import Growth, Series
+from benchmarks.random_models import ORIGINAL, write_random
+from benchmarks.timing import Timing
+from spoter.model.config import Sizes
+from spoter.serving.recognizer import Recognizer
 
 SMALL = Sizes(
     width=108, heads=9, encoder_layers=1, decoder_layers=1, encoder_feedforward=16, decoder_feedforward=16,

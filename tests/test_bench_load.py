@@ -1,4 +1,4 @@
-"""bench/load.py and bench/usage.py: what they count, against a server whose answers are known."""
+"""benchmarks/load/client.py and benchmarks/load/usage.py: what they count, against a server whose answers are known."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from bench import wrk
-from bench.load import Request, run_closed, run_open
-from bench.usage import Usage
-from handler.process import LOOPBACK, end_session, free_port
+from benchmarks.load import wrk
+from benchmarks.load.client import Request, run_closed, run_open
+from benchmarks.load.usage import Usage
+from spoter.torchserve.server import LOOPBACK, end_session, free_port
 
 pytestmark = pytest.mark.slow
 
@@ -99,7 +99,7 @@ def test_usage_sees_the_processes_of_a_session():
     assert Usage.of(leader).processes == ()
 
 
-@pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; bench.load stands in for it")
+@pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; benchmarks.load.client stands in for it")
 def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
     counted = wrk.run(url, b"200", "text/x-kind", 4, 0.3)
     assert counting.most == 4 and counted.seconds == pytest.approx(1, abs=0.5)  # whole seconds

@@ -9,15 +9,16 @@ import pytest
 import torch
 from generate import figure
 
-from bench import inprocess, original
-from bench.models import ORIGINAL
-from bench.original_layers import peruvian
-from bench.timing import Timing
-from spoter.estimators import MEDIAPIPE
+from benchmarks.serving import in_process
+from benchmarks.baseline import pipeline
+from benchmarks.random_models import ORIGINAL
+from benchmarks.baseline.layers import peruvian
+from benchmarks.timing import Timing
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats import Limits, decode
-from spoter.layouts import load_layout
-from spoter.model import Spoter
-from spoter.normalize import normalize
+from spoter.landmarks.layouts import load_layout
+from spoter.model.network import Spoter
+from spoter.landmarks.normalize import normalize
 
 pytestmark = pytest.mark.slow
 
@@ -38,9 +39,9 @@ def body(key: str = "keypoints_list") -> bytes:
 
 @pytest.fixture
 def logger(tmp_path):
-    logger = original.logger_to(tmp_path / "log.txt")
+    logger = pipeline.logger_to(tmp_path / "log.txt")
     yield logger
-    original.close(logger)
+    pipeline.close(logger)
 
 
 @pytest.mark.parametrize("key", ["keypoints_list", "keypoints"])
@@ -48,7 +49,7 @@ def test_features_equal_ours(key, logger):
     layout = load_layout("54")
     (clip,) = decode(body(key), "application/json", layout, Limits()).clips
     ours = normalize(layout.select(clip), layout, "box")
-    theirs = original.input_fn(body(key), logger).numpy()
+    theirs = pipeline.input_fn(body(key), logger).numpy()
     assert theirs.shape == (12, 108) and theirs.dtype == np.float32
     np.testing.assert_allclose(theirs, ours, atol=1e-6)
 
@@ -64,9 +65,9 @@ def test_the_model_is_ours_in_torchs_own_layers():
 
 def test_the_whole_request_is_logged_and_answered_with_the_five_likeliest_glosses(logger, tmp_path):
     model = peruvian()
-    answer = original.Original(model, {str(index): f"G{index}" for index in range(50)}, logger)(body())
+    answer = pipeline.Original(model, {str(index): f"G{index}" for index in range(50)}, logger)(body())
     with torch.no_grad():
-        best = model(original.input_fn(body(), logger)).topk(5).indices.tolist()
+        best = model(pipeline.input_fn(body(), logger)).topk(5).indices.tolist()
     assert json.loads(answer) == {"instances": [{"gloss": f"G{index}"} for index in best]}
     line, again = (tmp_path / "log.txt").read_text().splitlines()
     assert line == again and line.startswith("inference - WARNING - [[[") and line.count("[") == 12 * 545 + 1
@@ -76,27 +77,27 @@ def test_a_frame_without_shoulders_fails_as_it_did():
     content = json.loads(body())
     content["keypoints_list"][3]["pose_landmarks"] = []
     with pytest.raises(ValueError, match="frame 3 has no shoulders"):
-        original.normalize(original.select(original.landmarks(content)))
+        pipeline.normalize(pipeline.select(pipeline.landmarks(content)))
 
 
 def test_whole_requests_are_compared_with_the_originals(dgs11, monkeypatch):
-    monkeypatch.setattr(inprocess, "full_holistic", lambda: body("keypoints"))
-    steps, whole = inprocess.compare(dgs11, ["torch"], 0)
-    assert [row.name for row in whole[:2]] == [inprocess.WHOLE, inprocess.UNLOGGED] and len(whole) == 6
+    monkeypatch.setattr(in_process, "full_holistic", lambda: body("keypoints"))
+    steps, whole = in_process.compare(dgs11, ["torch"], 0)
+    assert [row.name for row in whole[:2]] == [in_process.WHOLE, in_process.UNLOGGED] and len(whole) == 6
     assert steps[0].name == "json.loads" and len(steps) == 8
-    assert "normalise" in inprocess.steps_table(steps) and "log 1.14" in inprocess.steps_table(steps)
+    assert "normalise" in in_process.steps_table(steps) and "log 1.14" in in_process.steps_table(steps)
 
 
 def test_ratios_are_to_the_originals_whole_request():
-    names = [inprocess.WHOLE, inprocess.UNLOGGED, "ours: full, signs, torch", "ours: compact, signs, torch"]
+    names = [in_process.WHOLE, in_process.UNLOGGED, "ours: full, signs, torch", "ours: compact, signs, torch"]
     rows = [Timing(name, median, median, median) for name, median in zip(names, (80, 50, 5, 2), strict=True)]
-    lines = inprocess.compared(rows).splitlines()
+    lines = in_process.compared(rows).splitlines()
     assert lines[-2].endswith("| 16.0 | 10.0 | 12 |") and lines[-1].endswith("| 40.0 | 25.0 | 20 |")
 
 
 def test_the_profile_names_what_costs(dgs11, monkeypatch):
-    monkeypatch.setattr(inprocess, "_PROFILED", 2)
-    monkeypatch.setattr(inprocess, "full_holistic", lambda: body("keypoints"))
-    text = inprocess.profile(dgs11, "torch")
+    monkeypatch.setattr(in_process, "_PROFILED", 2)
+    monkeypatch.setattr(in_process, "full_holistic", lambda: body("keypoints"))
+    text = in_process.profile(dgs11, "torch")
     assert text.count("###") == 2 and "msgspec.json.Decoder" in text
     assert sum(line.startswith("|") and "%" in line for line in text.splitlines()) == 20

@@ -1,4 +1,4 @@
-"""bench.peers: what it makes of its measurements, that servers end whole, and that peers answer as the service does."""
+"""benchmarks.peers: what it makes of its measurements, that servers end whole, and that peers answer as the service does."""
 
 from __future__ import annotations
 
@@ -17,15 +17,18 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from bench.load import Answered, Load
-from bench.peers import alone, environment, matrix, report
-from bench.peers.__main__ import main
-from bench.peers.answering import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
-from bench.peers.matrix import IN_PROCESS, Figures, Row
-from bench.peers.server import ORIGINAL, OURS, Running, end, family
+from benchmarks.load.client import Answered, Load
+from benchmarks.peers import in_process
+from benchmarks.peers import environment
+from benchmarks.peers import matrix
+from benchmarks.peers import report
+from benchmarks.peers.__main__ import main
+from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
+from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
+from benchmarks.peers.servers import ORIGINAL, OURS, Running, end, family
 from spoter.errors import SpoterError
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 pytestmark = pytest.mark.slow
 
@@ -159,7 +162,7 @@ def test_options_that_are_none_are_refused_in_one_line(arguments):
 def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeypatch):
     from fastapi.testclient import TestClient
 
-    from bench.peers import fastapi_app
+    from benchmarks.peers import fastapi_app
 
     monkeypatch.setenv(MODEL, str(DGS11))
     monkeypatch.setenv(RUNTIME, "torch")
@@ -189,7 +192,7 @@ def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
 
 
 def test_the_recognizer_alone_works_in_processes_that_end_with_it():
-    with alone.started(DGS11, "torch", 2) as processes:
+    with in_process.started(DGS11, "torch", 2) as processes:
         taken = processes.ask("compact", 2, 0.05)
         pids = [process.pid for process in processes._processes]
     assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
@@ -214,7 +217,7 @@ THREADS = """
 import gc, sys
 from pathlib import Path
 from threadpoolctl import threadpool_info
-from bench.peers.answering import load_with_one_thread
+from benchmarks.peers.shared import load_with_one_thread
 load_with_one_thread(Path(sys.argv[1]), "torch")
 import torch
 print([pool["num_threads"] for pool in threadpool_info()], torch.get_num_threads(), gc.get_freeze_count() > 0)

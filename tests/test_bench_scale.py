@@ -13,16 +13,16 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bench import scale
-from bench.scale_hour import Policy, arrivals, percentiles, run
-from bench.scale_queue import Instance, Outcome, ServiceTimes, simulate
-from bench.scale_server import fitted
+from benchmarks.capacity import __main__
+from benchmarks.capacity.autoscaling import Policy, arrivals, percentiles, run
+from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate
+from benchmarks.capacity.measure import fitted
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.slow
 
 app = typer.Typer()
-app.command()(scale.main)
+app.command()(__main__.main)
 
 REQUESTS = 25_000
 COUNT = 5_000
@@ -159,7 +159,7 @@ def test_latencies_of_an_hour_are_those_of_its_loads_and_its_waits():
 
 
 def test_cooldowns_are_those_that_deploying_sets():
-    autoscale = pytest.importorskip("aws.deployment.autoscale", reason="deploying is not installed")
+    autoscale = pytest.importorskip("spoter.aws.deploy.autoscale", reason="deploying is not installed")
     assert (POLICY.out_cooldown_s, POLICY.in_cooldown_s) == (autoscale.OUT_COOLDOWN, autoscale.IN_COOLDOWN)
 
 

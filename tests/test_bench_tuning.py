@@ -1,4 +1,4 @@
-"""`python -m bench.tuning` and `python -m bench.start` without a server: what is tried, ranked, read and refused."""
+"""`python -m benchmarks.serving.tuning` and `python -m benchmarks.serving.startup` without a server: what is tried, ranked, read and refused."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from bench import start, tuning
-from bench.tuning import CLIENTS, Measured, Setting
+from benchmarks.serving import startup
+from benchmarks.serving import tuning
+from benchmarks.serving.tuning import CLIENTS, Measured, Setting
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.slow
@@ -59,9 +60,9 @@ def test_a_server_is_kept_on_its_cores_and_its_client_off_them():
 @pytest.mark.parametrize(
     ("module", "arguments", "said"),
     [
-        ("bench.tuning", ["--cores", "100000"], "cores to use, expected at least 100000: run this on a larger machine"),
-        ("bench.tuning", ["--model", "nowhere"], "nowhere: found no such folder"),
-        ("bench.start", ["--runtime", "tensorflow"], "found the runtime tensorflow, expected one of torch, onnx"),
+        ("benchmarks.serving.tuning", ["--cores", "100000"], "cores to use, expected at least 100000: run this on a larger machine"),
+        ("benchmarks.serving.tuning", ["--model", "nowhere"], "nowhere: found no such folder"),
+        ("benchmarks.serving.startup", ["--runtime", "tensorflow"], "found the runtime tensorflow, expected one of torch, onnx"),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_line(module, arguments, said):
@@ -73,28 +74,28 @@ def test_what_cannot_be_measured_is_told_in_a_line(module, arguments, said):
 
 def test_a_server_that_does_not_come_up_fails_with_what_it_said(tmp_path):
     ready = [sys.executable, "-c", "import time; print('ready after 1 s', flush=True); time.sleep(60)"]
-    assert start.until_ready(ready, tmp_path, dict(os.environ), 30.0) < 30
+    assert startup.until_ready(ready, tmp_path, dict(os.environ), 30.0) < 30
     broken = [sys.executable, "-c", "print('found no Java')"]
     with pytest.raises(SpoterError, match="was not ready.*found no Java"):
-        start.until_ready(broken, tmp_path, dict(os.environ), 30.0)
+        startup.until_ready(broken, tmp_path, dict(os.environ), 30.0)
     with pytest.raises(SpoterError, match="was not ready within 0.2 s"):
-        start.until_ready([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, dict(os.environ), 0.2)
+        startup.until_ready([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, dict(os.environ), 0.2)
 
 
 def test_what_torchserve_says_of_a_start_is_read():
     said = (
         "2026-11-23T02:44:11,882 [WARN ] W-9000-spoter_1.1-stderr MODEL_LOG - import time:      2464 |      46463 |   "
     )
-    assert start.IMPORT.findall(f"{said}numpy.lib\n{said}torch\nother import time: 1 | 2 | x") == [
+    assert startup.IMPORT.findall(f"{said}numpy.lib\n{said}torch\nother import time: 1 | 2 | x") == [
         ("2464", "numpy.lib"),
         ("2464", "torch"),
     ]
     metrics = '# HELP\nWorkerLoadTime{WorkerName="W-9000-spoter_1.1",Level="Host",Hostname="h",} 3049.0\n'
-    assert start.LOADED.search(metrics)[1] == "3049.0"
+    assert startup.LOADED.search(metrics)[1] == "3049.0"
 
 
 def test_a_bar_that_was_missed_is_marked():
-    worker = start.Worker(ready_s=5.1, rss=149_000_000, pss=1, rss_after_csv=1, frontend_rss=1)
-    row = start.row("onnx", [1.0], [worker])
+    worker = startup.Worker(ready_s=5.1, rss=149_000_000, pss=1, rss_after_csv=1, frontend_rss=1)
+    row = startup.row("onnx", [1.0], [worker])
     assert row.count("**missed**") == 1 and "5.1 (5.1) **missed**" in row
-    assert start.row("torch", [1.0], [start.Worker(1.0, 351_000_000, 1, 1, 1)]).count("**missed**") == 1
+    assert startup.row("torch", [1.0], [startup.Worker(1.0, 351_000_000, 1, 1, 1)]).count("**missed**") == 1

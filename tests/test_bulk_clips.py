@@ -14,15 +14,15 @@ from generate import figure_clip
 from training_data import write_hdf5
 from typer.testing import CliRunner
 
-from spoter.bulk.answering import Answering
-from spoter.bulk.pieces import Piece, parts, survey
-from spoter.cli import app
-from spoter.connecting_points import clip_from_connecting_points
+from spoter.batch.predictor import Answering
+from spoter.batch.inputs import Piece, parts, survey
+from spoter.cli.main import app
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.errors import SpoterError
 from spoter.formats import Request, encode
 from spoter.formats.request import JSON, JSONLINES, NPY
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 FRAME = {"people": [{"pose_keypoints_2d": [0.0] * 75, "hand_left_keypoints_2d": [0.0] * 63}]}
 

@@ -16,9 +16,9 @@ import psutil
 import pytest
 from training_data import generated_points, write_hdf5
 
-from spoter import cli
-from spoter.bulk.answering import Answering
-from spoter.bulk.pieces import parts, survey
+from spoter.cli import main
+from spoter.batch.predictor import Answering
+from spoter.batch.inputs import parts, survey
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.slow
@@ -41,7 +41,7 @@ def many(tmp_path_factory) -> Path:
 
 def start(model: Path, clips: Path, out: Path, *options: str, slowly: bool = False) -> subprocess.Popen:
     """Start the command with two workers, in a group of its own, as a terminal does; `slowly`, to strike it midway."""
-    command = [sys.executable, *([str(SLOWLY)] if slowly else ["-m", "spoter.cli"])]
+    command = [sys.executable, *([str(SLOWLY)] if slowly else ["-m", "spoter.cli.main"])]
     command += ["predict", str(model), str(clips), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--jobs", "2", *options],
@@ -88,7 +88,7 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     assert killed.items() <= stopped.items() and len(stopped) < 30 and not out.exists()
 
     with pytest.raises(SpoterError) as error:
-        cli.app(["predict", str(dgs11), str(many), "--out", str(out), "--top-k", "2"], standalone_mode=False)
+        main.app(["predict", str(dgs11), str(many), "--out", str(out), "--top-k", "2"], standalone_mode=False)
     complaint = f"found {len(stopped)} parts of other options (none); to go on give the command that began it"
     assert complaint in str(error.value) and "\n" not in str(error.value)
 
@@ -114,7 +114,7 @@ def test_mistakes_are_one_line_and_errors_are_counted(tmp_path, dgs11, monkeypat
         arguments = ["spoter", "predict", str(model), files[0], "--out", files[1], *options]
         monkeypatch.setattr(sys, "argv", arguments)
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main.main()
         said, told = capsys.readouterr()
         assert (ended.value.code, said) == (2, "") and complaint in told and told.startswith("error: ")
         assert told.count("\n") == 1

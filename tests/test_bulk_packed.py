@@ -13,10 +13,10 @@ from containers import in_process
 from generate import figure_clip
 from training_data import generated_points, write_hdf5
 
-from spoter.bulk.answering import Answering
-from spoter.bulk.packing import Packing, join, pack, shortest
-from spoter.bulk.pieces import parts
-from spoter.bulk.run import Record, look, part_file, write_part, write_record
+from spoter.batch.predictor import Answering
+from spoter.batch.sagemaker_jobs import Packing, join, pack, shortest
+from spoter.batch.inputs import parts
+from spoter.batch.resume import Record, look, part_file, write_part, write_record
 from spoter.errors import SpoterError
 
 

@@ -13,11 +13,11 @@ import pytest
 from bulk_clips import found, signs
 from training_data import write_hdf5
 
-from spoter.bulk.answering import Answering
-from spoter.bulk.pieces import Part, Piece
-from spoter.bulk.predicting import predict
-from spoter.bulk.run import Stopped, look
-from spoter.bulk.workers import WorkerDied, in_processes
+from spoter.batch.predictor import Answering
+from spoter.batch.inputs import Part, Piece
+from spoter.batch.output import predict
+from spoter.batch.resume import Stopped, look
+from spoter.batch.process_pool import WorkerDied, in_processes
 from spoter.errors import SpoterError
 from spoter.files import UNFINISHED, alone_in
 
@@ -147,7 +147,7 @@ def test_a_part_that_is_damaged_before_the_join_is_not_joined(tmp_path, clips, d
 def test_a_run_killed_before_its_end_was_noted_ends_in_the_same_bytes(tmp_path, clips, dgs11, monkeypatch):
     record, _ = look(dgs11, [clips], OPTIONS)
     out, done, work = tmp_path / "out.jsonl", [], Answering(dgs11)
-    noted = "spoter.bulk.predicting.write_record"
+    noted = "spoter.batch.output.write_record"
     with monkeypatch.context() as patch, pytest.raises(KeyError):
         patch.setattr(noted, lambda *told: {}[0])  # as if killed there
         predict(out, record, [clips], 3, directly(work, done))
@@ -208,7 +208,7 @@ def test_a_model_that_was_changed_is_another(tmp_path, clips, dgs11):
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: spoter[ray]")
 def test_rays_answers_are_the_same_bytes(tmp_path, clips, dgs11):
-    from spoter.bulk.ray_data import in_actors
+    from spoter.batch.ray_pool import in_actors
 
     record, _ = look(dgs11, [clips], OPTIONS)
     predict(tmp_path / "here.jsonl", record, [clips], 4, directly(Answering(dgs11), []))

@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 import upstream
 
-from spoter.checkpoint import read_checkpoint, sizes_of
+from spoter.model.checkpoint import read_checkpoint, sizes_of
 from spoter.errors import ModelFolderError
 
 

@@ -13,11 +13,11 @@ import torch
 import upstream
 from generate import figure_clip
 
-from spoter import cli
-from spoter.layouts import load_layout
-from spoter.normalize import normalize
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from spoter.cli import main
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.normalize import normalize
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def spoter(monkeypatch, capsys):
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["spoter", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main.main()
         out, err = capsys.readouterr()
         return int(caught.value.code or 0), out, err
 
@@ -160,7 +160,7 @@ def test_mistakes_are_one_line_and_exit_code_2(spoter, dgs11, monkeypatch, argum
 
 
 def test_help_is_quick_because_it_imports_no_torch():
-    probe = "import sys, spoter.cli; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
+    probe = "import sys, spoter.cli.main; sys.exit('torch' in sys.modules or 'pandas' in sys.modules)"
     assert (
         subprocess.run([sys.executable, "-c", probe], check=False, env={"PYTHONPATH": ":".join(sys.path)}).returncode
         == 0

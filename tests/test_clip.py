@@ -1,4 +1,4 @@
-"""Points as callers hand them over and as writers round them: `spoter.clip`."""
+"""Points as callers hand them over and as writers round them: `spoter.landmarks.clip`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from generate import figure
 
-from spoter.client.compact import nested
-from spoter.clip import Clip, make_clip, round_points
-from spoter.estimators import MEDIAPIPE
+from spoter.client.encoding import nested
+from spoter.landmarks.clip import Clip, make_clip, round_points
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats import Limits, decode
-from spoter.layouts import load_layout
-from spoter.normalize import SCHEMES, check_scheme, normalize
-from spoter.video.reading import Extracted
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
+from spoter.video.reader import Extracted
 from spoter.video.writers import to_json
 
 LAYOUT = load_layout("54")

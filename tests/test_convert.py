@@ -12,12 +12,12 @@ import torch
 import upstream
 from generate import figure_clip
 
-from spoter.config import ModelConfig, parse_config
-from spoter.convert import Choices, convert
+from spoter.model.config import ModelConfig, parse_config
+from spoter.model.convert import Choices, convert
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.files import alone_in
-from spoter.model_folder import load_model_folder, write_model_folder
-from spoter.recognizer import Recognizer
+from spoter.model.folder import load_model_folder, write_model_folder
+from spoter.serving.recognizer import Recognizer
 
 CLASSES = 5
 HPARAMS = {"nhead": 9, "num_encoder_layers": 2, "num_decoder_layers": 1, "dim_feedforward": 32, "num_classes": CLASSES}
@@ -136,7 +136,7 @@ def test_a_layout_of_ones_own_travels_with_the_model(made):
 def load_path(name: str):
     from importlib import resources
 
-    return resources.files("spoter.layouts") / name
+    return resources.files("spoter.landmarks.layouts") / name
 
 
 @pytest.mark.parametrize(
@@ -282,7 +282,7 @@ def test_an_interrupted_overwrite_leaves_no_mixture_of_two_models(made, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spoter.model_folder.write_whole", interrupt)
+    monkeypatch.setattr("spoter.model.folder.write_whole", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_model_folder(made.path / "out", folder.model.state_dict(), folder.config, folder.glosses[::-1], "card")
     with pytest.raises(ModelFolderError, match="config.json: No such file"):

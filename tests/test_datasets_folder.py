@@ -16,11 +16,11 @@ from generate import figure_clip
 from training_data import put
 from wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import DataError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE
-from spoter.layouts import load_layout
-from spoter.training.datasets import read_dataset
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
+from spoter.training.data import read_dataset
 
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 
@@ -70,8 +70,8 @@ def test_a_summary_of_json_clips_takes_little_memory(tmp_path):
     code = """
 import re, resource, sys
 from pathlib import Path
-import spoter.training.commands.data, spoter.training.datasets, spoter.training.summary
-from spoter.cli import app
+import spoter.cli.data, spoter.training.data, spoter.training.data.summary
+from spoter.cli.main import app
 taken = 1024 * int(re.search(r"VmData:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
 resource.setrlimit(resource.RLIMIT_DATA, (taken + 500_000_000,) * 2)
 app()

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from generate import figure_clip
 
-from spoter.clip import Clip, make_clip
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError, InputError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE
-from spoter.training.datasets import read_dataset, video
-from spoter.training.datasets.pose_files import read_clip as read_pose
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.training.data import read_dataset
+from spoter.training.data import video
+from spoter.training.data.pose_files import read_clip as read_pose
 from spoter.video import Extracted
 
 WIDTH, HEIGHT = 640, 480

@@ -12,9 +12,9 @@ from training_data import GLOSSES, GROUPS, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.errors import DataError
-from spoter.training.commands import data as commands
-from spoter.training.datasets import read_dataset
-from spoter.training.summary import figure, summarize
+from spoter.cli import data as commands
+from spoter.training.data import read_dataset
+from spoter.training.data.summary import figure, summarize
 
 app = typer.Typer()
 commands.add_to(app)

@@ -12,11 +12,11 @@ from generate import figure_clip
 from training_data import put
 from wire import csv, long, spoter_table
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import DataError
-from spoter.estimators import MEDIAPIPE
-from spoter.layouts import load_layout
-from spoter.training.datasets import DataSet, read_dataset
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
+from spoter.training.data import DataSet, read_dataset
 
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 

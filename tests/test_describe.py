@@ -12,13 +12,13 @@ from generate import figure_clip
 from spoter_handler import take_up
 
 import spoter
-from spoter.enroll import enroll
-from spoter.estimators import MEDIAPIPE, NECK
+from spoter.serving.enroll import enroll
+from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.formats import content_types, video_format
-from spoter.layouts import BUILT_IN, load_layout
-from spoter.model_folder import PROTOTYPES
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, as_record, respond
+from spoter.landmarks.layouts import BUILT_IN, load_layout
+from spoter.model.folder import PROTOTYPES
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, as_record, respond
 
 
 @pytest.fixture(scope="module")

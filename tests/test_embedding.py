@@ -13,13 +13,13 @@ import pytest
 import torch
 from generate import figure_clip
 
-from spoter.clip_files import read_clips
-from spoter.embedding import PARTS, Prototypes, read_prototypes, with_enrolled
+from spoter.sources.clip_files import read_clips
+from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes, with_enrolled
 from spoter.errors import ModelFolderError
-from spoter.layouts import load_layout
-from spoter.model import embed
-from spoter.model_folder import CONFIG, PROTOTYPES, load_model_folder
-from spoter.recognizer import Recognizer
+from spoter.landmarks.layouts import load_layout
+from spoter.model.network import embed
+from spoter.model.folder import CONFIG, PROTOTYPES, load_model_folder
+from spoter.serving.recognizer import Recognizer
 
 
 def test_the_embedding_of_a_padded_clip_is_that_of_the_clip_alone():

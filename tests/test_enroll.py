@@ -12,16 +12,16 @@ import pytest
 from generate import figure_clip
 from typer.testing import CliRunner
 
-from spoter.cli import app
-from spoter.clip import Clip, make_clip
-from spoter.clip_files import read_clips
-from spoter.enroll import enroll, unenroll
-from spoter.enrolled import ENROLLED
+from spoter.cli.main import app
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.sources.clip_files import read_clips
+from spoter.serving.enroll import enroll, unenroll
+from spoter.fewshot.enrolled import ENROLLED
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.files import alone_in
-from spoter.layouts import load_layout
-from spoter.model_folder import PROTOTYPES, load_model_folder, refuse_enrolled
-from spoter.recognizer import Recognizer
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import PROTOTYPES, load_model_folder, refuse_enrolled
+from spoter.serving.recognizer import Recognizer
 
 RUNNER = CliRunner()
 

@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from generate import figure, figure_clip
 
-from spoter.clip_files import read_clips
-from spoter.embedding import Prototypes
-from spoter.enroll import enroll
-from spoter.enrolled import ENROLLED, MOST_LETTERS
-from spoter.estimators import ESTIMATORS
-from spoter.layouts import load_layout
-from spoter.model_folder import PROTOTYPES, load_model_folder
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, Response, as_record, respond
-from spoter.torch_forward import TorchForward
+from spoter.sources.clip_files import read_clips
+from spoter.fewshot.prototypes import Prototypes
+from spoter.serving.enroll import enroll
+from spoter.fewshot.enrolled import ENROLLED, MOST_LETTERS
+from spoter.landmarks.estimators import ESTIMATORS
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import PROTOTYPES, load_model_folder
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, Response, as_record, respond
+from spoter.runtime.torch_runtime import TorchForward
 
 JSON = "application/json"
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from spoter import fast_forward
-from spoter.config import Sizes
-from spoter.embedding import PARTS
-from spoter.fast_forward import FastForward
-from spoter.model import Spoter, embed
-from spoter.torch_forward import TorchForward
+from spoter.runtime import torch_fused
+from spoter.model.config import Sizes
+from spoter.fewshot.prototypes import PARTS
+from spoter.runtime.torch_fused import FastForward
+from spoter.model.network import Spoter, embed
+from spoter.runtime.torch_runtime import TorchForward
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=2, encoder_feedforward=2048, decoder_feedforward=48,
@@ -64,7 +64,7 @@ def test_any_sizes(layers, heads):
 
 def test_without_onednn_the_same(monkeypatch):
     """The documented products do wherever the others are not there."""
-    monkeypatch.setattr(fast_forward, "_onednn_serves", lambda device: False)
+    monkeypatch.setattr(torch_fused, "_onednn_serves", lambda device: False)
     assert_same(make(), LENGTHS, 2e-5)
 
 
@@ -74,7 +74,7 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
     def missing():
         raise AttributeError("no such operator")
 
-    ops = fast_forward._ops()
+    ops = torch_fused._ops()
     others = [
         missing,
         lambda: ops._replace(linear=lambda *_: torch.zeros(3, 12)),
@@ -82,11 +82,11 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
         lambda: ops._replace(linear_add=lambda x, other, *more: ops.linear_add(x, 2 * other, *more)),
     ]
     for other in others:
-        fast_forward._onednn_serves.cache_clear()
-        monkeypatch.setattr(fast_forward, "_ops", other)
-        assert not fast_forward._onednn_serves("cpu")
-    fast_forward._onednn_serves.cache_clear()
-    assert not fast_forward._onednn_serves("cuda")
+        torch_fused._onednn_serves.cache_clear()
+        monkeypatch.setattr(torch_fused, "_ops", other)
+        assert not torch_fused._onednn_serves("cpu")
+    torch_fused._onednn_serves.cache_clear()
+    assert not torch_fused._onednn_serves("cuda")
 
 
 def test_more_frames_than_positions_raise():
@@ -99,7 +99,7 @@ def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
     forward = TorchForward(make())
     features = [np.random.default_rng(0).uniform(-1, 1, (20, 108)).astype(np.float32)]
     logits, embeddings = forward(features, True)
-    monkeypatch.setattr(fast_forward, "embed", None)
+    monkeypatch.setattr(torch_fused, "embed", None)
     plain, nothing = forward(features, False)
     np.testing.assert_array_equal(plain, logits)
     assert embeddings.shape == (1, (PARTS + 1) * 108) and nothing is None

@@ -14,7 +14,7 @@ from wire import LIMITS, dumps, holistic
 from spoter.errors import InputError
 from spoter.formats import Answer, Limits, Options, Ranked, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.request import in_pixels, short
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("54")
 BODY = dumps(holistic(figure_clip("mediapipe", 3)))

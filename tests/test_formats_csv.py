@@ -8,13 +8,13 @@ import pytest
 from generate import figure_clip
 from wire import LIMITS, csv, long, spoter_table, wide
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.estimators import NECK
+from spoter.landmarks.estimators import NECK
 from spoter.formats import Options, decode
 from spoter.formats.request import Request
 from spoter.formats.spoter_csv import NAMES
-from spoter.layouts import BUILT_IN, load_layout
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

@@ -7,12 +7,12 @@ import re
 
 from conftest import ROOT
 
-from spoter.clip import COORDINATE_LIMIT
-from spoter.estimators import ESTIMATORS
+from spoter.landmarks.clip import COORDINATE_LIMIT
+from spoter.landmarks.estimators import ESTIMATORS
 from spoter.formats import Limits, Options, request
-from spoter.formats.answers import _COLUMNS
+from spoter.formats.response import _COLUMNS
 from spoter.formats.csv_format import _LONG
-from spoter.formats.frames import _POINT_NAMES
+from spoter.formats.estimator_frames import _POINT_NAMES
 from spoter.formats.json_format import _OF_THE_REQUEST, FORMS
 
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)

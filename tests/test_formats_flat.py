@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoter.errors import InputError
-from spoter.formats import Limits, decode, points_form
-from spoter.formats.flat import read_flat
-from spoter.layouts import load_layout
+from spoter.formats import Limits, decode
+from spoter.formats import plain_points
+from spoter.formats.fast_points import read_flat
+from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("29")
 COORDINATES = st.integers(-3, 3) | st.floats(-10, 10) | st.sampled_from([1e-310, 0.1234567890123456789, -0.0])
@@ -42,7 +43,7 @@ def both_ways(points: str, head: str) -> tuple[tuple, tuple]:
     """Return what is read with the short way and without it."""
     short = read(points, head)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(points_form, "read_flat", lambda raw, size: None)
+        patch.setattr(plain_points, "read_flat", lambda raw, size: None)
         return short, read(points, head)
 
 

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from wire import LIMITS, by_name, csv, dumps, holistic, long, mmpose, nested, npy, openpose, spoter_table, wide
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
 from spoter.formats import Options, decode, parse_attributes
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("spoter54")
 CLIP = figure_clip("mediapipe", 2)

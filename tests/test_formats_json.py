@@ -10,11 +10,11 @@ import pytest
 from generate import figure_clip
 from wire import FRAME_FORMS, LIMITS, by_name, dumps, holistic, mmpose, nested, openpose
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE, NECK
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK
 from spoter.formats import Limits, Options, decode, json_format
-from spoter.layouts import BUILT_IN, load_layout
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

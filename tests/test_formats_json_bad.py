@@ -10,7 +10,7 @@ from wire import LIMITS, by_name, dumps, holistic, mmpose, nested, openpose
 
 from spoter.errors import InputError
 from spoter.formats import decode
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("54")
 POINTS = LAYOUT.select(figure_clip("mediapipe", 3))

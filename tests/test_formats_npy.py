@@ -10,9 +10,9 @@ from generate import figure_clip
 from wire import LIMITS, npy
 
 from spoter.errors import InputError
-from spoter.estimators import ESTIMATORS
+from spoter.landmarks.estimators import ESTIMATORS
 from spoter.formats import Options, decode
-from spoter.layouts import BUILT_IN, load_layout
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bench.bodies import full_holistic
+from benchmarks.load.bodies import full_holistic
 from spoter.errors import InputError
-from spoter.formats import Limits, decode, unread
-from spoter.formats.unread import without_faces
-from spoter.layouts import load_layout
+from spoter.formats import Limits, decode
+from spoter.formats import skip_face_mesh
+from spoter.formats.skip_face_mesh import without_faces
+from spoter.landmarks.layouts import load_layout
 
 KEY = "face_landmarks"
 TEXTS = st.sampled_from([KEY, "]", "[", '"', "\\", f'"{KEY}":[', "x", ""]) | st.text(max_size=5)
@@ -57,7 +58,7 @@ def test_what_is_no_whole_array_stays(body):
 
 @pytest.mark.parametrize("first", [b'{"face_landmarks":[1]}', b'{"a\\"face_landmarks":[1]}', b'{"face_landmarks":1}'])
 def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypatch, first):
-    monkeypatch.setattr(unread, "_MOST", 3)
+    monkeypatch.setattr(skip_face_mesh, "_MOST", 3)
     faces = b'{"face_landmarks":[1]}'
     assert without_faces(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
     assert without_faces(first * 3 + faces).endswith(faces)

@@ -16,9 +16,9 @@ from spoter_handler import SpoterHandler, take_up
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
-import spoter.recognizer
-import spoter.service
-from spoter.estimators import ESTIMATORS
+import spoter.serving.recognizer
+import spoter.serving.service
+from spoter.landmarks.estimators import ESTIMATORS
 
 ROOT = Path(__file__).resolve().parents[1]
 JSON = {"Content-Type": "application/json"}
@@ -117,8 +117,8 @@ def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
 
 @pytest.mark.parametrize("status", [200, 400, 502, 503])
 def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
-    response = spoter.service.Response(status, "application/json", b"{}")
-    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.recognizer.Costs()))
+    response = spoter.serving.service.Response(status, "application/json", b"{}")
+    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Costs()))
     ask(handler, context, b"{}")
     assert context.get_response_headers(0).get("Retry-After") == ("5" if status == 503 else None)
 
@@ -159,7 +159,7 @@ def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
     """Where it can: one of ONNX Runtime serves on the CPU, and says so."""
     import torch
 
-    from spoter.recognizer import Recognizer
+    from spoter.serving.recognizer import Recognizer
 
     asked = []
     load = Recognizer.load
@@ -235,7 +235,7 @@ def test_sagemakers_functions_answer_bad_input_with_its_status(context, recogniz
 
 
 def test_sagemakers_functions_hide_our_own_failure(context, recognizer, monkeypatch):
-    monkeypatch.setattr(spoter.service, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
     context.request_processor = [RequestProcessor({})]
     answer, _ = sagemaker(context, recognizer, b"{}", "application/json", "*/*")
     assert context.get_response_status(0)[0] == 500
@@ -302,7 +302,7 @@ def test_a_bad_record_does_not_end_a_transform_job(context, monkeypatch, dgs11, 
 
 def test_our_own_failure_ends_a_transform_job(recognizer, monkeypatch):
     monkeypatch.setenv("SAGEMAKER_BATCH", "true")
-    monkeypatch.setattr(spoter.service, "decode", lambda *_: 1 / 0)
+    monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
     response = inference.predict_fn(inference.input_fn(b"{}", "application/jsonlines"), recognizer)
     assert response.status == 500
 

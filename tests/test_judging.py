@@ -12,12 +12,12 @@ from judging import Oracle, member, write_model
 from training_data import GLOSSES, generated_points, write_hdf5
 
 from spoter.errors import DataError
-from spoter.recognizer import Recognizer
-from spoter.training import evaluate as module
-from spoter.training import report
-from spoter.training.datasets import read_dataset
-from spoter.training.evaluate import ask, evaluate, groups_of_side
-from spoter.training.robustness import CONDITIONS
+from spoter.serving.recognizer import Recognizer
+from spoter.training.evaluation import evaluate as module
+from spoter.training.evaluation import report
+from spoter.training.data import read_dataset
+from spoter.training.evaluation.evaluate import ask, evaluate, groups_of_side
+from spoter.training.evaluation.robustness import CONDITIONS
 
 pytestmark = pytest.mark.slow
 

@@ -11,15 +11,15 @@ import torch
 from judging import Oracle, member
 from training_data import generated_points, write_hdf5
 
-from spoter.config import ModelConfig
-from spoter.training import metrics
-from spoter.training.card import Results, model_card
-from spoter.training.datasets import DataSet, read_dataset
-from spoter.training.evaluate import Changed, ask
-from spoter.training.fit import Fitted, Scores
-from spoter.training.robustness import CONDITIONS
+from spoter.model.config import ModelConfig
+from spoter.training.evaluation import metrics
+from spoter.training.model_card import Results, model_card
+from spoter.training.data import DataSet, read_dataset
+from spoter.training.evaluation.evaluate import Changed, ask
+from spoter.training.loop import Fitted, Scores
+from spoter.training.evaluation.robustness import CONDITIONS
 from spoter.training.settings import TrainSettings
-from spoter.training.split import Split
+from spoter.training.data.split import Split
 
 GLOSSES = ("A", "B|b", "C")
 

@@ -14,11 +14,12 @@ from judging import Oracle, member, write_model
 from training_data import GLOSSES, generated_points, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import DataError
-from spoter.training import plots, report
-from spoter.training.evaluate import ask, evaluate
-from spoter.training.robustness import CONDITIONS
+from spoter.training.evaluation import plots
+from spoter.training.evaluation import report
+from spoter.training.evaluation.evaluate import ask, evaluate
+from spoter.training.evaluation.robustness import CONDITIONS
 
 pytestmark = pytest.mark.slow
 
@@ -178,7 +179,7 @@ def test_what_the_command_refuses(folder, data, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="found a folder there"):
         run(folder, data, "--report", tmp_path)
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    monkeypatch.delitem(sys.modules, "spoter.training.report", raising=False)
+    monkeypatch.delitem(sys.modules, "spoter.training.evaluation.report", raising=False)
     with pytest.raises(DataError, match=r"needs jinja2: pip install 'spoter\[train\]'"):
         run(folder, data, "--report", "never.html")
     monkeypatch.setitem(sys.modules, "sklearn", None)

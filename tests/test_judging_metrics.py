@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from spoter.training import metrics, wording
-from spoter.training.answers import Answers
+from spoter.training.evaluation import metrics
+from spoter.training.evaluation import descriptions
+from spoter.training.evaluation.predictions import Answers
 
 NAN = float("nan")
 
@@ -152,16 +153,16 @@ def test_the_seed_alone_decides_on_an_interval():
 def test_one_group_has_no_interval_and_the_words_say_so():
     one = metrics.figures(answers_of([0, 1], [[0.8, 0.2], [0.5, 0.5]], groups=["a", "a"]))
     assert (one.top1.low, one.top1.high, one.macro_f1.low) == (None, None, None)
-    assert wording.interval(one.top1) == "" and "No intervals" in wording.interval_note(one)
-    assert "whole groups are drawn" in wording.interval_note(metrics.figures(MIXED))
+    assert descriptions.interval(one.top1) == "" and "No intervals" in descriptions.interval_note(one)
+    assert "whole groups are drawn" in descriptions.interval_note(metrics.figures(MIXED))
 
 
 def test_nothing_but_right_answers_is_not_called_certain():
     perfect = metrics.figures(answers_of([0] * 30, [[0.9, 0.1]] * 30, groups=list("abc") * 10))
     assert (perfect.top1.low, perfect.top1.high) == (1.0, 1.0)
-    assert "0.905 would" in wording.interval_note(perfect)  # 0.905 ** 30 is one in twenty
+    assert "0.905 would" in descriptions.interval_note(perfect)  # 0.905 ** 30 is one in twenty
     few = metrics.figures(answers_of([0] * 2, [[0.9, 0.1]] * 2, groups=list("ab")))
-    assert "0.224 would" in wording.interval_note(few)  # where the rule of three, 1 - 3 / clips, is none any more
+    assert "0.224 would" in descriptions.interval_note(few)  # where the rule of three, 1 - 3 / clips, is none any more
 
 
 def test_all_refused_has_no_calibration_but_is_all_wrong():
@@ -170,7 +171,7 @@ def test_all_refused_has_no_calibration_but_is_all_wrong():
     found = metrics.figures(none)
     assert (found.top1.value, found.top1.high, found.refused) == (0.0, 0.0, 2)
     assert np.isnan([found.ece, found.ece_by_chance, found.nll, found.brier]).all()
-    assert [row.value for row in wording.figure_rows(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
+    assert [row.value for row in descriptions.figure_rows(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
 
 
 def test_auroc_by_hand():

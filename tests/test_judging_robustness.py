@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from training_data import generated_points
 
-from spoter.clip import Clip
-from spoter.estimators import MEDIAPIPE
-from spoter.layouts import load_layout
-from spoter.training import robustness as table
-from spoter.training.datasets import clip_from_connecting_points
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
+from spoter.training.evaluation import robustness as table
+from spoter.training.data import clip_from_connecting_points
 
 ROWS = {condition.key: condition for condition in table.CONDITIONS}
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from generate import figure, figure_clip
 
-from spoter.clip import make_clip
+from spoter.landmarks.clip import make_clip
 from spoter.errors import InputError, ModelFolderError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
-from spoter.layouts import BUILT_IN, load_layout
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 
 LAYOUTS = ("29", "54", "71")
 BESIDE = [(layout, name) for layout in (*LAYOUTS, "spoter54") for name in ESTIMATORS]

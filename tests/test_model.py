@@ -7,9 +7,9 @@ import pytest
 import torch
 import upstream
 
-from spoter.checkpoint import read_checkpoint, sizes_of
-from spoter.config import Sizes
-from spoter.model import Spoter
+from spoter.model.checkpoint import read_checkpoint, sizes_of
+from spoter.model.config import Sizes
+from spoter.model.network import Spoter
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=1, encoder_feedforward=64, decoder_feedforward=32,

@@ -14,20 +14,20 @@ import pytest
 import torch
 from generate import figure_clip
 
-from spoter.clip_files import read_clips
-from spoter.config import CONFIG, ModelConfig, parse_config, read_config
-from spoter.embedding import PARTS, Prototypes, unit
-from spoter.enroll import enroll
+from spoter.sources.clip_files import read_clips
+from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
+from spoter.fewshot.prototypes import PARTS, Prototypes, unit
+from spoter.serving.enroll import enroll
 from spoter.errors import InputError, ModelFolderError, SpoterError
-from spoter.layouts import load_layout
-from spoter.model import Spoter
-from spoter.model_folder import WEIGHTS, digest, load_model_folder, load_onnx_folder, write_model_folder
-from spoter.onnx_export import TOLERANCE, _compare, export
-from spoter.onnx_forward import GRAPH, OF_WEIGHTS, OnnxForward
-from spoter.onnx_graph import OPSET
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
-from spoter.torch_forward import TorchForward
+from spoter.landmarks.layouts import load_layout
+from spoter.model.network import Spoter
+from spoter.model.folder import WEIGHTS, digest, load_model_folder, load_onnx_folder, write_model_folder
+from spoter.runtime.onnx_export import TOLERANCE, _compare, export
+from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
+from spoter.runtime.onnx_graph import OPSET
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
+from spoter.runtime.torch_runtime import TorchForward
 
 GLOSSES = ("ONE", "TWO", "THREE", "FOUR")
 
@@ -290,8 +290,8 @@ def test_a_model_is_served_without_torch_and_pandas(tmp_path):
     body = json.dumps({"estimator": "mediapipe", "points": points})
     program = (
         "import sys\n"
-        "from spoter.recognizer import Recognizer\n"
-        "from spoter.service import Incoming, respond\n"
+        "from spoter.serving.recognizer import Recognizer\n"
+        "from spoter.serving.service import Incoming, respond\n"
         "recognizer = Recognizer.load(sys.argv[1], runtime='onnx')\n"
         "[response], costs = respond(recognizer, [Incoming(sys.stdin.read(), 'application/json')])\n"
         "heavy = {'torch', 'pandas', 'h5py', 'typer', 'rich', 'onnx', 'sagemaker', 'boto3'}.intersection(sys.modules)\n"

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from generate import figure_clip
 
-from build_mar import build
-from spoter.config import read_config
+from spoter.torchserve.pack import build
+from spoter.model.config import read_config
 from spoter.errors import ModelFolderError
-from spoter.model_folder import WEIGHTS
-from spoter.onnx_forward import GRAPH
-from spoter.recognizer import Recognizer
+from spoter.model.folder import WEIGHTS
+from spoter.runtime.onnx_runtime import GRAPH
+from spoter.serving.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -16,12 +16,12 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 from packaging.requirements import Requirement
 
-from attacks.model_files import SMALL, graphs
-from spoter import onnx_forward
+from stress.model_file_seeds import SMALL, graphs
+from spoter.runtime import onnx_runtime
 from spoter.errors import ModelFolderError
-from spoter.onnx_external import _FIELDS, refuse_external_data
-from spoter.onnx_forward import GRAPH, OnnxForward
-from spoter.recognizer import Recognizer
+from spoter.runtime.onnx_external import _FIELDS, refuse_external_data
+from spoter.runtime.onnx_runtime import GRAPH, OnnxForward
+from spoter.serving.recognizer import Recognizer
 
 ROOT = Path(__file__).resolve().parents[1]
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
@@ -244,12 +244,12 @@ def test_onnx_runtime_itself_would_look_in_no_folder(secret, tmp_path, monkeypat
     """The second lock: with the first one open, the session finds no such file."""
     with pytest.raises(ModelFolderError, match=REFUSED):
         OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])
-    monkeypatch.setattr(onnx_forward, "refuse_external_data", lambda graph, place: None)
+    monkeypatch.setattr(onnx_runtime, "refuse_external_data", lambda graph, place: None)
     with pytest.raises(ModelFolderError, match="here: found what ONNX Runtime does not load"):
         OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])
     folder = "session.model_external_initializers_file_folder_path"
-    assert onnx_forward._CONFIG[folder] == os.devnull
-    monkeypatch.setitem(onnx_forward._CONFIG, folder, str(tmp_path))
+    assert onnx_runtime._CONFIG[folder] == os.devnull
+    monkeypatch.setitem(onnx_runtime._CONFIG, folder, str(tmp_path))
     OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])  # neither lock
 
 
@@ -266,7 +266,7 @@ def test_bytes_that_look_like_another_format_are_read_as_onnx():
 def test_every_pin_of_onnx_runtime_refuses_paths_out_of_the_working_folder():
     """1.24.2 still follows `../`; 1.23 any path."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    files = ("handler/onnx-requirements.txt", "docker/requirements.txt", "aws/lambda_serve_requirements.txt")
+    files = ("handler/onnx-requirements.txt", "docker/requirements.txt", "spoter/aws/functions/requirements.txt")
     lines = [*project, *(line for name in files for line in (ROOT / name).read_text().splitlines())]
     wanted = [Requirement(line) for line in lines if line.startswith("onnxruntime")]
     assert len(wanted) == 4

@@ -15,18 +15,18 @@ from training_data import put
 from typer.testing import CliRunner
 from wire import dumps, mmpose, openpose
 
-from spoter import pose_folders
-from spoter.bulk.pieces import parts
-from spoter.bulk.reading import Reader
-from spoter.cli import app
-from spoter.clip import Clip
-from spoter.clip_files import LIMITS, read_body, read_clips
+from spoter.sources import frame_folders
+from spoter.batch.inputs import parts
+from spoter.batch.reader import Reader
+from spoter.cli.main import app
+from spoter.landmarks.clip import Clip
+from spoter.sources.clip_files import LIMITS, read_body, read_clips
 from spoter.errors import DataError, InputError, SpoterError
-from spoter.estimators import ESTIMATORS, OPENPOSE
+from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE
 from spoter.formats import Options, decode, parse_attributes
-from spoter.formats.people import follow
-from spoter.layouts import load_layout
-from spoter.training.datasets import read_dataset
+from spoter.formats.signer_tracking import follow
+from spoter.landmarks.layouts import load_layout
+from spoter.training.data import read_dataset
 
 LAYOUT = load_layout("54")
 SIZE = Options(width=640, height=480)
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, files, said):
     for name, content in files.items():
         put(folder / name, content)
     with pytest.raises(SpoterError, match=said) as caught:
-        pose_folders.read(folder)
+        frame_folders.read(folder)
     assert str(folder) in str(caught.value)
 
 

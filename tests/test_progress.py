@@ -11,7 +11,7 @@ from training_data import SMALL, write_hdf5
 from typer.testing import CliRunner
 
 from spoter import progress
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.progress import progress_bar
 
 pytestmark = pytest.mark.slow

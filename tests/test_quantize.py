@@ -15,16 +15,16 @@ from generate import figure_clip
 from training_data import GROUPS, SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.cli import app
-from spoter.config import ModelConfig, read_config
+from spoter.cli.main import app
+from spoter.model.config import ModelConfig, read_config
 from spoter.errors import DataError, SpoterError
-from spoter.model import Spoter
-from spoter.model_folder import CARD, WEIGHTS, digest, load_model_folder, write_model_folder
-from spoter.onnx_forward import GRAPH, INT8_GRAPH, OF_WEIGHTS
-from spoter.recognizer import Recognizer
-from spoter.training.quantize import Refused
+from spoter.model.network import Spoter
+from spoter.model.folder import CARD, WEIGHTS, digest, load_model_folder, write_model_folder
+from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, OF_WEIGHTS
+from spoter.serving.recognizer import Recognizer
+from spoter.training.evaluation.quantize import Refused
 from spoter.training.settings import TrainSettings
-from spoter.training.split_record import SPLIT
+from spoter.training.data.split_record import SPLIT
 from spoter.training.train import train
 
 pytestmark = pytest.mark.slow

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from generate import figure_clip
 
-from spoter.clip import make_clip
+from spoter.landmarks.clip import make_clip
 from spoter.errors import InputError
-from spoter.forward import FRAMES_AT_ONCE, batches
-from spoter.recognizer import Costs, Recognizer
-from spoter.service import Incoming, respond
+from spoter.runtime.base import FRAMES_AT_ONCE, batches
+from spoter.serving.recognizer import Costs, Recognizer
+from spoter.serving.service import Incoming, respond
 
 
 @pytest.fixture(scope="module")

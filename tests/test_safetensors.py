@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from spoter.checkpoint import read_checkpoint
-from spoter.cli import app
+from spoter.model.checkpoint import read_checkpoint
+from spoter.cli.main import app
 from spoter.errors import ModelFolderError
-from spoter.model_folder import load_model_folder
+from spoter.model.folder import load_model_folder
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from showing import CLIP, LAYOUT, LEFT, POINTS, RIGHT, compact, ink, pixels, run
 from training_data import put
 from wire import dumps, nested, openpose
 
-from spoter import show_findings
+from spoter.inspection import findings
 from spoter.errors import SpoterError
-from spoter.layouts import load_layout
-from spoter.skeleton import COLOURS
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.skeleton import COLOURS
 
 # --- what is wrong with a clip ---
 
@@ -60,14 +60,14 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_commonly_goes_wrong_is_named(case):
     points, said = WRONG[case]
-    assert any(said in line for line in show_findings.findings(points, LAYOUT, 25.0)), case
+    assert any(said in line for line in findings.findings(points, LAYOUT, 25.0)), case
 
 
 def test_a_good_clip_has_no_findings_and_its_figures_are_right(tmp_path):
-    assert show_findings.findings(POINTS, LAYOUT, 25.0) == []
+    assert findings.findings(POINTS, LAYOUT, 25.0) == []
     gaps = without(LEFT, slice(0, 6))
     gaps[:, LAYOUT.column("pose_left_wrist")] = [0.5, 1.2]
-    left, right, body, picture = show_findings.figures(gaps, LAYOUT)
+    left, right, body, picture = findings.figures(gaps, LAYOUT)
     assert left == "left hand   found in 75% of frames"  # its wrist is never in the picture
     assert right == "right hand  found in 100% of frames, and in 100% of those in which its wrist is in the picture"
     assert "both shoulders found in 100%" in body and "nobody in 0 frames" in body
@@ -78,8 +78,8 @@ def test_a_good_clip_has_no_findings_and_its_figures_are_right(tmp_path):
 def test_all_layouts_can_be_judged(name):
     layout = load_layout(name)
     points = layout.select(figure_clip(frames=24))
-    assert show_findings.findings(points, layout, None) == []
-    assert any("y points up" in line for line in show_findings.findings(1 - points, layout, None))
+    assert findings.findings(points, layout, None) == []
+    assert any("y points up" in line for line in findings.findings(1 - points, layout, None))
 
 
 # --- clips that a server refuses ---
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_at_all_is_an_error_and_leaves_no_picture(
 
 def test_an_error_is_one_line_for_the_user(tmp_path):
     file = put(tmp_path / "clip.json", b'{"layout":')
-    command = [sys.executable, "-m", "spoter.cli", "show", str(file)]
+    command = [sys.executable, "-m", "spoter.cli.main", "show", str(file)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: invalid_json: ") and ran.stderr.count("\n") == 1
@@ -208,7 +208,7 @@ def test_show_needs_nothing_of_training(tmp_path):
     """Drawing is Pillow's alone: `make serve` installs no matplotlib."""
     code = (
         "import sys; sys.modules['matplotlib'] = None\n"
-        "from spoter.cli import app\n"
+        "from spoter.cli.main import app\n"
         f"app(['show', {str(ROOT / 'samples' / 'hallo.json')!r}, '--out', 'clip.gif'], standalone_mode=False)\n"
         "assert 'torch' not in sys.modules\n"
     )

@@ -12,9 +12,9 @@ from showing import LAYOUT, LEFT, POINTS, compact, ink, pixels, run, shown, with
 from training_data import put
 from wire import dumps, openpose
 
-from spoter import show_picture
-from spoter.normalize import normalize
-from spoter.skeleton import COLOURS
+from spoter.inspection import picture
+from spoter.landmarks.normalize import normalize
+from spoter.landmarks.skeleton import COLOURS
 
 
 def test_the_right_half_is_what_spoter_is_fed(tmp_path):
@@ -25,8 +25,8 @@ def test_the_right_half_is_what_spoter_is_fed(tmp_path):
 
 def test_a_strip_shows_both_hands_and_what_is_missing(tmp_path):
     """A missing hand takes its colour along, but for the rings at its wrist and the legend's line."""
-    both = pixels(show_picture.strip(shown(tmp_path, compact(POINTS)), ["both"], (0, 12), "box"))
-    one = pixels(show_picture.strip(shown(tmp_path, compact(without(LEFT))), ["both"], (0, 12), "box"))
+    both = pixels(picture.strip(shown(tmp_path, compact(POINTS)), ["both"], (0, 12), "box"))
+    one = pixels(picture.strip(shown(tmp_path, compact(without(LEFT))), ["both"], (0, 12), "box"))
     assert both.shape == one.shape
     left, right = COLOURS["left hand"], COLOURS["right hand"]
     assert 10 < ink(one, left) < 0.3 * ink(both, left)
@@ -37,7 +37,7 @@ def test_a_frame_without_anybody_is_empty_but_for_words(tmp_path):
     points = POINTS.copy()
     points[12] = np.nan
     found = shown(tmp_path, compact(points))
-    panel = show_picture._Panel(found, 165, "box", 1.0)
+    panel = picture._Panel(found, 165, "box", 1.0)
     somebody, nobody = (np.asarray(panel.draw(frame).image())[40:, :165] for frame in (0, 12))
     assert ink(somebody, COLOURS["body"]) > 60 and ink(nobody, COLOURS["body"]) == 0
     assert (nobody < 200).any()  # the word
@@ -47,11 +47,11 @@ def test_a_frame_without_anybody_is_empty_but_for_words(tmp_path):
 def test_single_points_are_crossed_where_they_were_last_seen(tmp_path):
     elbow = LAYOUT.column("pose_left_elbow")
     found = shown(tmp_path, compact(without(elbow, slice(8, None))))
-    ((part, place),) = show_picture._last_seen(found.points, 20, LAYOUT.names)
+    ((part, place),) = picture._last_seen(found.points, 20, LAYOUT.names)
     np.testing.assert_array_equal(place, found.points[7, elbow])
     assert part == "body"
-    assert show_picture._last_seen(found.points, 3, LAYOUT.names) == []
-    assert show_picture._Panel(found, 165, "box", 1.0)._said(20) == "1 point missing"
+    assert picture._last_seen(found.points, 3, LAYOUT.names) == []
+    assert picture._Panel(found, 165, "box", 1.0)._said(20) == "1 point missing"
 
 
 @pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
@@ -68,17 +68,17 @@ def test_the_scheme_of_the_papers_authors_can_be_drawn(tmp_path, layout):
 def test_the_head_is_up_in_every_scheme(tmp_path, monkeypatch):
     """In that of the paper's authors y points up."""
     drawn: list[np.ndarray] = []
-    strokes = show_picture.strokes
-    monkeypatch.setattr(show_picture, "strokes", lambda points, names: drawn.append(points) or strokes(points, names))
+    strokes = picture.strokes
+    monkeypatch.setattr(picture, "strokes", lambda points, names: drawn.append(points) or strokes(points, names))
     for scheme in ("box", "bohacek"):
-        show_picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
+        picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
     nose, shoulder = LAYOUT.column("pose_nose"), LAYOUT.column("pose_left_shoulder")
     assert [points[nose, 1] < points[shoulder, 1] for points in drawn] == [True, True]
 
 
 @pytest.mark.parametrize("aspect", [0.4, 1.0, 2.5])
 def test_the_picture_is_within_its_panel(tmp_path, aspect):
-    panel = show_picture._Panel(shown(tmp_path, compact(POINTS)), 165, "box", aspect)
+    panel = picture._Panel(shown(tmp_path, compact(POINTS)), 165, "box", aspect)
     assert panel.unit[1] == pytest.approx(aspect * panel.unit[0])
     assert (panel.origin + panel.unit <= (panel.side, panel.height)).all() and max(panel.unit) > 100
 
@@ -111,5 +111,5 @@ def test_a_long_or_fast_clip_keeps_its_time_in_fewer_frames(tmp_path, count, fps
         frames.extend(numbers)
         return frames[:2]
 
-    show_picture.animation(found, ["title"], "box", progress=few)
+    picture.animation(found, ["title"], "box", progress=few)
     assert len(frames) == drawn and frames[-1] < count

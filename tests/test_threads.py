@@ -32,8 +32,8 @@ SpoterHandler().initialize(
 BULK = """
 import torch
 torch.set_num_threads(3)
-from spoter.bulk.answering import Answering
-from spoter.bulk.pieces import Piece
+from spoter.batch.predictor import Answering
+from spoter.batch.inputs import Piece
 assert b"instances" in Answering(Path(model))([Piece(clip)])
 assert torch.get_num_threads() == 1
 """

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 from http_double import ANSWER, Double, serving
 
-from spoter import cli, tokens
+from spoter.cli import main
+from spoter.ops import tokens
 from spoter.client import Client, RequestError, Retry
 from spoter.errors import SpoterError
-from spoter.tokens import rotate, seconds, seconds_left
+from spoter.ops.tokens import rotate, seconds, seconds_left
 
 POINTS = np.full((3, 54, 2), 0.5)
 REFUSED = (400, {"code": 400, "type": "InvalidKeyException", "message": "expired"}, {})
@@ -55,7 +56,7 @@ def changing(double: Double, keys: Path, monkeypatch):
 def run(monkeypatch, capsys, *options: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["spoter", "token", *map(str, options)])
     with pytest.raises(SystemExit) as end:
-        cli.main()
+        main.main()
     said = capsys.readouterr()
     return end.value.code or 0, said.out, said.err
 

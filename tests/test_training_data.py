@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 from training_data import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError
-from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
-from spoter.layouts import load_layout
-from spoter.normalize import normalize
-from spoter.training.augment import Augmentation
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.normalize import normalize
+from spoter.training.augment.augmentation import Augmentation
 from spoter.training.batches import ClipSet
-from spoter.training.datasets import LabelledClip, clip_from_connecting_points, read_dataset
-from spoter.training.folds import folds
-from spoter.training.split import Split, check_split, split_groups
+from spoter.training.data import LabelledClip, clip_from_connecting_points, read_dataset
+from spoter.training.data.folds import folds
+from spoter.training.data.split import Split, check_split, split_groups
 
 LAYOUT = load_layout("54")
 

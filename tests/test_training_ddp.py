@@ -14,11 +14,11 @@ import torch
 from training_data import GLOSSES, generated_clips, write_hdf5
 
 from spoter.errors import DataError
-from spoter.layouts import load_layout
-from spoter.model_folder import load_model_folder
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import load_model_folder
 from spoter.training.batches import ClipSet
-from spoter.training.datasets import read_dataset
-from spoter.training.parallel import joined
+from spoter.training.data import read_dataset
+from spoter.training.distributed import joined
 from spoter.training.prepare import prepare
 from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.train import train
@@ -39,7 +39,7 @@ def on_two_processes(data: Path, out: Path, *options: str) -> subprocess.Complet
     for name, value in SETTINGS.items():
         options += f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "spoter.cli", "train", str(data), "--out", str(out), *options]
+    command = [*launcher, "-m", "spoter.cli.main", "train", str(data), "--out", str(out), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 

@@ -13,19 +13,19 @@ import torch
 from training_data import GLOSSES, GROUPS, SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.cli import app
-from spoter.enroll import enroll
+from spoter.cli.main import app
+from spoter.serving.enroll import enroll
 from spoter.errors import DataError, ModelFolderError, SpoterError
 from spoter.files import alone_in, write_whole
-from spoter.model_folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
-from spoter.recognizer import Recognizer
-from spoter.training import calibrate as module
+from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
+from spoter.serving.recognizer import Recognizer
+from spoter.training import calibrate_converted as module
 from spoter.training.batches import ClipSet
-from spoter.training.calibrate import calibrate
-from spoter.training.datasets import read_dataset
-from spoter.training.finish import KEPT, finish, fit_prototypes, fit_temperature
+from spoter.training.calibrate_converted import calibrate
+from spoter.training.data import read_dataset
+from spoter.training.calibration import KEPT, finish, fit_prototypes, fit_temperature
 from spoter.training.settings import TrainSettings, Unchanged
-from spoter.training.split_record import SPLIT
+from spoter.training.data.split_record import SPLIT
 from spoter.training.train import train
 
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_training_finishes_a_model(trained):
 
 
 def test_the_figures_that_are_fitted_are_those_of_the_validation_clips(bare, data, monkeypatch):
-    monkeypatch.setattr("spoter.training.finish._AUGMENTED", 0)  # so that the clips can be asked about again
+    monkeypatch.setattr("spoter.training.calibration._AUGMENTED", 0)  # so that the clips can be asked about again
     late = read_dataset(data["late"])
     config, _ = calibrate(bare, read_dataset(data["early"]), late, CPU)
     recognizer, prototypes = Recognizer.load(bare), load_model_folder(bare).prototypes

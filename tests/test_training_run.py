@@ -16,12 +16,12 @@ import training_data
 from training_data import GLOSSES, generated_clips, generated_points, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError
-from spoter.model_folder import load_model_folder
-from spoter.training.evaluate import evaluate, groups_of_side
-from spoter.training.finish import finish
-from spoter.training.fit import Scores, warm_cosine
+from spoter.model.folder import load_model_folder
+from spoter.training.evaluation.evaluate import evaluate, groups_of_side
+from spoter.training.calibration import finish
+from spoter.training.loop import Scores, warm_cosine
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
@@ -289,7 +289,7 @@ def test_the_number_of_heads_follows_the_layout(data, tmp_path, layout, heads):
 
 def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(data, tmp_path, monkeypatch):
     layout = tmp_path / "mine.csv"
-    layout.write_text((resources.files("spoter.layouts") / "points_29.csv").read_text())
+    layout.write_text((resources.files("spoter.landmarks.layouts") / "points_29.csv").read_text())
     before = layout.read_bytes()
 
     def edit(*arguments):
@@ -343,7 +343,7 @@ def test_a_library_that_is_not_installed_is_one_line(data, tmp_path, monkeypatch
 
 
 def test_defaults_of_the_command_and_of_the_library_are_the_same():
-    from spoter.training.commands import train as command
+    from spoter.cli import train as command
 
     options = inspect.signature(command.train).parameters
     fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
-from spoter.training.augment import Augmentation
-from spoter.training.augment_original import OriginalAugmentation
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.settings import RECIPES, TrainSettings, Unchanged
 from spoter.training.settings_file import combine, read_settings
 

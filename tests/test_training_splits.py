@@ -11,14 +11,14 @@ import pytest
 from training_data import GLOSSES, SMALL, generated_points, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import DataError
-from spoter.training.datasets import DataSet, read_dataset
-from spoter.training.datasets.labelled import fingerprint
-from spoter.training.evaluate import evaluate
+from spoter.training.data import DataSet, read_dataset
+from spoter.training.data.labelled import fingerprint
+from spoter.training.evaluation.evaluate import evaluate
 from spoter.training.settings import TrainSettings
-from spoter.training.split import SIDES, match_groups, split_groups
-from spoter.training.split_record import find_split, leaks, read_split, split_data
+from spoter.training.data.split import SIDES, match_groups, split_groups
+from spoter.training.data.split_record import find_split, leaks, read_split, split_data
 from spoter.training.train import train
 
 pytestmark = pytest.mark.slow

@@ -21,8 +21,8 @@ NEVER = {
     "yaml.full_load", "yaml.unsafe_load_all", "yaml.load_all", "torch.jit.load", "torch.package.PackageImporter",
     "torch.hub.load", "eval", "exec", "compile", "os.system", "os.popen", "shutil.unpack_archive", "np.loads",
 }  # fmt: skip
-# What unpacks archives that were made a moment before, or that `spoter.archive.scan` has passed.
-UNPACK = {"attacks/unpacking.py", "aws/local/container.py", "bench/cold_start.py"}
+# What unpacks archives that were made a moment before, or that `spoter.ops.archive.scan` has passed.
+UNPACK = {"stress/archive_differential.py", "spoter/aws/local/container.py", "benchmarks/serving/lambda_cold_start.py"}
 # Tests that run lines of the documents, which are ours.
 RUNS_OURS = {"tests/e2e/test_tutorial.py"}
 
@@ -133,8 +133,8 @@ def test_shell_scripts_run_no_variable_as_code():
 @pytest.mark.parametrize(
     "source",
     [
-        "from spoter.recognizer import Recognizer; Recognizer.load('models/dgs11', runtime='onnx')",
-        "from spoter.training.quantize import quantize; quantize(open('models/dgs11/model.onnx', 'rb').read(), CLIPS)",
+        "from spoter.serving.recognizer import Recognizer; Recognizer.load('models/dgs11', runtime='onnx')",
+        "from spoter.training.evaluation.quantize import quantize; quantize(open('models/dgs11/model.onnx', 'rb').read(), CLIPS)",
     ],
     ids=["serving", "quantizing"],
 )

@@ -20,8 +20,8 @@ from spoter.errors import InputError
 from spoter.formats import Options, content_types
 from spoter.formats.request import Video
 from spoter.formats.video_format import read_videos, readable
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, as_record, respond
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, as_record, respond
 
 JSON, MP4 = "application/json", "video/mp4"
 KEY = json.dumps({"uniqueName": "0.123.webm", "top_k": 2}).encode()
@@ -115,7 +115,7 @@ def test_what_does_not_begin_as_a_video_starts_no_child(recognizer, monkeypatch,
         raise AssertionError("a child was started")
 
     monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
-    monkeypatch.setattr("spoter.video.reading.subprocess.Popen", start)
+    monkeypatch.setattr("spoter.video.reader.subprocess.Popen", start)
     noise = b"\x8c\xf5\x02\xd1\x7e\x90\x4b\x33\xa8\x0c\xe6\x59"
     others = (noise, b"x", b"ftyp", b"#EXTM3U\n", b"{}", b"RIFF\xff\xff\xff\x7fWAVE", b"\x1aE\xdf")
     answers = ask(recognizer, *[Incoming(body, kind) for body in others])

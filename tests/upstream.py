@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import torch
 
-import bench.original_layers
-from bench.original_layers import SPOTER, SPOTERTransformerDecoderLayer
+import benchmarks.baseline.layers
+from benchmarks.baseline.layers import SPOTER, SPOTERTransformerDecoderLayer
 
 
 @contextmanager
@@ -28,7 +28,7 @@ def as_upstream_module():
     finally:
         del sys.modules[module.__name__]
         for cls in (SPOTER, SPOTERTransformerDecoderLayer):
-            cls.__module__ = bench.original_layers.__name__
+            cls.__module__ = benchmarks.baseline.layers.__name__
 
 
 def make(

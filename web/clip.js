@@ -51,7 +51,7 @@ export class Clip {
   }
 }
 
-/** The rule of round_points in spoter/clip.py: no coordinate but 0 becomes 0, for a point whose x is 0 is not normalized. */
+/** The rule of round_points in spoter/landmarks/clip.py: no coordinate but 0 becomes 0, for a point whose x is 0 is not normalized. */
 const rounded = (value) => (Math.round(value * DECIMALS) || Math.sign(value)) / DECIMALS;
 const written = (points) => points.map((point) => (point ? [rounded(point[0]), rounded(point[1])] : null));
 

@@ -2,11 +2,11 @@
 
 import { PARTS, POSE, has, neck } from "./layout.js";
 
-/** Blue and vermilion as in spoter/skeleton.py, lighter on a dark stage; left joints are round, right ones square. */
+/** Blue and vermilion as in spoter/landmarks/skeleton.py, lighter on a dark stage; left joints are round, right ones square. */
 export const COLOURS = { body: "#e9edf1", leftHand: "#56b4e9", rightHand: "#ff8a3d" };
 const HALO = "rgba(0, 0, 0, 0.65)"; // keeps lines readable over a bright picture
 
-// Chains of points that are joined one to the next; the same as in spoter/skeleton.py.
+// Chains of points that are joined one to the next; the same as in spoter/landmarks/skeleton.py.
 const BODY = [
   [8, 5, 0, 2, 7], [12, 11, 23, 24, 12], [11, 13, 15], [12, 14, 16],
   ...[[70, 105, 55], [130, 133], [132, 172, 148, 377, 397, 361], [57, 37, 267, 287], [57, 84, 314, 287], [359, 362],

@@ -5,7 +5,7 @@
  * Prototypes mean something in the space of one model's weights only.
  */
 
-const PREFIX = "spoter.enrolled:";
+const PREFIX = "spoter.fewshot.enrolled:";
 
 export class EnrolledStore {
   /**

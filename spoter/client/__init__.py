@@ -10,7 +10,7 @@ It needs neither torch nor pandas (a CSV file needs pandas). docs/client.md is t
 
 from __future__ import annotations
 
-from spoter.client.clients import AsyncClient, Client
+from spoter.client.client import AsyncClient, Client
 from spoter.client.errors import (
     NoAnswerError,
     RequestError,
@@ -18,10 +18,10 @@ from spoter.client.errors import (
     UnavailableError,
     UnexpectedAnswerError,
 )
-from spoter.client.messages import Description, Enrolment, ModelName, Prediction
+from spoter.client.results import Description, Enrolment, ModelName, Prediction
 from spoter.client.transport import Retry
 from spoter.errors import InputError
-from spoter.formats.answers import Ranked
+from spoter.formats.response import Ranked
 
 __all__ = [
     "AsyncClient",

@@ -1,6 +1,6 @@
 """From a request to an answer's bytes: addresses, retries, and what an answer that is none of ours is called.
 
-Nothing here sends: `spoter.client.clients` does, once in each of its two ways.
+Nothing here sends: `spoter.client.client` does, once in each of its two ways.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from spoter.client.errors import (
     UnavailableError,
     UnexpectedAnswerError,
 )
-from spoter.client.messages import SEVERAL
+from spoter.client.results import SEVERAL
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import CSV, JSON, JSONLINES, short
-from spoter.service import Incoming, Response, error_response
+from spoter.serving.service import Incoming, Response, error_response
 
 # Statuses of a server that may well answer a moment later; 429 is API Gateway's way of saying 503.
 _COME_AGAIN = (429, 503)

@@ -15,18 +15,20 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.clip import Clip
-from spoter.embedding import PARTS
-from spoter.enrolled import EnrolledGlosses
+from spoter.landmarks.clip import Clip
+from spoter.fewshot.prototypes import PARTS
+from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError
-from spoter.formats import frames, points_form, video_format
+from spoter.formats import video_format
+from spoter.formats import estimator_frames
+from spoter.formats import plain_points
 from spoter.formats.json_errors import UNKNOWN_FIELD, invalid_json, wrong_type
 from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
-from spoter.formats.thrift import check_numbers, check_utf8, without_collector
-from spoter.formats.unread import without_faces
-from spoter.layouts import Layout
+from spoter.formats.body_guards import check_numbers, check_utf8, without_collector
+from spoter.formats.skip_face_mesh import without_faces
+from spoter.landmarks.layouts import Layout
 
-FORMS = (*frames.KEYS, "points", "clips", "uniqueName")
+FORMS = (*estimator_frames.KEYS, "points", "clips", "uniqueName")
 """The keys of which a body has exactly one."""
 _ALONE = ("clips", "uniqueName")
 _OF_THE_REQUEST = ("top_k", "enrolled", "enroll", "describe")
@@ -51,7 +53,7 @@ _C = TypeVar("_C")
 class _Body(msgspec.Struct, Generic[_F, _C]):
     keypoints: _F | UnsetType = UNSET
     keypoints_list: _F | UnsetType = UNSET
-    frames: _F | UnsetType = UNSET
+    estimator_frames: _F | UnsetType = UNSET
     instance_info: _F | UnsetType = UNSET
     points: Raw | UnsetType = UNSET
     clips: _C | UnsetType = UNSET
@@ -73,7 +75,7 @@ class _Body(msgspec.Struct, Generic[_F, _C]):
 
     def options(self, options: Options) -> Options:
         """Return `options` with what the body says of itself in their places; width and height belong together."""
-        points_form.known_estimator(self.estimator)
+        plain_points.known_estimator(self.estimator)
         if self.width is not None or self.height is not None:
             options = dataclasses.replace(options, width=self.width, height=self.height)
         return options.override(estimator=self.estimator, fps=self.fps)
@@ -149,7 +151,7 @@ def _first(count: int) -> type:
 
 
 @lru_cache(maxsize=8)
-def _decoder(frame_type: type[frames.Frame] | None, max_clips: int) -> msgspec.json.Decoder:
+def _decoder(frame_type: type[estimator_frames.Frame] | None, max_clips: int) -> msgspec.json.Decoder:
     """Return the decoder of bodies with frames of a type; with None they stay undecoded."""
     found = Raw if frame_type is None else list[frame_type | None]
     return msgspec.json.Decoder(_Body[found, _first(max_clips + 1)])
@@ -162,8 +164,8 @@ def _keys_decoder() -> msgspec.json.Decoder:
 
 
 def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
-    frame_type = frames.frame_type(layout)
-    if frame_type is frames.Frame:
+    frame_type = estimator_frames.frame_type(layout)
+    if frame_type is estimator_frames.Frame:
         # On whatever goes wrong the whole is decoded, for an error in the right words with the right place.
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _decoded(without_faces(body), frame_type, limits)
@@ -175,19 +177,19 @@ def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
                 "unknown_form",
                 'found a JSON body that is no object, expected an object such as {"keypoints": [frame, …]}',
             ) from error
-        raise wrong_type(error, frames.place) from error
+        raise wrong_type(error, estimator_frames.place) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid_json(error, body) from error
 
 
-def _decoded(body: bytes, frame_type: type[frames.Frame], limits: Limits) -> _Body:
+def _decoded(body: bytes, frame_type: type[estimator_frames.Frame], limits: Limits) -> _Body:
     """Decode a body, unless what would be made of it is beyond all reason; clips are counted each for itself."""
     check_numbers(body)  # once what is passed over is gone: to count in that takes longer than to decode the rest
     small = _fits_in_memory(body, limits)
     check_utf8(body)  # the decoder looks at the strings it keeps only
     with without_collector():
         content = _decoder(frame_type if small else None, limits.max_clips).decode(body)
-    several = content.clips is not UNSET and all(getattr(content, key) is UNSET for key in (*frames.KEYS, "points"))
+    several = content.clips is not UNSET and all(getattr(content, key) is UNSET for key in (*estimator_frames.KEYS, "points"))
     if small or several:
         return content
     raise InputError(
@@ -218,7 +220,7 @@ def _enrolled(raw: Raw, layout: Layout, limits: Limits) -> EnrolledGlosses:
     try:
         enrolled = _ENROLLED.decode(text)
     except msgspec.ValidationError as error:
-        raise wrong_type(error, frames.place, ("enrolled",)) from error
+        raise wrong_type(error, estimator_frames.place, ("enrolled",)) from error
     limits.check_enrolled(len(enrolled.glosses))
     return enrolled
 
@@ -263,8 +265,8 @@ def _clip(content: _Body, body: bytes, layout: Layout, limits: Limits, options: 
         expected = ", ".join(key for key in FORMS if key not in _ALONE)
         raise InputError("unknown_form", f"found {form} within clips, expected one of {expected}")
     if content.layout is not None:
-        points_form.check_layout(str(content.layout), layout)
+        plain_points.check_layout(str(content.layout), layout)
     options = content.options(options)
     if form == "points":
-        return points_form.read(content.points, content.layout is not None, layout, limits, options)
-    return frames.read(getattr(content, form), layout, limits, options)
+        return plain_points.read(content.points, content.layout is not None, layout, limits, options)
+    return estimator_frames.read(getattr(content, form), layout, limits, options)

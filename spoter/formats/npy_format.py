@@ -8,9 +8,9 @@ import math
 import numpy as np
 
 from spoter.errors import InputError
-from spoter.formats.points_form import names_of_size
+from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import DEFAULT_TOP_K, NPY, Limits, Options, Request, finish_clip, short
-from spoter.layouts import Layout
+from spoter.landmarks.layouts import Layout
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:

@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from spoter.clip import Clip, in_pixels, make_clip
-from spoter.enrolled import EnrolledGlosses
+from spoter.landmarks.clip import Clip, in_pixels, make_clip
+from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError
-from spoter.layouts import Layout
+from spoter.landmarks.layouts import Layout
 
 JSON = "application/json"
 CSV = "text/csv"

@@ -13,13 +13,13 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from spoter.clip import Clip
+from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.estimators import NECK
+from spoter.landmarks.estimators import NECK
 from spoter.formats.csv_table import Table, axes, check_present, wanted
 from spoter.formats.request import Limits, Options, finish_clip
-from spoter.formats.thrift import check_numbers
-from spoter.layouts import Layout
+from spoter.formats.body_guards import check_numbers
+from spoter.landmarks.layouts import Layout
 
 _BODY = {"nose": "pose_nose", "neck": NECK} | {
     f"{side}{point}": f"pose_{side}_{point.lower()}"

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from spoter.errors import DataError, InputError
-from spoter.layouts import Layout
-from spoter.normalize import normalize
-from spoter.training.datasets import LabelledClip
+from spoter.landmarks.layouts import Layout
+from spoter.landmarks.normalize import normalize
+from spoter.training.data import LabelledClip
 from spoter.training.settings import Changes
-from spoter.training.transforms import resample_time
+from spoter.training.augment.transforms import resample_time
 
 _POOL = 8  # batches that are filled from one sorted pool: little padding, and batches still differ between epochs
 _FRAMES = 128  # a batch of longer clips than this holds fewer of them: attention costs memory by the square of length
@@ -52,7 +52,7 @@ class ClipSet:
         In the order of the label indices.
     layout : Layout
     scheme : str
-        Of `spoter.normalize`.
+        Of `spoter.landmarks.normalize`.
     max_frames : int
         No clip gets longer than this by augmentation.
 

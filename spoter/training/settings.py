@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.layouts import BUILT_IN, Layout
-from spoter.training.augment import Augmentation
-from spoter.training.augment_original import OriginalAugmentation
+from spoter.landmarks.layouts import BUILT_IN, Layout
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
@@ -25,7 +25,7 @@ class Changes(Protocol):
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Return changed points (T', K, 2), T' at most `max_frames`, of a layout's points (T, K, 2), left as they are.
 
-        Image units, NaN = missing, as `spoter.clip.Clip`.
+        Image units, NaN = missing, as `spoter.landmarks.clip.Clip`.
         """
 
 
@@ -88,7 +88,7 @@ class TrainSettings:
     Attributes
     ----------
     data : Path
-        Labelled clips, in any form `spoter.training.datasets.read_dataset` reads.
+        Labelled clips, in any form `spoter.training.data.read_dataset` reads.
     out : Path
         Model folder to write.
     validation_data, test_data : Path or None
@@ -109,9 +109,9 @@ class TrainSettings:
         Attention heads; 0 for the most, up to the original's 9, that divide the width.
     layout, normalize, positions, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward, \
     position_rows
-        As in `spoter.config.ModelConfig`.
+        As in `spoter.model.config.ModelConfig`.
     validation, test, val_groups, test_groups
-        As in `spoter.training.split.split_groups`; `val_groups` are its validation groups.
+        As in `spoter.training.data.split.split_groups`; `val_groups` are its validation groups.
     epochs, batch_size, optimizer, learning_rate, schedule, weight_decay, label_smoothing, dropout, gradient_norm, \
     average, patience, seed
         As in `Recipe`; the seed is also the split's.

@@ -7,6 +7,6 @@ files of many videos, `writers` their forms, and `kept` knows which are made. `c
 
 from __future__ import annotations
 
-from spoter.video.reading import ENDINGS, EXTRACTION, Extracted, VideoLimits, read
+from spoter.video.reader import ENDINGS, EXTRACTION, Extracted, VideoLimits, read
 
 __all__ = ["ENDINGS", "EXTRACTION", "Extracted", "VideoLimits", "read"]

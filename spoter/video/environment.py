@@ -107,7 +107,7 @@ def make(progress: Callable[[str], None] = lambda text: None, pip_options: Seque
 
 def check(python: Path) -> None:
     """Raise `SpoterError` where MediaPipe does not start in an interpreter."""
-    from spoter.video.reading import ask
+    from spoter.video.reader import ask
 
     ask(python, {"check": True})
 

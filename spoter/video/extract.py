@@ -18,8 +18,8 @@ from pathlib import Path
 
 from spoter.errors import SpoterError
 from spoter.files import alone_in, replacing, write_whole
-from spoter.video.kept import Kept, mark
-from spoter.video.reading import ENDINGS, OVERLAY, Extracted, Progress, VideoLimits, is_overlay, read
+from spoter.video.manifest import Kept, mark
+from spoter.video.reader import ENDINGS, OVERLAY, Extracted, Progress, VideoLimits, is_overlay, read
 from spoter.video.writers import WRITERS, Member, check_pose_format, read_marks, read_member, write_hdf5
 
 FORMATS = ("json", "npy", "pose", "hdf5")

@@ -1,7 +1,7 @@
 """What was found in a video, in files: forms that `spoter predict`, training and other tools read.
 
 ConnectingPoints HDF5 is written as its own extractor does: the neck behind MediaPipe's 543 points, 0 for a missing
-point and 21 copies of the pose's wrist for a missing hand (`spoter.connecting_points` has the source).
+point and 21 copies of the pose's wrist for a missing hand (`spoter.landmarks.connecting_points` has the source).
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import BinaryIO
 
 import numpy as np
 
-from spoter.clip import Clip, round_points
+from spoter.landmarks.clip import Clip, round_points
 from spoter.errors import SpoterError
-from spoter.estimators import MEDIAPIPE
-from spoter.video.reading import EXTRACTION, Extracted
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.video.reader import EXTRACTION, Extracted
 
 _DECIMALS = 6  # a thousandth of a pixel in a picture of 1000; float32 has no more
 _COMPONENTS = {
@@ -92,7 +92,7 @@ def _point_names(part: str) -> list[str]:
 
 
 def _limbs(part: str) -> list[tuple[int, int]]:
-    from spoter.skeleton import CHAINS, limbs
+    from spoter.landmarks.skeleton import CHAINS, limbs
 
     return [tuple(pair) for name in CHAINS for pair in limbs(MEDIAPIPE.parts[part], name).tolist()]
 
@@ -209,7 +209,7 @@ def read_member(path: Path, key: str) -> Member:
     """Return one clip of a file that `write_hdf5` wrote."""
     import h5py
 
-    from spoter.connecting_points import clip_from_connecting_points
+    from spoter.landmarks.connecting_points import clip_from_connecting_points
 
     with h5py.File(path, "r") as file:
         group, count = file[key], len(MEDIAPIPE.names)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from attacks.running import MODEL_API, WORKERS
-from attacks.target import wait_workers
-from bench.server import served
-from handler.process import Server
+from stress.runtime_faults import MODEL_API, WORKERS
+from stress.harness import wait_workers
+from benchmarks.serving.server import served
+from spoter.torchserve.server import Server
 
 
 @pytest.fixture(scope="session")

@@ -8,19 +8,19 @@ import tracemalloc
 
 import pytest
 
-from attacks.costs import TRIES, Cost, least
-from attacks.hostile import hostile
-from spoter import clip_files
+from stress.cost_amplification import TRIES, Cost, least
+from stress.hostile_bodies import hostile
+from spoter.sources import clip_files
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits, decode
-from spoter.formats.thrift import check_utf8
-from spoter.layouts import load_layout
-from spoter.model_folder import read_meaning
+from spoter.formats.body_guards import check_utf8
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import read_meaning
 
 LAYOUT = load_layout("54")
 SIZE = 5_000_000
 JSON, LINES, CSV = "application/json", "application/jsonlines", "text/csv"
-# What each would be made into, and is not: pieces of the bodies of attacks.hostile.
+# What each would be made into, and is not: pieces of the bodies of stress.hostile_bodies.
 REFUSED = {
     "frames": (b'{"keypoints":[' + b"{}," * 1_600_000 + b"{}]}", JSON, "too_many_values"),
     "a frame's people": (b'{"keypoints":[{"people":[' + b"{}," * 1_600_000 + b"{}]}]}", JSON, "too_many_values"),

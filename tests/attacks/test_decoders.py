@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from attacks.decoders import TARGETS, Broken, check_errors, check_response
-from attacks.judging import documented
-from attacks.mutate import TOKENS, attack, seeds
+from stress.decoder_targets import TARGETS, Broken, check_errors, check_response
+from stress.oracle import documented
+from stress.mutations import TOKENS, attack, seeds
 from spoter.formats import video_format
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, Response, respond
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, Response, respond
 
 FUZZ = settings(
     max_examples=60, deadline=None, database=None, derandomize=True,

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from attacks.faults import strike, unexpected
-from attacks.running import BATCH, FAULTS, WORKERS, Fault, register_again
-from attacks.starting import BROKEN, refusal
-from attacks.target import BACK, Outcome, call, wait_workers
-from bench.bodies import compact
-from bench.load import Answered
+from stress.faults import strike, unexpected
+from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault, register_again
+from stress.startup_faults import BROKEN, refusal
+from stress.harness import BACK, Outcome, call, wait_workers
+from benchmarks.load.bodies import compact
+from benchmarks.load.client import Answered
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from attacks.fuzz import MORE_JAVA, MORE_WORKER, Findings, keep, may_be_closed
-from attacks.judging import documented, judge
-from attacks.mutate import CHANGES, PATH, Attack, attack, seeds
+from stress.http_fuzz import MORE_JAVA, MORE_WORKER, Findings, keep, may_be_closed
+from stress.oracle import documented, judge
+from stress.mutations import CHANGES, PATH, Attack, attack, seeds
 
 CODES = documented()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attacks.fuzz_decoders import fuzz
+from stress.decoder_fuzz import fuzz
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from attacks.isolation import items, mixed, same
+from stress.isolation import items, mixed, same
 
 
 def test_each_of_a_mixed_batch_gets_its_own_answer(unharmed):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from attacks.overload import bound_s, overload
-from attacks.target import worker_pids
-from bench.bodies import compact
-from bench.load import Request, run_closed
+from stress.overload import bound_s, overload
+from stress.harness import worker_pids
+from benchmarks.load.bodies import compact
+from benchmarks.load.client import Request, run_closed
 
 
 def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from attacks.soak import COLUMNS, compared
+from stress.soak import COLUMNS, compared
 
 SAMPLES = 30
 SAME = dict.fromkeys(COLUMNS, 100)

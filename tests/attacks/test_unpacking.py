@@ -1,12 +1,12 @@
-"""What `scan` passes, TorchServe, GNU tar and Python's tarfile unpack alike: a short run of `attacks.unpacking`."""
+"""What `scan` passes, TorchServe, GNU tar and Python's tarfile unpack alike: a short run of `stress.archive_differential`."""
 
 from __future__ import annotations
 
 import pytest
 
-from attacks import unpacking
-from attacks.unpacking import KINDS, compare, torchserve
-from spoter.archive import Entry
+from stress import archive_differential
+from stress.archive_differential import KINDS, compare, torchserve
+from spoter.ops.archive import Entry
 from spoter.errors import SpoterError
 
 
@@ -31,13 +31,13 @@ def test_a_short_run(unpack, tmp_path, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatch, kind):
     """With a `scan` that overlooks a file."""
-    true = unpacking.scan
+    true = archive_differential.scan
 
     def overlooks(path) -> dict[str, Entry]:
         return {name: entry for name, entry in true(path).items() if name != "config.json"}
 
-    monkeypatch.setattr(unpacking, "scan", overlooks)
-    monkeypatch.setattr(unpacking, "_without_first_part", lambda path, files: files)
+    monkeypatch.setattr(archive_differential, "scan", overlooks)
+    monkeypatch.setattr(archive_differential, "_without_first_part", lambda path, files: files)
     outcome = compare(kind, 3, 3, unpack, tmp_path / "kept")
     assert any("TorchServe differs" in line for line in outcome.differences)
     assert list((tmp_path / "kept").iterdir())

@@ -24,7 +24,7 @@ from sagemaker_double import SageMakerDouble
 from werkzeug.serving import make_server
 from werkzeug.test import create_environ, run_wsgi_app
 
-from handler.process import LOOPBACK
+from spoter.torchserve.server import LOOPBACK
 
 NUMBER = "123456789012"  # the account that moto acts for
 REGION = "eu-central-1"

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from cloud import NUMBER, REGION, Cloud
 from rich.console import Console
 
-from aws.deployment import steps
-from aws.deployment.account import Account
-from aws.deployment.reporter import Reporter
-from aws.deployment.settings import DeployError, Settings, read_settings
+from spoter.aws.deploy import deploy as steps
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.console import Reporter
+from spoter.aws.deploy.settings import DeployError, Settings, read_settings
 
 BUCKET = f"sagemaker-{REGION}-{NUMBER}"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}

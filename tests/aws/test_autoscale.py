@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from deploying import told_settings
 
-from aws.deployment import autoscale
-from aws.deployment.account import Account
-from aws.deployment.settings import DeployError
+from spoter.aws.deploy import autoscale
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.settings import DeployError
 
 WHERE = {
     "ServiceNamespace": "sagemaker",

@@ -10,8 +10,8 @@ from cloud import NUMBER, REGION
 from containers import in_process
 from deploying import told_settings
 
-from aws.deployment import batch
-from aws.deployment.account import Account
+from spoter.aws.deploy import batch
+from spoter.aws.deploy.account import Account
 
 ROLE = f"arn:aws:iam::{NUMBER}:role/spoter-endpoint"
 FIELDS = {"mode": "batch", "instance_type": "ml.m5.large", "input": "s3://clips/in/a.jsonl", "output": "s3://clips/out"}

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 from deploying import changes, endpoint, names
 
-from aws.deployment.settings import ROOT
+from spoter.aws.deploy.settings import ROOT
 
 
 def command(*arguments: str, **variables: str) -> tuple[list[str], dict[str, str]]:

@@ -11,9 +11,10 @@ from cloud import NUMBER, REGION
 from containers import over_http
 from deploying import BUCKET, names, run, told_settings
 
-from aws.deployment import invoke, plan
-from aws.deployment.account import Account
-from aws.local.endpoint import LocalEndpoint
+from spoter.aws.deploy import invoke
+from spoter.aws.deploy import requests
+from spoter.aws.deploy.account import Account
+from spoter.aws.local.endpoint import LocalEndpoint
 
 # What SageMaker sets in the containers of a transform job (developer guide, "Use Your Own Inference Code with Batch
 # Transform").
@@ -82,7 +83,7 @@ def test_a_batch_of_good_and_bad_lines_is_answered_in_order(ready, job_container
 
 
 def test_the_container_here_has_the_variables_that_a_deployment_gives_it(local_endpoint):
-    there = plan.container(told_settings(), REGION, f"s3://{NUMBER}/k/model.tar.gz")["Environment"]
+    there = requests.container(told_settings(), REGION, f"s3://{NUMBER}/k/model.tar.gz")["Environment"]
     here = local_endpoint.container._environ
     assert {name: here.get(name) for name in there} == there
     mine = {name for name in here if name.startswith("SAGEMAKER_")} - there.keys()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from deploying import BUCKET, endpoint, names, run
 
-from aws.deployment import plan
+from spoter.aws.deploy import requests
 
 NOTHING = {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
 LOG = ("Loading model: spoter", "ModuleNotFoundError: No module named 'msgspec'")
@@ -55,9 +55,9 @@ def test_an_update_that_fails_leaves_the_old_model_serving(ready, changed):
 def test_the_log_of_containers_that_serve_on_is_not_shown_as_the_failures(ready, changed, monkeypatch):
     """Streams older than the update are of the old instances."""
     run(ready)
-    ready.log(plan.log_group("spoter"), "AllTraffic/i-old", ["an old container, well and serving"])
+    ready.log(requests.log_group("spoter"), "AllTraffic/i-old", ["an old container, well and serving"])
     ready.sagemaker.fail("UpdateEndpoint", "no capacity")
-    monkeypatch.setattr("aws.deployment.endpoint.CLOCKS", -300)  # the stream above is 0 s old
+    monkeypatch.setattr("spoter.aws.deploy.endpoint.CLOCKS", -300)  # the stream above is 0 s old
     done = run(ready, model=changed)
     assert "no container has started" in done.told and "well and serving" not in done.told
 

@@ -9,9 +9,10 @@ from deploying import changes, endpoint, names, run, told_settings
 from moto.backends import get_backend
 from rich.console import Console
 
-from aws.deployment import plan, steps
-from aws.deployment.account import Account
-from aws.deployment.reporter import Reporter
+from spoter.aws.deploy import requests
+from spoter.aws.deploy import deploy
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.console import Reporter
 
 
 def test_an_endpoint_keeps_its_mode(ready):
@@ -40,14 +41,14 @@ def test_a_model_of_someone_else_under_our_name_is_left_alone(ready):
     sagemaker = ready.client("sagemaker")
     (model,) = names(ready)["models"]
     arn = sagemaker.describe_model(ModelName=model)["ModelArn"]
-    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": plan.TAG, "Value": "theirs"}])
+    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": requests.TAG, "Value": "theirs"}])
     done = run(ready)
     assert done.changes == [] and done.error.status == 2
-    assert f"{plan.TAG}=theirs" in str(done.error)
+    assert f"{requests.TAG}=theirs" in str(done.error)
 
 
 def test_an_endpoint_that_has_failed_earlier_is_made_anew(ready):
-    make = {"EndpointName": "spoter", "Tags": [{"Key": plan.TAG, "Value": "spoter"}]}
+    make = {"EndpointName": "spoter", "Tags": [{"Key": requests.TAG, "Value": "spoter"}]}
     run(ready, name="other")  # for a configuration to stand on
     ready.sagemaker.fail("CreateEndpoint", "ran out of memory", ("java.lang.OutOfMemoryError",))
     ready.client("sagemaker").create_endpoint(EndpointConfigName=names(ready)["configs"][0], **make)
@@ -65,7 +66,7 @@ def test_an_endpoint_that_is_being_made_is_waited_for_and_tried(ready):
     ready.client("sagemaker").delete_endpoint(EndpointName="spoter")
     ready.sagemaker.patience = 5
     request = {"EndpointName": "spoter", "EndpointConfigName": names(ready)["configs"][0]}
-    ready.client("sagemaker").create_endpoint(Tags=[{"Key": plan.TAG, "Value": "spoter"}], **request)
+    ready.client("sagemaker").create_endpoint(Tags=[{"Key": requests.TAG, "Value": "spoter"}], **request)
     done = run(ready)
     assert (done.error, done.changes) == (None, [])
     assert "endpoint spoter: Creating" in done.told
@@ -90,6 +91,6 @@ def test_an_endpoint_that_is_being_deleted_is_waited_out_and_made_anew(ready):
 
     ready.calls.clear()
     told = io.StringIO()
-    assert steps.deploy(told_settings(), Later(told_settings()), Reporter(Console(file=told)), poll=0)
+    assert deploy.deploy(told_settings(), Later(told_settings()), Reporter(Console(file=told)), poll=0)
     assert "endpoint spoter: Deleting" in told.getvalue()
     assert changes(ready) == ["CreateEndpoint"]

@@ -10,10 +10,10 @@ import botocore.session
 import botocore.validate
 import pytest
 
-from aws.deployment import plan
-from aws.deployment.settings import ROOT, DeployError, Settings, read_settings
-from aws.deployment.steps import build_archive
-from spoter.archive import scan
+from spoter.aws.deploy import requests as plan
+from spoter.aws.deploy.settings import ROOT, DeployError, Settings, read_settings
+from spoter.aws.deploy.deploy import build_archive
+from spoter.ops.archive import scan
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 from deploying import BUCKET, endpoint, make_alarm, names, run
 
-from aws.deployment import plan
+from spoter.aws.deploy import requests
 
 FIRST = [
     "PUT bucket",
@@ -35,7 +35,7 @@ def test_a_first_deployment_makes_each_thing_once_in_order(ready):
     body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     assert key == f"spoter/spoter/{hashlib.sha256(body).hexdigest()}/model.tar.gz"
     # tags on everything
-    wanted = {(plan.TAG, "spoter"), ("team", "signs")}
+    wanted = {(requests.TAG, "spoter"), ("team", "signs")}
     arns = [sagemaker.describe_model(ModelName=model)["ModelArn"], found["EndpointArn"]]
     arns.append(sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"])
     for arn in arns:

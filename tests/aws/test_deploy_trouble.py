@@ -7,9 +7,13 @@ from typing import Any
 import pytest
 from deploying import Run, deploy, endpoint, names, run, told_settings
 
-from aws.deployment import autoscale, invoke, manage, plan, steps
-from aws.deployment.account import Account, CallError, Unreachable
-from aws.deployment.settings import DeployError
+from spoter.aws.deploy import autoscale
+from spoter.aws.deploy import invoke
+from spoter.aws.deploy import manage
+from spoter.aws.deploy import requests
+from spoter.aws.deploy import deploy as steps
+from spoter.aws.deploy.account import Account, CallError, Unreachable
+from spoter.aws.deploy.settings import DeployError
 
 ROLE_IS_NEW = (
     "Could not assume role arn:aws:iam::123456789012:role/spoter-endpoint. Please ensure that the role exists and "
@@ -142,20 +146,20 @@ def test_going_back_takes_the_old_number_of_instances(ready, changed):
 
 def log_tags(cloud: Any) -> dict[str, str]:
     logs = cloud.client("logs")
-    (group,) = logs.describe_log_groups(logGroupNamePrefix=plan.log_group("spoter"))["logGroups"]
+    (group,) = logs.describe_log_groups(logGroupNamePrefix=requests.log_group("spoter"))["logGroups"]
     return logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*"))["tags"]
 
 
 def test_the_log_group_of_a_run_that_was_interrupted_is_tagged_by_the_next(ready):
     run(ready)
-    ready.log(plan.log_group("spoter"), "AllTraffic/i-1", ["loading"])
+    ready.log(requests.log_group("spoter"), "AllTraffic/i-1", ["loading"])
     assert log_tags(ready) == {}
-    assert run(ready).changes == ["TagResource"] and log_tags(ready) == {plan.TAG: "spoter"}
+    assert run(ready).changes == ["TagResource"] and log_tags(ready) == {requests.TAG: "spoter"}
     assert run(ready).changes == []
 
 
 def test_the_log_group_of_someone_elses_endpoint_of_that_name_is_left_alone(ready):
-    group = plan.log_group("spoter")
+    group = requests.log_group("spoter")
     ready.log(group, "AllTraffic/i-1", ["of another endpoint, long ago"])
     ready.sagemaker.logs_begin(group, -3600)
     done = run(ready)
@@ -187,8 +191,8 @@ def test_a_dry_run_prints_each_call_that_changes_something_as_it_is_made(ready, 
     done = deploy(ready, settings, Account(settings, dry_run=True, show=dry.append))
     assert done.error is None and ready.calls == []
     if settings.mode != "batch":
-        ready.log(plan.log_group("spoter"), "AllTraffic/i-1", ["loading"])
-        ready.sagemaker.logs_begin(plan.log_group("spoter"), 3600)
+        ready.log(requests.log_group("spoter"), "AllTraffic/i-1", ["loading"])
+        ready.sagemaker.logs_begin(requests.log_group("spoter"), 3600)
     assert deploy(ready, settings, Account(settings, show=made.append)).error is None
     assert changing(dry) == changing(made)
     looks = {word for word in verbs(made) if word not in ("list_tags", "list_tags_for_resource")}

@@ -12,8 +12,8 @@ import sys
 import pytest
 from containers import over_http
 
-from aws.deployment.settings import ROOT
-from handler.process import end_session, free_port
+from spoter.aws.deploy.settings import ROOT
+from spoter.torchserve.server import end_session, free_port
 
 GUIDE = "docs/deploy.md"
 DOCUMENTS = ("README.md", GUIDE)

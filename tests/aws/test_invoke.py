@@ -11,9 +11,9 @@ from containers import in_process
 from deploying import BUCKET, told_settings
 from made import make
 
-from aws.deployment import invoke
-from aws.deployment.account import Account
-from aws.deployment.settings import DeployError
+from spoter.aws.deploy import invoke
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.settings import DeployError
 
 MODES = ("realtime", "serverless", "async")
 

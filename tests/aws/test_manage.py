@@ -8,9 +8,10 @@ from containers import in_process
 from deploying import BUCKET, QUOTAS, make_alarm, make_role, names, run, told_settings
 from made import ROLE, make
 
-from aws.deployment import manage, tagged
-from aws.deployment.account import Account
-from aws.deployment.settings import DeployError
+from spoter.aws.deploy import manage
+from spoter.aws.deploy import tags as tagged
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.settings import DeployError
 
 GROUP = "/aws/sagemaker/Endpoints/spoter"
 

@@ -10,9 +10,10 @@ import pytest
 from cloud import NUMBER, REGION
 from deploying import BUCKET, QUOTAS, make_alarm, make_role, told_settings
 
-from aws.deployment import limits, preflight
-from aws.deployment.account import Account
-from aws.deployment.settings import DeployError
+from spoter.aws.deploy import limits
+from spoter.aws.deploy import preflight
+from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.settings import DeployError
 
 IMAGE = f"{NUMBER}.dkr.ecr.{REGION}.amazonaws.com/spoter:1.0"
 

@@ -13,7 +13,7 @@ import pytest
 import video_bucket
 from cloud import Cloud
 
-from handler.process import LOOPBACK, free_port
+from spoter.torchserve.server import LOOPBACK, free_port
 from spoter.errors import InputError
 
 BUCKET, KEY, CONTENT = "videos-of-people", "0.123.webm", bytes(range(256)) * 1000

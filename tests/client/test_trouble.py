@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from http_double import ANSWER, LATE, hanging_up
 
-from handler.process import free_port
-from spoter import cli
+from spoter.torchserve.server import free_port
+from spoter.cli import main
 from spoter.client import (
     Client,
     InputError,
@@ -236,7 +236,7 @@ def test_the_commands_exit_codes(double, samples, monkeypatch, capsys, answer, c
     double.answers = [answer]
     monkeypatch.setattr(sys, "argv", ["spoter", "predict", "--server", double.url, str(samples / "software.npy")])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main.main()
     out, err = capsys.readouterr()
     assert int(caught.value.code or 0) == code and says in err and err.count("\n") == bool(code)
     assert (out == json.dumps(answer[1]) + "\n") == (answer in (GOOD, (400, OURS, {})))

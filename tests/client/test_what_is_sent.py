@@ -15,8 +15,8 @@ from http_double import ANSWER
 
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.errors import SpoterError
-from spoter.estimators import ESTIMATORS, MEDIAPIPE
-from spoter.layouts import load_layout
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("54")
 MEDIAPIPES = [landmark.index["mediapipe"] for landmark in LAYOUT.landmarks]

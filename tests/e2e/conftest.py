@@ -18,7 +18,7 @@ import pytest
 from live import RunningServer, torchserve
 from packaging.requirements import Requirement
 
-from build_mar import build
+from spoter.torchserve.pack import build
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from handler.process import LOOPBACK, end_session, free_port
-from spoter.doctor import find_java
+from spoter.torchserve.server import LOOPBACK, end_session, free_port
+from spoter.ops.doctor import find_java
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 180.0

@@ -12,10 +12,11 @@ import psutil
 import pytest
 from live import RunningServer
 
-import bench.server
-from bench import growth, scale_server
-from handler.process import LOOPBACK
-from spoter import readiness
+import benchmarks.serving.server
+from benchmarks.serving import growth
+from benchmarks.capacity import measure
+from spoter.torchserve.server import LOOPBACK
+from spoter.ops import readiness
 
 
 @pytest.fixture
@@ -32,8 +33,8 @@ def one_served(server: RunningServer, monkeypatch) -> None:
         ports = (server.port, server.management, server.metrics)
         yield SimpleNamespace(ports=ports, leader=leader, manage=manage)
 
-    monkeypatch.setattr(bench.server, "served", served)
-    monkeypatch.setattr(scale_server, "served", served)
+    monkeypatch.setattr(benchmarks.serving.server, "served", served)
+    monkeypatch.setattr(measure, "served", served)
 
 
 def test_growth_with_clients(one_served, dgs11):
@@ -45,14 +46,14 @@ def test_growth_with_clients(one_served, dgs11):
 
 
 def test_scale_is_measured_and_compared(one_served, server, dgs11, monkeypatch):
-    monkeypatch.setattr(scale_server, "_WARM_UP", 0.3)
-    monkeypatch.setattr(scale_server, "_SIMULATED", 3000)
-    found, compared = scale_server.measure(dgs11, 1, 1.0, True, 0)
+    monkeypatch.setattr(measure, "_WARM_UP", 0.3)
+    monkeypatch.setattr(measure, "_SIMULATED", 3000)
+    found, compared = measure.measure(dgs11, 1, 1.0, True, 0)
     told = server.describe()
     assert (found.batch, found.delay_ms, found.queue) == (told["batchSize"], told["maxBatchDelay"], 100)
     assert {1, found.batch} <= set(found.service_ms) and found.overhead_ms >= 0
     rate = found.instance().capacity(found.service())
-    assert [row.rate for row in compared] == pytest.approx([load * rate for load in scale_server.LOADS], rel=0.01)
-    lines = scale_server.table(found, compared).splitlines()
+    assert [row.rate for row in compared] == pytest.approx([load * rate for load in measure.LOADS], rel=0.01)
+    lines = measure.table(found, compared).splitlines()
     assert len(lines) == 8 and "| 60 % |" in lines[6]
     assert all(math.isfinite(row.simulated_p95_s) and row.real.statuses[200] > 0 for row in compared)

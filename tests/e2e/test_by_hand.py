@@ -9,7 +9,7 @@ import time
 import pytest
 from live import ROOT, send, server_environment, wait_ready
 
-from handler.process import free_port
+from spoter.torchserve.server import free_port
 
 pytestmark = pytest.mark.server
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from live import ROOT
 
-from spoter import cli
+from spoter.cli import main
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 TYPES = {
     ".json": "application/json",
@@ -96,7 +96,7 @@ def test_another_model_is_not_there(url):
 def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["spoter", "predict", *map(str, arguments)])
     with pytest.raises(SystemExit) as caught:
-        cli.main()
+        main.main()
     return int(caught.value.code or 0), *capsys.readouterr()
 
 

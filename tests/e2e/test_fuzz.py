@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from attacks.fuzz import fuzz
+from stress.http_fuzz import fuzz
 
 REQUESTS = 1500
 

@@ -11,8 +11,8 @@ from generate import figure_clip
 from live import RunningServer, send
 from wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
-from spoter.estimators import MEDIAPIPE
-from spoter.layouts import load_layout
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
 
 JSON, CSV, NPY, JSONL = "application/json", "text/csv", "application/x-npy", "application/jsonlines"
 # Its digits, also where a number is rounded, scaled to pixels (640 x 480) or in the wrong place.

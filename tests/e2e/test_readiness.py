@@ -12,9 +12,9 @@ import pytest
 from live import RunningServer, send, torchserve
 from typer.testing import CliRunner
 
-from build_mar import zipped
-from handler.process import free_port
-from spoter.cli import app
+from spoter.torchserve.pack import zipped
+from spoter.torchserve.server import free_port
+from spoter.cli.main import app
 
 pytestmark = pytest.mark.server
 

@@ -17,7 +17,7 @@ import videos
 from live import ROOT, send, server_environment, wait_ready
 from training_data import generated_clips, write_hdf5
 
-from handler.process import free_port
+from spoter.torchserve.server import free_port
 
 pytestmark = pytest.mark.server
 

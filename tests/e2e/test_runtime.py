@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from live import send
 
-from bench.server import served
-from bench.usage import Usage
-from handler.process import LOOPBACK, Server, free_port
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from benchmarks.serving.server import served
+from benchmarks.load.usage import Usage
+from spoter.torchserve.server import LOOPBACK, Server, free_port
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 pytestmark = pytest.mark.server
 

@@ -21,9 +21,9 @@ import typer
 from live import ROOT, send
 from typer.testing import CliRunner
 
-import serve
-from handler.process import LOOPBACK, Server, free_port
-from spoter.doctor import port_is_free
+from spoter.cli import serve
+from spoter.torchserve.server import LOOPBACK, Server, free_port
+from spoter.ops.doctor import port_is_free
 
 pytestmark = pytest.mark.server
 

@@ -17,9 +17,9 @@ import torch
 from generate import figure
 from live import ROOT, send
 
-from spoter.estimators import ESTIMATORS
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, Response, respond
+from spoter.landmarks.estimators import ESTIMATORS
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, Response, respond
 
 JSON, CSV = "application/json", "text/csv"
 CONTENT_TYPES = {".json": JSON, ".csv": CSV, ".jsonl": "application/jsonlines", ".npy": "application/x-npy"}
@@ -155,7 +155,7 @@ def test_a_sample_is_answered_as_in_process(server, in_process, sample):
 
 def test_spoter_predict_says_the_same(server, dgs11):
     sample = next(path for path in SAMPLES if path.suffix == ".json")
-    command = [sys.executable, "-m", "spoter.cli", "predict", str(dgs11), str(sample)]
+    command = [sys.executable, "-m", "spoter.cli.main", "predict", str(dgs11), str(sample)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.rstrip(b"\n") == server.predict(sample.read_bytes(), JSON).body.rstrip(b"\n")
 

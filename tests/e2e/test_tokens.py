@@ -16,15 +16,15 @@ import pytest
 from live import ROOT, send
 from typer.testing import CliRunner
 
-from build_mar import build
-from handler.process import NAME, Server, free_port
-from spoter.cli import app
+from spoter.torchserve.pack import build
+from spoter.torchserve.server import NAME, Server, free_port
+from spoter.cli.main import app
 from spoter.client import Client, RequestError, Retry
-from spoter.doctor import find_java
+from spoter.ops.doctor import find_java
 from spoter.errors import SpoterError
-from spoter.readiness import key, prediction, refused_token, workers
-from spoter.readiness import send as ask
-from spoter.tokens import rotate
+from spoter.ops.readiness import key, prediction, refused_token, workers
+from spoter.ops.readiness import send as ask
+from spoter.ops.tokens import rotate
 
 pytestmark = pytest.mark.server
 

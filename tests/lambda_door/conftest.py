@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lambda_door.runtime import Runtime, set_environment
 
-from spoter.recognizer import Recognizer
+from spoter.serving.recognizer import Recognizer
 
 
 @pytest.fixture(scope="package")

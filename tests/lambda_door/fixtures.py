@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from aws.build_lambda_door import MODULES, pack
+from spoter.aws.functions.build_proxy import MODULES, pack
 
 
 @pytest.fixture(scope="session")

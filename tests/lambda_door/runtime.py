@@ -1,6 +1,6 @@
 """An endpoint for Lambda's door to ask, and what Lambda hands a handler.
 
-`Runtime` is a double of SageMaker's runtime API before `spoter.service`, with the real model: only there can a test
+`Runtime` is a double of SageMaker's runtime API before `spoter.serving.service`, with the real model: only there can a test
 have it throttle, fail and be slow, which the endpoint of `deploy.py --local` never does. What the door gets from that
 real one is shown in test_local_endpoint.py.
 """
@@ -18,9 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from handler.process import LOOPBACK
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from spoter.torchserve.server import LOOPBACK
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 
 class Context:

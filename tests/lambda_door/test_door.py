@@ -15,8 +15,8 @@ import pytest
 from lambda_door.runtime import Context, Trouble, model_error
 from lambda_door.test_events import v1, v2
 
-from aws.build_lambda_door import pack
-from handler.process import LOOPBACK
+from spoter.aws.functions.build_proxy import pack
+from spoter.torchserve.server import LOOPBACK
 
 THROTTLED = Trouble()
 # As TorchServe answers where its queue is full: 200 clients at once, to an endpoint with one worker.

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from aws.lambda_events import JSON, answer, error_body
+from spoter.aws.functions.events import JSON, answer, error_body
 
 DOCUMENT = {"instances": [{"gloss": "HALLO", "score": 0.9, "index": 3}, {"gloss": "ICH", "score": 0.1, "index": 1}]}
 CSV = "clip,rank\n0,1\n"

@@ -12,14 +12,14 @@ from lambda_door.runtime import Context
 from lambda_door.test_events import v2
 from wire import dumps, holistic, mmpose, openpose
 
-from aws.build_lambda_door import kept_points
-from spoter import layouts
-from spoter.clip import Clip
+from spoter.aws.functions.build_proxy import kept_points
+from spoter.landmarks import layouts
+from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.formats import Limits, decode, parse_attributes
-from spoter.layouts import BUILT_IN, Layout, load_layout
-from spoter.service import Incoming, respond
+from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
+from spoter.serving.service import Incoming, respond
 
 
 def clip(frames: int, seed: int = 0) -> Clip:

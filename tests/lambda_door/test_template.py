@@ -1,4 +1,4 @@
-"""aws/template.yaml: clean for cfn-lint, and created by moto's server after SAM's own translator has been over it.
+"""spoter/aws/template.yaml: clean for cfn-lint, and created by moto's server after SAM's own translator has been over it.
 
 moto's CloudFormation knows neither HTTP APIs nor bucket policies and passes over most of a bucket's properties. Those
 are taken from the template, with its references resolved, to the same services of moto over HTTP, which boto3 checks
@@ -19,8 +19,8 @@ from cfnlint.api import lint
 from conftest import ROOT
 from moto.server import ThreadedMotoServer
 
-from aws.build_lambda_door import pack
-from handler.process import LOOPBACK
+from spoter.aws.functions.build_proxy import pack
+from spoter.torchserve.server import LOOPBACK
 
 # What moto says of each resource that it passes over; the docstring above says what becomes of them.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")

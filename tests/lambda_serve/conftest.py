@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from aws.build_lambda import Package, build
-from aws.lambda_packages import ARCHITECTURES, PYTHON, find_python
-from spoter.clip_files import read_clips
-from spoter.enroll import enroll
-from spoter.layouts import load_layout
+from spoter.aws.functions.build_standalone import Package, build
+from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, find_python
+from spoter.sources.clip_files import read_clips
+from spoter.serving.enroll import enroll
+from spoter.landmarks.layouts import load_layout
 
 # Answers the events on its standard input, one a line, as Lambda's runtime would; then tells what was imported.
 _RUNTIME = """

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from aws.local.container import WayIn
-from aws.local.endpoint import LocalEndpoint
-from build_mar import build
+from spoter.aws.local.container import WayIn
+from spoter.aws.local.endpoint import LocalEndpoint
+from spoter.torchserve.pack import build
 
 ROOT = Path(__file__).resolve().parents[2]
 

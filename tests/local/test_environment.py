@@ -18,10 +18,10 @@ import psutil
 import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
-from aws.local.container import WayIn
-from aws.local.endpoint import LocalEndpoint
-from aws.local.environment import FOLDER, _wanted, environment
-from handler.process import StartError
+from spoter.aws.local.container import WayIn
+from spoter.aws.local.endpoint import LocalEndpoint
+from spoter.aws.local.environment import FOLDER, _wanted, environment
+from spoter.torchserve.server import StartError
 
 pytestmark = pytest.mark.server
 
@@ -63,7 +63,7 @@ def test_an_environment_whose_interpreter_is_gone_is_made_anew(tmp_path, monkeyp
 
 
 def test_ctrl_c_while_it_is_made_leaves_no_process_and_no_temporary_folder(tmp_path):
-    program = "from pathlib import Path; from aws.local.environment import environment\n"
+    program = "from pathlib import Path; from spoter.aws.local.environment import environment\n"
     program += f"with environment(Path({str(tmp_path / 'made')!r})): pass"
     (tmp_path / "temp").mkdir()
     environ = os.environ | NO_NETWORK | {"TMPDIR": str(tmp_path / "temp")}

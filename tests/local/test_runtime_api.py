@@ -13,9 +13,9 @@ import pytest
 from botocore.exceptions import ClientError
 from local.fixtures import ROOT, runtime_client
 
-from aws.local import runtime
-from aws.local.endpoint import LocalEndpoint
-from handler.process import LOOPBACK, free_port
+from spoter.aws.local import runtime
+from spoter.aws.local.endpoint import LocalEndpoint
+from spoter.torchserve.server import LOOPBACK, free_port
 
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
 INVOKE = {"EndpointName": "spoter", "ContentType": "application/json"}

@@ -16,9 +16,9 @@ import boto3
 import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
-from aws.local.container import WayIn, unpack
-from aws.local.endpoint import LocalEndpoint, _line_printer
-from handler.process import LOOPBACK, StartError, session_members
+from spoter.aws.local.container import WayIn, unpack
+from spoter.aws.local.endpoint import LocalEndpoint, _line_printer
+from spoter.torchserve.server import LOOPBACK, StartError, session_members
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.server
@@ -98,7 +98,7 @@ class Served:
 
     def __init__(self, archive: Path, logs: Path, temp: Path):
         program = (
-            "import sys; from pathlib import Path; from aws.local.endpoint import serve_local\n"
+            "import sys; from pathlib import Path; from spoter.aws.local.endpoint import serve_local\n"
             "sys.exit(serve_local(Path(sys.argv[1]), workers=1, logs=Path(sys.argv[2])))"
         )
         self.process = subprocess.Popen(

@@ -10,11 +10,11 @@ import json
 import pytest
 from local.fixtures import ROOT, invoke, runtime_client
 
-from aws.local.endpoint import LocalEndpoint
-from spoter.bulk.answering import Answering
-from spoter.bulk.packing import REQUESTS, Packing, join, pack
-from spoter.bulk.pieces import parts
-from spoter.bulk.run import look
+from spoter.aws.local.endpoint import LocalEndpoint
+from spoter.batch.predictor import Answering
+from spoter.batch.sagemaker_jobs import REQUESTS, Packing, join, pack
+from spoter.batch.inputs import parts
+from spoter.batch.resume import look
 
 pytestmark = pytest.mark.server
 

@@ -15,10 +15,10 @@ from generate import figure
 from local.fixtures import invoke, runtime_client
 from wire import dumps, npy
 
-from aws.local.endpoint import LocalEndpoint
-from spoter.estimators import ESTIMATORS
-from spoter.recognizer import Recognizer
-from spoter.service import Incoming, respond
+from spoter.aws.local.endpoint import LocalEndpoint
+from spoter.landmarks.estimators import ESTIMATORS
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
 
 pytestmark = pytest.mark.server
 

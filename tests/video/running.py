@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import SpoterError
 
 

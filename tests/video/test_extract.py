@@ -19,17 +19,17 @@ from typer.testing import CliRunner
 from video import films
 from video.running import run
 
-from spoter.cli import app
+from spoter.cli.main import app
 from spoter.errors import SpoterError
-from spoter.estimators import MEDIAPIPE, NECK
-from spoter.training.datasets import read_dataset
-from spoter.training.datasets.pose_files import read_clip as read_pose
-from spoter.training.datasets.wire_files import read_clip as read_wire
+from spoter.landmarks.estimators import MEDIAPIPE, NECK
+from spoter.training.data import read_dataset
+from spoter.training.data.pose_files import read_clip as read_pose
+from spoter.training.data.wire_files import read_clip as read_wire
 from spoter.video.writers import WRITERS
 
 pytestmark = pytest.mark.video
 
-COMMAND = [sys.executable, "-m", "spoter.cli", "extract"]
+COMMAND = [sys.executable, "-m", "spoter.cli.main", "extract"]
 
 
 def test_each_form_holds_what_was_found(film, read_once, tmp_path):
@@ -172,7 +172,7 @@ print(json.dumps([list(frames[0].shape), [[near(frame, colour) for colour in col
 def test_an_overlay_shows_hands_in_their_colours_and_rings_in_place_of_missing_ones(
     python, film, read_once, tmp_path, kind
 ):
-    from spoter.skeleton import COLOURS
+    from spoter.landmarks.skeleton import COLOURS
 
     words = [film, "--out", tmp_path / "out", "--format", "pose", "--overlay", kind]
     run(*words)

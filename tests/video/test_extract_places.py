@@ -14,12 +14,12 @@ import pytest
 from conftest import ROOT
 from video.running import run
 
-from spoter.clip import make_clip
+from spoter.landmarks.clip import make_clip
 from spoter.errors import SpoterError
-from spoter.estimators import MEDIAPIPE
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video import extract
 from spoter.video.extract import Done, Settings, find_videos
-from spoter.video.reading import Extracted
+from spoter.video.reader import Extracted
 from spoter.video.writers import WRITERS, read_marks
 
 pytestmark = pytest.mark.video
@@ -41,7 +41,7 @@ def test_an_hdf5_file_in_use_is_left_alone(short, tmp_path):
     import h5py
 
     with h5py.File(tmp_path / "a.hdf5", "w"):
-        script = "import sys; from spoter.cli import main; main()"
+        script = "import sys; from spoter.cli.main import main; main()"
         words = ["extract", short[0], "--out", tmp_path / "a.hdf5"]
         done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 2 and "a.hdf5: another program is writing into it" in done.stderr
@@ -62,8 +62,8 @@ FULL = """
 import resource, signal, sys
 from pathlib import Path
 import h5py, numpy as np
-from spoter.clip import make_clip
-from spoter.estimators import MEDIAPIPE
+from spoter.landmarks.clip import make_clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video.writers import Member, write_hdf5
 clip = make_clip(np.load(sys.argv[2]), MEDIAPIPE.names, MEDIAPIPE.name, 25.0)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)

@@ -18,10 +18,10 @@ from video import films
 from videos import children
 
 from spoter.errors import InputError, SpoterError
-from spoter.estimators import MEDIAPIPE
-from spoter.layouts import load_layout
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
 from spoter.video import environment, read
-from spoter.video.reading import Stopped, VideoLimits, ask
+from spoter.video.reader import Stopped, VideoLimits, ask
 
 pytestmark = pytest.mark.video
 
@@ -44,7 +44,7 @@ def test_a_figure_is_found_where_it_was_drawn(read_once):
 
 @pytest.mark.parametrize("name", ["lsp-casa", "msl-hoy"])
 def test_real_clips_have_the_landmarks_that_their_requests_have(python, shared_data, name):
-    from spoter.training.datasets.wire_files import read_clip
+    from spoter.training.data.wire_files import read_clip
 
     if not (SHARED / "clips" / f"{name}.mp4").is_file():
         pytest.skip("../shared/clips is not here")

@@ -24,9 +24,9 @@ import psutil
 import pytest
 from listening import listening
 
-from handler.process import LOOPBACK, free_port
-from page.packages import install, installed
-from spoter.doctor import port_is_free
+from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.webpage.npm import install, installed
+from spoter.ops.doctor import port_is_free
 from web.camera import hands_up, read_sample, write_webm, write_y4m
 from web.figure import draw_clip
 
@@ -186,7 +186,7 @@ def browser(playwright, film_file: Path, page_packages) -> Iterator:
 @contextmanager
 def page_before(url: str) -> Iterator[str]:
     """Run the page's own server before something else than TorchServe; yield its URL."""
-    from page.site import make_site
+    from spoter.webpage.app import make_site
 
     with listening(make_site(ROOT / "web", url, 10**6)) as own:
         yield own

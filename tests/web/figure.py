@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from spoter.layouts import load_layout
+from spoter.landmarks.layouts import load_layout
 
 NAMES = load_layout("54").names
 SIZE = (480, 360)  # the samples' clips are 4:3

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-import demo as demo_module
-from demo import Behind
-from handler.process import LOOPBACK
-from page.packages import installed
-from spoter.doctor import port_is_free
+from spoter.cli import demo as demo_module
+from spoter.cli.demo import Behind
+from spoter.torchserve.server import LOOPBACK
+from spoter.webpage.npm import installed
+from spoter.ops.doctor import port_is_free
 from web.conftest import ROOT, Demo, living
 
 

@@ -1,4 +1,4 @@
-"""page/packages.py: what web/package-lock.json names gets into web/node_modules, whole or not at all."""
+"""spoter/webpage/npm.py: what web/package-lock.json names gets into web/node_modules, whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from page import packages
-from page.packages import PackagesError, find_npm, install, installed
+from spoter.webpage import npm as packages
+from spoter.webpage.npm import PackagesError, find_npm, install, installed
 
 pytestmark = pytest.mark.slow
 

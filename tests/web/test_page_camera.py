@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spoter.cli import app
+from spoter.cli.main import app
 from web.camera import hands_up, read_person, write_y4m
 from web.clips import read_clip
 from web.conftest import CAMERA_RATE, WAIT, Watched, watched

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from handler.process import LOOPBACK, free_port
+from spoter.torchserve.server import LOOPBACK, free_port
 from web.camera import read_sample
 from web.clips import read_clip, upside_down, write_clip
 from web.conftest import ROOT, page_before, watched
@@ -164,7 +164,7 @@ def test_a_sign_of_ones_own_is_learned_and_recognised(browser, demo, samples, tm
 def test_signs_of_another_model_are_refused_and_the_rest_is_answered(browser, demo, samples, tmp_path):
     """As when the model's weights were changed under the same name and version. The name of the sign stays text."""
     name = "<img src=x onerror=alert(1)>"
-    key = "spoter.enrolled:" + json.dumps(["dgs11", "1.1"], separators=(",", ":"))
+    key = "spoter.fewshot.enrolled:" + json.dumps(["dgs11", "1.1"], separators=(",", ":"))
     kept = {"space": "other", "glosses": [{"gloss": name, "clips": 3, "prototype": [1.0, 0.0]}]}
     put = f"localStorage[{json.dumps(key)}] ??= {json.dumps(json.dumps(kept))}"
     points = read_sample(samples, "HALLO")

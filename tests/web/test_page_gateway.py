@@ -17,7 +17,7 @@ from web.conftest import page_before, watched
 
 @pytest.fixture
 def gateway(local_endpoint, door, monkeypatch) -> Iterator[str]:
-    """The URL that a stack of aws/template.yaml tells, on loopback."""
+    """The URL that a stack of spoter/aws/template.yaml tells, on loopback."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request

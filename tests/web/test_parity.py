@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from spoter import video
-from spoter.clip_files import read_clips
-from spoter.estimators import MEDIAPIPE
-from spoter.layouts import load_layout
+from spoter.sources.clip_files import read_clips
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
 from spoter.video import environment
 from web.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
 from web.conftest import CAMERA_SIZE, WAIT

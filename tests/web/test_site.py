@@ -1,4 +1,4 @@
-"""page/site.py: what the page's server gives, to whom, and what it hands on."""
+"""spoter/webpage/app.py: what the page's server gives, to whom, and what it hands on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from handler.process import LOOPBACK, free_port
-from page.site import MEDIAPIPE, PREDICTIONS, make_site
+from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.webpage.app import MEDIAPIPE, PREDICTIONS, make_site
 
 MAX_BYTES = 1000
 BASE = "http://127.0.0.1:8088"
@@ -194,7 +194,7 @@ def test_a_server_that_hangs_up_is_said(web):
 
 
 def test_a_server_that_never_answers_is_said(web, monkeypatch):
-    monkeypatch.setattr("page.site._TIMEOUT", httpx.Timeout(0.2))
+    monkeypatch.setattr("spoter.webpage.app._TIMEOUT", httpx.Timeout(0.2))
     with socket.socket() as silent:
         silent.bind((LOOPBACK, 0))
         silent.listen()

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import typer
 
-from spoter.training.commands import augmentations, calibrate, data, enroll, evaluate, train
+from spoter.cli import augmentations
+from spoter.cli import calibrate
+from spoter.cli import data
+from spoter.cli import enroll
+from spoter.cli import evaluate
+from spoter.cli import train
 
 
 def add_to(app: typer.Typer) -> None:

@@ -5,7 +5,7 @@ import test from "node:test";
 import { ALL_POINTS, LAYOUT_54, NECK, PARTS, frameOfResults, has, select } from "../../../web/layout.js";
 
 test("the layout that is taken without a server is the library's table", () => {
-  const table = readFileSync(new URL("../../../spoter/layouts/points_54.csv", import.meta.url), "utf8");
+  const table = readFileSync(new URL("../../../spoter/landmarks/tables/points_54.csv", import.meta.url), "utf8");
   const [head, ...rows] = table.trim().split(/\r?\n/).map((row) => row.split(","));
   const column = head.indexOf("mediapipe");
   assert.deepEqual(LAYOUT_54.mediapipe, rows.map((row) => Number(row[column])));

@@ -1,0 +1,196 @@
+"""An endpoint that scales by itself, second by second: how many instances has it when, and what does that cost?
+
+Requests flow here: of each second's arrivals as many are answered as the instances that serve can, what is left waits,
+and what finds no room in the queues is refused. What chance does within a second is taken from the simulation of single
+requests (`benchmarks.capacity.queueing`) at the same load, to which the flow's wait is added. Near full load both count some of
+the same waiting, so that latencies come out a little too high there.
+
+The policy is Application Auto Scaling's target tracking on SageMakerVariantInvocationsPerInstance, as AWS documents it:
+requests a minute for each instance; more instances after some minutes in a row above the target, fewer after many below
+nine tenths of it, as many as would bring the metric to the target.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.capacity.queueing import Outcome
+from spoter.errors import SpoterError
+
+PROFILES = ("steady", "burst", "day")
+_DAY = 24 * 3600
+
+
+@dataclass(frozen=True)
+class Policy:
+    """How an endpoint scales.
+
+    Attributes
+    ----------
+    target : float
+        Requests a minute for each instance, to which their number is fitted.
+    least, most : int
+        Bounds of the number of instances.
+    start_s : float
+        From the decision to a new instance's first answer.
+    period_s : int
+        Of the metric.
+    above, below : int
+        So many periods in a row must lie above the target, or below `slack` of it.
+    slack : float
+    out_cooldown_s, in_cooldown_s : float
+        After instances were added, or taken away, nothing changes until these are over. The defaults are deploy.py's.
+    """
+
+    target: float
+    least: int
+    most: int
+    start_s: float = 300.0
+    period_s: int = 60
+    above: int = 3
+    below: int = 15
+    slack: float = 0.9
+    out_cooldown_s: float = 300.0
+    in_cooldown_s: float = 600.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.most:
+            raise SpoterError(f"found {self.least} to {self.most} instances, expected at least 1, and no fewer at most")
+
+
+@dataclass(frozen=True)
+class Hour:
+    """What became of each second; arrays of one number a second.
+
+    Attributes
+    ----------
+    arrived, answered, refused : numpy.ndarray
+        Requests.
+    serving, paid : numpy.ndarray
+        Instances that answer, and those with the ones that are still starting.
+    wait_s : numpy.ndarray
+        Seconds for which a request that arrives then waits, beside what chance does.
+    load : numpy.ndarray
+        Arrivals as a share of what the serving instances can answer.
+    """
+
+    arrived: np.ndarray
+    answered: np.ndarray
+    refused: np.ndarray
+    serving: np.ndarray
+    paid: np.ndarray
+    wait_s: np.ndarray
+    load: np.ndarray
+
+    @property
+    def refused_share(self) -> float:
+        return float(self.refused.sum() / self.arrived.sum())
+
+    def cost_per_million(self, price: float) -> float:
+        """Return what a million answers cost, for a price of an instance-hour."""
+        return price * self.paid.sum() / 3600 / self.answered.sum() * 1e6
+
+
+def arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
+    """Return the requests of each second.
+
+    ``steady``: always the peak. ``burst``: a third of the peak, and for the middle third of the time all of it, at
+    once. ``day``: a sine of 24 hours between a tenth of the peak, where it begins, and the peak.
+    """
+    time = np.arange(seconds)
+    if profile == "steady":
+        return np.full(seconds, float(peak))
+    if profile == "burst":
+        return np.where((3 * time >= seconds) & (3 * time < 2 * seconds), peak, peak / 3)
+    if profile == "day":
+        return peak * (0.55 - 0.45 * np.cos(2 * np.pi * time / _DAY))
+    raise SpoterError(f"found profile {profile!r}, expected one of {', '.join(PROFILES)}")
+
+
+def run(arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None) -> Hour:
+    """Let requests arrive.
+
+    Parameters
+    ----------
+    arrived : numpy.ndarray
+        Of `arrivals`.
+    policy : Policy
+    capacity : float
+        Requests a second that an instance answers at most.
+    queue : int
+        Requests that may wait at an instance.
+    first : int, optional
+        Instances at the beginning; as many as the target asks for at the first second's rate unless given.
+    """
+    if first is None:
+        first = _fit(math.ceil(60 * arrived[0] / policy.target), policy)
+    serving, starting, ready_at, quiet_until = first, 0, 0.0, 0.0
+    backlog, metrics, in_period, instance_seconds = 0.0, [], 0.0, 0
+    rows = []
+    for second, coming in enumerate(arrived.tolist()):
+        if starting and second >= ready_at:
+            serving, starting = serving + starting, 0
+            quiet_until = second + policy.out_cooldown_s
+        able = serving * capacity
+        answered = min(backlog + coming, able)
+        left = backlog + coming - answered
+        backlog = min(left, serving * queue)
+        rows.append((coming, answered, left - backlog, serving, serving + starting, backlog / able, coming / able))
+        in_period += coming
+        instance_seconds += serving
+        if (second + 1) % policy.period_s == 0:
+            metrics.append(60 * in_period / instance_seconds)
+            in_period, instance_seconds = 0.0, 0
+            # An endpoint takes one change at a time.
+            if not starting and second >= quiet_until:
+                wanted = _wanted(metrics, serving, policy)
+                if wanted > serving:
+                    starting, ready_at = wanted - serving, second + policy.start_s
+                elif wanted < serving:
+                    serving, quiet_until = wanted, second + policy.in_cooldown_s
+    return Hour(*(np.array(column, dtype=float) for column in zip(*rows, strict=True)))
+
+
+def _wanted(metrics: Sequence[float], serving: int, policy: Policy) -> int:
+    """Return the number of instances that target tracking asks for."""
+    fitted = _fit(math.ceil(serving * metrics[-1] / policy.target), policy)
+    lately, long = metrics[-policy.above :], metrics[-policy.below :]
+    if len(lately) == policy.above and min(lately) > policy.target:
+        return max(fitted, serving)
+    if len(long) == policy.below and max(long) < policy.slack * policy.target:
+        return min(fitted, serving)
+    return serving
+
+
+def _fit(instances: int, policy: Policy) -> int:
+    return min(max(instances, policy.least), policy.most)
+
+
+def percentiles(
+    hour: Hour, at_load: Callable[[float], Outcome], loads: Sequence[float], percents: Sequence[float]
+) -> list[float]:
+    """Return seconds within which so many percent of the hour's answers came.
+
+    Parameters
+    ----------
+    hour : Hour
+    at_load : callable
+        Simulates single requests to an endpoint at a share of its capacity.
+    loads : sequence of float
+        Ascending shares that are simulated; what lies between two is interpolated, what lies beyond is the last one's.
+    percents : sequence of float
+    """
+    at = (np.arange(200) + 0.5) / 200
+    known = np.array([np.quantile(at_load(load).seconds, at) for load in loads])  # (loads, 200)
+    place = np.interp(hour.load, loads, np.arange(len(loads)))
+    below = np.minimum(place.astype(int), len(loads) - 2)
+    part = (place - below)[:, None]
+    seconds = (1 - part) * known[below] + part * known[below + 1] + hour.wait_s[:, None]  # (time, 200)
+    order = np.argsort(seconds, axis=None)
+    weights = np.cumsum(np.repeat(hour.answered, len(at))[order])
+    found = np.searchsorted(weights, np.asarray(percents) / 100 * weights[-1])
+    return seconds.ravel()[order][np.minimum(found, len(order) - 1)].tolist()

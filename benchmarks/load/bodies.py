@@ -1,0 +1,35 @@
+"""Requests of a size that people send, made of noise: what is in them does not change what they cost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.layouts import Layout, load_layout
+
+FRAMES = 60
+
+
+def full_holistic(frames: int = FRAMES) -> bytes:
+    """Return the browser client's request: face mesh, z, visibility and all digits of a double; 2.6 MB at 60 frames."""
+    rng = np.random.default_rng(0)
+
+    def landmarks(part: str) -> list[dict[str, float]]:
+        values = rng.uniform(0.2, 0.8, size=(len(MEDIAPIPE.parts[part]), 3))
+        points = [dict(zip("xyz", map(float, row), strict=True)) for row in values]
+        if part == "pose":
+            points = [point | {"visibility": float(rng.uniform())} for point in points]
+        return points
+
+    return json.dumps(
+        {"keypoints": [{f"{part}_landmarks": landmarks(part) for part in MEDIAPIPE.parts} for _ in range(frames)]}
+    ).encode()
+
+
+def compact(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
+    """Return the compact form: only a layout's points, 4 decimals."""
+    layout = layout or load_layout("54")
+    points = np.random.default_rng(0).uniform(0.2, 0.8, size=(frames, len(layout), 2)).round(4)
+    return json.dumps({"layout": layout.name, "points": points.tolist()}, separators=(",", ":")).encode()

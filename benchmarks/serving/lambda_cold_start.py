@@ -1,0 +1,127 @@
+"""Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start` (docs/deploy.md has the figures).
+
+Each start is a fresh process of the function's Python in which nothing but the unzipped package can be imported, timed
+from before the import of lambda_serve to after its first answer. What Lambda itself adds, starting a machine and
+fetching the package, can only be measured there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from tqdm import tqdm
+
+from spoter.aws.functions.build_standalone import NAME
+from spoter.aws.functions.wheels import PYTHON, find_python
+from spoter.errors import SpoterError
+
+ROOT = Path(__file__).resolve().parent.parent
+# As Lambda runs it: the folder of the function on the path, and the model loaded by the import.
+_PROGRAM = """
+import json, resource, sys, time
+sys.path.insert(0, sys.argv[1])
+event = json.load(open(sys.argv[2]))
+started = time.perf_counter()
+import lambda_serve
+imported = time.perf_counter()
+answer = lambda_serve.handler(event, None)
+first = time.perf_counter()
+for _ in range(20):
+    lambda_serve.handler(event, None)
+later = time.perf_counter()
+assert "torch" not in sys.modules and answer[0]["gloss"], answer
+if sys.platform == "linux":  # where ru_maxrss begins with the memory of the process that started this one
+    [peak] = [1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:")]
+else:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([1e3 * (imported - started), 1e3 * (first - imported), 1e3 * (first - started),
+                  1e3 * (later - first) / 20, peak / 1e6]))
+"""
+_COLUMNS = ("import, model loaded", "first answer", "both: the cold start", "each later answer", "memory, MB")
+
+
+def measure(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
+    """Start the function again and again.
+
+    Parameters
+    ----------
+    tree : Path
+        The unzipped package.
+    python : str
+        Of the function's version.
+    event : Path
+        JSON of a direct invocation.
+    starts : int
+    from_disk : bool
+        Whether the system is to forget the package's files before each start, as on a machine that never read them.
+
+    Returns
+    -------
+    list of list of float
+        For each start the numbers of `_COLUMNS`, times in milliseconds.
+    """
+    environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
+    rows = []
+    for _ in tqdm(range(starts), desc="from disk" if from_disk else "from memory", unit=" starts", leave=False):
+        if from_disk:
+            forget(tree)
+        command = [python, "-I", "-S", "-B", "-c", _PROGRAM, str(tree), str(event)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        if done.returncode:
+            raise SpoterError(f"{tree}: the function failed: {done.stderr.strip().splitlines()[-1:]}")
+        rows.append(json.loads(done.stdout))
+    return rows
+
+
+def forget(tree: Path) -> None:
+    """Have the system drop the files of `tree` from its cache, where there is a way to ask it to."""
+    for path in tree.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())  # what is not written yet cannot be dropped
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def main(
+    package: Annotated[Path, typer.Option(help="What spoter/aws/functions/build_standalone.py wrote.")] = ROOT / "model_store" / NAME,
+    python: Annotated[
+        str | None, typer.Option(help=f"The Python {PYTHON} to run it [default: the one on PATH].")
+    ] = None,
+    event: Annotated[Path, typer.Option(help="JSON of a request.")] = ROOT / "samples" / "hallo.json",
+    starts: Annotated[int, typer.Option(min=1, help="Processes to start of each kind.")] = 15,
+) -> None:
+    """Measure the cold start of the Lambda function in fresh processes."""
+    try:
+        found = find_python(python)
+        if found is None:
+            raise SpoterError(f"found no Python {PYTHON}, expected the function's: name it by --python PATH")
+        with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+            with zipfile.ZipFile(package) as archive:
+                archive.extractall(scratch)
+            kinds = {"files in memory": False}
+            if hasattr(os, "posix_fadvise"):
+                kinds["files from disk"] = True
+            results = {kind: measure(Path(scratch), found, event, starts, disk) for kind, disk in kinds.items()}
+    except (SpoterError, OSError, zipfile.BadZipFile) as error:
+        typer.echo(f"cold_start.py: {error}", err=True)
+        raise typer.Exit(2) from None
+    load = os.getloadavg()[0]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {PYTHON}, {event.name}\n")
+    print(f"| median (most) of {starts} starts, ms | {' | '.join(_COLUMNS)} |")
+    print(f"|---|{'---:|' * len(_COLUMNS)}")
+    for kind, rows in results.items():
+        cells = [f"{statistics.median(column):.0f} ({max(column):.0f})" for column in zip(*rows, strict=True)]
+        print(f"| {kind} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,183 @@
+"""Signs a model was never shown: are they refused, and can they be enrolled? `python -m benchmarks.training.unknown_signs --data FILE`.
+
+In each draw some glosses are left out, a model is trained on the others, and then
+- it is asked about clips of both kinds: how well do similarities tell them apart (AUROC), and which share of either
+  kind does it call known;
+- the left-out glosses are enrolled from a few clips of the groups that were trained on, and it is asked about the test
+  groups' clips of all glosses.
+
+It goes the way of `spoter train --leave-out`, `spoter enroll` and the recognizer. Models stay in the results folder; a
+draw whose figures are there is not repeated.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from tqdm import tqdm
+
+from spoter.serving.enroll import enroll
+from spoter.errors import SpoterError
+from spoter.files import write_whole
+from spoter.model.folder import CONFIG
+from spoter.serving.recognizer import Recognizer
+from spoter.training.evaluation.predictions import Answers
+from spoter.training.data import DataSet, LabelledClip, read_dataset
+from spoter.training.evaluation.evaluate import ask, unknown_signs
+from spoter.training.evaluation.metrics import auroc, share_told
+from spoter.training.settings import TrainSettings
+from spoter.training.data.split_record import SPLIT, read_split
+from spoter.training.train import train
+
+FIGURES = {
+    "top1": "top-1 of the trained",
+    "auroc": "AUROC, similarity",
+    "auroc_softmax": "AUROC, highest score",
+    "refused_at_95": "unknown refused, 95 % of trained kept",
+    "called_known": "trained called known",
+    "refused": "unknown refused",
+}
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Labelled clips, with groups to split by.")],
+    draws: Annotated[int, typer.Option(min=1, help="How many times glosses are left out.")] = 6,
+    size: Annotated[int, typer.Option(min=1, help="How many of them each time.")] = 3,
+    clips: Annotated[str, typer.Option(help="From how many clips a gloss is enrolled, comma-separated.")] = "1,3,5",
+    tries: Annotated[int, typer.Option(min=1, help="Choices of these clips in each draw.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = TrainSettings.epochs,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws and of the choices of clips.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder for models and figures.")] = Path("build/left-out"),
+) -> None:
+    """Train a model for each draw, as far as that is not done yet, and print a Markdown table."""
+    counts = [int(count) for count in clips.split(",")]
+    try:
+        data_set = read_dataset(data)
+        found = []
+        for number, glosses in enumerate(choose(data_set.glosses, draws, size, seed)):
+            settings = TrainSettings(data=data, out=out / f"draw{number}", leave_out=glosses, epochs=epochs, threads=1)
+            found.append(measure(settings, data_set, counts, tries, seed))
+            print(f"without {', '.join(glosses)}: {json.dumps(found[-1])}", file=sys.stderr)
+    except SpoterError as error:
+        raise SystemExit(f"error: {error}") from None
+    print(table(found, counts))
+
+
+def choose(glosses: Sequence[str], draws: int, size: int, seed: int) -> list[tuple[str, ...]]:
+    """Draw glosses to leave out: each is left out once before any is twice."""
+    rng = np.random.default_rng(seed)
+    queue: list[str] = []
+    drawn = []
+    while len(drawn) < draws:
+        while len(queue) < size:
+            # Those that the last round left over come late in this one: no draw holds a gloss twice.
+            queue += sorted(rng.permutation(glosses).tolist(), key=queue.__contains__)
+        drawn.append(tuple(sorted(queue[:size])))
+        queue = queue[size:]
+    return drawn
+
+
+def measure(
+    settings: TrainSettings, data: DataSet, counts: Sequence[int], tries: int, seed: int
+) -> dict[str, float | list[str]]:
+    """Train by `settings` where that is not done, and return the figures of a draw."""
+    path = settings.out / "left_out.json"
+    told = {"leave_out": settings.leave_out, "epochs": settings.epochs, "counts": list(counts), "tries": tries}
+    told = json.loads(json.dumps(told | {"seed": seed, "data": data.digest()}))
+    if path.exists() and json.loads(path.read_bytes())["settings"] == told:
+        return json.loads(path.read_bytes())["figures"]
+    if not (settings.out / CONFIG).exists():
+        train(settings, progress=sys.stderr.isatty(), resume=True)
+    split = read_split(settings.out / SPLIT).split
+    test = split.select(data.clips, "test")
+    unknown = [clip for clip in data.clips if clip.gloss in settings.leave_out]
+    recognizer = Recognizer.load(settings.out)
+    known = ask(recognizer, [clip for clip in test if clip.gloss not in settings.leave_out])
+    figures: dict[str, float | list[str]] = {"leave_out": list(settings.leave_out)}
+    figures |= told_apart(known, ask(recognizer, unknown))
+    pool = [clip for clip in unknown if clip.group in split.train]
+    rng = np.random.default_rng(seed)
+    with tqdm(total=len(counts) * tries, desc="enrolling", disable=not sys.stderr.isatty()) as bar:
+        for count in counts:
+            rows = []
+            for _ in range(tries):
+                rows.append(enrolled(settings, pool, test, count, rng))
+                bar.update()
+            for name, values in zip(("all", "trained", "enrolled", "known"), zip(*rows, strict=True), strict=True):
+                figures[f"{name}_{count}"] = float(np.mean(values))
+    write_whole(path, json.dumps({"settings": told, "figures": figures}).encode() + b"\n")
+    return figures
+
+
+def told_apart(known: Answers, unknown: Answers) -> dict[str, float]:
+    """Return how well clips of trained glosses are told from others."""
+    told = unknown_signs(known, unknown, ())
+    highest = np.concatenate([answers.scores[answers.answered].max(axis=1) for answers in (known, unknown)])
+    groups = tuple(np.concatenate([np.array(answers.groups)[answers.answered] for answers in (known, unknown)]))
+    is_known = np.arange(len(highest)) < known.answered.sum()
+    # So many unknown signs can be refused where 95 % of the known ones are let through: what the literature compares.
+    bar = np.nanquantile(known.similarities, 0.05)
+    return {
+        "top1": known.top(1),
+        "auroc": told.auroc.value,
+        "auroc_softmax": auroc(highest, is_known, groups).value,
+        "refused_at_95": float((unknown.similarities < bar).mean()),
+        "called_known": 1 - told.falsely_called_unknown,
+        "refused": told.called_unknown,
+    }
+
+
+def enrolled(
+    settings: TrainSettings, pool: Sequence[LabelledClip], test: Sequence[LabelledClip], count: int, rng
+) -> tuple[float, float, float, float]:
+    """Enroll each left-out gloss from `count` clips of `pool`.
+
+    Returns
+    -------
+    tuple of float
+        Top-1 on all of `test`, on its clips of trained and of enrolled glosses, and the share of the latter that is
+        called known.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(shutil.copytree(settings.out, Path(scratch, "model")))
+        for gloss in settings.leave_out:
+            clips = [clip for clip in pool if clip.gloss == gloss]
+            chosen = rng.choice(len(clips), count, replace=False)
+            enroll(folder, gloss, [clips[i].clip for i in chosen])
+        answers = ask(Recognizer.load(folder), test)
+    new = answers.labels >= len(answers.glosses) - len(settings.leave_out)
+    right = answers.right()
+    return right.mean(), right[~new].mean(), right[new].mean(), share_told(answers.known[new])
+
+
+def table(found: Sequence[dict], counts: Sequence[int]) -> str:
+    """Return Markdown tables: a row a draw, and the mean of all."""
+    lines = [f"| left out | {' | '.join(FIGURES.values())} |", f"|---{'|---:' * len(FIGURES)}|"]
+    for figures in found:
+        cells = [f"{figures[key]:.3f}" for key in FIGURES]
+        lines.append(f"| {', '.join(figures['leave_out'])} | {' | '.join(cells)} |")
+    means = [f"**{np.mean([figures[key] for figures in found]):.3f}**" for key in FIGURES]
+    lines += [f"| **mean** | {' | '.join(means)} |", ""]
+    lines += [
+        "| enrolled from | top-1 on all glosses | on the trained | on the enrolled | enrolled signs called known |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for count in counts:
+        cells = []
+        for name in ("all", "trained", "enrolled", "known"):
+            values = [figures[f"{name}_{count}"] for figures in found]
+            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+        lines.append(f"| {count} clip{'s' * (count > 1)} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", f"Mean over {len(found)} draws (least to most of a draw).", ""])
+
+
+if __name__ == "__main__":
+    typer.run(main)

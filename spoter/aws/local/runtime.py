@@ -1,0 +1,168 @@
+"""SageMaker's runtime API before one container: what boto3's `invoke_endpoint` speaks to.
+
+Only InvokeEndpoint, as https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html and
+botocore's model of it (sagemaker-runtime/2017-05-13/service-2.json) describe it. Asynchronous and streamed invocations
+are answered as unknown operations. Signatures are not checked: any credentials will do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from spoter.aws.deploy.requests import VARIANT, log_group
+from spoter.aws.local.container import ACCOUNT, REGION
+
+if TYPE_CHECKING:
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+# BodyBlob's maximum in botocore's model. Newer endpoints may take more; the smaller number is safe to build for.
+MAX_BODY = 6 * 1024 * 1024
+INVOKE_TIMEOUT = 60.0  # seconds, as API_runtime_InvokeEndpoint says
+# "SageMaker strips all POST headers except those supported by the API."
+_PREFIX = "x-amzn-sagemaker-"
+_PASSED_ON = ("content-type", "accept")
+# Characters of Content-Type, Accept and custom attributes, all of them ASCII (botocore's model again).
+MAX_HEADER = 1024
+_PASSED_BACK = ("content-type", "x-amzn-sagemaker-custom-attributes")
+
+
+def application(name: str, container: str) -> Starlette:
+    """Return the API of an account with one endpoint.
+
+    Parameters
+    ----------
+    name : str
+        The endpoint's name.
+    container : str
+        URL of the container, without a path.
+    """
+    import httpx
+    from starlette.applications import Starlette
+    from starlette.requests import ClientDisconnect
+    from starlette.responses import Response
+    from starlette.routing import Route
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        # No proxy of the environment's, and as many connections as there are clients: TorchServe has the queue.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
+        async with httpx.AsyncClient(base_url=container, trust_env=False, limits=limits, timeout=None) as client:
+            app.state.client = client
+            yield
+
+    async def invoke(request: Request) -> Response:
+        if request.path_params["name"] != name:
+            found = request.path_params["name"]
+            return _error(400, "ValidationError", {"message": f"Endpoint {found} of account {ACCOUNT} not found."})
+        headers = {key: value for key, value in request.headers.items() if key in _PASSED_ON or key.startswith(_PREFIX)}
+        wrong = _wrong_header(name, headers)
+        if wrong is not None:
+            return _error(400, "ValidationError", {"message": wrong})
+        try:
+            body = await _read(request)
+        except ClientDisconnect:  # nobody is there who could read this
+            return Response(status_code=400)
+        if body is None:
+            # So worded, and without a type: github.com/aws/sagemaker-python-sdk/issues/171
+            return _error(413, None, {"message": f"HTTP content length exceeded {MAX_BODY} bytes."})
+        return await _ask(app.state.client, name, body, headers)
+
+    async def ping(request: Request) -> Response:
+        try:
+            answer = await app.state.client.get("/ping", timeout=5)
+        except httpx.HTTPError:
+            return Response(status_code=503)
+        return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        told = f"{request.method} {request.url.path} is no operation of this endpoint: only InvokeEndpoint is."
+        return _error(404, "UnknownOperationException", {"message": told})
+
+    async def failed(request: Request, error: Exception) -> Response:
+        told = f"{type(error).__name__} before the container; please report it"
+        return _error(500, "InternalFailure", {"message": told})
+
+    routes = [Route("/endpoints/{name}/invocations", invoke, methods=["POST"]), Route("/ping", ping)]
+    handlers = {404: unknown, 405: unknown, Exception: failed}
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
+    return app
+
+
+async def _read(request: Request) -> bytes | None:
+    """Return a request's body, or None as soon as it is known to be too large."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > MAX_BODY:
+        return None
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            return None
+    return bytes(body)
+
+
+def _wrong_header(name: str, headers: Mapping[str, str]) -> str | None:
+    """Return why SageMaker would refuse one of these headers, whose names are in lower case; None where it would not.
+
+    An endpoint of one variant, one model and no inference components has none to choose from.
+    """
+    for key, value in headers.items():
+        if len(value) > MAX_HEADER or not value.isascii():
+            return f"Found {len(value)} characters at {key}, expected at most {MAX_HEADER}, all of them ASCII."
+    variant = headers.get(f"{_PREFIX}target-variant", VARIANT)
+    if variant != VARIANT:
+        return f"Variant {variant} of endpoint {name} not found."
+    for kind in ("target-model", "inference-component"):
+        if _PREFIX + kind in headers:
+            return f"Endpoint {name} does not support the header {_PREFIX}{kind}."
+    return None
+
+
+async def _ask(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
+    """Hand a request to the container and its answer back, as SageMaker does."""
+    import httpx
+    from starlette.responses import Response
+
+    try:
+        async with asyncio.timeout(INVOKE_TIMEOUT):
+            answer = await client.post("/invocations", content=body, headers=headers)
+    except TimeoutError:
+        return _model_error(name, 0, "Your invocation timed out while waiting for a response from container primary.")
+    except httpx.HTTPError:
+        return _error(503, "ServiceUnavailable", {"Message": "The endpoint's container does not answer."})
+    if answer.status_code >= 400:
+        return _model_error(name, answer.status_code, answer.content.decode(errors="replace"))
+    passed = {key: answer.headers[key] for key in _PASSED_BACK if key in answer.headers}
+    return Response(answer.content, headers=passed | {"x-Amzn-Invoked-Production-Variant": VARIANT} | _request_id())
+
+
+def _model_error(name: str, status: int, said: str) -> Response:
+    """Return the 424 that stands for a container's 4xx or 5xx, or for none in time (status 0)."""
+    kind, code = ("client", "CLIENT_ERROR_FROM_MODEL") if 400 <= status < 500 else ("server", "SERVER_ERROR_FROM_MODEL")
+    group = log_group(name)
+    told = {
+        "ErrorCode": code,
+        "Message": f'Received {kind} error ({status}) from primary with message "{said}". '
+        f"See the log group {group} in account {ACCOUNT} for more information.",
+        "OriginalMessage": said,
+        "OriginalStatusCode": status,
+        "LogStreamArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}",
+    }
+    return _error(424, "ModelError", told)
+
+
+def _error(status: int, kind: str | None, told: dict) -> Response:
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(told, status, headers=_request_id() | ({"x-amzn-ErrorType": kind} if kind else {}))
+
+
+def _request_id() -> dict[str, str]:
+    return {"x-amzn-RequestId": str(uuid.uuid4())}

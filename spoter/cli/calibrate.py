@@ -1,0 +1,72 @@
+"""The command `spoter calibrate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoter.errors import DataError
+from spoter.cli.options import Data, Device, GroupRegex, SkipBad, Threads, ValGroups, Validation, ValidationByClip, ValidationData, names_of, note, print_skipped
+from spoter.training.settings import TrainSettings
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the command with a typer application."""
+    app.command()(calibrate)
+
+
+def calibrate(
+    ctx: typer.Context,
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as spoter convert writes.")],
+    data: Data,
+    validation: Validation = TrainSettings.validation,
+    validation_by_clip: ValidationByClip = TrainSettings.validation_by_clip,
+    val_groups: ValGroups = "",
+    validation_data: ValidationData = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the validation share.")] = TrainSettings.seed,
+    group_regex: GroupRegex = None,
+    skip_bad: SkipBad = False,
+    threads: Threads = 0,
+    device: Device = "cpu",
+) -> None:
+    """Make the scores of MODEL, trained elsewhere, mean something; let it tell unknown signs, and enroll others.
+
+    DATA are clips of all of its glosses. Name by --val-groups or --validation-data clips that MODEL was not trained on:
+    the temperature and the threshold are fitted to them. spoter train does all this by itself.
+    """
+    import torch
+
+    from spoter.training.calibrate_converted import calibrate as run
+    from spoter.training.data import read_dataset
+    from spoter.training.distributed import choose_device
+    from spoter.training.data.split_record import SPLIT, split_data
+
+    chosen = [
+        name
+        for name in ("validation", "validation_by_clip", "val_groups", "validation_data")
+        if ctx.get_parameter_source(name).name != "DEFAULT"
+    ]
+    if validation_data and len(chosen) > 1:
+        raise typer.BadParameter("give --validation-data or other options of the validation clips, not both")
+    if not chosen and (model / SPLIT).exists():
+        raise DataError(
+            f"{model}: found {SPLIT}, so that spoter train has calibrated this model; to do it again, name clips that "
+            "it was not trained on by --val-groups GROUP,… or --validation-data FILE"
+        )
+    if threads:
+        torch.set_num_threads(threads)
+    options = {"skip_bad": skip_bad, "groups": group_regex, "progress": True}
+    clips = read_dataset(data, **options)
+    print_skipped(clips.skipped)
+    if validation_data:
+        held_out = read_dataset(validation_data, **options)
+        print_skipped(held_out.skipped)
+    else:
+        wanted = {"validation": validation, "test": None, "seed": seed, "by_clip": validation_by_clip}
+        clips, held_out = split_data(clips, skip_bad, note, wanted | {"validation_groups": names_of(val_groups)})
+        note(f"validation groups: {', '.join(held_out.validation)}")
+    config, left_out = run(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
+    print_skipped(left_out)
+    print(f"{model}: temperature {config.temperature:g}, known from a similarity of {config.known_threshold:g} on")

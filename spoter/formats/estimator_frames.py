@@ -1,0 +1,126 @@
+"""Clips as a list of frames in JSON, each as a pose estimator writes it: MediaPipe Holistic, OpenPose or MMPose.
+
+All three come under the same keys, so one frame type holds the keys of all of them, and those that are there tell
+which.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from spoter.landmarks.clip import Clip
+from spoter.errors import InputError
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.formats import mediapipe_frames
+from spoter.formats import openpose_frames
+from spoter.formats import mmpose_frames
+from spoter.formats.request import Limits, Options, check_estimator, finish_clip
+from spoter.landmarks.layouts import Layout
+
+KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
+"""Keys of a body under which frames may come."""
+
+_POINT_NAMES = mediapipe_frames.POINT_NAMES | openpose_frames.POINT_NAMES | mmpose_frames.POINT_NAMES
+_Landmarks = list[mediapipe_frames.Point | None] | None | UnsetType
+
+
+class Frame(msgspec.Struct, gc=False):
+    """A frame without the face of MediaPipe, which is most of its bytes and which many layouts do not use."""
+
+    pose_landmarks: _Landmarks = UNSET
+    left_hand_landmarks: _Landmarks = UNSET
+    right_hand_landmarks: _Landmarks = UNSET
+    people: list[openpose_frames.Person] | None | UnsetType = UNSET
+    instances: list[mmpose_frames.Instance] | None | UnsetType = UNSET
+
+
+class FrameWithFace(Frame, gc=False):
+    """A frame with all of its parts."""
+
+    face_landmarks: _Landmarks = UNSET
+
+
+def frame_type(layout: Layout) -> type[Frame]:
+    """Return the frame type that holds what `layout` uses."""
+    return FrameWithFace if "face" in _parts(layout) else Frame
+
+
+def read(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
+    """Make a Clip of frames, whichever estimator wrote them.
+
+    Raises
+    ------
+    InputError
+        ``mixed_forms`` for frames of several estimators; those of the estimator's module and of `finish_clip`.
+    """
+    limits.check_frames(len(frames))
+    form = _form(frames)
+    if form == "OpenPose":
+        points, estimator = openpose_frames.read([frame and frame.people for frame in frames]), OPENPOSE
+    elif form == "MMPose":
+        points, estimator = mmpose_frames.read([frame and frame.instances for frame in frames]), WHOLEPOSE
+    else:
+        points, estimator = mediapipe_frames.read(frames, _parts(layout)), MEDIAPIPE
+    check_estimator(estimator.name, options)
+    return finish_clip(points, estimator.names, estimator.name, layout, options)
+
+
+def place(steps: list[str | int]) -> str | None:
+    """Put the path of a value into words: keypoints, 3, pose_landmarks, 15, x -> "frame 3, point pose_left_wrist"."""
+    words: list[str] = []
+    for depth, step in enumerate(steps):
+        key = steps[depth - 1] if depth else None
+        if isinstance(step, str):
+            following = steps[depth + 1 : depth + 2]
+            if not (following and isinstance(following[0], int)) and not (words and step in ("x", "y")):
+                words.append(step)
+        elif depth == 1 and key in KEYS:
+            words.append(f"frame {step}")
+        elif key in _POINT_NAMES:
+            names = _POINT_NAMES[key]
+            words.append(f"point {names[step]}" if step < len(names) else f"{key}, item {step}")
+        elif key in ("people", "instances"):
+            words += [f"person {step}"] if step else []
+        elif isinstance(key, str):
+            words.append(f"{key}, item {step}")
+    return ", ".join(words) or None
+
+
+@lru_cache(maxsize=64)
+def _parts(layout: Layout) -> tuple[str, ...]:
+    """Return the parts of MediaPipe's array that `layout` uses; the derived neck needs the pose."""
+    used = [landmark.index.get("mediapipe", len(MEDIAPIPE.names)) for landmark in layout.landmarks]
+    parts = []
+    for part in MEDIAPIPE.parts:
+        where = MEDIAPIPE.part(part)
+        if any(where.start <= index < where.stop for index in used) or (
+            part == "pose" and max(used) >= len(MEDIAPIPE.names)
+        ):
+            parts.append(part)
+    return tuple(parts)
+
+
+def _form(frames: Sequence[Frame | None]) -> str | None:
+    """Tell which estimator wrote the frames; None where every frame is without landmarks."""
+    form = None
+    for i, frame in enumerate(frames):
+        if frame is None:
+            continue
+        here = []
+        if frame.people is not UNSET:
+            here.append("OpenPose")
+        if frame.instances is not UNSET:
+            here.append("MMPose")
+        if any(getattr(frame, key, UNSET) is not UNSET for key in mediapipe_frames.PARTS.values()):
+            here.append("MediaPipe")
+        forms = sorted({form, *here} - {None})
+        if len(forms) > 1:
+            raise InputError(
+                "mixed_forms", f"found keys of {' and '.join(forms)}, expected those of one in all frames", f"frame {i}"
+            )
+        form = here[0] if here else form
+    return form

@@ -1,0 +1,81 @@
+"""Frames of MediaPipe Holistic as the browser client sends them.
+
+A frame is ``{"pose_landmarks": [33], "face_landmarks": [468 or 478], "left_hand_landmarks": [21],
+"right_hand_landmarks": [21]}``, each a list of ``{"x", "y", "z", "visibility"}``. A part that was not found is ``[]``,
+null or absent; a point with x or y null is missing. z and visibility are not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+
+from spoter.errors import InputError
+from spoter.landmarks.estimators import MEDIAPIPE
+
+PARTS = {part: f"{part}_landmarks" for part in MEDIAPIPE.parts}
+"""Key of each part of a frame."""
+
+POINT_NAMES = {key: MEDIAPIPE.parts[part] for part, key in PARTS.items()}
+
+# With refineFaceLandmarks the face mesh is followed by ten points of the irises.
+_REFINED_FACE = 478
+
+
+# gc=False: a clip has thousands of points; none can be part of a reference cycle.
+class Point(msgspec.Struct, gc=False):
+    """A landmark; what else a client sends of it is skipped."""
+
+    x: float | None = None
+    y: float | None = None
+
+
+_MISSING = Point()
+
+
+def read(frames: Sequence, parts: Sequence[str]) -> np.ndarray:
+    """Return the points of `frames`, (T, 543, 2) with NaN where missing; of `parts` only.
+
+    Parameters
+    ----------
+    frames : sequence
+        Decoded frames with the keys of `PARTS` as attributes; None = a frame without landmarks.
+    parts : sequence of str
+        Parts of `spoter.landmarks.estimators.MEDIAPIPE` that are wanted.
+
+    Raises
+    ------
+    InputError
+        ``wrong_point_count``
+    """
+    points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
+    for part in parts:
+        key, size = PARTS[part], len(MEDIAPIPE.parts[part])
+        found, flat = [], []
+        for i, frame in enumerate(frames):
+            landmarks = getattr(frame, key) if frame is not None else None
+            if not landmarks:
+                continue
+            if len(landmarks) != size and not (part == "face" and len(landmarks) == _REFINED_FACE):
+                expected = f"{size} or {_REFINED_FACE}" if part == "face" else f"{size}"
+                raise InputError(
+                    "wrong_point_count",
+                    f"found {len(landmarks)} points, expected {expected}, or none where the part was not found",
+                    f"frame {i}, {key}",
+                )
+            found.append(i)
+            flat += landmarks[:size]
+        if found:
+            points[found, MEDIAPIPE.part(part)] = coordinates(flat).reshape(len(found), size, 2)
+    return points
+
+
+def coordinates(points: list[Point | None]) -> np.ndarray:
+    """Return x and y of points with such attributes, (n, 2) float64; NaN for null."""
+    try:
+        columns = [point.x for point in points], [point.y for point in points]
+    except AttributeError:  # a null in the place of a point: rare, so not looked for first
+        return coordinates([_MISSING if point is None else point for point in points])
+    return np.array(columns, dtype=np.float64).T

@@ -1,0 +1,134 @@
+"""Clip: the landmarks of one person signing one sign."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spoter.errors import InputError
+
+# Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in
+# real clips). Ten picture sizes away is no landmark: it is a pixel value, or noise.
+COORDINATE_LIMIT = 10.0
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Landmarks over time, in image units.
+
+    Attributes
+    ----------
+    points : numpy.ndarray, shape (T, N, 2), float32
+        x and y as fractions of the image's width and height, origin at its upper left corner, y down. NaN = missing;
+        a point is missing as a whole: both of its coordinates are NaN or neither is.
+    names : tuple of str, length N
+        Landmark name of each column: an estimator's own order (`Estimator.names`), or a layout's.
+    estimator : str or None
+        Name of the estimator that made the points (`spoter.landmarks.estimators`); None where a request holds a layout's points
+        without saying who made them.
+    fps : float or None
+        Frames per second, where known.
+    """
+
+    points: np.ndarray
+    names: tuple[str, ...]
+    estimator: str | None = None
+    fps: float | None = None
+
+    def __post_init__(self) -> None:
+        expected = (len(self.points), len(self.names), 2)
+        if isinstance(self.points, np.ma.MaskedArray):
+            raise ValueError("points: found a masked array, expected NaN for missing points; make_clip converts it")
+        if self.points.shape != expected or self.points.dtype != np.float32:
+            raise ValueError(f"points: found {self.points.shape} {self.points.dtype}, expected {expected} float32")
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+
+def make_clip(
+    points,
+    names: tuple[str, ...],
+    estimator: str | None = None,
+    fps: float | None = None,
+    used: np.ndarray | None = None,
+) -> Clip:
+    """Check untrusted points and make a Clip of them: the one gate that every wire format and data reader goes through.
+
+    Parameters
+    ----------
+    points : array_like, shape (T, N, 2)
+        Image units; NaN, or masked in a masked array = missing. A point with one missing coordinate becomes missing as
+        a whole.
+    names, estimator, fps
+        As for `Clip`.
+    used : numpy.ndarray, shape (N,), bool, optional
+        Columns that matter to whoever asks (`Layout.uses`). Out of range elsewhere a point is missing, not an error.
+
+    Raises
+    ------
+    InputError
+        ``no_frames`` where T is 0; ``out_of_range`` for an infinite coordinate or one farther than
+        `COORDINATE_LIMIT` image sizes from the origin, naming the first such frame and point; ``wrong_type`` for an
+        fps that is not a positive number.
+    """
+    with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
+        points = np.array(unmasked(points), dtype=np.float32)
+    if len(points) == 0:
+        raise InputError("no_frames", "found 0 frames, expected at least 1")
+    if fps is not None and not 0 < fps <= 1000:
+        raise InputError("wrong_type", f"found fps {fps}, expected a number above 0, at most 1000", "fps")
+    missing = np.isnan(points)
+    half = missing[..., 0] != missing[..., 1]  # much faster than any(axis=2), for arrays of 543 points a frame
+    if half.any():
+        points[half] = np.nan
+    wrong = np.abs(points) > COORDINATE_LIMIT  # False for NaN
+    if used is not None and wrong.any():
+        points[wrong.any(axis=2) & ~used] = np.nan
+        wrong[:, ~used] = False
+    if wrong.any():
+        frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
+        hint = ""
+        if in_pixels(points):
+            hint = (
+                "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
+            )
+        raise InputError(
+            "out_of_range",
+            f"found {'xy'[axis]} = {points[frame, column, axis]:g}, expected image units "
+            f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it){hint}",
+            f"frame {frame}, point {names[column]}",
+        )
+    return Clip(points, names, estimator, fps)
+
+
+def unmasked(points):
+    """Return points with NaN in the place of what is masked: of a masked array, and of those in a list."""
+    if isinstance(points, np.ma.MaskedArray):
+        return np.where(np.ma.getmaskarray(points), np.nan, points.data)
+    if isinstance(points, list | tuple):
+        return [unmasked(item) for item in points]
+    return points
+
+
+def round_points(points: np.ndarray, decimals: int) -> np.ndarray:
+    """Round coordinates, but none to 0 that is not 0: `spoter.landmarks.normalize` does not move a point whose x is 0.
+
+    Returns
+    -------
+    numpy.ndarray, float64
+        Where rounding gives 0, the smallest number with that many decimals, with the coordinate's sign.
+    """
+    exact = points.astype(np.float64)
+    rounded = exact.round(decimals)
+    return np.where((rounded == 0) & (exact != 0), np.copysign(10.0**-decimals, exact), rounded)
+
+
+def in_pixels(points: np.ndarray) -> bool:
+    """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
+
+    Of a person in the picture most points lie inside it, so that a stray one decides nothing.
+    """
+    beyond = np.count_nonzero(np.abs(points) > 1)  # False for NaN
+    return beyond > 0 and 2 * beyond > np.count_nonzero(~np.isnan(points))

@@ -1,0 +1,268 @@
+"""The one normalisation that training, evaluation and serving share: a layout's points in, what SPOTER is fed out.
+
+Three schemes, named in a model's config.json:
+
+``box``
+    The Peruvian system's (``Lsp_dataset.py`` of Diccionario-LSP/Spoter-LSP-IA-Model, ``inference.py`` of its server):
+    body and face points relative to a box around head and chest, each hand relative to its own box, then -0.5.
+``bohacek``
+    That of the SPOTER paper's authors (Boháček and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language
+    Recognition", WACV Workshops 2022; ``body_normalization.py``, ``hand_normalization.py``), with y pointing up.
+``none``
+    Image units, only shifted by -0.5, as some versions of the Peruvian system trained (``Src/Lsp_dataset.py``).
+
+All three mark a missing point as 0 before the shift, thus (-0.5, -0.5) after it, because that is what models were
+trained on; this is the only place where NaN becomes a number. What the originals leave undefined follows these rules:
+
+- A frame without a body box (a shoulder is missing, or both are one point) takes the box of the last frame that had
+  one; frames before the first box take the first. A clip without any box is an error.
+- ``box`` and ``none``: a hand that is missing as a whole becomes copies of its wrist of the pose in image units, as the
+  Peruvian system's extractor wrote it; with that wrist missing too it becomes 0.
+- ``box``: a missing right eye is replaced by the left eye, then the nose; with none of them the frame has no box.
+- A missing point of a hand that is there takes no part in the hand's box (the original of ``box`` would let 0 stretch
+  it; its estimator finds all points of a hand or none).
+- A hand whose box has no width or no height stays as it is.
+- A point that is there with x exactly 0 stays as it is: both originals take it for missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from spoter.errors import InputError, ModelFolderError
+from spoter.landmarks.estimators import NECK
+from spoter.landmarks.layouts import Layout
+
+SCHEMES = ("box", "none", "bohacek")
+_HANDS = {"leftHand": "pose_left_wrist", "rightHand": "pose_right_wrist"}
+_NEEDED = {
+    "none": (),
+    "box": ("pose_left_shoulder", "pose_right_shoulder", "pose_right_eye"),
+    "bohacek": ("pose_left_shoulder", "pose_right_shoulder", "pose_left_eye", "pose_nose", NECK),
+}
+_SMALLEST_BOX = 1e-6
+# Frames of several clips that are normalised together: arrays of them still fit into a core's own cache.
+_TOGETHER = 1024
+
+
+def check_scheme(layout: Layout, scheme: str) -> None:
+    """Raise `ModelFolderError` where `scheme` is unknown or needs a landmark that `layout` lacks."""
+    if scheme not in SCHEMES:
+        raise ModelFolderError(f"found normalize {scheme!r}, expected one of {', '.join(SCHEMES)}")
+    lacking = [name for name in _NEEDED[scheme] if layout.column(name) is None]
+    if lacking:
+        raise ModelFolderError(f"normalize {scheme!r} needs {', '.join(lacking)}, which layout {layout.name} lacks")
+
+
+def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
+    """Turn a clip's points into SPOTER's input.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, K, 2)
+        A layout's points (`Layout.select`): image units, y down, NaN = missing.
+    layout : Layout
+        Names the K columns.
+    scheme : str
+        One of `SCHEMES`; `check_scheme` tells whether it fits the layout.
+
+    Returns
+    -------
+    numpy.ndarray, shape (T, 2K), float32
+        x and y interleaved: x0, y0, x1, y1, ….
+
+    Raises
+    ------
+    InputError
+        ``no_usable_frames`` where no frame holds any of the layout's points, or none has a body box.
+    """
+    [fed] = normalize_clips([points], layout, scheme)
+    if isinstance(fed, InputError):
+        raise fed
+    return fed
+
+
+def normalize_clips(clips: Sequence[np.ndarray], layout: Layout, scheme: str) -> list[np.ndarray | InputError]:
+    """Do to each of several clips what `normalize` does, in less time: most of what numpy takes is for its calls.
+
+    Parameters
+    ----------
+    clips : sequence of numpy.ndarray
+        Each as for `normalize`.
+    layout, scheme
+        As for `normalize`.
+
+    Returns
+    -------
+    list of numpy.ndarray or InputError
+        For each clip what `normalize` returns or raises.
+    """
+    fed: list = [_empty(points, layout) for points in clips]
+    for chosen in _groups([0 if error else len(points) for points, error in zip(clips, fed, strict=True)]):
+        lengths = np.array([len(clips[i]) for i in chosen])
+        starts = np.cumsum(lengths) - lengths
+        # float64: a small hand's box divides by hundredths, and 1e-6 of the original is asked for
+        points = np.concatenate([clips[i] for i in chosen], dtype=np.float64)
+        boxed = np.ones(len(chosen), dtype=bool)
+        if scheme == "bohacek":
+            out, boxed = _bohacek(points, layout, starts)
+        else:
+            out = points.copy()
+            if scheme == "box":
+                boxed = _box(out, points, layout, starts)
+            _copy_wrists(out, points, layout)
+        out[np.isnan(out)] = 0
+        out -= 0.5
+        whole = out.astype(np.float32).reshape(len(out), -1)
+        for i, start, length, has_box in zip(chosen, starts, lengths, boxed, strict=True):
+            fed[i] = whole[start : start + length] if has_box else _no_box(length)
+    return fed
+
+
+def _empty(points: np.ndarray, layout: Layout) -> InputError | None:
+    """Return the error for a clip without any landmark."""
+    if not np.isnan(points).all():
+        return None
+    return InputError(
+        "no_usable_frames",
+        f"found no landmark of layout {layout.name} in any of {len(points)} frames, expected at least one person",
+    )
+
+
+def _no_box(frames: int) -> InputError:
+    return InputError(
+        "no_usable_frames",
+        f"found both shoulders and an eye in none of {frames} frames, expected them in at least one: "
+        "the size of the signer cannot be told without them",
+    )
+
+
+def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
+    """Yield the numbers of clips that are taken together; those without frames are left out."""
+    chosen: list[int] = []
+    frames = 0
+    for i, length in enumerate(lengths):
+        if chosen and frames + length > _TOGETHER:
+            yield chosen
+            chosen, frames = [], 0
+        if length:
+            chosen.append(i)
+            frames += length
+    if chosen:
+        yield chosen
+
+
+def _box(out: np.ndarray, points: np.ndarray, layout: Layout, starts: np.ndarray) -> np.ndarray:
+    """Write scheme ``box`` of `points` into `out`; return which of the clips that begin at `starts` have a body box.
+
+    The numbers 3, 1/2 and 4.5 half shoulder widths and the picture's centre are the original's.
+    """
+
+    def at(name: str) -> np.ndarray:
+        column = layout.column(name)
+        return points[:, column] if column is not None else np.full((len(points), 2), np.nan)
+
+    half = np.linalg.norm(at("pose_left_shoulder") - at("pose_right_shoulder"), axis=1) / 2
+    eye = at("pose_right_eye")[:, 1]
+    for stand_in in ("pose_left_eye", "pose_nose"):
+        eye = np.where(np.isnan(eye), at(stand_in)[:, 1], eye)
+    start = np.stack([0.5 - 3 * half, eye - half / 2], axis=1)
+    end = np.stack([0.5 + 3 * half, 0.5 + 4.5 * half], axis=1)
+    start, end, boxed = _fill_boxes(start, end, starts)
+
+    _rescale(out, points, layout.section("pose", "face"), start, end)
+    for section in _HANDS:
+        hand = layout.section(section)
+        _rescale(out, points, hand, *_hand_box(points[:, hand]))
+    return boxed
+
+
+def _copy_wrists(out: np.ndarray, points: np.ndarray, layout: Layout) -> None:
+    """Write the pose's wrist of `points` (T, K, 2), where it is known, into each point of a hand that is not there."""
+    for section, name in _HANDS.items():
+        hand, wrist = layout.section(section), layout.column(name)
+        if wrist is not None:
+            absent = np.flatnonzero(np.isnan(points[:, hand]).all(axis=(1, 2)))
+            if len(absent):
+                out[np.ix_(absent, hand)] = points[absent, wrist, None]
+
+
+def _bohacek(points: np.ndarray, layout: Layout, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return scheme ``bohacek`` of `points`, and which of the clips that begin at `starts` have a body box.
+
+    Six head sizes, a head being the distance of the shoulders, else of neck and nose.
+    """
+    points = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)  # their data come from Apple Vision: y points up
+    left, right, eye, nose, neck = (points[:, layout.column(name)] for name in _NEEDED["bohacek"])
+    head = np.linalg.norm(left - right, axis=1)
+    head = np.where(np.isnan(head), np.linalg.norm(neck - nose, axis=1), head)
+    # Their box starts at its upper left corner and ends at the lower right one, and leaves the picture nowhere at 0.
+    x0, x1 = neck[:, 0] - 3 * head, neck[:, 0] + 3 * head
+    y1 = eye[:, 1] + head
+    y0 = y1 - 6 * head
+    corners = (np.maximum(np.stack(corner, axis=1), 0) for corner in ((x0, y0), (x1, y1)))
+    start, end, boxed = _fill_boxes(*corners, starts)
+
+    out = points.copy()
+    _rescale(out, points, layout.section("pose", "face"), start, end)
+    for section in _HANDS:
+        hand = layout.section(section)
+        _rescale(out, points, hand, *_hand_box(points[:, hand]))
+    return out, boxed
+
+
+def _fill_boxes(start: np.ndarray, end: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Give frames without a box that of the last frame with one, or else the first, of the same clip.
+
+    Parameters
+    ----------
+    start, end : numpy.ndarray, shape (T, 2)
+        Corners; NaN or equal ones are no box.
+    starts : numpy.ndarray, shape (C,)
+        First frame of each clip.
+
+    Returns
+    -------
+    start, end : numpy.ndarray, shape (T, 2)
+    boxed : numpy.ndarray, shape (C,), bool
+        Whether the clip has a box at all.
+    """
+    found = (np.abs(end - start) > _SMALLEST_BOX).all(axis=1)  # False where a corner is NaN
+    if found.all():
+        return start, end, np.ones(len(starts), dtype=bool)
+    frames, nowhere = np.arange(len(found)), len(found)
+    first = np.minimum.reduceat(np.where(found, frames, nowhere), starts)
+    last = np.maximum.accumulate(np.where(found, frames, -1))
+    clip = np.searchsorted(starts, frames, side="right") - 1
+    source = np.where(last < starts[clip], first[clip], last)  # before its clip's first box, `last` is of another clip
+    source = np.minimum(source, nowhere - 1)  # of a clip without any, which is an error
+    return start[source], end[source], first < nowhere
+
+
+def _hand_box(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners (T, 2) of a square around each frame's hand (T, P, 2), a tenth of its larger side wider.
+
+    NaN where the hand is missing, or has neither width nor height to be measured by.
+    """
+    absent = np.isnan(hand)
+    low = np.where(absent, np.inf, hand).min(axis=1, initial=np.inf)
+    high = np.where(absent, -np.inf, hand).max(axis=1, initial=-np.inf)
+    low = np.where(np.isinf(low), np.nan, low)
+    width, height = (high - low).T
+    margin = 0.1 * np.maximum(width, height)
+    grow_x = np.where(width > height, margin, margin + (height - width) / 2)
+    grow_y = np.where(width > height, margin + (width - height) / 2, margin)
+    grow = np.stack([grow_x, grow_y], axis=1)
+    return low - grow, high + grow
+
+
+def _rescale(out: np.ndarray, points: np.ndarray, columns: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
+    """Write `columns` of `points` (T, K, 2) relative to each frame's box into `out`; frames without a box are left."""
+    size = end - start
+    usable = (np.abs(size) > _SMALLEST_BOX).all(axis=1)  # False for NaN
+    size = np.where(usable[:, None], size, 1.0)[:, None]
+    raw = points[:, columns]
+    moved = usable[:, None] & (raw[..., 0] != 0)
+    out[:, columns] = np.where(moved[..., None], (raw - start[:, None]) / size, raw)

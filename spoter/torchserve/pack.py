@@ -1,0 +1,257 @@
+"""Pack a model folder into what servers load: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
+
+Both hold the same tree: the model's files, a copy of the spoter package, the two doors of handler/, and TorchServe's
+MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and nothing holds a time.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from spoter.ops.archive import refuse_tricks
+from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
+from spoter.fewshot.enrolled import ENROLLED
+from spoter.errors import ModelFolderError
+from spoter.files import write_whole
+from spoter.landmarks.layouts import BUILT_IN
+from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder, load_onnx_folder
+from spoter.runtime.onnx_runtime import GRAPHS
+
+ROOT = Path(__file__).resolve().parent
+HANDLER = ROOT / "handler"
+MANIFEST = "MAR-INF/MANIFEST.json"
+# Parts of the package that serving never imports, and that need packages the archive does not ask for.
+NOT_SERVED = (
+    "spoter/training",
+    "spoter/ops/archive.py",
+    "spoter/ops/archive_check.py",
+    "spoter/bulk",
+    "spoter/cli/main.py",
+    "spoter/client",
+    "spoter/sources/clip_files.py",
+    "spoter/landmarks/connecting_points.py",
+    "spoter/model/convert.py",
+    "spoter/ops/doctor.py",
+    "spoter/serving/enroll.py",
+    "spoter/cli/export.py",
+    "spoter/torchserve/local_server.py",
+    "spoter/runtime/onnx_export.py",
+    "spoter/runtime/onnx_graph.py",
+    "spoter/sources/frame_folders.py",
+    "spoter/cli/predict.py",
+    "spoter/ops/readiness.py",
+    "spoter/torchserve/replace.py",
+    "spoter/cli/show.py",
+    "spoter/inspection/findings.py",
+    "spoter/inspection/picture.py",
+    "spoter/inspection/reader.py",
+    "spoter/landmarks/skeleton.py",
+    "spoter/ops/tar_reader.py",
+    "spoter/ops/tokens.py",
+    "spoter/cli/extract.py",
+    "spoter/video/extract.py",
+    "spoter/video/manifest.py",
+    "spoter/video/progress.py",
+    "spoter/video/writers.py",
+)
+# Parts of a model folder that a model need not have.
+MAYBE = (CARD, PROTOTYPES, ENROLLED)
+Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
+# A zip file cannot hold an earlier time.
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def build(model: Path, name: str, version: str | None, out: Path, runtime: str | None = None) -> list[Path]:
+    """Check a model folder and write ``out/NAME.mar`` and ``out/model.tar.gz``, each whole or not at all.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder.
+    name : str
+        The endpoint's name: requests go to /predictions/NAME.
+    version : str or None
+        The archive's version; None takes the model's own from its config.json.
+    out : Path
+        Folder to write in, made where it is not there.
+    runtime : str, optional
+        What the archive's model runs in, one of `spoter.model.config.RUNTIMES`; the model's own unless given. The archive
+        carries that runtime's file and no other.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    ModelFolderError
+        Where the folder cannot be served, or torch-model-archiver refuses it.
+    """
+    refuse_tricks(model)
+    config = served_config(model, runtime)
+    version = config.version if version is None else version
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
+        raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
+    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+        extra = Path(scratch, "extra")
+        _stage(model, config, extra)
+        tree = _archive(model / COMPUTES[config.runtime], extra, name, version, Path(scratch), config.runtime)
+        paths = sorted(path for path in tree.rglob("*") if path.is_file())
+        files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
+    # The archiver writes the time of day into the manifest.
+    manifest = json.loads(files[MANIFEST])
+    manifest["createdOn"] = "01/01/1980 00:00:00"
+    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {out / f"{name}.mar": zipped(files), out / "model.tar.gz": _tar(files)}
+    for path, content in contents.items():
+        write_whole(path, content)
+    return list(contents)
+
+
+def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
+    """Check that a model folder can be served in a runtime, the model's own unless given; return its config with that.
+
+    Raises
+    ------
+    ModelFolderError
+        Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
+    """
+    runtime = runtime_of(model, runtime)
+    loaded = load_model_folder(model) if runtime == "torch" else load_onnx_folder(model, runtime)
+    return msgspec.structs.replace(loaded.config, runtime=runtime)
+
+
+def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
+    """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
+    extra.mkdir()
+    for file in model_files(model, config.layout):
+        shutil.copy(model / file, extra)
+    if read_config(model) != config:
+        (extra / CONFIG).write_bytes(config.to_json())
+    for path in package_files(NOT_SERVED):
+        to = extra / path.relative_to(ROOT)
+        to.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, to)
+    shutil.copy(HANDLER / "video_bucket.py", extra)
+    shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
+    (extra / "code").mkdir()
+    shutil.copy(HANDLER / "inference.py", extra / "code")
+    (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))
+
+
+def _requirements(name: str, runtime: str) -> bytes:
+    """Return what one of the requirements files of handler/ is in an archive of a runtime."""
+    names = [name, *(["onnx-requirements.txt"] if runtime in GRAPHS else [])]
+    return b"".join((HANDLER / each).read_bytes() for each in names)
+
+
+def model_files(model: Path, layout: str) -> list[str]:
+    """Return the names of a model folder's files that are served, but that of its weights."""
+    names = [CONFIG, MEANING, *((layout,) if layout not in BUILT_IN else ())]
+    return names + [name for name in MAYBE if (model / name).is_file()]
+
+
+def package_files(left_out: Sequence[str]) -> list[Path]:
+    """Return the files of the spoter package without those, or in those folders, that `left_out` names."""
+    without = {ROOT / path for path in left_out}
+    spoter = ROOT / "spoter"
+    # By its requirements an environment for videos is told to be of this version.
+    read = (*(spoter / "layouts").glob("*.csv"), spoter / "video" / "requirements.txt")
+    files = sorted([*spoter.rglob("*.py"), *read])
+    return [path for path in files if not without.intersection([path, *path.parents])]
+
+
+def _archive(computes: Path, extra: Path, name: str, version: str, scratch: Path, runtime: str) -> Path:
+    """Have torch-model-archiver lay out the archive's tree; it writes the manifest and checks the name."""
+    # The archiver empties and fills the temporary folder's NAME: it gets a temporary folder of its own.
+    for folder in ("tmp", "tree"):
+        (scratch / folder).mkdir()
+    command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "no-archive"]
+    command += ["--model-name", name, "--version", version, "--export-path", str(scratch / "tree")]
+    command += ["--serialized-file", str(computes), "--handler", str(HANDLER / "spoter_handler.py")]
+    command += ["--extra-files", str(extra), "--config-file", str(HANDLER / "model-config.yaml")]
+    requirements = scratch / "requirements.txt"
+    requirements.write_bytes(_requirements("requirements.txt", runtime))
+    command += ["--requirements-file", str(requirements)]
+    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(scratch / "tmp")}, capture_output=True, text=True)
+    if done.returncode:
+        reason = [line for line in done.stderr.strip().splitlines() if not line.startswith(" ")]
+        raise ModelFolderError(f"torch-model-archiver: {reason[-1] if reason else f'exit status {done.returncode}'}")
+    return scratch / "tree" / name
+
+
+def zipped(files: dict[str, bytes]) -> bytes:
+    """Return a zip file of `files`, in their order; the same ones give the same bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            entry = zipfile.ZipInfo(name, EPOCH)
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            entry.create_system = 3  # Unix, whatever this runs on, so that the mode below counts
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, content)
+    return buffer.getvalue()
+
+
+def _tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)  # owner, group and time are 0 unless said otherwise
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+def main(
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = ROOT / "models" / "dgs11",
+    name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
+    version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),
+    ] = None,
+) -> None:
+    """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
+    try:
+        written = build(model, name, version, out, runtime)
+    except (ModelFolderError, OSError) as error:
+        typer.echo(f"build_mar.py: {error}", err=True)
+        raise typer.Exit(2) from None
+    for path in written:
+        content = path.read_bytes()
+        typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
+    typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
+    used = COMPUTES[runtime_of(model, runtime)]
+    unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
+    if unused:
+        typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
+    packed = {*COMPUTES.values(), CONFIG, MEANING, *MAYBE}
+    spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
+    if spare:
+        typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,313 @@
+"""`spoter replace`: put another version of the model into a running TorchServe while it answers every request."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import wait as wait_for
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlencode, urlsplit
+
+import typer
+
+from spoter.model.config import CONFIG, RUNTIMES, read_config
+from spoter.errors import SpoterError, in_a_line
+from spoter.files import alone_in, write_whole
+from spoter.torchserve.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
+from spoter.ops.readiness import LOGS, Reply, key, prediction, refused_token, send
+from spoter.ops.tokens import rotate
+
+if TYPE_CHECKING:
+    import psutil
+
+ROOT = Path(__file__).resolve().parents[1]
+# Seconds. Workers have startupTimeout (120) to start, and TorchServe tries more than once.
+REGISTER_TIMEOUT = 300.0
+SAMPLE_TIMEOUT = 30.0
+PROGRESS = 10.0  # seconds between two progress lines
+MODEL_API = "TS_ENABLE_MODEL_API=true"
+
+
+class ReplaceError(SpoterError):
+    """The new version does not start or does not answer, or the server does not do what it is asked."""
+
+    exit_code = 1
+
+
+class _Server:
+    """A TorchServe on this machine.
+
+    Attributes
+    ----------
+    management : str
+        Root of its management API.
+    process : psutil.Process
+        Its front end.
+    store : pathlib.Path
+        Folder that it looks for archives in.
+    """
+
+    def __init__(self, management: str):
+        self.management = management.rstrip("/")
+        self.process = _process(self.management)
+        self.store, self._keys = model_store(self.process), key_file(self.process)
+
+    def send(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> Reply:
+        """Send a request to the management API, with a new token if the old one has expired."""
+        url = self.management + path
+        reply = send(url, key(self._keys, "management"), timeout=timeout, method=method)
+        if refused_token(reply):
+            reply = send(url, rotate(self.management, self._keys, "management"), timeout=timeout, method=method)
+        return reply
+
+    def manage(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> list[dict] | dict:
+        """Send a request to the management API; return the JSON document in its answer.
+
+        Raises
+        ------
+        ReplaceError
+            If the status is not 200, or the answer is no JSON.
+        """
+        reply = self.send(method, path, timeout)
+        try:
+            document = json.loads(reply.body)
+        except ValueError:
+            document = None
+        if reply.status != 200 or document is None:
+            reason = reply.document.get("message", in_a_line(reply.body))
+            status = "no answer" if reply.status is None else f"status {reply.status}"
+            raise ReplaceError(f"{method} {self.management}{path}: expected status 200, got {status}: {reason}")
+        return document
+
+    def versions(self) -> dict[str, dict]:
+        """Return the registered versions of the model, each with its description."""
+        return {each["modelVersion"]: each for each in self.manage("GET", f"/models/{NAME}/all")}
+
+    def default(self) -> str:
+        """Return the version that requests without a version go to."""
+        return self.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
+
+    def inference(self) -> tuple[str, str | None]:
+        """Return the root of the inference API and its token: of all ports, only that one answers /ping."""
+        for renewed in (False, True):
+            token = rotate(self.management, self._keys) if renewed else key(self._keys, "inference")
+            for root, reply in ask_each_port(self.process, "/ping", token):
+                if reply.status == 200 and "status" in reply.document:
+                    return root, token
+            if token is None:
+                break
+        raise ReplaceError(f"process {self.process.pid}: none of its ports answers /ping with status 200")
+
+
+def _process(management: str) -> psutil.Process:
+    import psutil
+
+    parts = urlsplit(management)
+    try:
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError
+        address, port = socket.gethostbyname(parts.hostname), parts.port or 80
+    except (OSError, ValueError):
+        raise SpoterError(f"found {management!r}, expected a URL such as http://127.0.0.1:8081") from None
+    ours = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    process = torchserve_on(port, address) if address in ours or address.startswith("127.") else None
+    if process is None:
+        raise SpoterError(
+            f"{management}: found no TorchServe process on this machine that listens there and that this user may look "
+            "at. Run the command on the server's machine, as the user that the server runs as"
+        )
+    return process
+
+
+def replace(model: Path, management: str, runtime: str | None = None, say: Callable[[str], None] = print) -> None:
+    """Replace the served version of the model by the one in a model folder.
+
+    If anything fails before the new version is the default, it is removed, and the old version keeps serving.
+
+    Parameters
+    ----------
+    model : Path
+        Model folder. The ``version`` in its config.json must differ from the served one's.
+    management : str
+        Root of the management API of a TorchServe on this machine.
+    runtime : str, optional
+        Runtime of the archive; the folder's own unless given.
+    say : callable
+        Gets each line of progress.
+
+    Raises
+    ------
+    SpoterError
+        If something must be corrected first. Then the server was not changed.
+    ReplaceError
+        If the new version does not start or does not answer, or if the old one cannot be removed.
+    """
+    try:
+        import psutil
+    except ImportError as error:
+        raise SpoterError(f"replacing a served model needs {error.name}: pip install 'spoter[serve]'") from None
+    if runtime not in (None, *RUNTIMES):
+        raise SpoterError(f"runtime: found {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+    try:
+        _replace_on(_Server(management), model, runtime, say)
+    except psutil.Error as error:
+        raise ReplaceError(f"{management}: cannot look at the server's process any more: {error}") from None
+    say(f"`make serve` packs SPOTER_MODEL at each start: restart it with SPOTER_MODEL={model}")
+
+
+def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable[[str], None]) -> None:
+    with alone_in(server.store):
+        old, new = _check(server, model)
+        with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+            say(f"packing {model}, version {new}")
+            packed = _pack(model, Path(scratch), runtime)
+        archive = server.store / f"{NAME}-{new}-{secrets.token_hex(4)}.mar"
+        with _removed_on_failure(server, new, archive, say):
+            write_whole(archive, packed)
+            _register(server, archive, old, new, say)
+            root, token = server.inference()
+            check, _ = prediction(f"{root}/predictions/{NAME}/{new}", token, SAMPLE_TIMEOUT)
+            if not check.ok:
+                raise ReplaceError(f"version {new} does not answer a sample: {check.found}; {LOGS}")
+            say(f"version {new}: a sample was {check.found}")
+            server.manage("PUT", f"/models/{NAME}/{new}/set-default")
+        say(f"version {new} is the default")
+        os.replace(archive, server.store / f"{NAME}.mar")
+        _drain(server, old, say)
+        _remove(server, old["modelVersion"])
+        say(f"version {old['modelVersion']} is removed; {server.store / f'{NAME}.mar'} holds version {new}")
+
+
+def _check(server: _Server, model: Path) -> tuple[dict, str]:
+    """Return the description of the served version, and the version of the new one, if one may follow the other."""
+    new = read_config(model).version
+    if server.send("GET", f"/models/{NAME}").status in (404, 405):
+        raise SpoterError(
+            f"{server.management}: found no model named {NAME}, expected the management API of a server that has "
+            "one, by default on port 8081"
+        )
+    if server.send("POST", "/models").status == 405:
+        raise SpoterError(
+            f"{server.management}: the model API is off, so that no version can be registered. Restart the server with "
+            f"{MODEL_API} in its environment, such as: make serve {MODEL_API}"
+        )
+    versions, default = server.versions(), server.default()
+    if new == default:
+        raise SpoterError(
+            f"{model / CONFIG}, version: found {new!r}, which the server serves already, expected another version"
+        )
+    if new in versions:
+        raise SpoterError(
+            f"{model / CONFIG}, version: found {new!r}, which is registered but not the default (was an earlier "
+            f"replacement interrupted?). Remove it first: curl -X DELETE {server.management}/models/{NAME}/{new}"
+        )
+    if shutil.which("kill", path=server.process.environ().get("PATH")) is None:
+        raise SpoterError(
+            "found no program `kill`, by which TorchServe ends the workers of the old version. Install it, on Debian "
+            "with: apt install procps"
+        )
+    if not os.access(server.store, os.W_OK | os.X_OK):
+        raise SpoterError(f"{server.store}: cannot write into the server's model store; run the command as its owner")
+    return versions[default], new
+
+
+def _pack(model: Path, scratch: Path, runtime: str | None) -> bytes:
+    if not (ROOT / "build_mar.py").is_file():
+        raise SpoterError(
+            f"{ROOT}: found no build_mar.py, expected a checkout of the repository with the package installed from it "
+            "by pip install --editable"
+        )
+    sys.path.append(str(ROOT))
+    from spoter.torchserve.pack import build  # it takes a second of torch
+
+    build(model, NAME, None, scratch, runtime)
+    return (scratch / f"{NAME}.mar").read_bytes()
+
+
+@contextmanager
+def _removed_on_failure(server: _Server, new: str, archive: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Remove the new version and its archive if the block fails, so that the old version serves as before."""
+    try:
+        yield
+    except BaseException:
+        archive.unlink(missing_ok=True)
+        removed = server.send("DELETE", f"/models/{NAME}/{new}")  # 404 if TorchServe has removed it itself
+        if removed.status in (200, 404):
+            say(f"version {new} is removed again, the old version keeps serving")
+        else:
+            say(f"version {new} may still be registered: GET {server.management}/models/{NAME}/all lists all versions")
+        raise
+
+
+def _register(server: _Server, archive: Path, old: dict, new: str, say: Callable[[str], None]) -> None:
+    """Register the new version with as many workers as the old one has, and wait until all of them are ready."""
+    workers = max(1, old["minWorkers"])
+    query = urlencode(
+        {"url": archive.name, "model_name": NAME, "initial_workers": workers, "synchronous": "true"}
+    )  # a file name without a path is one in the model store
+    say(f"version {new}: starting {workers} worker{'s' if workers > 1 else ''}")
+    began = time.monotonic()
+    with ThreadPoolExecutor(1) as pool:
+        registered: Future = pool.submit(server.manage, "POST", f"/models?{query}", REGISTER_TIMEOUT)
+        while wait_for([registered], PROGRESS).not_done:
+            say(f"version {new}: still starting after {time.monotonic() - began:.0f} s")
+    try:
+        registered.result()
+    except ReplaceError as error:
+        raise ReplaceError(f"version {new} does not start: {error}; {LOGS}") from None
+
+
+def _drain(server: _Server, old: dict, say: Callable[[str], None]) -> None:
+    """Wait until the old version has answered its requests.
+
+    Every one of them holds one of the connections that are open now. A connection that stays open may be kept alive by
+    its client without a request; but a batch takes at most ``responseTimeout``, so that after this time with an empty
+    queue all is answered.
+    """
+    longest = old["responseTimeout"]
+    say(f"waiting for what version {old['modelVersion']} still answers: at most {longest} s after its queue is empty")
+    connections, emptied = open_connections(server.process), None
+    while connections := connections & open_connections(server.process):
+        state = server.manage("GET", f"/models/{NAME}/{old['modelVersion']}")[0]
+        if state["jobQueueStatus"]["pendingRequests"]:
+            emptied = None
+        elif emptied is None:
+            emptied = time.monotonic()
+        elif time.monotonic() - emptied > longest:
+            break
+        time.sleep(0.2)
+
+
+def _remove(server: _Server, old: str) -> None:
+    """Remove the old version, unless it is the default again: then it may be the last one that serves."""
+    if server.default() == old:
+        raise ReplaceError(f"version {old} was made the default again by someone else, so that it is not removed")
+    server.manage("DELETE", f"/models/{NAME}/{old}")
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command to the program."""
+    app.command(name="replace")(_replace)
+
+
+def _replace(
+    model: Annotated[Path, typer.Option(help="Model folder; its config.json has another version than the server's.")],
+    management: Annotated[
+        str, typer.Option(metavar="URL", help="The management API of the server, on this machine.")
+    ] = "http://127.0.0.1:8081",
+    runtime: Annotated[
+        str | None, typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8. Default: config.json's.")
+    ] = None,
+) -> None:
+    """Replace the model of a running TorchServe by another version, with every request answered meanwhile."""
+    replace(model, management, runtime, lambda line: print(line, flush=True))

@@ -1,0 +1,92 @@
+"""The augmentation of the original recipe, to compare ours with.
+
+That of the SPOTER paper's code (Boháček and Hrúz, WACV Workshops 2022; ``datasets/czech_slr_dataset.py`` and
+``augmentations/__init__.py``): every second clip is changed in one of four ways, and all get Gaussian noise. It comes
+before normalisation, as there; the Peruvian system's later variant (``Lsp_dataset.py``) came after the box, where the
+centre of the picture, which rotation and perspective refer to, is another one for each hand.
+
+As there, squeeze, perspective and the turning of joints leave the hands where they are, which a hand, being normalised
+by itself, shows nothing of but its form.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from spoter.landmarks.layouts import Layout
+from spoter.training.augment.augmentation import draw_turns
+from spoter.training.augment.transforms import perspective, rescale, rotate, shift, turn_arms
+
+_SHOULDERS = ("pose_left_shoulder", "pose_right_shoulder")
+# Widths of the boxes of `spoter.landmarks.normalize`: three times the distance of the shoulders, 1.2 times a hand's longer side.
+_BODY_BOX, _HAND_BOX = 3.0, 1.2
+
+
+@dataclass(frozen=True)
+class OriginalAugmentation:
+    """How strong each change may be; the defaults are the original's.
+
+    Attributes
+    ----------
+    share : float
+        Probability that a clip is changed, in one of the four ways with equal chances.
+    rotation : float
+        Degrees either way, around the picture's centre.
+    squeeze : float
+        Largest share of the width by which each side moves inward.
+    perspective : float
+        Largest share of the picture by which the corners of one side move inward.
+    joints, joint_share : float
+        Degrees either way by which a joint of an arm turns, and the probability of each joint to turn.
+    noise : float
+        Standard deviation of the noise on each coordinate, as a share of the box by which it will be normalised.
+    """
+
+    share: float = 0.5
+    rotation: float = 13.0
+    squeeze: float = 0.15
+    perspective: float = 0.1
+    joints: float = 4.0
+    joint_share: float = 0.3
+    noise: float = 0.001
+
+    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Change a clip or leave it, and add noise: as `spoter.training.augment.augmentation.Augmentation.apply`.
+
+        The number of frames stays; `max_frames` has no say.
+        """
+        if rng.random() < self.share:
+            points = self._change(points, layout, rng)
+        return _add_noise(points, layout, self.noise, rng)
+
+    def _change(self, points: np.ndarray, layout: Layout, rng: np.random.Generator) -> np.ndarray:
+        way = rng.integers(4)
+        if way == 0:
+            return rotate(points, rng.uniform(-self.rotation, self.rotation))
+        if way == 1:
+            return turn_arms(points, layout.names, draw_turns(self.joints, self.joint_share, rng), hands=False)
+        body = layout.section("pose", "face")
+        points = points.copy()
+        if way == 2:
+            left, right = rng.uniform(0, self.squeeze, size=2)
+            points[:, body] = shift(rescale(points[:, body], 1 - left - right, 1.0), (left - right) / 2, 0.0)
+        else:
+            points[:, body] = perspective(points[:, body], rng.uniform(-self.perspective, self.perspective))
+        return points
+
+
+def _add_noise(points: np.ndarray, layout: Layout, deviation: float, rng: np.random.Generator) -> np.ndarray:
+    """Add noise as the original adds it to normalised points: in proportion to the box of body or hand."""
+    box = np.ones((len(points), len(layout), 1), dtype=np.float32)
+    left, right = (layout.column(name) for name in _SHOULDERS)
+    if left is not None and right is not None:
+        box[...] = _BODY_BOX * np.linalg.norm(points[:, left] - points[:, right], axis=1)[:, None, None]
+    for section in ("leftHand", "rightHand"):
+        hand = points[:, layout.section(section)]
+        if hand.size:
+            longer = (np.fmax.reduce(hand, axis=1) - np.fmin.reduce(hand, axis=1)).max(axis=1)
+            box[:, layout.section(section)] = _HAND_BOX * longer[:, None, None]
+    noise = np.float32(deviation) * rng.standard_normal(points.shape, dtype=np.float32)
+    return points + np.nan_to_num(box) * noise

@@ -1,0 +1,198 @@
+"""Changes of a clip's points that are told what to do: augmentation draws the numbers, the robustness table sets them.
+
+All work on points (T, N, 2), float32, in image units (x and y as fractions of width and height, y down) and return new
+ones; NaN, a missing point, stays NaN. N is an estimator's number of points or a layout's; where a change has to know
+which point is which, it is told their names (`spoter.landmarks.estimators`).
+
+Rotation, squeeze (`rescale` and `shift`), perspective and the turning of arms are those of the SPOTER paper (Boháček
+and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language Recognition", WACV Workshops 2022, section 4.2;
+``augmentations/__init__.py`` of its code).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+
+from spoter.landmarks.estimators import NECK
+
+_CENTRE = np.float32(0.5)
+_NEAREST = 0.1  # the perspective's denominator: what lies farther beside the picture would fly off to infinity
+_SIDES = {"left": "right", "right": "left"}
+
+
+def resample_time(points: np.ndarray, frames: int) -> np.ndarray:
+    """Play the clip in `frames` frames, by linear interpolation between neighbours.
+
+    Where one neighbour lacks a point, the nearer one decides, so that gaps keep their length. After Um et al., "Data
+    Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI
+    2017.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, N, 2)
+    frames : int
+        At least 1.
+
+    Returns
+    -------
+    numpy.ndarray, shape (frames, N, 2)
+    """
+    place = np.linspace(0, len(points) - 1, frames)
+    before = np.floor(place).astype(np.intp)
+    after = np.minimum(before + 1, len(points) - 1)
+    part = (place - before).astype(np.float32)[:, None, None]
+    first, second = points[before], points[after]
+    between = first + (second - first) * part
+    nearer = points[np.where(part[:, 0, 0] < 0.5, before, after)]
+    return np.where(np.isnan(between), nearer, between)
+
+
+def keep_frames(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Keep the frames for which `mask` (T,), bool, is true: the others are left out, and time closes up."""
+    return points[mask]
+
+
+def rotate(points: np.ndarray, degrees: float) -> np.ndarray:
+    """Turn the picture by `degrees` around its centre, clockwise as it is seen."""
+    centre = np.complex64(complex(_CENTRE, _CENTRE))
+    return _points((_plane(points) - centre) * _turn(degrees) + centre)
+
+
+def rescale(points: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
+    """Stretch the picture around its centre: by one factor for a zoom, by two for another aspect ratio."""
+    factors = _for_all((factor_x, factor_y), points)
+    return (points.reshape(len(points), -1) * factors + _CENTRE * (1 - factors)).reshape(points.shape)
+
+
+def shift(points: np.ndarray, dx: float, dy: float) -> np.ndarray:
+    """Move the picture by shares of its width (to the right) and height (down)."""
+    return (points.reshape(len(points), -1) + _for_all((dx, dy), points)).reshape(points.shape)
+
+
+def perspective(points: np.ndarray, ratio: float) -> np.ndarray:
+    """See the picture from the side.
+
+    The paper's: of one side, both corners move inward by `ratio` of the width and of the height, and the picture
+    becomes the trapezium between the four corners. The homography that maps the unit square to it is, with the left
+    side moved, m the ratio and v the distance from the middle of the height,
+    ``x' = ((1 - 3m) x + m) / (1 - 2m x)``, ``v' = (1 - 2m) v / (1 - 2m x)``.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, N, 2)
+    ratio : float
+        Between -0.3 and 0.3; above 0 the left side recedes, below 0 the right one.
+    """
+    m = np.float32(abs(ratio))
+    x = points[..., 0] if ratio >= 0 else 1 - points[..., 0]
+    depth = np.maximum(1 - 2 * m * x, np.float32(_NEAREST))
+    out = np.empty_like(points)
+    x = ((1 - 3 * m) * x + m) / depth
+    out[..., 0] = x if ratio >= 0 else 1 - x
+    out[..., 1] = (points[..., 1] - _CENTRE) * (1 - 2 * m) / depth + _CENTRE
+    return out
+
+
+def mirror(points: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+    """Mirror the picture, and exchange left and right, so that the signer's right hand becomes a left hand.
+
+    Numbered points of a face mesh have no name to be exchanged by: they are mirrored and stay in their columns.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, N, 2)
+    names : tuple of str, length N
+    """
+    out = points[:, _exchanged(names)]
+    out[..., 0] = 1 - out[..., 0]
+    return out
+
+
+def turn_arms(
+    points: np.ndarray, names: tuple[str, ...], degrees: Sequence[Sequence[float]], hands: bool = True
+) -> np.ndarray:
+    """Turn each arm at its joints, one joint after the other: the paper's sequential joint rotation.
+
+    At each joint all that comes after it in the arm turns around it. A joint that a frame or the layout lacks is passed
+    over.
+
+    Parameters
+    ----------
+    points : numpy.ndarray, shape (T, N, 2)
+    names : tuple of str, length N
+    degrees : sequence of 2 sequences of 4 floats
+        For the left and the right arm: at the neck, the shoulder, the elbow and the wrist; clockwise as it is seen.
+    hands : bool
+        Whether the hand goes with its wrist. The paper's code leaves hands where they are, since it normalises each by
+        itself.
+    """
+    before = _plane(points)
+    after = before.copy()
+    for side, turns in zip(("left", "right"), degrees, strict=True):
+        if not any(turns):
+            continue
+        joints, hand = _arm(names, side)
+        # For each frame: where the last joint was and is now, and the turn by all so far; turns in a plane add up.
+        start = end = np.zeros(len(points), dtype=np.complex64)
+        turn = np.ones(len(points), dtype=np.complex64)
+        for joint, angle in zip(joints, turns, strict=True):
+            if joint is None:
+                continue
+            place = before[:, joint]
+            after[:, joint] = moved = end + (place - start) * turn
+            known = ~np.isnan(place)
+            start, end = np.where(known, place, start), np.where(known, moved, end)
+            turn = np.where(known, turn * _turn(angle), turn)
+        if hands:
+            after[:, hand] = end[:, None] + (before[:, hand] - start[:, None]) * turn[:, None]
+    return _points(after)
+
+
+def hide(points: np.ndarray, columns: np.ndarray, frames: np.ndarray) -> np.ndarray:
+    """Let the points in `columns`, indices, be missing in `frames`, a mask (T,), bool."""
+    out = points.copy()
+    out[np.ix_(frames, columns)] = np.nan
+    return out
+
+
+def _for_all(pair: tuple[float, float], points: np.ndarray) -> np.ndarray:
+    """Return a value for x and one for y as (2N,): NumPy is slow along a last axis of 2."""
+    return np.tile(np.array(pair, dtype=np.float32), points.shape[1])
+
+
+def _plane(points: np.ndarray) -> np.ndarray:
+    """Return points (T, N, 2) as complex numbers x + iy (T, N), where a turn is a product."""
+    return np.ascontiguousarray(points).view(np.complex64)[..., 0]
+
+
+def _points(plane: np.ndarray) -> np.ndarray:
+    return plane[..., None].view(np.float32)
+
+
+def _turn(degrees: float) -> np.complex64:
+    """Return the factor that turns a point around the origin; y points down, so a positive angle is clockwise."""
+    angle = math.radians(degrees)
+    return np.complex64(complex(math.cos(angle), math.sin(angle)))
+
+
+@lru_cache(maxsize=64)
+def _exchanged(names: tuple[str, ...]) -> np.ndarray:
+    """Return the column that each column takes its points from in a mirrored clip."""
+    place = {name: column for column, name in enumerate(names)}
+    twins = [re.sub("left|right", lambda side: _SIDES[side[0]], name) for name in names]
+    return np.array([place.get(twin, column) for column, twin in enumerate(twins)], dtype=np.intp)
+
+
+@lru_cache(maxsize=64)
+def _arm(names: tuple[str, ...], side: str) -> tuple[tuple[int | None, ...], np.ndarray]:
+    """Return the columns of an arm's joints from the neck to the wrist, and those of its hand."""
+    place = {name: column for column, name in enumerate(names)}
+    joints = (NECK, *(f"pose_{side}_{joint}" for joint in ("shoulder", "elbow", "wrist")))
+    fingers = [f"pose_{side}_{finger}" for finger in ("thumb", "index", "pinky")]  # MediaPipe's pose has them
+    hand = [column for name, column in place.items() if name.startswith(f"{side}Hand_") or name in fingers]
+    return tuple(place.get(joint) for joint in joints), np.array(hand, dtype=np.intp)

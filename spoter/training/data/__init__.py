@@ -1,0 +1,17 @@
+"""Data sets: a reader for each form that they come in, all to labelled clips. docs/datasets.md shows the forms."""
+
+from __future__ import annotations
+
+from spoter.landmarks.connecting_points import clip_from_connecting_points
+from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
+from spoter.training.data.reader import read_dataset
+from spoter.training.data.presplit import merge_sides
+
+__all__ = [
+    "DataSet",
+    "LabelledClip",
+    "Skipped",
+    "clip_from_connecting_points",
+    "merge_sides",
+    "read_dataset",
+]

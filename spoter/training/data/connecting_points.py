@@ -1,0 +1,96 @@
+"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): the clips of a file with their labels.
+
+The first part of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.connecting_points import BROKEN, clip_from_connecting_points, group_of, open_file, read_points, read_text, reason
+from spoter.errors import DataError
+from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
+from spoter.files import replacing
+from spoter.training.data.labelled import Item, LabelledClip, Source
+
+
+def read(path: Path) -> Source:
+    """Find the clips of a file; they are read one by one while it is open.
+
+    Raises
+    ------
+    DataError
+        From the iteration over the clips, for a file that is no HDF5 file.
+    """
+    return Source(_items(path))
+
+
+def write(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
+    """Write labelled clips as a ConnectingPoints file, whole or not at all.
+
+    Names are changed where their first part would not tell a reader the clip's group.
+
+    Parameters
+    ----------
+    path : Path
+    clips : iterable of LabelledClip
+    estimator : str
+        Whose landmarks they are.
+
+    Raises
+    ------
+    DataError
+        For a clip with landmarks that the estimator does not have.
+    """
+    from spoter.video.writers import Member, write_hdf5
+
+    members = (Member(_named(clip), clip.gloss, clip.clip, "") for clip in clips)
+    with replacing(path) as temporary:
+        write_hdf5(temporary, members, partial(_points, estimator=ESTIMATORS[estimator]))
+
+
+def _named(clip: LabelledClip) -> str:
+    if clip.group == clip.name:
+        return clip.name.replace("/", "_")
+    return clip.name if clip.name.startswith(f"{clip.group}/") else f"{clip.group}/{clip.name}"
+
+
+def _points(clip: Clip, estimator: Estimator) -> np.ndarray:
+    """Return the points of a clip as (T, 2, N) float32, 0 = missing, in the estimator's order."""
+    names = estimator.names
+    if NECK in clip.names and NECK in estimator.optional:
+        names += estimator.optional
+    unknown = sorted(set(clip.names) - {*names, NECK})  # a neck is the mean of the shoulders, which are there
+    if unknown:
+        raise DataError(f"found landmark {unknown[0]}, expected those of {estimator.name}")
+    column = {name: number for number, name in enumerate(names)}
+    points = np.zeros((len(clip), len(names), 2), dtype=np.float32)
+    kept = [i for i, name in enumerate(clip.names) if name in column]
+    points[:, [column[clip.names[i]] for i in kept]] = np.nan_to_num(clip.points[:, kept])
+    return points.transpose(0, 2, 1)
+
+
+def _items(path: Path) -> Iterator[Item]:
+    with open_file(path) as file:
+        try:
+            keys = list(file)
+        except BROKEN as error:
+            raise DataError(f"{path}: cannot be read as an HDF5 file ({reason(error)})") from error
+        for key in keys:
+            yield Item(f"{path}, group {key}", partial(_clip, file, key))
+
+
+def _clip(file: h5py.File, key: str) -> LabelledClip:
+    try:
+        group = group_of(file, key, ("video_name", "label", "data"))
+        name, gloss = read_text(group, "video_name"), read_text(group, "label")
+        points = read_points(group)
+    except BROKEN as error:
+        raise DataError(f"found a group that cannot be read ({reason(error)})") from error
+    return LabelledClip(clip_from_connecting_points(points), gloss, name.split("/")[0], name)

@@ -1,0 +1,258 @@
+"""Figures from a model's answers to labelled clips: accuracy, macro F1, intervals, calibration.
+
+Those of `spoter evaluate` and those of a model card come from here alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from spoter.errors import DataError
+from spoter.training.evaluation.predictions import Answers
+
+DRAWS = 2000
+BINS = 15
+_AT_ONCE = 100  # draws: that many times the clips is what memory holds
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval; None where there are fewer than two groups to tell it from."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """The figures of one set of answers; `nll` and `brier` as `Answers.loss` and `Answers.brier`."""
+
+    clips: int
+    groups: int
+    refused: int
+    top1: Figure
+    top5: Figure
+    macro_f1: Figure
+    ece: float
+    ece_by_chance: float
+    nll: float
+    brier: float
+
+
+@dataclass(frozen=True)
+class GlossFigures:
+    """One row of the per-gloss table; `taken_for` holds the wrong first answers and their counts, most first."""
+
+    gloss: str
+    clips: int
+    right: int
+    precision: float
+    recall: float
+    f1: float
+    taken_for: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Clips by their highest score, in equal bins: `edges` (bins + 1,), and `counts`, `score` and `right` (bins,).
+
+    `score` is the mean highest score in a bin and `right` the share of its clips that were right; NaN in an empty bin.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    score: np.ndarray
+    right: np.ndarray
+
+    @property
+    def ece(self) -> float:
+        """Expected calibration error: the mean of |right - score|, weighted by counts; NaN without any clip."""
+        if not self.counts.sum():
+            return float("nan")
+        return float(np.nansum(self.counts * np.abs(self.right - self.score)) / self.counts.sum())
+
+
+def figures(answers: Answers, seed: int = 0) -> Figures:
+    """Return all figures of answers to clips whose glosses the model knows; intervals are drawn from `seed`."""
+    among = {k: answers.right(k).astype(float) for k in (1, 5)}
+    labels, first = answers.labels, answers.first
+    f1 = _sklearn().f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
+    low, high = group_bootstrap(answers.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
+    bins = reliability(answers)
+    return Figures(
+        clips=len(answers),
+        groups=len(set(answers.groups)),
+        refused=len(answers.refused),
+        top1=share(among[1], answers.groups, seed),
+        top5=share(among[5], answers.groups, seed),
+        macro_f1=Figure(float(f1), low, high),
+        ece=bins.ece,
+        ece_by_chance=ece_by_chance(answers, seed),
+        nll=answers.loss(),
+        brier=answers.brier(),
+    )
+
+
+def share(hits: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure:
+    """Return the mean of `hits` (clips,) with its interval by `group_bootstrap`."""
+    interval = group_bootstrap(groups, lambda drawn: drawn @ hits / drawn.sum(axis=1), seed)
+    return Figure(float(hits.mean()), *interval)
+
+
+def group_bootstrap(
+    groups: tuple[str, ...], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0, draws: int = DRAWS
+) -> tuple[float | None, float | None]:
+    """Return the 95 % percentile interval of a statistic, drawing whole groups with replacement.
+
+    Clips of one group (camera, signer) are alike, so that drawing single clips would claim more than is known: the
+    cluster bootstrap. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979;
+    other units than single observations, and percentile intervals, in Efron and Tibshirani, "An Introduction to the
+    Bootstrap", 1993, chapters 8 and 13.
+
+    Parameters
+    ----------
+    groups : tuple of str
+        Of each clip.
+    statistic : callable
+        From how often each clip was drawn, (some draws, clips), to a number for each of these draws; NaN are left out.
+    seed, draws : int
+
+    Returns
+    -------
+    tuple of two floats, or (None, None) where there are fewer than two groups, or no draw has a number.
+    """
+    names, number = np.unique(np.array(groups), return_inverse=True)
+    if len(names) < 2:
+        return None, None
+    rng = np.random.default_rng(seed)
+    values = []
+    for start in range(0, draws, _AT_ONCE):
+        size = min(_AT_ONCE, draws - start)
+        drawn = rng.integers(len(names), size=(size, len(names))) + len(names) * np.arange(size)[:, None]
+        times = np.bincount(drawn.ravel(), minlength=size * len(names)).reshape(size, len(names))
+        values.append(statistic(times[:, number].astype(float)))
+    values = np.concatenate(values)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return None, None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def macro_f1(labels: np.ndarray, first: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+    """Return the mean F1 over the glosses that occur, for each draw (draws, clips) of `group_bootstrap`.
+
+    F1 is 2 true positives / (clips of the gloss + clips named so). scikit-learn takes a millisecond for each draw.
+    """
+    classes = np.arange(max(labels.max(), first.max()) + 1)
+    is_gloss, is_named = labels[:, None] == classes, first[:, None] == classes
+    there, named, both = (drawn @ hits.astype(float) for hits in (is_gloss, is_named, is_gloss & is_named))
+    f1 = 2 * both / np.maximum(there + named, 1)
+    return f1.sum(axis=1, where=there > 0) / np.count_nonzero(there, axis=1)
+
+
+def per_gloss(answers: Answers) -> list[GlossFigures]:
+    """Return a row for each gloss that occurs, in the order of label indices."""
+    occurring = np.unique(answers.labels)
+    table = answers.confusion()
+    columns = (*answers.glosses, "(refused)")
+    precision, recall, f1, clips = _sklearn().precision_recall_fscore_support(
+        answers.labels, answers.first, labels=occurring, zero_division=0
+    )
+    rows = []
+    for i, label in enumerate(occurring):
+        wrong = [(columns[k], int(table[label, k])) for k in np.argsort(-table[label], kind="stable")]
+        wrong = [(name, count) for name, count in wrong if count and name != answers.glosses[label]]
+        rows.append(
+            GlossFigures(
+                gloss=answers.glosses[label],
+                clips=int(clips[i]),
+                right=int(table[label, label]),
+                precision=float(precision[i]),
+                recall=float(recall[i]),
+                f1=float(f1[i]),
+                taken_for=tuple(wrong),
+            )
+        )
+    return rows
+
+
+def reliability(answers: Answers, bins: int = BINS) -> Reliability:
+    """Sort the answered clips into equal bins of their highest score.
+
+    Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equations 2 to 5: bin m of M holds the scores in
+    ((m - 1) / M, m / M], M = 15. On few clips the expected calibration error is noisy and too high: each bin's share
+    differs from its score by chance alone (`ece_by_chance`).
+    """
+    kept = answers.answered
+    top, right = answers.scores[kept].max(axis=1), answers.right()[kept]
+    place = _bin(top, bins)
+    counts = np.bincount(place, minlength=bins)
+    with np.errstate(invalid="ignore"):
+        score, correct = (np.bincount(place, weights=each, minlength=bins) / counts for each in (top, right))
+    return Reliability(np.linspace(0, 1, bins + 1), counts, score, correct)
+
+
+def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
+    return np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+
+
+def ece_by_chance(answers: Answers, seed: int = 0, draws: int = 500) -> float:
+    """Return the mean ECE that a perfectly calibrated model would show on as many clips with these scores.
+
+    Rightness is drawn from the scores themselves, as in the consistency resampling of Bröcker and Smith, "Increasing
+    the Reliability of Reliability Diagrams", Weather and Forecasting 22, 2007.
+    """
+    top = answers.scores[answers.answered].max(axis=1)
+    if not len(top):
+        return float("nan")
+    right = np.random.default_rng(seed).random((draws, len(top))) < top
+    members = np.eye(BINS)[_bin(top, BINS)]  # (clips, bins)
+    return float(np.abs((right - top) @ members).sum(axis=1).mean() / len(top))
+
+
+def share_told(told: np.ndarray) -> float | None:
+    """Return the mean of what was told (clips,), 0 or 1, leaving out NaN; None where nothing was."""
+    values = told[~np.isnan(told)]
+    return float(values.mean()) if len(values) else None
+
+
+def auroc(similarities: np.ndarray, is_known: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure | None:
+    """Return the area under the ROC curve of telling clips of known signs from others by a score; None of one kind.
+
+    Its interval is of 500 draws, as each takes a millisecond.
+
+    Parameters
+    ----------
+    similarities : numpy.ndarray, shape (clips,)
+        Higher for a known sign.
+    is_known : numpy.ndarray, shape (clips,), bool
+    groups : tuple of str
+        Of each clip, for the interval.
+    seed : int
+    """
+    if is_known.all() or not is_known.any():
+        return None
+    area = _sklearn().roc_auc_score
+
+    def of_draws(drawn: np.ndarray) -> np.ndarray:
+        both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold clips of one kind alone
+        rows = [
+            area(is_known, similarities, sample_weight=row) if ok else np.nan
+            for row, ok in zip(drawn, both, strict=True)
+        ]
+        return np.array(rows)
+
+    return Figure(float(area(is_known, similarities)), *group_bootstrap(groups, of_draws, seed, draws=500))
+
+
+def _sklearn():
+    try:
+        from sklearn import metrics
+    except ImportError:
+        raise DataError("judging a model needs scikit-learn: pip install 'spoter[train]'") from None
+    return metrics

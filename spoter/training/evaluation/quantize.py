@@ -1,0 +1,248 @@
+"""A model's graph in 8-bit integers, and what that costs in right answers.
+
+Static quantisation: what each product is fed gets its scale from training clips, once. Dynamic quantisation would take
+scales from each batch, so that a clip's answer hung on its neighbours.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from spoter.errors import DataError, InputError, SpoterError
+from spoter.model.folder import ModelFolder
+from spoter.runtime.onnx_export import need
+from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
+from spoter.runtime.onnx_graph import ENCODER
+from spoter.progress import progress_bar
+from spoter.serving.recognizer import Recognizer
+from spoter.training.data import DataSet, LabelledClip, merge_sides
+from spoter.training.evaluation.evaluate import ask
+from spoter.training.data.split import SIDES, check_split
+from spoter.training.data.split_record import SPLIT, find_split
+
+MOST_LOST = 0.5
+"""Percentage points of top-1 on clips left out of training that a quantised model may lose."""
+
+# Clips that scales are taken from, evenly spaced among all: ranges hardly move after some dozens.
+_CALIBRATION_CLIPS = 200
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A quantised graph, and how it did.
+
+    Attributes
+    ----------
+    graph : bytes
+        What model-int8.onnx holds.
+    calibrated, judged : int
+        Numbers of clips.
+    top1, top1_int8 : float
+        Shares of the judged clips that the graphs in float32 and in int8 named right.
+    agreed : float
+        Share of them to which both gave the same gloss.
+    """
+
+    graph: bytes
+    calibrated: int
+    judged: int
+    top1: float
+    top1_int8: float
+    agreed: float
+
+    @property
+    def lost(self) -> float:
+        """Percentage points of top-1."""
+        return 100 * (self.top1 - self.top1_int8)
+
+
+class Refused(SpoterError):
+    """A quantised model names too many clips wrong that the model itself names right."""
+
+    exit_code = 1
+
+
+def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress: bool = False) -> Judged:
+    """Quantise a model's graph by training clips, and judge it on clips that were left out of training.
+
+    Parameters
+    ----------
+    folder : ModelFolder
+    graph : bytes
+        Its graph in float32 (`spoter.runtime.onnx_export.export`).
+    sides : Sides
+    progress : bool
+        Whether to show progress on stderr.
+
+    Raises
+    ------
+    Refused
+        Where top-1 falls by more than `MOST_LOST` points.
+    DataError
+        Where no clip can be used.
+    SpoterError
+        Where packages that this needs are not installed.
+    """
+    need("onnx", "onnxruntime")
+    config, width = folder.config, 2 * len(folder.layout)
+    plain = Recognizer(folder, OnnxForward(graph, "the graph in float32", width, config.classes))
+    features = _features(plain, sides.train)
+    total = len(features) + 2 * len(sides.left_out)
+    with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
+        small = quantize(graph, features, bar)
+        quantized = Recognizer(folder, OnnxForward(small, INT8_GRAPH, width, config.classes))
+        ours, theirs = (ask(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
+    agreed = float((ours.first == theirs.first).mean())
+    judged = Judged(small, len(features), len(sides.left_out), ours.top(1), theirs.top(1), agreed)
+    if judged.lost > MOST_LOST:
+        raise Refused(
+            f"{config.name}: found top-1 of {100 * judged.top1_int8:.1f} % in int8 and {100 * judged.top1:.1f} % in "
+            f"float32 on {judged.judged} clips left out of training, expected at most {MOST_LOST} points less: serve "
+            "it with runtime onnx, or calibrate on more clips or clips like those it was trained on"
+        )
+    return judged
+
+
+def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = None) -> bytes:
+    """Return a graph whose encoder layers multiply in 8-bit integers.
+
+    The decoder, whose products are of single rows, attention between frames and norms stay in float32. Weights have a
+    scale for each output, and 7 bits of 8: without VNNI processors add two products in 16 bits, where 8 overflow
+    (ONNX Runtime, "Quantize ONNX models", on reduce_range), so that they would answer otherwise than where this was
+    judged.
+
+    Parameters
+    ----------
+    graph : bytes
+    features : sequence of numpy.ndarray, shape (T, 2K), float32
+        Of training clips; the range of numbers that each product is fed with them is what 8 bits are spread over.
+    bar : tqdm.tqdm, optional
+        Updated at each clip.
+    """
+    import onnx
+
+    import_onnxruntime()
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._clips = iter(features)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            clip = next(self._clips, None)
+            if clip is None:
+                return None
+            if bar is not None:
+                bar.update()
+            return {FRAMES: clip[None], LENGTHS: np.array([len(clip)])}
+
+    nodes = onnx.load_from_string(graph).graph.node
+    products = [node.name for node in nodes if node.op_type == "Gemm" and node.name.startswith(ENCODER)]
+    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch, _quiet():
+        plain, small = Path(scratch, "plain.onnx"), Path(scratch, "small.onnx")
+        plain.write_bytes(graph)
+        quantize_static(
+            plain,
+            small,
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Gemm"],
+            nodes_to_quantize=products,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+        return onnx.load(small).SerializeToString(deterministic=True)
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Clips that a model was trained on, and clips of groups that were left out of training."""
+
+    train: list[LabelledClip]
+    left_out: list[LabelledClip]
+
+    @classmethod
+    def of(
+        cls,
+        folder: Path,
+        glosses: Sequence[str],
+        data: DataSet,
+        left_out: DataSet | None = None,
+        skip_bad: bool = False,
+    ) -> Sides:
+        """Part clips as the model's training parted them, by the split.json of its folder, or as they are given.
+
+        Parameters
+        ----------
+        folder : Path
+            Model folder.
+        glosses : sequence of str
+            That the model knows; clips of others say nothing about it.
+        data : DataSet
+            All clips of the training; or with `left_out` those that it saw.
+        left_out : DataSet, optional
+            Clips of groups that it did not see.
+        skip_bad : bool
+            As for `spoter.training.data.merge_sides`.
+
+        Raises
+        ------
+        DataError
+            Where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and where a side
+            has no clip of a gloss that the model knows.
+        """
+        if left_out is not None:
+            merged, held_out, _ = merge_sides(data, left_out, skip_bad=skip_bad)
+            parts = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
+        elif (record := find_split(folder)) is not None:
+            clips = [clip for clip in data.clips if clip.gloss in glosses]
+            sides = {side: record.split.select(clips, side) for side in SIDES}
+            check_split(clips, record.split, [side for side in SIDES if side == "train" or sides[side]])
+            parts = [sides["train"], sides["validation"] + sides["test"]]
+        else:
+            raise DataError(
+                f"{folder}: found no {SPLIT}, which says what the model was not trained on; expected --left-out DATA, "
+                "labelled clips of cameras or people that were left out of its training"
+            )
+        train, others = ([clip for clip in part if clip.gloss in glosses] for part in parts)
+        if not train or not others:
+            raise DataError(
+                f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
+                "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
+            )
+        return cls(train, others)
+
+
+def _features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[np.ndarray]:
+    """Return what the model is fed for some of `clips`."""
+    chosen = np.linspace(0, len(clips) - 1, min(len(clips), _CALIBRATION_CLIPS)).astype(int)
+    features = []
+    for clip in (clips[i].clip for i in chosen):
+        with contextlib.suppress(InputError):  # a clip that a server refuses tells nothing
+            features.append(recognizer.features(clip))
+    if not features:
+        raise DataError(f"found no clip to calibrate on among {len(clips)} that the model can be fed")
+    return features
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the quantiser's advice, which it prints and logs by the root logger, from the user."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.disable(disabled)

@@ -1,0 +1,112 @@
+"""An evaluation as files: evaluation.json, pictures, and one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from spoter import __version__
+from spoter.files import write_whole
+from spoter.training.evaluation import metrics
+from spoter.training.evaluation import plots
+from spoter.training.evaluation import descriptions
+from spoter.training.evaluation.evaluate import Evaluation
+
+_TEMPLATE = "report.html.jinja"
+
+
+def pictures(evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the PNG pictures by name: confusion, reliability, and robustness where it was judged."""
+    answers, figures = evaluation.answers, evaluation.figures
+    drawn = {
+        "confusion": plots.confusion(answers),
+        "reliability": plots.reliability(metrics.reliability(answers), figures.ece_by_chance),
+    }
+    if evaluation.robustness:
+        drawn["robustness"] = plots.robustness(
+            descriptions.robustness_rows(figures, evaluation.known, evaluation.robustness)
+        )
+    return drawn
+
+
+def page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
+    """Return the report: HTML with its pictures inside, no script, and no reference to anything elsewhere."""
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    environment.filters |= {
+        "number": descriptions.number,
+        "interval": descriptions.interval,
+        "taken_for": descriptions.taken_for,
+    }
+    template = environment.from_string(resources.files("spoter.training").joinpath(_TEMPLATE).read_text("utf-8"))
+    return template.render(
+        evaluation=evaluation,
+        figures=evaluation.figures,
+        rows=descriptions.figure_rows(evaluation.figures),
+        note=descriptions.interval_note(evaluation.figures),
+        conditions=descriptions.robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness),
+        knowing=descriptions.knowing(evaluation.known, evaluation.unknown),
+        glosses=metrics.per_gloss(evaluation.answers),
+        pictures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in drawn.items()},
+        version=__version__,
+    )
+
+
+def document(evaluation: Evaluation) -> dict:
+    """Return all that was measured, fit for JSON: null stands for what could not be."""
+    answers = evaluation.answers
+    bins = metrics.reliability(answers)
+    table = answers.confusion()
+    found = {
+        "model": evaluation.model,
+        "data": evaluation.data,
+        "sha256": evaluation.digest,
+        "side": evaluation.side,
+        "clips_of_trained_groups": evaluation.trained_on,
+        "figures": asdict(evaluation.figures),
+        "known": evaluation.known,
+        "unknown": evaluation.unknown and asdict(evaluation.unknown),
+        "robustness": {
+            row.condition.key: {name: value for name, value in asdict(row).items() if name != "condition"}
+            for row in evaluation.robustness
+        },
+        "per_gloss": [asdict(row) for row in metrics.per_gloss(answers)],
+        "reliability": {name: getattr(bins, name).tolist() for name in ("edges", "counts", "score", "right")},
+        "glosses": answers.glosses,
+        "confusion": table.tolist(),  # the last column: refused
+        "refused": answers.refused,
+        "skipped": [{"place": skipped.place, "reason": skipped.reason} for skipped in evaluation.skipped],
+    }
+    return _without_nan(found)
+
+
+def write(evaluation: Evaluation, out: Path | None, report: Path | None) -> list[Path]:
+    """Write all files into the folder `out`, and the page alone to `report`; return what was written."""
+    drawn = pictures(evaluation)
+    html = page(evaluation, drawn).encode()
+    files = {}
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)
+        text = json.dumps(document(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+        files[Path(out) / "evaluation.json"] = f"{text}\n".encode()
+        files |= {Path(out) / f"{name}.png": png for name, png in drawn.items()}
+        files[Path(out) / "report.html"] = html
+    if report is not None:
+        files[Path(report)] = html
+    for path, content in files.items():
+        write_whole(path, content)
+    return list(files)
+
+
+def _without_nan(value):
+    """Return `value` with None for each NaN in it, which JSON has no word for."""
+    if isinstance(value, dict):
+        return {key: _without_nan(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(part) for part in value]
+    return None if isinstance(value, float) and np.isnan(value) else value

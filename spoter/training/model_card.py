@@ -1,0 +1,182 @@
+"""MODEL_CARD.md: what a model was trained on, how, and how good it is, with nothing in it that was not measured."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from spoter.model.config import ModelConfig
+from spoter.training.evaluation import metrics
+from spoter.training.evaluation import descriptions
+from spoter.training.evaluation.predictions import Answers
+from spoter.training.data import DataSet
+from spoter.training.evaluation.evaluate import Changed
+from spoter.training.loop import Fitted, Scores
+from spoter.training.settings import TrainSettings
+from spoter.training.data.split import Split
+from spoter.training.data.split_record import leaks
+
+
+@dataclass(frozen=True)
+class Results:
+    """A model's answers to clips it was not trained on.
+
+    Attributes
+    ----------
+    validation, test : Answers
+        By the path that serves (`spoter.training.evaluation.evaluate.ask`).
+    robustness : tuple of Changed
+        Of the test clips (`spoter.training.evaluation.evaluate.robustness`).
+    folds : dict of tuple of str to Scores
+        Of other models, trained by the same recipe without these groups.
+    """
+
+    validation: Answers
+    test: Answers
+    robustness: tuple[Changed, ...] = ()
+    folds: dict[tuple[str, ...], Scores] = field(default_factory=dict)
+
+
+def model_card(
+    about: str,
+    settings: TrainSettings,
+    config: ModelConfig,
+    data: DataSet,
+    split: Split,
+    fitted: Fitted,
+    results: Results,
+) -> str:
+    """Return the card's text: `about`, then what the run itself knows."""
+    test = metrics.figures(results.test)
+    parts = [
+        about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
+        _training(settings, config, fitted),
+        _data(settings, data, split),
+        _figures(config, {"validation groups": results.validation, "test groups": results.test}),
+        _glosses(data, split, results.test),
+    ]
+    if results.robustness:
+        parts.append(_robustness(test, results))
+    if results.folds:
+        parts.append(_folds(settings, results.folds))
+    return "\n\n".join(parts) + "\n"
+
+
+def _training(settings: TrainSettings, config: ModelConfig, fitted: Fitted) -> str:
+    count = sum(tensor.numel() for tensor in fitted.state.values())
+    model = (
+        f"{count:,} parameters: {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads, layout "
+        f"{config.layout}, normalisation `{config.normalize}`, positions `{config.positions}`. Seed {settings.seed}, "
+        f"{len(fitted.history)} epochs in {fitted.seconds / 60:.0f} minutes on {settings.device}; the weights are "
+        f"those after epoch {fitted.epoch}, the best on the validation groups. metrics.jsonl has every epoch. On "
+        "another machine or with another number of threads floating-point sums come out in another order, and figures "
+        "may differ by a clip or two."
+    )
+    return f"## Training\n\n```sh\n{settings.command()}\n```\n\n{_paragraph(model)}"
+
+
+def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
+    rows = [
+        (side, len(split.select(data.clips, side)), ", ".join(getattr(split, side)))
+        for side in ("train", "validation", "test")
+    ]
+    files = ", ".join(f"`{source.name}`" for source in data.sources)
+    left_out = f", {len(data.skipped)} more left out as unfit" if data.skipped else ""
+    text = (
+        f"{files}: {len(data.clips)} clips{left_out}; SHA-256 of their names, glosses, groups and points "
+        f"`{data.digest()}`. {_split(data, split)} Validation selected the weights, and the temperature and the "
+        "threshold of `known` are fitted to it; test took no part in anything."
+    )
+    warnings = "".join(f"\n\n{_paragraph(f'**Warning:** {sentence}')}" for sentence in leaks(data, split))
+    return f"## Data and split\n\n{_paragraph(text)}{warnings}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
+
+
+def _split(data: DataSet, split: Split) -> str:
+    units = "whole groups" if data.grouped else "clips"
+    text = f"Split by {units}, before any result of this model was known (split.json)"
+    if split.validation_clips:
+        return f"{text}: no group of the test side is on another; validation clips are drawn from the training groups."
+    return f"{text}: no group is on two sides." if data.grouped else f"{text}."
+
+
+def _figures(config: ModelConfig, sides: dict[str, Answers]) -> str:
+    columns = ["On", "Clips", "Top-1", "95 % interval", "Top-5", "Macro F1", "95 % interval", "ECE", "Loss"]
+    warm = config.temperature != 1
+    columns += ["ECE at temperature 1"] if warm else []
+    rows, notes = [], []
+    for name, answers in sides.items():
+        found = metrics.figures(answers)
+        row = [name, found.clips, descriptions.number(found.top1.value, 4), descriptions.interval(found.top1)]
+        row += [descriptions.number(found.top5.value, 4), descriptions.number(found.macro_f1.value)]
+        row += [descriptions.interval(found.macro_f1), descriptions.number(found.ece), descriptions.number(found.nll)]
+        if warm:
+            plain = answers.at_temperature(1 / config.temperature)
+            row.append(descriptions.number(metrics.reliability(plain).ece))
+        rows.append(row)
+        chance = f"scores that mean exactly what they say would show an ECE of {descriptions.number(found.ece_by_chance)}"
+        notes.append(f"On the {name}: {descriptions.interval_note(found)} By chance alone {chance} there.")
+    notes.append(descriptions.knowing(metrics.share_told(sides["test groups"].known), None)[0])
+    text = "\n\n".join(map(_paragraph, notes))
+    return f"## Figures\n\n{_table(columns, rows)}\n\n{text}"
+
+
+def _glosses(data: DataSet, split: Split, test: Answers) -> str:
+    trained = Counter(clip.gloss for clip in split.select(data.clips, "train"))
+    tested = {row.gloss: row for row in metrics.per_gloss(test)}
+    rows = []
+    for gloss in test.glosses:
+        row = tested.get(gloss)
+        if row is None:
+            rows.append((gloss, trained[gloss], 0, 0, "", "", ""))
+            continue
+        shares = (descriptions.number(row.precision), descriptions.number(row.recall), descriptions.taken_for(row))
+        rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
+    columns = ("Gloss", "Clips trained on", "Test clips", "Right", "Precision", "Recall", "Most taken for")
+    return f"## Glosses\n\n{_table(columns, rows)}"
+
+
+def _robustness(test: metrics.Figures, results: Results) -> str:
+    rows = [
+        (row.title, descriptions.number(row.top1.value, 4), descriptions.interval(row.top1), descriptions.number(row.top5.value, 4))
+        + (descriptions.number(row.ece), descriptions.number(row.known), row.refused, row.meaning)
+        for row in descriptions.robustness_rows(test, metrics.share_told(results.test.known), results.robustness)
+    ]
+    columns = ("Test groups", "Top-1", "95 % interval", "Top-5", "ECE", "Known", "Refused", "What was done")
+    text = (
+        "The same clips, as another camera, a slower machine or another estimator would have given them. Known is the "
+        "share of clips of which the model says that it knows the sign. A clip that a server would refuse counts as "
+        "wrong."
+    )
+    return f"## Robustness\n\n{_paragraph(text)}\n\n{_table(columns, rows)}"
+
+
+def _folds(settings: TrainSettings, results: dict[tuple[str, ...], Scores]) -> str:
+    rows = [
+        (", ".join(groups), len(scores.labels), f"{scores.top(1):.4f}", f"{scores.top(5):.4f}")
+        for groups, scores in results.items()
+    ]
+    clips = sum(len(scores.labels) for scores in results.values())
+    top1, top5 = (sum(s.top(k) * len(s.labels) for s in results.values()) / clips for k in (1, 5))
+    rows.append(("**all**", clips, f"**{top1:.4f}**", f"**{top5:.4f}**"))
+    text = (
+        f"How much hangs on the choice of test groups: {len(results)} more models by the same recipe, each trained "
+        f"without one fold of groups for {settings.fold_epochs or settings.epochs} epochs, last weights, no selection."
+    )
+    return f"## Other groups left out\n\n{_paragraph(text)}\n\n{_table(('Left out', 'Clips', 'Top-1', 'Top-5'), rows)}"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Return a Markdown table; what would break it in a gloss or a group's name is escaped."""
+    lines = [columns, ["---"] * len(columns), *rows]
+    # a clip's text may hold a bar; a line break would end the row
+    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return " ".join(str(value).split()).replace("|", r"\|")
+
+
+def _paragraph(text: str) -> str:
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,272 @@
+"""Archives as several programs write them, and mutations of their headers, their order and their compression."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import shutil
+import struct
+import subprocess
+import tarfile
+import tempfile
+import zipfile
+import zlib
+from pathlib import Path
+
+BLOCK = 512
+EVIL = b"print('another handler')\n"
+# TorchServe removes a name's first part, "." here, in a model.tar.gz.
+FILES = {
+    "./MAR-INF/MANIFEST.json": b"{}",
+    "./config.json": b'{"layout": "54"}' * 40,
+    "./spoter_handler.py": b"import spoter\n",
+    "./spoter/clip.py": bytes(700),
+    "./empty.csv": b"",
+    "./\u00e4-\u624b.csv": b"1,2\n" * 20,
+}
+_LONG = {"./" + "n" * 90 + "/" + "m" * 90 + ".csv": b"long", "./" + "\u624b" * 50 + ".csv": b"longer"}
+# Offset and length of each field of a tar header.
+_FIELDS = {
+    "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12), "mtime": (136, 12),
+    "checksum": (148, 8), "type": (156, 1), "link": (157, 100), "magic": (257, 8), "user": (265, 32),
+    "group": (297, 32), "major": (329, 8), "minor": (337, 8), "prefix": (345, 155), "rest": (500, 12),
+}  # fmt: skip
+_TEXTS = (
+    b"",
+    b"./evil",
+    b"../evil",
+    b"/evil",
+    b"./evil\0.py",
+    b"./spoter_handler.py",
+    b"./a/",
+    b".",
+    b"\xff\xfe",
+    b"a" * 155,
+)
+_NUMBERS = (
+    b"", b"0", b"00000000000", b"644 ", b"  644", b"0000644\0", b"00000000014\0", b"00000000014 ", b"14\0 14", b"-1",
+    b"8", b"\x80" + bytes(10) + b"\x14", b"\xff" * 12, b"\x80" + bytes(6) + b"\1", b"00000001000", b"77777777777",
+    b"\0" * 12,
+)  # fmt: skip
+_TYPES = tuple(bytes([kind]) for kind in b"0123456789LKxXgSVMNDA\0 ")
+_MAGICS = (b"ustar\x0000", b"ustar  \0", bytes(8), b"ustar\0\0\0", b"ustar\x0001", b"USTAR\x0000")
+_RECORDS = (
+    ("mtime", "1700000000.5"), ("atime", "1.1234567890123456789"), ("ctime", "0"), ("mtime", "-5"), ("mtime", "1e5"),
+    ("path", "./evil"), ("path", "./\u00e4.csv"), ("path", "../evil"), ("path", ""), ("path", "./a\0b"), ("size", "3"),
+    ("size", ""), ("linkpath", "evil"), ("uid", "5000000"), ("gid", "99999999999"), ("uname", "x"), ("comment", "x"),
+    ("GNU.sparse.major", "1"), ("GNU.sparse.name", "./evil"), ("GNU.sparse.realsize", "9"), ("SCHILY.realsize", "9"),
+    ("hdrcharset", "BINARY"), ("mtime", "9" * 30), ("path", "./folder/"), ("SCHILY.archtype", "xustar"),
+)  # fmt: skip
+
+
+def tars() -> list[bytes]:
+    """Return tar files of `FILES`, not yet compressed, by build_mar.py, Python's tarfile in its forms, and GNU tar."""
+    from spoter.torchserve.pack import _tar
+
+    made = [gzip.decompress(_tar(files)) for files in (FILES, FILES | _LONG)]
+    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+        for name, content in FILES.items():
+            Path(scratch, name).parent.mkdir(exist_ok=True)
+            Path(scratch, name).write_bytes(content)
+        for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, tarfile.USTAR_FORMAT):
+            buffer = io.BytesIO()
+            with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
+                archive.add(scratch, "./")
+            made.append(buffer.getvalue())
+        if is_gnu_tar():
+            for form in ("gnu", "ustar", "posix"):
+                command = ["tar", f"--format={form}", "-cf", "-", "-C", scratch, "."]
+                made.append(subprocess.run(command, capture_output=True, check=True).stdout)
+    return made
+
+
+def is_gnu_tar() -> bool:
+    """Tell whether the program tar is GNU tar."""
+    program = shutil.which("tar")
+    return program is not None and b"GNU tar" in subprocess.run([program, "--version"], capture_output=True).stdout
+
+
+def mutated_tar(raw: bytes, rng: random.Random) -> bytes:
+    """Return a model.tar.gz made of a tar file by up to three mutations, and one of its compression."""
+    content = bytearray(raw)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+        rng.choice(_TAR_MUTATIONS)(content, rng)
+    mends = rng.random()
+    if mends < 0.85:
+        _mend(content, signed=mends < 0.05)
+    return _gzipped(bytes(content), rng)
+
+
+def _headers(content: bytearray) -> list[int]:
+    """Return where headers begin, as far as they can be followed."""
+    places, at = [], 0
+    while at + BLOCK <= len(content) and any(content[at : at + BLOCK]):
+        places.append(at)
+        try:
+            at += BLOCK + -(-max(0, tarfile.nti(content[at + 124 : at + 136])) // BLOCK) * BLOCK
+        except tarfile.TarError:
+            at += BLOCK
+    return places or [0]
+
+
+def _mend(content: bytearray, signed: bool) -> None:
+    for at in _headers(content):
+        header = content[at : at + BLOCK]
+        rest = header[:148] + b" " * 8 + header[156:]
+        total = sum(rest) - (256 * sum(byte > 127 for byte in rest) if signed else 0)
+        content[at + 148 : at + 156] = b"%06o\0 " % max(0, total)
+
+
+def _flip(content: bytearray, rng: random.Random) -> None:
+    place = rng.choice(_headers(content)) + rng.randrange(BLOCK)
+    if place < len(content):
+        content[place] = rng.choice((0, 0x20, 0x2F, 0x30, 0x80, 0xFF, rng.randrange(256)))
+
+
+def _field(content: bytearray, rng: random.Random) -> None:
+    name = rng.choice(list(_FIELDS))
+    start, length = _FIELDS[name]
+    texts = {"type": _TYPES, "magic": _MAGICS}
+    value = rng.choice(texts.get(name) or (_TEXTS if length > 30 else _NUMBERS))
+    if rng.random() < 0.5:
+        value = value.ljust(length, b"\0" if rng.random() < 0.7 else b" ")
+    at = rng.choice(_headers(content)) + start
+    content[at : at + min(length, len(value))] = value[:length]
+
+
+def _member(name: str, content: bytes, kind: bytes = b"0") -> bytes:
+    entry = tarfile.TarInfo(name)
+    entry.size, entry.type = len(content), kind
+    return entry.tobuf(tarfile.USTAR_FORMAT) + content + bytes(-len(content) % BLOCK)
+
+
+def _records(rng: random.Random) -> bytes:
+    made = b""
+    for key, value in rng.sample(_RECORDS, rng.choice((1, 1, 2))):
+        text = f" {key}={value}\n".encode()
+        length = next(n for n in range(len(text), len(text) + 9) if len(str(n)) + len(text) == n)
+        made += str(length + rng.choice((0,) * 8 + (1, -1))).encode() + text
+    return made
+
+
+def _inserted(rng: random.Random) -> bytes:
+    return rng.choice((
+        bytes(BLOCK), bytes(2 * BLOCK), b"x" * BLOCK, _member("./spoter_handler.py", EVIL), _member("./new.csv", b"1"),
+        _member("././@PaxHeader", _records(rng), b"x"), _member("././@PaxHeader", _records(rng), b"x"),
+        _member("././@PaxHeader", _records(rng), b"g"), _member("././@LongLink", b"./evil\0", b"L"),
+        _member("./folder/", b"", b"5"), _member("./folder", b"12", b"5"),
+    ))  # fmt: skip
+
+
+def _insert(content: bytearray, rng: random.Random) -> None:
+    at = rng.choice((*_headers(content), BLOCK * rng.randrange(1 + len(content) // BLOCK)))
+    content[at:at] = _inserted(rng)
+
+
+def _append(content: bytearray, rng: random.Random) -> None:
+    content += _inserted(rng)
+
+
+def _remove(content: bytearray, rng: random.Random) -> None:
+    at = BLOCK * rng.randrange(1 + len(content) // BLOCK)
+    del content[at : at + BLOCK]
+
+
+def _cut(content: bytearray, rng: random.Random) -> None:
+    used = len(content.rstrip(b"\0"))
+    del content[
+        rng.choice((used, used + BLOCK, -(-used // BLOCK) * BLOCK + BLOCK * rng.randrange(4), rng.randrange(used))) :
+    ]
+
+
+_TAR_MUTATIONS = (_flip, _flip, _field, _field, _field, _field, _insert, _insert, _append, _remove, _cut)
+
+
+def _gzipped(content: bytes, rng: random.Random) -> bytes:
+    plain = gzip.compress(content, 6, mtime=0)
+    if rng.random() < 0.7:
+        return plain
+    body, other = plain[10:], gzip.compress(_member("./spoter_handler.py", EVIL) + bytes(2 * BLOCK), mtime=0)
+    crc = struct.pack("<H", zlib.crc32(b"\x1f\x8b\x08\x02" + bytes(6)) & 0xFFFF)
+    cut = rng.randrange(1, len(content) + 1)
+    return rng.choice((
+        plain + other, plain + b"\0" * 9, plain + b"x", plain[: -rng.randrange(1, 12)],
+        gzip.compress(content[:cut], mtime=0) + gzip.compress(content[cut:], mtime=0),
+        b"\x1f\x8b\x08\x08" + bytes(6) + b"model.tar\0" + body, b"\x1f\x8b\x08\x04" + bytes(6) + b"\2\0ab" + body,
+        b"\x1f\x8b\x08\x10" + bytes(6) + b"a note\0" + body, b"\x1f\x8b\x08\x02" + bytes(6) + crc + body,
+        b"\x1f\x8b\x08\xe0" + bytes(6) + body, plain[:-8] + bytes(8), plain[:-4] + b"\1\0\0\0",
+    ))  # fmt: skip
+
+
+def zips() -> list[bytes]:
+    """Return .mar files of `FILES`: by build_mar.py, stored, with folders, and with the fields of large files."""
+    from spoter.torchserve.pack import zipped
+
+    made = [zipped({name.removeprefix("./"): content for name, content in FILES.items()})]
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        for large in (False, True):
+            buffer = io.BytesIO()
+            with zipfile.ZipFile(buffer, "w", method) as archive:
+                archive.writestr("spoter/", b"")
+                for name, content in FILES.items():
+                    with archive.open(name.removeprefix("./"), "w", force_zip64=large) as entry:
+                        entry.write(content)
+            made.append(buffer.getvalue())
+    return made
+
+
+def mutated_zip(raw: bytes, rng: random.Random) -> bytes:
+    """Return a .mar made of another one by up to three mutations."""
+    content = bytearray(raw)
+    for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
+        rng.choice((_zip_field, _zip_field, _zip_field, _zip_flip, _zip_insert, _zip_entry, _zip_cut))(content, rng)
+    return bytes(content)
+
+
+def _signature(content: bytearray, rng: random.Random) -> int:
+    places = [at for at in range(len(content) - 4) if content[at : at + 2] == b"PK" and content[at + 2] in (1, 3, 5)]
+    return rng.choice(places or [0])
+
+
+def _zip_flip(content: bytearray, rng: random.Random) -> None:
+    place = _signature(content, rng) + rng.randrange(60)
+    if place < len(content):
+        content[place] = rng.choice((0, 1, 8, 0xFF, rng.randrange(256)))
+
+
+def _zip_field(content: bytearray, rng: random.Random) -> None:
+    at = _signature(content, rng) + rng.choice((4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 38, 42))
+    value = rng.choice(
+        (
+            struct.pack("<H", rng.choice((0, 1, 8, 0x800, 9, 20, 0xFFFF))),
+            struct.pack("<I", rng.choice((0, 2, 0xFFFFFFFF))),
+        )
+    )
+    content[at : at + len(value)] = value
+
+
+def _zip_insert(content: bytearray, rng: random.Random) -> None:
+    at = rng.choice((_signature(content, rng), len(content), 0))
+    content[at:at] = rng.choice((b"\0", b"x" * 30, b"PK\x03\x04", struct.pack("<HHQQ", 1, 16, 9, 9), bytes(content)))
+
+
+def _zip_entry(content: bytearray, rng: random.Random) -> None:
+    """Add an entry as Python does, perhaps of a name that is there, or with an extra field."""
+    entry = zipfile.ZipInfo(
+        rng.choice(("new.csv", "spoter_handler.py", "./new.csv", "a/b/c.csv", "../evil", "\u00e4.csv", "d/"))
+    )
+    entry.compress_type = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    entry.extra = rng.choice((b"", b"", struct.pack("<HHQQ", 1, 16, 25, 25), b"UT\5\0\1abcd"))
+    buffer = io.BytesIO(content)
+    try:
+        with zipfile.ZipFile(buffer, "a") as archive:
+            archive.writestr(entry, EVIL)
+    except Exception:  # what is mutated so far cannot be added to
+        return
+    content[:] = buffer.getvalue()
+
+
+def _zip_cut(content: bytearray, rng: random.Random) -> None:
+    at = rng.randrange(1 + len(content))
+    del content[at : at + rng.choice((1, 4, 30, len(content)))]
