@@ -50,7 +50,7 @@ image: ## build the image spoter:VERSION for EC2 and ECR
 	docker/build.sh
 
 image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; Docker or podman)
-	PYTHONPATH=docker $(BIN)/python -m pytest docker/test_image.py
+	PYTHONPATH=docker $(BIN)/python -m pytest tests/docker/image/test_image.py
 
 test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
 	@$(BIN)/python -m spoter.aws.local.environment

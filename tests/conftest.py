@@ -14,7 +14,7 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What several folders ask for: imported into each, it would start once for each.
-pytest_plugins = ["lambda_door.fixtures", "local.fixtures", "memory"]
+pytest_plugins = ["tests.aws.functions.fixtures", "tests.aws.local.fixtures", "memory"]
 
 # What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.
@@ -26,25 +26,25 @@ LONGEST = (
     "server",
     "attacked",
     "local_endpoint",
-    "tests/test_training_ddp.py",
-    "tests/test_training_run.py",
+    "tests/training/test_distributed.py",
+    "tests/training/test_train.py",
     "tests/e2e/test_serve.py",
     "functions_endpoint",
     "demo",
     "package",
-    "tests/test_training_resume.py",
-    "tests/test_training_finish.py",
+    "tests/training/test_resume.py",
+    "tests/training/test_calibration.py",
     "tests/video/test_extract.py",
-    "tests/local/test_start_and_end.py",
-    "tests/local/test_transform_job.py",
+    "tests/aws/local/test_start_and_end.py",
+    "tests/aws/local/test_transform_job.py",
     "tests/e2e/test_video.py",
     "tests/e2e/test_tokens.py",
     "tests/e2e/test_readiness.py",
     "tests/e2e/test_runtime.py",
     "tests/e2e/test_by_hand.py",
-    "tests/test_bulk_killed.py",
-    "tests/test_quantize.py",
-    "tests/test_sbom.py",
+    "tests/batch/test_killed.py",
+    "tests/training/evaluation/test_quantize.py",
+    "tests/scripts/test_sbom.py",
 )
 
 # Fixtures that start what the markers of pyproject.toml name. Modules that start it themselves, or by fixtures of their

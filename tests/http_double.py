@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from listening import listening
+from tests.listening import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response

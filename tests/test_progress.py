@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from training_data import SMALL, write_hdf5
+from tests.training.datasets import SMALL, write_hdf5
 from typer.testing import CliRunner
 
 from spoter import progress

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import SHARED
-from video import films
+from tests.video import films
 
 from spoter.errors import SpoterError
 from spoter.video import environment

@@ -25,7 +25,7 @@ const range = (start, size) => Array.from({ length: size }, (_, i) => start + i)
 
 /**
  * The layout that is taken where the server does not say which one its model has: 54, the embedded model's.
- * Its indices are those of spoter/landmarks/tables/points_54.csv; tests/web/unit/layout.test.mjs compares them.
+ * Its indices are those of spoter/landmarks/tables/points_54.csv; tests/webpage/unit/layout.test.mjs compares them.
  */
 export const LAYOUT_54 = {
   name: "54",

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from http_double import Double, serving
+from tests.http_double import Double, serving
 
 from spoter.client import AsyncClient, Client, Retry
 

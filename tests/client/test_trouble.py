@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from http_double import ANSWER, LATE, hanging_up
+from tests.http_double import ANSWER, LATE, hanging_up
 
 from spoter.torchserve.server import free_port
 from spoter.cli import main

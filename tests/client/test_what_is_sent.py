@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from generate import figure, figure_clip
-from http_double import ANSWER
+from tests.generate import figure, figure_clip
+from tests.http_double import ANSWER
 
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.errors import SpoterError

@@ -15,7 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from live import RunningServer, torchserve
+from tests.e2e.live import RunningServer, torchserve
 from packaging.requirements import Requirement
 
 from spoter.torchserve.pack import build

@@ -7,7 +7,7 @@ import sys
 import time
 
 import pytest
-from live import ROOT, send, server_environment, wait_ready
+from tests.e2e.live import ROOT, send, server_environment, wait_ready
 
 from spoter.torchserve.server import free_port
 

@@ -8,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from live import ROOT
+from tests.e2e.live import ROOT
 
 from spoter.cli import main
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError

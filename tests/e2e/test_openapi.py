@@ -10,7 +10,7 @@ import pytest
 import schemathesis
 import yaml
 from hypothesis import HealthCheck, Phase, seed, settings
-from live import ROOT
+from tests.e2e.live import ROOT
 from schemathesis.checks import CHECKS
 
 from spoter.formats import request as wire

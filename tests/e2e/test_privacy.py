@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from generate import figure_clip
-from live import RunningServer, send
-from wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
+from tests.generate import figure_clip
+from tests.e2e.live import RunningServer, send
+from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from live import RunningServer, send, torchserve
+from tests.e2e.live import RunningServer, send, torchserve
 from typer.testing import CliRunner
 
 from spoter.torchserve.pack import zipped

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import videos
-from live import ROOT, send, server_environment, wait_ready
-from training_data import generated_clips, write_hdf5
+from tests import videos
+from tests.e2e.live import ROOT, send, server_environment, wait_ready
+from tests.training.datasets import generated_clips, write_hdf5
 
 from spoter.torchserve.server import free_port
 
@@ -97,10 +97,10 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
         "make serve",
         "make demo",  # tests/web
         "make test",
-        "make bench",  # that and make bench-peers: tests/test_bench_peers.py
+        "make bench",  # that and make bench-peers: tests/benchmarks/test_peers.py
         "make fuzz",  # tests/attacks and test_fuzz.py, which also are for the next
         "make attack",
-        "make sbom",  # tests/test_sbom.py
+        "make sbom",  # tests/scripts/test_sbom.py
         "make audit",  # asks the internet
         "make training",
         "make video",
@@ -143,7 +143,7 @@ def test_the_commands_of_spoter(checkout, served):
     videos.sign(checkout / "my-video.mp4")
     run(*find(COMMANDS, "make video"), checkout)
     for command in find(COMMANDS + INLINE, ".venv/bin/"):
-        if "python deploy.py" in command:  # tests/aws/test_documented.py
+        if "python deploy.py" in command:  # tests/aws/deploy/test_documented.py
             continue
         command = command.replace(":8080", f":{served.ports[0]}")
         # whatever else listens on this machine's 8080

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from live import ROOT
+from tests.e2e.live import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # A block of code, and the block after it: what it prints.

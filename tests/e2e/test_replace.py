@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from live import ROOT, send, server_environment, wait_ready
+from tests.e2e.live import ROOT, send, server_environment, wait_ready
 from test_serve import Serve
 from typer.testing import CliRunner
 

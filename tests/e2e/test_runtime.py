@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from live import send
+from tests.e2e.live import send
 
 from benchmarks.serving.server import served
 from benchmarks.load.usage import Usage

@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
-from live import ROOT, send
+from tests.e2e.live import ROOT, send
 from typer.testing import CliRunner
 
 from spoter.cli import serve

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from generate import figure
-from live import ROOT, send
+from tests.generate import figure
+from tests.e2e.live import ROOT, send
 
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.serving.recognizer import Recognizer

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from live import ROOT, send
+from tests.e2e.live import ROOT, send
 from typer.testing import CliRunner
 
 from spoter.torchserve.pack import build

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import psutil
 import pytest
-from cloud import Cloud
-from live import ROOT, Reply, RunningServer, send, torchserve
-from videos import clip_of_a_person, draw, find_python, sign
+from tests.aws.deploy.cloud import Cloud
+from tests.e2e.live import ROOT, Reply, RunningServer, send, torchserve
+from tests.videos import clip_of_a_person, draw, find_python, sign
 
 from spoter.torchserve import pack as build_mar
 

@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from video import films
-from videos import find_python
+from tests.video import films
+from tests.videos import find_python
 
 from spoter.video import Extracted, read
 

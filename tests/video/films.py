@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from conftest import ROOT
 from PIL import Image
-from web.camera import read_sample
-from web.figure import draw_clip
+from tests.webpage.camera import read_sample
+from tests.webpage.figure import draw_clip
 
 FPS = 12.5
 SIZE = (480, 360)

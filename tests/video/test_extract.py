@@ -16,8 +16,8 @@ import psutil
 import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
-from video import films
-from video.running import run
+from tests.video import films
+from tests.video.running import run
 
 from spoter.cli.main import app
 from spoter.errors import SpoterError

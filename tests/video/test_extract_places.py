@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from video.running import run
+from tests.video.running import run
 
 from spoter.landmarks.clip import make_clip
 from spoter.errors import SpoterError

@@ -14,8 +14,8 @@ import numpy as np
 import psutil
 import pytest
 from conftest import ROOT, SHARED
-from video import films
-from videos import children
+from tests.video import films
+from tests.videos import children
 
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE

@@ -1,0 +1,38 @@
+"""A deployment put into the account by deploy.py's own requests, without its steps: those take seconds each."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
+from tests.aws.deploy.deploying import BUCKET, told_settings
+
+from spoter.aws.deploy import autoscale
+from spoter.aws.deploy import requests
+from spoter.aws.deploy.account import Account
+
+ROLE = f"arn:aws:iam::{NUMBER}:role/spoter-endpoint"
+
+
+def make(cloud: Cloud, **fields: object) -> str:
+    """Put bucket, archive, model, configuration, endpoint and scaling there; return the configuration's name.
+
+    The archive is a few bytes: nobody unpacks it here. The bucket is made, and tagged, where there is none.
+    """
+    settings = told_settings(**fields)
+    s3, sagemaker = cloud.client("s3"), cloud.client("sagemaker")
+    bucket, key = settings.bucket or BUCKET, requests.archive_key(settings, "0" * 64)
+    if bucket not in [item["Name"] for item in s3.list_buckets()["Buckets"]]:
+        s3.create_bucket(Bucket=bucket, CreateBucketConfiguration={"LocationConstraint": REGION})
+        s3.put_bucket_tagging(Bucket=bucket, Tagging={"TagSet": requests.tag_list(settings)})
+    s3.put_object(Bucket=bucket, Key=key, Body=b"archive", Tagging=urlencode(requests.tags(settings)))
+    definition = requests.container(settings, REGION, f"s3://{bucket}/{key}")
+    model = requests.model_request(settings, ROLE, definition)
+    config = requests.config_request(settings, model["ModelName"], bucket)
+    sagemaker.create_model(**model)
+    sagemaker.create_endpoint_config(**config)
+    sagemaker.create_endpoint(**requests.endpoint_request(settings, config["EndpointConfigName"]))
+    while sagemaker.describe_endpoint(EndpointName=settings.name)["EndpointStatus"] == "Creating":
+        pass  # each look brings it on
+    autoscale.apply(settings, Account(settings))
+    return config["EndpointConfigName"]

@@ -1,0 +1,158 @@
+"""Deployments into moto's AWS over HTTP: first, again, changed, and in each mode."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+from tests.aws.deploy.deploying import BUCKET, endpoint, make_alarm, names, run
+
+from spoter.aws.deploy import requests
+
+FIRST = [
+    "PUT bucket",
+    "PUT bucket publicAccessBlock",
+    "PUT bucket tagging",
+    "PUT object",
+    "CreateModel",
+    "CreateEndpointConfig",
+    "CreateEndpoint",
+]
+
+
+def test_a_first_deployment_makes_each_thing_once_in_order(ready):
+    done = run(ready, tags={"team": "signs"})
+    assert done.error is None
+    assert done.changes == FIRST
+    found = endpoint(ready)
+    assert found["EndpointStatus"] == "InService"
+    (model,), (config,) = names(ready)["models"], names(ready)["configs"]
+    assert found["EndpointConfigName"] == config
+    sagemaker, s3 = ready.client("sagemaker"), ready.client("s3")
+    definition = sagemaker.describe_model(ModelName=model)["PrimaryContainer"]
+    (key,) = names(ready)["objects"]
+    assert definition["ModelDataUrl"] == f"s3://{BUCKET}/{key}"
+    body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    assert key == f"spoter/spoter/{hashlib.sha256(body).hexdigest()}/model.tar.gz"
+    # tags on everything
+    wanted = {(requests.TAG, "spoter"), ("team", "signs")}
+    arns = [sagemaker.describe_model(ModelName=model)["ModelArn"], found["EndpointArn"]]
+    arns.append(sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"])
+    for arn in arns:
+        assert {(tag["Key"], tag["Value"]) for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]} == wanted
+    tags = s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"]
+    assert {(tag["Key"], tag["Value"]) for tag in tags} == wanted
+    assert all(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values())
+
+
+def test_a_first_deployment_says_where_it_is_and_how_to_undo_it(ready):
+    done = run(ready)
+    text = "\n".join(done.lines)
+    assert "https://runtime.sagemaker.eu-central-1.amazonaws.com/endpoints/spoter/invocations" in text
+    assert "aws sagemaker-runtime invoke-endpoint --endpoint-name spoter --region eu-central-1" in text
+    assert "python deploy.py delete --name spoter --region eu-central-1" in text
+    assert ready.called("InvokeEndpoint"), "the endpoint was not tried"
+
+
+@pytest.mark.parametrize(
+    ("mode", "shows"),
+    [
+        ("serverless", lambda variant, config: variant["ServerlessConfig"]["MemorySizeInMB"] == 3072),
+        ("async", lambda variant, config: config["AsyncInferenceConfig"]["OutputConfig"]["S3FailurePath"]),
+        ("realtime", lambda variant, config: config["DataCaptureConfig"]["InitialSamplingPercentage"] == 10),
+    ],
+)
+def test_each_mode_is_deployed_as_what_it_is_and_answers(ready, mode, shows):
+    done = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
+    assert done.error is None
+    assert done.changes[: len(FIRST)] == FIRST
+    config = ready.client("sagemaker").describe_endpoint_config(EndpointConfigName=names(ready)["configs"][0])
+    assert shows(config["ProductionVariants"][0], config)
+    assert ready.called("InvokeEndpointAsync" if mode == "async" else "InvokeEndpoint")
+    again = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
+    assert (again.error, again.changes) == (None, [])
+
+
+def test_capturing_requests_is_warned_of(ready):
+    assert "landmarks of persons" in run(ready, capture_percent=10).told
+    assert "landmarks of persons" not in run(ready).told
+
+
+def test_an_unchanged_second_run_changes_nothing(ready):
+    first = run(ready)
+    again = run(ready)
+    assert again.error is None
+    assert again.changes == []
+    assert not ready.called("InvokeEndpoint")
+    assert "the same content is there already" in again.told and "unchanged" in again.told
+    assert again.lines == first.lines
+
+
+def test_another_tag_is_added_and_nothing_else(ready):
+    run(ready)
+    again = run(ready, tags={"team": "signs"})
+    assert again.changes == ["AddTags"] * 3
+
+
+def test_a_changed_model_updates_the_endpoint_and_leaves_the_old_things(ready, changed):
+    run(ready)
+    before = names(ready)
+    make_alarm(ready, "errors")
+    again = run(ready, model=changed, rollback_alarms=("errors",))
+    assert again.error is None
+    assert again.changes == ["PUT object", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
+    (update,) = ready.called("UpdateEndpoint")
+    assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
+    assert not update["RetainAllVariantProperties"]
+    after = names(ready)
+    for kind in ("configs", "models", "objects"):
+        assert len(after[kind]) == 2 and set(before[kind]) < set(after[kind])
+    assert endpoint(ready)["EndpointConfigName"] not in before["configs"]
+    assert run(ready, model=changed).changes == []
+
+
+def test_an_update_of_a_scaled_endpoint_keeps_its_instances(ready, changed):
+    run(ready, autoscale="1:4")
+    again = run(ready, autoscale="1:4", model=changed)
+    assert again.error is None
+    assert ready.called("UpdateEndpoint")[0]["RetainAllVariantProperties"]
+    assert "DeregisterScalableTarget" not in again.changes
+
+
+def test_another_instance_type_takes_scaling_away_before_and_back_after(ready):
+    run(ready, autoscale="1:4")
+    again = run(ready, autoscale="1:4", instance_type="ml.c5.xlarge")
+    assert again.error is None
+    order = [change for change in again.changes if "Scal" in change or change == "UpdateEndpoint"]
+    assert order.index("DeregisterScalableTarget") < order.index("UpdateEndpoint")
+    assert order.index("UpdateEndpoint") < order.index("RegisterScalableTarget") < order.index("PutScalingPolicy")
+
+
+def test_scaling_alone_changes_no_configuration(ready):
+    run(ready)
+    again = run(ready, autoscale="1:4")
+    assert again.changes and not {"CreateEndpointConfig", "UpdateEndpoint"} & set(again.changes)
+
+
+def test_a_batch_job_answers_lines_in_order_and_makes_no_endpoint(ready, samples):
+    s3 = ready.client("s3")
+    s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    clips = (samples / "ich-welt.jsonl").read_bytes()
+    s3.put_object(Bucket="clips", Key="clips.jsonl", Body=clips)
+    done = run(ready, mode="batch", input="s3://clips/clips.jsonl", output="s3://clips/answers")
+    assert done.error is None
+    assert done.changes[-2:] == ["CreateModel", "CreateTransformJob"]
+    assert done.lines[0] == "answers   s3://clips/answers/clips.jsonl.out"
+    answers = s3.get_object(Bucket="clips", Key="answers/clips.jsonl.out")["Body"].read().splitlines()
+    assert len(answers) == len(clips.splitlines())
+    assert [b'"ICH"' in answers[0], b'"WELT"' in answers[1]] == [True, True]
+    assert names(ready)["endpoints"] == []
+
+
+def test_a_batch_job_that_fails_takes_its_model_back(ready):
+    s3 = ready.client("s3")
+    s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+    s3.put_object(Bucket="clips", Key="clips.jsonl", Body=b"{}")
+    done = run(ready, mode="batch", input="s3://clips/clips.jsonl")
+    assert done.error.status == 1 and "ClientError" in done.told
+    assert names(ready)["models"] == []

@@ -1,0 +1,237 @@
+"""Very many clips: which are found, which are refused at once, and that their answers are the server's."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from tests.batch.clips import found, signs
+from tests.generate import figure_clip
+from tests.training.datasets import write_hdf5
+from typer.testing import CliRunner
+
+from spoter.batch.predictor import Answering
+from spoter.batch.inputs import Piece, parts, survey
+from spoter.cli.main import app
+from spoter.landmarks.connecting_points import clip_from_connecting_points
+from spoter.errors import SpoterError
+from spoter.formats import Request, encode
+from spoter.formats.request import JSON, JSONLINES, NPY
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, respond
+
+FRAME = {"people": [{"pose_keypoints_2d": [0.0] * 75, "hand_left_keypoints_2d": [0.0] * 63}]}
+
+
+@pytest.fixture(scope="module")
+def recognizer(dgs11) -> Recognizer:
+    return Recognizer.load(dgs11)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, samples) -> Path:
+    """Clips of every kind, good and bad ones, in a folder."""
+    root = tmp_path_factory.mktemp("clips")
+    for name in ("a", "b/frames", "b/pictures", "c"):
+        (root / name).mkdir(parents=True)
+    hallo = (samples / "hallo.json").read_bytes()
+    (root / "a/hallo.json").write_bytes(hallo)
+    (root / "a/two.json").write_bytes(b'{"clips":[%s,{"points":3}]}' % hallo)
+    (root / "a/broken.json").write_bytes(b"{")
+    (root / "a/groups.csv").write_text("clip,group\n")
+    (root / "a/readme.txt").write_text("no clip")
+    (root / "a/.hidden.json").write_text("{}")
+    (root / "b/frames/x_0_keypoints.json").write_text(json.dumps(FRAME))
+    (root / "b/pictures/x0.json").write_text('[{"keypoints": [[1, 2]], "keypoint_scores": [1]}]')
+    ich, welt = (samples / "ich-welt.jsonl").read_bytes().splitlines()
+    (root / "c/lines.jsonl").write_bytes(b"\n".join([ich, b" ", b"{nonsense", b'{"points":3}', welt]))
+    write_hdf5(root / "c/signs.hdf5", signs(3))
+    with h5py.File(root / "c/signs.hdf5", "a") as file:
+        file["3/data"] = np.zeros((2, 2, 7))
+        file["4/data"] = signs(1)[0][2].transpose(0, 2, 1)  # neither a label nor a name
+    np.save(root / "d.npy", figure_clip().points)
+    return root
+
+
+def test_everything_that_holds_clips_is_found_in_an_order_that_stays(folder):
+    files = [(Path(piece.file).relative_to(folder).as_posix(), piece.group, piece.line) for piece in found(folder)]
+    assert files == [
+        ("a/broken.json", None, 0),
+        ("a/hallo.json", None, 0),
+        ("a/two.json", None, 0),
+        ("b/frames", None, 0),
+        ("b/pictures", None, 0),
+        *(("c/lines.jsonl", None, line) for line in (1, 3, 4, 5)),
+        *(("c/signs.hdf5", str(group), 0) for group in range(5)),
+        ("d.npy", None, 0),
+    ]
+    counted = survey([folder])
+    assert (counted.pieces, counted.left_out) == (15, {".txt": 1})
+    cut = list(parts([folder], 4))
+    assert [part.number for part in cut] == [0, 1, 2, 3] and [len(part.pieces) for part in cut] == [4, 4, 4, 3]
+    assert [piece for part in cut for piece in part.pieces] == found(folder)
+
+
+def test_a_change_of_a_file_is_noticed(tmp_path):
+    file = write_hdf5(tmp_path / "a.hdf5", signs(2))
+    before = survey([file]).digest
+    assert survey([file]).digest == before
+    os.utime(file, ns=(0, 0))
+    assert survey([file]).digest != before
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("absent", "absent: found no such file or folder, expected .json, "),
+        ("a.txt", "a.txt: found .txt, expected .json, "),
+        ("a.mp4", "a.mp4: found a video, expected its landmarks: `spoter extract"),
+        ("a.hdf5", "a.hdf5: cannot be read as an HDF5 file"),
+        ("a.jsonl", "a.jsonl: found no clip, expected .json, "),
+    ],
+)
+def test_a_path_without_clips_is_an_error_at_once(tmp_path, monkeypatch, name, complaint):
+    monkeypatch.chdir(tmp_path)
+    if name != "absent":
+        Path(name).write_bytes(b"")
+    with pytest.raises(SpoterError) as error:
+        survey([Path(name)])
+    assert str(error.value).startswith(complaint)
+
+
+def test_frames_of_a_folder_that_are_changed_are_noticed(tmp_path):
+    frame = tmp_path / "x_0_keypoints.json"
+    frame.write_text(json.dumps(FRAME))
+    before = survey([tmp_path])
+    with frame.open("a") as file:  # the folder itself is not touched
+        file.write(" ")
+    assert before.pieces == 1 and survey([tmp_path]).digest != before.digest
+
+
+def test_a_folder_that_comes_again_in_itself_is_refused(tmp_path):
+    (tmp_path / "a/b").mkdir(parents=True)
+    (tmp_path / "a/clip.json").write_text("{}")
+    (tmp_path / "a/b/up").symlink_to("..")
+    with pytest.raises(SpoterError, match="up: found a link to a folder that it lies in"):
+        survey([tmp_path])
+    (tmp_path / "a/b/up").unlink()
+    (tmp_path / "beside").symlink_to("a")
+    assert survey([tmp_path]).pieces == 2
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nothing")], ids=["pipe", "link"])
+def test_what_is_named_as_a_clip_and_is_no_file_is_not_waited_for(tmp_path, make):
+    make(tmp_path / "x.json")
+    make(tmp_path / "x.txt")
+    with pytest.raises(SpoterError, match=r"x\.json: found a link to nothing, a pipe or a device, expected a file"):
+        survey([tmp_path])
+
+
+@pytest.mark.parametrize("command", [["predict"], ["pack"]])
+def test_nothing_is_written_among_the_clips(tmp_path, dgs11, command):
+    (tmp_path / "clips/more").mkdir(parents=True)
+    (tmp_path / "clips/a.json").write_text("{}")
+    (tmp_path / "elsewhere").symlink_to("clips/more")
+    out = tmp_path / "elsewhere/out.jsonl"
+    done = CliRunner().invoke(app, [*command, str(dgs11), str(tmp_path / "clips"), "--out", str(out), "--jobs", "1"])
+    assert isinstance(done.exception, SpoterError) and "found --out" in str(done.exception)
+    assert not list((tmp_path / "clips/more").iterdir())
+
+
+@pytest.mark.parametrize("name", ["group", "empty", "number", "several"])
+def test_a_name_that_is_no_text_is_none(tmp_path, dgs11, name):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["0/data"] = signs(1)[0][2].transpose(0, 2, 1)
+        if name == "group":
+            file.create_group("0/video_name")
+        else:
+            file["0/video_name"] = {"empty": h5py.Empty("S1"), "number": 3, "several": [b"a", b"b"]}[name]
+    line = json.loads(Answering(dgs11)(found(tmp_path)))
+    assert "instances" in line and line["input"].keys() == {"file", "group"}
+
+
+def test_points_that_are_none_are_their_clips_error(tmp_path, dgs11):
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["0/data"] = h5py.Empty("f")
+        file["1/data"] = "text"
+    lines = [json.loads(line) for line in Answering(dgs11)(found(tmp_path)).splitlines()]
+    assert [line["error"]["code"] for line in lines] == ["unreadable_clip"] * 2
+
+
+def test_answers_are_the_servers_each_with_its_place(folder, dgs11, recognizer):
+    lines = [json.loads(line) for line in Answering(dgs11, batch=4)(found(folder)).splitlines()]
+    told = [line.pop("input") for line in lines]
+    for place in told:
+        place["file"] = Path(place["file"]).relative_to(folder).as_posix()
+
+    def served(body: bytes, kind: str) -> dict:
+        return json.loads(respond(recognizer, [Incoming(body, kind)])[0][0].body)
+
+    by_place = {tuple(place.values()): line for place, line in zip(told, lines, strict=True)}
+    assert by_place[("a/hallo.json",)] == served((folder / "a/hallo.json").read_bytes(), JSON)
+    assert by_place[("d.npy",)] == served((folder / "d.npy").read_bytes(), NPY)
+    two = served((folder / "a/two.json").read_bytes(), JSON)["answers"]
+    assert [by_place[("a/two.json", i)] for i in (0, 1)] == two
+    assert by_place[("a/broken.json",)]["error"]["code"] == "invalid_json"
+    assert by_place[("b/frames",)] == {
+        "error": {"code": "no_usable_frames", "message": by_place[("b/frames",)]["error"]["message"], "where": None}
+    }
+    of_lines = (folder / "c/lines.jsonl").read_bytes().splitlines()
+    for number in (1, 5):
+        assert by_place[("c/lines.jsonl", number)] == served(of_lines[number - 1], JSONLINES)
+    wrong = by_place[("c/lines.jsonl", 4)]["error"]
+    assert (wrong["code"], wrong["where"]) == ("wrong_type", "points")  # and not line 1, which it is of its request
+    for i, (name, _, points) in enumerate(signs(3)):
+        (answer,) = recognizer.recognize([clip_from_connecting_points(points)])
+        assert by_place[("c/signs.hdf5", str(i), name)] == json.loads(encode(Request([]), [answer], JSON))
+    assert by_place[("c/signs.hdf5", "3")]["error"]["code"] == "unreadable_clip"
+    assert by_place[("c/signs.hdf5", "4")] == by_place[("c/signs.hdf5", "0", "camera/0")]
+
+
+def test_options_and_what_picture_json_says_are_heeded(tmp_path, dgs11):
+    np.save(tmp_path / "clip.npy", 1000 * figure_clip().points)
+    piece = found(tmp_path)[0]
+    assert b"out_of_range" in Answering(dgs11)([piece])
+    line = json.loads(Answering(dgs11, said={"top_k": 2, "width": 1000, "height": 1000})([piece]))
+    assert len(line["instances"]) == 2
+    (tmp_path / "picture.json").write_text('{"width": 1000, "height": 1000}')
+    said = json.loads(Answering(dgs11, said={"top_k": 2, "width": 5, "height": 5})(found(tmp_path)))
+    assert said == line
+
+
+def test_the_nearest_picture_json_counts(tmp_path):
+    for name, said in (("", {"width": 1280, "height": 720}), ("ana", {"width": 640, "fps": 25}), ("ben/empty", {})):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "picture.json").write_text(json.dumps(said))
+    for name in ("clip", "ana/clip", "ana/below/clip", "ben/clip", "ben/empty/clip"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"{name}.json").write_text("{}")
+    for name in ("ana/frames", "ben/frames"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "x_0_keypoints.json").write_text(json.dumps(FRAME))
+    (tmp_path / "ben/frames/picture.json").write_text('{"width": 320}')
+    outer, inner = "width=1280.0,height=720.0", "width=640.0,fps=25.0"
+    assert {Path(piece.file).relative_to(tmp_path).as_posix(): piece.said for piece in found(tmp_path)} == {
+        "clip.json": outer,
+        "ana/clip.json": inner,
+        "ana/below/clip.json": inner,
+        "ana/frames": inner,
+        "ben/clip.json": outer,
+        "ben/empty/clip.json": "",
+        "ben/frames": "width=320.0",
+    }
+    before = survey([tmp_path]).digest
+    (tmp_path / "ana/picture.json").write_text('{"width": 641}')
+    assert survey([tmp_path]).digest != before
+    (tmp_path / "ana/picture.json").write_text('{"width": "wide"}')
+    with pytest.raises(SpoterError, match="ana/picture.json: "):
+        survey([tmp_path])
+
+
+def test_a_file_that_is_gone_is_its_clips_error(tmp_path, dgs11):
+    lines = Answering(dgs11)([Piece(str(tmp_path / "x.json")), Piece(str(tmp_path / "x.hdf5"), group="0")])
+    assert [json.loads(line)["error"]["code"] for line in lines.splitlines()] == ["unreadable_clip"] * 2

@@ -1,0 +1,113 @@
+"""benchmarks/load/client.py and benchmarks/load/usage.py: what they count, against a server whose answers are known."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections import Counter
+
+import psutil
+import pytest
+from tests.listening import listening
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from benchmarks.load import wrk
+from benchmarks.load.client import Request, run_closed, run_open
+from benchmarks.load.usage import Usage
+from spoter.torchserve.server import LOOPBACK, end_session, free_port
+
+pytestmark = pytest.mark.slow
+
+
+class Counting:
+    """A server that answers with the status that the body names, and knows how many requests were open at once."""
+
+    def __init__(self):
+        self.bodies: list[bytes] = []
+        self.open = self.most = 0
+
+    async def answer(self, request):
+        self.open += 1
+        self.most = max(self.most, self.open)
+        body = await request.body()
+        self.bodies.append(body)
+        await asyncio.sleep(0.005)
+        self.open -= 1
+        return PlainTextResponse(b"seen " + body, int(body), {"x-kind": request.headers["content-type"]})
+
+
+@pytest.fixture
+def counting():
+    return Counting()
+
+
+@pytest.fixture
+def url(counting):
+    with listening(Starlette(routes=[Route("/", counting.answer, methods=["POST"])])) as url:
+        yield url
+
+
+def test_a_closed_loop_asks_with_so_many_clients_and_no_more(url, counting):
+    load = run_closed(url, [Request(b"200"), Request(b"503", "text/csv")], clients=3, seconds=60, most=40)
+    assert load.statuses == {200: 20, 503: 20} and Counter(counting.bodies) == {b"200": 20, b"503": 20}
+    assert counting.most == 3
+    assert len(load.good) == 20 and load.rate == pytest.approx(20 / load.seconds)
+    refused = load.failures()[0]
+    assert (refused.body, refused.headers["x-kind"], refused.request) == (b"seen 503", "text/csv", 1)
+    assert load.good[0].body is None and load.good[0].size == len(b"seen 200")
+
+
+def test_good_bodies_are_kept_where_asked(url):
+    load = run_closed(url, [Request(b"200")], clients=1, seconds=60, most=2, keep=True)
+    assert [answer.body for answer in load.answers] == [b"seen 200"] * 2
+
+
+def test_an_open_loop_does_not_wait_for_answers(url, counting):
+    seen = []
+    load = run_open(url, [Request(b"200")], rate=400, seconds=1, seed=3, watch=seen.append)
+    # Of a Poisson process of 400: six standard deviations are 120.
+    assert (
+        280 < len(load.answers) < 520 and load.statuses == {200: len(load.answers)} and len(seen) == len(load.answers)
+    )
+    assert counting.most > 1
+    again = run_open(url, [Request(b"200")], rate=400, seconds=1, seed=3)
+    assert len(again.answers) == len(load.answers), "the same seed, other arrivals"
+
+
+def test_who_does_not_answer_is_counted():
+    load = run_closed(f"http://{LOOPBACK}:{free_port()}/", [Request(b"200")], clients=1, seconds=60, most=2)
+    assert load.statuses == {None: 2} and "Cannot connect" in load.answers[0].error
+    assert load.rate == 0 and load.percentile(50) != load.percentile(50)
+
+
+def test_usage_sees_the_processes_of_a_session():
+    worker = "[sys.executable, '-c', 'input()', 'model_service_worker.py']"
+    program = f"import subprocess, sys; subprocess.Popen({worker}); input()"
+    leader = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, start_new_session=True)
+    try:
+        while len(psutil.Process(leader.pid).children()) == 0:
+            assert leader.poll() is None
+        usage = Usage.of(leader)
+        assert len(usage.processes) == 2 and usage.frontend is None
+        [worker] = usage.workers
+        assert worker.pid != leader.pid and 0 < worker.pss <= worker.rss < usage.rss and worker.handles >= 3
+    finally:
+        end_session(leader, 1)
+    assert Usage.of(leader).processes == ()
+
+
+@pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; benchmarks.load.client stands in for it")
+def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
+    counted = wrk.run(url, b"200", "text/x-kind", 4, 0.3)
+    assert counting.most == 4 and counted.seconds == pytest.approx(1, abs=0.5)  # whole seconds
+    assert 0 < counted.requests <= len(counting.bodies) and not counted.refused and not counted.lost
+    assert counted.rate == pytest.approx(counted.requests / counted.seconds) and counted.cpu_s > 0
+    p50, p95, p99 = counted.percentiles
+    assert 5 <= p50 <= p95 <= p99
+    refused = wrk.run(url, b"503", "text/x-kind", 1, 1)
+    assert refused.refused == refused.requests > 0 and refused.rate == 0
+    with pytest.raises(OSError, match="unable to connect"):
+        wrk.run(f"http://{LOOPBACK}:{free_port()}/", b"200", "text/plain", 1, 1)

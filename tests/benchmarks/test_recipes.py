@@ -1,0 +1,152 @@
+"""The bench of recipes, tried on generated data with tiny models: its runs, its files, its tables."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+from pathlib import Path
+
+import pytest
+from sklearn.metrics import f1_score
+from tests.training.datasets import write_hdf5
+
+from benchmarks.training import recipes
+from spoter.errors import DataError
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.settings import TrainSettings
+
+pytestmark = pytest.mark.slow
+
+SMALL = dict(
+    heads=2, encoder_layers=1, decoder_layers=1, encoder_feedforward=16, decoder_feedforward=16, position_rows=64
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    return write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5")
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("out") / "results"
+    recipes.measure(data, data, [0, 1], 2, ["original", "ours", "face-29"], out, SMALL)
+    return out
+
+
+def _runs(results: Path) -> dict[str, dict]:
+    return {path.name: json.loads(path.read_bytes()) for path in sorted(results.glob("[!.]*"))}
+
+
+def test_each_run_is_a_file_with_the_same_data_split_and_budget(results):
+    runs = _runs(results)
+    assert list(runs) == [f"{name}.seed{seed}.json" for name in ("face-29", "original", "ours") for seed in (0, 1)]
+    of_recipes = [run for name, run in runs.items() if not name.startswith("face")]
+    for key in ("clips", "groups", "data_digest", "epochs"):
+        assert len({json.dumps(run[key]) for run in of_recipes}) == 1, key
+    assert all(run["epochs"] == 2 == len(run["history"]) for run in runs.values())
+    assert of_recipes[0]["clips"] == {"train": 36, "validation": 9, "test": 9}
+    assert len(runs["face-29.seed0.json"]["groups"]["test"]) == runs["face-29.seed0.json"]["clips"]["test"]  # by clip
+    assert runs["ours.seed0.json"]["history"][0]["train_loss"] != runs["ours.seed1.json"]["history"][0]["train_loss"]
+
+
+def test_the_figures_are_those_of_the_epoch_with_the_best_validation(results):
+    for run in _runs(results).values():
+        accuracies = [line["validation_top1"] for line in run["history"]]
+        assert run["validation_top1"] == max(accuracies) == accuracies[run["best_epoch"] - 1]
+        assert 0 <= run["test_macro_f1"] <= 1 and 0 <= run["test_top1"] <= run["test_top5"] == 1.0  # three glosses
+        assert run["cpu_seconds_per_epoch"] > 0
+
+
+def test_macro_f1_is_that_of_the_glosses_tested(data, tmp_path, monkeypatch):
+    scores = []
+    judge = recipes.score
+    monkeypatch.setattr(recipes, "score", lambda *given: scores.append(judge(*given)) or scores[-1])
+    run = recipes.run(TrainSettings(data=data, out=tmp_path, epochs=1, **SMALL), "once")
+    right, named = scores[0].labels.numpy(), scores[0].logits.numpy().argmax(axis=1)
+    assert run["test_top1"] == pytest.approx((right == named).mean())
+    assert run["test_macro_f1"] == pytest.approx(f1_score(right, named, labels=[0, 1, 2], average="macro"))
+
+
+def test_the_recipes_are_what_their_titles_say():
+    told = {name: variant.settings for name, variant in recipes.VARIANTS.items()}
+    original = TrainSettings(data=Path("d"), out=Path("o"), **told["original"])
+    assert (original.optimizer, original.learning_rate, original.schedule) == ("sgd", 0.001, "constant")
+    assert (original.batch_size, original.positions) == (1, "shared")
+    assert (original.encoder_layers, original.decoder_layers) == (6, 6)
+    assert (original.encoder_feedforward, original.decoder_feedforward) == (2048, 256)
+    assert isinstance(original.recipe.changes, OriginalAugmentation)
+    assert original.weight_decay == original.label_smoothing == original.average == original.gradient_norm == 0
+    ours = TrainSettings(data=Path("d"), out=Path("o"), **told["ours"])
+    assert ours == TrainSettings(data=Path("d"), out=Path("o"))
+    assert (ours.optimizer, ours.positions, ours.layout, ours.batch_size) == ("adamw", "per-frame", "54", 32)
+    assert isinstance(ours.recipe.changes, Augmentation)
+    assert told["ours-shared"] == {"positions": "shared"} and told["ours-29"] == {"layout": "29"}
+    assert [told[f"face-{layout}"]["layout"] for layout in ("29", "54", "71")] == ["29", "54", "71"]
+
+
+def test_runs_that_are_there_are_not_repeated_and_others_are_made(data, results, monkeypatch):
+    made = []
+    monkeypatch.setattr(recipes, "run", lambda settings, name: made.append(name) or {})
+    recipes.measure(data, data, [0, 1, 2], 2, ["original", "ours"], results, SMALL)
+    assert made == ["original, seed 2", "ours, seed 2"]
+    for name in ("original", "ours"):
+        (results / f"{name}.seed2.json").unlink()
+    recipes.measure(data, None, [0], 2, ["face-29", "face-71"], results, SMALL)  # no data for these
+    assert len(made) == 2
+
+
+def test_results_of_other_settings_are_an_error(data, results):
+    with pytest.raises(DataError, match=r"ours\.seed0\.json: found results of another epochs"):
+        recipes.measure(data, None, [0], 3, ["ours"], results, SMALL)
+    with pytest.raises(DataError, match="another encoder_feedforward, heads"):
+        recipes.measure(data, None, [0], 2, ["ours"], results, SMALL | dict(heads=4, encoder_feedforward=8))
+
+
+def test_a_run_that_another_process_is_at_is_left_to_it(data, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(recipes, "run", lambda settings, name: made.append(name) or {})
+    with open(tmp_path / ".ours.seed0.json.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        recipes.measure(data, None, [0, 1], 1, ["ours"], tmp_path)
+    assert made == ["ours, seed 1"]
+
+
+def test_a_run_that_fails_leaves_no_result(data, tmp_path, monkeypatch):
+    def fail(*_):
+        raise DataError("lost")
+
+    monkeypatch.setattr(recipes, "fit", fail)
+    with pytest.raises(DataError, match="lost"):
+        recipes.measure(data, None, [0], 1, ["ours"], tmp_path, SMALL)
+    assert not list(tmp_path.glob("[!.]*"))
+
+
+def test_the_table_holds_means_and_extremes(results):
+    lines = recipes.table(["original", "ours", "ours-29"], results).splitlines()
+    assert lines[0].split(" | ")[2:5] == ["seeds", "test top-1", "test top-5"]
+    rows = {row[1].strip(): [cell.strip() for cell in row] for row in (line.split("|") for line in lines[2:5])}
+    assert {len(row) for row in rows.values()} == {len(lines[0].split("|"))}
+    cells = rows[recipes.VARIANTS["original"].title]
+    runs = [run for name, run in _runs(results).items() if name.startswith("original")]
+    low, high = sorted(run["test_top1"] for run in runs)
+    expected = f"{low:.4f}" if low == high else f"{(low + high) / 2:.4f} ({low:.4f} to {high:.4f})"
+    assert cells[2:5] == [f"{runs[0]['parameters']:,}", "2", expected]
+    assert rows[recipes.VARIANTS["ours-29"].title][3] == "0"  # not run
+    assert "train 36, validation 9, test 9" in lines[-1]
+
+
+def test_unknown_variants_are_named(data, tmp_path):
+    with pytest.raises(DataError, match="no variant theirs, expected some of original, ours"):
+        recipes.measure(data, None, [0], 1, ["ours", "theirs"], tmp_path)
+
+
+def test_the_command_prints_the_tables(data, results, monkeypatch, capsys):
+    monkeypatch.setattr(recipes, "measure", lambda *_: None)
+    recipes.main(data, asl=data, seeds="0,1", epochs=2, only="ours, face-29", out=results)
+    printed = capsys.readouterr().out
+    assert printed.count("### signs.hdf5") == 2 and printed.count("| recipe |") == 2
+    monkeypatch.undo()
+    with pytest.raises(SystemExit, match="error: found no variant theirs"):
+        recipes.main(data, only="theirs", out=results, seeds="0", epochs=1)

@@ -1,0 +1,59 @@
+"""Benches that ask a server, against the real one that the tests share."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+
+import psutil
+import pytest
+from tests.e2e.live import RunningServer
+
+import benchmarks.serving.server
+from benchmarks.serving import growth
+from benchmarks.capacity import measure
+from spoter.torchserve.server import LOOPBACK
+from spoter.ops import readiness
+
+
+@pytest.fixture
+def one_served(server: RunningServer, monkeypatch) -> None:
+    """Let benches have the running server for one of their own."""
+    (process,) = (child for child in psutil.Process().children() if str(server.folder) == child.cwd())
+    leader = SimpleNamespace(pid=process.pid, poll=lambda: None)  # the Popen is kept by whoever started it
+
+    def manage(method: str, path: str) -> object:
+        return json.loads(readiness.send(f"http://{LOOPBACK}:{server.management}{path}", None, method=method).body)
+
+    @contextmanager
+    def served(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+        ports = (server.port, server.management, server.metrics)
+        yield SimpleNamespace(ports=ports, leader=leader, manage=manage)
+
+    monkeypatch.setattr(benchmarks.serving.server, "served", served)
+    monkeypatch.setattr(measure, "served", served)
+
+
+def test_growth_with_clients(one_served, dgs11):
+    waiting, answering = growth.against_clients(dgs11, (1, 4), 2.0)
+    assert waiting.sizes == answering.sizes == (1, 4)
+    assert [found.name for found in waiting.series] == ["wait", "processor, each answer"]
+    assert all(min(found.medians()) > 0 for found in (*waiting.series, *answering.series))
+    assert waiting.series[0].medians()[1] > waiting.series[0].medians()[0]  # one worker
+
+
+def test_scale_is_measured_and_compared(one_served, server, dgs11, monkeypatch):
+    monkeypatch.setattr(measure, "_WARM_UP", 0.3)
+    monkeypatch.setattr(measure, "_SIMULATED", 3000)
+    found, compared = measure.measure(dgs11, 1, 1.0, True, 0)
+    told = server.describe()
+    assert (found.batch, found.delay_ms, found.queue) == (told["batchSize"], told["maxBatchDelay"], 100)
+    assert {1, found.batch} <= set(found.service_ms) and found.overhead_ms >= 0
+    rate = found.instance().capacity(found.service())
+    assert [row.rate for row in compared] == pytest.approx([load * rate for load in measure.LOADS], rel=0.01)
+    lines = measure.table(found, compared).splitlines()
+    assert len(lines) == 8 and "| 60 % |" in lines[6]
+    assert all(math.isfinite(row.simulated_p95_s) and row.real.statuses[200] > 0 for row in compared)

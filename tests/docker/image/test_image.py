@@ -1,0 +1,209 @@
+"""The image as it is run: three starts, a health check that tells the truth, and what must not be inside.
+
+`make image-test`; not part of `make test`, for it builds an image. Stops are timed: within 2 seconds is a requirement.
+"""
+
+from __future__ import annotations
+
+import json
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
+from tests.e2e.live import ROOT, Reply, send
+
+from spoter.torchserve.pack import build, zipped
+from spoter.torchserve.server import free_port
+
+SAMPLE = (ROOT / "samples" / "zeigen-compact.json").read_bytes()
+JSON = {"Content-Type": "application/json"}
+MOST_BYTES = 950_000_000
+LONGEST_STOP = 2.0  # seconds
+READ_ONLY = ("--read-only", "--tmpfs", "/tmp")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A folder with spoter.mar and model.tar.gz, of another version than the model inside the image."""
+    folder = tmp_path_factory.mktemp("built")
+    build(ROOT / "models" / "dgs11", "spoter", "9.9", folder)
+    return folder
+
+
+@pytest.fixture
+def unpacked(built: Path, tmp_path: Path) -> Path:
+    """model.tar.gz, unpacked as SageMaker does."""
+    with tarfile.open(built / "model.tar.gz") as archive:
+        archive.extractall(tmp_path / "model", filter="data")
+    tmp_path.chmod(0o755)
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
+    """A model store whose archive has weights that no worker can load."""
+    build(ROOT / "models" / "dgs11", "spoter", None, tmp_path)
+    with zipfile.ZipFile(tmp_path / "spoter.mar") as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "spoter.mar").write_bytes(zipped(files | {"model.onnx": b"these are no weights"}))
+    tmp_path.chmod(0o755)
+    return store
+
+
+def ports() -> tuple[int, int, list[str]]:
+    """Return free ports for predictions and management, and the options that make a plain start use them."""
+    numbers = [free_port() for _ in range(5)]
+    inference, management, metrics, *grpc = numbers
+    values = {
+        "TS_INFERENCE_ADDRESS": f"http://0.0.0.0:{inference}",
+        "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management}",
+        "TS_METRICS_ADDRESS": f"http://127.0.0.1:{metrics}",
+        "TS_GRPC_INFERENCE_PORT": grpc[0],
+        "TS_GRPC_MANAGEMENT_PORT": grpc[1],
+        "TS_DEFAULT_WORKERS_PER_MODEL": 1,
+    }
+    return inference, management, [part for name, value in values.items() for part in ("--env", f"{name}={value}")]
+
+
+def safe_range() -> tuple[int, str]:
+    """Return the first port of ten, one after the other, that are free, and SageMaker's way to write them."""
+    while True:
+        first = free_port()
+        taken = {connection.laddr.port for connection in psutil.net_connections("tcp")}
+        if first < 65000 and not taken.intersection(range(first, first + 10)):
+            return first, f"{first}-{first + 9}"
+
+
+def predict(port: int, token: str | None = None, path: str = "/predictions/spoter") -> Reply:
+    return send(port, "POST", path, SAMPLE, JSON | ({} if token is None else {"Authorization": f"Bearer {token}"}))
+
+
+def token(container: Container) -> str:
+    return json.loads(container.exec("cat", "/tmp/spoter/key_file.json"))["inference"]["key"]
+
+
+def test_it_is_small(engine: Engine):
+    size = engine.inspect(IMAGE)["Size"]
+    MEASURED.append(f"size: {size / 1e6:.0f} MB")
+    assert size <= MOST_BYTES
+
+
+def test_it_runs_as_nobody_in_particular_and_holds_no_tool_to_build_with(engine: Engine):
+    names = "gcc cc g++ c++ clang ld as make cmake git curl wget pip pip3 torch-model-archiver conda"
+    look = f"id -u; for t in {names}; do command -v $t; done; ls -d /src /opt/build 2>/dev/null"
+    look += "; find / -xdev -user 10001 -not -path '/proc/*' 2>/dev/null; find / -xdev -name '*.deb' 2>/dev/null"
+    look += "; for m in pip setuptools wheel ensurepip; do python -c \"import $m; print('$m')\" 2>/dev/null; done; true"
+    # only whose user it is: no tool, no source, no file it owns, no package that installs others
+    assert engine("run", "--rm", "--entrypoint", "sh", IMAGE, "-c", look).split() == ["10001"]
+
+
+def test_sagemaker_starts_it(start, unpacked: Path):
+    port, (first, said) = free_port(), safe_range()
+    options = ["--env", f"SAGEMAKER_BIND_TO_PORT={port}", "--env", f"SAGEMAKER_SAFE_PORT_RANGE={said}"]
+    options += ["--env", "SAGEMAKER_MODEL_SERVER_WORKERS=1", "--volume", f"{unpacked}:/opt/ml/model:ro"]
+    container = start(*READ_ONLY, *options, command=("serve",))
+    container.wait_healthy("serve")
+    assert send(port, "GET", "/ping").status == 200
+    answer = predict(port, path="/invocations?who=someone")
+    assert answer.status == 200
+    assert answer.json["instances"][0]["gloss"] == "ZEIGEN"
+    assert answer.json["model"]["version"]
+    refused = send(port, "POST", "/invocations", b'{"keypoints": [[[0.123454321, "x"]]]}', JSON)
+    assert refused.status == 400
+    assert refused.json["error"]["code"]
+    [model] = send(first, "GET", "/models/spoter").json
+    assert model["modelVersion"] == "9.9"
+    assert len(model["workers"]) == 1
+    logs = container.logs
+    assert '"POST /invocations HTTP/1.1" 200' in logs
+    assert "who=someone" not in logs and "0.123454321" not in logs
+    assert container.stop("serve") <= LONGEST_STOP
+
+
+def test_sagemaker_is_never_told_healthy_by_a_model_that_cannot_be_loaded(start, unpacked: Path):
+    port = free_port()
+    (unpacked / "model.onnx").write_bytes(b"these are no weights")
+    options = ["--env", f"SAGEMAKER_BIND_TO_PORT={port}", "--volume", f"{unpacked}:/opt/ml/model:ro"]
+    container = start(*options, command=("serve",))
+    while container.running:
+        with pytest.raises(OSError):
+            send(port, "GET", "/ping")
+        time.sleep(0.05)
+    assert container.engine.inspect(container.name)["State"]["ExitCode"] == 1
+    [line] = [line for line in container.logs.splitlines() if line.startswith("start.py: ")]
+    assert line.startswith("start.py: the model in /opt/ml/model cannot be loaded: ")
+    assert "model.onnx" in line
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (("serve",), "found no /opt/ml/model/MAR-INF/MANIFEST.json"),
+        (("bash",), "found the command 'bash', expected serve or torchserve"),
+    ],
+)
+def test_what_cannot_be_started_says_so_in_a_line(engine: Engine, command, said):
+    [line] = engine("run", "--rm", IMAGE, *command, status=2).splitlines()
+    assert line.startswith(f"start.py: {said}")
+
+
+def test_it_serves_the_model_inside_with_a_token(start):
+    port, management, options = ports()
+    container = start(*READ_ONLY, *options)
+    container.wait_healthy("torchserve, archive inside")
+    assert container.check_health() == "healthy"
+    assert predict(port).status == 400
+    assert predict(port, "wrong").status == 400
+    assert send(management, "GET", "/models/spoter").status == 400
+    answer = predict(port, token(container))
+    assert answer.status == 200
+    assert answer.json["instances"][0]["gloss"] == "ZEIGEN"
+    listening = {c.laddr.port: c.laddr.ip for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+    assert listening[management].removeprefix("::ffff:") == "127.0.0.1"
+    assert listening[port].removeprefix("::ffff:") != "127.0.0.1"
+    assert token(container) not in container.logs
+    assert container.stop("torchserve, archive inside") <= LONGEST_STOP
+
+
+def test_it_serves_a_mounted_archive_without_tokens_where_told(start, built: Path):
+    port, management, options = ports()
+    options += ["--volume", f"{built}:/model-store:ro", "--env", "TS_DISABLE_TOKEN_AUTHORIZATION=true"]
+    built.chmod(0o755)
+    container = start(*READ_ONLY, *options, command=("torchserve",))
+    container.wait_healthy("torchserve, archive mounted")
+    assert predict(port).status == 200
+    assert send(management, "GET", "/models/spoter").json[0]["modelVersion"] == "9.9"
+    assert container.stop("torchserve, archive mounted") <= LONGEST_STOP
+
+
+def test_health_is_red_while_no_worker_can_load_though_ping_says_healthy(start, broken: Path):
+    port, _, options = ports()
+    options += ["--volume", f"{broken}:/model-store:ro", "--env", "TS_DISABLE_TOKEN_AUTHORIZATION=true"]
+    container = start(*options)
+    deadline = time.monotonic() + 120
+    while "Retry worker" not in container.logs:
+        assert time.monotonic() < deadline and container.running, container.logs
+        time.sleep(0.2)
+    assert send(port, "GET", "/ping").json == {"status": "Healthy"}
+    assert container.check_health() == "unhealthy"
+    assert container.stop("torchserve, broken weights") <= LONGEST_STOP
+
+
+def test_health_stays_green_when_tokens_expire_and_a_new_one_can_be_read(start):
+    port, _, options = ports()
+    container = start(*READ_ONLY, *options, "--env", "TS_TOKEN_EXPIRATION_TIME_MIN=1")
+    container.wait_healthy("torchserve, tokens of a minute")
+    first = token(container)
+    deadline = time.monotonic() + 90
+    while predict(port, first).status == 200:
+        assert time.monotonic() < deadline
+        time.sleep(1)
+    assert container.check_health() == "healthy"
+    assert token(container) != first
+    assert predict(port, token(container)).status == 200

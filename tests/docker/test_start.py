@@ -1,0 +1,148 @@
+"""docker/start.py and docker/health.py outside a container."""
+
+from __future__ import annotations
+
+import importlib.util
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.http_double import ANSWER, serving
+
+DOCKER = Path(__file__).resolve().parents[2] / "docker"
+
+
+def load(name: str):
+    spec = importlib.util.spec_from_file_location(f"docker_{name}", DOCKER / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+start, health = load("start"), load("health")
+
+
+def test_on_ec2_tokens_are_on_and_only_predictions_can_be_reached():
+    chosen = start.settings("torchserve", {})
+    assert Path(chosen["PYTHONPATH"], "sitecustomize.py").is_file()
+    assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "false"
+    assert chosen["TS_INFERENCE_ADDRESS"] == "http://0.0.0.0:8080"
+    assert chosen["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:8081"
+    assert chosen["TS_METRICS_ADDRESS"] == "http://127.0.0.1:8082"
+    assert "TS_DEFAULT_WORKERS_PER_MODEL" not in chosen
+
+
+def test_torchserves_own_variables_win_but_for_the_folder_that_is_written_in():
+    told = {"TS_DISABLE_TOKEN_AUTHORIZATION": "true", "TS_JOB_QUEUE_SIZE": "7", "TEMP": "/elsewhere", "PATH": "/bin"}
+    chosen = start.settings("torchserve", told)
+    assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "true"
+    assert chosen["TS_JOB_QUEUE_SIZE"] == "7"
+    assert chosen["TEMP"] == chosen["TMPDIR"] == "/tmp/spoter"
+    assert "PATH" not in chosen
+
+
+def test_sagemakers_variables_are_heard_by_serve_alone():
+    told = {
+        "SAGEMAKER_BIND_TO_PORT": "9001",
+        "SAGEMAKER_SAFE_PORT_RANGE": "9000-9005",
+        "SAGEMAKER_MODEL_SERVER_WORKERS": "3",
+    }
+    chosen = start.settings("serve", told)
+    assert chosen["TS_INFERENCE_ADDRESS"] == "http://0.0.0.0:9001"
+    assert chosen["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9000"
+    assert chosen["TS_METRICS_ADDRESS"] == "http://127.0.0.1:9002"  # 9001 is taken
+    assert (chosen["TS_GRPC_INFERENCE_PORT"], chosen["TS_GRPC_MANAGEMENT_PORT"]) == ("9003", "9004")
+    assert chosen["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
+    assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "true"
+    assert start.settings("torchserve", told) == start.settings("torchserve", {})
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"SAGEMAKER_BIND_TO_PORT": "http"},
+        {"SAGEMAKER_BIND_TO_PORT": "70000"},
+        {"SAGEMAKER_MODEL_SERVER_WORKERS": "0"},
+        {"SAGEMAKER_SAFE_PORT_RANGE": "9000"},
+        {"SAGEMAKER_SAFE_PORT_RANGE": "9000-9002"},
+        {"SAGEMAKER_SAFE_PORT_RANGE": "a-b"},
+    ],
+)
+def test_what_is_no_port_is_refused_by_name(told):
+    with pytest.raises(start.StartError, match=next(iter(told))) as caught:
+        start.settings("serve", told)
+    assert caught.value.status == 2
+
+
+def test_java_is_started_with_the_options_of_config_properties_and_one_logging():
+    lines = (DOCKER.parent / "config.properties").read_text().splitlines()
+    [line] = [line for line in lines if line.startswith("vmargs=")]
+    logging, *options = line.removeprefix("vmargs=").split()
+    told = start.command(Path("/model-store/spoter.mar"))
+    assert logging.startswith("-Dlog4j.") and set(options) <= set(told[: told.index("-cp")])
+    assert sum(option.startswith("-Dlog4j.") for option in told) == 1
+
+
+def test_what_takes_a_signal_badly_ends_all_the_same_and_leaves_nothing(tmp_path):
+    """A stand-in for TorchServe that ignores SIGTERM and has a child, as one has whose workers hang."""
+    stubborn = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    stubborn += "print('up', subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)"
+    outer = f"""
+import importlib.util, pathlib, signal, sys
+spec = importlib.util.spec_from_file_location("start", {str(DOCKER / "start.py")!r})
+start = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(start)
+start.WORK, start.DRAIN = pathlib.Path({str(tmp_path)!r}), 0.2
+signal.signal(signal.SIGTERM, start._interrupt)
+sys.exit(start.run([sys.executable, "-c", {stubborn!r}], {{}}))
+"""
+    process = subprocess.Popen([sys.executable, "-c", outer], stdout=subprocess.PIPE, text=True)
+    child = psutil.Process(int(process.stdout.readline().split()[1]))
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+    deadline = time.monotonic() + 60
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("ends", "status"), [("sys.exit(0)", 1), ("sys.exit(3)", 3), ("os.abort()", 1)])
+def test_a_server_that_ends_by_itself_is_a_failure(ends, status, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(start, "WORK", tmp_path)
+    monkeypatch.setattr(start.signal, "signal", lambda *_: None)  # so that Ctrl-C still ends the tests
+    assert start.run([sys.executable, "-c", f"import os, sys; {ends}"], {}) == status
+    assert "ended by itself" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["bash"], ["serve", "--now"]])
+def test_other_commands_are_refused(arguments):
+    done = subprocess.run([sys.executable, DOCKER / "start.py", *arguments], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "expected serve or torchserve" in done.stderr
+
+
+def test_health_is_red_where_nothing_was_started(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(health, "WORK", tmp_path)
+    assert health.main() == 1
+    assert capsys.readouterr().out.startswith("not healthy: ")
+
+
+def test_health_asks_for_a_prediction_and_for_a_new_token_where_one_expired(tmp_path, monkeypatch, capsys):
+    """Of a server's double: what tests/docker/image/test_image.py asks of the image takes a minute for a token to expire."""
+    monkeypatch.setattr(health, "WORK", tmp_path)
+    refused = (400, {"code": 400, "type": "InvalidKeyException", "message": "…"}, {})
+    described = (200, {"layout": {"name": "54", "landmarks": ["a"] * 54}, "limits": {"max_frames": 9}}, {})
+    (tmp_path / "key_file.json").write_text('{"inference": {"key": "old"}, "API": {"key": "api"}}')
+    with serving() as double:
+        (tmp_path / "addresses.json").write_text(f'{{"inference": "{double.url}", "management": "{double.url}"}}')
+        double.answers = [refused, (200, b"", {}), described, (200, ANSWER, {})]
+        assert health.main() == 0 and capsys.readouterr().out.startswith("healthy: answered")
+        assert [request.url.path for request in double.asked] == ["/ping", "/token", *["/predictions/spoter"] * 2]
+        assert [request.headers["authorization"] for request in double.asked[:2]] == ["Bearer old", "Bearer api"]
+        double.answers = [(200, {"status": "Healthy"}, {}), (503, {"code": 503, "message": "no worker"}, {})]
+        assert health.main() == 1 and "no worker" in capsys.readouterr().out

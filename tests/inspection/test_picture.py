@@ -1,0 +1,115 @@
+"""The pictures of `spoter show`: what is there, what is missing, and what SPOTER is fed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.generate import figure_clip
+from PIL import Image
+from tests.inspection.outputs import LAYOUT, LEFT, POINTS, compact, ink, pixels, run, shown, without
+from tests.training.datasets import put
+from tests.wire import dumps, openpose
+
+from spoter.inspection import picture
+from spoter.landmarks.normalize import normalize
+from spoter.landmarks.skeleton import COLOURS
+
+
+def test_the_right_half_is_what_spoter_is_fed(tmp_path):
+    found = shown(tmp_path, compact(POINTS))
+    np.testing.assert_array_equal(found.fed, normalize(found.points, LAYOUT, "box").reshape(24, 54, 2))
+    assert (found.refused, found.notes) == ("", [])
+
+
+def test_a_strip_shows_both_hands_and_what_is_missing(tmp_path):
+    """A missing hand takes its colour along, but for the rings at its wrist and the legend's line."""
+    both = pixels(picture.strip(shown(tmp_path, compact(POINTS)), ["both"], (0, 12), "box"))
+    one = pixels(picture.strip(shown(tmp_path, compact(without(LEFT))), ["both"], (0, 12), "box"))
+    assert both.shape == one.shape
+    left, right = COLOURS["left hand"], COLOURS["right hand"]
+    assert 10 < ink(one, left) < 0.3 * ink(both, left)
+    assert ink(one, right) > 0.7 * ink(both, right)
+
+
+def test_a_frame_without_anybody_is_empty_but_for_words(tmp_path):
+    points = POINTS.copy()
+    points[12] = np.nan
+    found = shown(tmp_path, compact(points))
+    panel = picture._Panel(found, 165, "box", 1.0)
+    somebody, nobody = (np.asarray(panel.draw(frame).image())[40:, :165] for frame in (0, 12))
+    assert ink(somebody, COLOURS["body"]) > 60 and ink(nobody, COLOURS["body"]) == 0
+    assert (nobody < 200).any()  # the word
+    assert panel._said(12) == "nobody" and panel._said(0) == ""
+
+
+def test_single_points_are_crossed_where_they_were_last_seen(tmp_path):
+    elbow = LAYOUT.column("pose_left_elbow")
+    found = shown(tmp_path, compact(without(elbow, slice(8, None))))
+    ((part, place),) = picture._last_seen(found.points, 20, LAYOUT.names)
+    np.testing.assert_array_equal(place, found.points[7, elbow])
+    assert part == "body"
+    assert picture._last_seen(found.points, 3, LAYOUT.names) == []
+    assert picture._Panel(found, 165, "box", 1.0)._said(20) == "1 point missing"
+
+
+@pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
+@pytest.mark.parametrize("scheme", ["box", "none"])
+def test_every_layout_can_be_drawn(tmp_path, layout, scheme):
+    _drawn(tmp_path, layout, scheme)
+
+
+@pytest.mark.parametrize("layout", ["54", "spoter54"])  # the others lack its landmarks
+def test_the_scheme_of_the_papers_authors_can_be_drawn(tmp_path, layout):
+    _drawn(tmp_path, layout, "bohacek")
+
+
+def test_the_head_is_up_in_every_scheme(tmp_path, monkeypatch):
+    """In that of the paper's authors y points up."""
+    drawn: list[np.ndarray] = []
+    strokes = picture.strokes
+    monkeypatch.setattr(picture, "strokes", lambda points, names: drawn.append(points) or strokes(points, names))
+    for scheme in ("box", "bohacek"):
+        picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
+    nose, shoulder = LAYOUT.column("pose_nose"), LAYOUT.column("pose_left_shoulder")
+    assert [points[nose, 1] < points[shoulder, 1] for points in drawn] == [True, True]
+
+
+@pytest.mark.parametrize("aspect", [0.4, 1.0, 2.5])
+def test_the_picture_is_within_its_panel(tmp_path, aspect):
+    panel = picture._Panel(shown(tmp_path, compact(POINTS)), 165, "box", aspect)
+    assert panel.unit[1] == pytest.approx(aspect * panel.unit[0])
+    assert (panel.origin + panel.unit <= (panel.side, panel.height)).all() and max(panel.unit) > 100
+
+
+def _drawn(tmp_path: Path, layout: str, scheme: str) -> None:
+    file = put(tmp_path / "clip.json", dumps(openpose(figure_clip("openpose", 12))))
+    ran = run(file, "--layout", layout, "--normalize", scheme, "--out", tmp_path / "clip.png", "--frames", 2)
+    assert ran.exit_code == 0, ran.output
+    assert ink(pixels((tmp_path / "clip.png").read_bytes()), COLOURS["right hand"]) > 300
+
+
+def test_a_gif_moves_as_fast_as_the_clip_for_ever(tmp_path):
+    file = put(tmp_path / "clip.json", compact(POINTS, fps=30))
+    assert run(file, "--out", tmp_path / "clip.gif").exit_code == 0
+    with Image.open(tmp_path / "clip.gif") as gif:
+        assert (gif.n_frames, gif.info["loop"]) == (24, 0)
+        durations = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            durations.append(gif.info["duration"])
+    assert sum(durations) == 800 and set(durations) == {30, 40}
+
+
+@pytest.mark.parametrize(("count", "fps", "drawn"), [(1000, 25, 250), (24, 100, 12)])
+def test_a_long_or_fast_clip_keeps_its_time_in_fewer_frames(tmp_path, count, fps, drawn):
+    found = shown(tmp_path, compact(np.resize(POINTS, (count, 54, 2)), fps=fps))
+    frames: list[int] = []
+
+    def few(numbers):
+        frames.extend(numbers)
+        return frames[:2]
+
+    picture.animation(found, ["title"], "box", progress=few)
+    assert len(frames) == drawn and frames[-1] < count

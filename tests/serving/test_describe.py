@@ -1,0 +1,150 @@
+"""What a model knows and takes, told to whoever asks: by any door, and in TorchServe's own description."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.generate import figure_clip
+from spoter_handler import take_up
+
+import spoter
+from spoter.serving.enroll import enroll
+from spoter.landmarks.estimators import MEDIAPIPE, NECK
+from spoter.formats import content_types, video_format
+from spoter.landmarks.layouts import BUILT_IN, load_layout
+from spoter.model.folder import PROTOTYPES
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import Incoming, as_record, respond
+
+
+@pytest.fixture(scope="module")
+def recognizer(dgs11) -> Recognizer:
+    return Recognizer.load(dgs11)
+
+
+def ask(recognizer: Recognizer, body: object, **headers):
+    [response], costs = respond(recognizer, [Incoming(body, "application/json", **headers)])
+    assert (costs.clips, costs.frames) == (0, 0)
+    return response
+
+
+def describe(recognizer: Recognizer) -> dict:
+    response = ask(recognizer, b'{"describe": true}')
+    assert (response.status, response.content_type, response.error_code) == (200, "application/json", None)
+    return json.loads(response.body)
+
+
+def test_it_tells_what_the_model_folder_does(recognizer, dgs11, monkeypatch):
+    monkeypatch.setattr(video_format, "readable", lambda: False)
+    config = json.loads((dgs11 / "config.json").read_text())
+    meaning = json.loads((dgs11 / "meaning.json").read_text())
+    told = describe(recognizer)
+    landmarks = told.pop("layout")
+    assert told == {
+        "name": config["name"],
+        "version": config["version"],
+        "glosses": [meaning[str(index)] for index in range(len(meaning))],
+        "enrolled": [],
+        "estimator": "mediapipe",
+        "tells_unknown": True,
+        "enrolment": True,
+        "limits": {name: config[name] for name in ("max_frames", "max_clips", "max_bytes")} | {"max_enrolled": 100},
+        "content_types": ["application/json", "text/csv", "application/x-npy", "application/jsonlines"],
+        "video": False,
+        "spoter": spoter.__version__,
+    }
+    assert landmarks["name"] == "54" and tuple(landmarks["landmarks"]) == load_layout("54").names
+
+
+@pytest.mark.parametrize("layout", BUILT_IN)
+def test_the_indices_are_those_of_mediapipes_points(recognizer, monkeypatch, layout):
+    """A client that takes them in this order sends what the layout's names say."""
+    monkeypatch.setattr(recognizer, "layout", load_layout(layout))
+    told = describe(recognizer)["layout"]
+    names = (*MEDIAPIPE.names, NECK)
+    assert [names[index] for index in told["mediapipe"]] == told["landmarks"] == list(load_layout(layout).names)
+
+
+def test_an_enrolled_gloss_and_a_model_that_tells_less(dgs11, tmp_path):
+    folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
+    enroll(folder, "NEW", [figure_clip()])
+    told = describe(Recognizer.load(folder))
+    assert told["glosses"][-2:] == ["ZEIGEN", "NEW"] and told["enrolled"] == ["NEW"]
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"known_threshold": None, "max_enrolled": 7}))
+    told = describe(Recognizer.load(folder))
+    assert (told["tells_unknown"], told["enrolment"], told["limits"]["max_enrolled"]) == (False, True, 7)
+    for name in ("enrolled.json", PROTOTYPES):
+        (folder / name).unlink()
+    assert describe(Recognizer.load(folder))["enrolment"] is False
+
+
+def test_it_lists_what_is_read_here(recognizer, monkeypatch):
+    monkeypatch.setattr(video_format, "readable", lambda: True)
+    told = describe(recognizer)
+    assert told["video"] and "video/mp4" in told["content_types"]
+    assert told["limits"]["max_video_seconds"] == recognizer.limits.max_video_seconds
+    found = importlib.util.find_spec
+    monkeypatch.setattr("spoter.formats.find_spec", lambda name: None if name == "pandas" else found(name))
+    assert "text/csv" not in content_types() and "application/json" in content_types()
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "where"),
+    [
+        (b'{"describe": false}', "wrong_type", "describe"),
+        (b'{"describe": 1}', "wrong_type", "describe"),
+        (b'{"describe": null}', "unknown_form", None),
+        (b'{"describe": true, "keypoints": []}', "ambiguous_form", None),
+        (b'{"describe": true, "top_k": 3}', "ambiguous_form", None),
+        (b'{"describe": true, "nonsense": 3}', "ambiguous_form", None),
+    ],
+)
+def test_it_stands_alone_and_is_true(recognizer, body, code, where):
+    response = ask(recognizer, body)
+    assert (response.status, response.error_code) == (400, code)
+    assert json.loads(response.body)["error"]["where"] == where
+
+
+def test_one_of_several_clips_cannot_ask(recognizer):
+    [response], _ = respond(recognizer, [Incoming(b'{"clips": [{"describe": true}]}', "application/json")])
+    assert response.error_code == "misplaced_option"
+    [response], _ = respond(recognizer, [Incoming(b'{"describe": true}\n', "application/jsonlines")])
+    assert response.error_code == "misplaced_option"
+
+
+def test_it_comes_in_json_only(recognizer):
+    assert ask(recognizer, b'{"describe": true}', accept="text/csv").status == 406
+    assert ask(recognizer, b'{"describe": true}', accept="*/*").status == 200
+
+
+def test_a_body_that_was_parsed_and_a_record_of_a_batch_job(recognizer):
+    response = ask(recognizer, {"describe": True})
+    assert response == ask(recognizer, b'{"describe": true}')
+    assert as_record(response).body == response.body + b"\n"
+
+
+def test_neighbours_in_a_batch_are_answered_too(recognizer, samples):
+    hallo = (samples / "hallo.json").read_bytes()
+    bodies = [hallo, b'{"describe": true}', b"{", hallo]
+    responses, costs = respond(recognizer, [Incoming(body, "application/json") for body in bodies])
+    assert [response.status for response in responses] == [200, 200, 400, 200]
+    assert responses[0] == responses[3] and costs.clips == 2 and costs.bad_inputs == 1
+
+
+@pytest.mark.parametrize(
+    ("item", "headers", "asked"),
+    [
+        ({}, {"describe": "True"}, True),  # as TorchServe 0.12.0 asks
+        ({}, {"describe": "False"}, False),
+        ({}, {}, False),
+        ({"body": b""}, {"describe": "True"}, False),  # a client's own header
+        ({}, {"describe": {"content-type": ""}}, False),  # a part of a form
+    ],
+)
+def test_torchserves_question_is_told_from_a_clients_header(item, headers, asked):
+    assert (take_up(item, headers).body == b'{"describe":true}') is asked

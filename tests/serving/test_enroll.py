@@ -1,0 +1,221 @@
+"""A gloss is added from a few clips, named like any other, listed and removed."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from tests.generate import figure_clip
+from typer.testing import CliRunner
+
+from spoter.cli.main import app
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.sources.clip_files import read_clips
+from spoter.serving.enroll import enroll, unenroll
+from spoter.fewshot.enrolled import ENROLLED
+from spoter.errors import InputError, ModelFolderError, SpoterError
+from spoter.files import alone_in
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import PROTOTYPES, load_model_folder, refuse_enrolled
+from spoter.serving.recognizer import Recognizer
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture()
+def model(dgs11, tmp_path) -> Path:
+    return shutil.copytree(dgs11, tmp_path / "model")
+
+
+@pytest.fixture()
+def low_hallo(samples) -> Callable[[int], Clip]:
+    """A sign that is none of the embedded model's: HALLO with the hand far lower, each time a little different."""
+    (hallo,) = read_clips([samples / "hallo.json"], load_layout("54"))
+    moved = [i for i, name in enumerate(hallo.names) if name.startswith(("right", "pose_right_wrist"))]
+
+    def make(seed: int) -> Clip:
+        rng = np.random.default_rng(seed)
+        points = hallo.points[rng.integers(0, 4) :].copy()
+        points[:, moved] += np.float32([0, 0.3])
+        noise = 0.02 * rng.normal(size=2) + 0.001 * rng.normal(size=points.shape)
+        return make_clip(points + noise.astype(np.float32), hallo.names, hallo.estimator)
+
+    return make
+
+
+def test_an_enrolled_gloss_is_named_and_known(model, low_hallo):
+    before = Recognizer.load(model).recognize([low_hallo(9)])[0]
+    done = enroll(model, " LOW HALLO ", [low_hallo(seed) for seed in range(3)])
+    assert done.learned.clips == 3 and 0 < done.agreement <= 1 and done.similarity < done.agreement
+    recognizer = Recognizer.load(model)
+    assert recognizer.glosses[-1] == "LOW HALLO" and len(recognizer.glosses) == recognizer.config.classes + 1
+    after = recognizer.recognize([low_hallo(9)], top_k=99)[0]
+    assert before.instances[0].gloss != "LOW HALLO"
+    assert (after.instances[0].gloss, after.instances[0].index) == ("LOW HALLO", 11)
+    assert after.known and len(after.instances) == 12
+    assert sum(ranked.score for ranked in after.instances) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_similarity_to_an_enrolled_gloss_is_put_up_by_its_attenuation(model):
+    clip = figure_clip(frames=30)
+    enroll(model, "ONE", [clip])
+    enroll(model, "FIVE", [clip] * 5)
+    prototypes = load_model_folder(model).prototypes
+    scores = {ranked.gloss: ranked.score for ranked in Recognizer.load(model).recognize([clip], top_k=99)[0].instances}
+    # the very clip has the cosine 1 with both prototypes
+    put_up = [1 / prototypes.attenuation(count) for count in (1, 5)]
+    assert np.log(scores["ONE"] / scores["FIVE"]) == pytest.approx(prototypes.scale * (put_up[0] - put_up[1]), rel=1e-3)
+    (answer,) = Recognizer.load(model).recognize([clip])
+    assert answer.instances[0].gloss == "ONE" and answer.similarity == pytest.approx(put_up[0], rel=1e-4)
+
+
+def test_the_other_glosses_are_named_as_before(model, samples, low_hallo):
+    files = sorted(
+        file for file in samples.glob("[a-z]*.*") if file.suffix in (".json", ".csv", ".npy") and file.stem != "hallo"
+    )
+    answers = [RUNNER.invoke(app, ["predict", str(model), *map(str, files)]).stdout]
+    enroll(model, "LOW HALLO", [low_hallo(seed) for seed in range(3)])
+    answers.append(RUNNER.invoke(app, ["predict", str(model), *map(str, files)]).stdout)
+    before, after = ([msgspec.json.decode(line) for line in text.splitlines()] for text in answers)
+    assert len(before) == len(files) >= 3
+    for old, new in zip(before, after, strict=True):
+        assert old["instances"][0]["gloss"] == new["instances"][0]["gloss"]
+        assert old["known"] == new["known"]
+
+
+def test_more_glosses_keep_their_order_and_can_be_removed(model):
+    for number, gloss in enumerate(("ONE", "TWO", "THREE")):
+        enroll(model, gloss, [figure_clip(frames=30, seed=number)])
+    unenroll(model, "TWO")
+    assert Recognizer.load(model).glosses[11:] == ("ONE", "THREE")
+    enroll(model, "ONE", [figure_clip(frames=30, seed=7), figure_clip(frames=30, seed=8)], replace=True)
+    assert [(gloss.gloss, gloss.clips) for gloss in load_model_folder(model).enrolled] == [("ONE", 2), ("THREE", 1)]
+    unenroll(model, " ONE ")
+    unenroll(model, "THREE")
+    assert not (model / ENROLLED).exists()
+
+
+@pytest.mark.parametrize(
+    ("gloss", "clips", "words"),
+    [
+        ("HALLO", 1, "found HALLO among the glosses the model was trained on"),
+        ("TWICE", 1, "found TWICE enrolled already; say --replace"),
+        ("  ", 1, "found an empty gloss"),
+        ("TAB\tBED", 1, r"found the gloss 'TAB\\tBED', expected a name without tabs"),
+        ("TWO\nLINES", 1, "expected a name without tabs, line breaks"),
+        ("\udcff", 1, "expected a name without tabs"),  # a byte that is not UTF-8, as the shell hands it over
+        ("NEW", 0, "found no clip of NEW"),
+    ],
+)
+def test_a_gloss_that_cannot_be_enrolled(model, gloss, clips, words):
+    enroll(model, "TWICE", [figure_clip()])
+    before = (model / ENROLLED).read_bytes()
+    with pytest.raises((ModelFolderError, InputError), match=words):
+        enroll(model, gloss, [figure_clip()] * clips)
+    assert (model / ENROLLED).read_bytes() == before
+
+
+def test_of_two_who_enroll_at_the_same_time_one_is_told_to_wait(model):
+    with alone_in(model), pytest.raises(SpoterError, match="another command is writing into this folder"):
+        enroll(model, "NEW", [figure_clip()])
+    enroll(model, "NEW", [figure_clip()])
+    with alone_in(model), pytest.raises(SpoterError, match="another command"):
+        unenroll(model, "NEW")
+    with pytest.raises(SpoterError, match="No such file"):
+        enroll(model / "nowhere", "NEW", [figure_clip()])
+
+
+def test_a_bad_clip_is_named_and_nothing_is_written(model):
+    nobody = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
+    with pytest.raises(InputError, match="clip 1: found no landmark"):
+        enroll(model, "NEW", [figure_clip(), nobody])
+    with pytest.raises(InputError, match="second.json: found no landmark"):
+        enroll(model, "NEW", [figure_clip(), nobody], places=["first.json", "second.json"])
+    assert not (model / ENROLLED).exists()
+
+
+def test_the_file_of_a_clip_that_the_model_cannot_take_is_named(model, samples, tmp_path):
+    long = msgspec.json.decode((samples / "zeigen-compact.json").read_bytes())
+    long["points"] = (long["points"] * 10)[:513]
+    (tmp_path / "long.json").write_bytes(msgspec.json.encode(long))
+    files = [str(samples / "hallo.json"), str(tmp_path / "long.json")]
+    failed = RUNNER.invoke(app, ["enroll", str(model), "NEW", *files])
+    assert isinstance(failed.exception, InputError)
+    assert str(failed.exception).startswith(f"{tmp_path / 'long.json'}: found 513 frames")
+
+
+def test_clips_of_different_signs_do_not_look_alike(model, samples, low_hallo):
+    layout = load_layout("54")
+    clips = read_clips([samples / "hallo.json", samples / "deutschland.csv"], layout)
+    assert enroll(model, "MIXED", clips).agreement < 0.3 < enroll(model, "LOW", [low_hallo(0), low_hallo(1)]).agreement
+    assert enroll(model, "ONE", clips[:1]).agreement == pytest.approx(1)
+
+
+def test_a_model_without_prototypes_cannot_enroll(model):
+    config = msgspec.json.decode((model / "config.json").read_bytes())
+    del config["known_threshold"]
+    (model / "config.json").write_bytes(msgspec.json.encode(config))
+    (model / PROTOTYPES).unlink()
+    with pytest.raises(ModelFolderError, match="spoter calibrate"):
+        enroll(model, "NEW", [figure_clip()])
+
+
+def change(path: Path, **fields) -> None:
+    path.write_bytes(msgspec.json.encode(msgspec.json.decode(path.read_bytes()) | fields))
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"space": "0" * 64}, "enrolled in another model"),
+        (
+            {"glosses": [{"gloss": "HALLO", "clips": 1, "prototype": [0.0] * 540}]},
+            "found HALLO among the glosses the model was trained on",
+        ),
+        (
+            {"glosses": [{"gloss": "NEW", "clips": 1, "prototype": [0.0] * 3}]},
+            "found no prototype for NEW, expected a unit vector of 540",
+        ),
+        ({"glosses": [{"gloss": "NEW"}]}, "expected what spoter enroll writes"),
+        ({"more": 1}, "expected what spoter enroll writes"),
+    ],
+)
+def test_an_enrolled_json_that_does_not_fit(model, fields, words):
+    enroll(model, "NEW", [figure_clip()])
+    change(model / ENROLLED, **fields)
+    with pytest.raises(ModelFolderError, match=words):
+        load_model_folder(model)
+
+
+def test_the_same_prototypes_packed_otherwise_are_the_same(model):
+    """As another version of numpy may pack them."""
+    enroll(model, "NEW", [figure_clip()])
+    with np.load(model / PROTOTYPES) as file:
+        arrays = dict(file)
+    np.savez_compressed(model / PROTOTYPES, **dict(reversed(arrays.items())))
+    assert [gloss.gloss for gloss in load_model_folder(model).enrolled] == ["NEW"]
+
+
+def test_new_weights_are_not_written_over_enrolled_glosses(model):
+    refuse_enrolled(model)
+    enroll(model, "NEW", [figure_clip()])
+    with pytest.raises(ModelFolderError, match="enroll the glosses anew"):
+        refuse_enrolled(model)
+
+
+def test_the_commands(model, samples, tmp_path):
+    files = [str(samples / "hallo.json"), str(samples / "deutschland.csv")]
+    done = RUNNER.invoke(app, ["enroll", str(model), "GREETING", *files])
+    assert done.exit_code == 0, done.output
+    assert "enrolled GREETING from 2 clips" in done.stdout and "nearest to it: " in done.stdout
+    assert "likeness of its clips: 0." in done.stdout
+    assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == "11\tGREETING\t2\n"
+    assert RUNNER.invoke(app, ["unenroll", str(model), "GREETING"]).exit_code == 0
+    assert RUNNER.invoke(app, ["enrolled", str(model)]).stdout == ""
+    (tmp_path / "bad.json").write_text('{"points": []}')
+    failed = RUNNER.invoke(app, ["enroll", str(model), "NEW", str(tmp_path / "bad.json")])
+    assert isinstance(failed.exception, InputError) and "bad.json" in str(failed.exception)

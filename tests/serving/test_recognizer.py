@@ -1,0 +1,143 @@
+"""Clips in, ranked glosses out, whatever the neighbours are; and the same for bytes."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from tests.generate import figure_clip
+
+from spoter.landmarks.clip import make_clip
+from spoter.errors import InputError
+from spoter.runtime.base import FRAMES_AT_ONCE, batches
+from spoter.serving.recognizer import Costs, Recognizer
+from spoter.serving.service import Incoming, respond
+
+
+@pytest.fixture(scope="module")
+def recognizer(dgs11) -> Recognizer:
+    return Recognizer.load(dgs11)
+
+
+def body(clip, **more) -> bytes:
+    points = np.where(np.isnan(clip.points), None, clip.points.astype(object)).tolist()
+    return json.dumps({"estimator": clip.estimator, "points": points, **more}).encode()
+
+
+def test_answers_are_probabilities_best_first(recognizer):
+    (answer,) = recognizer.recognize([figure_clip()], top_k=99)
+    scores = [ranked.score for ranked in answer.instances]
+    assert all(a >= b for a, b in pairwise(scores)) and sum(scores) == pytest.approx(1, abs=1e-5)
+    assert sorted(ranked.index for ranked in answer.instances) == list(range(len(recognizer.glosses)))
+    assert all(recognizer.glosses[ranked.index] == ranked.gloss for ranked in answer.instances)
+    assert (answer.frames, answer.model_name) == (20, recognizer.config.name)
+
+
+def test_a_batch_equals_one_by_one_and_keeps_its_order(recognizer):
+    clips = [figure_clip(frames=frames, seed=frames) for frames in (90, 20, 55, 20, 3)]
+    together = recognizer.recognize(clips, top_k=3)
+    for clip, answer in zip(clips, together, strict=True):
+        (alone,) = recognizer.recognize([clip], top_k=3)
+        assert [ranked.gloss for ranked in alone.instances] == [ranked.gloss for ranked in answer.instances]
+        np.testing.assert_allclose(
+            [ranked.score for ranked in alone.instances], [ranked.score for ranked in answer.instances], atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime):
+    """As docs/formats.md says of `score`."""
+    recognizer = Recognizer.load(dgs11, runtime=runtime)
+    requests = [
+        Incoming(body(figure_clip(frames=8 + seed % 53, seed=seed), top_k=11), "application/json") for seed in range(32)
+    ]
+    together = respond(recognizer, requests)[0]
+    for request, answer in zip(requests, together, strict=True):
+        [alone] = respond(recognizer, [request])[0]
+        scores, expected = (
+            {ranked["gloss"]: ranked["score"] for ranked in json.loads(response.body)["instances"]}
+            for response in (answer, alone)
+        )
+        assert scores == pytest.approx(expected, abs=1.01e-4)
+
+
+def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
+    empty = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
+    handed = InputError("wrong_type", "as decoding left it")
+    long = figure_clip(frames=recognizer.config.max_frames + 1)
+    good, no_one, first, too_long, also_good = recognizer.recognize([figure_clip(), empty, handed, long, figure_clip()])
+    assert [ranked.gloss for ranked in good.instances] == [ranked.gloss for ranked in also_good.instances]
+    assert (no_one.code, too_long.code) == ("no_usable_frames", "too_many_frames")
+    assert first is handed
+
+
+def test_nothing_to_do_is_done(recognizer):
+    costs = Costs()
+    assert recognizer.recognize([], costs=costs) == []
+    assert (costs.frames, costs.clips) == (0, 0)
+
+
+def test_costs_are_added_up(recognizer):
+    costs = Costs()
+    for _ in range(2):
+        recognizer.recognize([figure_clip()], costs=costs)
+    assert (costs.frames, costs.clips) == (40, 2)
+    assert costs.normalize_ms > 0 and costs.forward_ms > 0
+
+
+@pytest.mark.parametrize("shortest", [0, 0.8])
+def test_long_requests_are_cut_into_bounded_forwards(shortest):
+    lengths = [512] * 40 + [10] * 30 + [9, 7]
+    cut = list(batches(lengths, shortest))
+    assert sorted(i for batch in cut for i in batch) == list(range(72))
+    assert len(cut) > 1
+    assert all(len(batch) * max(lengths[i] for i in batch) <= FRAMES_AT_ONCE for batch in cut)
+    assert all(lengths[batch[0]] >= shortest * lengths[batch[-1]] for batch in cut)
+    assert len(cut[0]) == (1 if shortest else 32)
+    assert list(batches([FRAMES_AT_ONCE * 2], shortest)) == [[0]]
+
+
+def test_every_estimator_is_understood(recognizer):
+    answers = recognizer.recognize([figure_clip(name) for name in ("mediapipe", "openpose", "wholepose")])
+    assert all(answer.frames == 20 for answer in answers)
+
+
+def test_a_mixed_batch_of_requests(recognizer):
+    clip = figure_clip()
+    incoming = [
+        Incoming(body(clip), "application/json"),
+        Incoming(b"{", "application/json"),
+        Incoming(body(clip), "application/json", attributes="top_k=2"),
+        Incoming(body(clip), "image/png"),
+        Incoming(body(clip), "application/json", accept="image/png"),
+        Incoming(body(clip), "application/json", attributes="top_k=none"),
+        Incoming(json.dumps({"clips": [json.loads(body(clip)), {"points": 3}]}).encode(), "application/json"),
+        Incoming(json.dumps({"clips": [{"points": 3}]}).encode(), "application/json"),
+    ]
+    responses, costs = respond(recognizer, incoming)
+    assert [response.status for response in responses] == [200, 400, 200, 415, 406, 400, 200, 400]
+    assert [response.error_code for response in responses][:6] == [
+        None, "invalid_json", None, "unsupported_content_type", "not_acceptable", "bad_attributes",
+    ]  # fmt: skip
+    answers = [json.loads(response.body) for response in responses]
+    assert len(answers[0]["instances"]) == 5 and len(answers[2]["instances"]) == 2
+    assert answers[0]["instances"][:2] == answers[2]["instances"]
+    assert set(answers[1]["error"]) == {"code", "message", "where"}
+    assert answers[6]["answers"][0] == answers[0]
+    assert "error" in answers[6]["answers"][1]
+    assert "error" in answers[7]["answers"][0]
+    assert (costs.clips, costs.bad_inputs) == (5, 6)  # clips of requests that could be read at all
+    assert costs.decode_ms > 0
+
+
+def test_answers_in_every_type(recognizer):
+    one = body(figure_clip())
+    types = ("application/json", "application/jsonlines", "text/csv")
+    responses, _ = respond(recognizer, [Incoming(one, "application/json", accept=kind) for kind in types])
+    assert [response.content_type for response in responses] == list(types)
+    as_json, as_lines, as_csv = (response.body for response in responses)
+    assert json.loads(as_json) == json.loads(as_lines)
+    assert as_lines.endswith(b"\n")
+    assert as_csv.splitlines()[1].split(b",")[2].decode() == json.loads(as_json)["instances"][0]["gloss"]

@@ -1,0 +1,287 @@
+"""Folders that OpenPose and MMPose write: frames in their order, gaps, several people, what is wrong named."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from tests.generate import figure, figure_clip
+from tests.training.datasets import put
+from typer.testing import CliRunner
+from tests.wire import dumps, mmpose, openpose
+
+from spoter.sources import frame_folders
+from spoter.batch.inputs import parts
+from spoter.batch.reader import Reader
+from spoter.cli.main import app
+from spoter.landmarks.clip import Clip
+from spoter.sources.clip_files import LIMITS, read_body, read_clips
+from spoter.errors import DataError, InputError, SpoterError
+from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE
+from spoter.formats import Options, decode, parse_attributes
+from spoter.formats.signer_tracking import follow
+from spoter.landmarks.layouts import load_layout
+from spoter.training.data import read_dataset
+
+LAYOUT = load_layout("54")
+SIZE = Options(width=640, height=480)
+FRAMES = 6
+
+
+def _frames(name: str, clip: Clip) -> list[dict]:
+    return openpose(clip)["frames"] if name == "openpose" else mmpose(clip)["instance_info"]
+
+
+def _write(folder: Path, name: str, frames: list[dict], first: int = 0, step: int = 1) -> Path:
+    """Write frames as the estimator's program does."""
+    for i, frame in enumerate(frames):
+        number = first + i * step
+        if name == "openpose":
+            put(folder / f"signing_{number:012d}_keypoints.json", dumps({"version": 1.3, "people": frame["people"]}))
+        else:
+            put(folder / f"img{number}.json", dumps(frame["instances"]))
+    return folder
+
+
+def _read(path: Path, options: Options = SIZE) -> tuple[Clip, list[str]]:
+    notes: list[str] = []
+    read_body(path, notes.append)
+    (clip,) = read_clips([path], LAYOUT, options)
+    return clip, [note.removeprefix(f"{path}: ") for note in notes]
+
+
+@pytest.fixture
+def clip(request) -> Clip:
+    return figure_clip(getattr(request, "param", "openpose"), FRAMES)
+
+
+# --- frames of a folder ---
+
+
+@pytest.mark.parametrize("name", ["openpose", "wholepose"])
+@pytest.mark.parametrize("first", [0, 1, 7])  # MMPose's numbers are not padded: 10 comes before 9 by name
+def test_a_folder_is_the_same_clip_as_the_list_of_its_frames(tmp_path, name, first):
+    clip = figure_clip(name, FRAMES)
+    found, notes = _read(_write(tmp_path, name, _frames(name, clip), first))
+    np.testing.assert_allclose(found.points, clip.points, atol=1e-6)
+    assert (found.estimator, notes) == (name, [])
+
+
+def test_a_number_that_is_not_there_is_a_frame_without_anybody_and_is_said(tmp_path, clip):
+    _write(tmp_path, "openpose", _frames("openpose", clip), first=3)
+    (tmp_path / "signing_000000000005_keypoints.json").unlink()
+    found, notes = _read(tmp_path)
+    np.testing.assert_allclose(found.points[[0, 1, 3, 4, 5]], clip.points[[0, 1, 3, 4, 5]], atol=1e-6)
+    assert np.isnan(found.points[2]).all()
+    assert notes == ["1 of 6 frames have no file, the first is number 5: read as frames without anybody"]
+
+
+def test_numbers_that_go_up_by_two_have_no_gaps_between(tmp_path, clip):
+    found, notes = _read(_write(tmp_path, "openpose", _frames("openpose", clip), step=2))
+    np.testing.assert_allclose(found.points, clip.points, atol=1e-6)
+    assert len(notes) == 1 and notes[0].startswith("numbers go up by 2")
+
+
+def test_an_empty_list_of_people_is_nobody_and_other_files_are_named(tmp_path, clip):
+    frames = _frames("openpose", clip)
+    frames[1] = {"people": []}
+    _write(tmp_path, "openpose", frames)
+    for name in ("signing.avi", "notes.txt", ".DS_Store"):
+        put(tmp_path / name, b"x")
+    found, notes = _read(tmp_path)
+    assert np.isnan(found.points[1]).all() and not np.isnan(found.points[0]).all()
+    assert notes == ["left out, no frames of the clip: notes.txt, signing.avi"]
+
+
+@pytest.mark.parametrize("form", ["list of frames", "instance_info"])
+@pytest.mark.parametrize("alone", ["file", "folder"])
+def test_mmposes_results_of_a_video_are_one_file(tmp_path, form, alone):
+    clip = figure_clip("wholepose", FRAMES)
+    document = mmpose(clip)
+    content = document["instance_info"] if form == "list of frames" else {"instance_info": document["instance_info"]}
+    file = put(tmp_path / "predictions" / "signing.json", dumps(content))
+    found, _ = _read(file if alone == "file" else file.parent)
+    np.testing.assert_allclose(found.points, clip.points, atol=1e-6)
+
+
+def test_parts_that_openpose_did_not_look_for_are_missing(tmp_path, clip):
+    frames = _frames("openpose", clip)
+    for frame in frames:
+        frame["people"][0]["face_keypoints_2d"] = []
+        del frame["people"][0]["hand_left_keypoints_2d"]
+    found, _ = _read(_write(tmp_path, "openpose", frames))
+    assert np.isnan(found.points[:, OPENPOSE.part("face")]).all()
+    assert np.isnan(found.points[:, OPENPOSE.part("left_hand")]).all()
+    assert not np.isnan(found.points[0, OPENPOSE.part("right_hand")]).any()
+
+
+def test_picture_json_says_the_size_where_openpose_does_not(tmp_path, clip):
+    _write(tmp_path, "openpose", _frames("openpose", clip))
+    with pytest.raises(InputError, match=r"no size of the picture.*--width and --height") as caught:
+        _read(tmp_path, Options())
+    assert caught.value.code == "missing_image_size"
+    put(tmp_path / "picture.json", b'{"width": 640, "height": 480, "fps": 30}')
+    found, notes = _read(tmp_path, Options())
+    np.testing.assert_allclose(found.points, clip.points, atol=1e-6)
+    assert (found.fps, notes) == (30, [])
+
+
+@pytest.mark.parametrize("name", ["openpose", "wholepose", "list of frames"])
+def test_a_byte_order_mark_is_read_everywhere(tmp_path, name):
+    clip = figure_clip("openpose" if name == "openpose" else "wholepose", FRAMES)
+    path = tmp_path / "data" / "CASA" / "clip"
+    if name == "list of frames":
+        path = put(path.with_suffix(".json"), dumps(mmpose(clip)["instance_info"]))
+    else:
+        _write(path, name, _frames(name, clip))
+    put(tmp_path / "data" / "picture.json", b'{"width": 640, "height": 480}')
+    for file in tmp_path.rglob("*.json"):
+        file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
+    found = [_read(path)[0], *(labelled.clip for labelled in read_dataset(tmp_path / "data").clips)]
+    [part] = parts([tmp_path / "data"], 100)
+    with Reader(Path(), {}) as reader:
+        for piece in part.pieces:
+            asked = reader.read(piece)[1]
+            options = parse_attributes(asked.attributes)
+            found += decode(asked.body, asked.content_type, LAYOUT, LIMITS, options).clips
+    assert len(found) == 3
+    for one in found:
+        np.testing.assert_allclose(LAYOUT.select(one), LAYOUT.select(clip), atol=1e-6)
+
+
+# --- what is wrong ---
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        ({}, "found nothing in it, expected the frames of one clip as OpenPose"),
+        ({"a.txt": b"x", "b.avi": b"x"}, "found a.txt, b.avi in it"),
+        ({"a_1_keypoints.json": b'{"people": []}', "b_1_keypoints.json": b'{"people": []}'}, "frames of several clips"),
+        ({"a_keypoints.json": b'{"people": []}'}, "found no number at the end of 'a'"),
+        ({"a_1_keypoints.json": b'{"people": []}', "a_01_keypoints.json": b'{"people": []}'}, "found a frame twice"),
+        ({"1.json": b"[]", "900000000.json": b"[]"}, "frames numbered 1 to 900000000, expected at most 100000"),
+        ({"1.json": b"[]", "2.json": b'{"instance_info": []}'}, "2.json: found the results of a whole video among 2"),
+        ({"1_keypoints.json": b""}, "1_keypoints.json: .*truncated; was its writing interrupted"),
+        ({"1_keypoints.json": b'{"people": [{"pose_keyp'}, "1_keypoints.json: .*interrupted"),
+        ({"1_keypoints.json": b'{"people": 5}'}, "1_keypoints.json: Expected `array"),
+        ({"1.json": b'{"shapes": []}'}, "1.json: found none of people, instances and instance_info"),
+        ({"1.json": b"[]", "picture.json": b'{"wdth": 640}'}, "picture.json: .*wdth.*expected"),
+    ],
+)
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, files, said):
+    folder = tmp_path / "clip"
+    folder.mkdir()
+    for name, content in files.items():
+        put(folder / name, content)
+    with pytest.raises(SpoterError, match=said) as caught:
+        frame_folders.read(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_openpose_without_hands_is_an_error_but_people_whose_hands_were_not_found_are_not(tmp_path, clip):
+    frames = _frames("openpose", clip)
+    for frame in frames:
+        for side in ("left", "right"):
+            frame["people"][0][f"hand_{side}_keypoints_2d"] = [0] * 63
+    assert np.isnan(_read(_write(tmp_path / "lowered", "openpose", frames))[0].points[:, 95:]).all()
+    for frame in frames:
+        frame["people"][0] |= {"hand_left_keypoints_2d": [], "hand_right_keypoints_2d": []}
+    with pytest.raises(InputError, match="expected what OpenPose writes with --hand") as caught:
+        _read(_write(tmp_path / "without", "openpose", frames))
+    assert caught.value.code == "missing_landmarks"
+
+
+def test_another_model_of_openpose_is_named(tmp_path, clip):
+    frames = _frames("openpose", clip)
+    for frame in frames:
+        frame["people"][0]["pose_keypoints_2d"] = [1.0] * 54
+    with pytest.raises(InputError, match="found 54 numbers, expected 75 .*BODY_25"):
+        _read(_write(tmp_path, "openpose", frames))
+
+
+# --- several people ---
+
+
+@pytest.mark.parametrize("name", ["openpose", "wholepose"])
+def test_the_signer_is_followed_whatever_the_order_and_it_is_said(tmp_path, name):
+    clip = figure_clip(name, FRAMES)
+    by = Clip(clip.points * np.float32(0.4) + np.float32([0.6, 0.1]), clip.names, name)
+    signer, passer = _frames(name, clip), _frames(name, by)
+    key = "people" if name == "openpose" else "instances"
+    frames = [
+        {key: (passer[i][key] + signer[i][key])[:: 1 if i % 2 else -1] if i != 4 else passer[i][key]}
+        for i in range(FRAMES)
+    ]
+    found, notes = _read(_write(tmp_path, name, frames))
+    expected = clip.points.copy()
+    expected[4] = np.nan  # the passer-by alone is nobody
+    np.testing.assert_allclose(found.points, expected, atol=1e-6)
+    assert notes == ["several people in 5 of 6 frames: the one who is largest for longest is followed"]
+
+
+def test_who_is_large_for_a_moment_is_not_the_signer():
+    body = figure(OPENPOSE, 10).astype(float)
+    frames: list[np.ndarray | None] = [points[None] for points in body]
+    frames[3] = np.stack([body[3] * 2 + 1, body[3]])
+    frames[7] = None
+    assert follow(frames) == [0, 0, 0, 1, 0, 0, 0, None, 0, 0]
+
+
+def test_one_person_a_frame_is_taken_however_far_apart():
+    near, far = np.zeros((1, 3, 2)), np.full((1, 3, 2), 9.0)
+    assert follow([near, far, None, np.empty((0, 3, 2))]) == [0, 0, None, None]
+
+
+# --- the commands, and data sets ---
+
+
+def test_predict_features_and_enroll_read_folders(tmp_path, clip):
+    folder = _write(tmp_path / "clip", "openpose", _frames("openpose", clip))
+    (folder / "signing_000000000002_keypoints.json").unlink()
+    sizes = ["--width", "640", "--height", "480"]
+    runner = CliRunner()
+    predicted = runner.invoke(app, ["predict", str(ROOT / "models" / "dgs11"), str(folder), *sizes])
+    assert predicted.exit_code == 0, predicted.output
+    assert json.loads(predicted.stdout)["frames"] == FRAMES
+    assert "1 of 6 frames have no file" in predicted.stderr
+    out = tmp_path / "features.npy"
+    assert runner.invoke(app, ["features", str(folder), "--out", str(out), *sizes]).exit_code == 0
+    assert np.load(out).shape == (FRAMES, 108)
+    model = shutil.copytree(ROOT / "models" / "dgs11", tmp_path / "model")
+    enrolled = runner.invoke(app, ["enroll", str(model), "NEW", str(folder), *sizes])
+    assert enrolled.exit_code == 0, enrolled.output
+    assert "enrolled NEW from 1 clip" in enrolled.stdout and "1 of 6 frames have no file" in enrolled.stderr
+
+
+def test_a_data_set_may_hold_folders_of_frames_and_mmposes_files(tmp_path):
+    clips = {f"{gloss}/{i}": figure_clip("openpose", FRAMES, i) for i, gloss in enumerate(("CASA", "COMER"))}
+    for name, clip in clips.items():
+        _write(tmp_path / name, "openpose", _frames("openpose", clip))
+    with pytest.raises(DataError, match=r"CASA/0: found points in pixels"):
+        read_dataset(tmp_path)
+    put(tmp_path / "picture.json", b'{"width": 640, "height": 480}')
+    put(tmp_path / "groups.csv", b"clip,group\nCASA/0,ana\nCOMER/1,ben\n")
+    data = read_dataset(tmp_path)
+    assert [(clip.name, clip.gloss, clip.group) for clip in data.clips] == [
+        ("CASA/0", "CASA", "ana"), ("COMER/1", "COMER", "ben"),
+    ]  # fmt: skip
+    for clip in data.clips:
+        np.testing.assert_allclose(clip.clip.points, clips[clip.name].points, atol=1e-6)
+
+
+def test_mmposes_files_of_a_data_set_take_its_size_and_bad_folders_are_listed(tmp_path):
+    clip = figure_clip("wholepose", FRAMES)
+    put(tmp_path / "CASA" / "a.json", dumps(mmpose(clip)["instance_info"]))
+    put(tmp_path / "CASA" / "b" / "1_keypoints.json", b"")
+    put(tmp_path / "picture.json", b'{"width": 640, "height": 480, "fps": 24}')
+    data = read_dataset(tmp_path, skip_bad=True)
+    (found,) = data.clips
+    np.testing.assert_allclose(found.clip.points, clip.points, atol=1e-6)
+    assert found.clip.fps == 24 and ESTIMATORS[data.estimator].name == "wholepose"
+    assert "interrupted" in data.skipped[0].reason

@@ -1,0 +1,316 @@
+"""The doors of handler/ without a server: what only shows from inside. Everything else is tested over HTTP in e2e/."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import sys
+from pathlib import Path
+
+import inference
+import pytest
+import spoter_handler
+from tests.generate import figure
+from spoter_handler import SpoterHandler, take_up
+from ts.context import Context, RequestProcessor
+from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
+
+import spoter.serving.recognizer
+import spoter.serving.service
+from spoter.landmarks.estimators import ESTIMATORS
+
+ROOT = Path(__file__).resolve().parents[1]
+JSON = {"Content-Type": "application/json"}
+SECRET = "0.123456789"
+
+
+def request(frames: int = 8) -> dict:
+    return {"estimator": "mediapipe", "points": figure(ESTIMATORS["mediapipe"], frames).round(4).tolist()}
+
+
+@pytest.fixture
+def context(dgs11: Path) -> Context:
+    """TorchServe's own, with the metrics that handler/metrics.yaml declares."""
+    metrics = MetricsCacheYamlImpl(str(ROOT / "handler" / "metrics.yaml"))
+    metrics.initialize_cache()
+    metrics.model_name = "spoter"
+    return Context("spoter", str(dgs11), {}, 4, None, "0.12.0", metrics=metrics)
+
+
+@pytest.fixture
+def handler(context, monkeypatch) -> SpoterHandler:
+    monkeypatch.setattr(sys, "path", list(sys.path))  # initialize adds the model's folder to it
+    handler = SpoterHandler()
+    handler.initialize(context)
+    return handler
+
+
+def ask(handler: SpoterHandler, context: Context, *bodies: object, headers: dict = JSON) -> list[tuple[int, object]]:
+    """Hand a batch over as ts.service does; return each item's status and parsed body."""
+    context.request_ids = {i: f"id{i}" for i in range(len(bodies))}
+    context.metrics.request_ids = context.request_ids
+    context.request_processor = [RequestProcessor(dict(headers)) for _ in bodies]
+    answers = handler.handle([{"body": body} for body in bodies], context)
+    assert all(isinstance(answer, bytes) for answer in answers)
+    assert all(context.get_response_content_type(i) == "application/json" for i in range(len(bodies)))
+    return [(context.get_response_status(i)[0], json.loads(answer)) for i, answer in enumerate(answers)]
+
+
+def test_a_body_that_torchserve_parsed_is_answered_alike(handler, context):
+    """decode_input_request=true hands over dict and str."""
+    body = json.dumps(request())
+    answers = ask(handler, context, body.encode(), bytearray(body.encode()), body, request())
+    assert [status for status, _ in answers] == [200] * 4
+    assert [answer["instances"][0]["gloss"] for _, answer in answers] == [answers[0][1]["instances"][0]["gloss"]] * 4
+
+
+@pytest.mark.parametrize("parsed", [None, True, 5, -1, 1.5, 10**20, 3_000_000_000, [], float("nan")])
+def test_a_body_that_torchserve_parsed_to_something_else_is_refused(handler, context, parsed):
+    ((status, answer),) = ask(handler, context, parsed)
+    assert status == 400
+    assert answer["error"]["code"] == ("invalid_json" if parsed != parsed else "unknown_form")
+
+
+def test_our_own_failure_costs_one_request_and_tells_no_landmark(handler, context, monkeypatch, caplog):
+    """The batch's other requests are answered; the client learns no cause, the log does."""
+    recognize = handler.recognizer.recognize
+
+    def fails_for_nine_frames(clips, *rest):
+        if any(len(clip) == 9 for clip in clips):
+            raise RuntimeError(f"a fault of ours that quotes {SECRET}")
+        return recognize(clips, *rest)
+
+    monkeypatch.setattr(handler.recognizer, "recognize", fails_for_nine_frames)
+    with caplog.at_level(logging.INFO):
+        answers = ask(handler, context, *(json.dumps(request(n)).encode() for n in (8, 9, 10)), b"{nonsense")
+    assert [status for status, _ in answers] == [200, 500, 200, 400]
+    assert answers[1][1] == {
+        "error": {"code": "internal", "message": "the server failed; its log says where", "where": None}
+    }
+    assert [answers[i][1]["frames"] for i in (0, 2)] == [8, 10]
+    assert "RuntimeError" in caplog.text and "fails_for_nine_frames" in caplog.text and SECRET not in caplog.text
+    assert caplog.text.count("Frames.Count:18|") == 1  # what the good ones took is counted once
+
+
+def test_metrics_are_reported_as_declared(handler, context, caplog):
+    with caplog.at_level(logging.INFO):
+        ask(handler, context, json.dumps(request(8)).encode(), b"{nonsense")
+    for line in ("DecodeTime.", "NormalizeTime.", "ForwardTime.", "Frames.Count:8|", "BadInputs.Count:1|"):
+        assert caplog.text.count(f"[METRICS]{line}") == 1
+    assert "[METRICS]Videos" not in caplog.text  # each line costs: what was not counted is not said
+    assert "#type:HISTOGRAM" in caplog.text and "#ModelName:spoter,Level:Model" in caplog.text
+    declared = set(context.metrics.cache_keys())
+    assert "VideoTime" not in caplog.text  # there was none
+    assert {"histogram:DecodeTime", "histogram:NormalizeTime", "histogram:ForwardTime"} <= declared
+    assert {"histogram:VideoTime", "counter:Videos"} <= declared
+    assert {"counter:Frames", "counter:BadInputs"} <= declared  # nothing was added beside the file
+
+
+def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
+    """Its worker says of each that it came, to its front end, which reads every line; all others stay."""
+    with caplog.at_level(logging.INFO):
+        for said in ("Backend received inference at: %d", "Frontend disconnected.", 7):
+            logging.getLogger().info(said, *([3] if "%" in str(said) else []))
+    assert [record.getMessage() for record in caplog.records] == ["Frontend disconnected.", "7"]
+
+
+@pytest.mark.parametrize("status", [200, 400, 502, 503])
+def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
+    response = spoter.serving.service.Response(status, "application/json", b"{}")
+    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Costs()))
+    ask(handler, context, b"{}")
+    assert context.get_response_headers(0).get("Retry-After") == ("5" if status == 503 else None)
+
+
+@pytest.mark.parametrize(("config", "threads"), [({}, 1), ({"handler": None}, 1), ({"handler": {"threads": 3}}, 3)])
+def test_threads(config, threads):
+    assert spoter_handler.compute_threads(config) == threads
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
+def test_threads_that_are_none(threads):
+    with pytest.raises(ValueError, match=f"found threads {threads}, expected a whole number above 0"):
+        spoter_handler.compute_threads({"handler": {"threads": threads}})
+
+
+def test_metrics_that_are_not_declared_do_not_matter(handler, context):
+    """As on SageMaker, which has a metrics.yaml of its own."""
+    context.metrics = MetricsCacheYamlImpl(str(Path(sys.modules["ts"].__file__).parent / "configs" / "metrics.yaml"))
+    context.metrics.initialize_cache()
+    context.metrics.model_name = "spoter"
+    assert ask(handler, context, json.dumps(request()).encode())[0][0] == 200
+
+
+@pytest.mark.parametrize(
+    ("runtime", "gpu", "cuda", "device"),
+    [
+        ("torch", None, False, "cpu"),
+        ("torch", None, True, "cpu"),
+        ("torch", 1, True, "cuda:1"),
+        ("torch", 0, False, "cpu"),
+        ("onnx", None, True, "cpu"),
+        ("onnx", 1, True, "cpu"),
+    ],
+)
+def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
+    dgs11, tmp_path, monkeypatch, caplog, runtime, gpu, cuda, device
+):
+    """Where it can: one of ONNX Runtime serves on the CPU, and says so."""
+    import torch
+
+    from spoter.serving.recognizer import Recognizer
+
+    asked = []
+    load = Recognizer.load
+    monkeypatch.setattr(
+        Recognizer, "load", lambda folder, device, runtime: asked.append(device) or load(folder, runtime=runtime)
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    model = Path(shutil.copytree(dgs11, tmp_path / "model"))
+    told = json.loads((model / "config.json").read_bytes()) | {"runtime": runtime}
+    (model / "config.json").write_text(json.dumps(told))
+    torch.set_num_threads(3)
+    SpoterHandler().initialize(Context("spoter", str(model), {}, 4, gpu, "0.12.0"))
+    assert asked == [device]
+    if runtime == "torch":
+        assert torch.get_num_threads() == 1
+    idle = runtime == "onnx" and gpu is not None
+    assert ("was given GPU 1, but runtime onnx computes on the CPU: for GPUs pack with" in caplog.text) == idle
+
+
+@pytest.mark.parametrize(
+    ("item", "headers", "body", "content_type"),
+    [
+        ({"body": b"x"}, {"content-type": "a/b", "body": {"content-type": "c/d"}}, b"x", "a/b"),
+        ({"data": b"x"}, {"data": {"content-type": ""}}, b"x", None),  # gRPC
+        ({"data": b"x"}, {"Content-Type": "multipart/form-data; x", "data": {"content-type": "c/d"}}, b"x", "c/d"),
+        ({"body": b"x"}, {"CONTENT-TYPE": "multipart/mixed", "body": "a header"}, b"x", None),
+        ({"other": b"x"}, {"Content-Type": "multipart/form-data"}, b"form", "multipart/form-data"),
+        ({"body": b""}, {"content-type": {"content-type": "a parameter's"}}, b"", None),
+        ({}, {}, b"form", None),
+    ],
+)
+def test_taking_up_a_request(item, headers, body, content_type):
+    incoming = take_up(item, headers)
+    assert (incoming.body, incoming.content_type) == (body, content_type)
+
+
+def test_importing_the_doors_does_no_work():
+    """TorchServe finds one class in the module; spoter is imported by `initialize`, once the archive's is first."""
+    classes = [value for value in vars(spoter_handler).values() if isinstance(value, type)]
+    assert [value for value in classes if value.__module__ == "spoter_handler"] == [SpoterHandler]
+    assert not any(hasattr(module, name) for module in (spoter_handler, inference) for name in ("torch", "spoter"))
+
+
+def sagemaker(context: Context | None, recognizer, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
+    """Call the functions as AWS's toolkit does."""
+    incoming = inference.input_fn(body, content_type, context)
+    return inference.output_fn(inference.predict_fn(incoming, recognizer), accept, context)
+
+
+@pytest.fixture
+def recognizer(dgs11: Path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return inference.model_fn(str(dgs11))
+
+
+def test_sagemakers_functions_answer_as_the_handler_does(handler, context, recognizer):
+    body = json.dumps(request()).encode()
+    headers = {"X-Amzn-SageMaker-Custom-Attributes": "top_k=2", "Accept": "text/csv"}
+    context.request_processor = [RequestProcessor(headers)]
+    answer, content_type = sagemaker(context, recognizer, body, "application/json", "application/json")
+    assert content_type.startswith("text/csv") and context.get_response_status(0)[0] == 200
+    assert len(answer.decode().splitlines()) == 3  # a header and two glosses
+    answer, _ = sagemaker(None, recognizer, body, "application/json", "*/*")
+    assert json.loads(answer) == ask(handler, context, body)[0][1]
+
+
+def test_sagemakers_functions_answer_bad_input_with_its_status(context, recognizer):
+    context.request_processor = [RequestProcessor({})]
+    answer, content_type = sagemaker(context, recognizer, b"{nonsense", "application/json", "*/*")
+    assert context.get_response_status(0)[0] == 400 and content_type == "application/json"
+    assert json.loads(answer)["error"]["code"] == "invalid_json"
+
+
+def test_sagemakers_functions_hide_our_own_failure(context, recognizer, monkeypatch):
+    monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
+    context.request_processor = [RequestProcessor({})]
+    answer, _ = sagemaker(context, recognizer, b"{}", "application/json", "*/*")
+    assert context.get_response_status(0)[0] == 500
+    assert json.loads(answer)["error"]["code"] == "internal" and b"ZeroDivision" not in answer
+
+
+def test_sagemakers_functions_refuse_batches(dgs11, monkeypatch):
+    """The toolkit would give all requests of a batch the first one's headers and status."""
+    monkeypatch.setenv("SAGEMAKER_TS_BATCH_SIZE", "4")
+    with pytest.raises(ValueError, match="found SAGEMAKER_TS_BATCH_SIZE=4, expected 1 or none"):
+        inference.model_fn(str(dgs11))
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "headers", "expected"),
+    [
+        (b"x", "text/csv", None, (b"x", "text/csv")),  # by hand
+        ("x", None, None, ("x", None)),
+        (b"x", "text/csv", {"CONTENT-TYPE": "text/csv", "accept": {"content-type": ""}}, (b"x", "text/csv")),
+        (None, "multipart/form-data", {"Content-Type": "multipart/form-data"}, (b"form", "multipart/form-data")),
+    ],
+)
+def test_sagemakers_functions_take_up_a_request(context, body, content_type, headers, expected):
+    if headers is None:
+        incoming = inference.input_fn(body, content_type)
+    else:
+        context.request_processor = [RequestProcessor(headers)]
+        incoming = inference.input_fn(body, content_type, context)
+    assert (incoming.body, incoming.content_type) == expected and incoming.accept is None
+
+
+LINES = {"Content-Type": "application/jsonlines"}
+BAD_LINE = b'{"estimator": "mediapipe", "points": 5}\n'
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (BAD_LINE, LINES, 200, "wrong_type"),
+        (b"{nonsense", LINES, 200, "invalid_json"),
+        (b"\n", LINES, 200, "empty_body"),
+        (b"{nonsense", JSON, 200, "invalid_json"),
+        (b" " * 27_000_000, LINES, 200, "body_too_large"),
+        # what would be wrong with each record alike is the job's failure
+        (b"{}", {"Content-Type": "text/plain"}, 415, "unsupported_content_type"),
+        (b"{}", LINES | {"Accept": "image/png"}, 406, "not_acceptable"),
+        (b"{}\n" * 65, LINES, 400, "too_many_clips"),
+    ],
+)
+def test_a_bad_record_does_not_end_a_transform_job(context, monkeypatch, dgs11, body, headers, status, code):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    handler = SpoterHandler()
+    handler.initialize(context)
+    context.request_ids = context.metrics.request_ids = {0: "id0"}
+    context.request_processor = [RequestProcessor(dict(headers))]
+    (answer,) = handler.handle([{"body": body}], context)
+    assert context.get_response_status(0)[0] == status
+    assert answer.endswith(b"}\n") and answer.count(b"\n") == 1 and json.loads(answer)["error"]["code"] == code
+    incoming = inference.input_fn(body, headers["Content-Type"], context)
+    response = inference.predict_fn(incoming, handler.recognizer)
+    assert (response.status, response.body) == (status, answer)
+
+
+def test_our_own_failure_ends_a_transform_job(recognizer, monkeypatch):
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
+    response = inference.predict_fn(inference.input_fn(b"{}", "application/jsonlines"), recognizer)
+    assert response.status == 500
+
+
+def test_only_a_transform_job_hides_a_status(handler, context, monkeypatch):
+    assert ask(handler, context, b"{nonsense")[0][0] == 400
+    good = json.dumps(request()).encode()
+    monkeypatch.setenv("SAGEMAKER_BATCH", "true")
+    handler.in_transform_job = True
+    assert ask(handler, context, good, good)[1][0] == 200
+    assert handler.handle([{"body": good}], context)[0].count(b"\n") == 1

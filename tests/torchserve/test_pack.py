@@ -1,0 +1,234 @@
+"""What build_mar.py packs, and what it refuses to pack."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import typer
+from tests.archives import mar_files, tar_files
+from packaging.requirements import Requirement
+
+from spoter.torchserve import pack as build_mar
+from spoter.torchserve.pack import build
+from spoter.sources.clip_files import read_clips
+from spoter.serving.enroll import enroll
+from spoter.errors import ModelFolderError
+from spoter.landmarks.layouts import load_layout
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_both_archives_hold_the_same_tree(built, dgs11):
+    mar, tar = built
+    files = mar_files(mar)
+    assert files == tar_files(tar)
+    assert list(files) == sorted(files)
+    for name in ("model.onnx", "config.json", "meaning.json", "MODEL_CARD.md"):
+        assert files[name] == (dgs11 / name).read_bytes()
+    assert "model.pth" not in files
+    for name, source in {
+        "spoter_handler.py": "handler/spoter_handler.py",
+        "video_bucket.py": "handler/video_bucket.py",
+        "model-config.yaml": "handler/model-config.yaml",
+        "code/inference.py": "handler/inference.py",
+        "spoter/serving/service.py": "spoter/serving/service.py",
+        "spoter/landmarks/tables/points_54.csv": "spoter/landmarks/tables/points_54.csv",
+        "spoter/video/worker/__main__.py": "spoter/video/worker/__main__.py",
+        "spoter/video/requirements.txt": "spoter/video/requirements.txt",
+    }.items():
+        assert files[name] == (ROOT / source).read_bytes()
+    onnx = (ROOT / "handler" / "onnx-requirements.txt").read_bytes()
+    assert files["requirements.txt"] == (ROOT / "handler" / "requirements.txt").read_bytes() + onnx
+    assert files["code/requirements.txt"] == (ROOT / "handler" / "code-requirements.txt").read_bytes() + onnx
+    assert not [name for name in files if "__pycache__" in name or name.startswith(build_mar.NOT_SERVED)]
+    assert [name for name in build_mar.NOT_SERVED if not (ROOT / name).exists()] == []
+
+
+def test_the_manifest_is_at_the_root(built, dgs11):
+    manifest = json.loads(mar_files(built[0])["MAR-INF/MANIFEST.json"])
+    config = json.loads((dgs11 / "config.json").read_bytes())
+    assert manifest["model"] == {
+        "modelName": "spoter",
+        "serializedFile": "model.onnx",
+        "handler": "spoter_handler.py",
+        "modelVersion": config["version"],
+        "requirementsFile": "requirements.txt",
+        "configFile": "model-config.yaml",
+    }
+
+
+def test_the_same_input_gives_the_same_bytes(built, dgs11, tmp_path, monkeypatch):
+    """From another copy of the folder, later, in another working folder and with another umask."""
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(dgs11, copy)
+    for path in copy.iterdir():
+        os.utime(path, (1e9, 1e9))
+    monkeypatch.chdir(tmp_path)
+    before = os.umask(0o077)
+    try:
+        again = build(copy, "spoter", None, tmp_path / "store")
+    finally:
+        os.umask(before)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in built]
+
+
+def test_no_path_of_this_machine_is_inside(built, dgs11):
+    for name, content in mar_files(built[0]).items():
+        for path in (ROOT, Path.home(), dgs11):
+            assert len(str(path)) < 4 or str(path).encode() not in content, name
+
+
+def test_name_version_and_an_own_layout(dgs11, tmp_path):
+    model = tmp_path / "model"
+    shutil.copytree(dgs11, model)
+    config = json.loads((model / "config.json").read_bytes())
+    shutil.copy(ROOT / "spoter" / "layouts" / f"points_{config['layout']}.csv", model / "mine.csv")
+    (model / "config.json").write_text(json.dumps(config | {"layout": "mine.csv"}))
+    (model / "MODEL_CARD.md").unlink()
+    mar, _ = build(model, "signs", "2.1", tmp_path)
+    assert mar.name == "signs.mar"
+    files = mar_files(mar)
+    assert files["mine.csv"] == (model / "mine.csv").read_bytes() and "MODEL_CARD.md" not in files
+    manifest = json.loads(files["MAR-INF/MANIFEST.json"])
+    assert (manifest["model"]["modelName"], manifest["model"]["modelVersion"]) == ("signs", "2.1")
+
+
+@pytest.mark.parametrize("spoiled", ["model.pth", "model.onnx", "config.json", "meaning.json"])
+@pytest.mark.parametrize("how", ["absent", "cut short"])
+def test_a_broken_folder_is_refused_and_an_older_archive_stays(dgs11, tmp_path, spoiled, how):
+    model, store = tmp_path / "model", tmp_path / "store"
+    shutil.copytree(dgs11, model)
+    store.mkdir()
+    (store / "spoter.mar").write_bytes(b"an older one")
+    path = model / spoiled
+    if how == "absent":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelFolderError, match=spoiled):
+        build(model, "spoter", None, store, "torch" if spoiled == "model.pth" else None)
+    assert {p.name: p.read_bytes() for p in store.iterdir()} == {"spoter.mar": b"an older one"}
+
+
+def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    with pytest.raises(typer.Exit) as error:
+        build_mar.main(model=tmp_path / "nowhere", out=tmp_path)
+    assert error.value.exit_code == 2
+    said = capsys.readouterr().err.strip()
+    assert "nowhere" in said and "\n" not in said
+
+
+def test_a_name_that_torchserve_cannot_have_is_refused(dgs11, tmp_path):
+    with pytest.raises(ModelFolderError, match="torch-model-archiver"):
+        build(dgs11, "../spoter", None, tmp_path / "store")
+    assert not (tmp_path / "spoter.mar").exists()
+
+
+def test_the_archives_own_spoter_wins(built, tmp_path):
+    """Even over one on the user's PYTHONPATH, which TorchServe puts first."""
+    archive, decoy = tmp_path / "archive", tmp_path / "decoy"
+    with zipfile.ZipFile(built[0]) as packed:
+        packed.extractall(archive)
+    (decoy / "spoter").mkdir(parents=True)
+    (decoy / "spoter" / "__init__.py").write_text("")
+    program = (
+        "import sys, types, spoter_handler\n"
+        "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={}, metrics=None)\n"
+        "spoter_handler.SpoterHandler().initialize(context)\n"
+        "import spoter\n"
+        "print(spoter.__file__)"
+    )
+    path = os.pathsep.join([str(decoy), str(archive)])
+    done = subprocess.run(
+        [sys.executable, "-c", program, archive],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == [str(archive / "spoter" / "__init__.py")]
+
+
+def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
+    """Through the handler, by the archive's own files and code alone."""
+    model, archive = tmp_path / "model", tmp_path / "archive"
+    shutil.copytree(dgs11, model)
+    clips = read_clips([samples / "mainz-long.csv"], load_layout("54"))
+    enroll(model, "NEW", clips)
+    with zipfile.ZipFile(build(model, "spoter", None, tmp_path / "store")[0]) as packed:
+        packed.extractall(archive)
+    program = (
+        "import sys, types, spoter_handler\n"
+        "properties = {'model_dir': sys.argv[1], 'gpu_id': None}\n"
+        "context = types.SimpleNamespace(system_properties=properties, model_yaml_config={}, metrics=None)\n"
+        "handler = spoter_handler.SpoterHandler()\n"
+        "handler.initialize(context)\n"
+        "from spoter.serving.service import Incoming\n"
+        "incoming = Incoming(open(sys.argv[2], 'rb').read(), 'text/csv')\n"
+        "print(spoter_handler.respond_each(handler.recognizer, [incoming])[0][0].body.decode())\n"
+        "spare = {'scipy', 'sklearn', 'matplotlib', 'jinja2', 'h5py'}.intersection(sys.modules)\n"
+        "assert not spare and not any(name.startswith('spoter.training') for name in sys.modules), spare"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, archive, samples / "mainz-long.csv"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(archive)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answer = json.loads(done.stdout)
+    assert (answer["instances"][0]["gloss"], answer["instances"][0]["index"]) == ("NEW", 11)
+    assert answer["known"] is True
+
+
+def requirements(path: Path) -> set[str]:
+    lines = path.read_text().splitlines()
+    return {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
+
+
+def test_the_archives_requirements_are_the_projects():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    ours = {str(Requirement(line)) for line in project["dependencies"] + project["optional-dependencies"]["serve"]}
+    packed = requirements(ROOT / "handler" / "requirements.txt")
+    assert packed and packed <= ours
+
+
+def test_sagemaker_installs_what_the_aws_image_lacks_and_nothing_else():
+    """spoter/aws/local/requirements.txt is the image, as far as serving needs it."""
+    packed = requirements(ROOT / "handler" / "requirements.txt")
+    image = {Requirement(line).name for line in requirements(ROOT / "aws" / "local" / "requirements.txt")}
+    missing = {line for line in packed if Requirement(line).name not in image}
+    assert requirements(ROOT / "handler" / "code-requirements.txt") == missing != set()
+
+
+def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch):
+    root = tmp_path / "checkout"
+    for name in ("spoter", "handler"):
+        shutil.copytree(ROOT / name, root / name)
+    shutil.copy(ROOT / "NOTICE", root)
+    for stray in (
+        "spoter/.DS_Store",
+        "spoter/landmarks/clip.py.orig",
+        "spoter/landmarks/tables/points_54.csv~",
+        "spoter/__pycache__/x.pyc",
+    ):
+        (root / stray).parent.mkdir(exist_ok=True)
+        (root / stray).write_text("stray")
+    monkeypatch.setattr(build_mar, "ROOT", root)
+    monkeypatch.setattr(build_mar, "HANDLER", root / "handler")
+    mar, _ = build_mar.build(dgs11, "spoter", None, tmp_path / "out")
+    assert mar_files(mar) == mar_files(built[0])
+
+
+def test_attributions_travel_with_the_archive(built):
+    assert mar_files(built[0])["NOTICE"] == (ROOT / "NOTICE").read_bytes()
+
+
+@pytest.mark.parametrize("version", ["", " ", "1/0", "../1", "ü", "-x"])
+def test_a_version_that_cannot_stand_in_a_url_is_refused(dgs11, tmp_path, version):
+    with pytest.raises(ModelFolderError, match="found version"):
+        build_mar.build(dgs11, "spoter", version, tmp_path)
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,194 @@
+"""Clips as pictures, and `spoter data augmentations`: one picture of a clip under each change."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from matplotlib.colors import to_rgb
+from matplotlib.image import imread
+from tests.training.datasets import generated_points, write_hdf5
+from typer.testing import CliRunner
+
+from spoter.landmarks import skeleton
+from spoter.errors import DataError
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
+from spoter.landmarks.layouts import load_layout
+from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.paper import OriginalAugmentation
+from spoter.cli import augmentations
+from spoter.training.data import clip_from_connecting_points
+from spoter.training.augment.preview import draw_strip
+
+LAYOUT = load_layout("54")
+
+
+def _points(gloss: str = "CIRCLE", frames: int = 20) -> np.ndarray:
+    return LAYOUT.select(clip_from_connecting_points(generated_points(gloss, frames, np.random.default_rng(2))))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    rng = np.random.default_rng(0)
+    one_hand = generated_points("NOD", 20, rng)
+    both = generated_points("CIRCLE", 20, rng)
+    both[:, 501:522] = both[:, 522:] + np.float32([0.3, 0])
+    clips = [("a/one", "NOD", one_hand), ("b/both", "CIRCLE", both)]
+    return write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5", clips)
+
+
+def _run(*words: object):
+    app = typer.Typer()
+    augmentations.add_to(app)
+    return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def _rows(picture: np.ndarray) -> list[np.ndarray]:
+    """Cut the picture into what is drawn in its rows, right of the captions."""
+    count = len(augmentations.ROWS) + 1
+    edges = (picture.shape[0] * (0.75 + 2.0125 * np.arange(count + 1)) / (0.75 + 2.0125 * count)).round().astype(int)
+    return [picture[top + 18 : bottom, 190:] for top, bottom in zip(edges, edges[1:], strict=False)]
+
+
+def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):
+    ran = _run(data, "--out", tmp_path / "picture.png")
+    assert ran.exit_code == 0, ran.output
+    assert "b/both" in ran.output  # the first clip with both hands
+    picture = imread(tmp_path / "picture.png")
+    # inches: 1.9 for captions and 8 frames of 1.3 x 1.15; 0.75 for the title and rows of 1.75 x 1.15; at 100 dots
+    rows = len(augmentations.ROWS) + 1
+    width, height = 190 + 8 * 1.3 * 115, 75 + rows * 1.75 * 115
+    assert np.abs(np.array(picture.shape[:2]) - (height, width)).max() <= 1
+    recorded, *changed = _rows(picture)
+    assert len(changed) == len(augmentations.ROWS)
+    for caption, row in zip(augmentations.ROWS, changed, strict=True):
+        size = min(len(recorded), len(row))
+        differing = (np.abs(recorded[:size] - row[:size]).max(axis=2) > 0.1).sum()
+        assert differing > 20, caption
+        assert (row.min(axis=2) < 0.6).sum() > 100, caption  # something is drawn in it
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_picture_and_a_clip_can_be_named(data, tmp_path):
+    runs = {"a": (), "b": (), "seed": ("--seed", 3), "clip": ("--clip", "a/one")}
+    for name, options in runs.items():
+        assert _run(data, "--out", tmp_path / f"{name}.png", *options).exit_code == 0
+    a, b, seed, clip = ((tmp_path / f"{name}.png").read_bytes() for name in runs)
+    assert a == b and len({a, seed, clip}) == 3
+
+
+def test_what_cannot_be_drawn_or_written_is_named(data, tmp_path):
+    for path, said in (("p.jpg", r"p\.jpg: found \.jpg, expected"), ("none/p.png", "none: found no folder there")):
+        with pytest.raises(DataError, match=said):
+            raise _run(data, "--out", tmp_path / path).exception
+    ran = _run(data, "--out", tmp_path / "p.png", "--clip", "c/none")
+    assert isinstance(ran.exception, DataError) and "signs.hdf5" in str(ran.exception)
+    assert "'c/none'" in str(ran.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_change_has_a_row():
+    alone = {
+        field.name
+        for changes in augmentations.ROWS.values()
+        for field in fields(changes)
+        if isinstance(changes, Augmentation)
+        and changes != Augmentation()
+        and getattr(changes, field.name) != getattr(augmentations._NOTHING, field.name)
+    }
+    assert alone == {field.name for field in fields(Augmentation)}
+    assert Augmentation() in augmentations.ROWS.values()
+    assert any(isinstance(changes, OriginalAugmentation) for changes in augmentations.ROWS.values())
+
+
+def test_the_strongest_of_several_draws_is_shown():
+    points = _points()
+    differences = [
+        augmentations.difference(points, augmentations.strongest(Augmentation(), points, 0, draws))
+        for draws in (1, 4, 16)
+    ]
+    assert differences == sorted(differences) and differences[0] < differences[-1]
+    assert augmentations.difference(points, points) == 0
+    hidden = points.copy()
+    hidden[0] = np.nan  # 54 points of 20 frames, of which 21 were missing before
+    assert augmentations.difference(points, hidden) == pytest.approx(33 / (20 * 54))
+    assert augmentations.difference(points, points[:10]) == pytest.approx(0.5)
+
+
+# --- skeletons ---
+
+
+@pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
+def test_limbs_join_neighbours_of_one_body(layout):
+    names = load_layout(layout).names
+    for part in skeleton.CHAINS:
+        pairs = skeleton.limbs(names, part)
+        sides = {names[column].split("_")[0] for column in pairs.ravel()}
+        own = {"body": {"pose", "face"}, "left hand": {"leftHand", "pose"}, "right hand": {"rightHand", "pose"}}[part]
+        assert sides <= own
+        if part != "body":
+            side = part.split()[0]
+            hand = {column for column, name in enumerate(names) if name.startswith(f"{side}Hand_")}
+            # every point of the hand hangs on the pose's wrist, by one limb or several
+            reached = {names.index(f"pose_{side}_wrist")}
+            for _ in range(6):
+                reached |= {column for pair in pairs.tolist() if reached & set(pair) for column in pair}
+            assert hand <= reached
+
+
+def test_every_chain_names_points_that_an_estimator_finds():
+    known = {name for estimator in ESTIMATORS.values() for name in estimator.names}
+    named = {name for chains in skeleton.CHAINS.values() for chain in chains for name in chain}
+    assert named <= known
+    for part in skeleton.CHAINS:
+        assert len(skeleton.limbs(MEDIAPIPE.names, part)) >= 15
+
+
+def _drawn(points: np.ndarray, frames=(0,), **options) -> np.ndarray:
+    """Return the strip's pixels, (height, width, 3) from 0 to 1."""
+    return np.asarray(draw_strip(points, LAYOUT.names, frames, **options).image()) / 255
+
+
+def _has(picture: np.ndarray, colour: str) -> int:
+    """Count the pixels of exactly a colour."""
+    return int((np.abs(picture - to_rgb(colour)).max(axis=2) < 0.01).sum())
+
+
+def test_a_missing_hand_is_a_ring_at_its_wrist():
+    points = _points()
+    drawn = skeleton.strokes(points[0], LAYOUT.names)
+    wrist = points[0, LAYOUT.column("pose_left_wrist")]
+    np.testing.assert_array_equal(drawn.rings["left hand"], [wrist])
+    assert not len(drawn.rings["right hand"]) and not len(drawn.rings["body"])
+    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) > 3
+    points[:, LAYOUT.column("pose_left_wrist")] = np.nan
+    assert not len(skeleton.strokes(points[0], LAYOUT.names).rings["left hand"])
+    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) == 0
+
+
+def test_frames_without_anybody_and_beyond_the_end_say_so():
+    points = _points()
+    points[1] = np.nan
+    cells = np.array_split(_drawn(points, frames=(0, 1, 20)), 3, axis=1)
+    for cell in cells[1:]:
+        middle = cell[60:90, 40:110].min(axis=2)
+        assert (middle < 0.85).sum() > 20 and (middle < 0.4).sum() == 0  # grey words
+        assert (cell.min(axis=2) < 0.4).sum() == 0  # and nothing else
+    assert (cells[0].min(axis=2) < 0.4).sum() > 50
+    assert not np.array_equal(cells[1], cells[2])  # "nobody", "ended"
+
+
+def test_another_clip_is_drawn_behind_in_grey():
+    points = _points()
+    alone, compared = _drawn(points), _drawn(points, behind=points + np.float32(0.1))
+    assert _has(compared, skeleton.PALE) > _has(alone, skeleton.PALE) + 50
+
+
+def test_no_line_is_drawn_to_a_missing_point():
+    points = _points()
+    before = len(skeleton.strokes(points[0], LAYOUT.names).lines["body"])
+    points[:, LAYOUT.column("pose_right_elbow")] = np.nan
+    assert len(skeleton.strokes(points[0], LAYOUT.names).lines["body"]) == before - 2  # upper arm and forearm

@@ -1,0 +1,108 @@
+"""Several processes that train one model: what one process would have made of it, but for floating-point noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.training.datasets import GLOSSES, generated_clips, write_hdf5
+
+from spoter.errors import DataError
+from spoter.landmarks.layouts import load_layout
+from spoter.model.folder import load_model_folder
+from spoter.training.batches import ClipSet
+from spoter.training.data import read_dataset
+from spoter.training.distributed import joined
+from spoter.training.prepare import prepare
+from spoter.training.settings import TrainSettings, Unchanged
+from spoter.training.train import train
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parent.parent
+# Batches of 5: the last of an epoch is a single clip, of which the second process gets none. Under `shared` positions a
+# parameter is idle. Adam would make much of gradients that are noise alone, those of the keys' biases.
+SETTINGS = dict(
+    heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32, position_rows=64,
+    positions="shared", epochs=3, batch_size=5, optimizer="sgd", learning_rate=0.1, average=0.5, dropout=0.0, threads=1,
+    val_groups=("camera01",), test_groups=("camera02",), folds=2, fold_epochs=1,
+)  # fmt: skip
+
+
+def on_two_processes(data: Path, out: Path, *options: str) -> subprocess.CompletedProcess:
+    for name, value in SETTINGS.items():
+        options += f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launcher, "-m", "spoter.cli.main", "train", str(data), "--out", str(out), *options]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def metrics(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_processes_train_as_one_even_where_they_failed_and_went_on(tmp_path):
+    data = write_hdf5(tmp_path / "signs.hdf5")
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    (together / ".training" / "metrics.jsonl").mkdir(parents=True)  # in the way once the first epoch is over
+    failed = on_two_processes(data, together)
+    assert failed.returncode != 0 and not failed.stdout  # and the other did not wait for the dead
+    assert failed.stderr.count(": Is a directory") == 1, failed.stderr
+    (together / ".training" / "metrics.jsonl").rmdir()
+    run = on_two_processes(data, together, "--resume")
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.count("wrote") == 1 and "nothing to resume" not in run.stderr
+    assert not (together / ".training").exists()
+
+    threads = torch.get_num_threads()
+    train(TrainSettings(data=data, out=alone, **SETTINGS))
+    torch.set_num_threads(threads)
+    for one, two in zip(metrics(alone), metrics(together), strict=True):
+        for name in ("train_loss", "train_top1", "validation_loss", "validation_top1", "learning_rate"):
+            assert two[name] == pytest.approx(one[name], abs=1e-5), (one["epoch"], name)
+    ours, theirs = (load_model_folder(out).model.state_dict() for out in (alone, together))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(theirs[name], tensor, atol=1e-5, rtol=0, msg=name)
+    first = TrainSettings(data=data, out=alone, **SETTINGS)
+    assert not torch.equal(ours["pos"], prepare(first).new_model().pos)  # it did learn
+    cards = [(out / "MODEL_CARD.md").read_text().partition("## Other groups left out")[2] for out in (alone, together)]
+    assert cards[0] and cards[0] == cards[1]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_processes_share_out_each_batch(size, tmp_path):
+    few = [clip for i, clip in enumerate(generated_clips()) if i % 5 == 0]
+    clips = read_dataset(write_hdf5(tmp_path / "few.hdf5", few)).clips
+    sides = ClipSet(clips, GLOSSES, load_layout("54"), "box", 64)
+    whole = list(sides.augmented(size, Unchanged(), 0, 1))
+    parts = [list(sides.augmented(size, Unchanged(), 0, 1, rank, 3)) for rank in range(3)]
+    assert sum(batch.whole for batch in whole) == len(clips)
+    assert any(batch.stand_in for batch in parts[2]) and not any(batch.stand_in for batch in parts[0])
+    for batch, *shares in zip(whole, *parts, strict=True):
+        counting = [share for share in shares if not share.stand_in]
+        assert all(share.whole == batch.whole and len(share.labels) > 0 for share in shares)
+        shared_out = sorted(clip for share in counting for clip in _clips(share))
+        assert shared_out == sorted(_clips(batch))
+
+
+def _clips(batch) -> list[bytes]:
+    """Return each clip of a batch without its padding."""
+    frames, lengths = batch.frames.numpy(), batch.lengths.tolist()
+    return [np.ascontiguousarray(clip[:length]).tobytes() for clip, length in zip(frames, lengths, strict=True)]
+
+
+def test_devices_for_several_processes(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(DataError, match="found device 'cuda:1' for 2 processes"), joined("cuda:1"):
+        pass
+    if torch.cuda.device_count() < 2:
+        with pytest.raises(DataError, match="found device 'cuda:1', but torch sees"), joined("cuda"):
+            pass

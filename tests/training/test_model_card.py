@@ -1,0 +1,119 @@
+"""The model card's figures: those of the metrics, in tables that no name of a gloss or group can break."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.training.evaluation.trained import Oracle, member
+from tests.training.datasets import generated_points, write_hdf5
+
+from spoter.model.config import ModelConfig
+from spoter.training.evaluation import metrics
+from spoter.training.model_card import Results, model_card
+from spoter.training.data import DataSet, read_dataset
+from spoter.training.evaluation.evaluate import Changed, ask
+from spoter.training.loop import Fitted, Scores
+from spoter.training.evaluation.robustness import CONDITIONS
+from spoter.training.settings import TrainSettings
+from spoter.training.data.split import Split
+
+GLOSSES = ("A", "B|b", "C")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> DataSet:
+    rng = np.random.default_rng(0)
+    clips = [
+        (f"{group}/{gloss}{number}", gloss, generated_points("NOD", 8, rng))
+        for group in ("g|0", "g1", "g2", "g3") for gloss in GLOSSES for number in range(2)
+    ]  # fmt: skip
+    return read_dataset(write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5", clips))
+
+
+def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more) -> tuple[str, Results]:
+    """Return a card for a model that takes one A for a B|b in group g3, and what it was made of."""
+    scores = {"A": [0.8, 0.1, 0.1], "B|b": [0.1, 0.8, 0.1], "C": [0.1, 0.2, 0.7]}
+    oracle = Oracle(GLOSSES)
+    test = [
+        member(clip.gloss, scores[clip.gloss], clip.group, clip.name) for clip in data.clips if clip.group in groups
+    ]
+    test[-1 - next(i for i, clip in enumerate(reversed(test)) if clip.gloss == "A")].clip.scores = [0.3, 0.6, 0.1]
+    validation = [
+        member(clip.gloss, scores[clip.gloss], clip.group, clip.name) for clip in data.clips if clip.group == "g1"
+    ]
+    results = Results(ask(oracle, validation), ask(oracle, test), **more)
+    settings = TrainSettings(data=Path("signs.hdf5"), out=Path("m"))
+    config = ModelConfig(
+        name="m", layout="54", heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=8,
+        decoder_feedforward=8, position_rows=64, classes=3, temperature=temperature,
+    )  # fmt: skip
+    fitted = Fitted({"w": torch.zeros(5)}, 1, [{"epoch": 1}], 60.0)
+    return model_card("", settings, config, data, Split(("g|0",), ("g1",), groups), fitted, results), results
+
+
+def rows(card: str, heading: str) -> list[list[str]]:
+    """Return the cells of the table under a heading, of which every row has as many."""
+    section = card.split(f"## {heading}\n")[1].split("\n## ")[0]
+    cells = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        for line in section.splitlines()
+        if line[:1] == "|"
+    ]
+    assert len({len(row) for row in cells}) == 1
+    return cells
+
+
+def test_figures_of_both_sides_with_their_intervals(data):
+    card, results = card_of(data)
+    found = metrics.figures(results.test)
+    head, _, validation, test = rows(card, "Figures")
+    assert dict(zip(head, validation, strict=True))["Top-1"] == "1.0000"
+    assert test[:4] == ["test groups", "12", f"{11 / 12:.4f}", f"{found.top1.low:.3f} to {found.top1.high:.3f}"]
+    assert (found.top1.low, found.top1.high) == (pytest.approx(5 / 6), 1.0)
+    assert test[-2:] == [f"{found.ece:.3f}", f"{found.nll:.3f}"]
+    assert "ECE at temperature 1" not in card
+    assert "No intervals: all 6 clips are of one group" in " ".join(card.split())  # validation
+    assert "does not say whether it knows a sign" in " ".join(card.split())
+
+
+def test_with_a_temperature_the_error_before_it_is_shown_too(data):
+    card, results = card_of(data, temperature=0.5)
+    head, *_, test = rows(card, "Figures")
+    cell = dict(zip(head, test, strict=True))
+    before = metrics.reliability(results.test.at_temperature(2.0)).ece
+    assert cell["ECE at temperature 1"] == f"{before:.3f}" != cell["ECE"]
+
+
+def test_glosses_data_and_a_bar_in_a_name(data):
+    card, _ = card_of(data)
+    assert rows(card, "Glosses")[2:] == [
+        ["A", "2", "4", "3", "1.000", "0.750", r"B\|b (1)"],
+        [r"B\|b", "2", "4", "4", "0.800", "1.000", ""],
+        ["C", "2", "4", "4", "1.000", "1.000", ""],
+    ]
+    assert rows(card, "Data and split")[2] == ["train", "6", r"g\|0"]
+    assert data.digest() in card and "24 clips" in card and str(data.sources[0].parent) not in card
+
+
+def test_robustness_and_folds_are_shown_where_they_were_measured(data):
+    plain, _ = card_of(data)
+    assert "## Robustness" not in plain and "## Other groups left out" not in plain
+    changed = tuple(
+        Changed(condition, i, metrics.Figure(i / 20, 0.0, 0.7), metrics.Figure(0.9), 0.1 * i, None)
+        for i, condition in enumerate(CONDITIONS)
+    )  # fmt: skip
+    scores = Scores(torch.tensor([[2.0, 1, 0], [2.0, 1, 0]]), torch.tensor([0, 1]))
+    card, _ = card_of(data, robustness=changed, folds={("g1", "g2"): scores, ("g3",): scores})
+    table = rows(card, "Robustness")
+    assert [row[0] for row in table[3:]] == [condition.title for condition in CONDITIONS]
+    assert table[2][:2] == ["as recorded", f"{11 / 12:.4f}"]
+    assert table[5][:7] == [CONDITIONS[2].title, "0.1000", "0.000 to 0.700", "0.9000", "0.200", "-", "2"]
+    assert rows(card, "Other groups left out")[2:] == [
+        ["g1, g2", "2", "0.5000", "1.0000"],
+        ["g3", "2", "0.5000", "1.0000"],
+        ["**all**", "4", "**0.5000**", "**1.0000**"],
+    ]

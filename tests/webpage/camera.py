@@ -1,0 +1,99 @@
+"""Films for the browser's fake camera, and video files to upload, of drawn or decoded frames."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import SHARED
+
+from spoter.sources.clip_files import read_clips
+from spoter.landmarks.layouts import load_layout
+from spoter.video import environment
+from tests.webpage.figure import NAMES
+
+SAMPLES = {
+    "HALLO": ("hallo.json", 0),
+    "DEUTSCHLAND": ("deutschland.csv", 0),
+    "MAINZ": ("mainz-long.csv", 0),
+    "SOFTWARE": ("software.npy", 0),
+    "ICH": ("ich-welt.jsonl", 0),
+    "WELT": ("ich-welt.jsonl", 1),
+    "ZEIGEN": ("zeigen-compact.json", 0),
+}
+"""The sign of each sample, its file, and its place in there."""
+
+
+_BY_OPENCV = """
+import sys, cv2
+film = cv2.VideoCapture(sys.argv[1])
+size = [int(film.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)]
+video = cv2.VideoWriter(sys.argv[2], cv2.VideoWriter_fourcc(*"VP80"), film.get(cv2.CAP_PROP_FPS), size)
+while (frame := film.read())[0]:
+    video.write(frame[1])
+video.release()
+"""
+
+
+def read_sample(folder: Path, gloss: str) -> np.ndarray:
+    """Return a sample's points of layout 54, (T, 54, 2), image units, NaN = missing."""
+    file, place = SAMPLES[gloss]
+    layout = load_layout("54")
+    return layout.select(read_clips([folder / file], layout)[place])
+
+
+def hands_up(points: np.ndarray) -> np.ndarray:
+    """Tell for each frame of a clip (T, 54, 2) whether a hand is there."""
+    return ~np.isnan(points[:, [NAMES.index(f"{side}Hand_wrist") for side in ("left", "right")], 0]).all(axis=1)
+
+
+def read_person(name: str, size: tuple[int, int], count: int) -> np.ndarray:
+    """Return a clip of ../shared/clips as frames (T, height, width, 3), uint8 RGB, at most `count` of them.
+
+    The clips are in a codec that Chromium does not play, which is why they are decoded here.
+    """
+    clip, ffmpeg = SHARED / "clips" / name, shutil.which("ffmpeg")
+    if not clip.is_file():
+        pytest.skip("../shared/clips is not here: no recording of a person to show")
+    if ffmpeg is None:
+        pytest.skip("found no ffmpeg, which decodes ../shared/clips")
+    command = [ffmpeg, "-loglevel", "error", "-i", clip, "-vf", "scale={}:{}".format(*size), "-f", "rawvideo"]
+    raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
+    frames = np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
+    return frames[np.linspace(0, len(frames) - 1, min(count, len(frames))).astype(int)]
+
+
+def write_y4m(path: Path, frames: np.ndarray, rate: int) -> Path:
+    """Write frames (T, H, W, 3), uint8 RGB, H and W even, as uncompressed YUV 4:2:0 (BT.601, full range).
+
+    The fake camera plays such a file by the clock, over and over: a low `rate`, in frames a second, lets a slow
+    machine see every frame.
+    """
+    height, width = frames.shape[1:3]
+    red, green, blue = np.moveaxis(frames.astype(np.float32), 3, 0)
+    luma = 0.299 * red + 0.587 * green + 0.114 * blue
+    planes = [luma, 128 + (blue - luma) * 0.564, 128 + (red - luma) * 0.713]
+    halved = [plane.reshape(-1, height // 2, 2, width // 2, 2).mean(axis=(2, 4)) for plane in planes[1:]]
+    parts = [np.clip(plane.round(), 0, 255).astype(np.uint8) for plane in (planes[0], *halved)]
+    with path.open("wb") as file:
+        file.write(f"YUV4MPEG2 W{width} H{height} F{rate}:1 Ip A1:1 C420jpeg\n".encode())
+        for number in range(len(frames)):
+            file.write(b"FRAME\n" + b"".join(part[number].tobytes() for part in parts))
+    return path
+
+
+def write_webm(path: Path, frames: np.ndarray, rate: int) -> Path | None:
+    """Write a video that browsers play, VP8, by ffmpeg or the OpenCV beside MediaPipe; None where neither is here."""
+    raw = write_y4m(path.with_suffix(".y4m"), frames, rate)
+    ffmpeg, python = shutil.which("ffmpeg"), environment.find()
+    if ffmpeg is not None:
+        command = [ffmpeg, "-loglevel", "error", "-y", "-i", raw, "-c:v", "libvpx", "-b:v", "2M", "-auto-alt-ref", "0"]
+    elif python is not None:
+        command = [python, "-c", _BY_OPENCV, raw]
+    else:
+        return None
+    subprocess.run([*command, path], check=True, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return path
