@@ -23,10 +23,10 @@ help: ## show this
 	@echo '  SPOTER_LOGS (logs), SPOTER_MODEL_STORE (model_store). Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
 
 serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
-	@$(BIN)/python serve.py
+	@$(BIN)/spoter serve
 
 demo: .venv/demo.stamp ## serve the webcam page, and the model if it is not up, until Ctrl-C
-	@$(BIN)/python demo.py
+	@$(BIN)/spoter demo
 
 build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.tar.gz
 	$(BIN)/python build_mar.py
@@ -64,7 +64,7 @@ lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff format --check --quiet .
 
 bench: .venv/bench.stamp ## measure decoding, normalising, the model and the server
-	$(BIN)/python -m bench $(BENCH_ARGS)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (25 minutes)
 	$(BIN)/python -m benchmarks.everything $(BENCH_ARGS)

@@ -7,13 +7,11 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.serving import in_process
-from benchmarks.serving import server
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals
+from benchmarks.serving import in_process, server
 from benchmarks.timing import machine, table
 from spoter.model.config import RUNTIMES
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def main(

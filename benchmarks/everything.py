@@ -15,11 +15,11 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals, finished
 from benchmarks.timing import machine
 from spoter.files import write_whole
 
-ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {
     "runtimes": "benchmarks.serving.runtimes",
     "requests": "bench",

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from spoter.model.config import ModelConfig, Sizes
 from spoter.fewshot.prototypes import PARTS, Prototypes, unit
 from spoter.files import write_whole
-from spoter.model.network import Spoter
+from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import write_model_folder
+from spoter.model.network import Spoter
 
 # The variant that the Peruvian system ran: 6 + 6 layers, 9 heads, feed-forward 2048 and 256.
 ORIGINAL = Sizes(

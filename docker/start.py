@@ -76,7 +76,7 @@ def settings(start: str, environ: Mapping[str, str]) -> dict[str, str]:
         "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
     }
     ours |= {name: value for name, value in environ.items() if name.startswith("TS_")}
-    path = os.pathsep.join(filter(None, [str(ROOT / "handler" / "worker_start"), environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT / "handler" / "worker_path"), environ.get("PYTHONPATH")]))
     return ours | {"PYTHONPATH": path, "TEMP": str(WORK), "TMPDIR": str(WORK)}
 
 
@@ -129,8 +129,8 @@ def model(start: str) -> Path:
 def _look_into(archive: Path) -> None:
     """Refuse an archive with path tricks, links, duplicates or too much in it, before TorchServe unpacks it."""
     sys.path.append(str(ROOT))  # the image holds no more of spoter than this and health.py need
-    from spoter.ops.archive import scan
     from spoter.errors import SpoterError
+    from spoter.ops.archive import scan
 
     try:
         scan(archive)

@@ -103,13 +103,13 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     sys.path.insert(0, model_dir)
     import spoter
     from spoter.model.config import read_config
-    from spoter.serving.recognizer import Recognizer
     from spoter.runtime.threads import compute_with
+    from spoter.serving.recognizer import Recognizer
 
     config, device = read_config(Path(model_dir)), "cpu"
     compute_with(threads, config.runtime)
     if config.runtime == "torch":
-        import torch  # only here: without it a worker has 200 MB less (worker_start/sitecustomize.py)
+        import torch  # only here: without it a worker has 200 MB less (worker_path/sitecustomize.py)
 
         if gpu is not None and torch.cuda.is_available():
             device = f"cuda:{gpu}"

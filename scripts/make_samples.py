@@ -18,15 +18,15 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import make_clip
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.files import replacing, write_whole
 from spoter.formats.csv_table import axes
 from spoter.formats.mediapipe_frames import PARTS
+from spoter.landmarks.clip import make_clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
+from spoter.training.augment.transforms import resample_time
 from spoter.training.data import LabelledClip, read_dataset
 from spoter.training.evaluation.evaluate import groups_of_side
-from spoter.training.augment.transforms import resample_time
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 9

@@ -25,14 +25,14 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.load.processes import end_on_signals
+from spoter.errors import SpoterError
+from spoter.ops.archive import scan
+from spoter.ops.tar_reader import GzipStream, members
+from stress import ROOT
 from stress.archive_mutations import is_gnu_tar, mutated_tar, mutated_zip, tars, zips
 from stress.harness import table
-from benchmarks.load.processes import end_on_signals
-from spoter.ops.archive import scan
-from spoter.errors import SpoterError
-from spoter.ops.tar_reader import GzipStream, members
 
-ROOT = Path(__file__).resolve().parent.parent
 KINDS = {"model.tar.gz": (tars, mutated_tar), "spoter.mar": (zips, mutated_zip)}
 
 

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from stress.harness import wait_until
-from stress.raw_http import dial, post
 from benchmarks.load.client import Request, run_closed
 from benchmarks.load.usage import ProcessUsage, Usage
 from spoter.torchserve.server import Server
+from stress.harness import wait_until
+from stress.raw_http import dial, post
 
 # Seconds that a crowd stays, and that others are served beside it.
 STAY = 5.0

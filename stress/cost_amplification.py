@@ -19,10 +19,10 @@ from typing import Annotated
 
 import typer
 
-from stress.hostile_bodies import Hostile, hostile
+from stress import ROOT
 from stress.harness import table
+from stress.hostile_bodies import Hostile, hostile
 
-ROOT = Path(__file__).resolve().parent.parent
 MB = 1e6
 # What a body of `size` bytes may cost: 1.5 times its bytes and 100 MB of memory, and 0.6 s of a core at 25 MiB.
 MOST_SECONDS = 0.6
@@ -51,8 +51,8 @@ class Cost:
 
 def measure(model: Path, size: int, only: str = "", show=iter) -> list[Cost]:
     """Answer each hostile body of at most `size` bytes whose name has `only` in it, each in a process of its own."""
-    from spoter.serving.recognizer import Recognizer
     from spoter.runtime.threads import compute_with
+    from spoter.serving.recognizer import Recognizer
 
     recognizer = Recognizer.load(model)
     compute_with(1, recognizer.config.runtime)

@@ -20,11 +20,11 @@ from typing import Annotated
 
 import typer
 
+from benchmarks.load.processes import INTERRUPTED, end_on_signals
+from stress import ROOT
 from stress.decoder_targets import TARGETS
 from stress.harness import table
-from benchmarks.load.processes import INTERRUPTED, end_on_signals
 
-ROOT = Path(__file__).resolve().parent.parent
 SLOW_SECONDS = 1
 # Megabytes that an input may add to the process. What the imports take differs: a CUDA build of torch alone is 800 MB.
 MOST_MB = 512

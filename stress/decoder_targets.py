@@ -10,10 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from stress import model_file_seeds
+from stress import ROOT, model_file_seeds
 from stress.model_file_seeds import SMALL, small_prototypes
 
-ROOT = Path(__file__).resolve().parent.parent
 # Of a value of the request an error quotes at most so many letters: a gloss (`spoter.fewshot.enrolled`) and quotes around it.
 LONGEST_QUOTE = 110
 # An error of a model file names the file, and quotes a little of it.
@@ -113,9 +112,9 @@ def _headers() -> Callable[[bytes], object]:
 
 def _respond() -> Callable[[bytes], object]:
     """Answer a request whose first line, up to the first line end, is type number, Accept and attributes."""
-    from stress.http_fuzz import documented
     from spoter.serving.recognizer import Recognizer
     from spoter.serving.service import Incoming, respond
+    from stress.http_fuzz import documented
 
     recognizer, codes = Recognizer.load(ROOT / "models" / "dgs11"), documented()
 
@@ -189,8 +188,8 @@ def _archive() -> Callable[[Path], object]:
 
 
 def _config() -> Callable[[Path], object]:
-    from spoter.model.config import parse_config
     from spoter.files import read_text
+    from spoter.model.config import parse_config
 
     return lambda path: parse_config(read_text(path), str(path))
 

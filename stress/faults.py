@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault
+from benchmarks.load.processes import end_on_signals
+from spoter.errors import SpoterError
+from spoter.torchserve.server import StartError
 from stress.fault_environments import CannotBeTried
 from stress.harness import Outcome, Stream, counted, logged, table, wait_workers
-from benchmarks.load.processes import end_on_signals
-from spoter.torchserve.server import StartError
-from spoter.errors import SpoterError
+from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Answered

@@ -20,13 +20,13 @@ from typing import Annotated
 
 import typer
 
-from stress.oracle import documented, judge
-from stress.mutations import Attack, attack
-from stress.harness import table
 from benchmarks.load.processes import INTERRUPTED, end_on_signals
 from spoter.torchserve.server import LOOPBACK, NAME
+from stress import ROOT
+from stress.harness import table
+from stress.mutations import Attack, attack
+from stress.oracle import documented, judge
 
-ROOT = Path(__file__).resolve().parent.parent
 CONNECTIONS = 16
 # Seconds for an answer. A request that is not all there gets none; it is given up after the second number.
 PATIENCE, GLANCE = 30.0, 0.05
@@ -193,11 +193,11 @@ def main(
     """Send mutated requests to a TorchServe of this command's own, and judge every answer."""
     from tqdm import tqdm
 
-    from stress.harness import wait_workers, worker_pids
-    from benchmarks.serving.server import served
     from benchmarks.load.usage import Usage
+    from benchmarks.serving.server import served
     from spoter.model.folder import PROTOTYPES
     from spoter.video.environment import VARIABLE
+    from stress.harness import wait_workers, worker_pids
 
     space = _space(model) if (model / PROTOTYPES).exists() else ""
     found = Findings()

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stress.harness import CSV, JSON, call, table
 from benchmarks.load.processes import end_on_signals
 from spoter.torchserve.server import LOOPBACK
+from stress.harness import CSV, JSON, call, table
 
 if TYPE_CHECKING:
     from spoter.torchserve.server import Server

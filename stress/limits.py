@@ -15,10 +15,10 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks.load.processes import end_on_signals
 from stress.connections import CROWDS, Crowd, meet
 from stress.harness import PATIENCE, WORKERS_OF_ATTACKS, table, wait_workers, worker_pids
 from stress.raw_http import Said, chunked, exchange, post
-from benchmarks.load.processes import end_on_signals
 
 MIB = 1 << 20
 # Limits of the model's config.json (max_bytes) and of config.properties (max_request_size).

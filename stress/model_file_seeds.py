@@ -62,8 +62,8 @@ def safetensors() -> list[bytes]:
 
 def graphs() -> list[bytes]:
     """Return a small SPOTER's graph, plain and with the note of its weights that `spoter export` leaves."""
-    from spoter.runtime.onnx_runtime import OF_WEIGHTS
     from spoter.runtime.onnx_graph import graph_of
+    from spoter.runtime.onnx_runtime import OF_WEIGHTS
 
     graph = graph_of(_small_model())
     plain = graph.SerializeToString(deterministic=True)

@@ -10,14 +10,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 
-from spoter.torchserve.server import NAME
 from spoter.formats.request import CSV, JSON, JSONLINES, MP4, NPY, SYNONYMS, VIDEOS
+from spoter.torchserve.server import NAME
+from stress import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 PATH = f"/predictions/{NAME}"
 FRAMES = 2
 NUMBER = re.compile(rb"-?\d+\.?\d*(?:[eE][+-]?\d+)?")

@@ -6,9 +6,9 @@ import csv
 import io
 import json
 import re
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from stress import ROOT
+
 CODE = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
 # TorchServe's own answers, none of which a worker has seen: to what is not HTTP, no form, or not of its API. Those of
 # 500 are Java's exceptions while it takes a form or a content type apart; it goes on as before.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stress.harness import WORKERS_OF_ATTACKS, counted, table, wait_workers
 from benchmarks.load.processes import end_on_signals
+from stress.harness import WORKERS_OF_ATTACKS, counted, table, wait_workers
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Load

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import yaml
 
+from benchmarks.load.usage import WORKER
+from spoter.files import write_whole
+from spoter.torchserve.server import NAME, ROOT, Server, end_session, session_members
 from stress.fault_environments import CLOCK_FILE, clock, set_clock, small_disk
 from stress.harness import wait_until, worker_pids
-from benchmarks.load.usage import WORKER
-from spoter.torchserve.server import NAME, ROOT, Server, end_session, session_members
-from spoter.files import write_whole
 
 WORKERS = 2
 BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]

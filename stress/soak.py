@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from tqdm import tqdm
 
-from stress.harness import JSON, WORKERS_OF_ATTACKS, Stream, counted, samples, table, wait_workers
 from benchmarks.load.processes import end_on_signals
 from spoter.files import write_whole
+from stress.harness import JSON, WORKERS_OF_ATTACKS, Stream, counted, samples, table, wait_workers
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Request

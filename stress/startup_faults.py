@@ -16,8 +16,8 @@ from pathlib import Path
 from benchmarks.load.processes import finished
 from spoter.torchserve.server import LOOPBACK, NAME, ROOT, Server, StartError, free_port
 
-SERVE, ARCHIVE = "serve.py", "an archive"
-# Seconds that serve.py has to refuse a model folder.
+SERVE, ARCHIVE = "spoter serve", "an archive"
+# Seconds that `spoter serve` has to refuse a model folder.
 MOST_SECONDS = 120.0
 TRACEBACK = "Traceback (most recent call last)"
 
@@ -31,11 +31,11 @@ class Broken:
     name, what : str
         A word for the command line, and what is wrong.
     by : str
-        `SERVE`: a model folder is handed to serve.py. `ARCHIVE`: TorchServe is started with an archive.
+        `SERVE`: a model folder is handed to `spoter serve`. `ARCHIVE`: TorchServe is started with an archive.
     harm : callable
         Does it to a copy of the model folder, or to the archive's file.
     status : int
-        What serve.py is to exit with.
+        What `spoter serve` is to exit with.
     says : str
         What its words, or the worker's, have to hold.
     """
@@ -51,7 +51,7 @@ class Broken:
 def refusal(broken: Broken) -> tuple[int, str, bool]:
     """Start a server with what is broken; return its exit status, its telling line, and whether both are as expected.
 
-    TorchServe itself never exits over an archive: the status is then that of `serve.py`, which does (1).
+    TorchServe itself never exits over an archive: the status is then that of `spoter serve`, which does (1).
     """
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         if broken.by == SERVE:
@@ -63,7 +63,7 @@ def refusal(broken: Broken) -> tuple[int, str, bool]:
 
 
 def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
-    command = [sys.executable, str(ROOT / "serve.py"), "--model", str(model), "--model-store", str(model.parent / "s")]
+    command = [sys.executable, "-m", "spoter", "serve", "--model", str(model), "--model-store", str(model.parent / "s")]
     for option in ("--port", "--management-port", "--metrics-port"):
         command += [option, str(free_port())]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -78,9 +78,9 @@ def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
 
 
 def _by_archive(scratch: Path, broken: Broken) -> tuple[int, str, bool]:
-    """Start TorchServe as serve.py does, but with an archive that was harmed after it was packed."""
-    from spoter.torchserve.pack import build
+    """Start TorchServe as `spoter serve` does, but with an archive that was harmed after it was packed."""
     from spoter.ops.doctor import find_java
+    from spoter.torchserve.pack import build
 
     java = find_java()
     if java is None:

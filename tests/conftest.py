@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 # Before anything imports numpy or torch: several processes of tests run side by side, each with servers of its own.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -58,7 +60,6 @@ FIXTURES_OF = {
 
 LONGEST_IN_AN_ID = 100
 
-ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
 

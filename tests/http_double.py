@@ -11,11 +11,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.listening import listening
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+
+from tests.listening import listening
 
 ANSWER = {
     "instances": [{"gloss": "HALLO", "score": 0.9, "index": 4}],

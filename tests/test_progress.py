@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.training.datasets import SMALL, write_hdf5
 from typer.testing import CliRunner
 
 from spoter import progress
 from spoter.cli.main import app
 from spoter.progress import progress_bar
+from tests.training.datasets import SMALL, write_hdf5
 
 pytestmark = pytest.mark.slow
 

@@ -8,10 +8,10 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import SHARED
-from tests.video import films
 
 from spoter.errors import SpoterError
 from spoter.video import environment
+from tests.video import films
 
 CLIPS = SHARED / "clips"
 # With OpenCV, which the environment has and the one of the tests has not: a cloud that drifts.
@@ -64,6 +64,6 @@ def children() -> list[psutil.Process]:
             command = process.cmdline()
         except psutil.NoSuchProcess:  # a zombie among them
             continue
-        if any(Path(word).parts[-2:] == ("video", "child") for word in command):
+        if any(Path(word).parts[-2:] == ("video", "worker") for word in command):
             found.append(process)
     return found

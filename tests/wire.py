@@ -9,10 +9,10 @@ import math
 import numpy as np
 import pandas as pd
 
-from spoter.landmarks.clip import Clip
-from spoter.landmarks.estimators import MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
 from spoter.formats import Limits
 from spoter.formats.spoter_csv import NAMES
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import load_layout
 
 LIMITS = Limits(max_frames=40, max_clips=4, max_bytes=8_000_000)

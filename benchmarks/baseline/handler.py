@@ -26,8 +26,8 @@ class OriginalHandler:
         """Make the layers of the archive's sizes; without their weights, which cost nothing other than others."""
         folder = Path(context.system_properties["model_dir"])
         sys.path.insert(0, str(folder))
-        from benchmarks.baseline.pipeline import Original, logger_to
         from benchmarks.baseline.layers import SPOTER
+        from benchmarks.baseline.pipeline import Original, logger_to
         from spoter.runtime.threads import compute_with
 
         compute_with(1, "torch")

@@ -18,11 +18,12 @@ import msgspec
 import numpy as np
 import typer
 
+from benchmarks import ROOT
+
 if TYPE_CHECKING:
     from benchmarks.capacity.autoscaling import Hour, Policy
     from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes
 
-ROOT = Path(__file__).resolve().parent.parent
 LOADS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 _CURVE = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # loads that an hour's latencies are put together from
 _ROWS = 12  # of an hour's table
@@ -70,7 +71,9 @@ def read_times(path: Path) -> Times:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Times)
     except (OSError, msgspec.MsgspecError) as error:
-        raise SpoterError(f"{path}: {error}; expected what `python -m benchmarks.capacity.__main__ --measure FILE` writes") from None
+        raise SpoterError(
+            f"{path}: {error}; expected what `python -m benchmarks.capacity.__main__ --measure FILE` writes"
+        ) from None
 
 
 def steady_table(

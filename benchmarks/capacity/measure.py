@@ -16,16 +16,16 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.load.bodies import compact
-from benchmarks.load.client import Load, Request, run_closed, run_open
 from benchmarks.capacity.__main__ import Times
 from benchmarks.capacity.queueing import Instance, ServiceTimes, simulate
+from benchmarks.load.bodies import compact
+from benchmarks.load.client import Load, Request, run_closed, run_open
 from benchmarks.serving.server import PATH, served
 from benchmarks.timing import machine, one_thread
-from spoter.torchserve.server import LOOPBACK, NAME
 from spoter.errors import SpoterError
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.torchserve.server import LOOPBACK, NAME
 
 LOADS = (0.3, 0.6, 0.8)
 _KEPT = 200  # service times of each batch size that are written

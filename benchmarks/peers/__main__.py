@@ -20,17 +20,16 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import ROOT
 from benchmarks.load import wrk
 from benchmarks.load.processes import end_on_signals
-from benchmarks.peers import matrix
-from benchmarks.peers import report
+from benchmarks.peers import matrix, report
 from benchmarks.peers.servers import NAMES, executable
-from spoter.torchserve.server import StartError
-from spoter.model.config import RUNTIMES, runtime_of
 from spoter.errors import SpoterError
 from spoter.files import write_whole
+from spoter.model.config import RUNTIMES, runtime_of
+from spoter.torchserve.server import StartError
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "build" / "bench" / "peers.json"
 PACKAGES = ("torch", "torchserve", "fastapi", "uvicorn", "litserve", "bentoml")
 _VERSIONS = (

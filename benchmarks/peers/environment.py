@@ -13,11 +13,11 @@ import sysconfig
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks import ROOT
 from spoter.errors import SpoterError
 from spoter.files import alone_in, write_whole
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-ROOT = Path(__file__).resolve().parent.parent.parent
 FOLDER = Path(sys.prefix) / "peers"
 HOW = "make bench-peers, or python -m benchmarks.peers.environment, makes it"
 

@@ -14,9 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import ROOT
 from spoter.torchserve.server import StartError, end_session
-
-ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 class Alone:
@@ -77,8 +76,8 @@ def _line(process: subprocess.Popen) -> str:
 
 def main() -> None:
     """Answer what standard input asks for, until it ends."""
-    from benchmarks.peers.shared import load_with_one_thread
     from benchmarks.peers.matrix import bodies
+    from benchmarks.peers.shared import load_with_one_thread
     from spoter.serving.service import Incoming, respond
 
     recognizer = load_with_one_thread(Path(sys.argv[1]), sys.argv[2])

@@ -14,13 +14,21 @@ from pathlib import Path
 
 import psutil
 
+from benchmarks import ROOT
 from benchmarks.load.bodies import compact, full_holistic
-from benchmarks.peers.shared import LOADED, MODEL, PORT, RUNTIME, WORKERS
 from benchmarks.load.usage import Usage
-from spoter.torchserve.server import LOOPBACK, START_TIMEOUT, Server, StartError, end_session, free_port, session_members
+from benchmarks.peers.shared import LOADED, MODEL, PORT, RUNTIME, WORKERS
 from spoter.ops import readiness
+from spoter.torchserve.server import (
+    LOOPBACK,
+    START_TIMEOUT,
+    Server,
+    StartError,
+    end_session,
+    free_port,
+    session_members,
+)
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 OURS, ORIGINAL = "spoter", "original"
 NAMES = {
     OURS: "TorchServe, our handler",

@@ -20,10 +20,10 @@ import numpy as np
 import psutil
 import typer
 
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals
 from spoter.landmarks.estimators import MEDIAPIPE
 
-ROOT = Path(__file__).resolve().parents[1]
 # Clips of a file that differ: more would fill the disk and cost no more to answer.
 _DIFFERENT = 500
 _FRAMES = (20, 100)

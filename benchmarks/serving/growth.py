@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 import numpy as np
 import typer
 
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals
 from benchmarks.timing import Timing, in_turn, machine, one_thread
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from spoter.model.config import Sizes
     from spoter.serving.recognizer import Recognizer
 
-ROOT = Path(__file__).resolve().parent.parent
 FRAMES = (15, 30, 60, 120, 240, 400, 600)
 CLIPS = (1, 2, 4, 8, 16, 32, 64)
 GLOSSES = (10, 30, 100, 300, 1000, 2000)
@@ -142,8 +142,8 @@ def against_clients(model: Path, counts: Sequence[int], seconds: float) -> list[
 
     from benchmarks.load.bodies import compact
     from benchmarks.load.client import Request, run_closed
-    from benchmarks.serving.server import PATH, served
     from benchmarks.load.usage import Usage
+    from benchmarks.serving.server import PATH, served
     from spoter.torchserve.server import LOOPBACK
 
     request = Request(compact(_load(model).layout))

@@ -20,20 +20,20 @@ from typing import Annotated
 import torch
 import typer
 
+from benchmarks import ROOT
 from benchmarks.baseline import pipeline
+from benchmarks.baseline.layers import peruvian
 from benchmarks.load.bodies import FRAMES, compact, full_holistic
 from benchmarks.random_models import ORIGINAL, add_graph, write_random
-from benchmarks.baseline.layers import peruvian
 from benchmarks.timing import Timing, in_turn, one_thread, table
-from spoter.model.config import RUNTIMES, read_config, runtime_of
 from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
-from spoter.model.network import Spoter
 from spoter.landmarks.normalize import normalize
+from spoter.model.config import RUNTIMES, read_config, runtime_of
+from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
 
-ROOT = Path(__file__).resolve().parent.parent
 JSON_LOADS = "json.loads of the full request"
 WHOLE, UNLOGGED = "original: whole request", "original: whole request, nothing logged"
 BARS = {"full": 12, "compact": 20}

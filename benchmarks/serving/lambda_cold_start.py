@@ -24,7 +24,6 @@ from spoter.aws.functions.build_standalone import NAME
 from spoter.aws.functions.wheels import PYTHON, find_python
 from spoter.errors import SpoterError
 
-ROOT = Path(__file__).resolve().parent.parent
 # As Lambda runs it: the folder of the function on the path, and the model loaded by the import.
 _PROGRAM = """
 import json, resource, sys, time
@@ -32,6 +31,7 @@ sys.path.insert(0, sys.argv[1])
 event = json.load(open(sys.argv[2]))
 started = time.perf_counter()
 import lambda_serve
+from benchmarks import ROOT
 imported = time.perf_counter()
 answer = lambda_serve.handler(event, None)
 first = time.perf_counter()
@@ -92,7 +92,9 @@ def forget(tree: Path) -> None:
 
 
 def main(
-    package: Annotated[Path, typer.Option(help="What spoter/aws/functions/build_standalone.py wrote.")] = ROOT / "model_store" / NAME,
+    package: Annotated[Path, typer.Option(help="What spoter/aws/functions/build_standalone.py wrote.")] = ROOT
+    / "model_store"
+    / NAME,
     python: Annotated[
         str | None, typer.Option(help=f"The Python {PYTHON} to run it [default: the one on PATH].")
     ] = None,

@@ -14,15 +14,15 @@ import numpy as np
 import torch
 import typer
 
+from benchmarks.baseline.layers import SPOTER
 from benchmarks.load.bodies import FRAMES
 from benchmarks.random_models import ORIGINAL
-from benchmarks.baseline.layers import SPOTER
 from benchmarks.timing import Timing, in_turn, one_thread
-from spoter.runtime import torch_fused
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
-from spoter.runtime.onnx_runtime import OnnxForward
+from spoter.runtime import torch_fused
 from spoter.runtime.onnx_graph import graph_of
+from spoter.runtime.onnx_runtime import OnnxForward
 from spoter.runtime.torch_runtime import TorchForward
 from spoter.training.evaluation.quantize import quantize
 

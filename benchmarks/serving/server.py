@@ -12,11 +12,11 @@ from pathlib import Path
 
 from benchmarks.load.bodies import compact, full_holistic
 from benchmarks.timing import Timing, in_turn, one_thread
-from spoter.torchserve.pack import build, zipped
-from spoter.torchserve.server import LOOPBACK, NAME, Server, free_port
 from spoter.ops.doctor import find_java
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.torchserve.pack import build, zipped
+from spoter.torchserve.server import LOOPBACK, NAME, Server, free_port
 
 PATH = f"/predictions/{NAME}"
 HEADERS = {"Content-Type": "application/json"}

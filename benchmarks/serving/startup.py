@@ -1,6 +1,6 @@
 """How long a server takes to answer, and what it takes of memory: `python -m benchmarks.serving.startup`, with --clone from nothing.
 
-Restart to ready: `serve.py` from its start to the first prediction. A worker: TorchServe's own clock from its start to
+Restart to ready: `spoter serve` from its start to the first prediction. A worker: TorchServe's own clock from its start to
 READY, what of that Python's imports are, and memory after requests. Clone to ready: `git clone` and `make serve`.
 """
 
@@ -23,11 +23,11 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals
 from benchmarks.timing import machine
 from spoter.errors import ModelFolderError, SpoterError
 
-ROOT = Path(__file__).resolve().parent.parent
 # What the project asks of itself: seconds of a worker, and bytes by what computes.
 READY_WITHIN = 5.0
 AT_MOST = {"torch": 350e6, "onnx": 150e6, "onnx-int8": 150e6}
@@ -50,7 +50,7 @@ class Worker:
 
 
 def until_ready(command: list[str], folder: Path, environ: dict[str, str], limit: float) -> float:
-    """Return the seconds until `serve.py`, which `command` leads to, says that it is ready; then end it."""
+    """Return the seconds until `spoter serve`, which `command` leads to, says that it is ready; then end it."""
     from spoter.torchserve.server import end_session
 
     started = time.perf_counter()
@@ -75,7 +75,7 @@ def until_ready(command: list[str], folder: Path, environ: dict[str, str], limit
         raise SpoterError(f"{' '.join(command[:2])} was not ready within {limit:g} s: {''.join(said[-5:]).strip()}")
     finally:
         guard.cancel()
-        end_session(process)  # which serve.py takes as Ctrl-C, and ends TorchServe's own session
+        end_session(process)  # which `spoter serve` takes as Ctrl-C, and ends TorchServe's own session
 
 
 def options(model: Path, runtime: str, scratch: Path) -> dict[str, str]:
@@ -88,21 +88,21 @@ def options(model: Path, runtime: str, scratch: Path) -> dict[str, str]:
 
 
 def restart(model: Path, runtime: str) -> float:
-    """Return the seconds of a `serve.py` where everything is installed."""
+    """Return the seconds of a `spoter serve` where everything is installed."""
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as scratch:
         environ = os.environ | options(model.resolve(), runtime, Path(scratch))
-        return until_ready([sys.executable, "serve.py"], ROOT, environ, RESTART_LIMIT)
+        return until_ready([sys.executable, "-m", "spoter", "serve"], ROOT, environ, RESTART_LIMIT)
 
 
 def worker(model: Path, runtime: str) -> Worker:
     """Start a TorchServe with one worker, ask it, and look at it."""
     from benchmarks.load.bodies import compact
     from benchmarks.load.client import Request, run_closed
-    from benchmarks.serving.server import served
     from benchmarks.load.usage import Usage
-    from spoter.torchserve.server import LOOPBACK
+    from benchmarks.serving.server import served
     from spoter.ops.readiness import send
     from spoter.serving.recognizer import Recognizer
+    from spoter.torchserve.server import LOOPBACK
 
     def answered(requests: list[Request], count: int) -> None:
         load = run_closed(server.url, requests, 4, 60.0, most=count)

@@ -22,6 +22,7 @@ import typer
 import yaml
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals
 from benchmarks.timing import machine
 from spoter.errors import ModelFolderError, SpoterError
@@ -29,7 +30,6 @@ from spoter.errors import ModelFolderError, SpoterError
 if TYPE_CHECKING:
     from spoter.torchserve.server import Server
 
-ROOT = Path(__file__).resolve().parent.parent
 CLIENTS = (1, 8, 32)
 BATCHES = (1, 4, 8, 16)
 DELAYS = (1, 5)  # milliseconds; TorchServe takes 0 for "not set", which is 100
@@ -175,9 +175,9 @@ def main(
 ) -> None:
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
     from benchmarks.serving.server import served
-    from spoter.torchserve.server import StartError
-    from spoter.model.config import runtime_of
     from spoter.files import write_whole
+    from spoter.model.config import runtime_of
+    from spoter.torchserve.server import StartError
 
     if not hasattr(os, "sched_setaffinity"):
         raise _fail("this system cannot keep processes on some of its cores, expected Linux")

@@ -24,17 +24,17 @@ import numpy as np
 import typer
 from tqdm import tqdm
 
-from spoter.serving.enroll import enroll
 from spoter.errors import SpoterError
 from spoter.files import write_whole
 from spoter.model.folder import CONFIG
+from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.training.evaluation.predictions import Answers
 from spoter.training.data import DataSet, LabelledClip, read_dataset
+from spoter.training.data.split_record import SPLIT, read_split
 from spoter.training.evaluation.evaluate import ask, unknown_signs
 from spoter.training.evaluation.metrics import auroc, share_told
+from spoter.training.evaluation.predictions import Answers
 from spoter.training.settings import TrainSettings
-from spoter.training.data.split_record import SPLIT, read_split
 from spoter.training.train import train
 
 FIGURES = {

@@ -16,10 +16,10 @@ from pathlib import Path
 
 import msgspec
 
+from spoter.errors import DataError, SpoterError
+from spoter.landmarks.connecting_points import BROKEN, ENDINGS, open_file, reason
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
-from spoter.landmarks.connecting_points import BROKEN, ENDINGS, open_file, reason
-from spoter.errors import DataError, SpoterError
 from spoter.video.reader import ENDINGS as VIDEOS
 
 _LINES = ".jsonl"

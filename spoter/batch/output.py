@@ -15,7 +15,18 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.batch.resume import Doing, Record, begin, do_parts, part_file, part_numbers, read_part, read_record, write_part, write_record
+from spoter.batch.resume import (
+    Doing,
+    Record,
+    begin,
+    do_parts,
+    part_file,
+    part_numbers,
+    read_part,
+    read_record,
+    write_part,
+    write_record,
+)
 from spoter.errors import SpoterError
 from spoter.files import alone_in, put_in_place, replacing
 

@@ -11,9 +11,9 @@ import msgspec
 
 from spoter.batch.inputs import Piece
 from spoter.batch.reader import Place, Reader
+from spoter.cli.predict import load
 from spoter.errors import InputError
 from spoter.formats.request import JSONLINES
-from spoter.cli.predict import load
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, error_response, respond
 

@@ -12,14 +12,14 @@ from typing import Any
 import h5py
 import numpy as np
 
-from spoter.sources import frame_folders
 from spoter.batch.inputs import Piece
-from spoter.sources.clip_files import TYPES
-from spoter.landmarks.connecting_points import BROKEN, group_of, mark_missing, open_file, read_points, reason
 from spoter.errors import InputError, SpoterError
 from spoter.formats import JSON
 from spoter.formats.request import JSONLINES, NPY
+from spoter.landmarks.connecting_points import BROKEN, group_of, mark_missing, open_file, read_points, reason
 from spoter.serving.service import Incoming
+from spoter.sources import frame_folders
+from spoter.sources.clip_files import TYPES
 
 Place = dict[str, object]
 """Where a clip is, as its answer says: `file`; `group` and, where it has one, `name`; `line`; `clip` of several."""

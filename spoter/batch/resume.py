@@ -17,9 +17,9 @@ import msgspec
 
 import spoter
 from spoter.batch.inputs import Part, Survey, parts, survey
-from spoter.model.config import read_config
 from spoter.errors import SpoterError
 from spoter.files import UNFINISHED, write_whole
+from spoter.model.config import read_config
 from spoter.model.folder import CARD
 from spoter.progress import progress_bar
 

@@ -19,18 +19,30 @@ import msgspec
 import numpy as np
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.batch.predictor import line
 from spoter.batch.inputs import Piece
 from spoter.batch.output import write_lines
+from spoter.batch.predictor import line
 from spoter.batch.reader import Place, Reader
-from spoter.batch.resume import Doing, Record, begin, do_parts, part_file, part_numbers, read_part, read_record, remove_unfinished, write_part, write_record
-from spoter.landmarks.clip import Clip
-from spoter.model.config import ModelConfig, read_config
+from spoter.batch.resume import (
+    Doing,
+    Record,
+    begin,
+    do_parts,
+    part_file,
+    part_numbers,
+    read_part,
+    read_record,
+    remove_unfinished,
+    write_part,
+    write_record,
+)
 from spoter.errors import InputError, SpoterError
 from spoter.files import alone_in, write_whole
 from spoter.formats import Limits, decode, parse_attributes
 from spoter.formats.request import Video
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
+from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import layout_of
 from spoter.serving.service import Incoming
 

@@ -9,12 +9,12 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from spoter.cli.options import Data, check_picture
 from spoter.errors import DataError, InputError
 from spoter.files import write_whole
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.augment.paper import OriginalAugmentation
-from spoter.cli.options import Data, check_picture
 from spoter.training.settings import TrainSettings
 
 _LAYOUT = "54"
@@ -49,11 +49,6 @@ ROWS: dict[str, Augmentation | OriginalAugmentation] = {
     "the original's recipe,\none of four": OriginalAugmentation(share=1.0),
 }
 """Captions and changes, each alone; where a change strikes by chance, it does so here."""
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application: that of `spoter data`."""
-    app.command()(augmentations)
 
 
 def augmentations(

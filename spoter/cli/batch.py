@@ -1,4 +1,4 @@
-"""What the command line does with very many clips: `spoter predict … --out`, `spoter pack` and `spoter join`."""
+"""What the command line does with very many clips: `spoter predict … --out`, `spoter batch-pack` and `spoter batch-join`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,6 @@ Clips = Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders of cl
 Jobs = Annotated[int | None, typer.Option(min=1, help="Worker processes; one a core unless said.")]
 Width = Annotated[float | None, typer.Option(min=1, help="Image width in pixels, where the points are in pixels.")]
 Height = Annotated[float | None, typer.Option(min=1, help="Image height in pixels, where the points are in pixels.")]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands with a typer application."""
-    app.command()(pack)
-    app.command()(join)
 
 
 def predict(
@@ -57,10 +51,10 @@ def predict(
     """
     from functools import partial
 
-    from spoter.batch.predictor import Answering
     from spoter.batch.output import predict as answer
-    from spoter.batch.resume import check_outside, look
+    from spoter.batch.predictor import Answering
     from spoter.batch.process_pool import cores, in_processes
+    from spoter.batch.resume import check_outside, look
 
     check_outside(out, paths)
     record, found = look(model, paths, said | {"runtime": runtime})
@@ -77,7 +71,7 @@ def predict(
     _tell(out, done)
 
 
-def pack(
+def batch_pack(
     model: Model,
     paths: Clips,
     out: Annotated[Path, typer.Option(help="Folder to write.")],
@@ -91,10 +85,10 @@ def pack(
     """
     from functools import partial
 
+    from spoter.batch.process_pool import cores, in_processes
+    from spoter.batch.resume import check_outside, look
     from spoter.batch.sagemaker_jobs import Packing
     from spoter.batch.sagemaker_jobs import pack as write
-    from spoter.batch.resume import check_outside, look
-    from spoter.batch.process_pool import cores, in_processes
 
     said = {"width": width, "height": height}
     check_outside(out, paths)
@@ -106,8 +100,8 @@ def pack(
     _tell(out, done)
 
 
-def join(
-    folder: Annotated[Path, typer.Argument(metavar="PACKED", help="What `spoter pack` wrote.")],
+def batch_join(
+    folder: Annotated[Path, typer.Argument(metavar="PACKED", help="What `spoter batch-pack` wrote.")],
     answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="Folder with what the job wrote: *.jsonl.out.")],
     out: Annotated[Path, typer.Option(help="JSON Lines to write, as `spoter predict --out` does.")],
 ) -> None:

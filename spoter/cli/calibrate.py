@@ -7,14 +7,22 @@ from typing import Annotated
 
 import typer
 
+from spoter.cli.options import (
+    Data,
+    Device,
+    GroupRegex,
+    SkipBad,
+    Threads,
+    ValGroups,
+    Validation,
+    ValidationByClip,
+    ValidationData,
+    names_of,
+    note,
+    print_skipped,
+)
 from spoter.errors import DataError
-from spoter.cli.options import Data, Device, GroupRegex, SkipBad, Threads, ValGroups, Validation, ValidationByClip, ValidationData, names_of, note, print_skipped
 from spoter.training.settings import TrainSettings
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(calibrate)
 
 
 def calibrate(
@@ -40,8 +48,8 @@ def calibrate(
 
     from spoter.training.calibrate_converted import calibrate as run
     from spoter.training.data import read_dataset
-    from spoter.training.distributed import choose_device
     from spoter.training.data.split_record import SPLIT, split_data
+    from spoter.training.distributed import choose_device
 
     chosen = [
         name

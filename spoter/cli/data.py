@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spoter.cli.options import (
+    Data,
+    GroupRegex,
+    SkipBad,
+    Test,
+    TestGroups,
+    ValGroups,
+    Validation,
+    check_picture,
+    names_of,
+    note,
+    print_skipped,
+)
 from spoter.errors import DataError
-from spoter.cli.options import Data, GroupRegex, SkipBad, Test, TestGroups, ValGroups, Validation, check_picture, names_of, note, print_skipped
 from spoter.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -22,11 +34,6 @@ if TYPE_CHECKING:
 data_app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True)
 
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the commands with a typer application."""
-    app.add_typer(data_app)
 
 
 @data_app.command()
@@ -75,8 +82,7 @@ def split(
     For commands that want clips apart: spoter train, calibrate (--validation-data), export (--left-out), evaluate.
     """
     from spoter.files import alone_in
-    from spoter.training.data import read_dataset
-    from spoter.training.data import connecting_points
+    from spoter.training.data import connecting_points, read_dataset
     from spoter.training.data.split import SIDES
     from spoter.training.data.split_record import split_data
 

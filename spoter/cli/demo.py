@@ -1,6 +1,6 @@
 """The webcam page with a TorchServe behind it, until Ctrl-C: what `make demo` runs.
 
-Installs the page's npm packages where they are missing, finds the TorchServe that runs or starts one by serve.py, and
+Installs the page's npm packages where they are missing, finds the TorchServe that runs or starts one by spoter serve, and
 serves web/ on loopback. At the end the TorchServe that it started ends too; one that it found goes on.
 """
 
@@ -22,13 +22,14 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spoter.torchserve.server import LOOPBACK, NAME, ROOT, START_TIMEOUT
 from spoter.ops.doctor import listener, port_is_free
+from spoter.resources import resource
+from spoter.torchserve.server import LOOPBACK, NAME, START_TIMEOUT
 
-WEB = ROOT / "web"
+WEB = resource("web")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GRACE = 30.0  # seconds; serve.py itself takes at most twenty to end all that it started
-_ENDS = "Ctrl-C ends it."  # the last line of serve.py's greeting
+_GRACE = 30.0  # seconds; spoter serve itself takes at most twenty to end all that it started
+_ENDS = "Ctrl-C ends it."  # the last line of spoter serve's greeting
 
 console = Console(stderr=True)
 
@@ -44,9 +45,9 @@ class Behind:
     key : str
         Its token, where it was started elsewhere and wants one.
     key_file : pathlib.Path or None
-        Where TorchServe keeps the token, where serve.py was started here.
+        Where TorchServe keeps the token, where spoter serve was started here.
     process : subprocess.Popen or None
-        serve.py, where it was started here.
+        spoter serve, where it was started here.
     """
 
     url: str
@@ -66,7 +67,7 @@ class Behind:
             return None  # it is just being written: TorchServe refuses, and says why
 
     def stop(self) -> None:
-        """End serve.py and all that it started, if it was started here."""
+        """End spoter serve and all that it started, if it was started here."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -77,7 +78,7 @@ class Behind:
 
 
 def _fail(message: str, status: int) -> typer.Exit:
-    typer.echo(f"demo.py: {message}", err=True)
+    typer.echo(f"spoter demo: {message}", err=True)
     return typer.Exit(status)
 
 
@@ -85,21 +86,21 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def main(
+def demo(
     demo_port: Annotated[
         int, typer.Option(envvar="SPOTER_DEMO_PORT", min=1, max=65535, help="The page's port.")
     ] = 8088,
     host: Annotated[
-        str, typer.Option(envvar="SPOTER_HOST", help="As of serve.py: where TorchServe listens.")
+        str, typer.Option(envvar="SPOTER_HOST", help="As of spoter serve: where TorchServe listens.")
     ] = LOOPBACK,
-    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="As of serve.py.")] = 8080,
+    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="As of spoter serve.")] = 8080,
     token: Annotated[
         str, typer.Option(envvar="SPOTER_TOKEN", help="Of a TorchServe that runs already and wants one.")
     ] = "",
 ) -> None:
     """Serve the webcam page on 127.0.0.1 until Ctrl-C.
 
-    TorchServe is started if it is not up; all variables of serve.py (SPOTER_MODEL, SPOTER_PORT, …) count here too.
+    TorchServe is started if it is not up; all variables of spoter serve (SPOTER_MODEL, SPOTER_PORT, …) count here too.
     """
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
@@ -173,9 +174,9 @@ def _find(host: str, port: int, token: str) -> Behind | None:
 
 
 def _start(host: str, port: int) -> Behind:
-    """Start serve.py, which reads the same variables, and wait for its greeting."""
+    """Start spoter serve, which reads the same variables, and wait for its greeting."""
     process = subprocess.Popen(
-        [sys.executable, str(ROOT / "serve.py"), "--host", host, "--port", str(port)],
+        [sys.executable, "-m", "spoter", "serve", "--host", host, "--port", str(port)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
@@ -194,7 +195,7 @@ def _start(host: str, port: int) -> Behind:
     except BaseException:
         behind.stop()
         raise
-    raise _fail("serve.py did not start TorchServe; what it says stands above", process.wait() or 1)
+    raise _fail("spoter serve did not start TorchServe; what it says stands above", process.wait() or 1)
 
 
 def _serve_page(behind: Behind, port: int) -> None:
@@ -217,7 +218,7 @@ def _serve_page(behind: Behind, port: int) -> None:
     signal.signal(signal.SIGHUP, server.handle_exit)  # uvicorn itself minds the other two
     server.run(sockets=[listening])
     if behind.process is not None and behind.process.poll() is not None:
-        raise _fail("TorchServe ended by itself; what serve.py says stands above", 1)
+        raise _fail("TorchServe ended by itself; what spoter serve says stands above", 1)
 
 
 def _follow(process: subprocess.Popen, server) -> None:
@@ -227,9 +228,5 @@ def _follow(process: subprocess.Popen, server) -> None:
 
 def _longest_body() -> int:
     """Return what TorchServe is told in config.properties, or by the variable that wins over it."""
-    line = re.search(r"^max_request_size=(\d+)$", (ROOT / "config.properties").read_text(), re.MULTILINE)
+    line = re.search(r"^max_request_size=(\d+)$", resource("config.properties").read_text(), re.MULTILINE)
     return int(os.environ.get("TS_MAX_REQUEST_SIZE") or line[1])
-
-
-if __name__ == "__main__":
-    typer.run(main)

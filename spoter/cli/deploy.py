@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from spoter.aws.deploy.console import Reporter
     from spoter.aws.deploy.settings import Settings
 
-ROOT = Path(__file__).resolve().parent
-SETTINGS = ROOT / "deploy.toml"
+SETTINGS = work_folder() / "deploy.toml"
 # What is imported here and in no other command of the project; the extras `serve` and `deploy` bring it.
 NEEDED = ("boto3", "httpx", "model_archiver", "psutil", "sagemaker", "starlette", "uvicorn")
 
@@ -325,7 +324,3 @@ def _stop(text: str, status: int) -> typer.Exit:
 def _interrupt(*_: object) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    main()

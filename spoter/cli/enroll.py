@@ -14,12 +14,6 @@ Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such
 Gloss = Annotated[str, typer.Argument(metavar="GLOSS", help="Name of the sign.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands with a typer application."""
-    for command in (enroll, enrolled, unenroll):
-        app.command()(command)
-
-
 def enroll(
     model: Model,
     gloss: Gloss,
@@ -31,10 +25,10 @@ def enroll(
     height: Annotated[float | None, typer.Option(help="Image height, where the points are in pixels.")] = None,
 ) -> None:
     """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
-    from spoter.sources.clip_files import read_clips
-    from spoter.serving.enroll import enroll as run
     from spoter.formats import Options
     from spoter.model.folder import load_model_folder
+    from spoter.serving.enroll import enroll as run
+    from spoter.sources.clip_files import read_clips
 
     layout, options = load_model_folder(model).layout, Options(width=width, height=height)
     found = [(clip, str(file)) for file in files for clip in read_clips([file], layout, options, _note)]

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.errors import DataError
 from spoter.cli.options import Data, Device, ModelGroupRegex, SkipBad, Threads, names_of, note
+from spoter.errors import DataError
 
 if TYPE_CHECKING:
     from spoter.training.evaluation.evaluate import Evaluation
@@ -21,11 +21,6 @@ class UnknownGlosses(StrEnum):
 
     ERROR = "error"
     COUNT = "count"
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(evaluate)
 
 
 def evaluate(
@@ -150,7 +145,12 @@ def _show(result: Evaluation) -> None:
             | {"Known": "right", "Refused": "right"},
             (
                 (row.title, descriptions.number(row.top1.value), descriptions.interval(row.top1))
-                + (descriptions.number(row.top5.value), descriptions.number(row.ece), descriptions.number(row.known), row.refused)
+                + (
+                    descriptions.number(row.top5.value),
+                    descriptions.number(row.ece),
+                    descriptions.number(row.known),
+                    row.refused,
+                )
                 for row in descriptions.robustness_rows(figures, result.known, result.robustness)
             ),
         )

@@ -8,17 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.errors import SpoterError
 from spoter.cli.options import ModelGroupRegex, SkipBad, print_skipped
+from spoter.errors import SpoterError
 
 if TYPE_CHECKING:
     from spoter.model.folder import ModelFolder
     from spoter.training.evaluation.quantize import Judged
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(export)
 
 
 def export(
@@ -85,8 +80,8 @@ def _int8(
 ) -> Judged:
     """Return the graph in 8 bits, judged; what was left out of the data is told on stderr."""
     from spoter.training.data import read_dataset
-    from spoter.training.evaluation.quantize import Sides, quantize_and_judge
     from spoter.training.data.split_record import find_split, reading_options
+    from spoter.training.evaluation.quantize import Sides, quantize_and_judge
 
     options = reading_options(find_split(model), group_regex, skip_bad)
     sets = [read_dataset(path, **options, progress=True) if path else None for path in (data, left_out)]

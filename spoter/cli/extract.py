@@ -13,11 +13,6 @@ if TYPE_CHECKING:
 # rich, and what reads videos, are imported by the command: `spoter --help` shall not wait for them.
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(extract)
-
-
 def extract(
     places: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders of videos, or globs.")],
     out: Annotated[Path, typer.Option(help="Folder, or a file ending in .json, .npy, .pose or .hdf5.")],

@@ -14,6 +14,9 @@ from spoter.errors import DataError
 if TYPE_CHECKING:
     from spoter.training.data import Skipped
 
+Width = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
+Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled clips: see docs/datasets.md.")]
 GroupRegex = Annotated[
     str | None,
@@ -41,7 +44,10 @@ ValidationByClip = Annotated[
         "--validation-by-clip", help="Draw the validation share clip by clip from the training groups: for few signers."
     ),
 ]
-ValidationData = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
+ValidationWidth = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
+Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Data = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
 

@@ -21,11 +21,6 @@ if TYPE_CHECKING:
 # torch and what reads clips are imported by the command: `spoter --help` shall not wait for them.
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(predict)
-
-
 def predict(
     paths: Annotated[
         list[Path],
@@ -96,8 +91,8 @@ def predict(
 
 def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
     """Print the answer to a file, and say whether it is one."""
-    from spoter.sources.clip_files import read_body
     from spoter.serving.service import Incoming, error_response
+    from spoter.sources.clip_files import read_body
 
     try:
         body, content_type = read_body(file, lambda text: print(f"note: {text}", file=sys.stderr))
@@ -132,8 +127,8 @@ def in_process(model: Path, runtime: str | None = None) -> Iterator[Ask]:
 def load(model: Path, runtime: str | None) -> Recognizer:
     """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
     from spoter.model.config import runtime_of
-    from spoter.serving.recognizer import Recognizer
     from spoter.runtime.threads import compute_with
+    from spoter.serving.recognizer import Recognizer
 
     runtime = runtime_of(model, runtime)
     compute_with(1, runtime)

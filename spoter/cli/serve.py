@@ -20,13 +20,13 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spoter.torchserve.server import LOOPBACK, NAME, ROOT, SAMPLES, Server, StartError
-from spoter.model.config import RUNTIMES
-from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
 from spoter.errors import ModelFolderError
 from spoter.files import write_whole
+from spoter.model.config import RUNTIMES
+from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
+from spoter.resources import resource, work_folder
+from spoter.torchserve.server import LOOPBACK, NAME, SAMPLES, Server, StartError
 
-STORE = ROOT / "model_store"
 # RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
 
@@ -34,7 +34,7 @@ console = Console(stderr=True)
 
 
 def _fail(message: str, status: int) -> typer.Exit:
-    typer.echo(f"serve.py: {message}", err=True)
+    typer.echo(f"spoter serve: {message}", err=True)
     return typer.Exit(status)
 
 
@@ -42,8 +42,8 @@ def _interrupt(*_) -> None:
     raise KeyboardInterrupt
 
 
-def main(
-    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = ROOT / "models" / "dgs11",
+def serve(
+    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = resource("models/dgs11"),
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
     port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
     management_port: Annotated[
@@ -65,8 +65,11 @@ def main(
             help="Origin of pages that may ask from a browser: https://signs.example, or *.",
         ),
     ] = None,
-    model_store: Annotated[Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")] = STORE,
-    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = ROOT / "logs",
+    model_store: Annotated[
+        Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")
+    ] = work_folder() / "model_store",
+    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = work_folder()
+    / "logs",
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -98,7 +101,9 @@ def main(
         raise _fail(f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones", 2)
     server = None
     try:
-        from spoter.torchserve.pack import build  # here, because it takes a second of torch, in which one may press Ctrl-C
+        from spoter.torchserve.pack import (
+            build,  # here, because it takes a second of torch, in which one may press Ctrl-C
+        )
 
         ports = (port, management_port, metrics_port)
         server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
@@ -155,7 +160,9 @@ def _keep(path: Path, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(folder / path.name, path.read_bytes())
     except OSError as error:
-        typer.echo(f"serve.py: {folder / path.name} is not written ({error.strerror}); served all the same", err=True)
+        typer.echo(
+            f"spoter serve: {folder / path.name} is not written ({error.strerror}); served all the same", err=True
+        )
 
 
 def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> None:
@@ -169,7 +176,3 @@ def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> Non
     lines += [f"  curl -T {shlex.quote(shown)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
     typer.echo("\n".join(lines) + "\nCtrl-C ends it.")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -12,11 +12,6 @@ from spoter.errors import InputError, SpoterError
 # Pillow, torch and pandas are imported by the command: `spoter --help` shall not wait for them.
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(show)
-
-
 def show(
     file: Annotated[
         Path,
@@ -44,13 +39,12 @@ def show(
     """
     import numpy as np
 
-    from spoter.inspection import findings
-    from spoter.inspection import picture
     from spoter.files import write_whole
     from spoter.formats import Limits, Options
+    from spoter.inspection import findings, picture
+    from spoter.inspection.reader import read
     from spoter.landmarks.layouts import load_layout
     from spoter.landmarks.normalize import check_scheme
-    from spoter.inspection.reader import read
 
     ending = out.suffix.lower()
     if ending not in picture.ENDINGS:

@@ -10,8 +10,22 @@ from typing import Annotated
 
 import typer
 
+from spoter.cli.options import (
+    Data,
+    Device,
+    GroupRegex,
+    SkipBad,
+    Test,
+    TestGroups,
+    Threads,
+    ValGroups,
+    Validation,
+    ValidationByClip,
+    ValidationData,
+    names_of,
+    note,
+)
 from spoter.errors import DataError
-from spoter.cli.options import Data, Device, GroupRegex, SkipBad, Test, TestGroups, Threads, ValGroups, Validation, ValidationByClip, ValidationData, names_of, note
 from spoter.training.settings import AUGMENTATIONS, OPTIMIZERS, PRECISIONS, RECIPES, SCHEDULES, TrainSettings
 
 # torch and all that needs it is imported by the command: `spoter --help` shall not wait for it.
@@ -21,11 +35,6 @@ Feedforward = Annotated[int, typer.Option(help="Width of the feed-forward parts 
 _LISTS = ("val_groups", "test_groups", "leave_out")
 _NEEDED = ("matplotlib", "scipy", "sklearn")  # some of them at the end alone, which is no time to lack one
 _ABOUT_THE_RUN = ("ctx", "recipe", "config", "resume", "fresh")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Register the command with a typer application."""
-    app.command()(train)
 
 
 def train(

@@ -12,8 +12,8 @@ import tenacity
 
 from spoter.client import transport
 from spoter.client.encoding import Signs
-from spoter.client.results import Description, Enrolment, Prediction
 from spoter.client.protocol import About, Asking, OneClip, Steps
+from spoter.client.results import Description, Enrolment, Prediction
 from spoter.errors import InputError
 from spoter.serving.service import Incoming, Response
 

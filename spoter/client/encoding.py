@@ -12,15 +12,15 @@ import msgspec
 import numpy as np
 
 from spoter.client.results import Enrolment
-from spoter.landmarks.clip import Clip, round_points, unmasked
-from spoter.sources.clip_files import read_clips
-from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError, SpoterError
+from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.formats import Options
 from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
+from spoter.landmarks.clip import Clip, round_points, unmasked
 from spoter.landmarks.layouts import Layout, load_layout
 from spoter.serving.service import Incoming
+from spoter.sources.clip_files import read_clips
 
 # A ten-thousandth of the picture: a fifth of a pixel of 1080p, far below what an estimator is sure of.
 DECIMALS = 4

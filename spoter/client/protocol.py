@@ -9,15 +9,13 @@ from typing import Any, TypedDict, TypeVar
 
 import numpy as np
 
-from spoter.client import transport
-from spoter.client import encoding
-from spoter.client import results
+from spoter.client import encoding, results, transport
 from spoter.client.encoding import Said, Signs
 from spoter.client.results import Description, Enrolment, Prediction
 from spoter.client.transport import Retry
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
 from spoter.formats.request import JSON
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout, load_layout
 from spoter.serving.service import Incoming, Response
 

@@ -8,10 +8,10 @@ from typing import TypeVar
 import msgspec
 
 from spoter.client.errors import RequestError, UnexpectedAnswerError
-from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError
-from spoter.formats.response import Ranked
+from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.formats.request import Limits
+from spoter.formats.response import Ranked
 from spoter.landmarks.layouts import BUILT_IN, Landmark, Layout, load_layout
 from spoter.serving.service import Response
 

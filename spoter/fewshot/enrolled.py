@@ -14,8 +14,8 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
-from spoter.fewshot.prototypes import Prototypes
 from spoter.errors import InputError, ModelFolderError
+from spoter.fewshot.prototypes import Prototypes
 from spoter.files import read_text, write_whole
 
 ENROLLED = "enrolled.json"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spoter.fewshot.prototypes import Prototypes, with_enrolled
 from spoter.fewshot.enrolled import Enrolled
+from spoter.fewshot.prototypes import Prototypes, with_enrolled
 
 
 @dataclass(frozen=True, eq=False)

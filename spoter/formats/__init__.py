@@ -13,7 +13,6 @@ from importlib.util import find_spec
 
 from spoter.errors import InputError
 from spoter.formats import json_format, jsonlines_format, npy_format, video_format
-from spoter.formats.response import Answer, Ranked, choose_accept, encode
 from spoter.formats.request import (
     CSV,
     JSON,
@@ -27,6 +26,7 @@ from spoter.formats.request import (
     parse_attributes,
     short,
 )
+from spoter.formats.response import Answer, Ranked, choose_accept, encode
 from spoter.landmarks.layouts import Layout
 
 __all__ = [

@@ -11,13 +11,13 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import Table, axes, check_present, read_table, wanted
 from spoter.formats.plain_points import known_estimator
 from spoter.formats.request import CSV, DEFAULT_TOP_K, Limits, Options, Request, check_estimator, finish_clip, short
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 
 _LONG = ("frame", "type", "landmark_index", "x", "y")

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from spoter.errors import InputError
-from spoter.landmarks.estimators import NECK
-from spoter.formats.request import short
 from spoter.formats.body_guards import check_utf8
+from spoter.formats.request import short
+from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
 
 # Three estimators' worth of x and y; a header of commas alone must not cost minutes.

@@ -12,13 +12,11 @@ from functools import lru_cache
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
-from spoter.formats import mediapipe_frames
-from spoter.formats import openpose_frames
-from spoter.formats import mmpose_frames
+from spoter.formats import mediapipe_frames, mmpose_frames, openpose_frames
 from spoter.formats.request import Limits, Options, check_estimator, finish_clip
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import Layout
 
 KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")

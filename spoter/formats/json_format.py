@@ -15,17 +15,15 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.landmarks.clip import Clip
-from spoter.fewshot.prototypes import PARTS
-from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError
-from spoter.formats import video_format
-from spoter.formats import estimator_frames
-from spoter.formats import plain_points
+from spoter.fewshot.enrolled import EnrolledGlosses
+from spoter.fewshot.prototypes import PARTS
+from spoter.formats import estimator_frames, plain_points, video_format
+from spoter.formats.body_guards import check_numbers, check_utf8, without_collector
 from spoter.formats.json_errors import UNKNOWN_FIELD, invalid_json, wrong_type
 from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
-from spoter.formats.body_guards import check_numbers, check_utf8, without_collector
 from spoter.formats.skip_face_mesh import without_faces
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
 
 FORMS = (*estimator_frames.KEYS, "points", "clips", "uniqueName")
@@ -189,7 +187,9 @@ def _decoded(body: bytes, frame_type: type[estimator_frames.Frame], limits: Limi
     check_utf8(body)  # the decoder looks at the strings it keeps only
     with without_collector():
         content = _decoder(frame_type if small else None, limits.max_clips).decode(body)
-    several = content.clips is not UNSET and all(getattr(content, key) is UNSET for key in (*estimator_frames.KEYS, "points"))
+    several = content.clips is not UNSET and all(
+        getattr(content, key) is UNSET for key in (*estimator_frames.KEYS, "points")
+    )
     if small or several:
         return content
     raise InputError(

@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 
 from spoter.errors import InputError
-from spoter.landmarks.estimators import WHOLEPOSE
 from spoter.formats.signer_tracking import points_of_signer
+from spoter.landmarks.estimators import WHOLEPOSE
 
 POINT_NAMES = {"keypoints": WHOLEPOSE.names, "keypoint_scores": WHOLEPOSE.names}
 

@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 
 from spoter.errors import InputError
-from spoter.landmarks.estimators import OPENPOSE
 from spoter.formats.signer_tracking import points_of_signer
+from spoter.landmarks.estimators import OPENPOSE
 
 PARTS = {
     "pose": "pose_keypoints_2d",

@@ -9,9 +9,9 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
-from spoter.landmarks.clip import Clip, in_pixels, make_clip
-from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.errors import InputError
+from spoter.fewshot.enrolled import EnrolledGlosses
+from spoter.landmarks.clip import Clip, in_pixels, make_clip
 from spoter.landmarks.layouts import Layout
 
 JSON = "application/json"

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from spoter.fewshot.enrolled import EnrolledGlosses, Enrolment
 from spoter.errors import InputError
+from spoter.fewshot.enrolled import EnrolledGlosses, Enrolment
 from spoter.formats.request import CSV, JSON, JSONLINES, SYNONYMS, Request, short
 
 

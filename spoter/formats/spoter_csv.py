@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.landmarks.estimators import NECK
+from spoter.formats.body_guards import check_numbers
 from spoter.formats.csv_table import Table, axes, check_present, wanted
 from spoter.formats.request import Limits, Options, finish_clip
-from spoter.formats.body_guards import check_numbers
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
 
 _BODY = {"nose": "pose_nose", "neck": NECK} | {

@@ -16,9 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError, SpoterError
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats.request import (
     DEFAULT_TOP_K,
     VIDEOS,
@@ -29,6 +27,8 @@ from spoter.formats.request import (
     check_estimator,
     finish_clip,
 )
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoter.inspection.reader import Shown
-from spoter.landmarks.skeleton import COLOURS, GREY, INK, PAPER, Canvas, columns_of, draw, paletted, png, strokes, text_width
+from spoter.landmarks.skeleton import (
+    COLOURS,
+    GREY,
+    INK,
+    PAPER,
+    Canvas,
+    columns_of,
+    draw,
+    paletted,
+    png,
+    strokes,
+    text_width,
+)
 
 if TYPE_CHECKING:
     from PIL import Image

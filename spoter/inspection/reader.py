@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip, make_clip
-from spoter.sources.clip_files import LIMITS, clips_in, read_body
 from spoter.errors import InputError, SpoterError
 from spoter.formats import Limits, Options
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import normalize
+from spoter.sources.clip_files import LIMITS, clips_in, read_body
 
 _IN_PIXELS = ("missing_image_size", "out_of_range")
 # Larger than any coordinate in pixels, so that all of them come out as fractions of it.

@@ -13,8 +13,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError, InputError
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, Estimator
 
 ENDINGS = (".hdf5", ".h5")

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError, ModelFolderError
-from spoter.landmarks.estimators import ESTIMATORS, NECK
 from spoter.files import read_text
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import ESTIMATORS, NECK
 
 BUILT_IN = ("29", "54", "71", "spoter54")
 _COLUMNS = ("name", "section", "mediapipe", "wholepose", "openpose", "parent")
@@ -147,7 +147,7 @@ def load_layout(name: str) -> Layout:
         For an unknown name, and for a table that is malformed, naming its line.
     """
     if name in BUILT_IN:
-        text = resources.files(__name__).joinpath(f"points_{name}.csv").read_text(encoding="utf-8")
+        text = resources.files("spoter.landmarks").joinpath("tables", f"points_{name}.csv").read_text(encoding="utf-8")
     elif name.endswith(".csv"):
         text = read_text(Path(name))
     else:

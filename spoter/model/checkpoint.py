@@ -19,8 +19,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spoter.model.config import Sizes
 from spoter.errors import ModelFolderError, in_a_line
+from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 
 # Names that a pickled SPOTER holds and that stand-ins may answer for. Nothing under these is ever imported or called.

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 
 from spoter.errors import ModelFolderError
-from spoter.landmarks.estimators import ESTIMATORS
 from spoter.files import read_text
 from spoter.formats.request import Limits
+from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import BUILT_IN
 
 CONFIG = "config.json"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import msgspec
 
-from spoter.model.checkpoint import Checkpoint, read_checkpoint, sizes_of
-from spoter.model.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import ModelFolderError
 from spoter.files import alone_in, read_text
 from spoter.landmarks.layouts import BUILT_IN, load_layout
-from spoter.model.folder import read_meaning, write_model_folder
 from spoter.landmarks.normalize import check_scheme
+from spoter.model.checkpoint import Checkpoint, read_checkpoint, sizes_of
+from spoter.model.config import ModelConfig, Sizes, longest_clip
+from spoter.model.folder import read_meaning, write_model_folder
 
 # Which key of the original project's config.json says what about the weights.
 ORIGINAL_SIZES = {

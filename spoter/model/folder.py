@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from spoter.model.config import CONFIG, ModelConfig, read_config, unique_keys
-from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes
-from spoter.fewshot.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.errors import ModelFolderError
+from spoter.fewshot.enrolled import ENROLLED, Enrolled, read_enrolled
+from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes
 from spoter.files import read_text, replacing, write_whole
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
+from spoter.model.config import CONFIG, ModelConfig, read_config, unique_keys
 from spoter.runtime.onnx_runtime import GRAPHS, OF_WEIGHTS, OnnxForward
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spoter.model.config import Sizes
 from spoter.fewshot.prototypes import PARTS
+from spoter.model.config import Sizes
 
 
 class Attention(nn.Module):

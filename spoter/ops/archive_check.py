@@ -7,16 +7,13 @@ import json
 import re
 import tempfile
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
+from spoter.errors import SpoterError
 from spoter.ops import archive
 from spoter.ops.archive import ArchiveError, Entry
-from spoter.errors import SpoterError
 from spoter.ops.readiness import Check
+from spoter.resources import PACKAGE, resource
 
-ROOT = Path(__file__).resolve().parent.parent
 MANIFEST = "MAR-INF/MANIFEST.json"
 HANDLER = "spoter_handler.py"
 # Keys of a manifest that TorchServe 0.12.0 heeds, and that torch-model-archiver writes for us.
@@ -89,9 +86,11 @@ def _manifest(path: Path, files: dict[str, Entry]) -> Check:
 
 def project_file(name: str) -> Path:
     """Return the file of this project that `build_mar.py` would put into an archive under a name."""
-    if name == "NOTICE" or name.startswith("spoter/"):
-        return ROOT / name
-    handler = ROOT / "handler"
+    if name == "NOTICE":
+        return resource(name)
+    if name.startswith("spoter/"):
+        return PACKAGE.parent / name
+    handler = resource("handler")
     return handler / {"code/requirements.txt": "code-requirements.txt"}.get(name, name.removeprefix("code/"))
 
 
@@ -128,21 +127,3 @@ def _model(folder: Path) -> Check:
         return Check("model", False, found, "spoter inspect tells what a checkpoint holds")
     told = f"{config.name} {config.version}, layout {config.layout}, {config.classes} glosses"
     return Check("model", True, f"{told}; its weights were read without running code")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(name="check-archive")(_check)
-
-
-def _check(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .mar, or a model.tar.gz.")],
-    other_code: Annotated[
-        bool, typer.Option("--other-code", help="Accept code that is not this checkout's: you trust who built it.")
-    ] = False,
-) -> None:
-    """Tell whether an archive from elsewhere may be served, without running anything of it."""
-    from spoter.ops.doctor import show
-
-    if not show(checks(file, other_code)):
-        raise typer.Exit(1)

@@ -1,6 +1,6 @@
 """What `spoter doctor` looks at: whatever keeps a server from starting, with what to do about it.
 
-It also finds the Java runtime that TorchServe runs on, for `serve.py`.
+It also finds the Java runtime that TorchServe runs on, for `spoter serve`.
 """
 
 from __future__ import annotations

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from spoter.errors import SpoterError
-from spoter.files import write_whole
 from spoter.ops.readiness import key, refused_token, send
 
 KINDS = ("inference", "management")
@@ -79,55 +74,3 @@ def seconds(text: str) -> float:
     if match is None or float(match[1]) == 0:
         raise SpoterError(f"found {text!r}, expected a time such as 50m, 90s or 1h")
     return float(match[1]) * UNITS[match[2]]
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(name="token")(_token)
-
-
-def _token(
-    keys: Annotated[Path, typer.Option(metavar="FILE", help="TorchServe's key_file.json.")] = Path("key_file.json"),
-    management: Annotated[
-        str, typer.Option(metavar="URL", help="The management API's address.")
-    ] = "http://127.0.0.1:8081",
-    kind: Annotated[str, typer.Option(help="inference or management.")] = "inference",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the key there, mode 600, instead of printing it.")
-    ] = None,
-    every: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Go on until Ctrl-C, with a new key after each 50m, 90s or 1h.")
-    ] = None,
-) -> None:
-    """Get a new key of a TorchServe with tokens, before the old one expires; the old one stops working at once."""
-    if every is None:
-        return _give(rotate(management, keys, kind), kind, out)
-    wait = seconds(every)
-    if out is None:
-        raise SpoterError("found --every without --out, expected a file that clients read the key from")
-    given = False
-    while True:
-        try:
-            _give(rotate(management, keys, kind), kind, out)
-            given = True
-        except (SpoterError, OSError) as error:
-            if isinstance(error, OSError) and not given:  # a wrong place, and not one that is full just now
-                raise
-            print(f"error: {error}; the next attempt is in {AGAIN:g} s", file=sys.stderr, flush=True)
-            time.sleep(min(wait, AGAIN))
-            continue
-        left = seconds_left(keys, kind)
-        if left is not None and left <= wait:
-            raise SpoterError(
-                f"found --every {every}, but a key holds for {left:.0f} s only, expected less; token_expiration_min in "
-                "config.properties is its time"
-            )
-        time.sleep(wait)
-
-
-def _give(new: str, kind: str, out: Path | None) -> None:
-    if out is None:
-        print(new)
-    else:
-        write_whole(out, f"{new}\n".encode(), mode=0o600)
-        print(f"{out}: a new {kind} key", flush=True)

@@ -6,11 +6,11 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from spoter.fewshot.prototypes import softmax
 from spoter.errors import ModelFolderError, SpoterError
+from spoter.fewshot.prototypes import softmax
 from spoter.model.folder import ModelFolder
-from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
 from spoter.runtime.onnx_graph import graph_of
+from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
 from spoter.runtime.torch_runtime import TorchForward
 
 # Frames of the clips that both are asked about: one and fewer than an embedding has parts, usual ones, and the most.

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from spoter.fewshot.prototypes import PARTS
-from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
 from spoter.model.network import Spoter
+from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
 from spoter.runtime.onnx_runtime import EMBEDDINGS, FRAMES, LENGTHS, LOGITS
 
 if TYPE_CHECKING:

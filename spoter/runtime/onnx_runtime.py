@@ -9,8 +9,8 @@ from types import ModuleType
 
 import numpy as np
 
-from spoter.fewshot.prototypes import PARTS
 from spoter.errors import ModelFolderError, in_a_line
+from spoter.fewshot.prototypes import PARTS
 from spoter.runtime.base import batches
 from spoter.runtime.onnx_external import refuse_external_data
 

@@ -17,8 +17,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
 from spoter.model.network import Spoter, embed
+from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
 
 # From this many multiplications on oneDNN, with weights packed once, is faster than the MKL behind torch.addmm, which
 # does not use AVX-512 on every processor that has it: twice as fast from 10 million on, on an AMD EPYC of family 26.

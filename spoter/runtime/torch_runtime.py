@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from spoter.fewshot.prototypes import PARTS
-from spoter.runtime.torch_fused import FastForward
-from spoter.runtime.base import batches
 from spoter.model.network import Spoter
+from spoter.runtime.base import batches
+from spoter.runtime.torch_fused import FastForward
 
 
 class TorchForward:

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from spoter import __version__
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats import content_types
 from spoter.formats.request import VIDEOS
+from spoter.landmarks.estimators import MEDIAPIPE
 
 if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer

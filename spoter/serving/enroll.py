@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from spoter.landmarks.clip import Clip
-from spoter.fewshot.enrolled import ENROLLED, Enrolment, merged, write_enrolled
 from spoter.errors import ModelFolderError
+from spoter.fewshot.enrolled import ENROLLED, Enrolment, merged, write_enrolled
 from spoter.files import alone_in
+from spoter.landmarks.clip import Clip
 from spoter.serving.recognizer import NO_PROTOTYPES, Recognizer
 
 

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip
-from spoter.model.config import RUNTIMES, runtime_of
-from spoter.fewshot.prototypes import softmax
-from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
 from spoter.errors import InputError, ModelFolderError
+from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
+from spoter.fewshot.prototypes import softmax
+from spoter.fewshot.vocabulary import Vocabulary
 from spoter.formats import Limits
 from spoter.formats.response import Answer, Ranked
-from spoter.runtime.base import Forward
-from spoter.model.folder import ModelFolder, load_model_folder, load_onnx_folder
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.normalize import normalize_clips
-from spoter.fewshot.vocabulary import Vocabulary
+from spoter.model.config import RUNTIMES, runtime_of
+from spoter.model.folder import ModelFolder, load_model_folder, load_onnx_folder
+from spoter.runtime.base import Forward
 
 if TYPE_CHECKING:
     import torch

@@ -13,15 +13,15 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
-from spoter.serving.describe import describe
-from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, merged
 from spoter.errors import InputError
-from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.response import Answer, encode_enrolment
-from spoter.formats.request import Video, short
-from spoter.formats.video_format import Fetch, read_videos
-from spoter.serving.recognizer import Costs, Recognizer
+from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, merged
 from spoter.fewshot.vocabulary import Vocabulary
+from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
+from spoter.formats.request import Video, short
+from spoter.formats.response import Answer, encode_enrolment
+from spoter.formats.video_format import Fetch, read_videos
+from spoter.serving.describe import describe
+from spoter.serving.recognizer import Costs, Recognizer
 
 # What is wrong with how a request is sent rather than with what it holds; docs/errors.md lists the codes.
 _OF_THE_SENDER = (

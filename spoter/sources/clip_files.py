@@ -7,12 +7,12 @@ from pathlib import Path
 
 import msgspec
 
-from spoter.sources import frame_folders
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError, SpoterError
 from spoter.formats import Limits, Options, decode
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY, Video
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
+from spoter.sources import frame_folders
 from spoter.video.reader import ENDINGS
 
 TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}

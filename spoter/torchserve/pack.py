@@ -7,7 +7,6 @@ MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import io
 import json
 import os
@@ -21,56 +20,33 @@ import zipfile
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
-import typer
 
-from spoter.ops.archive import refuse_tricks
-from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
-from spoter.fewshot.enrolled import ENROLLED
 from spoter.errors import ModelFolderError
+from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import write_whole
 from spoter.landmarks.layouts import BUILT_IN
+from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
 from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder, load_onnx_folder
+from spoter.ops.archive import refuse_tricks
+from spoter.resources import PACKAGE, resource
 from spoter.runtime.onnx_runtime import GRAPHS
 
-ROOT = Path(__file__).resolve().parent
-HANDLER = ROOT / "handler"
+HANDLER = resource("handler")
 MANIFEST = "MAR-INF/MANIFEST.json"
-# Parts of the package that serving never imports, and that need packages the archive does not ask for.
-NOT_SERVED = (
-    "spoter/training",
-    "spoter/ops/archive.py",
-    "spoter/ops/archive_check.py",
-    "spoter/bulk",
-    "spoter/cli/main.py",
-    "spoter/client",
-    "spoter/sources/clip_files.py",
-    "spoter/landmarks/connecting_points.py",
-    "spoter/model/convert.py",
-    "spoter/ops/doctor.py",
-    "spoter/serving/enroll.py",
-    "spoter/cli/export.py",
-    "spoter/torchserve/local_server.py",
-    "spoter/runtime/onnx_export.py",
-    "spoter/runtime/onnx_graph.py",
-    "spoter/sources/frame_folders.py",
-    "spoter/cli/predict.py",
-    "spoter/ops/readiness.py",
-    "spoter/torchserve/replace.py",
-    "spoter/cli/show.py",
-    "spoter/inspection/findings.py",
-    "spoter/inspection/picture.py",
-    "spoter/inspection/reader.py",
-    "spoter/landmarks/skeleton.py",
-    "spoter/ops/tar_reader.py",
-    "spoter/ops/tokens.py",
-    "spoter/cli/extract.py",
-    "spoter/video/extract.py",
-    "spoter/video/manifest.py",
-    "spoter/video/progress.py",
-    "spoter/video/writers.py",
+# The parts of the spoter package that serve. Nothing else goes into an archive.
+SERVED = (
+    "__init__.py",
+    "errors.py",
+    "files.py",
+    "fewshot",
+    "formats",
+    "landmarks",
+    "model",
+    "runtime",
+    "serving",
+    "video",
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
@@ -148,12 +124,12 @@ def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
         shutil.copy(model / file, extra)
     if read_config(model) != config:
         (extra / CONFIG).write_bytes(config.to_json())
-    for path in package_files(NOT_SERVED):
-        to = extra / path.relative_to(ROOT)
+    for path in package_files(SERVED):
+        to = extra / path.relative_to(PACKAGE.parent)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
     shutil.copy(HANDLER / "video_bucket.py", extra)
-    shutil.copy(ROOT / "NOTICE", extra)  # attributions go where the work goes
+    shutil.copy(resource("NOTICE"), extra)  # attributions go where the work goes
     (extra / "code").mkdir()
     shutil.copy(HANDLER / "inference.py", extra / "code")
     (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))
@@ -171,14 +147,12 @@ def model_files(model: Path, layout: str) -> list[str]:
     return names + [name for name in MAYBE if (model / name).is_file()]
 
 
-def package_files(left_out: Sequence[str]) -> list[Path]:
-    """Return the files of the spoter package without those, or in those folders, that `left_out` names."""
-    without = {ROOT / path for path in left_out}
-    spoter = ROOT / "spoter"
-    # By its requirements an environment for videos is told to be of this version.
-    read = (*(spoter / "layouts").glob("*.csv"), spoter / "video" / "requirements.txt")
-    files = sorted([*spoter.rglob("*.py"), *read])
-    return [path for path in files if not without.intersection([path, *path.parents])]
+def package_files(parts: Sequence[str]) -> list[Path]:
+    """Return the files of the spoter package that `parts` names, and those below the folders that it names."""
+    paths = [PACKAGE / part for part in parts]
+    files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))}
+    # spoter/video compares its requirements.txt with those that an environment for videos was made from.
+    return sorted(file for file in files if file.suffix in (".py", ".csv") or file.name == "requirements.txt")
 
 
 def _archive(computes: Path, extra: Path, name: str, version: str, scratch: Path, runtime: str) -> Path:
@@ -221,37 +195,3 @@ def _tar(files: dict[str, bytes]) -> bytes:
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()
-
-
-def main(
-    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = ROOT / "models" / "dgs11",
-    name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
-    version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
-    runtime: Annotated[
-        Runtime | None,
-        typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),
-    ] = None,
-) -> None:
-    """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
-    try:
-        written = build(model, name, version, out, runtime)
-    except (ModelFolderError, OSError) as error:
-        typer.echo(f"build_mar.py: {error}", err=True)
-        raise typer.Exit(2) from None
-    for path in written:
-        content = path.read_bytes()
-        typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
-    typer.echo(f"left out, for serving does not use them: {', '.join(NOT_SERVED)}")
-    used = COMPUTES[runtime_of(model, runtime)]
-    unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
-    if unused:
-        typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
-    packed = {*COMPUTES.values(), CONFIG, MEANING, *MAYBE}
-    spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
-    if spare:
-        typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")
-
-
-if __name__ == "__main__":
-    typer.run(main)

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,22 +14,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-import typer
-
-from spoter.model.config import CONFIG, RUNTIMES, read_config
 from spoter.errors import SpoterError, in_a_line
 from spoter.files import alone_in, write_whole
-from spoter.torchserve.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
+from spoter.model.config import CONFIG, RUNTIMES, read_config
 from spoter.ops.readiness import LOGS, Reply, key, prediction, refused_token, send
 from spoter.ops.tokens import rotate
+from spoter.torchserve.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
 
 if TYPE_CHECKING:
     import psutil
 
-ROOT = Path(__file__).resolve().parents[1]
 # Seconds. Workers have startupTimeout (120) to start, and TorchServe tries more than once.
 REGISTER_TIMEOUT = 300.0
 SAMPLE_TIMEOUT = 30.0
@@ -222,12 +218,6 @@ def _check(server: _Server, model: Path) -> tuple[dict, str]:
 
 
 def _pack(model: Path, scratch: Path, runtime: str | None) -> bytes:
-    if not (ROOT / "build_mar.py").is_file():
-        raise SpoterError(
-            f"{ROOT}: found no build_mar.py, expected a checkout of the repository with the package installed from it "
-            "by pip install --editable"
-        )
-    sys.path.append(str(ROOT))
     from spoter.torchserve.pack import build  # it takes a second of torch
 
     build(model, NAME, None, scratch, runtime)
@@ -293,21 +283,3 @@ def _remove(server: _Server, old: str) -> None:
     if server.default() == old:
         raise ReplaceError(f"version {old} was made the default again by someone else, so that it is not removed")
     server.manage("DELETE", f"/models/{NAME}/{old}")
-
-
-def add_to(app: typer.Typer) -> None:
-    """Add the command to the program."""
-    app.command(name="replace")(_replace)
-
-
-def _replace(
-    model: Annotated[Path, typer.Option(help="Model folder; its config.json has another version than the server's.")],
-    management: Annotated[
-        str, typer.Option(metavar="URL", help="The management API of the server, on this machine.")
-    ] = "http://127.0.0.1:8081",
-    runtime: Annotated[
-        str | None, typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8. Default: config.json's.")
-    ] = None,
-) -> None:
-    """Replace the model of a running TorchServe by another version, with every request answered meanwhile."""
-    replace(model, management, runtime, lambda line: print(line, flush=True))

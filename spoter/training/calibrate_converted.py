@@ -7,14 +7,14 @@ from pathlib import Path
 import msgspec
 import torch
 
-from spoter.model.config import ModelConfig
 from spoter.errors import DataError, ModelFolderError
 from spoter.files import alone_in, write_whole
+from spoter.model.config import ModelConfig
 from spoter.model.folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, digest, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
+from spoter.training.calibration import finish
 from spoter.training.data import DataSet, LabelledClip, Skipped, merge_sides
 from spoter.training.data.labelled import fingerprint
-from spoter.training.calibration import finish
 from spoter.training.data.split import Split
 
 

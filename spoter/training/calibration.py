@@ -18,8 +18,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from spoter.model.config import ModelConfig
 from spoter.fewshot.prototypes import Prototypes, unit
+from spoter.model.config import ModelConfig
 from spoter.model.network import Spoter, embed
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.batches import Batch, ClipSet

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from spoter.errors import DataError
 from spoter.progress import progress_bar
 from spoter.training.batches import Batch, ClipSet
-from spoter.training.resume import UnfinishedRun
 from spoter.training.distributed import Ranks
+from spoter.training.resume import UnfinishedRun
 from spoter.training.settings import Recipe
 
 

@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from spoter.model.config import ModelConfig
-from spoter.training.evaluation import metrics
-from spoter.training.evaluation import descriptions
-from spoter.training.evaluation.predictions import Answers
 from spoter.training.data import DataSet
-from spoter.training.evaluation.evaluate import Changed
-from spoter.training.loop import Fitted, Scores
-from spoter.training.settings import TrainSettings
 from spoter.training.data.split import Split
 from spoter.training.data.split_record import leaks
+from spoter.training.evaluation import descriptions, metrics
+from spoter.training.evaluation.evaluate import Changed
+from spoter.training.evaluation.predictions import Answers
+from spoter.training.loop import Fitted, Scores
+from spoter.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,9 @@ def _figures(config: ModelConfig, sides: dict[str, Answers]) -> str:
             plain = answers.at_temperature(1 / config.temperature)
             row.append(descriptions.number(metrics.reliability(plain).ece))
         rows.append(row)
-        chance = f"scores that mean exactly what they say would show an ECE of {descriptions.number(found.ece_by_chance)}"
+        chance = (
+            f"scores that mean exactly what they say would show an ECE of {descriptions.number(found.ece_by_chance)}"
+        )
         notes.append(f"On the {name}: {descriptions.interval_note(found)} By chance alone {chance} there.")
     notes.append(descriptions.knowing(metrics.share_told(sides["test groups"].known), None)[0])
     text = "\n\n".join(map(_paragraph, notes))
@@ -139,7 +140,12 @@ def _glosses(data: DataSet, split: Split, test: Answers) -> str:
 
 def _robustness(test: metrics.Figures, results: Results) -> str:
     rows = [
-        (row.title, descriptions.number(row.top1.value, 4), descriptions.interval(row.top1), descriptions.number(row.top5.value, 4))
+        (
+            row.title,
+            descriptions.number(row.top1.value, 4),
+            descriptions.interval(row.top1),
+            descriptions.number(row.top5.value, 4),
+        )
         + (descriptions.number(row.ece), descriptions.number(row.known), row.refused, row.meaning)
         for row in descriptions.robustness_rows(test, metrics.share_told(results.test.known), results.robustness)
     ]

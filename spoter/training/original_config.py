@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spoter.model.convert import ORIGINAL_SIZES, read_original_config
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN
+from spoter.model.convert import ORIGINAL_SIZES, read_original_config
 
 _SETTINGS = {"lr": "learning_rate", "epochs": "epochs", "seed": "seed", "keypoints_model": "estimator"}
 _SETTINGS |= {key: field for key, field in ORIGINAL_SIZES.items() if field != "classes"}

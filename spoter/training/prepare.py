@@ -8,16 +8,16 @@ from pathlib import Path
 
 import torch
 
-from spoter.model.config import ModelConfig, Sizes, longest_clip
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
-from spoter.model.network import Spoter
 from spoter.landmarks.normalize import check_scheme
+from spoter.model.config import ModelConfig, Sizes, longest_clip
+from spoter.model.network import Spoter
 from spoter.training.batches import ClipSet, checked_points
 from spoter.training.data import DataSet, LabelledClip, Skipped, merge_sides, read_dataset
-from spoter.training.settings import TrainSettings
 from spoter.training.data.split import SIDES, Split
 from spoter.training.data.split_record import split_data
+from spoter.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

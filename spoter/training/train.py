@@ -14,28 +14,28 @@ from pathlib import Path
 import torch
 
 from spoter import __version__
-from spoter.model.config import ModelConfig
 from spoter.errors import DataError
 from spoter.files import alone_in, write_whole
-from spoter.model.network import Spoter
+from spoter.model.config import ModelConfig
 from spoter.model.folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
+from spoter.model.network import Spoter
 from spoter.progress import progress_bar
-from spoter.serving.recognizer import Recognizer
 from spoter.runtime.torch_runtime import TorchForward
-from spoter.training.model_card import Results, model_card
-from spoter.training.resume import UnfinishedRun
+from spoter.serving.recognizer import Recognizer
+from spoter.training.calibration import finish
 from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
 from spoter.training.data import DataSet
-from spoter.training.evaluation.evaluate import ask, robustness
-from spoter.training.calibration import finish
-from spoter.training.loop import Fitted, Scores, Where, fit, score
 from spoter.training.data.folds import folds
-from spoter.training.distributed import Ranks, joined
-from spoter.training.prepare import Task, prepare
-from spoter.training.evaluation.robustness import CONDITIONS
-from spoter.training.settings import TrainSettings
 from spoter.training.data.split import Split
 from spoter.training.data.split_record import SPLIT, RecordedSplit
+from spoter.training.distributed import Ranks, joined
+from spoter.training.evaluation.evaluate import ask, robustness
+from spoter.training.evaluation.robustness import CONDITIONS
+from spoter.training.loop import Fitted, Scores, Where, fit, score
+from spoter.training.model_card import Results, model_card
+from spoter.training.prepare import Task, prepare
+from spoter.training.resume import UnfinishedRun
+from spoter.training.settings import TrainSettings
 
 # What may differ between a killed run and the one that goes on with it. Data are told by their content.
 _NO_MATTER = ("data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version",

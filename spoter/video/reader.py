@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import InputError, SpoterError
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video.worker.containers import Refused, check
 
@@ -31,7 +31,7 @@ OVERLAY = ".overlay"
 EXTRACTION = "holistic-0.10.21-3"
 """What made the landmarks: to be raised when the extraction changes, as files and caches remember it."""
 
-_CHILD = Path(__file__).with_name("child")
+_CHILD = Path(__file__).with_name("worker")
 _LONGEST_LINE = 1 << 16
 _BEAT = 0.1  # seconds between two looks at the clock
 

@@ -15,8 +15,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip, round_points
 from spoter.errors import SpoterError
+from spoter.landmarks.clip import Clip, round_points
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video.reader import EXTRACTION, Extracted
 

@@ -1,1 +1,1 @@
-"""The webcam page's server: what `demo.py` starts. The page itself is in web/."""
+"""The webcam page's server: what `spoter demo` starts. The page itself is in web/."""

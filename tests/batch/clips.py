@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tests.training.datasets import generated_points
 
 from spoter.batch.inputs import Piece, parts
+from tests.training.datasets import generated_points
 
 
 def signs(count: int) -> list[tuple[str, str, np.ndarray]]:

@@ -9,20 +9,20 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.batch.clips import found, signs
-from tests.generate import figure_clip
-from tests.training.datasets import write_hdf5
 from typer.testing import CliRunner
 
-from spoter.batch.predictor import Answering
 from spoter.batch.inputs import Piece, parts, survey
+from spoter.batch.predictor import Answering
 from spoter.cli.main import app
-from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.errors import SpoterError
 from spoter.formats import Request, encode
 from spoter.formats.request import JSON, JSONLINES, NPY
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from tests.batch.clips import found, signs
+from tests.generate import figure_clip
+from tests.training.datasets import write_hdf5
 
 FRAME = {"people": [{"pose_keypoints_2d": [0.0] * 75, "hand_left_keypoints_2d": [0.0] * 63}]}
 

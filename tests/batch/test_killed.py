@@ -14,12 +14,12 @@ import h5py
 import numpy as np
 import psutil
 import pytest
-from tests.training.datasets import generated_points, write_hdf5
 
-from spoter.cli import main
-from spoter.batch.predictor import Answering
 from spoter.batch.inputs import parts, survey
+from spoter.batch.predictor import Answering
+from spoter.cli import main
 from spoter.errors import SpoterError
+from tests.training.datasets import generated_points, write_hdf5
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ def many(tmp_path_factory) -> Path:
 
 def start(model: Path, clips: Path, out: Path, *options: str, slowly: bool = False) -> subprocess.Popen:
     """Start the command with two workers, in a group of its own, as a terminal does; `slowly`, to strike it midway."""
-    command = [sys.executable, *([str(SLOWLY)] if slowly else ["-m", "spoter.cli.main"])]
+    command = [sys.executable, *([str(SLOWLY)] if slowly else ["-m", "spoter"])]
     command += ["predict", str(model), str(clips), "--out", str(out)]
     return subprocess.Popen(
         [*command, "--jobs", "2", *options],

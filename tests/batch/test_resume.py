@@ -7,19 +7,19 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
-from tests.batch import folders as bulk_works
 import msgspec
 import pytest
-from tests.batch.clips import found, signs
-from tests.training.datasets import write_hdf5
 
-from spoter.batch.predictor import Answering
 from spoter.batch.inputs import Part, Piece
 from spoter.batch.output import predict
-from spoter.batch.resume import Stopped, look
+from spoter.batch.predictor import Answering
 from spoter.batch.process_pool import WorkerDied, in_processes
+from spoter.batch.resume import Stopped, look
 from spoter.errors import SpoterError
 from spoter.files import UNFINISHED, alone_in
+from tests.batch import folders as bulk_works
+from tests.batch.clips import found, signs
+from tests.training.datasets import write_hdf5
 
 OPTIONS: dict = {"top_k": None, "width": None, "height": None, "runtime": None}
 

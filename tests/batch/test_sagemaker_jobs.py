@@ -9,15 +9,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from spoter.batch.inputs import parts
+from spoter.batch.predictor import Answering
+from spoter.batch.resume import Record, look, part_file, write_part, write_record
+from spoter.batch.sagemaker_jobs import Packing, join, pack, shortest
+from spoter.errors import SpoterError
 from tests.aws.deploy.containers import in_process
 from tests.generate import figure_clip
 from tests.training.datasets import generated_points, write_hdf5
-
-from spoter.batch.predictor import Answering
-from spoter.batch.sagemaker_jobs import Packing, join, pack, shortest
-from spoter.batch.inputs import parts
-from spoter.batch.resume import Record, look, part_file, write_part, write_record
-from spoter.errors import SpoterError
 
 
 @pytest.fixture(scope="module")

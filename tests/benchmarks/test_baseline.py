@@ -7,18 +7,18 @@ import json
 import numpy as np
 import pytest
 import torch
-from tests.generate import figure
 
-from benchmarks.serving import in_process
 from benchmarks.baseline import pipeline
-from benchmarks.random_models import ORIGINAL
 from benchmarks.baseline.layers import peruvian
+from benchmarks.random_models import ORIGINAL
+from benchmarks.serving import in_process
 from benchmarks.timing import Timing
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats import Limits, decode
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
-from spoter.model.network import Spoter
 from spoter.landmarks.normalize import normalize
+from spoter.model.network import Spoter
+from tests.generate import figure
 
 pytestmark = pytest.mark.slow
 

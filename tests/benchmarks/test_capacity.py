@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from benchmarks.capacity import __main__
 from benchmarks.capacity.autoscaling import Policy, arrivals, percentiles, run
-from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate
 from benchmarks.capacity.measure import fitted
+from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.slow

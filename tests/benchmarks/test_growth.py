@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from benchmarks.random_models import ORIGINAL, write_random
 from benchmarks.serving import growth
 from benchmarks.serving.growth import Growth, Series
-from benchmarks.random_models import ORIGINAL, write_random
 from benchmarks.timing import Timing
 from spoter.model.config import Sizes
 from spoter.serving.recognizer import Recognizer

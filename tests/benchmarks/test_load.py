@@ -9,7 +9,6 @@ from collections import Counter
 
 import psutil
 import pytest
-from tests.listening import listening
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -18,6 +17,7 @@ from benchmarks.load import wrk
 from benchmarks.load.client import Request, run_closed, run_open
 from benchmarks.load.usage import Usage
 from spoter.torchserve.server import LOOPBACK, end_session, free_port
+from tests.listening import listening
 
 pytestmark = pytest.mark.slow
 

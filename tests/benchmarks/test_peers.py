@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import psutil
 import pytest
@@ -18,21 +17,17 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.load.client import Answered, Load
-from benchmarks.peers import in_process
-from benchmarks.peers import environment
-from benchmarks.peers import matrix
-from benchmarks.peers import report
+from benchmarks.peers import environment, in_process, matrix, report
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
 from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, Running, end, family
+from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
 from spoter.errors import SpoterError
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 DGS11 = ROOT / "models" / "dgs11"
 SAMPLES = ROOT / "samples"
 # In sessions of their own, as BentoML starts its workers: a parent whose child is in neither its session nor its group.
@@ -220,6 +215,7 @@ from threadpoolctl import threadpool_info
 from benchmarks.peers.shared import load_with_one_thread
 load_with_one_thread(Path(sys.argv[1]), "torch")
 import torch
+from tests import ROOT
 print([pool["num_threads"] for pool in threadpool_info()], torch.get_num_threads(), gc.get_freeze_count() > 0)
 """
 

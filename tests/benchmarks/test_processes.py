@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
@@ -16,12 +15,12 @@ from benchmarks.load.processes import finished
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 # Does what a bench does: waits in an event loop of its own, and takes a moment to end what it has started.
 COMMAND = """
 import asyncio, sys, time
 from pathlib import Path
 from benchmarks.load.processes import end_on_signals
+from tests import ROOT
 
 async def main():
     print("up", flush=True)
@@ -79,7 +78,7 @@ def test_what_a_command_says_is_returned():
 
 def test_every_command_that_starts_a_server_heeds_signals():
     starters, deaf = {"served", "started", "Server", "finished", "Popen"}, []
-    for path in sorted([*ROOT.glob("bench/**/*.py"), *ROOT.glob("attacks/*.py")]):
+    for path in sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("stress/**/*.py")]):
         tree = ast.parse(path.read_text())
         called = {
             getattr(node.func, "attr", getattr(node.func, "id", None))

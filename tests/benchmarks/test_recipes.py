@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 from sklearn.metrics import f1_score
-from tests.training.datasets import write_hdf5
 
 from benchmarks.training import recipes
 from spoter.errors import DataError
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.settings import TrainSettings
+from tests.training.datasets import write_hdf5
 
 pytestmark = pytest.mark.slow
 

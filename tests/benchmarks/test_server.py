@@ -10,13 +10,13 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
-from tests.e2e.live import RunningServer
 
 import benchmarks.serving.server
-from benchmarks.serving import growth
 from benchmarks.capacity import measure
-from spoter.torchserve.server import LOOPBACK
+from benchmarks.serving import growth
 from spoter.ops import readiness
+from spoter.torchserve.server import LOOPBACK
+from tests.e2e.live import RunningServer
 
 
 @pytest.fixture

@@ -5,18 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from benchmarks.serving import startup
-from benchmarks.serving import tuning
+from benchmarks.serving import startup, tuning
 from benchmarks.serving.tuning import CLIENTS, Measured, Setting
 from spoter.errors import SpoterError
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.mark.parametrize(
@@ -60,9 +57,17 @@ def test_a_server_is_kept_on_its_cores_and_its_client_off_them():
 @pytest.mark.parametrize(
     ("module", "arguments", "said"),
     [
-        ("benchmarks.serving.tuning", ["--cores", "100000"], "cores to use, expected at least 100000: run this on a larger machine"),
+        (
+            "benchmarks.serving.tuning",
+            ["--cores", "100000"],
+            "cores to use, expected at least 100000: run this on a larger machine",
+        ),
         ("benchmarks.serving.tuning", ["--model", "nowhere"], "nowhere: found no such folder"),
-        ("benchmarks.serving.startup", ["--runtime", "tensorflow"], "found the runtime tensorflow, expected one of torch, onnx"),
+        (
+            "benchmarks.serving.startup",
+            ["--runtime", "tensorflow"],
+            "found the runtime tensorflow, expected one of torch, onnx",
+        ),
     ],
 )
 def test_what_cannot_be_measured_is_told_in_a_line(module, arguments, said):

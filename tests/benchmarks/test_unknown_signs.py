@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.datasets import GLOSSES, SMALL, write_hdf5
 
 from benchmarks.training import unknown_signs
 from spoter.training.data import read_dataset
 from spoter.training.settings import TrainSettings
+from tests.training.datasets import GLOSSES, SMALL, write_hdf5
 
 pytestmark = pytest.mark.slow
 

@@ -10,14 +10,14 @@ import sys
 import numpy as np
 import pytest
 import torch
-from tests import upstream
-from tests.generate import figure_clip
 
 from spoter.cli import main
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from tests import upstream
+from tests.generate import figure_clip
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.http_double import Double, serving
 
 from spoter.client import AsyncClient, Client, Retry
+from tests.http_double import Double, serving
 
 QUICK = Retry(attempts=3, first=0.0, longest=0.1)
 

@@ -7,9 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests.http_double import ANSWER, LATE, hanging_up
 
-from spoter.torchserve.server import free_port
 from spoter.cli import main
 from spoter.client import (
     Client,
@@ -22,6 +20,8 @@ from spoter.client import (
     UnexpectedAnswerError,
 )
 from spoter.errors import SpoterError
+from spoter.torchserve.server import free_port
+from tests.http_double import ANSWER, LATE, hanging_up
 
 POINTS = np.full((3, 54, 2), 0.5)
 FULL = (503, {"code": 503, "type": "ServiceUnavailableException", "message": "no worker"}, {})

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
-from tests.generate import figure, figure_clip
-from tests.http_double import ANSWER
 
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.errors import SpoterError
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
+from tests.generate import figure, figure_clip
+from tests.http_double import ANSWER
 
 LAYOUT = load_layout("54")
 MEDIAPIPES = [landmark.index["mediapipe"] for landmark in LAYOUT.landmarks]

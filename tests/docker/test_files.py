@@ -14,7 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
+
 DOCKER = ROOT / "docker"
 # torch and TorchServe ask for the first two, ONNX Runtime for the others, and none is imported to serve;
 # docker/requirements.txt says so.

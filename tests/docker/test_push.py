@@ -16,8 +16,8 @@ import boto3
 import pytest
 
 from spoter.torchserve.server import free_port
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PUSH = ROOT / "docker" / "push.sh"
 ID = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 # A double of docker, for moto has no registry to push to: it writes down how it was called and what it was sent.

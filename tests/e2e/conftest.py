@@ -15,10 +15,10 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from tests.e2e.live import RunningServer, torchserve
 from packaging.requirements import Requirement
 
 from spoter.torchserve.pack import build
+from tests.e2e.live import RunningServer, torchserve
 
 
 @pytest.fixture(scope="session")

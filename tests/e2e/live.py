@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from spoter.torchserve.server import LOOPBACK, end_session, free_port
 from spoter.ops.doctor import find_java
+from spoter.torchserve.server import LOOPBACK, end_session, free_port
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 180.0
 
 

@@ -7,9 +7,9 @@ import sys
 import time
 
 import pytest
-from tests.e2e.live import ROOT, send, server_environment, wait_ready
 
 from spoter.torchserve.server import free_port
+from tests.e2e.live import ROOT, send, server_environment, wait_ready
 
 pytestmark = pytest.mark.server
 

@@ -8,11 +8,11 @@ import sys
 
 import numpy as np
 import pytest
-from tests.e2e.live import ROOT
 
 from spoter.cli import main
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.landmarks.layouts import load_layout
+from tests.e2e.live import ROOT
 
 TYPES = {
     ".json": "application/json",

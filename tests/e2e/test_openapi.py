@@ -10,10 +10,10 @@ import pytest
 import schemathesis
 import yaml
 from hypothesis import HealthCheck, Phase, seed, settings
-from tests.e2e.live import ROOT
 from schemathesis.checks import CHECKS
 
 from spoter.formats import request as wire
+from tests.e2e.live import ROOT
 
 PATH = ROOT / "docs" / "openapi.yaml"
 SPEC = yaml.safe_load(PATH.read_text(encoding="utf-8"))

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from tests.generate import figure_clip
-from tests.e2e.live import RunningServer, send
-from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
+from tests.e2e.live import RunningServer, send
+from tests.generate import figure_clip
+from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
 JSON, CSV, NPY, JSONL = "application/json", "text/csv", "application/x-npy", "application/jsonlines"
 # Its digits, also where a number is rounded, scaled to pixels (640 x 480) or in the wrong place.

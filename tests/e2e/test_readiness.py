@@ -9,12 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.e2e.live import RunningServer, send, torchserve
 from typer.testing import CliRunner
 
+from spoter.cli.main import app
 from spoter.torchserve.pack import zipped
 from spoter.torchserve.server import free_port
-from spoter.cli.main import app
+from tests.e2e.live import RunningServer, send, torchserve
 
 pytestmark = pytest.mark.server
 

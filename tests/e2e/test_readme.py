@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from spoter.torchserve.server import free_port
 from tests import videos
 from tests.e2e.live import ROOT, send, server_environment, wait_ready
 from tests.training.datasets import generated_clips, write_hdf5
-
-from spoter.torchserve.server import free_port
 
 pytestmark = pytest.mark.server
 

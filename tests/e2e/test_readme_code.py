@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+
 from tests.e2e.live import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from tests.e2e.live import ROOT, send, server_environment, wait_ready
 from test_serve import Serve
 from typer.testing import CliRunner
 
 from benchmarks.serving.server import change
-from spoter.torchserve.pack import build
-from spoter.torchserve.server import LOOPBACK, free_port
-from spoter.torchserve import replace as command
 from spoter.cli.main import app
 from spoter.errors import SpoterError
+from spoter.torchserve import replace as command
+from spoter.torchserve.pack import build
+from spoter.torchserve.server import LOOPBACK, free_port
+from tests.e2e.live import ROOT, send, server_environment, wait_ready
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("kill_program")]
 
@@ -157,7 +157,7 @@ def version_in(archive: Path) -> str:
 def run(model: Path, management: str) -> tuple[int, str]:
     """Run the command as a user does, from another folder than the checkout's."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOTER_")}
-    line = [sys.executable, "-m", "spoter.cli.main", "replace", "--model", model, "--management", management]
+    line = [sys.executable, "-m", "spoter", "replace", "--model", model, "--management", management]
     done = subprocess.run(line, cwd=model.parent, env=environ, capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr
 

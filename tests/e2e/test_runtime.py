@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.e2e.live import send
 
-from benchmarks.serving.server import served
 from benchmarks.load.usage import Usage
-from spoter.torchserve.server import LOOPBACK, Server, free_port
+from benchmarks.serving.server import served
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.torchserve.server import LOOPBACK, Server, free_port
+from tests.e2e.live import send
 
 pytestmark = pytest.mark.server
 

@@ -1,4 +1,4 @@
-"""`make serve`: what serve.py prints, refuses, and leaves behind."""
+"""`make serve`: what `spoter serve` prints, refuses, and leaves behind."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 import pytest
 import typer
-from tests.e2e.live import ROOT, send
 from typer.testing import CliRunner
 
 from spoter.cli import serve
-from spoter.torchserve.server import LOOPBACK, Server, free_port
 from spoter.ops.doctor import port_is_free
+from spoter.torchserve.server import LOOPBACK, Server, free_port
+from tests.e2e.live import ROOT, send
 
 pytestmark = pytest.mark.server
 
@@ -39,11 +39,11 @@ PORT_OPTIONS = ("--port", "--management-port", "--metrics-port")
 
 
 class Serve:
-    """A serve.py on free ports, with a model store and logs of its own."""
+    """A `spoter serve` on free ports, with a model store and logs of its own."""
 
     def __init__(self, folder: Path, *options: str, environ: dict[str, str] | None = None):
         self.ports = [free_port() for _ in PORT_OPTIONS]
-        command = [sys.executable, str(ROOT / "serve.py"), "--workers", "1", *options]
+        command = [sys.executable, "-m", "spoter", "serve", "--workers", "1", *options]
         command += [] if "--model-store" in options else ["--model-store", str(folder / "store")]
         command += ["--logs", str(folder / "logs")]
         for option, port in zip(PORT_OPTIONS, self.ports, strict=True):
@@ -75,7 +75,7 @@ class Serve:
 
 @pytest.fixture
 def start(scratch: Path, tmp_path_factory) -> Iterator:
-    """Start any number of serve.py; what a test leaves running is ended."""
+    """Start any number of `spoter serve`; what a test leaves running is ended."""
     started: list[Serve] = []
 
     def start(*options: str, **more) -> Serve:

@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.generate import figure
-from tests.e2e.live import ROOT, send
 
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, Response, respond
+from tests.e2e.live import ROOT, send
+from tests.generate import figure
 
 JSON, CSV = "application/json", "text/csv"
 CONTENT_TYPES = {".json": JSON, ".csv": CSV, ".jsonl": "application/jsonlines", ".npy": "application/x-npy"}
@@ -155,7 +155,7 @@ def test_a_sample_is_answered_as_in_process(server, in_process, sample):
 
 def test_spoter_predict_says_the_same(server, dgs11):
     sample = next(path for path in SAMPLES if path.suffix == ".json")
-    command = [sys.executable, "-m", "spoter.cli.main", "predict", str(dgs11), str(sample)]
+    command = [sys.executable, "-m", "spoter", "predict", str(dgs11), str(sample)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.rstrip(b"\n") == server.predict(sample.read_bytes(), JSON).body.rstrip(b"\n")
 

@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tests.e2e.live import ROOT, send
 from typer.testing import CliRunner
 
-from spoter.torchserve.pack import build
-from spoter.torchserve.server import NAME, Server, free_port
 from spoter.cli.main import app
 from spoter.client import Client, RequestError, Retry
-from spoter.ops.doctor import find_java
 from spoter.errors import SpoterError
+from spoter.ops.doctor import find_java
 from spoter.ops.readiness import key, prediction, refused_token, workers
 from spoter.ops.readiness import send as ask
 from spoter.ops.tokens import rotate
+from spoter.torchserve.pack import build
+from spoter.torchserve.server import NAME, Server, free_port
+from tests.e2e.live import ROOT, send
 
 pytestmark = pytest.mark.server
 
@@ -179,7 +179,7 @@ def test_a_key_file_of_another_server_is_told(guarded, tmp_path):
 
 
 def test_every_way_to_start_binds_management_to_loopback():
-    """What config.properties says holds where nothing else is said; serve.py and the image say it themselves."""
+    """What config.properties says holds where nothing else is said; `spoter serve` and the image say it themselves."""
     lines = (ROOT / "config.properties").read_text().splitlines()
     said = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     for name in ("inference_address", "management_address", "metrics_address"):

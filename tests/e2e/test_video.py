@@ -16,11 +16,11 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from spoter.torchserve import pack as build_mar
 from tests.aws.deploy.cloud import Cloud
 from tests.e2e.live import ROOT, Reply, RunningServer, send, torchserve
 from tests.videos import clip_of_a_person, draw, find_python, sign
-
-from spoter.torchserve import pack as build_mar
 
 pytestmark = [pytest.mark.server, pytest.mark.video]
 
@@ -82,7 +82,7 @@ def test_a_server_without_mediapipe_says_so(server):
 @pytest.mark.parametrize("film", [sign, lambda path: clip_of_a_person()], ids=["drawn", "person"])
 def test_a_video_is_answered_as_the_file_that_is_extracted_of_it(reader, tmp_path, film):
     video, extracted = film(tmp_path / "hallo.mp4"), tmp_path / "out"
-    command = [sys.executable, "-m", "spoter.cli.main", "extract", str(video), "--out", str(extracted)]
+    command = [sys.executable, "-m", "spoter", "extract", str(video), "--out", str(extracted)]
     subprocess.run(command, check=True, capture_output=True)
     (file,) = extracted.glob("*.json")
     replies = [reader.predict(video.read_bytes(), MP4), reader.predict(file.read_bytes(), JSON)]

@@ -11,15 +11,15 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tests.generate import figure_clip
 
-from spoter.sources.clip_files import read_clips
-from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes, with_enrolled
 from spoter.errors import ModelFolderError
+from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes, with_enrolled
 from spoter.landmarks.layouts import load_layout
-from spoter.model.network import embed
 from spoter.model.folder import CONFIG, PROTOTYPES, load_model_folder
+from spoter.model.network import embed
 from spoter.serving.recognizer import Recognizer
+from spoter.sources.clip_files import read_clips
+from tests.generate import figure_clip
 
 
 def test_the_embedding_of_a_padded_clip_is_that_of_the_clip_alone():

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from tests.generate import figure_clip
-from tests.wire import LIMITS, csv, long, spoter_table, wide
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
-from spoter.landmarks.estimators import NECK
 from spoter.formats import Options, decode
 from spoter.formats.request import Request
 from spoter.formats.spoter_csv import NAMES
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import BUILT_IN, load_layout
+from tests.generate import figure_clip
+from tests.wire import LIMITS, csv, long, spoter_table, wide
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

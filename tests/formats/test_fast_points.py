@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spoter.errors import InputError
-from spoter.formats import Limits, decode
-from spoter.formats import plain_points
+from spoter.formats import Limits, decode, plain_points
 from spoter.formats.fast_points import read_flat
 from spoter.landmarks.layouts import load_layout
 

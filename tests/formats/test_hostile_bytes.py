@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.generate import figure_clip
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.wire import LIMITS, by_name, csv, dumps, holistic, long, mmpose, nested, npy, openpose, spoter_table, wide
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import InputError
 from spoter.formats import Options, decode, parse_attributes
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
+from tests.generate import figure_clip
+from tests.wire import LIMITS, by_name, csv, dumps, holistic, long, mmpose, nested, npy, openpose, spoter_table, wide
 
 LAYOUT = load_layout("spoter54")
 CLIP = figure_clip("mediapipe", 2)

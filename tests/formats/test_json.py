@@ -7,14 +7,14 @@ import json
 
 import numpy as np
 import pytest
+
+from spoter.errors import InputError
+from spoter.formats import Limits, Options, decode, json_format
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 from tests.generate import figure_clip
 from tests.wire import FRAME_FORMS, LIMITS, by_name, dumps, holistic, mmpose, nested, openpose
-
-from spoter.landmarks.clip import Clip
-from spoter.errors import InputError
-from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK
-from spoter.formats import Limits, Options, decode, json_format
-from spoter.landmarks.layouts import BUILT_IN, load_layout
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

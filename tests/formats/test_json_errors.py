@@ -5,12 +5,12 @@ from __future__ import annotations
 import copy
 
 import pytest
-from tests.generate import figure_clip
-from tests.wire import LIMITS, by_name, dumps, holistic, mmpose, nested, openpose
 
 from spoter.errors import InputError
 from spoter.formats import decode
 from spoter.landmarks.layouts import load_layout
+from tests.generate import figure_clip
+from tests.wire import LIMITS, by_name, dumps, holistic, mmpose, nested, openpose
 
 LAYOUT = load_layout("54")
 POINTS = LAYOUT.select(figure_clip("mediapipe", 3))

@@ -6,13 +6,13 @@ import io
 
 import numpy as np
 import pytest
-from tests.generate import figure_clip
-from tests.wire import LIMITS, npy
 
 from spoter.errors import InputError
-from spoter.landmarks.estimators import ESTIMATORS
 from spoter.formats import Options, decode
+from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import BUILT_IN, load_layout
+from tests.generate import figure_clip
+from tests.wire import LIMITS, npy
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip("mediapipe", 6)

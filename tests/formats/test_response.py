@@ -8,13 +8,13 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from tests.generate import figure_clip
-from tests.wire import LIMITS, dumps, holistic
 
 from spoter.errors import InputError
 from spoter.formats import Answer, Limits, Options, Ranked, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.request import in_pixels, short
 from spoter.landmarks.layouts import load_layout
+from tests.generate import figure_clip
+from tests.wire import LIMITS, dumps, holistic
 
 LAYOUT = load_layout("54")
 BODY = dumps(holistic(figure_clip("mediapipe", 3)))

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from benchmarks.load.bodies import full_holistic
 from spoter.errors import InputError
-from spoter.formats import Limits, decode
-from spoter.formats import skip_face_mesh
+from spoter.formats import Limits, decode, skip_face_mesh
 from spoter.formats.skip_face_mesh import without_faces
 from spoter.landmarks.layouts import load_layout
 

@@ -13,8 +13,6 @@ from types import SimpleNamespace
 
 import pytest
 import spoter_handler
-from tests.generate import figure_clip
-from tests.videos import children, draw, find_python
 
 from spoter.errors import InputError
 from spoter.formats import Options, content_types
@@ -22,6 +20,8 @@ from spoter.formats.request import Video
 from spoter.formats.video_format import read_videos, readable
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, as_record, respond
+from tests.generate import figure_clip
+from tests.videos import children, draw, find_python
 
 JSON, MP4 = "application/json", "video/mp4"
 KEY = json.dumps({"uniqueName": "0.123.webm", "top_k": 2}).encode()

@@ -6,16 +6,16 @@ import io
 from pathlib import Path
 
 import numpy as np
-from tests.generate import figure_clip
 from PIL import Image
-from tests.training.datasets import put
 from typer.testing import CliRunner
-from tests.wire import dumps, nested
 
 from spoter.cli.main import app
 from spoter.formats import Limits, Options
-from spoter.landmarks.layouts import load_layout
 from spoter.inspection.reader import read
+from spoter.landmarks.layouts import load_layout
+from tests.generate import figure_clip
+from tests.training.datasets import put
+from tests.wire import dumps, nested
 
 LAYOUT = load_layout("54")
 CLIP = figure_clip(frames=24)

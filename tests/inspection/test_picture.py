@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.generate import figure_clip
 from PIL import Image
-from tests.inspection.outputs import LAYOUT, LEFT, POINTS, compact, ink, pixels, run, shown, without
-from tests.training.datasets import put
-from tests.wire import dumps, openpose
 
 from spoter.inspection import picture
 from spoter.landmarks.normalize import normalize
 from spoter.landmarks.skeleton import COLOURS
+from tests.generate import figure_clip
+from tests.inspection.outputs import LAYOUT, LEFT, POINTS, compact, ink, pixels, run, shown, without
+from tests.training.datasets import put
+from tests.wire import dumps, openpose
 
 
 def test_the_right_half_is_what_spoter_is_fed(tmp_path):

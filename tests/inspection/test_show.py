@@ -9,15 +9,15 @@ import sys
 import numpy as np
 import pytest
 from conftest import ROOT
+
+from spoter.errors import SpoterError
+from spoter.inspection import findings
+from spoter.landmarks.layouts import load_layout
+from spoter.landmarks.skeleton import COLOURS
 from tests.generate import figure_clip
 from tests.inspection.outputs import CLIP, LAYOUT, LEFT, POINTS, RIGHT, compact, ink, pixels, run, without
 from tests.training.datasets import put
 from tests.wire import dumps, nested, openpose
-
-from spoter.inspection import findings
-from spoter.errors import SpoterError
-from spoter.landmarks.layouts import load_layout
-from spoter.landmarks.skeleton import COLOURS
 
 # --- what is wrong with a clip ---
 
@@ -146,7 +146,7 @@ def test_what_cannot_be_read_at_all_is_an_error_and_leaves_no_picture(
 
 def test_an_error_is_one_line_for_the_user(tmp_path):
     file = put(tmp_path / "clip.json", b'{"layout":')
-    command = [sys.executable, "-m", "spoter.cli.main", "show", str(file)]
+    command = [sys.executable, "-m", "spoter", "show", str(file)]
     ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (ran.returncode, ran.stdout) == (2, "")
     assert ran.stderr.startswith("error: invalid_json: ") and ran.stderr.count("\n") == 1

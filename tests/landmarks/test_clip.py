@@ -6,16 +6,16 @@ import json
 
 import numpy as np
 import pytest
-from tests.generate import figure
 
 from spoter.client.encoding import nested
+from spoter.formats import Limits, decode
 from spoter.landmarks.clip import Clip, make_clip, round_points
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.formats import Limits, decode
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
 from spoter.video.reader import Extracted
 from spoter.video.writers import to_json
+from tests.generate import figure
 
 LAYOUT = load_layout("54")
 WRIST = MEDIAPIPE.names.index("pose_right_wrist")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.generate import figure, figure_clip
 
-from spoter.landmarks.clip import make_clip
 from spoter.errors import InputError, ModelFolderError
+from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import BUILT_IN, load_layout
+from tests.generate import figure, figure_clip
 
 LAYOUTS = ("29", "54", "71")
 BESIDE = [(layout, name) for layout in (*LAYOUTS, "spoter54") for name in ESTIMATORS]

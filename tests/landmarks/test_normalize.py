@@ -5,15 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tests import original
 import pytest
-from tests.generate import figure, figure_clip
 
-from spoter.landmarks.clip import make_clip
 from spoter.errors import InputError, ModelFolderError
+from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import check_scheme, normalize, normalize_clips
+from tests import original
+from tests.generate import figure, figure_clip
 
 VECTORS = Path(__file__).parent / "vectors" / "normalize.npz"
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
-from tests import upstream
 
-from spoter.model.checkpoint import read_checkpoint, sizes_of
 from spoter.errors import ModelFolderError
+from spoter.model.checkpoint import read_checkpoint, sizes_of
+from tests import upstream
 
 
 @pytest.fixture(scope="module")

@@ -9,15 +9,15 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from tests import upstream
-from tests.generate import figure_clip
 
-from spoter.model.config import ModelConfig, parse_config
-from spoter.model.convert import Choices, convert
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.files import alone_in
+from spoter.model.config import ModelConfig, parse_config
+from spoter.model.convert import Choices, convert
 from spoter.model.folder import load_model_folder, write_model_folder
 from spoter.serving.recognizer import Recognizer
+from tests import upstream
+from tests.generate import figure_clip
 
 CLASSES = 5
 HPARAMS = {"nhead": 9, "num_encoder_layers": 2, "num_decoder_layers": 1, "dim_feedforward": 32, "num_classes": CLASSES}
@@ -136,7 +136,7 @@ def test_a_layout_of_ones_own_travels_with_the_model(made):
 def load_path(name: str):
     from importlib import resources
 
-    return resources.files("spoter.landmarks.layouts") / name
+    return (resources.files("spoter.landmarks") / "tables") / name
 
 
 @pytest.mark.parametrize(

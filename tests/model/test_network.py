@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests import upstream
 
 from spoter.model.checkpoint import read_checkpoint, sizes_of
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
+from tests import upstream
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=1, encoder_feedforward=64, decoder_feedforward=32,

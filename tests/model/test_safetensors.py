@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from spoter.model.checkpoint import read_checkpoint
 from spoter.cli.main import app
 from spoter.errors import ModelFolderError
+from spoter.model.checkpoint import read_checkpoint
 from spoter.model.folder import load_model_folder
 
 

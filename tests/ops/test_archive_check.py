@@ -8,16 +8,16 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.archives import mar_files
 from typer.testing import CliRunner
 
-from spoter.torchserve.pack import build, zipped
-from spoter.ops import archive_check
-from spoter.ops.archive import scan
 from spoter.cli.main import app
 from spoter.errors import ModelFolderError
+from spoter.ops import archive_check
+from spoter.ops.archive import scan
+from spoter.torchserve.pack import build, zipped
+from tests import ROOT
+from tests.archives import mar_files
 
-ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = "MAR-INF/MANIFEST.json"
 
 
@@ -166,5 +166,11 @@ def test_a_layout_that_is_a_path_is_refused(model, tmp_path, layout):
 
 
 def test_the_file_that_an_entry_comes_from_is_the_projects():
-    for name in ("spoter/landmarks/clip.py", "NOTICE", "spoter_handler.py", "code/inference.py", "code/requirements.txt"):
+    for name in (
+        "spoter/landmarks/clip.py",
+        "NOTICE",
+        "spoter_handler.py",
+        "code/inference.py",
+        "code/requirements.txt",
+    ):
         assert archive_check.project_file(name).is_file()

@@ -10,20 +10,18 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
-from tests.archives import mar_files
 from typer.testing import CliRunner
 
 from spoter.aws.local.container import unpack
-from spoter.torchserve.pack import zipped
-from spoter.ops import archive
-from spoter.ops.archive import ArchiveError, scan
 from spoter.cli.main import app
 from spoter.errors import SpoterError
-
-ROOT = Path(__file__).resolve().parents[1]
+from spoter.ops import archive
+from spoter.ops.archive import ArchiveError, scan
+from spoter.torchserve.pack import zipped
+from tests import ROOT
+from tests.archives import mar_files
 
 
 @pytest.fixture(scope="module")

@@ -13,18 +13,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.archives import tar_files
 from typer.testing import CliRunner
 
-from stress.archive_mutations import BLOCK, FILES, tars
-from spoter.torchserve.pack import build
-from spoter.ops import archive
-from spoter.ops import tar_reader
-from spoter.ops.archive import ArchiveError, scan
 from spoter.cli.main import app
 from spoter.errors import SpoterError
+from spoter.ops import archive, tar_reader
+from spoter.ops.archive import ArchiveError, scan
+from spoter.torchserve.pack import build
+from stress.archive_mutations import BLOCK, FILES, tars
+from tests import ROOT
+from tests.archives import tar_files
 
-ROOT = Path(__file__).resolve().parents[1]
 END = bytes(2 * BLOCK)
 
 
@@ -172,7 +171,7 @@ def test_the_root_folder_that_sagemakers_sdk_writes_passes(tmp_path):
 def test_what_build_mar_packs_passes_whatever_a_layout_is_called(dgs11, tmp_path, name):
     model = Path(shutil.copytree(dgs11, tmp_path / "model"))
     config = json.loads((model / "config.json").read_bytes())
-    shutil.copy(ROOT / "spoter" / "layouts" / f"points_{config['layout']}.csv", model / name)
+    shutil.copy(ROOT / "spoter" / "landmarks" / "tables" / f"points_{config['layout']}.csv", model / name)
     (model / "config.json").write_text(json.dumps(config | {"layout": name}))
     _, tar = build(model, "signs", None, tmp_path / "store")
     assert set(scan(tar)) == set(tar_files(tar)) >= {name}

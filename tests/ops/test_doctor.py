@@ -14,11 +14,10 @@ import pytest
 from packaging.requirements import Requirement
 
 from spoter.ops import doctor
-from spoter.torchserve import local_server
 from spoter.ops.doctor import Check, Java, checks, find_java, java_version, port_is_free
 from spoter.ops.readiness import Reply
-
-ROOT = Path(__file__).resolve().parents[1]
+from spoter.torchserve import local_server
+from tests import ROOT
 
 
 def fake_java(folder: Path, version: str, status: int = 0) -> Path:
@@ -142,9 +141,7 @@ def test_the_versions_asked_for_are_the_projects():
 def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
     """torch is there, as its metadata say, and cannot be imported."""
     (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: cannot open shared object file')")
-    probe = (
-        "from spoter.ops.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('x'), ())])"
-    )
+    probe = "from spoter.ops.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('x'), ())])"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run([sys.executable, "-c", probe], env=environ, capture_output=True, text=True, check=True)
     assert "cannot be tried: libtorch_cpu.so" in done.stdout

@@ -10,18 +10,18 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from tests.http_double import ANSWER, LATE, serving
 
-from spoter.torchserve.server import Process, free_port
-from spoter.ops import readiness
-from spoter.serving.describe import describe
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
+from spoter.ops import readiness
 from spoter.ops.readiness import Reply, checks, key, made_clip, prediction, refused_token, send, workers
+from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.torchserve.server import Process, free_port
+from tests.http_double import ANSWER, LATE, serving
 
 DESCRIBED = (200, {"name": "m", "layout": {"name": "54", "landmarks": ["a"] * 54}, "limits": {"max_frames": 9}}, {})
 GOOD = (200, ANSWER, {})

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.http_double import ANSWER, Double, serving
 
 from spoter.cli import main
-from spoter.ops import tokens
 from spoter.client import Client, RequestError, Retry
 from spoter.errors import SpoterError
+from spoter.ops import tokens
 from spoter.ops.tokens import rotate, seconds, seconds_left
+from tests.http_double import ANSWER, Double, serving
 
 POINTS = np.full((3, 54, 2), 0.5)
 REFUSED = (400, {"code": 400, "type": "InvalidKeyException", "message": "expired"}, {})

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests import ROOT
+
 # Trees that are not ours, or not written by us.
 NOT_OURS = {"build", "node_modules", "model_store", "env"}
 # Calls that run what they read, whatever is said to them.

@@ -16,14 +16,14 @@ from google.protobuf.message import DecodeError, Message
 from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 from packaging.requirements import Requirement
 
-from stress.model_file_seeds import SMALL, graphs
-from spoter.runtime import onnx_runtime
 from spoter.errors import ModelFolderError
+from spoter.runtime import onnx_runtime
 from spoter.runtime.onnx_external import _FIELDS, refuse_external_data
 from spoter.runtime.onnx_runtime import GRAPH, OnnxForward
 from spoter.serving.recognizer import Recognizer
+from stress.model_file_seeds import SMALL, graphs
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
 REFUSED = "values lie outside of the graph"
 

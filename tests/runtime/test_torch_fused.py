@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from spoter.runtime import torch_fused
-from spoter.model.config import Sizes
 from spoter.fewshot.prototypes import PARTS
-from spoter.runtime.torch_fused import FastForward
+from spoter.model.config import Sizes
 from spoter.model.network import Spoter, embed
+from spoter.runtime import torch_fused
+from spoter.runtime.torch_fused import FastForward
 from spoter.runtime.torch_runtime import TorchForward
 
 SIZES = Sizes(

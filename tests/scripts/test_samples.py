@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spoter.landmarks.clip import Clip
 from spoter.formats import Limits, decode
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.training.augment.transforms import resample_time
 from spoter.training.data import read_dataset
 from spoter.training.evaluation.evaluate import groups_of_side
-from spoter.training.augment.transforms import resample_time
 
 TYPES = {
     ".json": "application/json",

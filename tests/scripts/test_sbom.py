@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
+from tests import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def sbom():
     pytest.importorskip("cyclonedx_py", reason="cyclonedx-bom is not installed: `make sbom` is left out")
-    spec = importlib.util.spec_from_file_location("sbom", ROOT / "requirements" / "sbom.py")
+    spec = importlib.util.spec_from_file_location("sbom", ROOT / "scripts" / "sbom.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

@@ -8,17 +8,17 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.generate import figure_clip
 from spoter_handler import take_up
 
 import spoter
-from spoter.serving.enroll import enroll
-from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.formats import content_types, video_format
+from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.model.folder import PROTOTYPES
+from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, as_record, respond
+from tests.generate import figure_clip
 
 
 @pytest.fixture(scope="module")

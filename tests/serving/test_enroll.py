@@ -9,19 +9,19 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
-from tests.generate import figure_clip
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
-from spoter.landmarks.clip import Clip, make_clip
-from spoter.sources.clip_files import read_clips
-from spoter.serving.enroll import enroll, unenroll
-from spoter.fewshot.enrolled import ENROLLED
 from spoter.errors import InputError, ModelFolderError, SpoterError
+from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import alone_in
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import PROTOTYPES, load_model_folder, refuse_enrolled
+from spoter.serving.enroll import enroll, unenroll
 from spoter.serving.recognizer import Recognizer
+from spoter.sources.clip_files import read_clips
+from tests.generate import figure_clip
 
 RUNNER = CliRunner()
 

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tests.generate import figure_clip
 
-from spoter.landmarks.clip import make_clip
 from spoter.errors import InputError
+from spoter.landmarks.clip import make_clip
 from spoter.runtime.base import FRAMES_AT_ONCE, batches
 from spoter.serving.recognizer import Costs, Recognizer
 from spoter.serving.service import Incoming, respond
+from tests.generate import figure_clip
 
 
 @pytest.fixture(scope="module")

@@ -10,23 +10,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from tests.generate import figure, figure_clip
-from tests.training.datasets import put
 from typer.testing import CliRunner
-from tests.wire import dumps, mmpose, openpose
 
-from spoter.sources import frame_folders
 from spoter.batch.inputs import parts
 from spoter.batch.reader import Reader
 from spoter.cli.main import app
-from spoter.landmarks.clip import Clip
-from spoter.sources.clip_files import LIMITS, read_body, read_clips
 from spoter.errors import DataError, InputError, SpoterError
-from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE
 from spoter.formats import Options, decode, parse_attributes
 from spoter.formats.signer_tracking import follow
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE
 from spoter.landmarks.layouts import load_layout
+from spoter.sources import frame_folders
+from spoter.sources.clip_files import LIMITS, read_body, read_clips
 from spoter.training.data import read_dataset
+from tests.generate import figure, figure_clip
+from tests.training.datasets import put
+from tests.wire import dumps, mmpose, openpose
 
 LAYOUT = load_layout("54")
 SIZE = Options(width=640, height=480)

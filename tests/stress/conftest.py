@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stress.runtime_faults import MODEL_API, WORKERS
-from stress.harness import wait_workers
 from benchmarks.serving.server import served
 from spoter.torchserve.server import Server
+from stress.harness import wait_workers
+from stress.runtime_faults import MODEL_API, WORKERS
 
 
 @pytest.fixture(scope="session")

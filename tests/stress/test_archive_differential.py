@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from spoter.errors import SpoterError
+from spoter.ops.archive import Entry
 from stress import archive_differential
 from stress.archive_differential import KINDS, compare, torchserve
-from spoter.ops.archive import Entry
-from spoter.errors import SpoterError
 
 
 @pytest.fixture(scope="module")

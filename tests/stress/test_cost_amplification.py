@@ -8,14 +8,14 @@ import tracemalloc
 
 import pytest
 
-from stress.cost_amplification import TRIES, Cost, least
-from stress.hostile_bodies import hostile
-from spoter.sources import clip_files
 from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits, decode
 from spoter.formats.body_guards import check_utf8
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import read_meaning
+from spoter.sources import clip_files
+from stress.cost_amplification import TRIES, Cost, least
+from stress.hostile_bodies import hostile
 
 LAYOUT = load_layout("54")
 SIZE = 5_000_000

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stress.decoder_targets import TARGETS, Broken, check_errors, check_response
-from stress.oracle import documented
-from stress.mutations import TOKENS, attack, seeds
 from spoter.formats import video_format
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, Response, respond
+from stress.decoder_targets import TARGETS, Broken, check_errors, check_response
+from stress.mutations import TOKENS, attack, seeds
+from stress.oracle import documented
 
 FUZZ = settings(
     max_examples=60, deadline=None, database=None, derandomize=True,

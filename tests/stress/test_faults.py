@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from stress.faults import strike, unexpected
-from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault, register_again
-from stress.startup_faults import BROKEN, refusal
-from stress.harness import BACK, Outcome, call, wait_workers
 from benchmarks.load.bodies import compact
 from benchmarks.load.client import Answered
+from stress.faults import strike, unexpected
+from stress.harness import BACK, Outcome, call, wait_workers
+from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault, register_again
+from stress.startup_faults import BROKEN, refusal
 
 BY_NAME = {fault.name: fault for fault in FAULTS}
 

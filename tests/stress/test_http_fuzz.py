@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from stress.http_fuzz import MORE_JAVA, MORE_WORKER, Findings, keep, may_be_closed
-from stress.oracle import documented, judge
 from stress.mutations import CHANGES, PATH, Attack, attack, seeds
+from stress.oracle import documented, judge
 
 CODES = documented()
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from stress.connections import CROWDS, meet
-from stress.limits import CASES, SILENCE, pipelined, tried
-from stress.harness import call, worker_pids
 from benchmarks.load.bodies import compact
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from stress.connections import CROWDS, meet
+from stress.harness import call, worker_pids
+from stress.limits import CASES, SILENCE, pipelined, tried
 
 LOUD = [case for case in CASES if case.wait > SILENCE]  # the others wait for nothing, seconds each
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from stress.overload import bound_s, overload
-from stress.harness import worker_pids
 from benchmarks.load.bodies import compact
 from benchmarks.load.client import Request, run_closed
+from stress.harness import worker_pids
+from stress.overload import bound_s, overload
 
 
 def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):

@@ -11,7 +11,6 @@ from pathlib import Path
 import inference
 import pytest
 import spoter_handler
-from tests.generate import figure
 from spoter_handler import SpoterHandler, take_up
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
@@ -19,8 +18,9 @@ from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 import spoter.serving.recognizer
 import spoter.serving.service
 from spoter.landmarks.estimators import ESTIMATORS
+from tests import ROOT
+from tests.generate import figure
 
-ROOT = Path(__file__).resolve().parents[1]
 JSON = {"Content-Type": "application/json"}
 SECRET = "0.123456789"
 

@@ -13,17 +13,16 @@ from pathlib import Path
 
 import pytest
 import typer
-from tests.archives import mar_files, tar_files
 from packaging.requirements import Requirement
 
-from spoter.torchserve import pack as build_mar
-from spoter.torchserve.pack import build
-from spoter.sources.clip_files import read_clips
-from spoter.serving.enroll import enroll
 from spoter.errors import ModelFolderError
 from spoter.landmarks.layouts import load_layout
-
-ROOT = Path(__file__).resolve().parents[1]
+from spoter.serving.enroll import enroll
+from spoter.sources.clip_files import read_clips
+from spoter.torchserve import pack as build_mar
+from spoter.torchserve.pack import build
+from tests import ROOT
+from tests.archives import mar_files, tar_files
 
 
 def test_both_archives_hold_the_same_tree(built, dgs11):
@@ -90,7 +89,7 @@ def test_name_version_and_an_own_layout(dgs11, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(dgs11, model)
     config = json.loads((model / "config.json").read_bytes())
-    shutil.copy(ROOT / "spoter" / "layouts" / f"points_{config['layout']}.csv", model / "mine.csv")
+    shutil.copy(ROOT / "spoter" / "landmarks" / "tables" / f"points_{config['layout']}.csv", model / "mine.csv")
     (model / "config.json").write_text(json.dumps(config | {"layout": "mine.csv"}))
     (model / "MODEL_CARD.md").unlink()
     mar, _ = build(model, "signs", "2.1", tmp_path)
@@ -199,7 +198,7 @@ def test_the_archives_requirements_are_the_projects():
 def test_sagemaker_installs_what_the_aws_image_lacks_and_nothing_else():
     """spoter/aws/local/requirements.txt is the image, as far as serving needs it."""
     packed = requirements(ROOT / "handler" / "requirements.txt")
-    image = {Requirement(line).name for line in requirements(ROOT / "aws" / "local" / "requirements.txt")}
+    image = {Requirement(line).name for line in requirements(ROOT / "spoter" / "aws" / "local" / "requirements.txt")}
     missing = {line for line in packed if Requirement(line).name not in image}
     assert requirements(ROOT / "handler" / "code-requirements.txt") == missing != set()
 

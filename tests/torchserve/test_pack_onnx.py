@@ -8,16 +8,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.generate import figure_clip
 
-from spoter.torchserve.pack import build
-from spoter.model.config import read_config
 from spoter.errors import ModelFolderError
+from spoter.model.config import read_config
 from spoter.model.folder import WEIGHTS
 from spoter.runtime.onnx_runtime import GRAPH
 from spoter.serving.recognizer import Recognizer
-
-ROOT = Path(__file__).resolve().parents[1]
+from spoter.torchserve.pack import build
+from tests import ROOT
+from tests.generate import figure_clip
 
 
 @pytest.mark.parametrize("runtime", ["torch", "onnx"])

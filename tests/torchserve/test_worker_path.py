@@ -12,8 +12,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
-STARTS = ROOT / "handler" / "worker_start"
+STARTS = ROOT / "handler" / "worker_path"
 LOOK = """
 import sys, torch
 print("torch._C" in sys.modules)
@@ -22,6 +21,7 @@ print(float(torch.nn.functional.relu(torch.tensor([-1.0, 2.0])).sum()))
 """
 IMPORTED = """
 import sys, other
+from tests import ROOT
 print("other ran" if other.RAN else "", "pyarrow" in sys.modules and sys.modules["pyarrow"] is None)
 """
 

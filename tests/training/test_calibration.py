@@ -10,23 +10,23 @@ import msgspec
 import numpy as np
 import pytest
 import torch
-from tests.training.datasets import GLOSSES, GROUPS, SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
-from spoter.serving.enroll import enroll
 from spoter.errors import DataError, ModelFolderError, SpoterError
 from spoter.files import alone_in, write_whole
 from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
+from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training import calibrate_converted as module
 from spoter.training.batches import ClipSet
 from spoter.training.calibrate_converted import calibrate
-from spoter.training.data import read_dataset
 from spoter.training.calibration import KEPT, finish, fit_prototypes, fit_temperature
-from spoter.training.settings import TrainSettings, Unchanged
+from spoter.training.data import read_dataset
 from spoter.training.data.split_record import SPLIT
+from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.train import train
+from tests.training.datasets import GLOSSES, GROUPS, SMALL, generated_clips, write_hdf5
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training.datasets import GLOSSES, generated_clips, write_hdf5
 
 from spoter.errors import DataError
 from spoter.landmarks.layouts import load_layout
@@ -22,10 +21,11 @@ from spoter.training.distributed import joined
 from spoter.training.prepare import prepare
 from spoter.training.settings import TrainSettings, Unchanged
 from spoter.training.train import train
+from tests import ROOT
+from tests.training.datasets import GLOSSES, generated_clips, write_hdf5
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 # Batches of 5: the last of an epoch is a single clip, of which the second process gets none. Under `shared` positions a
 # parameter is idle. Adam would make much of gradients that are noise alone, those of the keys' biases.
 SETTINGS = dict(
@@ -39,7 +39,7 @@ def on_two_processes(data: Path, out: Path, *options: str) -> subprocess.Complet
     for name, value in SETTINGS.items():
         options += f"--{name.replace('_', '-')}", ",".join(value) if isinstance(value, tuple) else str(value)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*launcher, "-m", "spoter.cli.main", "train", str(data), "--out", str(out), *options]
+    command = [*launcher, "-m", "spoter", "train", str(data), "--out", str(out), *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300)
 

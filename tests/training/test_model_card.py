@@ -8,18 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training.evaluation.trained import Oracle, member
-from tests.training.datasets import generated_points, write_hdf5
 
 from spoter.model.config import ModelConfig
-from spoter.training.evaluation import metrics
-from spoter.training.model_card import Results, model_card
 from spoter.training.data import DataSet, read_dataset
-from spoter.training.evaluation.evaluate import Changed, ask
-from spoter.training.loop import Fitted, Scores
-from spoter.training.evaluation.robustness import CONDITIONS
-from spoter.training.settings import TrainSettings
 from spoter.training.data.split import Split
+from spoter.training.evaluation import metrics
+from spoter.training.evaluation.evaluate import Changed, ask
+from spoter.training.evaluation.robustness import CONDITIONS
+from spoter.training.loop import Fitted, Scores
+from spoter.training.model_card import Results, model_card
+from spoter.training.settings import TrainSettings
+from tests.training.datasets import generated_points, write_hdf5
+from tests.training.evaluation.trained import Oracle, member
 
 GLOSSES = ("A", "B|b", "C")
 

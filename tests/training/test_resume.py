@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.training.datasets import SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model.folder import load_model_folder
-from spoter.training.resume import FOLDER, UnfinishedRun, is_unfinished
 from spoter.training.curves import Watcher
+from spoter.training.resume import FOLDER, UnfinishedRun, is_unfinished
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
+from tests import ROOT
+from tests.training.datasets import SMALL, generated_clips, write_hdf5
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parent.parent
 SETTINGS = SMALL | dict(epochs=8, val_groups=("camera01",), test_groups=("camera02",))
 OPTIONS = [
     word
@@ -50,7 +50,7 @@ def uninterrupted(data, tmp_path_factory) -> Path:
 
 def start(data: Path, out: Path, *options: str) -> subprocess.Popen:
     """Start `spoter train` as a process of its own; no shell in between that a signal would hit instead."""
-    command = [sys.executable, "-m", "spoter.cli.main", "train", str(data), "--out", str(out), *OPTIONS, *options]
+    command = [sys.executable, "-m", "spoter", "train", str(data), "--out", str(out), *OPTIONS, *options]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
 

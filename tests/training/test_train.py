@@ -12,19 +12,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.training import datasets as training_data
-from tests.training.datasets import GLOSSES, generated_clips, generated_points, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model.folder import load_model_folder
-from spoter.training.evaluation.evaluate import evaluate, groups_of_side
 from spoter.training.calibration import finish
+from spoter.training.evaluation.evaluate import evaluate, groups_of_side
 from spoter.training.loop import Scores, warm_cosine
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
+from tests.training import datasets as training_data
+from tests.training.datasets import GLOSSES, generated_clips, generated_points, write_hdf5
 
 pytestmark = pytest.mark.slow
 
@@ -289,7 +289,7 @@ def test_the_number_of_heads_follows_the_layout(data, tmp_path, layout, heads):
 
 def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(data, tmp_path, monkeypatch):
     layout = tmp_path / "mine.csv"
-    layout.write_text((resources.files("spoter.landmarks.layouts") / "points_29.csv").read_text())
+    layout.write_text(((resources.files("spoter.landmarks") / "tables") / "points_29.csv").read_text())
     before = layout.read_bytes()
 
     def edit(*arguments):

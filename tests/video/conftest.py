@@ -6,10 +6,10 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.video import films
-from tests.videos import find_python
 
 from spoter.video import Extracted, read
+from tests.video import films
+from tests.videos import find_python
 
 
 @pytest.fixture(scope="session")

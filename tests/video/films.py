@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from conftest import ROOT
 from PIL import Image
+
 from tests.webpage.camera import read_sample
 from tests.webpage.figure import draw_clip
 

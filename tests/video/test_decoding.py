@@ -114,7 +114,7 @@ def test_frame_rates_that_change_are_absent_or_absurd(python):
         "promised more": (25.0, 64, even, 25, 0, 1),
     }
     done = subprocess.run(
-        [python, "-c", CLOCK, ROOT / "spoter" / "video" / "child"],
+        [python, "-c", CLOCK, ROOT / "spoter" / "video" / "worker"],
         input=json.dumps([case[:3] for case in cases.values()]),
         capture_output=True,
         text=True,
@@ -151,7 +151,7 @@ def test_pictures_of_pixels_that_are_not_square_are_stretched_as_players_do(pyth
         (4, 3, 90): (40, 40), (4, 3, 270): (40, 40), (1, 2, 90): (80, 30),
     }  # fmt: skip
     done = subprocess.run(
-        [python, "-c", SHAPES, ROOT / "spoter" / "video" / "child"],
+        [python, "-c", SHAPES, ROOT / "spoter" / "video" / "worker"],
         input=json.dumps(list(cases)),
         capture_output=True,
         text=True,

@@ -16,8 +16,6 @@ import psutil
 import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
-from tests.video import films
-from tests.video.running import run
 
 from spoter.cli.main import app
 from spoter.errors import SpoterError
@@ -26,10 +24,12 @@ from spoter.training.data import read_dataset
 from spoter.training.data.pose_files import read_clip as read_pose
 from spoter.training.data.wire_files import read_clip as read_wire
 from spoter.video.writers import WRITERS
+from tests.video import films
+from tests.video.running import run
 
 pytestmark = pytest.mark.video
 
-COMMAND = [sys.executable, "-m", "spoter.cli.main", "extract"]
+COMMAND = [sys.executable, "-m", "spoter", "extract"]
 
 
 def test_each_form_holds_what_was_found(film, read_once, tmp_path):

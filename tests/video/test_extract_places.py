@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import ROOT
-from tests.video.running import run
 
-from spoter.landmarks.clip import make_clip
 from spoter.errors import SpoterError
+from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video import extract
 from spoter.video.extract import Done, Settings, find_videos
 from spoter.video.reader import Extracted
 from spoter.video.writers import WRITERS, read_marks
+from tests.video.running import run
 
 pytestmark = pytest.mark.video
 

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import pytest
 from conftest import ROOT, SHARED
-from tests.video import films
-from tests.videos import children
 
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.video import environment, read
 from spoter.video.reader import Stopped, VideoLimits, ask
+from tests.video import films
+from tests.videos import children
 
 pytestmark = pytest.mark.video
 
@@ -135,7 +135,7 @@ def test_the_child_ends_when_its_parent_is_killed(film):
 
 def test_the_child_ends_with_its_stdin_whatever_it_is_doing(python, film, tmp_path):
     child = subprocess.Popen(
-        [python, "-I", ROOT / "spoter" / "video" / "child"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [python, "-I", ROOT / "spoter" / "video" / "worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     limits = asdict(VideoLimits())
     folder = tmp_path / "temporary"

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from conftest import SHARED
 
-from spoter.sources.clip_files import read_clips
 from spoter.landmarks.layouts import load_layout
+from spoter.sources.clip_files import read_clips
 from spoter.video import environment
 from tests.webpage.figure import NAMES
 

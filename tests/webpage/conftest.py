@@ -1,4 +1,4 @@
-"""The webcam page as people get it: the real demo.py with a real TorchServe, in a real headless Chromium.
+"""The webcam page as people get it: the real `spoter demo` with a real TorchServe, in a real headless Chromium.
 
 The camera shows a drawn figure. Everything a page does is watched: what it asks for, and what it says on its console.
 """
@@ -22,15 +22,15 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from tests.listening import listening
 
+from spoter.ops.doctor import port_is_free
 from spoter.torchserve.server import LOOPBACK, free_port
 from spoter.webpage.npm import install, installed
-from spoter.ops.doctor import port_is_free
+from tests import ROOT
+from tests.listening import listening
 from tests.webpage.camera import hands_up, read_sample, write_webm, write_y4m
 from tests.webpage.figure import draw_clip
 
-ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT = 180.0
 WAIT = 60_000  # milliseconds until an expectation fails: a slow machine's, not how long anything takes
 MEDIAPIPES = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # its log, which goes to the console as errors: level and date first
@@ -40,7 +40,7 @@ VIDEO_RATE = 5  # two frames of rest at either end are within the page's margin,
 
 
 class Demo:
-    """A demo.py on free ports, with a model store and logs of its own."""
+    """A `spoter demo` on free ports, with a model store and logs of its own."""
 
     def __init__(self, folder: Path, environ: dict[str, str] | None = None):
         self.port, self.torchserve = free_port(), free_port()
@@ -55,7 +55,7 @@ class Demo:
 
     def start(self) -> Demo:
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "demo.py")],
+            [sys.executable, "-m", "spoter", "demo"],
             cwd=ROOT,
             env=self.environ,
             stdout=subprocess.PIPE,
@@ -74,7 +74,7 @@ class Demo:
         return self
 
     def family(self) -> list[psutil.Process]:
-        """Return all that it started: serve.py, TorchServe's launcher, Java, a worker."""
+        """Return all that it started: `spoter serve`, TorchServe's launcher, Java, a worker."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
     def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
@@ -108,7 +108,7 @@ def installing() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def page_packages() -> None:
-    """The page's packages from npm, which whoever comes first installs: this, or demo.py."""
+    """The page's packages from npm, which whoever comes first installs: this, or `spoter demo`."""
     with installing():
         if not installed(ROOT / "web"):
             install(ROOT / "web")

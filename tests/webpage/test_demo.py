@@ -1,4 +1,4 @@
-"""`make demo`: what demo.py prints, refuses, finds, and leaves behind."""
+"""`make demo`: what `spoter demo` prints, refuses, finds, and leaves behind."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ import pytest
 
 from spoter.cli import demo as demo_module
 from spoter.cli.demo import Behind
+from spoter.ops.doctor import port_is_free
 from spoter.torchserve.server import LOOPBACK
 from spoter.webpage.npm import installed
-from spoter.ops.doctor import port_is_free
 from tests.webpage.conftest import ROOT, Demo, living
 
 
 @pytest.fixture(autouse=True)
 def _packages(demo) -> None:
-    """They are installed by the first demo.py."""
+    """They are installed by the first `spoter demo`."""
 
 
 def post(url: str, body: bytes) -> dict:
@@ -37,9 +37,9 @@ def post(url: str, body: bytes) -> dict:
 
 
 def refused(running: Demo) -> tuple[int, str]:
-    """Start a demo.py that ends by itself; return its status and what it said."""
+    """Start a `spoter demo` that ends by itself; return its status and what it said."""
     done = subprocess.run(
-        [sys.executable, "demo.py"],
+        [sys.executable, "-m", "spoter", "demo"],
         cwd=ROOT,
         env=running.environ,
         capture_output=True,
@@ -73,7 +73,7 @@ def test_uses_a_torchserve_that_runs_and_leaves_it_running(demo, short_folder):
 def test_speaks_to_a_torchserve_with_its_token_and_ends_where_that_ends(short_folder, samples):
     folder = short_folder / "own"
     folder.mkdir()
-    # An address of this machine that serve.py does not take for loopback's: it asks for tokens then.
+    # An address of this machine that `spoter serve` does not take for loopback's: it asks for tokens then.
     running = Demo(folder, {"SPOTER_HOST": "0.0.0.0"}).start()
     family = running.family()
     assert len(family) >= 4
@@ -122,7 +122,7 @@ def test_a_stranger_on_torchserves_port_is_named(short_folder):
 
 def test_a_torchserve_that_does_not_start_ends_it(short_folder, tmp_path):
     status, text = refused(Demo(short_folder, {"SPOTER_MODEL": str(tmp_path)}))
-    assert status != 0 and "config.json" in text and "serve.py did not start" in text
+    assert status != 0 and "config.json" in text and "spoter serve did not start" in text
 
 
 def test_the_token_is_read_anew_each_time(tmp_path: Path):

@@ -11,10 +11,10 @@ import pytest
 
 from spoter.webpage import npm as packages
 from spoter.webpage.npm import PackagesError, find_npm, install, installed
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 WEB = ROOT / "web"
 FILES = ("package.json", "package-lock.json", ".npmrc")
 HOLISTIC = Path("node_modules", "@mediapipe", "holistic")

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.aws.functions.lambda_runtime import Context, set_environment
 from lambda_door.test_events import v2
-from tests.listening import listening
 
+from tests.aws.functions.lambda_runtime import Context, set_environment
+from tests.listening import listening
 from tests.webpage.conftest import page_before, watched
 
 

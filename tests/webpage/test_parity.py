@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from spoter import video
-from spoter.sources.clip_files import read_clips
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
+from spoter.sources.clip_files import read_clips
 from spoter.video import environment
 from tests.webpage.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
 from tests.webpage.conftest import CAMERA_SIZE, WAIT

@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from spoter.aws.deploy import limits
-from spoter.aws.deploy import requests
+from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.preflight import bucket_name
 from spoter.aws.deploy.settings import DeployError, Settings

@@ -7,23 +7,17 @@ import tempfile
 import time
 from pathlib import Path
 
-from spoter.aws.deploy import autoscale
-from spoter.aws.deploy import batch
-from spoter.aws.deploy import endpoint
-from spoter.aws.deploy import invoke
-from spoter.aws.deploy import requests
-from spoter.aws.deploy import preflight
-from spoter.aws.deploy import upload
+from spoter.aws.deploy import autoscale, batch, endpoint, invoke, preflight, requests, upload
 from spoter.aws.deploy.account import Account, CallError
+from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.ownership import keep_tags
 from spoter.aws.deploy.preflight import Ground
-from spoter.aws.deploy.console import Reporter
-from spoter.aws.deploy.settings import ROOT, DeployError, Settings
 from spoter.aws.deploy.rollback import Failed, Undo
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import POLL, StillGoing, reason_and_log
 from spoter.errors import SpoterError
 
-SAMPLES = ROOT / "samples"
+SAMPLES = resource("samples")
 # IAM tells the other services of a change within seconds (IAM user guide, "Changes that I make are not always
 # immediately visible"). Seconds between two tries, and how many.
 ROLE_POLL, ROLE_LOOKS = 5.0, 12
@@ -189,7 +183,7 @@ def _create(account: Account, operation: str, request: dict, reporter: Reporter)
 
 
 def _result(settings: Settings, account: Account) -> list[str]:
-    sample = shlex.quote(str((SAMPLES / invoke.SAMPLE).relative_to(ROOT)))
+    sample = shlex.quote(os.path.relpath(SAMPLES / invoke.SAMPLE))
     invoke_line = _command(settings, account, f"invoke {sample}")
     lines = [f"endpoint  {settings.name}"]
     if settings.mode != "async":  # its answers lie in the bucket: another address, and no `aws` command in one line

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from spoter.aws.deploy import autoscale
-from spoter.aws.deploy import requests
-from spoter.aws.deploy import tags
+from spoter.aws.deploy import autoscale, requests, tags
 from spoter.aws.deploy.account import Account, CallError
-from spoter.aws.deploy.ownership import keep_tags
 from spoter.aws.deploy.console import Reporter
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.ownership import keep_tags
 from spoter.aws.deploy.rollback import Undo
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import BUSY, POLL, reason_and_log, settled
 
 # The clock here and AWS's may differ by this many seconds; AWS refuses signatures that differ by more.
@@ -124,7 +122,9 @@ def _tag_logs(settings: Settings, account: Account, found: dict[str, Any], repor
     made = found["CreationTime"].timestamp() if found else 0.0
     try:
         if not tags.tag_logs(settings, account, made):
-            reporter.note(f"{requests.log_group(settings.name)} is older than the endpoint: `delete` will leave it alone")
+            reporter.note(
+                f"{requests.log_group(settings.name)} is older than the endpoint: `delete` will leave it alone"
+            )
     except CallError as error:
         reporter.warn(f"the log group carries no tag, `delete` will not find it: {error}")
 

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
-from spoter.aws.deploy import limits
-from spoter.aws.deploy import requests
+from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, translated
 from spoter.aws.deploy.preflight import bucket_name
 from spoter.aws.deploy.settings import DeployError, Settings
-from spoter.sources.clip_files import read_body
 from spoter.formats.request import JSON
+from spoter.sources.clip_files import read_body
 
 RUNTIME = "sagemaker-runtime"
 SAMPLE = "hallo.json"

@@ -7,10 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from spoter.aws.deploy import autoscale
-from spoter.aws.deploy import batch
-from spoter.aws.deploy import requests
-from spoter.aws.deploy import tags
+from spoter.aws.deploy import autoscale, batch, requests, tags
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import BUSY, POLL, is_of_job, shown, tail, watch

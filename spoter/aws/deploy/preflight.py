@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spoter.aws.deploy import limits
-from spoter.aws.deploy import requests
+from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.ownership import check_ours
 from spoter.aws.deploy.settings import DeployError, Settings
-from spoter.model.config import parse_config
 from spoter.errors import SpoterError
 from spoter.files import read_text
+from spoter.model.config import parse_config
 from spoter.model.folder import CONFIG, layout_of
 
 # The service that takes on the role, in every partition (developer guide, "SageMaker AI execution roles").

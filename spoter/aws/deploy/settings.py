@@ -16,8 +16,7 @@ from msgspec import Meta
 
 from spoter.errors import SpoterError
 from spoter.files import read_text
-
-ROOT = Path(__file__).resolve().parents[2]
+from spoter.resources import resource
 
 MODES = ("realtime", "serverless", "async", "batch")
 # The smallest of its family for batch jobs: there is no ml.c5.large (API reference, TransformResources).
@@ -100,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """
 
     name: Annotated[str, Meta(pattern=_NAME, max_length=40)] = "spoter"
-    model: str = str(ROOT / "models" / "dgs11")
+    model: str = str(resource("models/dgs11"))
     mode: Mode = "realtime"
     region: str | None = None
     profile: str | None = None

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from spoter.aws.deploy import limits
-from spoter.aws.deploy import requests
+from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.preflight import bucket_name
 from spoter.aws.deploy.settings import Settings

@@ -12,8 +12,8 @@ from urllib.parse import urlencode
 from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.console import Reporter
-from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.rollback import Undo
+from spoter.aws.deploy.settings import DeployError, Settings
 
 # S3 takes no more in one PUT (S3 user guide, "Uploading objects"). An archive is a few megabytes.
 LARGEST = 5 * 1024**3

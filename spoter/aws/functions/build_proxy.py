@@ -1,6 +1,6 @@
 """`python -m spoter.aws.functions.build_proxy`: Lambda's door to an endpoint as a zip file, model_store/lambda_function.zip.
 
-It holds lambda_function.py, lambda_events.py and kept_points.json, which says what a model reads of MediaPipe
+It holds the modules endpoint_proxy and events and kept_points.json, which says what a model reads of MediaPipe
 Holistic's frames: so the function can leave the rest out without a copy of the layouts' tables.
 """
 
@@ -14,18 +14,24 @@ from typing import Annotated
 
 import typer
 
-from spoter.torchserve.pack import ROOT, zipped
-from spoter.model.config import parse_config
 from spoter.errors import InputError, ModelFolderError
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.files import read_text, write_whole
 from spoter.formats.estimator_frames import KEYS, Frame, frame_type
 from spoter.formats.mediapipe_frames import PARTS
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
+from spoter.model.config import parse_config
 from spoter.model.folder import CONFIG, layout_of
+from spoter.resources import PACKAGE, resource, work_folder
+from spoter.torchserve.pack import zipped
 
-HERE = Path(__file__).resolve().parent
-MODULES = ("lambda_function.py", "lambda_events.py")
+MODULES = (
+    "spoter/__init__.py",
+    "spoter/aws/__init__.py",
+    "spoter/aws/functions/__init__.py",
+    "spoter/aws/functions/endpoint_proxy.py",
+    "spoter/aws/functions/events.py",
+)
 KEPT_POINTS = "kept_points.json"
 NAME = "lambda_function.zip"
 
@@ -71,16 +77,16 @@ def pack(model: Path, out: Path) -> Path:
     """
     config = parse_config(read_text(model / CONFIG), str(model / CONFIG))
     layout = layout_of(model, config)
-    files = {name: (HERE / name).read_bytes() for name in MODULES}
-    files[KEPT_POINTS] = json.dumps(kept_points(layout)).encode()
+    files = {name: (PACKAGE.parent / name).read_bytes() for name in MODULES}
+    files[f"spoter/aws/functions/{KEPT_POINTS}"] = json.dumps(kept_points(layout)).encode()
     out.mkdir(parents=True, exist_ok=True)
     write_whole(out / NAME, zipped(files))
     return out / NAME
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = ROOT / "models" / "dgs11",
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
+    model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = resource("models/dgs11"),
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
 ) -> None:
     """Pack Lambda's door to a SageMaker endpoint."""
     try:

@@ -1,7 +1,7 @@
 """Pack a model folder into a Lambda function that answers by itself: model_store/lambda.zip.
 
 `python -m spoter.aws.functions.build_standalone`. Inside: the model as an ONNX graph, the parts of the spoter package that serve,
-lambda_serve.py and lambda_events.py, and ONNX Runtime with NumPy and msgspec, for Lambda's platform, not this one's.
+`standalone` and `events`, and ONNX Runtime with NumPy and msgspec, for Lambda's platform, not this one's.
 The same input, Python and pip give the same bytes.
 """
 
@@ -21,22 +21,29 @@ from typing import Annotated
 import typer
 
 from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, PackagesError, compile_all, find_python, install
-from spoter.torchserve.pack import NOT_SERVED, ROOT, model_files, package_files, zipped
 from spoter.errors import SpoterError
 from spoter.files import write_whole
 from spoter.model.folder import WEIGHTS, digest, load_model_folder
+from spoter.resources import PACKAGE, resource, work_folder
 from spoter.runtime.onnx_runtime import GRAPH
+from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
 
 NAME = "lambda.zip"
-# Beside what no server imports: what needs torch, or MediaPipe.
-NOT_IN_FUNCTION = (
-    *NOT_SERVED,
-    "spoter/model/checkpoint.py",
-    "spoter/runtime/torch_fused.py",
-    "spoter/runtime/folded_attention.py",
-    "spoter/model/network.py",
-    "spoter/runtime/torch_runtime.py",
-    "spoter/video",
+# What serves without torch, pandas and MediaPipe.
+IN_FUNCTION = (
+    *(part for part in SERVED if part not in ("model", "runtime", "video")),
+    "model/__init__.py",
+    "model/config.py",
+    "model/folder.py",
+    "runtime/__init__.py",
+    "runtime/base.py",
+    "runtime/onnx_external.py",
+    "runtime/onnx_runtime.py",
+    "runtime/threads.py",
+    "aws/__init__.py",
+    "aws/functions/__init__.py",
+    "aws/functions/events.py",
+    "aws/functions/standalone.py",
 )
 # "Lambda quotas" of the AWS Lambda Developer Guide, where MB means 1024 x 1024 bytes.
 MOST_UNZIPPED = 250 * 2**20
@@ -120,11 +127,9 @@ def build(
 
 def _add_ours(model: Path, layout: str, graph: bytes, tree: Path) -> None:
     """Put the function's own files, the spoter package and the model into `tree`."""
-    for name in ("lambda_serve.py", "lambda_events.py"):
-        shutil.copy(ROOT / "aws" / name, tree)
-    shutil.copy(ROOT / "NOTICE", tree)
-    for path in package_files(NOT_IN_FUNCTION):
-        to = tree / path.relative_to(ROOT)
+    shutil.copy(resource("NOTICE"), tree)
+    for path in package_files(IN_FUNCTION):
+        to = tree / path.relative_to(PACKAGE.parent)
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
     (tree / "model").mkdir()
@@ -145,8 +150,8 @@ def _mb(size: int) -> str:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = ROOT / "models" / "dgs11",
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = ROOT / "model_store",
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = resource("models/dgs11"),
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
     arch: Annotated[Architecture, typer.Option(help="The function's architecture.")] = Architecture.x86_64,
     python: Annotated[
         str | None, typer.Option(help=f"A Python {PYTHON}, to compile byte code [default: that of PATH].")
@@ -167,7 +172,9 @@ def main(
     typer.echo(f"{package.path}  {len(content):,} bytes  sha256 {digest}")
     parts = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in package.parts.items())
     typer.echo(f"unzipped {_mb(package.unzipped)}: {parts}")
-    typer.echo(f"for a function with the runtime python{PYTHON}, on {arch.value}, and the handler lambda_serve.handler")
+    typer.echo(
+        f"for a function with the runtime python{PYTHON}, on {arch.value}, and the handler spoter.aws.functions.standalone.handler"
+    )
     if compiler is None:
         typer.echo(f"without byte code, for no Python {PYTHON} was found: cold starts take longer (--python PATH)")
     if package.unzipped > WANTED_UNZIPPED:

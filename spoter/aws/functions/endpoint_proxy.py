@@ -36,7 +36,8 @@ from botocore.exceptions import (
     HTTPClientError,
     ReadTimeoutError,
 )
-from lambda_events import JSON, answer, error_body
+
+from spoter.aws.functions.events import JSON, answer, error_body
 
 logger = logging.getLogger("lambda_function")
 

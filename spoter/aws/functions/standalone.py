@@ -12,12 +12,12 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lambda_events import answer
+from spoter.aws.functions.events import answer
 
 if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer
 
-MODEL = Path(__file__).resolve().parent / "model"
+MODEL = Path(__file__).resolve().parents[3] / "model"
 
 
 @cache
@@ -29,7 +29,7 @@ def load() -> Recognizer:
 
 
 def handler(event: object, context: object) -> dict | list | str:
-    """Answer an event of API Gateway, of a function URL, or a direct invocation (`lambda_events.answer`)."""
+    """Answer an event of API Gateway, of a function URL, or a direct invocation (`events.answer`)."""
     from spoter.serving.service import Incoming
     from spoter.serving.service import respond as serve
 

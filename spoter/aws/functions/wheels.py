@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spoter.errors import SpoterError
 
-REQUIREMENTS = Path(__file__).resolve().parent / "lambda_serve_requirements.txt"
+REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 # Lambda's runtimes from this one on are made of Amazon Linux 2023, with glibc 2.34; that of Python 3.11 is Amazon Linux
 # 2, with 2.26, which ONNX Runtime's wheels do not run on (AWS Lambda Developer Guide, "Lambda runtimes"; PEP 600).
 PYTHON = "3.12"

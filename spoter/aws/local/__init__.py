@@ -1,0 +1,1 @@
+"""SageMaker's container code on this machine."""

@@ -12,10 +12,10 @@ from enum import StrEnum
 from pathlib import Path
 
 from spoter.aws.deploy.requests import container_environment
-from spoter.torchserve.server import LOOPBACK, Process, free_port
+from spoter.errors import SpoterError
 from spoter.ops.archive import scan
 from spoter.ops.doctor import OLDEST_JAVA, Java, find_java
-from spoter.errors import SpoterError
+from spoter.torchserve.server import LOOPBACK, Process, free_port
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 # Of AWS's documents' examples: log streams need an account and a region, and there is neither.

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 
 from spoter.aws.local.container import REGION, Container, WayIn
 from spoter.aws.local.environment import FOLDER, environment
-from spoter.torchserve.server import LOOPBACK, ROOT, StartError
-from spoter.ops.doctor import listener, port_is_free, temporary_folder
 from spoter.errors import SpoterError
+from spoter.ops.doctor import listener, port_is_free, temporary_folder
+from spoter.torchserve.server import LOOPBACK, StartError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -170,7 +170,7 @@ def serve_local(
     way_in: WayIn = WayIn.HANDLER,
     workers: int | None = None,
     environ: Mapping[str, str] | None = None,
-    logs: Path = ROOT / "logs",
+    logs: Path = work_folder() / "logs",
 ) -> int:
     """Serve an archive on loopback until Ctrl-C or SIGTERM: what ``deploy.py --local`` does.
 

@@ -14,12 +14,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spoter.torchserve.server import ROOT, StartError
 from spoter.files import write_whole
+from spoter.resources import resource, work_folder
+from spoter.torchserve.server import StartError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-CONSTRAINTS = ROOT / "requirements" / "constraints.txt"  # its torch is this environment's too
-FOLDER = ROOT / ".local-container"
+CONSTRAINTS = resource("constraints.txt")  # its torch is this environment's too
+FOLDER = work_folder() / ".local-container"
 # Not Windows: TorchServe's own scripts and the process groups that `--local` ends by are Unix's.
 _PYTHON = Path("env", "bin", "python")
 

@@ -22,7 +22,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from spoter.landmarks.layouts import Layout
-from spoter.training.augment.transforms import hide, keep_frames, mirror, perspective, resample_time, rescale, rotate, shift, turn_arms
+from spoter.training.augment.transforms import (
+    hide,
+    keep_frames,
+    mirror,
+    perspective,
+    resample_time,
+    rescale,
+    rotate,
+    shift,
+    turn_arms,
+)
 
 _FEWEST_FRAMES = 4
 _HANDS = ("leftHand", "rightHand")

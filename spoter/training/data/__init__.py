@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
-from spoter.training.data.reader import read_dataset
 from spoter.training.data.presplit import merge_sides
+from spoter.training.data.reader import read_dataset
 
 __all__ = [
     "DataSet",

@@ -12,11 +12,19 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from spoter.landmarks.clip import Clip
-from spoter.landmarks.connecting_points import BROKEN, clip_from_connecting_points, group_of, open_file, read_points, read_text, reason
 from spoter.errors import DataError
-from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
 from spoter.files import replacing
+from spoter.landmarks.clip import Clip
+from spoter.landmarks.connecting_points import (
+    BROKEN,
+    clip_from_connecting_points,
+    group_of,
+    open_file,
+    read_points,
+    read_text,
+    reason,
+)
+from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
 from spoter.training.data.labelled import Item, LabelledClip, Source
 
 

@@ -15,13 +15,11 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from spoter.sources import frame_folders
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.formats import Options
-from spoter.training.data import pose_files
-from spoter.training.data import video
-from spoter.training.data import wire_files
+from spoter.landmarks.clip import Clip
+from spoter.sources import frame_folders
+from spoter.training.data import pose_files, video, wire_files
 from spoter.training.data.labelled import Item, LabelledClip, Source
 from spoter.video.reader import ENDINGS, is_overlay
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError
-from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.formats import openpose_frames
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, OPENPOSE, WHOLEPOSE
 
 _HOLISTIC = {"POSE_LANDMARKS": "pose_", "LEFT_HAND_LANDMARKS": "leftHand_", "RIGHT_HAND_LANDMARKS": "rightHand_"}
 _HOLISTIC_FACE = "FACE_LANDMARKS"

@@ -15,10 +15,7 @@ from spoter.formats import spoter_csv as points_csv
 from spoter.formats.csv_table import read_table
 from spoter.landmarks.layouts import load_layout
 from spoter.progress import progress_bar
-from spoter.training.data import connecting_points
-from spoter.training.data import folder
-from spoter.training.data import spoter_csv
-from spoter.training.data import table
+from spoter.training.data import connecting_points, folder, spoter_csv, table
 from spoter.training.data.labelled import DataSet, Item, LabelledClip, Skipped, Source, duplicates
 
 _FEWEST_FRAMES = 2

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import msgspec
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import Table
 from spoter.formats.request import Options
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
 from spoter.training.data.labelled import Item, LabelledClip, Source
 from spoter.training.data.wire_files import LIMITS

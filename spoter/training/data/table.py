@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError, InputError
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.formats.csv_table import Table
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.training.data.labelled import Item, LabelledClip, Source
 
 COLUMNS = ("frame", "type", "landmark_index", "x", "y")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError, SpoterError
-from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.files import replacing
+from spoter.landmarks.clip import Clip, make_clip
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video import EXTRACTION, Extracted, read
 from spoter.video.environment import cache_folder
 from spoter.video.manifest import digest

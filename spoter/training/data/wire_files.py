@@ -9,13 +9,12 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from spoter.sources import clip_files
-from spoter.sources import frame_folders
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError
 from spoter.formats import Limits, Options, Request, decode
 from spoter.formats.request import JSON
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout, load_layout
+from spoter.sources import clip_files, frame_folders
 
 TYPES = {ending: kind for ending, kind in clip_files.TYPES.items() if ending != ".jsonl"}
 """Content type of each ending: those of `spoter.sources.clip_files` that hold one clip."""

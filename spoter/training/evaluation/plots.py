@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from spoter.training.evaluation.predictions import Answers
-from spoter.training.evaluation.metrics import Reliability
 from spoter.training.evaluation.descriptions import Conditioned
+from spoter.training.evaluation.metrics import Reliability
+from spoter.training.evaluation.predictions import Answers
 
 _BLUE, _RED, _GREY = "#2f6db3", "#c8553d", "#8a8f98"
 _DOTS = 110  # an inch

@@ -19,15 +19,15 @@ from tqdm import tqdm
 
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.model.folder import ModelFolder
-from spoter.runtime.onnx_export import need
-from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
-from spoter.runtime.onnx_graph import ENCODER
 from spoter.progress import progress_bar
+from spoter.runtime.onnx_export import need
+from spoter.runtime.onnx_graph import ENCODER
+from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import DataSet, LabelledClip, merge_sides
-from spoter.training.evaluation.evaluate import ask
 from spoter.training.data.split import SIDES, check_split
 from spoter.training.data.split_record import SPLIT, find_split
+from spoter.training.evaluation.evaluate import ask
 
 MOST_LOST = 0.5
 """Percentage points of top-1 on clips left out of training that a quantised model may lose."""

@@ -13,9 +13,7 @@ import numpy as np
 
 from spoter import __version__
 from spoter.files import write_whole
-from spoter.training.evaluation import metrics
-from spoter.training.evaluation import plots
-from spoter.training.evaluation import descriptions
+from spoter.training.evaluation import descriptions, metrics, plots
 from spoter.training.evaluation.evaluate import Evaluation
 
 _TEMPLATE = "report.html.jinja"
@@ -43,7 +41,9 @@ def page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
         "interval": descriptions.interval,
         "taken_for": descriptions.taken_for,
     }
-    template = environment.from_string(resources.files("spoter.training").joinpath(_TEMPLATE).read_text("utf-8"))
+    template = environment.from_string(
+        resources.files("spoter.training.evaluation").joinpath(_TEMPLATE).read_text("utf-8")
+    )
     return template.render(
         evaluation=evaluation,
         figures=evaluation.figures,

@@ -76,10 +76,10 @@ def extract(job: dict, parent: Parent) -> dict:
     """
     import cv2
     import numpy as np
-    from drawing import Overlay
-    from frames import Clock, Video, picture
+    from decoding import Clock, Video, picture
     from mediapipe.python.solutions.holistic import Holistic
-    from persons import EVERY, Detector, Following
+    from overlay import Overlay
+    from tracking import EVERY, Detector, Following
 
     video, clock, detector, searched = Video(job["video"], job["kind"], job["limits"]), Clock(), Detector(), {}
     with Holistic(static_image_mode=False, model_complexity=1) as holistic:
@@ -123,7 +123,7 @@ def extract(job: dict, parent: Parent) -> dict:
 def start() -> dict:
     """Make what a video is read with, to see that it can be made."""
     from mediapipe.python.solutions.holistic import Holistic
-    from persons import Detector
+    from tracking import Detector
 
     with Holistic(model_complexity=1):
         Detector().close()

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import boto3
-from tests.aws.deploy.aws_http import Answer, Request
-from tests.aws.deploy.containers import Container
 from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
-from tests.aws.deploy.sagemaker_double import SageMakerDouble
 from werkzeug.serving import make_server
 from werkzeug.test import create_environ, run_wsgi_app
 
 from spoter.torchserve.server import LOOPBACK
+from tests.aws.deploy.aws_http import Answer, Request
+from tests.aws.deploy.containers import Container
+from tests.aws.deploy.sagemaker_double import SageMakerDouble
 
 NUMBER = "123456789012"  # the account that moto acts for
 REGION = "eu-central-1"

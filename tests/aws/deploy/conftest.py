@@ -11,6 +11,7 @@ from pathlib import Path
 import botocore.loaders
 import botocore.session
 import pytest
+
 from tests.aws.deploy.cloud import Cloud
 from tests.aws.deploy.containers import Container, in_process
 from tests.aws.deploy.deploying import QUOTAS, make_role

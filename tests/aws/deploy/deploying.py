@@ -6,13 +6,13 @@ import io
 import json
 from dataclasses import dataclass
 
-from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
 from rich.console import Console
 
 from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.settings import DeployError, Settings, read_settings
+from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
 
 BUCKET = f"sagemaker-{REGION}-{NUMBER}"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}

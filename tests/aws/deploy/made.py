@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import urlencode
 
+from spoter.aws.deploy import autoscale, requests
+from spoter.aws.deploy.account import Account
 from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
 from tests.aws.deploy.deploying import BUCKET, told_settings
-
-from spoter.aws.deploy import autoscale
-from spoter.aws.deploy import requests
-from spoter.aws.deploy.account import Account
 
 ROLE = f"arn:aws:iam::{NUMBER}:role/spoter-endpoint"
 

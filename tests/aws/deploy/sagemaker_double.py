@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from tests.aws.deploy.aws_http import Answer, Request
 from moto.backends import get_backend
+
+from tests.aws.deploy.aws_http import Answer, Request
 
 if TYPE_CHECKING:
     from tests.aws.deploy.cloud import Cloud

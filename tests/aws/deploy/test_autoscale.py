@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.aws.deploy.deploying import told_settings
 
 from spoter.aws.deploy import autoscale
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
+from tests.aws.deploy.deploying import told_settings
 
 WHERE = {
     "ServiceNamespace": "sagemaker",

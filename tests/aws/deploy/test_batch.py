@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-from tests.aws.deploy.cloud import NUMBER, REGION
-from tests.aws.deploy.containers import in_process
-from tests.aws.deploy.deploying import told_settings
 
 from spoter.aws.deploy import batch
 from spoter.aws.deploy.account import Account
+from tests import ROOT
+from tests.aws.deploy.cloud import NUMBER, REGION
+from tests.aws.deploy.containers import in_process
+from tests.aws.deploy.deploying import told_settings
 
 ROLE = f"arn:aws:iam::{NUMBER}:role/spoter-endpoint"
 FIELDS = {"mode": "batch", "instance_type": "ml.m5.large", "input": "s3://clips/in/a.jsonl", "output": "s3://clips/out"}
@@ -19,7 +19,7 @@ FIELDS = {"mode": "batch", "instance_type": "ml.m5.large", "input": "s3://clips/
 
 @pytest.fixture(scope="module")
 def container():
-    return in_process(Path(__file__).resolve().parents[2] / "models" / "dgs11", in_job=True)
+    return in_process(ROOT / "models" / "dgs11", in_job=True)
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.aws.deploy.deploying import changes, endpoint, names
 
 from spoter.aws.deploy.settings import ROOT
+from tests.aws.deploy.deploying import changes, endpoint, names
 
 
 def command(*arguments: str, **variables: str) -> tuple[list[str], dict[str, str]]:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from spoter.aws.deploy import invoke, requests
+from spoter.aws.deploy.account import Account
+from spoter.aws.local.endpoint import LocalEndpoint
 from tests.aws.deploy.cloud import NUMBER, REGION
 from tests.aws.deploy.containers import over_http
 from tests.aws.deploy.deploying import BUCKET, names, run, told_settings
-
-from spoter.aws.deploy import invoke
-from spoter.aws.deploy import requests
-from spoter.aws.deploy.account import Account
-from spoter.aws.local.endpoint import LocalEndpoint
 
 # What SageMaker sets in the containers of a transform job (developer guide, "Use Your Own Inference Code with Batch
 # Transform").

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from tests.aws.deploy.deploying import BUCKET, endpoint, names, run
 
 from spoter.aws.deploy import requests
+from tests.aws.deploy.deploying import BUCKET, endpoint, names, run
 
 NOTHING = {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
 LOG = ("Loading model: spoter", "ModuleNotFoundError: No module named 'msgspec'")

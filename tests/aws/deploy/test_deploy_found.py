@@ -5,14 +5,13 @@ from __future__ import annotations
 import io
 from typing import Any
 
-from tests.aws.deploy.deploying import changes, endpoint, names, run, told_settings
 from moto.backends import get_backend
 from rich.console import Console
 
-from spoter.aws.deploy import requests
-from spoter.aws.deploy import deploy
+from spoter.aws.deploy import deploy, requests
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.console import Reporter
+from tests.aws.deploy.deploying import changes, endpoint, names, run, told_settings
 
 
 def test_an_endpoint_keeps_its_mode(ready):

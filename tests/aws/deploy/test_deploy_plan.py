@@ -11,8 +11,8 @@ import botocore.validate
 import pytest
 
 from spoter.aws.deploy import requests as plan
-from spoter.aws.deploy.settings import ROOT, DeployError, Settings, read_settings
 from spoter.aws.deploy.deploy import build_archive
+from spoter.aws.deploy.settings import ROOT, DeployError, Settings, read_settings
 from spoter.ops.archive import scan
 
 pytestmark = pytest.mark.slow

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
-from tests.aws.deploy.deploying import BUCKET, endpoint, make_alarm, names, run
 
 from spoter.aws.deploy import requests
+from tests.aws.deploy.deploying import BUCKET, endpoint, make_alarm, names, run
 
 FIRST = [
     "PUT bucket",

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.aws.deploy.deploying import Run, deploy, endpoint, names, run, told_settings
 
-from spoter.aws.deploy import autoscale
-from spoter.aws.deploy import invoke
-from spoter.aws.deploy import manage
-from spoter.aws.deploy import requests
+from spoter.aws.deploy import autoscale, invoke, manage, requests
 from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account, CallError, Unreachable
 from spoter.aws.deploy.settings import DeployError
+from tests.aws.deploy.deploying import Run, deploy, endpoint, names, run, told_settings
 
 ROLE_IS_NEW = (
     "Could not assume role arn:aws:iam::123456789012:role/spoter-endpoint. Please ensure that the role exists and "

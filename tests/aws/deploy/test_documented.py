@@ -10,10 +10,10 @@ import subprocess
 import sys
 
 import pytest
-from tests.aws.deploy.containers import over_http
 
 from spoter.aws.deploy.settings import ROOT
 from spoter.torchserve.server import end_session, free_port
+from tests.aws.deploy.containers import over_http
 
 GUIDE = "docs/deploy.md"
 DOCUMENTS = ("README.md", GUIDE)

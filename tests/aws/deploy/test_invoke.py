@@ -7,20 +7,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.aws.deploy.containers import in_process
-from tests.aws.deploy.deploying import BUCKET, told_settings
-from tests.aws.deploy.made import make
 
 from spoter.aws.deploy import invoke
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
+from tests import ROOT
+from tests.aws.deploy.containers import in_process
+from tests.aws.deploy.deploying import BUCKET, told_settings
+from tests.aws.deploy.made import make
 
 MODES = ("realtime", "serverless", "async")
 
 
 @pytest.fixture(scope="module")
 def container():
-    return in_process(Path(__file__).resolve().parents[2] / "models" / "dgs11")
+    return in_process(ROOT / "models" / "dgs11")
 
 
 @pytest.fixture

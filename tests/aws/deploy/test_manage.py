@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests.aws.deploy.cloud import REGION
-from tests.aws.deploy.containers import in_process
-from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, names, run, told_settings
-from tests.aws.deploy.made import ROLE, make
 
 from spoter.aws.deploy import manage
 from spoter.aws.deploy import tags as tagged
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
+from tests.aws.deploy.cloud import REGION
+from tests.aws.deploy.containers import in_process
+from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, names, run, told_settings
+from tests.aws.deploy.made import ROLE, make
 
 GROUP = "/aws/sagemaker/Endpoints/spoter"
 

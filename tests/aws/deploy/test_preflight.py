@@ -7,13 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tests.aws.deploy.cloud import NUMBER, REGION
-from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, told_settings
 
-from spoter.aws.deploy import limits
-from spoter.aws.deploy import preflight
+from spoter.aws.deploy import limits, preflight
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
+from tests.aws.deploy.cloud import NUMBER, REGION
+from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, told_settings
 
 IMAGE = f"{NUMBER}.dkr.ecr.{REGION}.amazonaws.com/spoter:1.0"
 

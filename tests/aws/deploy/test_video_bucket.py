@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import video_bucket
-from tests.aws.deploy.cloud import Cloud
 
-from spoter.torchserve.server import LOOPBACK, free_port
 from spoter.errors import InputError
+from spoter.torchserve.server import LOOPBACK, free_port
+from tests.aws.deploy.cloud import Cloud
 
 BUCKET, KEY, CONTENT = "videos-of-people", "0.123.webm", bytes(range(256)) * 1000
 LATER = 60.0

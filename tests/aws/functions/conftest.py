@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from tests.aws.functions.lambda_runtime import Runtime, set_environment
 
 from spoter.serving.recognizer import Recognizer
+from tests.aws.functions.lambda_runtime import Runtime, set_environment
 
 
 @pytest.fixture(scope="package")

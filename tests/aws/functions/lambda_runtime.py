@@ -18,9 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from spoter.torchserve.server import LOOPBACK
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from spoter.torchserve.server import LOOPBACK
 
 
 class Context:

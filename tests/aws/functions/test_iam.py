@@ -12,7 +12,7 @@ import pytest
 from cfnlint.api import lint
 from conftest import ROOT
 
-IAM = ROOT / "aws" / "iam"
+IAM = ROOT / "spoter" / "aws" / "iam"
 POLICIES = sorted(IAM.glob("*.json"))
 README = (IAM / "README.md").read_text()
 PLACEHOLDERS = dict(re.findall(r"-e s/([A-Z]+)/([\w-]+)/g", README))
@@ -111,7 +111,7 @@ def called() -> tuple[set[str], dict[str, set[str]]]:
     session = boto3.Session("testing", "testing", region_name="eu-central-1")
     methods = {service: session.client(service).meta.method_to_api_mapping for service in SERVICES}
     exact, words = set(), set()
-    for file in sorted((ROOT / "aws" / "deployment").glob("*.py")):
+    for file in sorted((ROOT / "spoter" / "aws" / "deploy").glob("*.py")):
         tree = ast.parse(file.read_text())
         values = {
             target.id: node.value.value

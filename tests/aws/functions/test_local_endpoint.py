@@ -1,4 +1,4 @@
-"""lambda_function.handler with real boto3, asking the endpoint of `deploy.py --local`: SageMaker's container code."""
+"""spoter.aws.functions.endpoint_proxy.handler with real boto3, asking the endpoint of `deploy.py --local`: SageMaker's container code."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import base64
 import json
 
 import pytest
-from tests.aws.functions.lambda_runtime import Context, set_environment
 from lambda_door.test_events import v1, v2
 from lambda_door.test_reduced import clip
+
+from tests.aws.functions.lambda_runtime import Context, set_environment
 from tests.wire import dumps, holistic
 
 

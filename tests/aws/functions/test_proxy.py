@@ -1,4 +1,4 @@
-"""lambda_function.handler, out of its zip file, with real boto3 before an endpoint."""
+"""spoter.aws.functions.endpoint_proxy.handler, out of its zip file, with real boto3 before an endpoint."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.aws.functions.lambda_runtime import Context, Trouble, model_error
 from lambda_door.test_events import v1, v2
 
 from spoter.aws.functions.build_proxy import pack
 from spoter.torchserve.server import LOOPBACK
+from tests.aws.functions.lambda_runtime import Context, Trouble, model_error
 
 THROTTLED = Trouble()
 # As TorchServe answers where its queue is full: 200 clients at once, to an endpoint with one worker.

@@ -7,19 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.generate import figure
-from tests.aws.functions.lambda_runtime import Context
 from lambda_door.test_events import v2
-from tests.wire import dumps, holistic, mmpose, openpose
 
 from spoter.aws.functions.build_proxy import kept_points
+from spoter.errors import InputError
+from spoter.formats import Limits, decode, parse_attributes
 from spoter.landmarks import layouts
 from spoter.landmarks.clip import Clip
-from spoter.errors import InputError
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
-from spoter.formats import Limits, decode, parse_attributes
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.serving.service import Incoming, respond
+from tests.aws.functions.lambda_runtime import Context
+from tests.generate import figure
+from tests.wire import dumps, holistic, mmpose, openpose
 
 
 def clip(frames: int, seed: int = 0) -> Clip:
@@ -132,7 +132,7 @@ def test_what_is_no_frames_of_mediapipe_is_left_alone(door, body):
 
 def test_parts_that_the_server_reads_though_no_point_is_used_keep_their_faults(door, tmp_path, monkeypatch):
     """A layout of one's own, without a left hand: what is there must still be points."""
-    rows = (Path(layouts.__file__).parent / "points_54.csv").read_text().splitlines()
+    rows = (Path(layouts.__file__).parent / "tables" / "points_54.csv").read_text().splitlines()
     table = tmp_path / "right.csv"
     table.write_text("\n".join(row for row in rows if "leftHand" not in row))
     layout = layout_of(door, tmp_path, monkeypatch, str(table))
@@ -147,7 +147,7 @@ def test_parts_that_the_server_reads_though_no_point_is_used_keep_their_faults(d
 
 
 def test_nothing_is_reduced_for_a_model_that_mediapipe_cannot_feed(door, tmp_path, monkeypatch):
-    head, *rows = (Path(layouts.__file__).parent / "points_54.csv").read_text().splitlines()
+    head, *rows = (Path(layouts.__file__).parent / "tables" / "points_54.csv").read_text().splitlines()
     cells = [row.split(",") for row in rows]
     table = tmp_path / "openpose.csv"
     table.write_text("\n".join([head, *(",".join([*row[:2], "", *row[3:]]) for row in cells)]))

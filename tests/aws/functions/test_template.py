@@ -25,7 +25,7 @@ from spoter.torchserve.server import LOOPBACK
 # What moto says of each resource that it passes over; the docstring above says what becomes of them.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
-TEMPLATE = ROOT / "aws" / "template.yaml"
+TEMPLATE = ROOT / "spoter" / "aws" / "template.yaml"
 REGION, NUMBER = "eu-central-1", "123456789012"
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": NUMBER, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com"}
 NOTHING = object()
@@ -155,14 +155,14 @@ def test_the_stack_is_created(asking, serving):
     }
     function = functions[asking.outputs["FunctionName"]]
     assert (function["Handler"], function["Runtime"], function["Timeout"]) == (
-        "lambda_function.handler",
+        "spoter.aws.functions.endpoint_proxy.handler",
         "python3.12",
         29,
     )
     assert function["Environment"]["Variables"]["SPOTER_ENDPOINT"] == "my-signs"
     assert function["Environment"]["Variables"]["SPOTER_ORIGINS"] == "https://page.example,https://other.example"
     function = functions[serving.outputs["FunctionName"]]
-    assert (function["Handler"], function["MemorySize"]) == ("lambda_serve.handler", 1769)
+    assert (function["Handler"], function["MemorySize"]) == ("spoter.aws.functions.standalone.handler", 1769)
     assert serving.properties("Function")["Architectures"] == ["arm64"]  # moto does not take it up
     assert set(function["Environment"]["Variables"]) == {"SPOTER_ORIGINS"}
 

@@ -11,8 +11,7 @@ import pytest
 from spoter.aws.local.container import WayIn
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.torchserve.pack import build
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests import ROOT
 
 
 @pytest.fixture(scope="session")

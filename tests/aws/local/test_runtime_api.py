@@ -11,11 +11,11 @@ import boto3
 import httpx
 import pytest
 from botocore.exceptions import ClientError
-from tests.aws.local.fixtures import ROOT, runtime_client
 
 from spoter.aws.local import runtime
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.torchserve.server import LOOPBACK, free_port
+from tests.aws.local.fixtures import ROOT, runtime_client
 
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
 INVOKE = {"EndpointName": "spoter", "ContentType": "application/json"}

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import boto3
 import pytest
-from tests.aws.local.fixtures import ROOT, invoke, runtime_client
 
 from spoter.aws.local.container import WayIn, unpack
 from spoter.aws.local.endpoint import LocalEndpoint, _line_printer
-from spoter.torchserve.server import LOOPBACK, StartError, session_members
 from spoter.errors import SpoterError
+from spoter.torchserve.server import LOOPBACK, StartError, session_members
+from tests.aws.local.fixtures import ROOT, invoke, runtime_client
 
 pytestmark = pytest.mark.server
 

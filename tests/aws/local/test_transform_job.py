@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.aws.local.fixtures import ROOT, invoke, runtime_client
 
 from spoter.aws.local.endpoint import LocalEndpoint
-from spoter.batch.predictor import Answering
-from spoter.batch.sagemaker_jobs import REQUESTS, Packing, join, pack
 from spoter.batch.inputs import parts
+from spoter.batch.predictor import Answering
 from spoter.batch.resume import look
+from spoter.batch.sagemaker_jobs import REQUESTS, Packing, join, pack
+from tests.aws.local.fixtures import ROOT, invoke, runtime_client
 
 pytestmark = pytest.mark.server
 

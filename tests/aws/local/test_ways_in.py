@@ -6,23 +6,22 @@ import json
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from tests.generate import figure
-from tests.aws.local.fixtures import invoke, runtime_client
-from tests.wire import dumps, npy
 
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from tests import ROOT
+from tests.aws.local.fixtures import invoke, runtime_client
+from tests.generate import figure
+from tests.wire import dumps, npy
 
 pytestmark = pytest.mark.server
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = {
     "hallo.json": "application/json",
     "zeigen-compact.json": "application/json",

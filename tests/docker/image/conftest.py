@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import ROOT
 from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
 
-ROOT = Path(__file__).resolve().parent.parent
 BASE = "localhost/debian:bookworm-slim"
 CLOSED = """[containers]
 default_ulimits = ["nofile=4096:4096", "nproc=4096:4096"]

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
-from tests.e2e.live import ROOT, Reply, send
 
 from spoter.torchserve.pack import build, zipped
 from spoter.torchserve.server import free_port
+from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
+from tests.e2e.live import ROOT, Reply, send
 
 SAMPLE = (ROOT / "samples" / "zeigen-compact.json").read_bytes()
 JSON = {"Content-Type": "application/json"}

@@ -6,8 +6,9 @@ PYTHONPATH=.:tests python tests/landmarks/vectors/make_vectors.py
 from __future__ import annotations
 
 import numpy as np
-from tests import original
 from test_normalize import MEDIAPIPE, VECTORS, figure, hands_missing, load_layout, select
+
+from tests import original
 
 vectors = {}
 for layout in ("29", "54", "71"):

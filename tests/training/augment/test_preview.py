@@ -10,18 +10,18 @@ import pytest
 import typer
 from matplotlib.colors import to_rgb
 from matplotlib.image import imread
-from tests.training.datasets import generated_points, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.landmarks import skeleton
+from spoter.cli import augmentations
 from spoter.errors import DataError
+from spoter.landmarks import skeleton
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.augment.paper import OriginalAugmentation
-from spoter.cli import augmentations
-from spoter.training.data import clip_from_connecting_points
 from spoter.training.augment.preview import draw_strip
+from spoter.training.data import clip_from_connecting_points
+from tests.training.datasets import generated_points, write_hdf5
 
 LAYOUT = load_layout("54")
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.generate import figure_clip
-from tests.training.datasets import put
-from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.data import read_dataset
+from tests.generate import figure_clip
+from tests.training.datasets import put
+from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spoter_table, wide
 
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 

@@ -8,15 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.generate import figure_clip
 
-from spoter.landmarks.clip import Clip, make_clip
 from spoter.errors import DataError, InputError
+from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
-from spoter.training.data import read_dataset
-from spoter.training.data import video
+from spoter.training.data import read_dataset, video
 from spoter.training.data.pose_files import read_clip as read_pose
 from spoter.video import Extracted
+from tests.generate import figure_clip
 
 WIDTH, HEIGHT = 640, 480
 

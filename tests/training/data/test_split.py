@@ -10,15 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
-from spoter.landmarks.clip import make_clip
 from spoter.errors import DataError
+from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.training.data import DataSet, LabelledClip, merge_sides, read_dataset
 from spoter.training.data.folds import folds
 from spoter.training.data.split import SIDES, Split, check_split, leave_out_rare, rare_glosses, split_groups
 from spoter.training.data.split_record import RecordedSplit, read_split
+from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
 
 def labelled(group: str, gloss: str, number: int, rng: np.random.Generator) -> LabelledClip:

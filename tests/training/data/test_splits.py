@@ -8,18 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.datasets import GLOSSES, SMALL, generated_points, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.labelled import fingerprint
-from spoter.training.evaluation.evaluate import evaluate
-from spoter.training.settings import TrainSettings
 from spoter.training.data.split import SIDES, match_groups, split_groups
 from spoter.training.data.split_record import find_split, leaks, read_split, split_data
+from spoter.training.evaluation.evaluate import evaluate
+from spoter.training.settings import TrainSettings
 from spoter.training.train import train
+from tests.training.datasets import GLOSSES, SMALL, generated_points, write_hdf5
 
 pytestmark = pytest.mark.slow
 

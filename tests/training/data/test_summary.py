@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from tests.training.datasets import GLOSSES, GROUPS, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
-from spoter.errors import DataError
 from spoter.cli import data as commands
+from spoter.errors import DataError
 from spoter.training.data import read_dataset
 from spoter.training.data.summary import figure, summarize
+from tests.training.datasets import GLOSSES, GROUPS, generated_clips, write_hdf5
 
 app = typer.Typer()
 commands.add_to(app)

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.generate import figure_clip
-from tests.training.datasets import put
-from tests.wire import csv, long, spoter_table
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.data import DataSet, read_dataset
+from tests.generate import figure_clip
+from tests.training.datasets import put
+from tests.wire import csv, long, spoter_table
 
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 

@@ -8,10 +8,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
-from spoter.landmarks.clip import Clip
 from spoter.errors import DataError, InputError
+from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
@@ -20,6 +19,7 @@ from spoter.training.batches import ClipSet
 from spoter.training.data import LabelledClip, clip_from_connecting_points, read_dataset
 from spoter.training.data.folds import folds
 from spoter.training.data.split import Split, check_split, split_groups
+from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
 LAYOUT = load_layout("54")
 

@@ -8,16 +8,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from tests.training.evaluation.trained import Oracle, member, write_model
-from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 
 from spoter.errors import DataError
 from spoter.serving.recognizer import Recognizer
+from spoter.training.data import read_dataset
 from spoter.training.evaluation import evaluate as module
 from spoter.training.evaluation import report
-from spoter.training.data import read_dataset
 from spoter.training.evaluation.evaluate import ask, evaluate, groups_of_side
 from spoter.training.evaluation.robustness import CONDITIONS
+from tests.training.datasets import GLOSSES, generated_points, write_hdf5
+from tests.training.evaluation.trained import Oracle, member, write_model
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import f1_score
 
-from spoter.training.evaluation import metrics
-from spoter.training.evaluation import descriptions
+from spoter.training.evaluation import descriptions, metrics
 from spoter.training.evaluation.predictions import Answers
 
 NAN = float("nan")

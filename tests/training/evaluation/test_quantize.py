@@ -11,21 +11,21 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tests.generate import figure_clip
-from tests.training.datasets import GROUPS, SMALL, generated_clips, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
-from spoter.model.config import ModelConfig, read_config
 from spoter.errors import DataError, SpoterError
-from spoter.model.network import Spoter
+from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import CARD, WEIGHTS, digest, load_model_folder, write_model_folder
+from spoter.model.network import Spoter
 from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, OF_WEIGHTS
 from spoter.serving.recognizer import Recognizer
+from spoter.training.data.split_record import SPLIT
 from spoter.training.evaluation.quantize import Refused
 from spoter.training.settings import TrainSettings
-from spoter.training.data.split_record import SPLIT
 from spoter.training.train import train
+from tests.generate import figure_clip
+from tests.training.datasets import GROUPS, SMALL, generated_clips, write_hdf5
 
 pytestmark = pytest.mark.slow
 

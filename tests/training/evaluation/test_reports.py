@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.training.evaluation.trained import Oracle, member, write_model
-from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError
-from spoter.training.evaluation import plots
-from spoter.training.evaluation import report
+from spoter.training.evaluation import plots, report
 from spoter.training.evaluation.evaluate import ask, evaluate
 from spoter.training.evaluation.robustness import CONDITIONS
+from tests.training.datasets import GLOSSES, generated_points, write_hdf5
+from tests.training.evaluation.trained import Oracle, member, write_model
 
 pytestmark = pytest.mark.slow
 

@@ -6,13 +6,13 @@ import dataclasses
 
 import numpy as np
 import pytest
-from tests.training.datasets import generated_points
 
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
-from spoter.training.evaluation import robustness as table
 from spoter.training.data import clip_from_connecting_points
+from spoter.training.evaluation import robustness as table
+from tests.training.datasets import generated_points
 
 ROWS = {condition.key: condition for condition in table.CONDITIONS}
 

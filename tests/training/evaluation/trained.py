@@ -8,12 +8,12 @@ from types import SimpleNamespace
 
 import torch
 
-from spoter.model.config import ModelConfig, Sizes
 from spoter.errors import InputError
 from spoter.formats.response import Answer, Ranked
 from spoter.landmarks.layouts import load_layout
-from spoter.model.network import Spoter
+from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import write_model_folder
+from spoter.model.network import Spoter
 
 HIDDEN = dict(heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=16, decoder_feedforward=16)
 

@@ -15,9 +15,9 @@ import pytest
 
 from spoter.aws.functions.build_standalone import Package, build
 from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, find_python
-from spoter.sources.clip_files import read_clips
-from spoter.serving.enroll import enroll
 from spoter.landmarks.layouts import load_layout
+from spoter.serving.enroll import enroll
+from spoter.sources.clip_files import read_clips
 
 # Answers the events on its standard input, one a line, as Lambda's runtime would; then tells what was imported.
 _RUNTIME = """
@@ -26,7 +26,7 @@ logging.basicConfig()  # Lambda's runtime, too, writes what is logged to the sta
 sys.path.insert(0, sys.argv[1])
 import lambda_serve
 loaded = lambda_serve.load.cache_info().currsize
-answers = [lambda_serve.handler(json.loads(line), None) for line in sys.stdin]
+answers = [spoter.aws.functions.standalone.handler(json.loads(line), None) for line in sys.stdin]
 files = [getattr(module, "__file__", None) for module in sys.modules.values()]
 print(json.dumps({"answers": answers, "loaded_by_import": loaded, "modules": sorted(sys.modules),
                   "files": [file for file in files if file], "library": os.path.dirname(os.__file__)}))

@@ -8,17 +8,17 @@ import zipfile
 
 import pytest
 import typer
-from tests.generate import figure_clip
-from tests.wire import csv, dumps, holistic, nested, npy, wide
 
 import spoter.aws.functions.build_standalone
+from benchmarks.serving.lambda_cold_start import measure
 from spoter.aws.functions.build_standalone import NAME, NOT_IN_FUNCTION, WANTED_UNZIPPED, build, main
 from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
-from benchmarks.serving.lambda_cold_start import measure
 from spoter.errors import SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from tests.generate import figure_clip
+from tests.wire import csv, dumps, holistic, nested, npy, wide
 
 # A score is rounded to four decimals, here and there: two that are 1e-4 apart can be rounded 2e-4 apart.
 CLOSE = 1e-4 + 1e-9
@@ -65,7 +65,13 @@ def test_the_package_is_small_and_holds_what_answers_and_nothing_else(package, m
     assert package.path.name == NAME and list(files) == sorted(files)
     assert sum(map(len, files.values())) == package.unzipped < WANTED_UNZIPPED == 120_000_000
     assert package.path.stat().st_size < 50 * 2**20
-    ours = {"lambda_serve.py", "lambda_events.py", "spoter/serving/service.py", "spoter/landmarks/tables/points_54.csv", "NOTICE"}
+    ours = {
+        "lambda_serve.py",
+        "lambda_events.py",
+        "spoter/serving/service.py",
+        "spoter/landmarks/tables/points_54.csv",
+        "NOTICE",
+    }
     assert ours <= files.keys()
     assert {name for name in files if name.startswith("model/")} == {
         f"model/{name}"
@@ -264,7 +270,9 @@ def test_a_python_that_is_none(python):
 
 
 def test_more_than_lambda_takes_is_refused(dgs11, tmp_path, monkeypatch):
-    monkeypatch.setattr(spoter.aws.functions.build_standalone, "install", lambda architecture, tree: None)  # the packages play no part here
+    monkeypatch.setattr(
+        spoter.aws.functions.build_standalone, "install", lambda architecture, tree: None
+    )  # the packages play no part here
     monkeypatch.setattr(spoter.aws.functions.build_standalone, "MOST_UNZIPPED", 3_000_000)
     with pytest.raises(SpoterError, match=r"found 3\.\d MB unzipped, expected at most Lambda's 3.0 MB"):
         build(dgs11, tmp_path)

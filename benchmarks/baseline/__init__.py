@@ -1,0 +1,1 @@
+"""The original system's pipeline, rebuilt for comparison."""

@@ -1,0 +1,1 @@
+"""Serving: in process, servers, start, memory."""

@@ -1,0 +1,6 @@
+"""Deploy a model folder to Amazon SageMaker: the same as `spoter deploy`."""
+
+from spoter.cli.deploy import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,21 @@
+"""`python -m spoter`, and the program `spoter`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line, or name the extra that it needs."""
+    try:
+        import typer  # noqa: F401
+    except ImportError:
+        print("error: the command line is not installed: pip install 'spoter[cli]'", file=sys.stderr)
+        raise SystemExit(2) from None
+    from spoter.cli.main import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

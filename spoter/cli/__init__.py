@@ -1,0 +1,1 @@
+"""The command `spoter`: a module for each of its commands."""

@@ -1,0 +1,43 @@
+"""The command `spoter inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from spoter.cli.options import AsJson
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint, or a model folder.")],
+    as_json: AsJson = False,
+) -> None:
+    """Tell what is in a checkpoint or model folder, without running code from it."""
+    import math
+
+    from spoter.model.checkpoint import read_checkpoint, sizes_of
+    from spoter.model.folder import WEIGHTS, load_model_folder
+
+    found: dict[str, object] = {}
+    if path.is_dir():
+        folder = load_model_folder(path)
+        found = msgspec.structs.asdict(folder.config) | {"glosses": folder.glosses}
+        path = path / WEIGHTS
+    checkpoint = read_checkpoint(path)
+    sizes = sizes_of(checkpoint.state, heads=1)
+    found |= {
+        "form": checkpoint.kind,
+        "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.state.values()),
+        "bytes": path.stat().st_size,
+        "heads": found.get("heads", checkpoint.heads or "not told by weights"),
+        "layouts that fit": f"those of {sizes.width // 2} landmarks",
+    }
+    found |= {name: value for name, value in vars(sizes).items() if name not in found} | (checkpoint.notes or {})
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        for key, value in found.items():
+            print(f"{key:20} {', '.join(value) if isinstance(value, tuple) else value}")

@@ -1,0 +1,49 @@
+"""The command `spoter pack`."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from spoter.model.config import RUNTIMES
+from spoter.resources import resource, work_folder
+
+Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
+
+
+def pack(
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = resource("models/dgs11"),
+    name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
+    version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
+    runtime: Annotated[
+        Runtime | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),
+    ] = None,
+) -> None:
+    """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
+    from spoter.errors import ModelFolderError
+    from spoter.model.config import CONFIG, runtime_of
+    from spoter.model.folder import COMPUTES, MEANING
+    from spoter.torchserve.pack import MAYBE, build
+
+    try:
+        written = build(model, name, version, out, runtime)
+    except (ModelFolderError, OSError) as error:
+        typer.echo(f"spoter pack: {error}", err=True)
+        raise typer.Exit(2) from None
+    for path in written:
+        content = path.read_bytes()
+        typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
+    used = COMPUTES[runtime_of(model, runtime)]
+    unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
+    if unused:
+        typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
+    packed = {*COMPUTES.values(), CONFIG, MEANING, *MAYBE}
+    spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
+    if spare:
+        typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")

@@ -1,0 +1,1 @@
+"""`spoter show`: what a clip holds, and pictures of it."""

@@ -1,0 +1,1 @@
+"""SPOTER: the network, its configuration, checkpoints and model folders."""

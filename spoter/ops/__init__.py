@@ -1,0 +1,1 @@
+"""Operating a server: checks, readiness, tokens, archives."""

@@ -1,0 +1,1 @@
+"""The recognizer, and the service that answers requests with it."""

@@ -1,0 +1,1 @@
+"""TorchServe: packing archives, starting and ending a server, replacing its model."""
