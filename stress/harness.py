@@ -16,7 +16,8 @@ from pathlib import Path
 
 from benchmarks.load.client import Answered, Request, open_loop
 from spoter.ops.readiness import Reply, send
-from spoter.torchserve.server import NAME, ROOT, Process, Server
+from spoter.torchserve.server import NAME, Process, Server
+from stress import ROOT
 
 WORKERS_OF_ATTACKS = 2
 # So many answers of status 200 in a row, and the service counts as back.

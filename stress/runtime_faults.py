@@ -19,7 +19,8 @@ import yaml
 
 from benchmarks.load.usage import WORKER
 from spoter.files import write_whole
-from spoter.torchserve.server import NAME, ROOT, Server, end_session, session_members
+from spoter.torchserve.server import NAME, Server, end_session, session_members
+from stress import ROOT
 from stress.fault_environments import CLOCK_FILE, clock, set_clock, small_disk
 from stress.harness import wait_until, worker_pids
 

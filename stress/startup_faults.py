@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.processes import finished
-from spoter.torchserve.server import LOOPBACK, NAME, ROOT, Server, StartError, free_port
+from spoter.torchserve.server import LOOPBACK, NAME, Server, StartError, free_port
+from stress import ROOT
 
 SERVE, ARCHIVE = "spoter serve", "an archive"
 # Seconds that `spoter serve` has to refuse a model folder.

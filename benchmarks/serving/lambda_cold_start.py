@@ -1,6 +1,7 @@
 """Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start` (docs/deploy.md has the figures).
 
 Each start is a fresh process of the function's Python in which nothing but the unzipped package can be imported, timed
+from benchmarks import ROOT
 from before the import of lambda_serve to after its first answer. What Lambda itself adds, starting a machine and
 fetching the package, can only be measured there.
 """
@@ -31,7 +32,6 @@ sys.path.insert(0, sys.argv[1])
 event = json.load(open(sys.argv[2]))
 started = time.perf_counter()
 import lambda_serve
-from benchmarks import ROOT
 imported = time.perf_counter()
 answer = lambda_serve.handler(event, None)
 first = time.perf_counter()

@@ -23,10 +23,10 @@ import typer
 from rich.console import Console
 
 from spoter.ops.doctor import listener, port_is_free
-from spoter.resources import resource
+from spoter.resources import RESOURCES
 from spoter.torchserve.server import LOOPBACK, NAME, START_TIMEOUT
 
-WEB = resource("web")
+WEB = RESOURCES / "web"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE = 30.0  # seconds; spoter serve itself takes at most twenty to end all that it started
 _ENDS = "Ctrl-C ends it."  # the last line of spoter serve's greeting
@@ -228,5 +228,5 @@ def _follow(process: subprocess.Popen, server) -> None:
 
 def _longest_body() -> int:
     """Return what TorchServe is told in config.properties, or by the variable that wins over it."""
-    line = re.search(r"^max_request_size=(\d+)$", resource("config.properties").read_text(), re.MULTILINE)
+    line = re.search(r"^max_request_size=(\d+)$", (RESOURCES / "config.properties").read_text(), re.MULTILINE)
     return int(os.environ.get("TS_MAX_REQUEST_SIZE") or line[1])

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from spoter.resources import WORK_FOLDER
+
 if TYPE_CHECKING:
     from spoter.aws.deploy.account import Account
     from spoter.aws.deploy.console import Reporter
     from spoter.aws.deploy.settings import Settings
 
-SETTINGS = work_folder() / "deploy.toml"
+SETTINGS = WORK_FOLDER / "deploy.toml"
 # What is imported here and in no other command of the project; the extras `serve` and `deploy` bring it.
 NEEDED = ("boto3", "httpx", "model_archiver", "psutil", "sagemaker", "starlette", "uvicorn")
 

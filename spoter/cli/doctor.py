@@ -9,13 +9,13 @@ from typing import Annotated
 import typer
 
 from spoter.errors import SpoterError
-from spoter.resources import resource
+from spoter.resources import RESOURCES
 
 
 def doctor(
-    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to check.")] = resource(
-        "models/dgs11"
-    ),
+    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to check.")] = RESOURCES
+    / "models"
+    / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST")] = "127.0.0.1",
     ports: Annotated[
         list[int] | None, typer.Option("--port", min=1, max=65535, help="A port the server will want.")

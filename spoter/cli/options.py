@@ -44,10 +44,7 @@ ValidationByClip = Annotated[
         "--validation-by-clip", help="Draw the validation share clip by clip from the training groups: for few signers."
     ),
 ]
-ValidationWidth = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
-Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Data = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
+ValidationData = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
 Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
 Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
 

@@ -10,16 +10,16 @@ from typing import Annotated
 import typer
 
 from spoter.model.config import RUNTIMES
-from spoter.resources import resource, work_folder
+from spoter.resources import RESOURCES, WORK_FOLDER
 
 Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
 
 
 def pack(
-    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = resource("models/dgs11"),
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = RESOURCES / "models" / "dgs11",
     name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
     version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
     runtime: Annotated[
         Runtime | None,
         typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),

@@ -24,7 +24,7 @@ from spoter.errors import ModelFolderError
 from spoter.files import write_whole
 from spoter.model.config import RUNTIMES
 from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
-from spoter.resources import resource, work_folder
+from spoter.resources import RESOURCES, WORK_FOLDER
 from spoter.torchserve.server import LOOPBACK, NAME, SAMPLES, Server, StartError
 
 # RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
@@ -43,7 +43,7 @@ def _interrupt(*_) -> None:
 
 
 def serve(
-    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = resource("models/dgs11"),
+    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = RESOURCES / "models" / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
     port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
     management_port: Annotated[
@@ -67,8 +67,8 @@ def serve(
     ] = None,
     model_store: Annotated[
         Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")
-    ] = work_folder() / "model_store",
-    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = work_folder()
+    ] = WORK_FOLDER / "model_store",
+    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = WORK_FOLDER
     / "logs",
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C."""

@@ -12,7 +12,7 @@ from spoter.errors import SpoterError
 from spoter.ops import archive
 from spoter.ops.archive import ArchiveError, Entry
 from spoter.ops.readiness import Check
-from spoter.resources import PACKAGE, resource
+from spoter.resources import PACKAGE, RESOURCES
 
 MANIFEST = "MAR-INF/MANIFEST.json"
 HANDLER = "spoter_handler.py"
@@ -87,10 +87,10 @@ def _manifest(path: Path, files: dict[str, Entry]) -> Check:
 def project_file(name: str) -> Path:
     """Return the file of this project that `build_mar.py` would put into an archive under a name."""
     if name == "NOTICE":
-        return resource(name)
+        return RESOURCES / name
     if name.startswith("spoter/"):
         return PACKAGE.parent / name
-    handler = resource("handler")
+    handler = RESOURCES / "handler"
     return handler / {"code/requirements.txt": "code-requirements.txt"}.get(name, name.removeprefix("code/"))
 
 

@@ -30,10 +30,10 @@ from spoter.landmarks.layouts import BUILT_IN
 from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
 from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder, load_onnx_folder
 from spoter.ops.archive import refuse_tricks
-from spoter.resources import PACKAGE, resource
+from spoter.resources import PACKAGE, RESOURCES
 from spoter.runtime.onnx_runtime import GRAPHS
 
-HANDLER = resource("handler")
+HANDLER = RESOURCES / "handler"
 MANIFEST = "MAR-INF/MANIFEST.json"
 # The parts of the spoter package that serve. Nothing else goes into an archive.
 SERVED = (
@@ -129,7 +129,7 @@ def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
     shutil.copy(HANDLER / "video_bucket.py", extra)
-    shutil.copy(resource("NOTICE"), extra)  # attributions go where the work goes
+    shutil.copy(RESOURCES / "NOTICE", extra)  # attributions go where the work goes
     (extra / "code").mkdir()
     shutil.copy(HANDLER / "inference.py", extra / "code")
     (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))

@@ -21,10 +21,10 @@ import psutil
 
 from spoter.errors import SpoterError
 from spoter.ops import readiness
-from spoter.resources import resource
+from spoter.resources import RESOURCES
 from spoter.torchserve.local_server import NAME
 
-WORKER_PATH = resource("handler/worker_path")
+WORKER_PATH = RESOURCES / "handler" / "worker_path"
 LOOPBACK = "127.0.0.1"
 SAMPLES = {".json": "application/json", ".csv": "text/csv"}
 ANSWER_TIMEOUT = 30.0  # seconds
@@ -131,9 +131,9 @@ class Process:
         check, _ = readiness.prediction(self.url, self._key("inference"), timeout=ANSWER_TIMEOUT)
         if not check.ok:
             raise StartError(f"no prediction was answered: {check.found}\n{self._cause()}")
-        files = [path for path in resource("samples").iterdir() if path.suffix in SAMPLES]
+        files = [path for path in (RESOURCES / "samples").iterdir() if path.suffix in SAMPLES]
         if not files:
-            raise StartError(f"found no request in {resource('samples')} to try the server with")
+            raise StartError(f"found no request in {RESOURCES / 'samples'} to try the server with")
         for sample in sorted(files, key=lambda path: (path.suffix != ".json", path)):
             kind, token = SAMPLES[sample.suffix], self._key("inference")
             answer = readiness.send(self.url, token, sample.read_bytes(), kind, ANSWER_TIMEOUT)
@@ -244,7 +244,7 @@ class Server(Process):
             # TorchServe insists on gRPC; any free port keeps two servers apart.
             "TS_GRPC_INFERENCE_PORT": str(free_port()),
             "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
-            "TS_METRICS_CONFIG": str(resource("handler/metrics.yaml")),
+            "TS_METRICS_CONFIG": str(RESOURCES / "handler" / "metrics.yaml"),
             "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
             # One pid file, "already running", and the same sockets for all servers of a temporary folder.
             "TEMP": self._folder.name,
@@ -264,9 +264,9 @@ class Server(Process):
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
         self.store = Path(self._folder.name, "model_store")
         command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
-        command += ["--ts-config", str(resource("config.properties"))]
+        command += ["--ts-config", str(RESOURCES / "config.properties")]
         # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
-        command += ["--log-config", shutil.copy(resource("handler/log4j2.xml"), self._folder.name)]
+        command += ["--log-config", shutil.copy(RESOURCES / "handler" / "log4j2.xml", self._folder.name)]
         self._command, self._environ = command, environ | settings
 
 

@@ -25,6 +25,7 @@ from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer
 from spoter.errors import SpoterError
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, respond
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -215,7 +216,6 @@ from threadpoolctl import threadpool_info
 from benchmarks.peers.shared import load_with_one_thread
 load_with_one_thread(Path(sys.argv[1]), "torch")
 import torch
-from tests import ROOT
 print([pool["num_threads"] for pool in threadpool_info()], torch.get_num_threads(), gc.get_freeze_count() > 0)
 """
 

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from benchmarks.load.processes import finished
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -20,7 +21,6 @@ COMMAND = """
 import asyncio, sys, time
 from pathlib import Path
 from benchmarks.load.processes import end_on_signals
-from tests import ROOT
 
 async def main():
     print("up", flush=True)

@@ -9,12 +9,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.errors import SpoterError
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
+from tests import ROOT
 from tests.generate import figure, figure_clip
 from tests.http_double import ANSWER
 

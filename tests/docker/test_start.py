@@ -12,6 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests import ROOT
 from tests.http_double import ANSWER, serving
 
 DOCKER = ROOT / "docker"
@@ -94,7 +95,6 @@ def test_what_takes_a_signal_badly_ends_all_the_same_and_leaves_nothing(tmp_path
     stubborn += "print('up', subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)"
     outer = f"""
 import importlib.util, pathlib, signal, sys
-from tests import ROOT
 spec = importlib.util.spec_from_file_location("start", {str(DOCKER / "start.py")!r})
 start = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(start)

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from spoter.torchserve.server import free_port
-from tests.e2e.live import ROOT, send, server_environment, wait_ready
+from tests import ROOT
+from tests.e2e.live import send, server_environment, wait_ready
 
 pytestmark = pytest.mark.server
 

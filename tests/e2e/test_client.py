@@ -12,7 +12,7 @@ import pytest
 from spoter.cli import main
 from spoter.client import AsyncClient, Client, InputError, Prediction, RequestError
 from spoter.landmarks.layouts import load_layout
-from tests.e2e.live import ROOT
+from tests import ROOT
 
 TYPES = {
     ".json": "application/json",

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from schemathesis.checks import CHECKS
 
 from spoter.formats import request as wire
-from tests.e2e.live import ROOT
+from tests import ROOT
 
 PATH = ROOT / "docs" / "openapi.yaml"
 SPEC = yaml.safe_load(PATH.read_text(encoding="utf-8"))

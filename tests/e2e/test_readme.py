@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from spoter.torchserve.server import free_port
-from tests import videos
+from tests import ROOT, videos
 from tests.e2e.live import ROOT, send, server_environment, wait_ready
 from tests.training.datasets import generated_clips, write_hdf5
 

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.e2e.live import ROOT
+from tests import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # A block of code, and the block after it: what it prints.

@@ -27,7 +27,8 @@ from spoter.errors import SpoterError
 from spoter.torchserve import replace as command
 from spoter.torchserve.pack import build
 from spoter.torchserve.server import LOOPBACK, free_port
-from tests.e2e.live import ROOT, send, server_environment, wait_ready
+from tests import ROOT
+from tests.e2e.live import send, server_environment, wait_ready
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("kill_program")]
 

@@ -23,7 +23,8 @@ from typer.testing import CliRunner
 from spoter.cli import serve
 from spoter.ops.doctor import port_is_free
 from spoter.torchserve.server import LOOPBACK, Server, free_port
-from tests.e2e.live import ROOT, send
+from tests import ROOT
+from tests.e2e.live import send
 
 pytestmark = pytest.mark.server
 

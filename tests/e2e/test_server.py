@@ -18,7 +18,8 @@ import torch
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import Incoming, Response, respond
-from tests.e2e.live import ROOT, send
+from tests import ROOT
+from tests.e2e.live import send
 from tests.generate import figure
 
 JSON, CSV = "application/json", "text/csv"

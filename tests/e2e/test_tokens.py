@@ -24,7 +24,8 @@ from spoter.ops.readiness import send as ask
 from spoter.ops.tokens import rotate
 from spoter.torchserve.pack import build
 from spoter.torchserve.server import NAME, Server, free_port
-from tests.e2e.live import ROOT, send
+from tests import ROOT
+from tests.e2e.live import send
 
 pytestmark = pytest.mark.server
 

@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 
-from tests.e2e.live import ROOT
+from tests import ROOT
 
 PATH = ROOT / "docs" / "tutorial.py"
 

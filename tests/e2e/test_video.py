@@ -18,8 +18,9 @@ import psutil
 import pytest
 
 from spoter.torchserve import pack as build_mar
+from tests import ROOT
 from tests.aws.deploy.cloud import Cloud
-from tests.e2e.live import ROOT, Reply, RunningServer, send, torchserve
+from tests.e2e.live import Reply, RunningServer, send, torchserve
 from tests.videos import clip_of_a_person, draw, find_python, sign
 
 pytestmark = [pytest.mark.server, pytest.mark.video]

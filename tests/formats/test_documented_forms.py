@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import re
 
-from conftest import ROOT
-
 from spoter.formats import Limits, Options, request
 from spoter.formats.csv_format import _LONG
 from spoter.formats.estimator_frames import _POINT_NAMES
@@ -14,6 +12,7 @@ from spoter.formats.json_format import _OF_THE_REQUEST, FORMS
 from spoter.formats.response import _COLUMNS
 from spoter.landmarks.clip import COORDINATE_LIMIT
 from spoter.landmarks.estimators import ESTIMATORS
+from tests import ROOT
 
 ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
 

@@ -8,12 +8,12 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from spoter.errors import SpoterError
 from spoter.inspection import findings
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.skeleton import COLOURS
+from tests import ROOT
 from tests.generate import figure_clip
 from tests.inspection.outputs import CLIP, LAYOUT, LEFT, POINTS, RIGHT, compact, ink, pixels, run, without
 from tests.training.datasets import put

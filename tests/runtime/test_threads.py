@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 HANDLER = ROOT / "handler"
 # Three, as a machine of more cores would begin with: one of a single core has one whatever is done.
 BEFORE = """
@@ -34,7 +36,6 @@ import torch
 torch.set_num_threads(3)
 from spoter.batch.predictor import Answering
 from spoter.batch.inputs import Piece
-from tests import ROOT
 assert b"instances" in Answering(Path(model))([Piece(clip)])
 assert torch.get_num_threads() == 1
 """

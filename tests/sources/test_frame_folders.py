@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from typer.testing import CliRunner
 
 from spoter.batch.inputs import parts
@@ -24,6 +23,7 @@ from spoter.landmarks.layouts import load_layout
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import LIMITS, read_body, read_clips
 from spoter.training.data import read_dataset
+from tests import ROOT
 from tests.generate import figure, figure_clip
 from tests.training.datasets import put
 from tests.wire import dumps, mmpose, openpose

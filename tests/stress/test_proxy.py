@@ -13,9 +13,10 @@ import pytest
 
 from benchmarks.load.bodies import compact
 from benchmarks.load.client import Request, run_closed
-from spoter.torchserve.server import LOOPBACK, ROOT, Server, free_port
+from spoter.torchserve.server import LOOPBACK, Server, free_port
 from stress.harness import call, wait_until
 from stress.raw_http import dial, post
+from tests import ROOT
 
 RATE, BURST, OPEN = 20, 40, 20  # as the lines below have them
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import ROOT
+
 pytestmark = pytest.mark.slow
 
 STARTS = ROOT / "handler" / "worker_path"
@@ -21,7 +23,6 @@ print(float(torch.nn.functional.relu(torch.tensor([-1.0, 2.0])).sum()))
 """
 IMPORTED = """
 import sys, other
-from tests import ROOT
 print("other ran" if other.RAN else "", "pyarrow" in sys.modules and sys.modules["pyarrow"] is None)
 """
 

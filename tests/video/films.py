@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from conftest import ROOT
 from PIL import Image
 
+from tests import ROOT
 from tests.webpage.camera import read_sample
 from tests.webpage.figure import draw_clip
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
 
 from spoter.errors import InputError
 from spoter.video import VideoLimits, read
+from tests import ROOT
 
 pytestmark = pytest.mark.video
 

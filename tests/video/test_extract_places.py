@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 
 from spoter.errors import SpoterError
 from spoter.landmarks.clip import make_clip
@@ -20,6 +19,7 @@ from spoter.video import extract
 from spoter.video.extract import Done, Settings, find_videos
 from spoter.video.reader import Extracted
 from spoter.video.writers import WRITERS, read_marks
+from tests import ROOT
 from tests.video.running import run
 
 pytestmark = pytest.mark.video

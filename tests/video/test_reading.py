@@ -13,13 +13,14 @@ from dataclasses import asdict
 import numpy as np
 import psutil
 import pytest
-from conftest import ROOT, SHARED
+from conftest import SHARED
 
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.video import environment, read
 from spoter.video.reader import Stopped, VideoLimits, ask
+from tests import ROOT
 from tests.video import films
 from tests.videos import children
 

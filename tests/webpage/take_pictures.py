@@ -13,10 +13,11 @@ import numpy as np
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
+from tests import ROOT
 from tests.webpage.camera import read_sample, write_y4m
 from tests.webpage.chromium import film, launch
 from tests.webpage.clips import upside_down, write_clip
-from tests.webpage.conftest import ROOT, Demo, Watched, watched
+from tests.webpage.conftest import Demo, Watched, watched
 from tests.webpage.figure import draw_clip
 
 OUT = ROOT / "docs" / "pictures"

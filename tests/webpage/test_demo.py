@@ -22,7 +22,8 @@ from spoter.cli.demo import Behind
 from spoter.ops.doctor import port_is_free
 from spoter.torchserve.server import LOOPBACK
 from spoter.webpage.npm import installed
-from tests.webpage.conftest import ROOT, Demo, living
+from tests import ROOT
+from tests.webpage.conftest import Demo, living
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from spoter.torchserve.server import LOOPBACK, free_port
+from tests import ROOT
 from tests.webpage.camera import read_sample
 from tests.webpage.clips import read_clip, upside_down, write_clip
-from tests.webpage.conftest import ROOT, page_before, watched
+from tests.webpage.conftest import page_before, watched
 
 
 class _Stranger(BaseHTTPRequestHandler):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import tempfile
 import time
@@ -16,8 +17,9 @@ from spoter.aws.deploy.rollback import Failed, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import POLL, StillGoing, reason_and_log
 from spoter.errors import SpoterError
+from spoter.resources import RESOURCES
 
-SAMPLES = resource("samples")
+SAMPLES = RESOURCES / "samples"
 # IAM tells the other services of a change within seconds (IAM user guide, "Changes that I make are not always
 # immediately visible"). Seconds between two tries, and how many.
 ROLE_POLL, ROLE_LOOKS = 5.0, 12

@@ -16,7 +16,7 @@ from msgspec import Meta
 
 from spoter.errors import SpoterError
 from spoter.files import read_text
-from spoter.resources import resource
+from spoter.resources import RESOURCES
 
 MODES = ("realtime", "serverless", "async", "batch")
 # The smallest of its family for batch jobs: there is no ml.c5.large (API reference, TransformResources).
@@ -99,7 +99,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     """
 
     name: Annotated[str, Meta(pattern=_NAME, max_length=40)] = "spoter"
-    model: str = str(resource("models/dgs11"))
+    model: str = str(RESOURCES / "models" / "dgs11")
     mode: Mode = "realtime"
     region: str | None = None
     profile: str | None = None

@@ -22,7 +22,7 @@ from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 from spoter.model.config import parse_config
 from spoter.model.folder import CONFIG, layout_of
-from spoter.resources import PACKAGE, resource, work_folder
+from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.torchserve.pack import zipped
 
 MODULES = (
@@ -85,8 +85,8 @@ def pack(model: Path, out: Path) -> Path:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = resource("models/dgs11"),
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
+    model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = RESOURCES / "models" / "dgs11",
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
 ) -> None:
     """Pack Lambda's door to a SageMaker endpoint."""
     try:

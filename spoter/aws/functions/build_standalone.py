@@ -24,7 +24,7 @@ from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, PackagesError, co
 from spoter.errors import SpoterError
 from spoter.files import write_whole
 from spoter.model.folder import WEIGHTS, digest, load_model_folder
-from spoter.resources import PACKAGE, resource, work_folder
+from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.runtime.onnx_runtime import GRAPH
 from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
 
@@ -127,7 +127,7 @@ def build(
 
 def _add_ours(model: Path, layout: str, graph: bytes, tree: Path) -> None:
     """Put the function's own files, the spoter package and the model into `tree`."""
-    shutil.copy(resource("NOTICE"), tree)
+    shutil.copy(RESOURCES / "NOTICE", tree)
     for path in package_files(IN_FUNCTION):
         to = tree / path.relative_to(PACKAGE.parent)
         to.parent.mkdir(parents=True, exist_ok=True)
@@ -150,8 +150,8 @@ def _mb(size: int) -> str:
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = resource("models/dgs11"),
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = work_folder() / "model_store",
+    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = RESOURCES / "models" / "dgs11",
+    out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
     arch: Annotated[Architecture, typer.Option(help="The function's architecture.")] = Architecture.x86_64,
     python: Annotated[
         str | None, typer.Option(help=f"A Python {PYTHON}, to compile byte code [default: that of PATH].")

@@ -19,6 +19,7 @@ from spoter.aws.local.container import REGION, Container, WayIn
 from spoter.aws.local.environment import FOLDER, environment
 from spoter.errors import SpoterError
 from spoter.ops.doctor import listener, port_is_free, temporary_folder
+from spoter.resources import WORK_FOLDER
 from spoter.torchserve.server import LOOPBACK, StartError
 
 if TYPE_CHECKING:
@@ -170,7 +171,7 @@ def serve_local(
     way_in: WayIn = WayIn.HANDLER,
     workers: int | None = None,
     environ: Mapping[str, str] | None = None,
-    logs: Path = work_folder() / "logs",
+    logs: Path = WORK_FOLDER / "logs",
 ) -> int:
     """Serve an archive on loopback until Ctrl-C or SIGTERM: what ``deploy.py --local`` does.
 

@@ -15,12 +15,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from spoter.files import write_whole
-from spoter.resources import resource, work_folder
+from spoter.resources import RESOURCES, WORK_FOLDER
 from spoter.torchserve.server import StartError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-CONSTRAINTS = resource("constraints.txt")  # its torch is this environment's too
-FOLDER = work_folder() / ".local-container"
+CONSTRAINTS = RESOURCES / "constraints.txt"  # its torch is this environment's too
+FOLDER = WORK_FOLDER / ".local-container"
 # Not Windows: TorchServe's own scripts and the process groups that `--local` ends by are Unix's.
 _PYTHON = Path("env", "bin", "python")
 

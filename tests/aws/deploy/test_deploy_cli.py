@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from spoter.aws.deploy.settings import ROOT
+from tests import ROOT
 from tests.aws.deploy.deploying import changes, endpoint, names
 
 

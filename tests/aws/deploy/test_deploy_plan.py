@@ -12,8 +12,9 @@ import pytest
 
 from spoter.aws.deploy import requests as plan
 from spoter.aws.deploy.deploy import build_archive
-from spoter.aws.deploy.settings import ROOT, DeployError, Settings, read_settings
+from spoter.aws.deploy.settings import DeployError, Settings, read_settings
 from spoter.ops.archive import scan
+from tests import ROOT
 
 pytestmark = pytest.mark.slow
 

@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from spoter.aws.deploy.settings import ROOT
 from spoter.torchserve.server import end_session, free_port
+from tests import ROOT
 from tests.aws.deploy.containers import over_http
 
 GUIDE = "docs/deploy.md"

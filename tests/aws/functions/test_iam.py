@@ -10,7 +10,8 @@ from pathlib import Path
 import boto3
 import pytest
 from cfnlint.api import lint
-from conftest import ROOT
+
+from tests import ROOT
 
 IAM = ROOT / "spoter" / "aws" / "iam"
 POLICIES = sorted(IAM.glob("*.json"))

@@ -16,11 +16,11 @@ from typing import Any
 import boto3
 import pytest
 from cfnlint.api import lint
-from conftest import ROOT
 from moto.server import ThreadedMotoServer
 
 from spoter.aws.functions.build_proxy import pack
 from spoter.torchserve.server import LOOPBACK
+from tests import ROOT
 
 # What moto says of each resource that it passes over; the docstring above says what becomes of them.
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")

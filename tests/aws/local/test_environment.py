@@ -21,7 +21,8 @@ from spoter.aws.local.container import WayIn
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.aws.local.environment import FOLDER, _wanted, environment
 from spoter.torchserve.server import StartError
-from tests.aws.local.fixtures import ROOT, invoke, runtime_client
+from tests import ROOT
+from tests.aws.local.fixtures import invoke, runtime_client
 
 pytestmark = pytest.mark.server
 

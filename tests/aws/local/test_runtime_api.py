@@ -15,7 +15,8 @@ from botocore.exceptions import ClientError
 from spoter.aws.local import runtime
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.torchserve.server import LOOPBACK, free_port
-from tests.aws.local.fixtures import ROOT, runtime_client
+from tests import ROOT
+from tests.aws.local.fixtures import runtime_client
 
 SAMPLE = (ROOT / "samples" / "hallo.json").read_bytes()
 INVOKE = {"EndpointName": "spoter", "ContentType": "application/json"}

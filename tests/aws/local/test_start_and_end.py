@@ -19,7 +19,8 @@ from spoter.aws.local.container import WayIn, unpack
 from spoter.aws.local.endpoint import LocalEndpoint, _line_printer
 from spoter.errors import SpoterError
 from spoter.torchserve.server import LOOPBACK, StartError, session_members
-from tests.aws.local.fixtures import ROOT, invoke, runtime_client
+from tests import ROOT
+from tests.aws.local.fixtures import invoke, runtime_client
 
 pytestmark = pytest.mark.server
 

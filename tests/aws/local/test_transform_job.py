@@ -14,7 +14,8 @@ from spoter.batch.inputs import parts
 from spoter.batch.predictor import Answering
 from spoter.batch.resume import look
 from spoter.batch.sagemaker_jobs import REQUESTS, Packing, join, pack
-from tests.aws.local.fixtures import ROOT, invoke, runtime_client
+from tests import ROOT
+from tests.aws.local.fixtures import invoke, runtime_client
 
 pytestmark = pytest.mark.server
 

@@ -16,8 +16,9 @@ import pytest
 
 from spoter.torchserve.pack import build, zipped
 from spoter.torchserve.server import free_port
+from tests import ROOT
 from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
-from tests.e2e.live import ROOT, Reply, send
+from tests.e2e.live import Reply, send
 
 SAMPLE = (ROOT / "samples" / "zeigen-compact.json").read_bytes()
 JSON = {"Content-Type": "application/json"}
