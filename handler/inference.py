@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spoter.formats.video_format import Fetch
+    from spoter.messages import Incoming, Response
     from spoter.serving.recognizer import Recognizer
-    from spoter.serving.service import Incoming, Response
 
 
 def model_fn(model_dir: str, context=None) -> Recognizer:

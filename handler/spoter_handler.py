@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
     from spoter.formats.video_format import Fetch
+    from spoter.messages import Incoming, Response
     from spoter.serving.recognizer import Costs, Recognizer
-    from spoter.serving.service import Incoming, Response
 
 logger = logging.getLogger(__name__)
 
@@ -202,7 +202,7 @@ def take_up(item: dict, headers: dict) -> Incoming:
     headers : dict
         The request's headers as the client spelt them, and for each parameter ``{name: {"content-type": …}}``.
     """
-    from spoter.serving.service import Incoming
+    from spoter.messages import Incoming
 
     if not item and headers.get("describe") == "True":  # TorchServe's own question, at ?customized=true
         return Incoming(b'{"describe":true}', content_type="application/json")
@@ -232,8 +232,9 @@ def respond_each(
     The one that fails alone too is answered 500, without the cause, which goes to the log. `fetch` and `deadline` are
     those of `spoter.serving.service.respond`.
     """
+    from spoter.messages import Response
     from spoter.serving.recognizer import Costs
-    from spoter.serving.service import Response, respond
+    from spoter.serving.service import respond
 
     try:
         return respond(recognizer, incoming, fetch, deadline)

@@ -47,7 +47,7 @@ def check_response(response, body: bytes, codes: dict[str, int]) -> None:
 
     Parameters
     ----------
-    response : spoter.serving.service.Response
+    response : spoter.messages.Response
     body : bytes
         The request's.
     codes : dict of str to int
@@ -112,8 +112,9 @@ def _headers() -> Callable[[bytes], object]:
 
 def _respond() -> Callable[[bytes], object]:
     """Answer a request whose first line, up to the first line end, is type number, Accept and attributes."""
+    from spoter.messages import Incoming
     from spoter.serving.recognizer import Recognizer
-    from spoter.serving.service import Incoming, respond
+    from spoter.serving.service import respond
     from stress.http_fuzz import documented
 
     recognizer, codes = Recognizer.load(ROOT / "models" / "dgs11"), documented()

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from benchmarks.load.bodies import full_holistic
 from spoter.formats.json_format import BRACKET, COMMA, MADE
-from spoter.formats.request import CSV, JSON, JSONLINES, NPY, Limits
+from spoter.formats.request import CSV, JSON, JSONLINES, NPY
 from spoter.formats.spoter_csv import NAMES
 from spoter.landmarks.layouts import Layout
-from spoter.serving.service import Incoming
+from spoter.limits import Limits
+from spoter.messages import Incoming
 
 Make = Callable[[int], Incoming]
 # Enough of a data set's points to be taken for one, and all that layout spoter54 needs.

@@ -19,6 +19,7 @@ import numpy as np
 import typer
 
 from benchmarks import ROOT
+from benchmarks.capacity.queueing import Times
 
 if TYPE_CHECKING:
     from benchmarks.capacity.autoscaling import Hour, Policy
@@ -27,41 +28,6 @@ if TYPE_CHECKING:
 LOADS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 _CURVE = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # loads that an hour's latencies are put together from
 _ROWS = 12  # of an hour's table
-
-
-class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `--measure` writes: service times of an instance, and what it was.
-
-    Attributes
-    ----------
-    machine, date, request : str
-        Where, when and with what it was measured, for whoever reads the file.
-    workers, batch, queue : int
-    delay_ms, overhead_ms : float
-        As of `benchmarks.capacity.queueing.Instance`, in milliseconds.
-    service_ms : dict of int to list of float
-        Milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
-    """
-
-    machine: str
-    date: str
-    request: str
-    workers: int
-    batch: int
-    queue: int
-    delay_ms: float
-    overhead_ms: float
-    service_ms: dict[int, list[float]]
-
-    def instance(self) -> Instance:
-        from benchmarks.capacity.queueing import Instance
-
-        return Instance(self.workers, self.batch, self.delay_ms / 1e3, self.queue, self.overhead_ms / 1e3)
-
-    def service(self) -> ServiceTimes:
-        from benchmarks.capacity.queueing import ServiceTimes
-
-        return ServiceTimes({size: [value / 1e3 for value in values] for size, values in self.service_ms.items()})
 
 
 def read_times(path: Path) -> Times:

@@ -16,15 +16,15 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.capacity.__main__ import Times
-from benchmarks.capacity.queueing import Instance, ServiceTimes, simulate
+from benchmarks.capacity.queueing import Instance, ServiceTimes, Times, simulate
 from benchmarks.load.bodies import compact
 from benchmarks.load.client import Load, Request, run_closed, run_open
 from benchmarks.serving.server import PATH, served
 from benchmarks.timing import machine, one_thread
 from spoter.errors import SpoterError
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK, NAME
 
 LOADS = (0.3, 0.6, 0.8)

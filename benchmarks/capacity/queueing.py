@@ -16,9 +16,13 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from spoter.errors import SpoterError
+
+if TYPE_CHECKING:
+    from benchmarks.capacity.queueing import Instance, ServiceTimes
 
 if TYPE_CHECKING:
     import simpy
@@ -234,3 +238,38 @@ class _Simulated:
             return float(values[int(draw * len(values))])
 
         return seconds
+
+
+class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `--measure` writes: service times of an instance, and what it was.
+
+    Attributes
+    ----------
+    machine, date, request : str
+        Where, when and with what it was measured, for whoever reads the file.
+    workers, batch, queue : int
+    delay_ms, overhead_ms : float
+        As of `benchmarks.capacity.queueing.Instance`, in milliseconds.
+    service_ms : dict of int to list of float
+        Milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
+    """
+
+    machine: str
+    date: str
+    request: str
+    workers: int
+    batch: int
+    queue: int
+    delay_ms: float
+    overhead_ms: float
+    service_ms: dict[int, list[float]]
+
+    def instance(self) -> Instance:
+        from benchmarks.capacity.queueing import Instance
+
+        return Instance(self.workers, self.batch, self.delay_ms / 1e3, self.queue, self.overhead_ms / 1e3)
+
+    def service(self) -> ServiceTimes:
+        from benchmarks.capacity.queueing import ServiceTimes
+
+        return ServiceTimes({size: [value / 1e3 for value in values] for size, values in self.service_ms.items()})

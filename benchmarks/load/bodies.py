@@ -33,3 +33,8 @@ def compact(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
     layout = layout or load_layout("54")
     points = np.random.default_rng(0).uniform(0.2, 0.8, size=(frames, len(layout), 2)).round(4)
     return json.dumps({"layout": layout.name, "points": points.tolist()}, separators=(",", ":")).encode()
+
+
+def bodies() -> dict[str, bytes]:
+    """Return the requests by name."""
+    return {"compact": compact(), "full": full_holistic()}

@@ -30,7 +30,7 @@ class Alone:
         Parameters
         ----------
         request : str
-            Its name, of `benchmarks.peers.matrix.bodies`.
+            Its name, of `benchmarks.load.bodies.bodies`.
         processes : int
             1 up to as many as there are.
         seconds : float
@@ -76,9 +76,10 @@ def _line(process: subprocess.Popen) -> str:
 
 def main() -> None:
     """Answer what standard input asks for, until it ends."""
-    from benchmarks.peers.matrix import bodies
+    from benchmarks.load.bodies import bodies
     from benchmarks.peers.shared import load_with_one_thread
-    from spoter.serving.service import Incoming, respond
+    from spoter.messages import Incoming
+    from spoter.serving.service import respond
 
     recognizer = load_with_one_thread(Path(sys.argv[1]), sys.argv[2])
     asked = {name: [Incoming(body, "application/json")] for name, body in bodies().items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.load import wrk
-from benchmarks.load.bodies import compact, full_holistic
+from benchmarks.load.bodies import bodies
 from benchmarks.load.client import Load, Request, run_closed, run_open
 from benchmarks.peers import in_process
 from benchmarks.peers import servers as server
@@ -83,11 +83,6 @@ class Footprint:
     idle_percent: float
     worker_rss: int
     pss: int
-
-
-def bodies() -> dict[str, bytes]:
-    """Return the requests by name."""
-    return {"compact": compact(), "full": full_holistic()}
 
 
 def asked(name: str, requests: Sequence[str]) -> list[str]:

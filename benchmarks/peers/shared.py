@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spoter.serving.service import Incoming, Response, respond
+from spoter.messages import Incoming, Response
+from spoter.serving.service import respond
 
 if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer

@@ -248,7 +248,8 @@ def _load(folder: Path) -> Recognizer:
 
 def _asking(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
     """Return what answers a request, and fails where the answer is an error: that would cost something else."""
-    from spoter.serving.service import Incoming, respond
+    from spoter.messages import Incoming
+    from spoter.serving.service import respond
 
     def ask() -> None:
         (response,), _ = respond(recognizer, [Incoming(body, "application/json")])

@@ -29,10 +29,11 @@ from benchmarks.timing import Timing, in_turn, one_thread, table
 from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
+from spoter.messages import Incoming
 from spoter.model.config import RUNTIMES, read_config, runtime_of
 from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 
 JSON_LOADS = "json.loads of the full request"
 WHOLE, UNLOGGED = "original: whole request", "original: whole request, nothing logged"

@@ -2,7 +2,7 @@
 
 Each start is a fresh process of the function's Python in which nothing but the unzipped package can be imported, timed
 from benchmarks import ROOT
-from before the import of lambda_serve to after its first answer. What Lambda itself adds, starting a machine and
+from before the import of standalone to after its first answer. What Lambda itself adds, starting a machine and
 fetching the package, can only be measured there.
 """
 
@@ -21,6 +21,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from spoter.aws.functions.build_standalone import NAME
 from spoter.aws.functions.wheels import PYTHON, find_python
 from spoter.errors import SpoterError
@@ -31,12 +32,12 @@ import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
 event = json.load(open(sys.argv[2]))
 started = time.perf_counter()
-import lambda_serve
+from spoter.aws.functions import standalone
 imported = time.perf_counter()
-answer = lambda_serve.handler(event, None)
+answer = standalone.handler(event, None)
 first = time.perf_counter()
 for _ in range(20):
-    lambda_serve.handler(event, None)
+    standalone.handler(event, None)
 later = time.perf_counter()
 assert "torch" not in sys.modules and answer[0]["gloss"], answer
 if sys.platform == "linux":  # where ru_maxrss begins with the memory of the process that started this one

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from benchmarks.load.bodies import compact, full_holistic
 from benchmarks.timing import Timing, in_turn, one_thread
+from spoter.messages import Incoming
 from spoter.ops.doctor import find_java
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.torchserve.pack import build, zipped
 from spoter.torchserve.server import LOOPBACK, NAME, Server, free_port
 

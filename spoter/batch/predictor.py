@@ -11,11 +11,11 @@ import msgspec
 
 from spoter.batch.inputs import Piece
 from spoter.batch.reader import Place, Reader
-from spoter.cli.predict import load
 from spoter.errors import InputError
 from spoter.formats.request import JSONLINES
-from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, error_response, respond
+from spoter.messages import Incoming, error_response
+from spoter.serving.recognizer import Recognizer, load
+from spoter.serving.service import respond
 
 # Bytes of requests that are answered together. It bounds the memory of a worker whatever form the clips have: of
 # Holistic's JSON a batch is some six clips, of the layout's points alone as many as `Answering.batch` says.

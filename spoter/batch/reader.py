@@ -17,7 +17,7 @@ from spoter.errors import InputError, SpoterError
 from spoter.formats import JSON
 from spoter.formats.request import JSONLINES, NPY
 from spoter.landmarks.connecting_points import BROKEN, group_of, mark_missing, open_file, read_points, reason
-from spoter.serving.service import Incoming
+from spoter.messages import Incoming
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
 

@@ -42,9 +42,9 @@ from spoter.formats import Limits, decode, parse_attributes
 from spoter.formats.request import Video
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
+from spoter.messages import Incoming
 from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import layout_of
-from spoter.serving.service import Incoming
 
 REQUESTS, INPUTS, TOLD = "requests", "inputs", "run.json"
 """In a packed folder: what the job is given, what each line is of, and what all was made of."""

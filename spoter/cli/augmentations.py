@@ -61,7 +61,7 @@ def augmentations(
 
     Of 16 random draws, a row shows the one that changes the clip most.
     """
-    from spoter.landmarks.skeleton import png  # Pillow
+    from spoter.drawing import png
     from spoter.training.augment.preview import draw_rows
 
     check_picture(out)

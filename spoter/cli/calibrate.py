@@ -46,10 +46,10 @@ def calibrate(
     """
     import torch
 
+    from spoter.runtime.device import choose_device
     from spoter.training.calibrate_converted import calibrate as run
     from spoter.training.data import read_dataset
     from spoter.training.data.split_record import SPLIT, split_data
-    from spoter.training.distributed import choose_device
 
     chosen = [
         name

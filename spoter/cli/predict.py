@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoter.errors import InputError, SpoterError
+from spoter.serving.recognizer import load
 
 if TYPE_CHECKING:
-    from spoter.serving.recognizer import Recognizer
-    from spoter.serving.service import Incoming, Response
+    from spoter.messages import Incoming, Response
 
     Ask = Callable[[Incoming], Response]
 
@@ -91,7 +91,7 @@ def predict(
 
 def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
     """Print the answer to a file, and say whether it is one."""
-    from spoter.serving.service import Incoming, error_response
+    from spoter.messages import Incoming, error_response
     from spoter.sources.clip_files import read_body
 
     try:
@@ -122,17 +122,6 @@ def in_process(model: Path, runtime: str | None = None) -> Iterator[Ask]:
 
     recognizer = load(model, runtime)
     yield lambda incoming: respond(recognizer, [incoming])[0][0]
-
-
-def load(model: Path, runtime: str | None) -> Recognizer:
-    """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
-    from spoter.model.config import runtime_of
-    from spoter.runtime.threads import compute_with
-    from spoter.serving.recognizer import Recognizer
-
-    runtime = runtime_of(model, runtime)
-    compute_with(1, runtime)
-    return Recognizer.load(model, runtime=runtime)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from spoter.client.encoding import Signs
 from spoter.client.protocol import About, Asking, OneClip, Steps
 from spoter.client.results import Description, Enrolment, Prediction
 from spoter.errors import InputError
-from spoter.serving.service import Incoming, Response
+from spoter.messages import Incoming, Response
 
 _T = TypeVar("_T")
 

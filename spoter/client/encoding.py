@@ -19,7 +19,7 @@ from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
 from spoter.landmarks.clip import Clip, round_points, unmasked
 from spoter.landmarks.layouts import Layout, load_layout
-from spoter.serving.service import Incoming
+from spoter.messages import Incoming
 from spoter.sources.clip_files import read_clips
 
 # A ten-thousandth of the picture: a fifth of a pixel of 1080p, far below what an estimator is sure of.

@@ -17,7 +17,7 @@ from spoter.errors import InputError
 from spoter.formats.request import JSON
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout, load_layout
-from spoter.serving.service import Incoming, Response
+from spoter.messages import Incoming, Response
 
 OneClip = np.ndarray | Sequence | Clip | Mapping[str, Any] | str | os.PathLike
 """Points (T, K, 2), NaN = missing; a `Clip`; what a request's JSON holds; or the path of a file with one clip."""

@@ -10,10 +10,10 @@ import msgspec
 from spoter.client.errors import RequestError, UnexpectedAnswerError
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
-from spoter.formats.request import Limits
 from spoter.formats.response import Ranked
 from spoter.landmarks.layouts import BUILT_IN, Landmark, Layout, load_layout
-from spoter.serving.service import Response
+from spoter.limits import Limits
+from spoter.messages import Response
 
 SEVERAL = "several"
 """In place of an error's code: each clip of a request has an error of its own."""

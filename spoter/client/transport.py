@@ -28,7 +28,7 @@ from spoter.client.errors import (
 from spoter.client.results import SEVERAL
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import CSV, JSON, JSONLINES, short
-from spoter.serving.service import Incoming, Response, error_response
+from spoter.messages import Incoming, Response, error_response
 
 # Statuses of a server that may well answer a moment later; 429 is API Gateway's way of saying 503.
 _COME_AGAIN = (429, 503)

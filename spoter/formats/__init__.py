@@ -20,7 +20,6 @@ from spoter.formats.request import (
     NPY,
     SYNONYMS,
     VIDEOS,
-    Limits,
     Options,
     Request,
     parse_attributes,
@@ -28,6 +27,7 @@ from spoter.formats.request import (
 )
 from spoter.formats.response import Answer, Ranked, choose_accept, encode
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 __all__ = [
     "Answer",

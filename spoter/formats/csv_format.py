@@ -15,10 +15,11 @@ from spoter.errors import InputError
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import Table, axes, check_present, read_table, wanted
 from spoter.formats.plain_points import known_estimator
-from spoter.formats.request import CSV, DEFAULT_TOP_K, Limits, Options, Request, check_estimator, finish_clip, short
+from spoter.formats.request import CSV, DEFAULT_TOP_K, Options, Request, check_estimator, finish_clip, short
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 _LONG = ("frame", "type", "landmark_index", "x", "y")
 _CLIP = "clip"

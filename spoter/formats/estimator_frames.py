@@ -14,10 +14,11 @@ from msgspec import UNSET, UnsetType
 
 from spoter.errors import InputError
 from spoter.formats import mediapipe_frames, mmpose_frames, openpose_frames
-from spoter.formats.request import Limits, Options, check_estimator, finish_clip
+from spoter.formats.request import Options, check_estimator, finish_clip
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
 """Keys of a body under which frames may come."""

@@ -21,10 +21,11 @@ from spoter.fewshot.prototypes import PARTS
 from spoter.formats import estimator_frames, plain_points, video_format
 from spoter.formats.body_guards import check_numbers, check_utf8, without_collector
 from spoter.formats.json_errors import UNKNOWN_FIELD, invalid_json, wrong_type
-from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Limits, Options, Pixels, Request, TopK, short
+from spoter.formats.request import DEFAULT_TOP_K, JSON, FramesPerSecond, Options, Pixels, Request, TopK, short
 from spoter.formats.skip_face_mesh import without_faces
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 FORMS = (*estimator_frames.KEYS, "points", "clips", "uniqueName")
 """The keys of which a body has exactly one."""

@@ -8,9 +8,10 @@ from itertools import islice
 from spoter.errors import InputError
 from spoter.formats import json_format
 from spoter.formats.body_guards import check_numbers
-from spoter.formats.request import DEFAULT_TOP_K, JSONLINES, Limits, Options, Request
+from spoter.formats.request import DEFAULT_TOP_K, JSONLINES, Options, Request
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 _LINE = re.compile(rb"\S[^\n]*")  # and not the blank ones before it, of which there may be millions
 

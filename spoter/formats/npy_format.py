@@ -9,8 +9,9 @@ import numpy as np
 
 from spoter.errors import InputError
 from spoter.formats.plain_points import names_of_size
-from spoter.formats.request import DEFAULT_TOP_K, NPY, Limits, Options, Request, finish_clip, short
+from spoter.formats.request import DEFAULT_TOP_K, NPY, Options, Request, finish_clip, short
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:

@@ -18,10 +18,11 @@ from spoter.formats.body_guards import without_collector
 from spoter.formats.fast_points import read_flat
 from spoter.formats.json_errors import wrong_type
 from spoter.formats.mmpose_frames import Pair, coordinates
-from spoter.formats.request import Limits, Options, finish_clip, short
+from spoter.formats.request import Options, finish_clip, short
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import BUILT_IN, Layout
+from spoter.limits import Limits
 
 _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])

@@ -66,43 +66,6 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How much a request may hold: frames in a clip, clips in a request, bytes in a body, enrolled glosses.
-
-    A video has at most `max_bytes` and `max_frames` too, and besides at most `max_video_seconds` and, in each picture,
-    `max_video_pixels`: 4K.
-    """
-
-    max_frames: int = 512
-    max_clips: int = 64
-    max_bytes: int = 26_214_400
-    max_enrolled: int = 100  # in models of layout 54 each takes about 5 kB
-    max_video_seconds: float = 30.0
-    max_video_pixels: int = 3840 * 2160
-
-    def check_frames(self, frames: int) -> None:
-        """Raise ``no_frames`` or ``too_many_frames`` where a clip is empty or too long."""
-        if frames == 0:
-            raise InputError("no_frames", "found 0 frames, expected at least 1")
-        if frames > self.max_frames:
-            raise InputError("too_many_frames", f"found {frames} frames, expected at most {self.max_frames}")
-
-    def check_clips(self, clips: int) -> None:
-        """Raise ``no_clips`` or ``too_many_clips`` where a request of several clips holds none or too many."""
-        if clips == 0:
-            raise InputError("no_clips", "found 0 clips, expected at least 1")
-        if clips > self.max_clips:
-            raise InputError("too_many_clips", f"found more than {self.max_clips} clips, expected at most that")
-
-    def check_enrolled(self, glosses: int) -> None:
-        """Raise ``too_many_enrolled`` where a request brings too many glosses along, or would with what it learns."""
-        if glosses > self.max_enrolled:
-            raise InputError(
-                "too_many_enrolled", f"found {glosses} glosses, expected at most {self.max_enrolled}", "enrolled"
-            )
-
-
-@dataclass(frozen=True)
 class Video:
     """A video in a clip's place: it takes seconds to read, which `spoter.formats.video_format` does later.
 

@@ -16,10 +16,11 @@ import numpy as np
 from spoter.errors import InputError
 from spoter.formats.body_guards import check_numbers
 from spoter.formats.csv_table import Table, axes, check_present, wanted
-from spoter.formats.request import Limits, Options, finish_clip
+from spoter.formats.request import Options, finish_clip
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 _BODY = {"nose": "pose_nose", "neck": NECK} | {
     f"{side}{point}": f"pose_{side}_{point.lower()}"

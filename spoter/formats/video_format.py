@@ -17,19 +17,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from spoter.errors import InputError, SpoterError
-from spoter.formats.request import (
-    DEFAULT_TOP_K,
-    VIDEOS,
-    Limits,
-    Options,
-    Request,
-    Video,
-    check_estimator,
-    finish_clip,
-)
+from spoter.formats.request import DEFAULT_TOP_K, VIDEOS, Options, Request, Video, check_estimator, finish_clip
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
+from spoter.limits import Limits
 
 logger = logging.getLogger(__name__)
 

@@ -12,20 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spoter.drawing import Canvas, draw, paletted, png, text_width
 from spoter.inspection.reader import Shown
-from spoter.landmarks.skeleton import (
-    COLOURS,
-    GREY,
-    INK,
-    PAPER,
-    Canvas,
-    columns_of,
-    draw,
-    paletted,
-    png,
-    strokes,
-    text_width,
-)
+from spoter.landmarks.skeleton import COLOURS, GREY, INK, PAPER, columns_of, strokes
 
 if TYPE_CHECKING:
     from PIL import Image

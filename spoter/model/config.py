@@ -11,9 +11,9 @@ import msgspec
 
 from spoter.errors import ModelFolderError
 from spoter.files import read_text
-from spoter.formats.request import Limits
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import BUILT_IN
+from spoter.limits import Limits
 
 CONFIG = "config.json"
 POSITIONS = ("shared", "per-frame")

@@ -26,7 +26,7 @@ from spoter.files import read_text, replacing, write_whole
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.config import CONFIG, ModelConfig, read_config, unique_keys
-from spoter.runtime.onnx_runtime import GRAPHS, OF_WEIGHTS, OnnxForward
+from spoter.runtime.onnx_runtime import GRAPHS, OnnxForward
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,7 +78,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
     from spoter.model.network import Spoter
 
     folder = Path(folder)
-    config, glosses, layout = _read_told(folder, WEIGHTS)
+    config, glosses, layout = read_description(folder, WEIGHTS)
     weights = folder / WEIGHTS
     state = read_checkpoint(weights).state
     sizes = sizes_of(state, config.heads, str(weights))
@@ -95,30 +95,8 @@ def load_model_folder(folder: Path) -> ModelFolder:
             )
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
-    prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * sizes.width)
+    prototypes, enrolled = read_space(folder, config, glosses, (PARTS + 1) * sizes.width)
     return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
-
-
-def load_onnx_folder(folder: Path, runtime: str = "onnx") -> ModelFolder:
-    """Read a model folder with the graph of a runtime, ``onnx`` or ``onnx-int8``, and without torch.
-
-    Raises
-    ------
-    ModelFolderError
-        As `load_model_folder`; and for a graph of other weights than the model.pth that lies beside it.
-    """
-    folder = Path(folder)
-    path = folder / GRAPHS[runtime]
-    config, glosses, layout = _read_told(folder, path.name)
-    model = OnnxForward.read(path, 2 * len(layout), config.classes)
-    weights = folder / WEIGHTS
-    if weights.exists() and (found := model.notes.get(OF_WEIGHTS)) != (real := digest(weights)):
-        raise ModelFolderError(
-            f"{path}: found a graph of other weights (SHA-256 {(found or 'unknown')[:12]}) than {WEIGHTS} beside it "
-            f"({real[:12]}): write it anew by `spoter export`"
-        )
-    prototypes, enrolled = _read_space(folder, config, glosses, (PARTS + 1) * 2 * len(layout))
-    return ModelFolder(config, glosses, layout, model, prototypes, enrolled)
 
 
 def digest(path: Path) -> str:
@@ -134,7 +112,7 @@ def layout_of(folder: Path, config: ModelConfig) -> Layout:
     return load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
 
 
-def _read_told(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...], Layout]:
+def read_description(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...], Layout]:
     """Read what a model folder tells about its weights, which are in the file of that name."""
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
@@ -145,7 +123,7 @@ def _read_told(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...]
     return config, glosses, layout
 
 
-def _read_space(
+def read_space(
     folder: Path, config: ModelConfig, glosses: tuple[str, ...], size: int
 ) -> tuple[Prototypes | None, tuple[Enrolled, ...]]:
     """Read prototypes.npz and enrolled.json where they are there; whoever needs the former must find it."""

@@ -23,8 +23,12 @@ from spoter.formats.response import Answer, Ranked
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.normalize import normalize_clips
 from spoter.model.config import RUNTIMES, runtime_of
-from spoter.model.folder import ModelFolder, load_model_folder, load_onnx_folder
+from spoter.model.folder import ModelFolder, load_model_folder
 from spoter.runtime.base import Forward
+from spoter.runtime.loading import load_onnx_folder
+
+if TYPE_CHECKING:
+    from spoter.serving.recognizer import Recognizer
 
 if TYPE_CHECKING:
     import torch
@@ -290,3 +294,14 @@ class Recognizer:
                 if self.config.known_threshold is not None:
                     known = similarity >= self.config.known_threshold
             yield ranked, known, similarity
+
+
+def load(model: Path, runtime: str | None) -> Recognizer:
+    """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
+    from spoter.model.config import runtime_of
+    from spoter.runtime.threads import compute_with
+    from spoter.serving.recognizer import Recognizer
+
+    runtime = runtime_of(model, runtime)
+    compute_with(1, runtime)
+    return Recognizer.load(model, runtime=runtime)

@@ -20,6 +20,7 @@ from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_a
 from spoter.formats.request import Video, short
 from spoter.formats.response import Answer, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
+from spoter.messages import Incoming, Response, error_response
 from spoter.serving.describe import describe
 from spoter.serving.recognizer import Costs, Recognizer
 
@@ -35,35 +36,6 @@ _OF_THE_SENDER = (
 
 # For all videos of a batch together: about 400 frames of one core. SageMaker gives up after 60.
 VIDEO_SECONDS = 40.0
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A request as it arrives.
-
-    Attributes
-    ----------
-    body : bytes, bytearray, str, or what JSON can hold
-        As the model server hands it over; parsed JSON where the server insists on parsing.
-    content_type, accept, attributes, content_encoding : str or None
-        The headers Content-Type, Accept, X-Amzn-SageMaker-Custom-Attributes and Content-Encoding.
-    """
-
-    body: bytes | bytearray | memoryview | str | dict | list | float | None
-    content_type: str | None = None
-    accept: str | None = None
-    attributes: str | None = None
-    content_encoding: str | None = None
-
-
-@dataclass(frozen=True)
-class Response:
-    """An answer as it leaves; `error_code` is None where at least one clip was answered."""
-
-    status: int
-    content_type: str
-    body: bytes
-    error_code: str | None = None
 
 
 @dataclass(frozen=True)
@@ -160,11 +132,6 @@ def _read_videos(
         request.clips = [clip]
     costs.videos = len(videos)
     costs.video_ms = 1e3 * (time.perf_counter() - started)
-
-
-def error_response(error: InputError) -> Response:
-    """Return the response to a request that is wrong as a whole."""
-    return Response(error.status, JSON, msgspec.json.encode(error.to_dict()), error.code)
 
 
 def as_record(response: Response) -> Response:

@@ -28,9 +28,10 @@ from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import write_whole
 from spoter.landmarks.layouts import BUILT_IN
 from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
-from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder, load_onnx_folder
+from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
+from spoter.runtime.loading import load_onnx_folder
 from spoter.runtime.onnx_runtime import GRAPHS
 
 HANDLER = RESOURCES / "handler"

@@ -12,9 +12,9 @@ from torch import Tensor
 from spoter.errors import DataError, InputError
 from spoter.landmarks.layouts import Layout
 from spoter.landmarks.normalize import normalize
+from spoter.training.augment.base import Changes
 from spoter.training.augment.transforms import resample_time
 from spoter.training.data import LabelledClip
-from spoter.training.settings import Changes
 
 _POOL = 8  # batches that are filled from one sorted pool: little padding, and batches still differ between epochs
 _FRAMES = 128  # a batch of longer clips than this holds fewer of them: attention costs memory by the square of length

@@ -22,8 +22,8 @@ from spoter.fewshot.prototypes import Prototypes, unit
 from spoter.model.config import ModelConfig
 from spoter.model.network import Spoter, embed
 from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.base import Changes
 from spoter.training.batches import Batch, ClipSet
-from spoter.training.settings import Changes
 
 # Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs.
 KEPT = 0.9

@@ -18,6 +18,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from spoter.errors import DataError
+from spoter.runtime.device import choose_device
 
 _Value = TypeVar("_Value")
 
@@ -97,16 +98,3 @@ def joined(device: str) -> Iterator[Ranks]:
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
     yield Ranks(dist.get_rank(), world, chosen)
     dist.destroy_process_group()  # not after an error: leaving waits for the others, and they for this one
-
-
-def choose_device(name: str) -> torch.device:
-    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` where there is no such thing here."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        device = None
-    if device is None or device.type not in ("cpu", "cuda"):
-        raise DataError(f"found device {name!r}, expected cpu, cuda or cuda:1")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DataError(f"found device {name!r}, but torch sees {torch.cuda.device_count()} CUDA devices here")
-    return device

@@ -5,36 +5,16 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Protocol
-
-import numpy as np
 
 from spoter.errors import DataError
-from spoter.landmarks.layouts import BUILT_IN, Layout
+from spoter.landmarks.layouts import BUILT_IN
 from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.base import Changes, Unchanged
 from spoter.training.augment.paper import OriginalAugmentation
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
-
-
-class Changes(Protocol):
-    """What training does to a clip each time it looks at it."""
-
-    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Return changed points (T', K, 2), T' at most `max_frames`, of a layout's points (T, K, 2), left as they are.
-
-        Image units, NaN = missing, as `spoter.landmarks.clip.Clip`.
-        """
-
-
-@dataclass(frozen=True)
-class Unchanged:
-    """Clips as they are."""
-
-    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
-        return points
 
 
 AUGMENTATIONS = {"ours": Augmentation, "original": OriginalAugmentation, "none": Unchanged}

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
 from spoter.errors import SpoterError
-from spoter.files import alone_in, write_whole
+from spoter.video.install import main
 
 VARIABLE = "SPOTER_VIDEO_PYTHON"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
@@ -26,14 +24,8 @@ MEDIAPIPE = "0.10.21"
 SIZE = "about 120 MB to fetch, 400 MB on disk"
 HOW = "`spoter extract` makes it at first use, and so does `python -m spoter.video.environment`"
 
-_MARK = ".whole"  # written last: an environment without it was not finished
-_NEWEST = (3, 12)  # that MediaPipe 0.10.21 has a wheel for
-
-
-class MakingFailed(SpoterError):
-    """The environment could not be made, by no fault of whoever wanted it."""
-
-    exit_code = 1
+MARKER = ".whole"  # written last: an environment without it was not finished
+NEWEST_PYTHON = (3, 12)  # that MediaPipe 0.10.21 has a wheel for
 
 
 def cache_folder() -> Path:
@@ -63,135 +55,33 @@ def find() -> Path | None:
             return Path(sys.executable)
     except metadata.PackageNotFoundError:
         pass
-    return next((_python(folder) for folder in _folders() if _is_whole(folder)), None)
+    return next((interpreter(folder) for folder in environment_folders() if is_complete(folder)), None)
 
 
-def make(progress: Callable[[str], None] = lambda text: None, pip_options: Sequence[str] = ()) -> Path:
-    """Make the environment where `find` finds none, and return its interpreter.
-
-    pip's own settings (PIP_INDEX_URL and the like) hold as always.
-
-    Parameters
-    ----------
-    progress : callable
-        Is told in a line each what is being done.
-    pip_options : sequence of str
-        Handed to ``pip install``; those of the variable PIP_ARGS, as ``make`` has it, unless given.
-
-    Raises
-    ------
-    SpoterError
-        Where no Python fits, the folder cannot be written, pip fails, or what it installed does not start.
-    """
-    found = find()
-    if found is not None:
-        return found
-    folder = next((folder for folder in _folders() if _can_be_made(folder)), None)
-    if folder is None:
-        raise SpoterError(f"no environment for videos can be made in {' or '.join(map(str, _folders()))}: not writable")
-    with alone_in(folder.parent):
-        if _is_whole(folder):  # another command has just made it
-            return _python(folder)
-        state = "making anew what was not finished or is of other requirements" if folder.exists() else "making"
-        progress(f"{state}: the environment for videos, MediaPipe {MEDIAPIPE}, in {folder} ({SIZE})")
-        _remove(folder)
-        _run([_base_python(), "-I", "-m", "venv", folder], "venv", progress)
-        options = pip_options or shlex.split(os.environ.get("PIP_ARGS", ""))
-        pip = [_python(folder), "-I", "-m", "pip", "install", "--no-input", "--no-deps", "--progress-bar=off"]
-        _run([*pip, "--requirement", REQUIREMENTS, *options], "pip", progress)
-        check(_python(folder))
-        write_whole(folder / _MARK, _digest())
-        progress(f"made: {folder}")
-    return _python(folder)
-
-
-def check(python: Path) -> None:
-    """Raise `SpoterError` where MediaPipe does not start in an interpreter."""
-    from spoter.video.reader import ask
-
-    ask(python, {"check": True})
-
-
-def _folders() -> list[Path]:
+def environment_folders() -> list[Path]:
     """Return where the environment may be, the preferred place first."""
     own = [Path(sys.prefix) / "video"] if sys.prefix != sys.base_prefix else []
     return [*own, cache_folder() / "video"]
 
 
-def _can_be_made(folder: Path) -> bool:
-    try:
-        folder.parent.mkdir(0o700, parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder.parent, os.W_OK)
-
-
-def _python(folder: Path) -> Path:
+def interpreter(folder: Path) -> Path:
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def _digest() -> bytes:
+def requirements_digest() -> bytes:
     return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest().encode()
 
 
-def _remove(folder: Path) -> None:
-    """Remove an environment that was not finished, and nothing else."""
-    if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
-        raise SpoterError(
-            f"{folder}: found a folder that is no virtual environment, expected none; remove or rename it"
-        )
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _is_whole(folder: Path) -> bool:
+def is_complete(folder: Path) -> bool:
     try:
-        return (folder / _MARK).read_bytes() == _digest() and _python(folder).exists()
+        return (folder / MARKER).read_bytes() == requirements_digest() and interpreter(folder).exists()
     except OSError:
         return False
 
 
-def _base_python() -> str:
-    """Return a Python that MediaPipe has wheels for: this one, or an older one on the PATH."""
-    if sys.version_info[:2] <= _NEWEST:
-        return sys.executable
-    names = [f"python3.{minor}" for minor in (12, 11)]
-    found = next(filter(_makes_environments, filter(None, map(shutil.which, names))), None)
-    if found is None:
-        raise SpoterError(
-            f"found Python {sys.version.split()[0]}, and no {' or '.join(names)} with venv on the PATH, expected one "
-            f"that MediaPipe {MEDIAPIPE} has wheels for; install one, or name its interpreter in {VARIABLE}"
-        )
-    return found
-
-
-def _makes_environments(python: str) -> bool:
+def makes_environments(python: str) -> bool:
     """Tell whether an interpreter runs and has venv: pyenv's shims of other versions and Debian's Python may not."""
     return subprocess.run([python, "-I", "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
-
-
-def _run(command: list, name: str, progress: Callable[[str], None]) -> None:
-    """Run a command, tell its steps, and raise `MakingFailed` with its last words where it fails."""
-    said: list[str] = []
-    with subprocess.Popen(
-        list(map(str, command)), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout:
-            said = [*said[-9:], line.rstrip()]
-            if line.startswith(("Collecting", "Installing")):
-                progress(" ".join(line.split()[:2]) if line[0] == "C" else "Installing")
-    if process.returncode:
-        errors = [line for line in said if "rror" in line] or said[-1:]
-        raise MakingFailed(f"{name} failed with status {process.returncode}: {' '.join(errors)[:400]}")
-
-
-def main() -> None:
-    """Make the environment, with a line for each step; what follows on the command line is for pip."""
-    try:
-        python = make(lambda text: print(text, file=sys.stderr), sys.argv[1:])
-    except (SpoterError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    print(python)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,9 @@ from spoter.errors import SpoterError
 from spoter.formats import Request, encode
 from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.landmarks.connecting_points import clip_from_connecting_points
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests.batch.clips import found, signs
 from tests.generate import figure_clip
 from tests.training.datasets import write_hdf5

@@ -23,8 +23,9 @@ from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, Running, end, family
 from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
 from spoter.errors import SpoterError
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests import ROOT
 
 pytestmark = pytest.mark.slow

@@ -14,8 +14,9 @@ import torch
 from spoter.cli import main
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests import upstream
 from tests.generate import figure_clip
 

@@ -16,7 +16,7 @@ import pytest
 
 from spoter.torchserve.server import free_port
 from tests import ROOT, videos
-from tests.e2e.live import ROOT, send, server_environment, wait_ready
+from tests.e2e.live import send, server_environment, wait_ready
 from tests.training.datasets import generated_clips, write_hdf5
 
 pytestmark = pytest.mark.server

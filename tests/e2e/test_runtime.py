@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks.load.usage import Usage
 from benchmarks.serving.server import served
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK, Server, free_port
 from tests.e2e.live import send
 

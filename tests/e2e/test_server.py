@@ -16,8 +16,9 @@ import pytest
 import torch
 
 from spoter.landmarks.estimators import ESTIMATORS
+from spoter.messages import Incoming, Response
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, Response, respond
+from spoter.serving.service import respond
 from tests import ROOT
 from tests.e2e.live import send
 from tests.generate import figure

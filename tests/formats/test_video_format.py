@@ -18,8 +18,9 @@ from spoter.errors import InputError
 from spoter.formats import Options, content_types
 from spoter.formats.request import Video
 from spoter.formats.video_format import read_videos, readable
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, as_record, respond
+from spoter.serving.service import as_record, respond
 from tests.generate import figure_clip
 from tests.videos import children, draw, find_python
 

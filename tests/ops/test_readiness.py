@@ -15,11 +15,12 @@ from spoter.errors import ModelFolderError, SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
+from spoter.messages import Incoming
 from spoter.ops import readiness
 from spoter.ops.readiness import Reply, checks, key, made_clip, prediction, refused_token, send, workers
 from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.torchserve.server import Process, free_port
 from tests.http_double import ANSWER, LATE, serving
 

@@ -16,16 +16,18 @@ import torch
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.fewshot.prototypes import PARTS, Prototypes, unit
 from spoter.landmarks.layouts import load_layout
+from spoter.messages import Incoming
 from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
-from spoter.model.folder import WEIGHTS, digest, load_model_folder, load_onnx_folder, write_model_folder
+from spoter.model.folder import WEIGHTS, digest, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
+from spoter.runtime.loading import load_onnx_folder
 from spoter.runtime.onnx_export import TOLERANCE, _compare, export
 from spoter.runtime.onnx_graph import OPSET
 from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
 from spoter.runtime.torch_runtime import TorchForward
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.sources.clip_files import read_clips
 from tests.generate import figure_clip
 

@@ -11,8 +11,9 @@ import pytest
 from spoter.formats import Limits, decode
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.training.augment.transforms import resample_time
 from spoter.training.data import read_dataset
 from spoter.training.evaluation.evaluate import groups_of_side

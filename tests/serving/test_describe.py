@@ -14,10 +14,11 @@ import spoter
 from spoter.formats import content_types, video_format
 from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.landmarks.layouts import BUILT_IN, load_layout
+from spoter.messages import Incoming
 from spoter.model.folder import PROTOTYPES
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, as_record, respond
+from spoter.serving.service import as_record, respond
 from tests.generate import figure_clip
 
 

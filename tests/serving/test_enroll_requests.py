@@ -15,11 +15,12 @@ from spoter.fewshot.enrolled import ENROLLED, MOST_LETTERS
 from spoter.fewshot.prototypes import Prototypes
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import load_layout
+from spoter.messages import Incoming, Response
 from spoter.model.folder import PROTOTYPES, load_model_folder
 from spoter.runtime.torch_runtime import TorchForward
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, Response, as_record, respond
+from spoter.serving.service import as_record, respond
 from spoter.sources.clip_files import read_clips
 from tests.generate import figure, figure_clip
 

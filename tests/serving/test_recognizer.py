@@ -10,9 +10,10 @@ import pytest
 
 from spoter.errors import InputError
 from spoter.landmarks.clip import make_clip
+from spoter.messages import Incoming
 from spoter.runtime.base import FRAMES_AT_ONCE, batches
 from spoter.serving.recognizer import Costs, Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests.generate import figure_clip
 
 

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoter.formats import video_format
+from spoter.messages import Incoming, Response
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, Response, respond
+from spoter.serving.service import respond
 from stress.decoder_targets import TARGETS, Broken, check_errors, check_response
 from stress.mutations import TOKENS, attack, seeds
 from stress.oracle import documented

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.load.bodies import compact
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from stress.connections import CROWDS, meet
 from stress.harness import call, worker_pids
 from stress.limits import CASES, SILENCE, pipelined, tried

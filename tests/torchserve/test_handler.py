@@ -117,7 +117,7 @@ def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
 
 @pytest.mark.parametrize("status", [200, 400, 502, 503])
 def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
-    response = spoter.serving.service.Response(status, "application/json", b"{}")
+    response = spoter.messages.Response(status, "application/json", b"{}")
     monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Costs()))
     ask(handler, context, b"{}")
     assert context.get_response_headers(0).get("Retry-After") == ("5" if status == 503 else None)

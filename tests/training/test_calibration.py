@@ -19,12 +19,13 @@ from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training import calibrate_converted as module
+from spoter.training.augment.base import Unchanged
 from spoter.training.batches import ClipSet
 from spoter.training.calibrate_converted import calibrate
 from spoter.training.calibration import KEPT, finish, fit_prototypes, fit_temperature
 from spoter.training.data import read_dataset
 from spoter.training.data.split_record import SPLIT
-from spoter.training.settings import TrainSettings, Unchanged
+from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 from tests.training.datasets import GLOSSES, GROUPS, SMALL, generated_clips, write_hdf5
 

@@ -15,11 +15,12 @@ import torch
 from spoter.errors import DataError
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import load_model_folder
+from spoter.training.augment.base import Unchanged
 from spoter.training.batches import ClipSet
 from spoter.training.data import read_dataset
 from spoter.training.distributed import joined
 from spoter.training.prepare import prepare
-from spoter.training.settings import TrainSettings, Unchanged
+from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 from tests import ROOT
 from tests.training.datasets import GLOSSES, generated_clips, write_hdf5

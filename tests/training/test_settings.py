@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
 from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.base import Unchanged
 from spoter.training.augment.paper import OriginalAugmentation
-from spoter.training.settings import RECIPES, TrainSettings, Unchanged
+from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.settings_file import combine, read_settings
 
 GIVEN = dict(data=Path("signs.hdf5"), out=Path("m"))

@@ -70,8 +70,9 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
     DeployError
         Where another answer comes, or none.
     """
+    from spoter.messages import Incoming
     from spoter.serving.recognizer import Recognizer  # torch
-    from spoter.serving.service import Incoming, respond
+    from spoter.serving.service import respond
 
     body, content_type = read_body(samples / SAMPLE)
     if account.dry_run:

@@ -30,7 +30,7 @@ def load() -> Recognizer:
 
 def handler(event: object, context: object) -> dict | list | str:
     """Answer an event of API Gateway, of a function URL, or a direct invocation (`events.answer`)."""
-    from spoter.serving.service import Incoming
+    from spoter.messages import Incoming
     from spoter.serving.service import respond as serve
 
     recognizer = load()

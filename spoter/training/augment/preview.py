@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.landmarks.skeleton import COLOURS, GREY, PALE, PAPER, Canvas, draw, strokes, text_width
+from spoter.drawing import Canvas, draw, text_width
+from spoter.landmarks.skeleton import COLOURS, GREY, PALE, PAPER, strokes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +73,7 @@ def draw_rows(
     Returns
     -------
     PIL.Image.Image
-        `spoter.landmarks.skeleton.png` makes a file of it.
+        `spoter.drawing.png` makes a file of it.
     """
     strip = _SIDE * (1 + _ABOVE + _BELOW)
     canvas = Canvas(round(_CAPTION + _SIDE * _CELL * len(frames)), round(_HEAD + strip * len(rows)))

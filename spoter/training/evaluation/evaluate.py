@@ -12,11 +12,11 @@ from tqdm import tqdm
 
 from spoter.errors import DataError, InputError
 from spoter.progress import progress_bar
+from spoter.runtime.device import choose_device
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import LabelledClip, Skipped, read_dataset
 from spoter.training.data.split import SIDES, match_groups
 from spoter.training.data.split_record import SPLIT, RecordedSplit, find_split, reading_options
-from spoter.training.distributed import choose_device
 from spoter.training.evaluation import metrics
 from spoter.training.evaluation.metrics import Figure, Figures
 from spoter.training.evaluation.predictions import Answers

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import httpx
 
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, as_record, respond
+from spoter.serving.service import as_record, respond
 
 # body, headers (lower case) -> status, content type, body
 Container = Callable[[bytes, Mapping[str, str | None]], tuple[int, str, bytes]]

@@ -18,8 +18,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK
 
 

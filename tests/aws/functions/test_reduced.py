@@ -16,7 +16,8 @@ from spoter.landmarks import layouts
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
-from spoter.serving.service import Incoming, respond
+from spoter.messages import Incoming
+from spoter.serving.service import respond
 from tests.aws.functions.lambda_runtime import Context
 from tests.generate import figure
 from tests.wire import dumps, holistic, mmpose, openpose

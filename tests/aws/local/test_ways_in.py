@@ -13,8 +13,9 @@ import yaml
 
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.landmarks.estimators import ESTIMATORS
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests import ROOT
 from tests.aws.local.fixtures import invoke, runtime_client
 from tests.generate import figure

@@ -24,8 +24,8 @@ _RUNTIME = """
 import json, logging, os, sys
 logging.basicConfig()  # Lambda's runtime, too, writes what is logged to the standard error
 sys.path.insert(0, sys.argv[1])
-import lambda_serve
-loaded = lambda_serve.load.cache_info().currsize
+from spoter.aws.functions import standalone
+loaded = standalone.load.cache_info().currsize
 answers = [spoter.aws.functions.standalone.handler(json.loads(line), None) for line in sys.stdin]
 files = [getattr(module, "__file__", None) for module in sys.modules.values()]
 print(json.dumps({"answers": answers, "loaded_by_import": loaded, "modules": sorted(sys.modules),

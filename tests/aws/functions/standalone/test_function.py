@@ -15,8 +15,9 @@ from spoter.aws.functions.build_standalone import NAME, NOT_IN_FUNCTION, WANTED_
 from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
 from spoter.errors import SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
+from spoter.messages import Incoming
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import Incoming, respond
+from spoter.serving.service import respond
 from tests.generate import figure_clip
 from tests.wire import csv, dumps, holistic, nested, npy, wide
 

@@ -1,0 +1,44 @@
+"""A request as it arrives and a response as it leaves, whatever carries them: HTTP, the command line, a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from spoter.errors import InputError
+from spoter.formats import JSON
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A request as it arrives.
+
+    Attributes
+    ----------
+    body : bytes, bytearray, str, or what JSON can hold
+        As the model server hands it over; parsed JSON where the server insists on parsing.
+    content_type, accept, attributes, content_encoding : str or None
+        The headers Content-Type, Accept, X-Amzn-SageMaker-Custom-Attributes and Content-Encoding.
+    """
+
+    body: bytes | bytearray | memoryview | str | dict | list | float | None
+    content_type: str | None = None
+    accept: str | None = None
+    attributes: str | None = None
+    content_encoding: str | None = None
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer as it leaves; `error_code` is None where at least one clip was answered."""
+
+    status: int
+    content_type: str
+    body: bytes
+    error_code: str | None = None
+
+
+def error_response(error: InputError) -> Response:
+    """Return the response to a request that is wrong as a whole."""
+    return Response(error.status, JSON, msgspec.json.encode(error.to_dict()), error.code)
