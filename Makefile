@@ -113,7 +113,7 @@ clean: ## remove everything that make made
 	@touch $@
 
 .venv/video.stamp: .venv/serve.stamp spoter/video/requirements.txt
-	$(BIN)/python -m spoter.video.environment $(PIP_ARGS)
+	$(BIN)/python -m spoter.video.install $(PIP_ARGS)
 	@touch $@
 
 .venv/deploy.stamp: .venv/serve.stamp

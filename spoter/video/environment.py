@@ -1,7 +1,7 @@
 """The Python that MediaPipe runs in: found wherever it is, and made where it is not.
 
 MediaPipe 0.10.21 wants numpy below 2, torch and pandas bring numpy 2. So it has a virtual environment of its own, in
-the folder `video` of the one this runs in, or else in the user's cache. ``python -m spoter.video.environment`` makes
+the folder `video` of the one this runs in, or else in the user's cache. ``python -m spoter.video.install`` makes
 it.
 """
 
@@ -16,13 +16,12 @@ from importlib import metadata
 from pathlib import Path
 
 from spoter.errors import SpoterError
-from spoter.video.install import main
 
 VARIABLE = "SPOTER_VIDEO_PYTHON"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 MEDIAPIPE = "0.10.21"
 SIZE = "about 120 MB to fetch, 400 MB on disk"
-HOW = "`spoter extract` makes it at first use, and so does `python -m spoter.video.environment`"
+HOW = "`spoter extract` makes it at first use, and so does `python -m spoter.video.install`"
 
 MARKER = ".whole"  # written last: an environment without it was not finished
 NEWEST_PYTHON = (3, 12)  # that MediaPipe 0.10.21 has a wheel for
@@ -82,7 +81,3 @@ def is_complete(folder: Path) -> bool:
 def makes_environments(python: str) -> bool:
     """Tell whether an interpreter runs and has venv: pyenv's shims of other versions and Debian's Python may not."""
     return subprocess.run([python, "-I", "-c", "import ensurepip, venv"], capture_output=True).returncode == 0
-
-
-if __name__ == "__main__":
-    main()

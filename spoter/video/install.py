@@ -1,4 +1,4 @@
-"""TODO: spoter.video.install."""
+"""Makes the Python environment that MediaPipe runs in: `python -m spoter.video.install`."""
 
 from __future__ import annotations
 
@@ -136,3 +136,7 @@ def main() -> None:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(1) from None
     print(python)
+
+
+if __name__ == "__main__":
+    main()

@@ -106,7 +106,7 @@ def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowh
 
 def test_the_command_says_what_keeps_it_from_working(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "spoter.video.environment"],
+        [sys.executable, "-m", "spoter.video.install"],
         env={"SPOTER_VIDEO_PYTHON": "/absent/python"},
         capture_output=True,
         text=True,
