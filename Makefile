@@ -50,14 +50,14 @@ image: ## build the image spoter:VERSION for EC2 and ECR
 	docker/build.sh
 
 image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; Docker or podman)
-	PYTHONPATH=docker $(BIN)/python -m pytest tests/docker/image/test_image.py
+	$(BIN)/python -m pytest -m image tests/docker/image
 
 test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
 	@$(BIN)/python -m spoter.aws.local.environment
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL)
 
 unit: .venv/dev.stamp ## the quick tests: those that need no server, browser, video or AWS double (90 seconds)
-	$(BIN)/python -m pytest -m 'not server and not browser and not video and not aws and not slow' $(PYTEST_PARALLEL)
+	$(BIN)/python -m pytest -m 'not image and not server and not browser and not video and not aws and not slow' $(PYTEST_PARALLEL)
 
 lint: .venv/dev.stamp ## check the style
 	$(BIN)/ruff check .

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from tests import ROOT
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What several folders ask for: imported into each, it would start once for each.
-pytest_plugins = ["tests.aws.functions.fixtures", "tests.aws.local.fixtures", "memory"]
+pytest_plugins = ["tests.aws.functions.fixtures", "tests.aws.local.fixtures", "tests.memory"]
 
 # What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
 # (`--dist loadgroup`), in which it starts once; all others are kept together by file.
@@ -61,6 +62,10 @@ FIXTURES_OF = {
 LONGEST_IN_AN_ID = 100
 
 SHARED = ROOT.parent / "shared"
+
+
+# An archive has the files of handler/ at its root, so that they import one another by their bare names.
+sys.path.insert(0, str(ROOT / "handler"))
 
 
 @pytest.hookimpl(tryfirst=True)

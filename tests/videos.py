@@ -7,10 +7,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import SHARED
 
 from spoter.errors import SpoterError
-from spoter.video import environment
+from spoter.video import install
+from tests.conftest import SHARED
 from tests.video import films
 
 CLIPS = SHARED / "clips"
@@ -31,7 +31,7 @@ writer.release()
 def find_python() -> Path:
     """Return the interpreter with MediaPipe, made where there is none, which takes minutes; skip where it cannot be."""
     try:
-        return environment.make()
+        return install.make()
     except SpoterError as error:
         pytest.skip(f"no environment with MediaPipe can be made here: {error}")
 

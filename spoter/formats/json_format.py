@@ -52,7 +52,7 @@ _C = TypeVar("_C")
 class _Body(msgspec.Struct, Generic[_F, _C]):
     keypoints: _F | UnsetType = UNSET
     keypoints_list: _F | UnsetType = UNSET
-    estimator_frames: _F | UnsetType = UNSET
+    frames: _F | UnsetType = UNSET
     instance_info: _F | UnsetType = UNSET
     points: Raw | UnsetType = UNSET
     clips: _C | UnsetType = UNSET

@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from spoter.video import environment
+from spoter.video import environment, install
 from spoter.video.reader import Extracted, read
 
 
@@ -26,7 +26,7 @@ def plain(text: str) -> str:
 def ensure_environment() -> None:
     """Make the environment that videos are read in, where there is none, and say so."""
     if environment.find() is None:
-        environment.make(say)
+        install.make(say)
 
 
 class Bars:

@@ -1,4 +1,4 @@
-"""Clips for tests of `spoter predict … --out` and `spoter pack`, and the pieces that these find in a folder."""
+"""Clips for tests of `spoter predict … --out` and `spoter batch-pack`, and the pieces that these find in a folder."""
 
 from __future__ import annotations
 

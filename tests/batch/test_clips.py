@@ -132,7 +132,7 @@ def test_what_is_named_as_a_clip_and_is_no_file_is_not_waited_for(tmp_path, make
         survey([tmp_path])
 
 
-@pytest.mark.parametrize("command", [["predict"], ["pack"]])
+@pytest.mark.parametrize("command", [["predict"], ["batch-pack"]])
 def test_nothing_is_written_among_the_clips(tmp_path, dgs11, command):
     (tmp_path / "clips/more").mkdir(parents=True)
     (tmp_path / "clips/a.json").write_text("{}")

@@ -105,7 +105,7 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
         "make training",
         "make video",
         "make deploying",
-        "make lambda",  # tests/lambda_door and tests/lambda_serve
+        "make lambda",  # tests/aws/functions
         "make image",  # make image-test
         "curl ",
         ".venv/bin/",

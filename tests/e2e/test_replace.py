@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from test_serve import Serve
 from typer.testing import CliRunner
 
 from benchmarks.serving.server import change
@@ -29,6 +28,7 @@ from spoter.torchserve.pack import build
 from spoter.torchserve.server import LOOPBACK, free_port
 from tests import ROOT
 from tests.e2e.live import send, server_environment, wait_ready
+from tests.e2e.test_serve import Serve
 
 pytestmark = [pytest.mark.server, pytest.mark.usefixtures("kill_program")]
 

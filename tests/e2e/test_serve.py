@@ -35,7 +35,7 @@ PREFLIGHT = {
     "Access-Control-Request-Headers": "content-type",
 }
 APP = typer.Typer()
-APP.command()(serve.main)
+APP.command()(serve.serve)
 PORT_OPTIONS = ("--port", "--management-port", "--metrics-port")
 
 
@@ -253,7 +253,7 @@ def test_a_broken_model_folder_is_refused(start, tmp_path):
 def test_no_java_at_all_is_said(monkeypatch):
     monkeypatch.setattr(serve, "find_java", lambda: None)
     with pytest.raises(typer.Exit) as error:
-        serve.main()
+        serve.serve()
     assert error.value.exit_code == 2
 
 

@@ -15,11 +15,12 @@ import pytest
 import typer
 from packaging.requirements import Requirement
 
+from spoter.cli import pack as pack_command
 from spoter.errors import ModelFolderError
 from spoter.landmarks.layouts import load_layout
 from spoter.serving.enroll import enroll
 from spoter.sources.clip_files import read_clips
-from spoter.torchserve import pack as build_mar
+from spoter.torchserve import pack
 from spoter.torchserve.pack import build
 from tests import ROOT
 from tests.archives import mar_files, tar_files
@@ -47,8 +48,9 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
     onnx = (ROOT / "handler" / "onnx-requirements.txt").read_bytes()
     assert files["requirements.txt"] == (ROOT / "handler" / "requirements.txt").read_bytes() + onnx
     assert files["code/requirements.txt"] == (ROOT / "handler" / "code-requirements.txt").read_bytes() + onnx
-    assert not [name for name in files if "__pycache__" in name or name.startswith(build_mar.NOT_SERVED)]
-    assert [name for name in build_mar.NOT_SERVED if not (ROOT / name).exists()] == []
+    packed = {name.split("/")[1] for name in files if name.startswith("spoter/")}
+    assert packed == set(pack.SERVED)
+    assert not [name for name in files if "__pycache__" in name]
 
 
 def test_the_manifest_is_at_the_root(built, dgs11):
@@ -119,7 +121,7 @@ def test_a_broken_folder_is_refused_and_an_older_archive_stays(dgs11, tmp_path, 
 
 def test_the_command_says_what_is_wrong_in_one_line(tmp_path, capsys):
     with pytest.raises(typer.Exit) as error:
-        build_mar.main(model=tmp_path / "nowhere", out=tmp_path)
+        pack_command.pack(model=tmp_path / "nowhere", out=tmp_path)
     assert error.value.exit_code == 2
     said = capsys.readouterr().err.strip()
     assert "nowhere" in said and "\n" not in said
@@ -216,9 +218,10 @@ def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch)
     ):
         (root / stray).parent.mkdir(exist_ok=True)
         (root / stray).write_text("stray")
-    monkeypatch.setattr(build_mar, "ROOT", root)
-    monkeypatch.setattr(build_mar, "HANDLER", root / "handler")
-    mar, _ = build_mar.build(dgs11, "spoter", None, tmp_path / "out")
+    monkeypatch.setattr(pack, "PACKAGE", root / "spoter")
+    monkeypatch.setattr(pack, "RESOURCES", root)
+    monkeypatch.setattr(pack, "HANDLER", root / "handler")
+    mar, _ = pack.build(dgs11, "spoter", None, tmp_path / "out")
     assert mar_files(mar) == mar_files(built[0])
 
 
@@ -229,5 +232,5 @@ def test_attributions_travel_with_the_archive(built):
 @pytest.mark.parametrize("version", ["", " ", "1/0", "../1", "ü", "-x"])
 def test_a_version_that_cannot_stand_in_a_url_is_refused(dgs11, tmp_path, version):
     with pytest.raises(ModelFolderError, match="found version"):
-        build_mar.build(dgs11, "spoter", version, tmp_path)
+        pack.build(dgs11, "spoter", version, tmp_path)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from spoter.errors import SpoterError
-from spoter.video import environment
+from spoter.video import environment, install
 
 pytestmark = pytest.mark.video
 
@@ -27,15 +27,15 @@ def nowhere(tmp_path, monkeypatch) -> Path:
 
 def test_the_real_one_has_mediapipe_and_is_not_made_twice(python):
     told: list[str] = []
-    assert environment.make(told.append) == python and told == []
-    environment.check(python)
+    assert install.make(told.append) == python and told == []
+    install.check(python)
 
 
 def test_an_interpreter_that_is_named_goes_first_and_has_to_be_one(python, monkeypatch, tmp_path):
     monkeypatch.setenv(environment.VARIABLE, sys.executable)
     assert environment.find() == Path(sys.executable)
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
-        environment.check(Path(sys.executable))
+        install.check(Path(sys.executable))
     monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(SpoterError, match=r"found SPOTER_VIDEO_PYTHON=.*absent, expected a Python interpreter"):
         environment.find()
@@ -47,11 +47,11 @@ def test_what_is_not_finished_or_of_other_requirements_is_not_found(nowhere):
     python.parent.mkdir(parents=True)
     python.touch()
     with pytest.raises(SpoterError, match="found a folder that is no virtual environment"):
-        environment.make()
+        install.make()
     assert environment.find() is None
     (nowhere / ".whole").write_text("other requirements")
     assert environment.find() is None
-    (nowhere / ".whole").write_bytes(environment._digest())
+    (nowhere / ".whole").write_bytes(environment.requirements_digest())
     assert environment.find() == python
 
 
@@ -60,11 +60,12 @@ def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere,
     (nowhere / "pyvenv.cfg").touch()  # as a crash leaves it
     # pip does all that it is asked to, and still MediaPipe does not start: seen before it is called finished.
     monkeypatch.setattr(environment, "REQUIREMENTS", tmp_path / "nothing.txt")
+    monkeypatch.setattr(install, "REQUIREMENTS", tmp_path / "nothing.txt")
     environment.REQUIREMENTS.write_text("")
     monkeypatch.setenv("PIP_ARGS", "--no-index --quiet")
     told: list[str] = []
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
-        environment.make(told.append)
+        install.make(told.append)
     start = "making anew what was not finished or is of other requirements: the environment for videos, MediaPipe "
     assert told[0].startswith(f"{start}0.10.21, in {nowhere} (") and "400 MB on disk" in told[0]
     assert (nowhere / "bin" / "python").exists() and environment.find() is None
@@ -75,32 +76,32 @@ def test_an_older_python_that_does_not_run_is_passed_over(monkeypatch, tmp_path)
     for name, status in (("python3.12", 127), ("python3.11", 0)):
         (tmp_path / name).write_text(f"#!/bin/sh\nexit {status}\n")
         (tmp_path / name).chmod(0o755)
-    monkeypatch.setattr(environment, "_NEWEST", (3, 10))
+    monkeypatch.setattr(install, "NEWEST_PYTHON", (3, 10))
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert environment._base_python() == str(tmp_path / "python3.11")
+    assert install._base_python() == str(tmp_path / "python3.11")
     (tmp_path / "python3.11").unlink()
     with pytest.raises(SpoterError, match=r"no python3\.12 or python3\.11 with venv"):
-        environment._base_python()
+        install._base_python()
 
 
 def test_what_pip_says_when_it_fails_is_handed_on(nowhere, monkeypatch):
-    monkeypatch.setattr(environment, "_remove", lambda folder: None)  # nor is one made: this one has a pip already
-    monkeypatch.setattr(environment, "_base_python", lambda: "true")
+    monkeypatch.setattr(install, "_remove", lambda folder: None)  # nor is one made: this one has a pip already
+    monkeypatch.setattr(install, "_base_python", lambda: "true")
     nowhere.mkdir()
     for name in ("bin", "lib", "pyvenv.cfg"):
         (nowhere / name).symlink_to(Path(sys.executable).parents[1] / name)
     with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
-        environment.make(pip_options=["--nonsense"])
+        install.make(pip_options=["--nonsense"])
     assert environment.find() is None
 
 
 def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowhere, monkeypatch, tmp_path):
     nowhere.parent.rmdir()
     nowhere.parent.write_text("a file in the folder's place")
-    monkeypatch.setattr(environment, "_base_python", lambda: "false")  # the program: where is all that is asked here
+    monkeypatch.setattr(install, "_base_python", lambda: "false")  # the program: where is all that is asked here
     told: list[str] = []
     with pytest.raises(SpoterError, match="venv failed with status 1"):
-        environment.make(told.append)
+        install.make(told.append)
     assert f"in {tmp_path / 'cache' / 'spoter' / 'video'} (" in told[0]
 
 

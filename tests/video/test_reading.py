@@ -13,7 +13,6 @@ from dataclasses import asdict
 import numpy as np
 import psutil
 import pytest
-from conftest import SHARED
 
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
@@ -21,6 +20,7 @@ from spoter.landmarks.layouts import load_layout
 from spoter.video import environment, read
 from spoter.video.reader import Stopped, VideoLimits, ask
 from tests import ROOT
+from tests.conftest import SHARED
 from tests.video import films
 from tests.videos import children
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import SHARED
 
 from spoter.landmarks.layouts import load_layout
 from spoter.sources.clip_files import read_clips
 from spoter.video import environment
+from tests.conftest import SHARED
 from tests.webpage.figure import NAMES
 
 SAMPLES = {

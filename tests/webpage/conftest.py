@@ -167,9 +167,7 @@ def video_file(short_folder: Path, greeting: np.ndarray) -> Path:
     """The same as a video file."""
     path = write_webm(short_folder / "greeting.webm", draw_clip(greeting, CAMERA_SIZE), VIDEO_RATE)
     if path is None:
-        pytest.skip(
-            "nothing here makes a video to upload: apt-get install ffmpeg, or python -m spoter.video.install"
-        )
+        pytest.skip("nothing here makes a video to upload: apt-get install ffmpeg, or python -m spoter.video.install")
     return path
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from lambda_door.test_events import v2
 
 from tests.aws.functions.lambda_runtime import Context, set_environment
+from tests.aws.functions.test_events import v2
 from tests.listening import listening
 from tests.webpage.conftest import page_before, watched
 

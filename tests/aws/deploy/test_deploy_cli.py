@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -233,13 +232,3 @@ def test_without_the_packages_it_says_what_to_install(tmp_path):
     done = cli("--dry-run", PYTHONPATH=str(tmp_path))
     assert done.returncode == 2
     assert "boto3, sagemaker not installed" in done.stderr and "make deploying" in done.stderr
-
-
-def test_deploy_toml_beside_deploy_py_is_the_one_that_is_read(tmp_path):
-    """A copy of the two, elsewhere: what is in force there is what the copy says."""
-    shutil.copy(ROOT / "deploy.py", tmp_path)
-    (tmp_path / "deploy.toml").write_text('name = "has space"')
-    line, environment = command("--dry-run", PYTHONPATH=str(ROOT))
-    line[1] = str(tmp_path / "deploy.py")
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and f"{tmp_path / 'deploy.toml'}: " in done.stderr and "at name" in done.stderr

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import sys
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from spoter.aws.functions.build_proxy import MODULES, pack
+from spoter.aws.functions.build_proxy import pack
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +23,11 @@ def door_package(dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def door(door_package: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The module ``lambda_function`` of the zip file, new, as in an execution environment that just started."""
-    names = [name.removesuffix(".py") for name in MODULES]
-    monkeypatch.syspath_prepend(str(door_package))
-    for name in names:
-        sys.modules.pop(name, None)
-    yield importlib.import_module(names[0])
-    for name in names:
-        sys.modules.pop(name, None)
+def door(door_package: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module `endpoint_proxy` of the zip file, new, as in an execution environment that just started."""
+    path = door_package / "spoter" / "aws" / "functions" / "endpoint_proxy.py"
+    spec = importlib.util.spec_from_file_location("spoter.aws.functions.endpoint_proxy", path)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)
+    spec.loader.exec_module(module)
+    return module

@@ -6,10 +6,10 @@ import base64
 import json
 
 import pytest
-from lambda_door.test_events import v1, v2
-from lambda_door.test_reduced import clip
 
 from tests.aws.functions.lambda_runtime import Context, set_environment
+from tests.aws.functions.test_events import v1, v2
+from tests.aws.functions.test_reduced import clip
 from tests.wire import dumps, holistic
 
 

@@ -12,11 +12,11 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from lambda_door.test_events import v1, v2
 
 from spoter.aws.functions.build_proxy import pack
 from spoter.torchserve.server import LOOPBACK
 from tests.aws.functions.lambda_runtime import Context, Trouble, model_error
+from tests.aws.functions.test_events import v1, v2
 
 THROTTLED = Trouble()
 # As TorchServe answers where its queue is full: 200 clients at once, to an endpoint with one worker.
@@ -198,14 +198,14 @@ def test_the_log_has_nothing_of_a_clip(door, runtime, hallo, said, lines):
 
 def test_the_zip_needs_nothing_that_lambda_lacks(door_package, dgs11, tmp_path):
     imported = set()
-    for module in door_package.glob("*.py"):
+    for module in door_package.rglob("*.py"):
         for node in ast.walk(ast.parse(module.read_text(), feature_version=(3, 11))):
             if isinstance(node, ast.Import):
                 imported |= {name.name.partition(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.partition(".")[0])
-    assert imported - sys.stdlib_module_names == {"boto3", "botocore", "lambda_events"}
+    assert imported - sys.stdlib_module_names == {"boto3", "botocore", "spoter"}
     first, second = (pack(dgs11, tmp_path / name).read_bytes() for name in "ab")
     assert first == second
-    files = {path.name for path in door_package.iterdir()} - {"__pycache__"}  # importing the function leaves it
-    assert set(zipfile.ZipFile(io.BytesIO(first)).namelist()) == files and len(files) == 3
+    files = {path.relative_to(door_package).as_posix() for path in door_package.rglob("*.*") if path.suffix != ".pyc"}
+    assert set(zipfile.ZipFile(io.BytesIO(first)).namelist()) == files and len(files) == 6

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from lambda_door.test_events import v2
 
 from spoter.aws.functions.build_proxy import kept_points
 from spoter.errors import InputError
@@ -19,6 +18,7 @@ from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.messages import Incoming
 from spoter.serving.service import respond
 from tests.aws.functions.lambda_runtime import Context
+from tests.aws.functions.test_events import v2
 from tests.generate import figure
 from tests.wire import dumps, holistic, mmpose, openpose
 

@@ -20,6 +20,8 @@ from tests import ROOT
 from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
 from tests.e2e.live import Reply, send
 
+pytestmark = pytest.mark.image
+
 SAMPLE = (ROOT / "samples" / "zeigen-compact.json").read_bytes()
 JSON = {"Content-Type": "application/json"}
 MOST_BYTES = 950_000_000

@@ -42,7 +42,7 @@ def data(tmp_path_factory) -> Path:
 
 def _run(*words: object):
     app = typer.Typer()
-    augmentations.add_to(app)
+    app.command()(augmentations.augmentations)
     return CliRunner().invoke(app, [str(word) for word in words])
 
 

@@ -17,7 +17,7 @@ from spoter.training.data.summary import figure, summarize
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, write_hdf5
 
 app = typer.Typer()
-commands.add_to(app)
+app.add_typer(commands.data_app)
 
 
 @pytest.fixture(scope="module")

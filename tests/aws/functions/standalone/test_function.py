@@ -11,7 +11,7 @@ import typer
 
 import spoter.aws.functions.build_standalone
 from benchmarks.serving.lambda_cold_start import measure
-from spoter.aws.functions.build_standalone import NAME, NOT_IN_FUNCTION, WANTED_UNZIPPED, build, main
+from spoter.aws.functions.build_standalone import IN_FUNCTION, NAME, WANTED_UNZIPPED, build, main
 from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
 from spoter.errors import SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
@@ -67,8 +67,8 @@ def test_the_package_is_small_and_holds_what_answers_and_nothing_else(package, m
     assert sum(map(len, files.values())) == package.unzipped < WANTED_UNZIPPED == 120_000_000
     assert package.path.stat().st_size < 50 * 2**20
     ours = {
-        "lambda_serve.py",
-        "lambda_events.py",
+        "spoter/aws/functions/standalone.py",
+        "spoter/aws/functions/events.py",
         "spoter/serving/service.py",
         "spoter/landmarks/tables/points_54.csv",
         "NOTICE",
@@ -79,7 +79,9 @@ def test_the_package_is_small_and_holds_what_answers_and_nothing_else(package, m
         for name in ("model.onnx", "config.json", "meaning.json", "MODEL_CARD.md", "prototypes.npz", "enrolled.json")
     }
     assert files["model/enrolled.json"] == (model / "enrolled.json").read_bytes()
-    assert not [name for name in files if name.startswith((*NOT_IN_FUNCTION, "torch", "pandas", "bin/"))]
+    parts = tuple(f"spoter/{part}" for part in IN_FUNCTION)
+    assert [name for name in files if name.startswith("spoter/") and not name.startswith(parts)] == []
+    assert not [name for name in files if name.startswith(("torch", "pandas", "bin/"))]
     assert not [name for name in files if "/tests/" in name or name.endswith((".pyi", "RECORD"))]
     for owner in ("numpy", "onnxruntime", "msgspec"):  # whose licences ask to go along
         assert [name for name in files if name.startswith(owner) and "LICENSE" in name], owner
@@ -92,10 +94,10 @@ def test_its_byte_code_is_the_functions(package):
     with zipfile.ZipFile(package.path) as archive:
         names = archive.namelist()
         sources, compiled = ([name for name in names if name.endswith(end)] for end in (".py", tag))
-        code = archive.read(f"__pycache__/lambda_serve.{tag}")
+        code = archive.read(f"spoter/aws/functions/__pycache__/standalone.{tag}")
     assert len(sources) == len(compiled) > 100
     assert code[4] == 1  # PEP 552: by hash, and not compared with the source
-    assert f"{TASK_ROOT}/lambda_serve.py".encode() in code
+    assert f"{TASK_ROOT}/spoter/aws/functions/standalone.py".encode() in code
 
 
 def test_the_same_input_gives_the_same_bytes(package, model, architecture, tmp_path):
@@ -233,7 +235,7 @@ def test_the_cold_start_is_measured(python, tree, samples, from_disk):
 
 
 def test_a_function_that_fails_has_no_cold_start(python, tmp_path, samples):
-    with pytest.raises(SpoterError, match="the function failed: .*lambda_serve"):
+    with pytest.raises(SpoterError, match="the function failed: .*standalone"):
         measure(tmp_path, python, samples / "hallo.json", 1, False)
 
 
