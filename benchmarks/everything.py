@@ -18,7 +18,7 @@ from tqdm import tqdm
 from benchmarks import ROOT
 from benchmarks.load.processes import end_on_signals, finished
 from benchmarks.timing import machine
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 
 COMMANDS = {
     "runtimes": "benchmarks.serving.runtimes",
@@ -54,9 +54,9 @@ def main(
         if done.returncode:
             failed.append(name)
         else:
-            write_whole(part, f"## `{command}`\n\n{before}\n\n{done.stdout}".encode())
+            atomic_write_bytes(part, f"## `{command}`\n\n{before}\n\n{done.stdout}".encode())
     parts = [out / f"{name}.md" for name in COMMANDS]
-    write_whole(out / "report.md", "\n".join(part.read_text() for part in parts if part.exists()).encode())
+    atomic_write_bytes(out / "report.md", "\n".join(part.read_text() for part in parts if part.exists()).encode())
     print(f"{out / 'report.md'}{': failed: ' + ', '.join(failed) if failed else ''}")
     if failed:
         raise typer.Exit(1)

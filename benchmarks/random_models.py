@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from spoter.fewshot.prototypes import PARTS, Prototypes, unit
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import write_model_folder
 from spoter.model.network import Spoter
@@ -81,10 +81,10 @@ def add_graph(folder: Path, runtime: str) -> None:
         return
     model = load_model_folder(folder)
     graph = export(model, digest(folder / WEIGHTS))
-    write_whole(folder / GRAPH, graph)
+    atomic_write_bytes(folder / GRAPH, graph)
     if runtime == "onnx-int8":
         from spoter.training.evaluation.quantize import quantize
 
         rng = np.random.default_rng(0)
         noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
-        write_whole(folder / GRAPHS[runtime], quantize(graph, noise))
+        atomic_write_bytes(folder / GRAPHS[runtime], quantize(graph, noise))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from spoter.formats.video_format import Fetch
-    from spoter.messages import Incoming, Response
+    from spoter.messages import RawRequest, Response
     from spoter.serving.recognizer import Recognizer
 
 
@@ -52,7 +52,7 @@ def _take_bytes() -> None:
         types.UTF8_TYPES = []
 
 
-def input_fn(body: bytes | str | None, content_type: str | None, context=None) -> Incoming:
+def input_fn(body: bytes | str | None, content_type: str | None, context=None) -> RawRequest:
     """Take up a request; it is read in `predict_fn`, which knows the model's layout and limits."""
     from spoter_handler import take_up
 
@@ -63,11 +63,11 @@ def input_fn(body: bytes | str | None, content_type: str | None, context=None) -
     return take_up({} if body is None else {"body": body}, headers)  # None: a form without a part of that name
 
 
-def predict_fn(incoming: Incoming, recognizer: Recognizer) -> Response:
+def predict_fn(raw: RawRequest, recognizer: Recognizer) -> Response:
     """Answer one request; a wrong one gets an answer too, with a 4xx status and the reason."""
     from spoter_handler import as_records, in_transform_job, respond_each
 
-    responses, _ = respond_each(recognizer, [incoming], _stored_videos())
+    responses, _ = respond_each(recognizer, [raw], _stored_videos())
     return (as_records(responses) if in_transform_job() else responses)[0]
 
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
     from spoter.formats.video_format import Fetch
-    from spoter.messages import Incoming, Response
-    from spoter.serving.recognizer import Costs, Recognizer
+    from spoter.messages import RawRequest, Response
+    from spoter.serving.recognizer import Recognizer, Timings
 
 logger = logging.getLogger(__name__)
 
@@ -73,9 +73,9 @@ class SpoterHandler:
         context : ts.context.Context
             Gives each request's headers and takes each answer's status and content type.
         """
-        incoming = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
+        raw = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         deadline = time.monotonic() + self.video_seconds
-        responses, costs = respond_each(self.recognizer, incoming, self.fetch, deadline)
+        responses, timings = respond_each(self.recognizer, raw, self.fetch, deadline)
         if self.in_transform_job:
             responses = as_records(responses)
         for index, response in enumerate(responses):
@@ -83,7 +83,7 @@ class SpoterHandler:
             context.set_response_content_type(index, response.content_type)
             if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 context.set_response_header(index, "Retry-After", RETRY_AFTER)
-        measure(costs, context.metrics)
+        measure(timings, context.metrics)
         return [response.body for response in responses]
 
 
@@ -192,7 +192,7 @@ def as_records(responses: list[Response]) -> list[Response]:
     return [as_record(response) for response in responses]
 
 
-def take_up(item: dict, headers: dict) -> Incoming:
+def take_up(item: dict, headers: dict) -> RawRequest:
     """Make a service request of what TorchServe hands over for one HTTP request.
 
     Parameters
@@ -202,10 +202,10 @@ def take_up(item: dict, headers: dict) -> Incoming:
     headers : dict
         The request's headers as the client spelt them, and for each parameter ``{name: {"content-type": …}}``.
     """
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
 
     if not item and headers.get("describe") == "True":  # TorchServe's own question, at ?customized=true
-        return Incoming(b'{"describe":true}', content_type="application/json")
+        return RawRequest(b'{"describe":true}', content_type="application/json")
     name = "body" if "body" in item else "data"
     # A header and a parameter can have the same name, so that either kind of value may stand under it.
     said = {key.lower(): value for key, value in headers.items() if isinstance(value, str)}
@@ -213,7 +213,7 @@ def take_up(item: dict, headers: dict) -> Incoming:
     if name in item and (content_type or "").lower().startswith("multipart/"):  # a form's part has a type of its own
         part = headers.get(name)
         content_type = part.get("content-type") if isinstance(part, dict) else None
-    return Incoming(
+    return RawRequest(
         # TorchServe takes a form apart. Where no part is named as expected only its content type is left, which the
         # service is to refuse (415: curl -d sends such), rather than a body that looks empty.
         item.get(name, b"form"),
@@ -225,46 +225,46 @@ def take_up(item: dict, headers: dict) -> Incoming:
 
 
 def respond_each(
-    recognizer: Recognizer, incoming: list[Incoming], fetch: Fetch | None = None, deadline: float | None = None
-) -> tuple[list[Response], Costs]:
+    recognizer: Recognizer, raw: list[RawRequest], fetch: Fetch | None = None, deadline: float | None = None
+) -> tuple[list[Response], Timings]:
     """Answer a batch, whatever happens: where our own code fails, its requests are tried one by one.
 
     The one that fails alone too is answered 500, without the cause, which goes to the log. `fetch` and `deadline` are
     those of `spoter.serving.service.respond`.
     """
     from spoter.messages import Response
-    from spoter.serving.recognizer import Costs
+    from spoter.serving.recognizer import Timings
     from spoter.serving.service import respond
 
     try:
-        return respond(recognizer, incoming, fetch, deadline)
+        return respond(recognizer, raw, fetch, deadline)
     except Exception as error:  # whatever it is, it must not take the neighbours' answers along
-        if len(incoming) == 1:
+        if len(raw) == 1:
             # Not the message: it may quote a landmark.
             frames = "".join(traceback.format_tb(error.__traceback__))
             logger.error("%s while answering a request; please report it\n%s", type(error).__name__, frames)
-            return [Response(500, "application/json", INTERNAL_ERROR, "internal")], Costs()
-    responses, total = [], Costs()
-    for item in incoming:
-        [response], costs = respond_each(recognizer, [item], fetch, deadline)
+            return [Response(500, "application/json", INTERNAL_ERROR, "internal")], Timings()
+    responses, total = [], Timings()
+    for item in raw:
+        [response], timings = respond_each(recognizer, [item], fetch, deadline)
         responses.append(response)
-        for field in fields(Costs):
-            setattr(total, field.name, getattr(total, field.name) + getattr(costs, field.name))
+        for field in fields(Timings):
+            setattr(total, field.name, getattr(total, field.name) + getattr(timings, field.name))
     return responses, total
 
 
-def measure(costs: Costs, metrics) -> None:
+def measure(timings: Timings, metrics) -> None:
     """Report what a batch took to TorchServe, as handler/metrics.yaml declares it."""
     from ts.metrics.metric_type_enum import MetricTypes
 
-    times = {"DecodeTime": costs.decode_ms, "NormalizeTime": costs.normalize_ms, "ForwardTime": costs.forward_ms}
-    if not costs.frames:  # nothing was normalised: a time of 0 would only pull the mean down
+    times = {"DecodeTime": timings.decode_ms, "NormalizeTime": timings.normalize_ms, "ForwardTime": timings.forward_ms}
+    if not timings.frames:  # nothing was normalised: a time of 0 would only pull the mean down
         del times["NormalizeTime"], times["ForwardTime"]
-    if costs.videos:
-        times["VideoTime"] = costs.video_ms
+    if timings.videos:
+        times["VideoTime"] = timings.video_ms
     for name, value in times.items():
         # dimensions: TorchServe appends to the list it is given, and its default is shared by all calls
         metrics.add_metric(name, round(value, 3), "ms", dimensions=[], metric_type=MetricTypes.HISTOGRAM)
     for name, field in COUNTERS.items():
-        if count := getattr(costs, field):  # each line costs TorchServe's front end time, too
+        if count := getattr(timings, field):  # each line costs TorchServe's front end time, too
             metrics.add_counter(name, count, dimensions=[])

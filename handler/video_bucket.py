@@ -20,6 +20,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.request import short
 
@@ -102,7 +103,7 @@ class VideoBucket:
         size = len((self.prefix + key).encode(errors="replace"))
         if not key.isprintable() or {"", ".", ".."}.intersection(key.split("/")) or size > LONGEST_KEY:
             raise InputError(
-                "bad_key",
+                ErrorCode.BAD_KEY,
                 f"found {short(key, 80)}, expected the key of a video, such as '0.123.webm': printable, at most "
                 f"{LONGEST_KEY} bytes, and no empty, . or .. part between slashes",
                 "uniqueName",
@@ -111,7 +112,7 @@ class VideoBucket:
     def _failure(self, code: str, key: str) -> InputError:
         """Return what an error of S3's is answered with; the log gets its code, and never the key."""
         if code == "NoSuchKey":
-            return InputError("unknown_video", f"found no video {short(key, 80)} in the bucket", "uniqueName", 404)
+            return InputError(ErrorCode.UNKNOWN_VIDEO, f"found no video {short(key, 80)} in the bucket", "uniqueName")
         if code in PASSING:
             logger.warning("bucket %s: %s", self.bucket, code)
             return _busy("S3 is overburdened")
@@ -125,17 +126,17 @@ class VideoBucket:
 def _check_size(found: int, max_bytes: int) -> None:
     if found > max_bytes:
         raise InputError(
-            "body_too_large", f"found a video of {found} bytes, expected at most {max_bytes}", "uniqueName", 413
+            ErrorCode.BODY_TOO_LARGE, f"found a video of {found} bytes, expected at most {max_bytes}", "uniqueName"
         )
 
 
 def _busy(reason: str) -> InputError:
-    return InputError("bucket_busy", f"the stored video cannot be read now, {reason}; try again", "uniqueName", 503)
+    return InputError(ErrorCode.BUCKET_BUSY, f"the stored video cannot be read now, {reason}; try again", "uniqueName")
 
 
 def _refused(reason: str) -> InputError:
     return InputError(
-        "bucket_refused", f"the server cannot read its bucket, {reason}; its log says more", "uniqueName", 502
+        ErrorCode.BUCKET_REFUSED, f"the server cannot read its bucket, {reason}; its log says more", "uniqueName"
     )
 
 

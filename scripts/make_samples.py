@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.files import replacing, write_whole
+from spoter.files import atomic_write, atomic_write_bytes
 from spoter.formats.csv_table import axes
 from spoter.formats.mediapipe_frames import PARTS
 from spoter.landmarks.clip import make_clip
@@ -181,8 +181,8 @@ def main() -> None:
         "ich-welt.jsonl": "".join(_compact(average(gloss)) + "\n" for gloss in ("ICH", "WELT")),
     }
     for name, text in texts.items():
-        write_whole(here / name, text.encode())
-    with replacing(here / "software.npy") as temporary, temporary.open("wb") as file:
+        atomic_write_bytes(here / name, text.encode())
+    with atomic_write(here / "software.npy") as temporary, temporary.open("wb") as file:
         np.save(file, _selected(average("SOFTWARE")))
 
 

@@ -6,8 +6,10 @@ was found and what was expected, and ``where`` it was found ("clip 2, frame 17, 
 
 from __future__ import annotations
 
+from spoter.error_codes import ErrorCode
 
-def in_a_line(said: object, longest: int = 300) -> str:
+
+def one_line(said: object, longest: int = 300) -> str:
     """Return what something says as one line of so many letters at most: others' errors may quote a whole file."""
     plain = "".join(letter if letter.isprintable() else " " for letter in str(said))
     return " ".join(plain.split())[:longest]
@@ -38,28 +40,26 @@ class InputError(SpoterError):
 
     Parameters
     ----------
-    code : str
-        Stable snake_case word for programs, one of those listed in docs/errors.md.
+    code : ErrorCode
+        Stable code for programs; it decides the HTTP status.
     message : str
         What was found and what was expected. It goes to the client and is never written to a log, because it may quote
         a value of the request.
     where : str, optional
         Place in the request: "clip 2, frame 17, point pose_left_wrist", "line 3", "column pose_nose_x".
-    status : int
-        HTTP status a server answers with: 400 unless the fault has a more telling one (406, 413, 415).
     """
 
-    def __init__(self, code: str, message: str, where: str | None = None, status: int = 400):
+    def __init__(self, code: ErrorCode, message: str, where: str | None = None):
         super().__init__(f"{where}: {message}" if where else message)
         self.code = code
         self.message = message
         self.where = where
-        self.status = status
+        self.status = code.status
 
     def within(self, outer: str) -> InputError:
         """Return the same error with `outer` ("clip 2") put before its place."""
         where = f"{outer}, {self.where}" if self.where else outer
-        return InputError(self.code, self.message, where, self.status)
+        return InputError(self.code, self.message, where)
 
     def to_dict(self) -> dict:
         """Return ``{"error": {"code", "message", "where"}}``, the body a client gets."""

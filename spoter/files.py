@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spoter.errors import ModelFolderError, SpoterError
 
-UNFINISHED = ".unfinished-"
+TEMPORARY_PREFIX = ".unfinished-"
 """How the names of temporary files begin; a process that was killed leaves its own behind."""
 
 # What some systems and file systems answer where they cannot sync, or open, a folder.
@@ -29,7 +29,7 @@ def read_text(path: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well.
 
     The temporary name is short, whatever `path`'s is. A power cut leaves the old content or the new one. The file gets
@@ -37,18 +37,18 @@ def replacing(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """
     path = Path(path)
     with _naming(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=UNFINISHED)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=TEMPORARY_PREFIX)
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
         with _naming(path):
-            put_in_place(temporary, path, mode)
+            atomic_move(temporary, path, mode)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def put_in_place(file: Path, path: Path, mode: int = 0o644) -> None:
+def atomic_move(file: Path, path: Path, mode: int = 0o644) -> None:
     """Move a file to `path` on the same file system; a power cut leaves the old content there or the new one."""
     handle = os.open(file, os.O_RDWR)  # Windows syncs no file that is open for reading only
     try:
@@ -57,10 +57,10 @@ def put_in_place(file: Path, path: Path, mode: int = 0o644) -> None:
         os.close(handle)
     file.chmod(mode)
     os.replace(file, path)
-    sync_folder(path.parent)
+    fsync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     """Have the names in a folder survive a power cut, where the system can do that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -73,9 +73,9 @@ def sync_folder(folder: Path) -> None:
             raise
 
 
-def write_whole(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write `content` to `path`, whole or not at all; `mode` as for `replacing`."""
-    with replacing(path, mode) as temporary, _naming(path):
+def atomic_write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
+    """Write `content` to `path`, whole or not at all; `mode` as for `atomic_write`."""
+    with atomic_write(path, mode) as temporary, _naming(path):
         temporary.write_bytes(content)
 
 
@@ -89,7 +89,7 @@ def _naming(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def exclusive_lock(folder: Path) -> Iterator[None]:
     """Keep other commands from writing into a folder; the lock falls with the process, however that ends.
 
     Raises

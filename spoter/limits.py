@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 
@@ -25,20 +26,22 @@ class Limits:
     def check_frames(self, frames: int) -> None:
         """Raise ``no_frames`` or ``too_many_frames`` where a clip is empty or too long."""
         if frames == 0:
-            raise InputError("no_frames", "found 0 frames, expected at least 1")
+            raise InputError(ErrorCode.NO_FRAMES, "found 0 frames, expected at least 1")
         if frames > self.max_frames:
-            raise InputError("too_many_frames", f"found {frames} frames, expected at most {self.max_frames}")
+            raise InputError(ErrorCode.TOO_MANY_FRAMES, f"found {frames} frames, expected at most {self.max_frames}")
 
     def check_clips(self, clips: int) -> None:
         """Raise ``no_clips`` or ``too_many_clips`` where a request of several clips holds none or too many."""
         if clips == 0:
-            raise InputError("no_clips", "found 0 clips, expected at least 1")
+            raise InputError(ErrorCode.NO_CLIPS, "found 0 clips, expected at least 1")
         if clips > self.max_clips:
-            raise InputError("too_many_clips", f"found more than {self.max_clips} clips, expected at most that")
+            raise InputError(ErrorCode.TOO_MANY_CLIPS, f"found more than {self.max_clips} clips, expected at most that")
 
     def check_enrolled(self, glosses: int) -> None:
         """Raise ``too_many_enrolled`` where a request brings too many glosses along, or would with what it learns."""
         if glosses > self.max_enrolled:
             raise InputError(
-                "too_many_enrolled", f"found {glosses} glosses, expected at most {self.max_enrolled}", "enrolled"
+                ErrorCode.TOO_MANY_ENROLLED,
+                f"found {glosses} glosses, expected at most {self.max_enrolled}",
+                "enrolled",
             )

@@ -11,7 +11,7 @@ from spoter.formats import JSON
 
 
 @dataclass(frozen=True)
-class Incoming:
+class RawRequest:
     """A request as it arrives.
 
     Attributes

@@ -112,7 +112,7 @@ def _headers() -> Callable[[bytes], object]:
 
 def _respond() -> Callable[[bytes], object]:
     """Answer a request whose first line, up to the first line end, is type number, Accept and attributes."""
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
     from spoter.serving.recognizer import Recognizer
     from spoter.serving.service import respond
     from stress.http_fuzz import documented
@@ -124,7 +124,7 @@ def _respond() -> Callable[[bytes], object]:
         kind, _, rest = head.decode("latin-1").partition("|")
         accept, _, attributes = rest.partition("|")
         content_type = _TYPES[len(kind) % len(_TYPES)] if kind[:1] == " " or not kind else kind
-        [response], _ = respond(recognizer, [Incoming(body, content_type, accept or None, attributes or None)])
+        [response], _ = respond(recognizer, [RawRequest(body, content_type, accept or None, attributes or None)])
         check_response(response, body, codes)
 
     return read

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 
 # Bytes of the file system that is filled up. TorchServe, its archive twice and its logs fit in; a jar of Netty's too.
 DISK = 256 << 20
@@ -67,4 +67,4 @@ def clock() -> Iterator[None]:
 
 def set_clock(path: str, seconds: int) -> None:
     """Move the clock of servers that were started by `clock` by so many seconds."""
-    write_whole(Path(path), f"{seconds:+d}\n".encode())
+    atomic_write_bytes(Path(path), f"{seconds:+d}\n".encode())

@@ -11,9 +11,9 @@ from spoter.formats.request import CSV, JSON, JSONLINES, NPY
 from spoter.formats.spoter_csv import NAMES
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 
-Make = Callable[[int], Incoming]
+Make = Callable[[int], RawRequest]
 # Enough of a data set's points to be taken for one, and all that layout spoter54 needs.
 _DATA_SET = ",".join(
     f"{name}_{axis}"
@@ -43,7 +43,7 @@ class Hostile:
 
 def hostile(layout: Layout) -> list[Hostile]:
     """Return all such requests for a model of `layout`, and first what an honest one of as many bytes costs."""
-    honest = Hostile("full Holistic, 512 frames", lambda size: Incoming(full_holistic(512), JSON), honest=True)
+    honest = Hostile("full Holistic, 512 frames", lambda size: RawRequest(full_holistic(512), JSON), honest=True)
     makers = (*_json(), *_names(), *_nested(), *_numbers(), *_slow(), *_words(), *_tables(layout), *_others())
     return [honest, *(Hostile(name, make) for name, make in makers)]
 
@@ -93,7 +93,7 @@ def _json() -> Iterator[tuple[str, Make]]:
 
 
 def _json_of(before: str, item: str, after: str, most: int | None = None) -> Make:
-    return lambda size: Incoming(_filled(before, item, after, size, most=most).ljust(size), JSON)
+    return lambda size: RawRequest(_filled(before, item, after, size, most=most).ljust(size), JSON)
 
 
 def _names() -> Iterator[tuple[str, Make]]:
@@ -105,17 +105,20 @@ def _names() -> Iterator[tuple[str, Make]]:
     ):
         yield (
             name,
-            lambda size, before=before, after=after: Incoming(
+            lambda size, before=before, after=after: RawRequest(
                 (before + ",".join(f'"{i:07}":0' for i in range(size // 12 - 3)) + after).encode(), JSON
             ),
         )
 
 
 def _nested() -> Iterator[tuple[str, Make]]:
-    yield "nested lists", lambda size: Incoming(b"[" * size, JSON)
-    yield "nested lists in points", lambda size: Incoming(b'{"points":' + b"[" * (size - 10), JSON)
-    yield "nested objects, unknown", lambda size: Incoming(b'{"a":' * (size // 5), JSON)
-    yield "nested objects, closed", lambda size: Incoming(b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1), JSON)
+    yield "nested lists", lambda size: RawRequest(b"[" * size, JSON)
+    yield "nested lists in points", lambda size: RawRequest(b'{"points":' + b"[" * (size - 10), JSON)
+    yield "nested objects, unknown", lambda size: RawRequest(b'{"a":' * (size // 5), JSON)
+    yield (
+        "nested objects, closed",
+        lambda size: RawRequest(b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1), JSON),
+    )
 
 
 def _numbers() -> Iterator[tuple[str, Make]]:
@@ -123,9 +126,9 @@ def _numbers() -> Iterator[tuple[str, Make]]:
     for key in ("fps", "top_k", "layout", "unknown"):
         yield (
             f"{key}: an integer of all digits",
-            lambda size, key=key: Incoming(f'{{"{key}":{"1" * (size - len(key) - 5)}}}'.encode(), JSON),
+            lambda size, key=key: RawRequest(f'{{"{key}":{"1" * (size - len(key) - 5)}}}'.encode(), JSON),
         )
-    yield "fps: 0.111…", lambda size: Incoming(b'{"fps":0.' + b"1" * (size - 10) + b"}", JSON)
+    yield "fps: 0.111…", lambda size: RawRequest(b'{"fps":0.' + b"1" * (size - 10) + b"}", JSON)
     numbers = {
         "integers of 4,000 digits": "1" * 4000,
         "numbers 1e400": "1e400",
@@ -149,18 +152,18 @@ def _slow() -> Iterator[tuple[str, Make]]:
     """Yield numbers that take long to read, in as many places as a request has."""
     yield (
         "clips of 1e-310",
-        lambda size: Incoming(
+        lambda size: RawRequest(
             b'{"clips":[' + b",".join([b'{"points":[[%s]]}' % b",".join([b"[1e-310,0]"] * (size // 720))] * 64) + b"]}",
             JSON,
         ),
     )
     yield (
         "lines of 1e-310",
-        lambda size: Incoming(
+        lambda size: RawRequest(
             b"\n".join([b'{"points":[[%s]]}' % b",".join([b"[1e-310,0]"] * (size // 720))] * 64), JSONLINES
         ),
     )
-    yield "a data set of 1e-310", lambda size: Incoming(
+    yield "a data set of 1e-310", lambda size: RawRequest(
         "\n".join([_DATA_SET, *[",".join(['"[' + "1e-310," * 449 + '0]"'] * (1 + _DATA_SET.count(",")))] * 64])[
             : size
         ].encode(), CSV
@@ -170,21 +173,21 @@ def _slow() -> Iterator[tuple[str, Make]]:
 def _words() -> Iterator[tuple[str, Make]]:
     """Yield words as long as a body, and letters that make every letter beside them take four bytes."""
     for key in ("enroll", "estimator", "layout", "uniqueName", "unknown"):
-        yield f"{key}: a long word", lambda size, key=key: Incoming(
+        yield f"{key}: a long word", lambda size, key=key: RawRequest(
             b'{"%s":"%s"%s}' % (
                 key.encode(), b"a" * (size - 40), b"" if key == "uniqueName" else b',"keypoints":[{}]'
             ), JSON
         )  # fmt: skip
     yield (
         "enroll: 👋 and a long word",
-        lambda size: Incoming('{"keypoints":[{}],"enroll":"👋'.encode() + b"a" * (size - 40) + b'"}', JSON),
+        lambda size: RawRequest('{"keypoints":[{}],"enroll":"👋'.encode() + b"a" * (size - 40) + b'"}', JSON),
     )
     yield (
         "estimator: \\u0000…",
-        lambda size: Incoming(b'{"keypoints":[{}],"estimator":"' + rb"\u0000" * (size // 6 - 10) + b'"}', JSON),
+        lambda size: RawRequest(b'{"keypoints":[{}],"estimator":"' + rb"\u0000" * (size // 6 - 10) + b'"}', JSON),
     )
-    yield "a key as long as the body", lambda size: Incoming(b'{"' + b"a" * (size - 6) + b'":0}', JSON)
-    yield "white space", lambda size: Incoming(b"{" + b" " * (size - 2) + b"}", JSON)
+    yield "a key as long as the body", lambda size: RawRequest(b'{"' + b"a" * (size - 6) + b'":0}', JSON)
+    yield "white space", lambda size: RawRequest(b"{" + b" " * (size - 2) + b"}", JSON)
 
 
 def _tables(layout: Layout) -> Iterator[tuple[str, Make]]:
@@ -210,43 +213,43 @@ def _tables(layout: Layout) -> Iterator[tuple[str, Make]]:
         "data set, empty rows": (_DATA_SET, "," * _DATA_SET.count(",")),
     }
     for name, (header, row) in tables.items():
-        yield name, lambda size, header=header, row=row: Incoming(_filled(header + "\n", row, "", size, "\n"), CSV)
+        yield name, lambda size, header=header, row=row: RawRequest(_filled(header + "\n", row, "", size, "\n"), CSV)
     yield (
         "long table, a clip a row",
-        lambda size: Incoming(
+        lambda size: RawRequest(
             "\n".join(
                 [f"clip,{long}", *(f"{i:07},0,pose,0,0.5000,0.5".ljust(50, "0") for i in range(size // 51 - 3))]
             ).encode(),
             CSV,
         ),
     )
-    yield "1,000,000 columns", lambda size: Incoming(",".join(f"a{i}_x" for i in range(10**6))[:size].encode(), CSV)
-    yield "columns of commas alone", lambda size: Incoming(b"," * size, CSV)
-    yield "a quoted cell of all bytes", lambda size: Incoming(b'"' + b"a" * (size - 2) + b'"', CSV)
+    yield "1,000,000 columns", lambda size: RawRequest(",".join(f"a{i}_x" for i in range(10**6))[:size].encode(), CSV)
+    yield "columns of commas alone", lambda size: RawRequest(b"," * size, CSV)
+    yield "a quoted cell of all bytes", lambda size: RawRequest(b'"' + b"a" * (size - 2) + b'"', CSV)
     yield (
         "data set, a cell of 10 MB",
-        lambda size: Incoming(
+        lambda size: RawRequest(
             f'{_DATA_SET}\n"[{"0," * min(5 * 10**6, size // 3)}0]"{"," * _DATA_SET.count(",")}'.encode(), CSV
         ),
     )
-    yield "👋 and a table", lambda size: Incoming("👋,b_x\n".encode() + b"0,0\n" * (size // 4 - 8), CSV)
+    yield "👋 and a table", lambda size: RawRequest("👋,b_x\n".encode() + b"0,0\n" * (size // 4 - 8), CSV)
 
 
 def _others() -> Iterator[tuple[str, Make]]:
     """Yield lines of JSON, NumPy headers that lie, and headers of HTTP."""
-    yield "JSON lines {}", lambda size: Incoming(b"{}\n" * (size // 3), JSONLINES)
-    yield "JSON lines, blank", lambda size: Incoming(b"{}" + b"\n" * (size - 2), JSONLINES)
-    yield "JSON line of frames {}", lambda size: Incoming(_filled('{"keypoints":[', "{}", "]}", size), JSONLINES)
+    yield "JSON lines {}", lambda size: RawRequest(b"{}\n" * (size // 3), JSONLINES)
+    yield "JSON lines, blank", lambda size: RawRequest(b"{}" + b"\n" * (size - 2), JSONLINES)
+    yield "JSON line of frames {}", lambda size: RawRequest(_filled('{"keypoints":[', "{}", "]}", size), JSONLINES)
     for shape in ("(1000000000000, 54, 2)", "(0, 1000000000000, 2)", "(3000000, 1, 2)"):
-        yield f"npy of {shape}", lambda size, shape=shape: Incoming(_npy(shape, size), NPY)
+        yield f"npy of {shape}", lambda size, shape=shape: RawRequest(_npy(shape, size), NPY)
     yield (
         "npy, a header of all bytes",
-        lambda size: Incoming(b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little") + b"(" * (size - 12), NPY),
+        lambda size: RawRequest(b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little") + b"(" * (size - 12), NPY),
     )
     body = b'{"describe":true}'
-    yield "100,000 attributes", lambda size: Incoming(body, JSON, attributes=",".join(["top_k=1"] * 100_000))
-    yield "1,000,000 commas for attributes", lambda size: Incoming(body, JSON, attributes="," * 1_000_000)
-    yield "100,000 types in Accept", lambda size: Incoming(body, JSON, accept=",".join(["a/b;q=0.1"] * 100_000))
+    yield "100,000 attributes", lambda size: RawRequest(body, JSON, attributes=",".join(["top_k=1"] * 100_000))
+    yield "1,000,000 commas for attributes", lambda size: RawRequest(body, JSON, attributes="," * 1_000_000)
+    yield "100,000 types in Accept", lambda size: RawRequest(body, JSON, accept=",".join(["a/b;q=0.1"] * 100_000))
 
 
 def _npy(shape: str, size: int) -> bytes:

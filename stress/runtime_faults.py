@@ -18,7 +18,7 @@ import psutil
 import yaml
 
 from benchmarks.load.usage import WORKER
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.torchserve.server import NAME, Server, end_session, session_members
 from stress import ROOT
 from stress.fault_environments import CLOCK_FILE, clock, set_clock, small_disk
@@ -159,7 +159,7 @@ def next_version(server: Server) -> None:
     manifest = json.loads(files[MANIFEST])
     manifest["model"]["modelVersion"] = version = f"{old}.next"
     files[MANIFEST] = json.dumps(manifest).encode()
-    write_whole(server.store / "next.mar", zipped(files))
+    atomic_write_bytes(server.store / "next.mar", zipped(files))
     _register(server, "next.mar")
     server.manage("PUT", f"/models/{NAME}/{version}/set-default")
     time.sleep(DRAINED)

@@ -20,7 +20,7 @@ import typer
 from tqdm import tqdm
 
 from benchmarks.load.processes import end_on_signals
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from stress.harness import JSON, WORKERS_OF_ATTACKS, Stream, counted, samples, table, wait_workers
 
 if TYPE_CHECKING:
@@ -176,7 +176,7 @@ def _write(path: Path, rows: list[dict]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.getvalue().encode())
+    atomic_write_bytes(path, text.getvalue().encode())
 
 
 if __name__ == "__main__":

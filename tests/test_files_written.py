@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spoter.files import UNFINISHED, put_in_place, replacing, write_whole
+from spoter.files import TEMPORARY_PREFIX, atomic_move, atomic_write, atomic_write_bytes
 
 
 @pytest.fixture
@@ -32,12 +32,12 @@ def calls(monkeypatch) -> list[tuple[str, str]]:
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="tells no name of an open file")
 def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, calls):
-    write_whole(tmp_path / "a.json", b"{}", mode=0o400)
+    atomic_write_bytes(tmp_path / "a.json", b"{}", mode=0o400)
     assert [what for what, _ in calls] == ["sync", "rename", "sync"]
-    assert calls[0][1].startswith(UNFINISHED) and [name for _, name in calls[1:]] == ["a.json", tmp_path.name]
+    assert calls[0][1].startswith(TEMPORARY_PREFIX) and [name for _, name in calls[1:]] == ["a.json", tmp_path.name]
     calls.clear()
     (tmp_path / "whole").write_bytes(b"x")
-    put_in_place(tmp_path / "whole", tmp_path / "a.json")
+    atomic_move(tmp_path / "whole", tmp_path / "a.json")
     assert calls == [("sync", "whole"), ("rename", "a.json"), ("sync", tmp_path.name)]
     assert (tmp_path / "a.json").read_bytes() == b"x" and [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
@@ -53,7 +53,7 @@ def test_only_a_folder_that_cannot_be_synced_is_passed_over(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "fsync", failing)
     try:
-        write_whole(tmp_path / "a", b"new")
+        atomic_write_bytes(tmp_path / "a", b"new")
     except OSError as error:
         assert raised and error.errno == number and error.filename == str(tmp_path / "a")
     else:
@@ -69,17 +69,17 @@ def test_content_that_cannot_be_synced_does_not_get_the_name(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", failing)
     with pytest.raises(OSError):
-        write_whole(tmp_path / "a", b"new")
+        atomic_write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
 def test_the_temporary_name_is_short_whatever_the_name_is(tmp_path):
     longest = "手" * 85  # 255 bytes
-    with replacing(tmp_path / longest) as temporary:
-        assert len(temporary.name) < 30 and temporary.name.startswith(UNFINISHED)
+    with atomic_write(tmp_path / longest) as temporary:
+        assert len(temporary.name) < 30 and temporary.name.startswith(TEMPORARY_PREFIX)
         temporary.write_bytes(b"x")
     assert [path.name for path in tmp_path.iterdir()] == [longest]
     with pytest.raises(OSError) as error:
-        write_whole(tmp_path / (longest + "x"), b"x")
+        atomic_write_bytes(tmp_path / (longest + "x"), b"x")
     assert error.value.errno == errno.ENAMETOOLONG and error.value.filename == str(tmp_path / (longest + "x"))
     assert [path.name for path in tmp_path.iterdir()] == [longest]

@@ -105,7 +105,7 @@ def main(
 ) -> None:
     """Plan for a rate of requests: loads, instances, latencies, refusals and costs."""
     from spoter.errors import SpoterError
-    from spoter.files import write_whole
+    from spoter.files import atomic_write_bytes
 
     try:
         if measure is not None or validate:
@@ -113,7 +113,7 @@ def main(
 
             found, compared = scale_server.measure(model, workers or 2, seconds, validate, seed)
             if measure is not None:
-                write_whole(measure, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
+                atomic_write_bytes(measure, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
             print(scale_server.table(found, compared))
             return
         told = _times(times, service_ms)

@@ -22,7 +22,7 @@ from benchmarks.load.client import Load, Request, run_closed, run_open
 from benchmarks.serving.server import PATH, served
 from benchmarks.timing import machine, one_thread
 from spoter.errors import SpoterError
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK, NAME
@@ -154,7 +154,7 @@ def table(found: Times, compared: list[Compared]) -> str:
 def _in_process(recognizer: Recognizer, body: bytes, batch: int, seconds: float) -> dict[int, list[float]]:
     """Return seconds that batches of the sizes 1, 2, 4, … and `batch` take, in turn, one thread."""
     sizes = sorted({batch, *(2**power for power in range(batch.bit_length()) if 2**power <= batch)})
-    incoming = {size: [Incoming(body, "application/json")] * size for size in sizes}
+    incoming = {size: [RawRequest(body, "application/json")] * size for size in sizes}
     taken: dict[int, list[float]] = {size: [] for size in sizes}
     for size in sizes:
         respond(recognizer, incoming[size])

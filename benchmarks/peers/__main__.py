@@ -26,7 +26,7 @@ from benchmarks.load.processes import end_on_signals
 from benchmarks.peers import matrix, report
 from benchmarks.peers.servers import NAMES, executable
 from spoter.errors import SpoterError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES, runtime_of
 from spoter.torchserve.server import StartError
 
@@ -77,7 +77,7 @@ def main(
         settings = {"runtime": computes, "clients": counts, "seconds": seconds, "rounds": rounds, "workers": workers}
         content = {"machine": machine, "settings": settings, "seconds": time.monotonic() - began, "models": found}
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(out, json.dumps(content, indent=2).encode() + b"\n")
+        atomic_write_bytes(out, json.dumps(content, indent=2).encode() + b"\n")
     except (StartError, OSError) as error:
         raise _fail(str(error), 1) from None
     except SpoterError as error:

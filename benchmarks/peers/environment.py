@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks import ROOT
 from spoter.errors import SpoterError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FOLDER = Path(sys.prefix) / "peers"
@@ -44,7 +44,7 @@ def make(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
     SpoterError
         Where venv or pip failed, after their own words.
     """
-    with alone_in(folder.parent):
+    with exclusive_lock(folder.parent):
         try:
             return find(folder)
         except SpoterError:
@@ -55,9 +55,9 @@ def make(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
         asked = [python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         own = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
         # Paths of a .pth file come after the environment's own; pip counts what it finds there as installed.
-        write_whole(own / "made_from.pth", f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
+        atomic_write_bytes(own / "made_from.pth", f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
         _run([python, "-m", "pip", "install", "--no-input", "--requirement", REQUIREMENTS, *pip_options])
-        write_whole(folder / _MARK, _wanted())
+        atomic_write_bytes(folder / _MARK, _wanted())
         return python
 
 

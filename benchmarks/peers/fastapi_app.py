@@ -22,7 +22,7 @@ def create() -> FastAPI:
     """Load the model in this worker process and return an application that computes in the thread pool."""
     recognizer = load()
 
-    async def ask(asked: service.Incoming) -> list[service.Response]:
+    async def ask(asked: service.RawRequest) -> list[service.Response]:
         return await run_in_threadpool(answer, recognizer, [asked])
 
     return _application(ask)
@@ -32,13 +32,13 @@ def create_on_loop() -> FastAPI:
     """Load the model in this worker process and return an application that computes on the event loop."""
     recognizer = load()
 
-    async def ask(asked: service.Incoming) -> list[service.Response]:
+    async def ask(asked: service.RawRequest) -> list[service.Response]:
         return answer(recognizer, [asked])
 
     return _application(ask)
 
 
-def _application(ask: Callable[[service.Incoming], Awaitable[list[service.Response]]]) -> FastAPI:
+def _application(ask: Callable[[service.RawRequest], Awaitable[list[service.Response]]]) -> FastAPI:
     app = FastAPI()
 
     @app.post(PATH)

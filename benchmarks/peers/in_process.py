@@ -78,11 +78,11 @@ def main() -> None:
     """Answer what standard input asks for, until it ends."""
     from benchmarks.load.bodies import bodies
     from benchmarks.peers.shared import load_with_one_thread
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
     from spoter.serving.service import respond
 
     recognizer = load_with_one_thread(Path(sys.argv[1]), sys.argv[2])
-    asked = {name: [Incoming(body, "application/json")] for name, body in bodies().items()}
+    asked = {name: [RawRequest(body, "application/json")] for name, body in bodies().items()}
     for incoming in asked.values():
         respond(recognizer, incoming)
     print("ready", flush=True)

@@ -18,7 +18,7 @@ from spoter.serving import service
 PATH = "/predict"
 
 
-async def read(request: Request) -> service.Incoming:
+async def read(request: Request) -> service.RawRequest:
     """Take up a request in the HTTP process."""
     return incoming(await request.body(), request.headers)
 
@@ -29,13 +29,13 @@ class Api(litserve.LitAPI):
     def setup(self, device: str) -> None:
         self.recognizer = load()
 
-    def decode_request(self, request: Annotated[service.Incoming, Depends(read)]) -> service.Incoming:
+    def decode_request(self, request: Annotated[service.RawRequest, Depends(read)]) -> service.RawRequest:
         return request
 
-    def batch(self, inputs: list[service.Incoming]) -> list[service.Incoming]:
+    def batch(self, inputs: list[service.RawRequest]) -> list[service.RawRequest]:
         return inputs
 
-    def predict(self, asked: list[service.Incoming]) -> list[service.Response]:
+    def predict(self, asked: list[service.RawRequest]) -> list[service.Response]:
         return answer(self.recognizer, asked)
 
     def unbatch(self, output: list[service.Response]) -> list[service.Response]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 from spoter.serving.service import respond
 
 if TYPE_CHECKING:
@@ -47,13 +47,13 @@ def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
     return recognizer
 
 
-def incoming(body: bytes, headers: Mapping[str, str]) -> Incoming:
+def incoming(body: bytes, headers: Mapping[str, str]) -> RawRequest:
     """Make a service request of a body and its headers, whose names are looked up in lower case."""
-    return Incoming(
+    return RawRequest(
         body, headers.get("content-type"), headers.get("accept"), headers.get("x-amzn-sagemaker-custom-attributes")
     )
 
 
-def answer(recognizer: Recognizer, asked: Sequence[Incoming]) -> list[Response]:
+def answer(recognizer: Recognizer, asked: Sequence[RawRequest]) -> list[Response]:
     """Answer requests together, one response for each."""
     return respond(recognizer, asked)[0]

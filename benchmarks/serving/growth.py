@@ -180,7 +180,7 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator
 
-    from spoter.files import replacing
+    from spoter.files import atomic_write
 
     columns = 2
     rows = -(-len(growths) // columns)
@@ -204,7 +204,7 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
         place.grid(alpha=0.3)
         place.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=110)
     pyplot.close(figure)
 
@@ -248,11 +248,11 @@ def _load(folder: Path) -> Recognizer:
 
 def _asking(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
     """Return what answers a request, and fails where the answer is an error: that would cost something else."""
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
     from spoter.serving.service import respond
 
     def ask() -> None:
-        (response,), _ = respond(recognizer, [Incoming(body, "application/json")])
+        (response,), _ = respond(recognizer, [RawRequest(body, "application/json")])
         if response.status != 200:
             raise SystemExit(f"error: found {response.status}, expected 200: {response.body[:300].decode()}")
 

@@ -29,7 +29,7 @@ from benchmarks.timing import Timing, in_turn, one_thread, table
 from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.model.config import RUNTIMES, read_config, runtime_of
 from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
@@ -260,7 +260,7 @@ def main(
 
 def _answering(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
     """Return what answers a request, as every door does."""
-    return lambda: respond(recognizer, [Incoming(body, "application/json")])
+    return lambda: respond(recognizer, [RawRequest(body, "application/json")])
 
 
 if __name__ == "__main__":

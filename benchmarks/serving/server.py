@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.load.bodies import compact, full_holistic
 from benchmarks.timing import Timing, in_turn, one_thread
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.ops.doctor import find_java
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
@@ -118,7 +118,7 @@ def measure(model: Path, seconds: float) -> list[Timing]:
             return run
 
         def alone(body: bytes) -> Callable[[], object]:
-            return lambda: respond(recognizer, [Incoming(body, "application/json")])
+            return lambda: respond(recognizer, [RawRequest(body, "application/json")])
 
         things = {}
         for name, body in bodies.items():

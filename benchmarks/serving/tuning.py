@@ -175,7 +175,7 @@ def main(
 ) -> None:
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
     from benchmarks.serving.server import served
-    from spoter.files import write_whole
+    from spoter.files import atomic_write_bytes
     from spoter.model.config import runtime_of
     from spoter.torchserve.server import StartError
 
@@ -201,7 +201,7 @@ def main(
         for setting, by_clients in results.items()
     ]
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / f"tuning-{computes}-{cores}.json", json.dumps(figures, indent=2).encode())
+    atomic_write_bytes(out / f"tuning-{computes}-{cores}.json", json.dumps(figures, indent=2).encode())
 
 
 def _fail(message: str, status: int = 2) -> typer.Exit:

@@ -24,7 +24,7 @@ import typer
 from sklearn.metrics import f1_score
 
 from spoter.errors import DataError, SpoterError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.training.loop import Where, fit, score
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
@@ -134,7 +134,7 @@ def measure(
             with _alone(path) as mine:
                 if mine and not _is_there(path, settings):
                     result = {"variant": name, "settings": _told(settings), **run(settings, f"{name}, seed {seed}")}
-                    write_whole(path, json.dumps(result).encode() + b"\n")
+                    atomic_write_bytes(path, json.dumps(result).encode() + b"\n")
 
 
 def run(settings: TrainSettings, name: str) -> dict[str, object]:

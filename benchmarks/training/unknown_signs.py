@@ -25,7 +25,7 @@ import typer
 from tqdm import tqdm
 
 from spoter.errors import SpoterError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.model.folder import CONFIG
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
@@ -113,7 +113,7 @@ def measure(
                 bar.update()
             for name, values in zip(("all", "trained", "enrolled", "known"), zip(*rows, strict=True), strict=True):
                 figures[f"{name}_{count}"] = float(np.mean(values))
-    write_whole(path, json.dumps({"settings": told, "figures": figures}).encode() + b"\n")
+    atomic_write_bytes(path, json.dumps({"settings": told, "figures": figures}).encode() + b"\n")
     return figures
 
 

@@ -28,7 +28,7 @@ from spoter.batch.resume import (
     write_record,
 )
 from spoter.errors import SpoterError
-from spoter.files import alone_in, put_in_place, replacing
+from spoter.files import atomic_move, atomic_write, exclusive_lock
 
 
 class _Line(msgspec.Struct):
@@ -62,7 +62,7 @@ def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) 
     """
     told, folder = _beside(out, ".run.json"), _beside(out, ".parts")
     folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder):
+    with exclusive_lock(folder):
         if out.exists():
             earlier = read_record(told)
             difference = "nobody knows what" if earlier is None else record.difference(earlier)
@@ -85,7 +85,7 @@ def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) 
         # In the folder first: what is left there of a run that is killed goes with it.
         whole = folder / "whole"
         clips, failed = write_lines(_lines(folder, -(-record.pieces // size)), whole)
-        put_in_place(whole, out)
+        atomic_move(whole, out)
         finished = msgspec.structs.replace(record, clips=clips, failed=failed)
         write_record(told, finished)
         shutil.rmtree(folder)
@@ -95,7 +95,7 @@ def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) 
 def write_lines(lines: Iterable[bytes], path: Path) -> tuple[int, int]:
     """Write lines of answers to a file, whole or not at all; return how many there are, and how many are errors."""
     clips = failed = 0
-    with replacing(path) as temporary, temporary.open("wb") as stream:
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for line in lines:
             stream.write(line)
             clips += 1

@@ -13,7 +13,7 @@ from spoter.batch.inputs import Piece
 from spoter.batch.reader import Place, Reader
 from spoter.errors import InputError
 from spoter.formats.request import JSONLINES
-from spoter.messages import Incoming, error_response
+from spoter.messages import RawRequest, error_response
 from spoter.serving.recognizer import Recognizer, load
 from spoter.serving.service import respond
 
@@ -21,7 +21,7 @@ from spoter.serving.service import respond
 # Holistic's JSON a batch is some six clips, of the layout's points alone as many as `Answering.batch` says.
 _MOST_BYTES = 2**24
 
-Asked = tuple[Place, Incoming | InputError]
+Asked = tuple[Place, RawRequest | InputError]
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Answering:
         for piece in pieces:
             place, asked = reader.read(piece)
             batch.append((place, asked))
-            size += len(asked.body) if isinstance(asked, Incoming) else 0
+            size += len(asked.body) if isinstance(asked, RawRequest) else 0
             if len(batch) == self.batch or size >= _MOST_BYTES:
                 yield batch
                 batch, size = [], 0
@@ -82,12 +82,12 @@ class Answering:
             yield batch
 
     def _lines(self, batch: list[Asked]) -> Iterator[bytes]:
-        requests = [asked for _, asked in batch if isinstance(asked, Incoming)]
+        requests = [asked for _, asked in batch if isinstance(asked, RawRequest)]
         responses = iter(respond(self._recognizer, requests)[0])
         for place, asked in batch:
             response = error_response(asked) if isinstance(asked, InputError) else next(responses)
             answers = response.body.rstrip(b"\n").split(b"\n")
-            of_a_line = isinstance(asked, Incoming) and asked.content_type == JSONLINES
+            of_a_line = isinstance(asked, RawRequest) and asked.content_type == JSONLINES
             for number, answer in enumerate(answers):
                 yield line(place | {"clip": number} if len(answers) > 1 else place, answer, of_a_line)
 

@@ -13,11 +13,12 @@ import h5py
 import numpy as np
 
 from spoter.batch.inputs import Piece
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats import JSON
 from spoter.formats.request import JSONLINES, NPY
 from spoter.landmarks.connecting_points import BROKEN, group_of, mark_missing, open_file, read_points, reason
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
 
@@ -59,7 +60,7 @@ class Reader:
             self._open[1].close()
             self._open = None
 
-    def read(self, piece: Piece) -> tuple[Place, Incoming | InputError]:
+    def read(self, piece: Piece) -> tuple[Place, RawRequest | InputError]:
         """Return where a clip is, and the request for it; an error in the place of what cannot be read."""
         place, path = place_of(piece), self._root / piece.file
         with _unreadable() as caught:
@@ -69,11 +70,11 @@ class Reader:
             if piece.line:
                 stream = self._opened(path, lambda: path.open("rb"))
                 stream.seek(piece.start)
-                return place, Incoming(stream.read(piece.size), JSONLINES, JSONLINES, attributes)
-            return place, Incoming(*_body(path), JSONLINES, attributes)
+                return place, RawRequest(stream.read(piece.size), JSONLINES, JSONLINES, attributes)
+            return place, RawRequest(*_body(path), JSONLINES, attributes)
         return place, caught[0]
 
-    def _group(self, piece: Piece, path: Path, place: Place) -> Incoming:
+    def _group(self, piece: Piece, path: Path, place: Place) -> RawRequest:
         file = self._opened(path, lambda: open_file(path))
         group = group_of(file, piece.group, ("data",))
         name = group.get("video_name")
@@ -82,7 +83,7 @@ class Reader:
         points, estimator = mark_missing(read_points(group))
         body = io.BytesIO()
         np.save(body, points)
-        return Incoming(body.getvalue(), NPY, JSONLINES, self._attributes(piece, estimator=estimator.name))
+        return RawRequest(body.getvalue(), NPY, JSONLINES, self._attributes(piece, estimator=estimator.name))
 
     def _opened(self, path: Path, open_it: Callable[[], Any]) -> Any:
         if self._open is None or self._open[0] != str(path):
@@ -112,9 +113,9 @@ def _unreadable() -> Iterator[list[InputError]]:
     except InputError as error:
         caught.append(error)
     except SpoterError as error:
-        caught.append(InputError("unreadable_clip", str(error)))
+        caught.append(InputError(ErrorCode.UNREADABLE_CLIP, str(error)))
     except BROKEN as error:
-        caught.append(InputError("unreadable_clip", f"cannot be read ({reason(error)})"))
+        caught.append(InputError(ErrorCode.UNREADABLE_CLIP, f"cannot be read ({reason(error)})"))
 
 
 def _printable(text: str) -> str:

@@ -18,7 +18,7 @@ import msgspec
 import spoter
 from spoter.batch.inputs import Part, Survey, parts, survey
 from spoter.errors import SpoterError
-from spoter.files import UNFINISHED, write_whole
+from spoter.files import TEMPORARY_PREFIX, atomic_write_bytes
 from spoter.model.config import read_config
 from spoter.model.folder import CARD
 from spoter.progress import progress_bar
@@ -114,7 +114,7 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(path: Path, record: Record) -> None:
     """Write what a run is made of."""
-    write_whole(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+    atomic_write_bytes(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
 
 
 def part_file(folder: Path, number: int) -> Path:
@@ -124,7 +124,7 @@ def part_file(folder: Path, number: int) -> Path:
 
 def write_part(path: Path, lines: bytes) -> None:
     """Write a part's lines and the line that seals them."""
-    write_whole(path, lines + _seal(lines))
+    atomic_write_bytes(path, lines + _seal(lines))
 
 
 def read_part(path: Path) -> bytes | None:
@@ -147,7 +147,7 @@ def begin(folder: Path, told: Path, record: Record) -> None:
     Parameters
     ----------
     folder : Path
-        Holds the parts' files; nobody else writes into it meanwhile (`spoter.files.alone_in`).
+        Holds the parts' files; nobody else writes into it meanwhile (`spoter.files.exclusive_lock`).
     told : Path
         File that tells what they are made of.
     record : Record
@@ -222,5 +222,5 @@ def do_parts(
 
 def remove_unfinished(folder: Path) -> None:
     """Remove the temporary files of a run that was killed."""
-    for path in folder.glob(f"{UNFINISHED}*"):
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
         path.unlink()

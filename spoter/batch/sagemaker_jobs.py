@@ -36,13 +36,14 @@ from spoter.batch.resume import (
     write_part,
     write_record,
 )
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.formats import Limits, decode, parse_attributes
 from spoter.formats.request import Video
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import layout_of
 
@@ -93,7 +94,7 @@ class Packing:
     def _limits(self) -> Limits:
         return Limits(**{name: getattr(self._config, name) for name in Limits.__dataclass_fields__})
 
-    def _clips(self, place: Place, asked: Incoming | InputError) -> Iterator[tuple[Place, Clip | InputError]]:
+    def _clips(self, place: Place, asked: RawRequest | InputError) -> Iterator[tuple[Place, Clip | InputError]]:
         if isinstance(asked, InputError):
             yield place, asked
             return
@@ -105,13 +106,13 @@ class Packing:
         for number, clip in enumerate(clips):
             yield place | {"clip": number} if len(clips) > 1 else place, clip
 
-    def _landmarks(self, asked: Incoming) -> list[Clip | InputError]:
+    def _landmarks(self, asked: RawRequest) -> list[Clip | InputError]:
         options = parse_attributes(asked.attributes)
         request = decode(asked.body, asked.content_type, self._layout, self._limits, options)
         of_requests = request.describe or request.enroll is not None or request.enrolled is not None
         if of_requests or any(isinstance(clip, Video) for clip in request.clips):
             raise InputError(
-                "unreadable_clip",
+                ErrorCode.UNREADABLE_CLIP,
                 "found describe, enroll, enrolled or uniqueName, expected landmarks: a job's line holds nothing else",
             )
         return request.clips
@@ -152,7 +153,7 @@ def pack(folder: Path, record: Record, paths: list[Path], size: int, do: Doing) 
     requests, inputs = folder / REQUESTS, folder / INPUTS
     for made in (requests, inputs):
         made.mkdir(parents=True, exist_ok=True)
-    with alone_in(inputs):
+    with exclusive_lock(inputs):
         begin(inputs, folder / TOLD, record)
         remove_unfinished(requests)
         done = {number for number in part_numbers(inputs) if _is_whole(folder, number)}
@@ -165,7 +166,7 @@ def pack(folder: Path, record: Record, paths: list[Path], size: int, do: Doing) 
 
         def keep(number: int, packed: tuple[bytes, bytes]) -> None:
             if packed[0]:  # a job may refuse an empty file
-                write_whole(part_file(requests, number), packed[0])
+                atomic_write_bytes(part_file(requests, number), packed[0])
             write_part(part_file(inputs, number), packed[1] + _digest(packed[0]))
 
         do_parts(record, paths, size, do, done, keep)

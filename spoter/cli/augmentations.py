@@ -11,7 +11,7 @@ import typer
 
 from spoter.cli.options import Data, check_picture
 from spoter.errors import DataError, InputError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.augment.paper import OriginalAugmentation
@@ -74,7 +74,7 @@ def augmentations(
         rows[f"{caption}\n{len(changed)} frames" if len(changed) != len(points) else caption] = changed
     frames = np.unique(np.linspace(0, len(points) - 1, _SHOWN).round().astype(int)).tolist()
     title = f"{chosen}\nin grey behind: as recorded"
-    write_whole(out, png(draw_rows(rows, layout.names, frames, title, behind=recorded)))
+    atomic_write_bytes(out, png(draw_rows(rows, layout.names, frames, title, behind=recorded)))
     print(f"wrote {out}: {chosen}, {len(ROWS)} changes")
 
 

@@ -81,7 +81,7 @@ def split(
 
     For commands that want clips apart: spoter train, calibrate (--validation-data), export (--left-out), evaluate.
     """
-    from spoter.files import alone_in
+    from spoter.files import exclusive_lock
     from spoter.training.data import connecting_points, read_dataset
     from spoter.training.data.split import SIDES
     from spoter.training.data.split_record import split_data
@@ -92,7 +92,7 @@ def split(
     options |= {"validation_groups": names_of(val_groups), "test_groups": names_of(test_groups)}
     clips, sides = split_data(clips, skip_bad, note, options)
     out.mkdir(parents=True, exist_ok=True)
-    with alone_in(out):
+    with exclusive_lock(out):
         files = {side: out / f"{side}.hdf5" for side in SIDES}
         for path in files.values():
             if path.exists():

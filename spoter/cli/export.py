@@ -44,14 +44,14 @@ def export(
     """
     if int8 != (data is not None) or (left_out is not None and not int8):
         raise SpoterError("found --int8 without --data, or clips without --int8; expected --int8 --data DATA, or none")
-    from spoter.files import alone_in, write_whole
+    from spoter.files import atomic_write_bytes, exclusive_lock
     from spoter.model.folder import WEIGHTS, digest, load_model_folder
     from spoter.runtime.onnx_export import TOLERANCE
     from spoter.runtime.onnx_export import export as graph_of
     from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH
 
     # Read once: the weights must not be replaced between what the graph is made of and what it notes.
-    with alone_in(model):
+    with exclusive_lock(model):
         loaded = load_model_folder(model)
         _say(f"{model}: writing it as a graph, and comparing its answers with torch's …")
         written = {GRAPH: graph_of(loaded, digest(model / WEIGHTS))}
@@ -65,7 +65,7 @@ def export(
                 f"the same gloss for {100 * judged.agreed:.1f} %"
             )
         for name, content in written.items():
-            write_whole(model / name, content)
+            atomic_write_bytes(model / name, content)
             print(f"{model / name}  {len(content):,} bytes; {notes[name]}")
 
 

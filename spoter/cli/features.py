@@ -22,7 +22,7 @@ def features(
     """Write exactly what SPOTER is fed for FILE."""
     import numpy as np
 
-    from spoter.files import replacing
+    from spoter.files import atomic_write
     from spoter.formats import Options
     from spoter.landmarks.layouts import load_layout
     from spoter.landmarks.normalize import check_scheme, normalize
@@ -35,6 +35,6 @@ def features(
         raise SpoterError(f"{file}: found {len(clips)} clips, expected one")
     (clip,) = clips
     array = normalize(table.select(clip), table, scheme)
-    with replacing(out) as temporary, temporary.open("wb") as stream:
+    with atomic_write(out) as temporary, temporary.open("wb") as stream:
         np.save(stream, array)
     print(f"{out}: {array.shape} {array.dtype}")

@@ -14,9 +14,9 @@ from spoter.errors import InputError, SpoterError
 from spoter.serving.recognizer import load
 
 if TYPE_CHECKING:
-    from spoter.messages import Incoming, Response
+    from spoter.messages import RawRequest, Response
 
-    Ask = Callable[[Incoming], Response]
+    Ask = Callable[[RawRequest], Response]
 
 # torch and what reads clips are imported by the command: `spoter --help` shall not wait for them.
 
@@ -91,7 +91,7 @@ def predict(
 
 def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
     """Print the answer to a file, and say whether it is one."""
-    from spoter.messages import Incoming, error_response
+    from spoter.messages import RawRequest, error_response
     from spoter.sources.clip_files import read_body
 
     try:
@@ -99,7 +99,7 @@ def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
     except InputError as error:
         response = error_response(error)
     else:
-        response = ask(Incoming(body, content_type, accept, attributes))
+        response = ask(RawRequest(body, content_type, accept, attributes))
     sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
     if response.status != 200:
         print(f"error: {file}: status {response.status}", file=sys.stderr)

@@ -21,7 +21,7 @@ import typer
 from rich.console import Console
 
 from spoter.errors import ModelFolderError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
 from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
 from spoter.resources import RESOURCES, WORK_FOLDER
@@ -158,7 +158,7 @@ def _keep(path: Path, folder: Path) -> None:
     """Put what was packed where `torchserve` by hand and deployment look for it, if that can be written in."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / path.name, path.read_bytes())
+        atomic_write_bytes(folder / path.name, path.read_bytes())
     except OSError as error:
         typer.echo(
             f"spoter serve: {folder / path.name} is not written ({error.strerror}); served all the same", err=True

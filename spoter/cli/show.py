@@ -39,7 +39,7 @@ def show(
     """
     import numpy as np
 
-    from spoter.files import write_whole
+    from spoter.files import atomic_write_bytes
     from spoter.formats import Limits, Options
     from spoter.inspection import findings, picture
     from spoter.inspection.reader import read
@@ -88,7 +88,7 @@ def show(
     else:
         chosen = np.unique(np.linspace(0, count - 1, frames).round().astype(int)).tolist()
         content = picture.strip(shown, title, chosen, scheme, aspect)
-    write_whole(out, content)
+    atomic_write_bytes(out, content)
     print(f"wrote {out}")
 
 

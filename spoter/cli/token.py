@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from spoter.errors import SpoterError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 
 
 def token(
@@ -58,5 +58,5 @@ def _give(new: str, kind: str, out: Path | None) -> None:
     if out is None:
         print(new)
     else:
-        write_whole(out, f"{new}\n".encode(), mode=0o600)
+        atomic_write_bytes(out, f"{new}\n".encode(), mode=0o600)
         print(f"{out}: a new {kind} key", flush=True)

@@ -15,7 +15,7 @@ from spoter.client.encoding import Signs
 from spoter.client.protocol import About, Asking, OneClip, Steps
 from spoter.client.results import Description, Enrolment, Prediction
 from spoter.errors import InputError
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 
 _T = TypeVar("_T")
 
@@ -145,7 +145,7 @@ class Client(Asking):
         """Return what the server's model knows and reads."""
         return self._run(self._describe())
 
-    def send(self, call: Incoming) -> Response:
+    def send(self, call: RawRequest) -> Response:
         """Send a body of one's own and return the very bytes of the answer, an error of the request's among them."""
         return tenacity.Retrying(**self._policy)(self._send_once, call)
 
@@ -162,7 +162,7 @@ class Client(Asking):
     def _open(self, settings: dict) -> None:
         self._http = httpx.Client(**settings)
 
-    def _send_once(self, call: Incoming) -> Response:
+    def _send_once(self, call: RawRequest) -> Response:
         try:
             answer = self._http.post(self.url, content=call.body, headers=transport.headers_of(call))
         except httpx.RequestError as error:
@@ -216,7 +216,7 @@ class AsyncClient(Asking):
         """Return what the server's model knows and reads."""
         return await self._run(self._describe())
 
-    async def send(self, call: Incoming) -> Response:
+    async def send(self, call: RawRequest) -> Response:
         """Send a body of one's own and return the very bytes of the answer."""
         return await tenacity.AsyncRetrying(**self._policy)(self._send_once, call)
 
@@ -233,7 +233,7 @@ class AsyncClient(Asking):
     def _open(self, settings: dict) -> None:
         self._http = httpx.AsyncClient(**settings)
 
-    async def _send_once(self, call: Incoming) -> Response:
+    async def _send_once(self, call: RawRequest) -> Response:
         try:
             answer = await self._http.post(self.url, content=call.body, headers=transport.headers_of(call))
         except httpx.RequestError as error:
@@ -249,7 +249,7 @@ class AsyncClient(Asking):
                 return end.value
             responses = await self._send_all(calls, concurrency)
 
-    async def _send_all(self, calls: Iterable[Incoming], concurrency: int) -> list[Response]:
+    async def _send_all(self, calls: Iterable[RawRequest], concurrency: int) -> list[Response]:
         """Send requests as places get free, so that no more than `concurrency` of them are in memory."""
         waiting = enumerate(calls)
         found: dict[int, Response] = {}

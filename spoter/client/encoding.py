@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 
 from spoter.client.results import Enrolment
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.formats import Options
@@ -19,7 +20,7 @@ from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
 from spoter.landmarks.clip import Clip, round_points, unmasked
 from spoter.landmarks.layouts import Layout, load_layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.sources.clip_files import read_clips
 
 # A ten-thousandth of the picture: a fifth of a pixel of 1080p, far below what an estimator is sure of.
@@ -51,7 +52,7 @@ class Said(Options):
         return model if self.layout is None else load_layout(str(self.layout))
 
 
-def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> Incoming:
+def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> RawRequest:
     """Return the request for one clip.
 
     Parameters
@@ -74,23 +75,23 @@ def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> 
     for key, method in _OF_OTHERS.items():
         if key in document:
             raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
-    return Incoming(_written(document | _top(said, enrolled)), JSON)
+    return RawRequest(_written(document | _top(said, enrolled)), JSON)
 
 
-def enrolling(gloss: str, clips: Iterable[Any], said: Said, table: Layout | None, enrolled: Signs | None) -> Incoming:
+def enrolling(gloss: str, clips: Iterable[Any], said: Said, table: Layout | None, enrolled: Signs | None) -> RawRequest:
     """Return the request to learn `gloss` from clips; raises as `one`, naming the clip."""
     written = [msgspec.Raw(_located(clip, i, said, table)) for i, clip in enumerate(_several(clips, said, table))]
     if not isinstance(gloss, str):
-        raise InputError("bad_gloss", f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
+        raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
     document = {"enroll": gloss, "clips": written} | _top(replace(said, top_k=None), enrolled)
-    return Incoming(_written(document), JSON)
+    return RawRequest(_written(document), JSON)
 
 
 @dataclass(frozen=True)
 class Batch:
     """A request of several clips, and the numbers of those it holds."""
 
-    call: Incoming
+    call: RawRequest
     numbers: tuple[int, ...]
 
 
@@ -130,8 +131,8 @@ def batches(
         yield Batch(_together(held, top), tuple(numbers))
 
 
-def _together(clips: Sequence[msgspec.Raw], top: dict) -> Incoming:
-    return Incoming(_written({"clips": clips, **top}), JSON)
+def _together(clips: Sequence[msgspec.Raw], top: dict) -> RawRequest:
+    return RawRequest(_written({"clips": clips, **top}), JSON)
 
 
 def _top(said: Said, enrolled: Signs | None) -> dict:
@@ -178,14 +179,14 @@ def _document(clip: Any, said: Said, table: Layout | None) -> dict:
 def _from_array(array: Any, said: Said, table: Layout) -> Clip:
     points = _numbers(array)
     if points.ndim != 3 or points.shape[2] != 2:
-        raise InputError("wrong_shape", f"found an array of shape {points.shape}, expected (frames, points, 2)")
+        raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {points.shape}, expected (frames, points, 2)")
     if said.layout is None:
         names, estimator = names_of_size(points.shape[1], table, said.estimator)
     elif points.shape[1] == len(table):
         names, estimator = table.names, said.estimator
     else:
         raise InputError(
-            "wrong_point_count",
+            ErrorCode.WRONG_POINT_COUNT,
             f"found {points.shape[1]} points a frame, expected {len(table)} (layout {table.name})",
         )
     return finish_clip(points, names, estimator, table, _options(said))
@@ -200,7 +201,8 @@ def _numbers(array: Any) -> np.ndarray:
     except (TypeError, ValueError, RecursionError):  # ragged lists, and what is no number
         pass
     raise InputError(
-        "wrong_type", f"found {type(array).__name__} that is no array of numbers, expected (frames, points, 2) of them"
+        ErrorCode.WRONG_TYPE,
+        f"found {type(array).__name__} that is no array of numbers, expected (frames, points, 2) of them",
     )
 
 
@@ -238,7 +240,7 @@ def _written(document: dict) -> bytes:
     try:
         return msgspec.json.encode(document, enc_hook=_plain)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError("wrong_type", f"{error}; expected what JSON can hold") from None
+        raise InputError(ErrorCode.WRONG_TYPE, f"{error}; expected what JSON can hold") from None
 
 
 def _plain(value: object) -> object:

@@ -17,13 +17,13 @@ from spoter.errors import InputError
 from spoter.formats.request import JSON
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout, load_layout
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 
 OneClip = np.ndarray | Sequence | Clip | Mapping[str, Any] | str | os.PathLike
 """Points (T, K, 2), NaN = missing; a `Clip`; what a request's JSON holds; or the path of a file with one clip."""
 
 _T = TypeVar("_T")
-Steps = Generator[Iterable[Incoming], Sequence[Response], _T]
+Steps = Generator[Iterable[RawRequest], Sequence[Response], _T]
 """Hands out requests that do not depend on one another, is sent their answers in order, returns what they come to."""
 
 
@@ -98,7 +98,7 @@ class Asking(ABC):
         found: dict[int, Prediction | InputError] = {}
         numbers: list[tuple[int, ...]] = []
 
-        def calls() -> Iterator[Incoming]:
+        def calls() -> Iterator[RawRequest]:
             for batch in encoding.batches(clips, Said(**about), self._table, enrolled, *most, found):
                 numbers.append(batch.numbers)
                 yield batch.call
@@ -115,7 +115,7 @@ class Asking(ABC):
         return results.read(response, Enrolment)
 
     def _describe(self) -> Steps[Description]:
-        response = yield from _ask(Incoming(b'{"describe":true}', JSON))
+        response = yield from _ask(RawRequest(b'{"describe":true}', JSON))
         self._description = results.read(response, Description)
         return self._description
 
@@ -126,6 +126,6 @@ class Asking(ABC):
         self._table = self._table or self._description.table()
 
 
-def _ask(call: Incoming) -> Steps[Response]:
+def _ask(call: RawRequest) -> Steps[Response]:
     (response,) = yield [call]
     return response

@@ -26,9 +26,10 @@ from spoter.client.errors import (
     UnexpectedAnswerError,
 )
 from spoter.client.results import SEVERAL
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import CSV, JSON, JSONLINES, short
-from spoter.messages import Incoming, Response, error_response
+from spoter.messages import RawRequest, Response, error_response
 
 # Statuses of a server that may well answer a moment later; 429 is API Gateway's way of saying 503.
 _COME_AGAIN = (429, 503)
@@ -177,7 +178,7 @@ def settings(token: str | os.PathLike | None, headers: Mapping[str, str] | None,
     }
 
 
-def headers_of(call: Incoming) -> dict[str, str]:
+def headers_of(call: RawRequest) -> dict[str, str]:
     """Return the headers of a request."""
     named = {
         "Content-Type": call.content_type,
@@ -252,7 +253,7 @@ def take(answer: httpx.Response) -> Response:
     if 400 <= status < 500 and status not in _COME_AGAIN and (ours or error):
         return Response(status, kind, answer.content, error.code if error else SEVERAL)
     if status == 413:  # TorchServe's own has no body
-        refused = InputError("body_too_large", "found more bytes than the server reads", status=413)
+        refused = InputError(ErrorCode.BODY_TOO_LARGE, "found more bytes than the server reads")
         return error_response(refused)
     raise _refusal(status, url, document, error, answer)
 

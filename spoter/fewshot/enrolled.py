@@ -14,9 +14,10 @@ from typing import Annotated
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.fewshot.prototypes import Prototypes
-from spoter.files import read_text, write_whole
+from spoter.files import atomic_write_bytes, read_text
 
 ENROLLED = "enrolled.json"
 MOST_LETTERS = 100
@@ -77,16 +78,16 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
     """
     gloss = gloss.strip()
     if not gloss:
-        raise InputError("bad_gloss", "found an empty gloss, expected a name for the sign")
+        raise InputError(ErrorCode.BAD_GLOSS, "found an empty gloss, expected a name for the sign")
     if len(gloss) > MOST_LETTERS:
-        raise InputError("bad_gloss", f"found a gloss of {len(gloss)} letters, expected at most {MOST_LETTERS}")
+        raise InputError(ErrorCode.BAD_GLOSS, f"found a gloss of {len(gloss)} letters, expected at most {MOST_LETTERS}")
     if not gloss.isprintable():  # it goes into tables and logs, a line each
         raise InputError(
-            "bad_gloss", f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
+            ErrorCode.BAD_GLOSS, f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
         )
     if gloss in trained:
         raise InputError(
-            "trained_gloss", f"found {gloss} among the glosses the model was trained on, expected another name"
+            ErrorCode.TRAINED_GLOSS, f"found {gloss} among the glosses the model was trained on, expected another name"
         )
     return gloss
 
@@ -110,7 +111,7 @@ def check_enrolled(enrolled: EnrolledGlosses, trained: Collection[str], prototyp
     """
     if enrolled.space != prototypes.space:
         raise InputError(
-            "enrolled_of_another_model",
+            ErrorCode.ENROLLED_OF_ANOTHER_MODEL,
             "found glosses that were enrolled in another model, expected some of this one's: enroll them anew",
         )
     size = len(prototypes.centre)
@@ -122,12 +123,16 @@ def check_enrolled(enrolled: EnrolledGlosses, trained: Collection[str], prototyp
         except InputError as error:
             raise error.within(where) from None
         if name in seen or name != gloss.gloss:
-            raise InputError("bad_enrolled", f"found the gloss {gloss.gloss!r} twice, or with spaces around it", where)
+            raise InputError(
+                ErrorCode.BAD_ENROLLED, f"found the gloss {gloss.gloss!r} twice, or with spaces around it", where
+            )
         seen.add(name)
         length = math.hypot(*gloss.prototype) if len(gloss.prototype) == size else 0.0
         if not abs(length - 1) < _LENGTH_TOLERANCE:
             raise InputError(
-                "bad_enrolled", f"found no prototype for {name}, expected a unit vector of {size} numbers", where
+                ErrorCode.BAD_ENROLLED,
+                f"found no prototype for {name}, expected a unit vector of {size} numbers",
+                where,
             )
     return enrolled.glosses
 
@@ -190,4 +195,4 @@ def write_enrolled(path: Path, glosses: Sequence[Enrolled], prototypes: Prototyp
     if not glosses:
         path.unlink(missing_ok=True)
         return
-    write_whole(path, msgspec.json.encode(EnrolledGlosses(prototypes.space, tuple(glosses))) + b"\n")
+    atomic_write_bytes(path, msgspec.json.encode(EnrolledGlosses(prototypes.space, tuple(glosses))) + b"\n")

@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.errors import ModelFolderError, in_a_line
+from spoter.errors import ModelFolderError, one_line
 
 PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
 _NUMBERS = ("scale", "typical")
@@ -130,7 +130,7 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
             arrays = {name: np.asarray(file[name]) for name in _ARRAYS}  # numpy gives bytes of what is no array
         prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})
     except _READING_ERRORS as error:
-        raise ModelFolderError(f"{path}: {in_a_line(error)}; expected prototypes as spoter train writes them") from None
+        raise ModelFolderError(f"{path}: {one_line(error)}; expected prototypes as spoter train writes them") from None
     if prototypes.trained.shape != (classes, size):
         raise ModelFolderError(
             f"{path}: found prototypes of shape {prototypes.trained.shape}, expected {(classes, size)}: "

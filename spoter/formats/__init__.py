@@ -11,6 +11,7 @@ import codecs
 from functools import partial
 from importlib.util import find_spec
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import json_format, jsonlines_format, npy_format, video_format
 from spoter.formats.request import (
@@ -50,10 +51,9 @@ def _decode_csv(body: bytes, layout: Layout, limits: Limits, options: Options) -
             raise
         others = ", ".join(content_types())
         raise InputError(
-            "unsupported_content_type",
+            ErrorCode.UNSUPPORTED_CONTENT_TYPE,
             f"found {CSV!r}, which needs pandas, and it is not installed here, expected one of {others}",
             "header Content-Type",
-            415,
         ) from None
     return csv_format.decode(body, layout, limits, options)
 
@@ -113,10 +113,10 @@ def decode(
     elif not isinstance(body, bytes):  # what somebody made of JSON: an object, but also null or a number
         body, content_type = json_format.to_bytes(body), JSON
     if len(body) > limits.max_bytes:
-        raise InputError("body_too_large", f"found {len(body)} bytes, expected at most {limits.max_bytes}", status=413)
+        raise InputError(ErrorCode.BODY_TOO_LARGE, f"found {len(body)} bytes, expected at most {limits.max_bytes}")
     body = body.removeprefix(codecs.BOM_UTF8)
     if not body or body.isspace():
-        raise InputError("empty_body", "found an empty body, expected a clip")
+        raise InputError(ErrorCode.EMPTY_BODY, "found an empty body, expected a clip")
     kind = _content_type(content_type, body)
     return _DECODERS[kind](body, layout, limits, options)
 
@@ -132,8 +132,7 @@ def _content_type(header: str | None, body: bytes) -> str:
     if kind == "application/x-www-form-urlencoded":
         hint = " (curl -d sends this type unless told otherwise: add -H 'Content-Type: application/json')"
     raise InputError(
-        "unsupported_content_type",
+        ErrorCode.UNSUPPORTED_CONTENT_TYPE,
         f"found {short(kind) if kind else 'no content type'}{hint}, expected one of {', '.join(content_types())}",
         "header Content-Type",
-        415,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 _PIECE = 1 << 20
@@ -54,7 +55,7 @@ def check_numbers(body: bytes) -> None:
         slow += sum(1 for _ in islice(_SLOW.finditer(body), _MOST_SLOW + 1))
     if slow > _MOST_SLOW:
         raise InputError(
-            "out_of_range",
+            ErrorCode.OUT_OF_RANGE,
             f"found more than {_MOST_SLOW} exponents of three digits and rows of {len(_ROW)} digits, "
             "expected coordinates",
         )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import Table, axes, check_present, read_table, wanted
@@ -48,7 +49,7 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     if kind is _wide and not (len(table.columns) > 1 and any(name.endswith(("_x", "_y")) for name in table.columns)):
         hint = " (separate columns by commas)" if re.search("[;\\t]", table.columns[0]) else ""
         raise InputError(
-            "unknown_form",
+            ErrorCode.UNKNOWN_FORM,
             f"found the columns {', '.join(short(name) for name in table.columns[:6])}{hint}, expected "
             f"{layout.names[0]}_x, {layout.names[0]}_y, … (a row a frame), {','.join(_LONG)} (a row a landmark) or "
             "nose_X, nose_Y, … (a row a clip)",
@@ -60,7 +61,9 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     groups, labels = pd.factorize(table.strings([_CLIP])[_CLIP])
     nameless = np.flatnonzero(labels[groups] == "")
     if len(nameless):
-        raise InputError("wrong_type", "found nothing, expected the clip's name", table.where(nameless[0], _CLIP))
+        raise InputError(
+            ErrorCode.WRONG_TYPE, "found nothing, expected the clip's name", table.where(nameless[0], _CLIP)
+        )
     limits.check_clips(len(labels))
     read = kind(table, layout, limits, options)
     clips: list[Clip | InputError] = []
@@ -79,7 +82,7 @@ def _at_most(table: Table, long: bool, limits: Limits) -> Table:
         rows = min(rows * len(MEDIAPIPE.names), limits.max_bytes // _LONG_ROW)
     clips = f" in each of {limits.max_clips} clips" if _CLIP in table.columns else ""
     expected = f"found more than {rows} rows, expected at most {limits.max_frames} frames{clips}"
-    return table.at_most(rows, InputError("too_many_frames", expected))
+    return table.at_most(rows, InputError(ErrorCode.TOO_MANY_FRAMES, expected))
 
 
 _Read = Callable[[np.ndarray], Clip]
@@ -107,7 +110,7 @@ def _long(table: Table, layout: Layout, limits: Limits, options: Options) -> _Re
         wrong = np.flatnonzero(~(np.isfinite(values) & (np.floor(values) == values)))
         if len(wrong):
             where = table.where(wrong[0], name)
-            raise InputError("wrong_type", f"found {values[wrong[0]]:g}, expected a whole number", where)
+            raise InputError(ErrorCode.WRONG_TYPE, f"found {values[wrong[0]]:g}, expected a whole number", where)
     starts = np.array([MEDIAPIPE.part(name).start for name in MEDIAPIPE.parts])
     sizes = np.array([len(points) for points in MEDIAPIPE.parts.values()])
     accepted = np.array([_REFINED_FACE if name == "face" else len(MEDIAPIPE.parts[name]) for name in MEDIAPIPE.parts])
@@ -115,7 +118,7 @@ def _long(table: Table, layout: Layout, limits: Limits, options: Options) -> _Re
     if len(wrong):
         row = wrong[0]
         raise InputError(
-            "wrong_point_count",
+            ErrorCode.WRONG_POINT_COUNT,
             f"found index {index[row]:g}, expected 0 to {sizes[part[row]] - 1} for {list(MEDIAPIPE.parts)[part[row]]}",
             table.where(row, "landmark_index"),
         )
@@ -144,7 +147,7 @@ def _parts(table: Table) -> np.ndarray:
     wrong = np.flatnonzero(part.isna())
     if len(wrong):
         raise InputError(
-            "wrong_type",
+            ErrorCode.WRONG_TYPE,
             f"found {short(words.iloc[wrong[0]])}, expected one of {', '.join(MEDIAPIPE.parts)}",
             table.where(wrong[0], "type"),
         )
@@ -156,7 +159,7 @@ def _twice(table: Table, rows: np.ndarray, cells: np.ndarray) -> InputError:
     first = np.flatnonzero(cells == cells[second])[0]
     name = MEDIAPIPE.names[cells[second] % len(MEDIAPIPE.names)]
     return InputError(
-        "duplicate_rows",
+        ErrorCode.DUPLICATE_ROWS,
         f"found point {name} of the frame of line {table.lines[rows[first]]} again",
         table.where(rows[second]),
     )

@@ -16,6 +16,7 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import check_utf8
 from spoter.formats.request import short
@@ -70,7 +71,7 @@ class Table:
         """
         lines = np.fromiter(self._row_lines(), dtype=np.intp)
         if not len(lines):
-            raise InputError("no_frames", "found a header and no row, expected at least one")
+            raise InputError(ErrorCode.NO_FRAMES, "found a header and no row, expected at least one")
         return lines
 
     def _row_lines(self) -> Iterator[int]:
@@ -80,7 +81,9 @@ class Table:
             if cells == 0:
                 blank += 1
                 if blank > _MAX_BLANK_LINES:
-                    raise InputError("invalid_csv", f"found more than {_MAX_BLANK_LINES} blank lines", f"line {number}")
+                    raise InputError(
+                        ErrorCode.INVALID_CSV, f"found more than {_MAX_BLANK_LINES} blank lines", f"line {number}"
+                    )
             elif cells == len(self.columns):
                 rows += 1
                 if rows > most:
@@ -89,7 +92,7 @@ class Table:
             else:  # at the first, whatever megabytes may follow
                 hint = ", and quotes that match" if b'"' in self.body else ""
                 raise InputError(
-                    "ragged_csv",
+                    ErrorCode.RAGGED_CSV,
                     f"found {cells} cells, expected {len(self.columns)} as in the header{hint}",
                     f"line {number}",
                 )
@@ -127,7 +130,9 @@ class Table:
         wrong = np.flatnonzero(numbers.isna() & cells.notna())
         if len(wrong):
             found = short(cells.iloc[wrong[0]])
-            raise InputError("wrong_type", f"found {found}, expected a number or nothing", self.where(wrong[0], column))
+            raise InputError(
+                ErrorCode.WRONG_TYPE, f"found {found}, expected a number or nothing", self.where(wrong[0], column)
+            )
         return numbers.to_numpy(dtype=np.float64)
 
     def _read(self, columns: Sequence[str], dtype: str | None, missing: Sequence[str] = _MISSING) -> pd.DataFrame:
@@ -147,9 +152,11 @@ class Table:
                 na_values=list(missing),
             )
         except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
-            raise InputError("invalid_csv", f"the CSV cannot be read: {short(str(error), 80)}") from error
+            raise InputError(ErrorCode.INVALID_CSV, f"the CSV cannot be read: {short(str(error), 80)}") from error
         if len(frame) != rows:
-            raise InputError("invalid_csv", f"found {len(frame)} rows on {rows} lines, expected quotes that match")
+            raise InputError(
+                ErrorCode.INVALID_CSV, f"found {len(frame)} rows on {rows} lines, expected quotes that match"
+            )
         return frame
 
     def _quoted_rows(self) -> Iterator[tuple[int, int]]:
@@ -160,7 +167,9 @@ class Table:
                 if reader.line_num > self.header_lines:
                     yield reader.line_num, 0 if _is_blank(row) else len(row)
         except csv.Error as error:
-            raise InputError("invalid_csv", f"the CSV cannot be read: {error}", f"line {reader.line_num}") from error
+            raise InputError(
+                ErrorCode.INVALID_CSV, f"the CSV cannot be read: {error}", f"line {reader.line_num}"
+            ) from error
 
     def _plain_rows(self) -> Iterator[tuple[int, int]]:
         """Do the same where there are no quotes, and so no commas or newlines within cells."""
@@ -183,26 +192,28 @@ def read_table(body: bytes) -> Table:
         check_utf8(body)
     except UnicodeDecodeError as error:
         raise InputError(
-            "invalid_csv", "found what is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
+            ErrorCode.INVALID_CSV, "found what is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
         ) from error
     nul = body.find(b"\0")
     if nul >= 0:
-        raise InputError("invalid_csv", "found a NUL character, expected text", f"byte {nul}")
+        raise InputError(ErrorCode.INVALID_CSV, "found a NUL character, expected text", f"byte {nul}")
     body = body.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     if _FIRST_LINE.match(body)[1].count(b",") >= _MAX_COLUMNS:
-        raise InputError("unknown_form", f"found more than {_MAX_COLUMNS} columns", "header")
+        raise InputError(ErrorCode.UNKNOWN_FORM, f"found more than {_MAX_COLUMNS} columns", "header")
     reader = _reader(body)
     try:
         header = next((row for row in reader if not _is_blank(row)), [])
     except csv.Error as error:
-        raise InputError("invalid_csv", f"the CSV cannot be read: {error}", f"line {reader.line_num}") from error
+        raise InputError(
+            ErrorCode.INVALID_CSV, f"the CSV cannot be read: {error}", f"line {reader.line_num}"
+        ) from error
     columns = tuple(name.strip() for name in header)
     if not columns:
-        raise InputError("unknown_form", "found no header, expected the names of the columns in the first line")
+        raise InputError(ErrorCode.UNKNOWN_FORM, "found no header, expected the names of the columns in the first line")
     seen: set[str] = set()
     for name in columns:
         if name in seen:
-            raise InputError("duplicate_columns", f"found the column {short(name)} more than once", "header")
+            raise InputError(ErrorCode.DUPLICATE_COLUMNS, f"found the column {short(name)} more than once", "header")
         seen.add(name)
     return Table(body, columns, reader.line_num)
 
@@ -231,7 +242,7 @@ def check_present(found: Sequence[str], needed: Sequence[str]) -> None:
     if missing:
         listed = f"{', '.join(missing[:6])}{', …' if len(missing) > 6 else ''}"
         raise InputError(
-            "missing_columns", f"the CSV lacks {len(missing)} of {len(needed)} columns: {listed}", "header"
+            ErrorCode.MISSING_COLUMNS, f"the CSV lacks {len(missing)} of {len(needed)} columns: {listed}", "header"
         )
 
 

@@ -12,6 +12,7 @@ from functools import lru_cache
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import mediapipe_frames, mmpose_frames, openpose_frames
 from spoter.formats.request import Options, check_estimator, finish_clip
@@ -119,7 +120,9 @@ def _form(frames: Sequence[Frame | None]) -> str | None:
         forms = sorted({form, *here} - {None})
         if len(forms) > 1:
             raise InputError(
-                "mixed_forms", f"found keys of {' and '.join(forms)}, expected those of one in all frames", f"frame {i}"
+                ErrorCode.MIXED_FORMS,
+                f"found keys of {' and '.join(forms)}, expected those of one in all frames",
+                f"frame {i}",
             )
         form = here[0] if here else form
     return form

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from spoter.errors import InputError, in_a_line
+from spoter.error_codes import ErrorCode
+from spoter.errors import InputError, one_line
 
 _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
@@ -24,21 +25,23 @@ _NOT_A_NUMBER = re.compile(rb".?-?(nan|inf)", re.DOTALL | re.IGNORECASE)
 def invalid_json(error: Exception, body: bytes) -> InputError:
     """Translate a syntax error of `body`."""
     if isinstance(error, RecursionError):
-        return InputError("invalid_json", "found brackets nested too deep, expected a dozen levels at most")
+        return InputError(ErrorCode.INVALID_JSON, "found brackets nested too deep, expected a dozen levels at most")
     if isinstance(error, UnicodeDecodeError):
-        return InputError("invalid_json", "found what is not UTF-8, expected JSON in UTF-8", f"byte {error.start}")
+        return InputError(
+            ErrorCode.INVALID_JSON, "found what is not UTF-8, expected JSON in UTF-8", f"byte {error.start}"
+        )
     message = str(error)
     if message == "Input data was truncated":
-        return InputError("invalid_json", "the JSON ends too early", f"byte {len(body)}")
+        return InputError(ErrorCode.INVALID_JSON, "the JSON ends too early", f"byte {len(body)}")
     position = _BYTE.search(message)
     if position is None:
-        return InputError("invalid_json", "found what is not JSON, expected a JSON object")
+        return InputError(ErrorCode.INVALID_JSON, "found what is not JSON, expected a JSON object")
     byte = int(position[1])
     hint = ""
     if _NOT_A_NUMBER.match(body, max(byte - 1, 0)):
         hint = "; JSON has no NaN or Infinity: null marks a missing point"
     what = message.removeprefix("JSON is malformed: ").replace(position[0], "")
-    return InputError("invalid_json", f"the JSON is malformed: {what}{hint}", f"byte {byte}")
+    return InputError(ErrorCode.INVALID_JSON, f"the JSON is malformed: {what}{hint}", f"byte {byte}")
 
 
 def wrong_type(
@@ -62,11 +65,11 @@ def wrong_type(
         steps += [key or int(index) for key, index in _STEP.findall(path[1])]
     where = place(steps)
     if message in ("Number out of range", "Integer value out of range"):
-        return InputError("out_of_range", "found a number too large to be one", where)
-    message = UNKNOWN_FIELD.sub(lambda match: f"unknown field {in_a_line(match[1], _LONGEST_KEY)}", message)
+        return InputError(ErrorCode.OUT_OF_RANGE, "found a number too large to be one", where)
+    message = UNKNOWN_FIELD.sub(lambda match: f"unknown field {one_line(match[1], _LONGEST_KEY)}", message)
     message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
     message = message.replace("array of length 2", "a pair [x, y]")
     match = _FOUND.match(message)
     if match:
         message = f"found {match['found']}, expected {match['expected'].replace(' | ', ' or ')}"
-    return InputError("wrong_type", message[0].lower() + message[1:], where)
+    return InputError(ErrorCode.WRONG_TYPE, message[0].lower() + message[1:], where)

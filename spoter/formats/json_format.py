@@ -15,6 +15,7 @@ from typing import Generic, TypeVar
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.fewshot.prototypes import PARTS
@@ -120,7 +121,9 @@ def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -
     content = _parse(body, layout, limits)
     for name in _OF_THE_REQUEST:
         if content.says(name):
-            raise InputError("misplaced_option", "found it in one clip of several, expected it once for all", name)
+            raise InputError(
+                ErrorCode.MISPLACED_OPTION, "found it in one clip of several, expected it once for all", name
+            )
     return _clip(content, body, layout, limits, options)
 
 
@@ -135,7 +138,9 @@ def to_bytes(body: dict | list | float | None) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
     except (ValueError, TypeError, RecursionError) as error:
-        raise InputError("invalid_json", f"JSON cannot hold this: {error}; null marks a missing point") from error
+        raise InputError(
+            ErrorCode.INVALID_JSON, f"JSON cannot hold this: {error}; null marks a missing point"
+        ) from error
 
 
 @cache
@@ -173,7 +178,7 @@ def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
     except msgspec.ValidationError as error:
         if not body.lstrip()[:1] == b"{":
             raise InputError(
-                "unknown_form",
+                ErrorCode.UNKNOWN_FORM,
                 'found a JSON body that is no object, expected an object such as {"keypoints": [frame, …]}',
             ) from error
         raise wrong_type(error, estimator_frames.place) from error
@@ -194,7 +199,7 @@ def _decoded(body: bytes, frame_type: type[estimator_frames.Frame], limits: Limi
     if small or several:
         return content
     raise InputError(
-        "too_many_values",
+        ErrorCode.TOO_MANY_VALUES,
         f"found more lists, objects and numbers than a clip of {limits.max_frames} frames can need, expected its "
         "landmarks",
     )
@@ -214,7 +219,7 @@ def _enrolled(raw: Raw, layout: Layout, limits: Limits) -> EnrolledGlosses:
     numbers = (PARTS + 1) * 2 * len(layout)  # of a prototype of this model
     if text.count(b",") > _ROOM_FOR_OTHERS * limits.max_enrolled * (numbers + 3):
         raise InputError(
-            "too_many_enrolled",
+            ErrorCode.TOO_MANY_ENROLLED,
             f"found more numbers than {limits.max_enrolled} glosses have, expected fewer",
             "enrolled",
         )
@@ -230,9 +235,9 @@ def _description(wanted: bool, body: bytes) -> Request:
     """Return the request of a body with the key ``describe``, which stands alone and is true."""
     keys = [key for key in _keys(body) if key != short("describe")]
     if keys:
-        raise InputError("ambiguous_form", f"found {', '.join(keys)} too, expected describe without other keys")
+        raise InputError(ErrorCode.AMBIGUOUS_FORM, f"found {', '.join(keys)} too, expected describe without other keys")
     if not wanted:
-        raise InputError("wrong_type", "found false, expected true", "describe")
+        raise InputError(ErrorCode.WRONG_TYPE, "found false, expected true", "describe")
     return Request([], describe=True)
 
 
@@ -254,17 +259,17 @@ def _form(content: _Body, body: bytes) -> str:
     if len(here) == 1:
         return here[0]
     if here:
-        raise InputError("ambiguous_form", f"found {' and '.join(here)}, expected one of them")
+        raise InputError(ErrorCode.AMBIGUOUS_FORM, f"found {' and '.join(here)}, expected one of them")
     keys = _keys(body)
     found = f"{'the key' if len(keys) == 1 else 'the keys'} {', '.join(keys)}" if keys else "no keys"
-    raise InputError("unknown_form", f"found {found}, expected one of {', '.join(FORMS)}")
+    raise InputError(ErrorCode.UNKNOWN_FORM, f"found {found}, expected one of {', '.join(FORMS)}")
 
 
 def _clip(content: _Body, body: bytes, layout: Layout, limits: Limits, options: Options) -> Clip:
     form = _form(content, body)
     if form in _ALONE:
         expected = ", ".join(key for key in FORMS if key not in _ALONE)
-        raise InputError("unknown_form", f"found {form} within clips, expected one of {expected}")
+        raise InputError(ErrorCode.UNKNOWN_FORM, f"found {form} within clips, expected one of {expected}")
     if content.layout is not None:
         plain_points.check_layout(str(content.layout), layout)
     options = content.options(options)

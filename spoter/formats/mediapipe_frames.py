@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.landmarks.estimators import MEDIAPIPE
 
@@ -61,7 +62,7 @@ def read(frames: Sequence, parts: Sequence[str]) -> np.ndarray:
             if len(landmarks) != size and not (part == "face" and len(landmarks) == _REFINED_FACE):
                 expected = f"{size} or {_REFINED_FACE}" if part == "face" else f"{size}"
                 raise InputError(
-                    "wrong_point_count",
+                    ErrorCode.WRONG_POINT_COUNT,
                     f"found {len(landmarks)} points, expected {expected}, or none where the part was not found",
                     f"frame {i}, {key}",
                 )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.signer_tracking import points_of_signer
 from spoter.landmarks.estimators import WHOLEPOSE
@@ -56,7 +57,7 @@ def _points(persons: Sequence[Instance], frame: int) -> np.ndarray:
             if len(values or ()) != size:
                 whose = f"person {j}, " if j else ""
                 raise InputError(
-                    "wrong_point_count",
+                    ErrorCode.WRONG_POINT_COUNT,
                     f"found {len(values or ())} items, expected {size} (COCO-WholeBody)",
                     f"frame {frame}, {whose}{key}",
                 )

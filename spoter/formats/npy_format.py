@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import DEFAULT_TOP_K, NPY, Options, Request, finish_clip, short
@@ -42,16 +43,19 @@ def _array(body: bytes) -> np.ndarray:
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read(stream)
     except Exception as error:  # NumPy hands the header to Python's tokenizer and parser, which fail in many ways
-        raise InputError("invalid_npy", "found no header of an .npy file, expected what numpy.save writes") from error
+        raise InputError(
+            ErrorCode.INVALID_NPY, "found no header of an .npy file, expected what numpy.save writes"
+        ) from error
     if dtype.kind not in "fiu":
-        raise InputError("wrong_type", f"found an array of {dtype.name}, expected floating-point numbers")
+        raise InputError(ErrorCode.WRONG_TYPE, f"found an array of {dtype.name}, expected floating-point numbers")
     if len(shape) != 3 or shape[2] != 2:
-        raise InputError("wrong_shape", f"found an array of shape {short(shape)}, expected (frames, points, 2)")
+        raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {short(shape)}, expected (frames, points, 2)")
     start = stream.tell()
     found, expected = len(body) - start, math.prod(shape) * dtype.itemsize
     # the second: an empty array may claim any length, which NumPy then cannot make
     if any(not 0 <= length <= len(body) for length in shape) or found != expected:
         raise InputError(
-            "invalid_npy", f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {short(shape)}"
+            ErrorCode.INVALID_NPY,
+            f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {short(shape)}",
         )
     return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.signer_tracking import points_of_signer
 from spoter.landmarks.estimators import OPENPOSE
@@ -63,7 +64,7 @@ def _points(persons: Sequence[Person], frame: int) -> np.ndarray:
                 whose = f"person {j}, " if j else ""
                 hint = ", as OpenPose writes with --model_pose BODY_25" if part == "pose" else ""
                 raise InputError(
-                    "wrong_point_count",
+                    ErrorCode.WRONG_POINT_COUNT,
                     f"found {len(values)} numbers, expected {3 * size} (x, y and confidence of {size} points){hint}, "
                     "or none where the part was not found",
                     f"frame {frame}, {whose}{key}",

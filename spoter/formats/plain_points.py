@@ -13,6 +13,7 @@ from functools import partial
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import without_collector
 from spoter.formats.fast_points import read_flat
@@ -62,7 +63,9 @@ def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, o
 def known_estimator(name: str | None) -> None:
     """Raise ``unknown_estimator`` for a name that is none of `ESTIMATORS`."""
     if name is not None and name not in ESTIMATORS:
-        raise InputError("unknown_estimator", f"found {short(name)}, expected {', '.join(ESTIMATORS)}", "estimator")
+        raise InputError(
+            ErrorCode.UNKNOWN_ESTIMATOR, f"found {short(name)}, expected {', '.join(ESTIMATORS)}", "estimator"
+        )
 
 
 def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tuple[str, ...], str | None]:
@@ -95,13 +98,15 @@ def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tup
         return layout.names, estimator
     for other in ESTIMATORS.values():
         if size in other.sizes and estimator is not None:
-            raise InputError("wrong_estimator", f"found {other.name}'s {size} points, but estimator {estimator}")
+            raise InputError(
+                ErrorCode.WRONG_ESTIMATOR, f"found {other.name}'s {size} points, but estimator {estimator}"
+            )
         if size in other.sizes:
             return other.names_for(size), other.name
     wanted = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
     sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in wanted)
     raise InputError(
-        "wrong_point_count",
+        ErrorCode.WRONG_POINT_COUNT,
         f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})",
     )
 
@@ -112,8 +117,8 @@ def check_layout(name: str, layout: Layout) -> None:
     if name == own:
         return
     if name not in BUILT_IN:
-        raise InputError("unknown_layout", f"found {short(name)}, expected {own}, the model's layout", "layout")
-    raise InputError("wrong_layout", f"found layout {name}, but this model is fed layout {own}", "layout")
+        raise InputError(ErrorCode.UNKNOWN_LAYOUT, f"found {short(name)}, expected {own}, the model's layout", "layout")
+    raise InputError(ErrorCode.WRONG_LAYOUT, f"found layout {name}, but this model is fed layout {own}", "layout")
 
 
 def _array(
@@ -139,7 +144,9 @@ def _array(
         names, estimator = _columns(len(frames[there[0]]), there[0], in_layout, layout, options)
     for i in there:
         if len(frames[i]) != len(names):
-            raise InputError("wrong_point_count", f"found {len(frames[i])} points, expected {len(names)}", f"frame {i}")
+            raise InputError(
+                ErrorCode.WRONG_POINT_COUNT, f"found {len(frames[i])} points, expected {len(names)}", f"frame {i}"
+            )
     array = np.full((len(frames), len(names), 2), np.nan)
     if there:
         flat = [point for i in there for point in frames[i]]
@@ -165,7 +172,7 @@ def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.nd
     known = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
     if len(memoryview(points)) > 6 * _MOST_NAMES and bytes(points).count(b":") > _MOST_NAMES:  # "a":0,
         raise InputError(
-            "unknown_landmark", f"found more than {_MOST_NAMES} keys, expected names of landmarks", "points"
+            ErrorCode.UNKNOWN_LANDMARK, f"found more than {_MOST_NAMES} keys, expected names of landmarks", "points"
         )
     for name, raw in _BY_NAME.decode(points).items():
         if name not in known:
@@ -181,7 +188,7 @@ def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.nd
     for name, length in lengths.items():
         if length != frames:
             raise InputError(
-                "wrong_frame_count",
+                ErrorCode.WRONG_FRAME_COUNT,
                 f"found {length} frames, expected {frames}, as many as {next(iter(lengths))} has",
                 f"point {name}",
             )
@@ -196,7 +203,7 @@ def _unknown_landmark(name: str, layout: Layout) -> InputError:
     """Return the error for a name that no estimator and no layout has, with the likeliest one that was meant."""
     near = difflib.get_close_matches(name[:80], layout.names, 1)
     expected = f"did you mean {near[0]}?" if near else f"expected landmarks such as {', '.join(layout.names[:3])}"
-    return InputError("unknown_landmark", f"found landmark {short(name)}; {expected}")
+    return InputError(ErrorCode.UNKNOWN_LANDMARK, f"found landmark {short(name)}; {expected}")
 
 
 def _place(names: tuple[str, ...], steps: list[str | int]) -> str | None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.landmarks.clip import Clip, in_pixels, make_clip
@@ -147,15 +148,15 @@ def parse_attributes(text: str | None) -> Options:
         where = f"attribute {short(name)}"
         if not equals or name not in _EXPECTED:
             raise InputError(
-                "bad_attributes",
+                ErrorCode.BAD_ATTRIBUTES,
                 f"found {short(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}",
                 where,
             )
         if name in values:
-            raise InputError("bad_attributes", "found it twice, expected it once", where)
+            raise InputError(ErrorCode.BAD_ATTRIBUTES, "found it twice, expected it once", where)
         known = _option(name, value, strict=False)
         if known is None:  # so is the word null
-            raise InputError("bad_attributes", f"found {short(value)}, expected {_EXPECTED[name]}", where)
+            raise InputError(ErrorCode.BAD_ATTRIBUTES, f"found {short(value)}, expected {_EXPECTED[name]}", where)
         values[name] = known
     return Options(**values)
 
@@ -164,7 +165,7 @@ def check_option(name: str, value: object) -> None:
     """Raise ``wrong_type`` where an option of `Options` is neither None nor what a request may say."""
     plain = value.item() if isinstance(value, np.generic) else value
     if plain is not None and _option(name, plain, strict=True) is None:
-        raise InputError("wrong_type", f"found {short(value)}, expected {_EXPECTED[name]}", name)
+        raise InputError(ErrorCode.WRONG_TYPE, f"found {short(value)}, expected {_EXPECTED[name]}", name)
 
 
 def _option(name: str, value: object, strict: bool) -> object:
@@ -184,7 +185,9 @@ def short(value: object, size: int = 40) -> str:
 def check_estimator(found: str, options: Options) -> str:
     """Return `found`, the estimator a form is written by; raise ``wrong_estimator`` where the options name another."""
     if options.estimator not in (None, found):
-        raise InputError("wrong_estimator", f"the points are {found}'s, but the request says {options.estimator}")
+        raise InputError(
+            ErrorCode.WRONG_ESTIMATOR, f"the points are {found}'s, but the request says {options.estimator}"
+        )
     return found
 
 
@@ -218,12 +221,12 @@ def finish_clip(
     """
     if (options.width is None) != (options.height is None):
         given, absent = ("width", "height") if options.height is None else ("height", "width")
-        raise InputError("missing_image_size", f"found {given} without {absent}, expected both or neither")
+        raise InputError(ErrorCode.MISSING_IMAGE_SIZE, f"found {given} without {absent}, expected both or neither")
     if (options.width or estimator in _WRITE_PIXELS) and in_pixels(points):
         if options.width is None:
             largest = np.nanmax(np.abs(points))
             raise InputError(
-                "missing_image_size",
+                ErrorCode.MISSING_IMAGE_SIZE,
                 f"found points in pixels (up to {largest:g}) and no size of the picture, expected width and height "
                 "beside them (--width and --height of a command), or points divided by them (0 to 1)",
             )
@@ -231,7 +234,7 @@ def finish_clip(
     clip = make_clip(points, names, estimator, options.fps, layout.uses(names, estimator))
     if np.isnan(layout.select(clip)).all():
         raise InputError(
-            "no_usable_frames",
+            ErrorCode.NO_USABLE_FRAMES,
             f"found no landmark of layout {layout.name} in any of {len(clip)} frames, expected some in one",
         )
     return clip

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses, Enrolment
 from spoter.formats.request import CSV, JSON, JSONLINES, SYNONYMS, Request, short
@@ -80,10 +81,9 @@ def choose_accept(accept: str | None, request: Request) -> str:
             best, best_quality = offered, quality
     if best is None:
         raise InputError(
-            "not_acceptable",
+            ErrorCode.NOT_ACCEPTABLE,
             f"found {short(accept, 80)}, expected one of {', '.join(possible)}",
             "header Accept",
-            406,
         )
     return best
 

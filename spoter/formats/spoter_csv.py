@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import check_numbers
 from spoter.formats.csv_table import Table, axes, check_present, wanted
@@ -69,7 +70,9 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
         if name is not None:
             key = name + column[-2:]
             if key in columns:
-                raise InputError("duplicate_columns", f"found {columns[key]} and {column}, the same point", "header")
+                raise InputError(
+                    ErrorCode.DUPLICATE_COLUMNS, f"found {columns[key]} and {column}, the same point", "header"
+                )
             columns[key] = column
     names = wanted(layout, {key[:-2] for key in columns})
     keys = axes(names, "_X", "_Y")
@@ -100,14 +103,14 @@ def _points(row: Sequence[str], columns: list[str], limits: Limits) -> np.ndarra
             track = _LIST.decode(cell)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise InputError(
-                "wrong_type",
+                ErrorCode.WRONG_TYPE,
                 "found a cell that is no list of numbers, expected one such as [0.51, 0.52]",
                 f"column {column}",
             ) from error
         limits.check_frames(len(track))
         if len(track) != len(tracks[0] if tracks else track):
             raise InputError(
-                "wrong_frame_count",
+                ErrorCode.WRONG_FRAME_COUNT,
                 f"found {len(track)} frames, expected {len(tracks[0])}, as many as {columns[0]} has",
                 f"column {column}",
             )

@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import DEFAULT_TOP_K, VIDEOS, Options, Request, Video, check_estimator, finish_clip
 from spoter.landmarks.clip import Clip
@@ -102,7 +103,7 @@ def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, dea
             _write(video.content, path, limits, fetch, deadline)
             left = deadline - time.monotonic()
             if left < _LEAST_SECONDS:
-                raise InputError("video_busy", "found no time left for this video beside others, try again", status=503)
+                raise InputError(ErrorCode.VIDEO_BUSY, "found no time left for this video beside others, try again")
             most = VideoLimits(
                 max_seconds=limits.max_video_seconds,
                 max_pixels=limits.max_video_pixels,
@@ -122,11 +123,10 @@ def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, dea
 
 def _unreadable(where: str | None) -> InputError:
     return InputError(
-        "unsupported_content_type",
+        ErrorCode.UNSUPPORTED_CONTENT_TYPE,
         "found a video, which this server cannot read: it has no environment with MediaPipe (docs/operations.md, "
         "Videos); expected landmarks in one of the other formats",
         where,
-        415,
     )
 
 
@@ -136,7 +136,7 @@ def _write(content: bytes | str, path: Path, limits: Limits, fetch: Fetch | None
         return
     if fetch is None:
         raise InputError(
-            "no_stored_videos",
+            ErrorCode.NO_STORED_VIDEOS,
             "found the key of a stored video, but this server has no bucket of videos (docs/operations.md, Videos); "
             "expected the video itself, as video/mp4 or video/webm",
             "uniqueName",

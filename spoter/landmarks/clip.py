@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 # Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in
@@ -76,9 +77,9 @@ def make_clip(
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
         points = np.array(unmasked(points), dtype=np.float32)
     if len(points) == 0:
-        raise InputError("no_frames", "found 0 frames, expected at least 1")
+        raise InputError(ErrorCode.NO_FRAMES, "found 0 frames, expected at least 1")
     if fps is not None and not 0 < fps <= 1000:
-        raise InputError("wrong_type", f"found fps {fps}, expected a number above 0, at most 1000", "fps")
+        raise InputError(ErrorCode.WRONG_TYPE, f"found fps {fps}, expected a number above 0, at most 1000", "fps")
     missing = np.isnan(points)
     half = missing[..., 0] != missing[..., 1]  # much faster than any(axis=2), for arrays of 543 points a frame
     if half.any():
@@ -95,7 +96,7 @@ def make_clip(
                 "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
             )
         raise InputError(
-            "out_of_range",
+            ErrorCode.OUT_OF_RANGE,
             f"found {'xy'[axis]} = {points[frame, column, axis]:g}, expected image units "
             f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it){hint}",
             f"frame {frame}, point {names[column]}",

@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import DataError, InputError
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, Estimator
@@ -58,7 +59,9 @@ def mark_missing(points: np.ndarray) -> tuple[np.ndarray, Estimator]:
         points = np.array(points, dtype=np.float32)
     estimator = _estimator(points.shape[1]) if points.ndim == 3 and points.shape[2] == 2 else None
     if estimator is None:
-        raise InputError("wrong_point_count", f"found points of shape {points.shape}, expected (T, N, 2), {_SIZES}")
+        raise InputError(
+            ErrorCode.WRONG_POINT_COUNT, f"found points of shape {points.shape}, expected (T, N, 2), {_SIZES}"
+        )
     if estimator is MEDIAPIPE:
         for part, wrist in _HANDS:
             hand = points[:, MEDIAPIPE.part(part)]

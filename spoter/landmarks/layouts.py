@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.files import read_text
 from spoter.landmarks.clip import Clip
@@ -126,7 +127,7 @@ class Layout:
                 missing.append(landmark.name)
         if missing:
             raise InputError(
-                "missing_landmarks",
+                ErrorCode.MISSING_LANDMARKS,
                 f"the clip lacks {len(missing)} of layout {self.name}'s {len(self)} landmarks: "
                 f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}",
             )

@@ -31,6 +31,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
@@ -126,14 +127,14 @@ def _empty(points: np.ndarray, layout: Layout) -> InputError | None:
     if not np.isnan(points).all():
         return None
     return InputError(
-        "no_usable_frames",
+        ErrorCode.NO_USABLE_FRAMES,
         f"found no landmark of layout {layout.name} in any of {len(points)} frames, expected at least one person",
     )
 
 
 def _no_box(frames: int) -> InputError:
     return InputError(
-        "no_usable_frames",
+        ErrorCode.NO_USABLE_FRAMES,
         f"found both shoulders and an eye in none of {frames} frames, expected them in at least one: "
         "the size of the signer cannot be told without them",
     )

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spoter.errors import ModelFolderError, in_a_line
+from spoter.errors import ModelFolderError, one_line
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 
@@ -86,7 +86,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     else:
         kind, state = "state_dict", content
     if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        found = f"the keys {in_a_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        found = f"the keys {one_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
         raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
     odd = next((name for name in state if not name.isprintable() or len(name) > _LONGEST_NAME), None)
     if odd is not None:  # errors name a parameter, and are one line each
@@ -228,7 +228,7 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except (SafetensorError, *_READING_ERRORS) as error:
         said = str(error).removeprefix("Error while deserializing header: ")
-        raise ModelFolderError(f"{path}: found no whole safetensors file ({in_a_line(said, 100)})") from None
+        raise ModelFolderError(f"{path}: found no whole safetensors file ({one_line(said, 100)})") from None
 
 
 def _unpickle(path: Path) -> object:
@@ -265,6 +265,6 @@ def _unpickle(path: Path) -> object:
 
 def _refusal(path: Path, names: list[str]) -> ModelFolderError:
     return ModelFolderError(
-        f"{path}: refused, because reading it would run code: it asks for {in_a_line(', '.join(sorted(names)[:5]))}; "
+        f"{path}: refused, because reading it would run code: it asks for {one_line(', '.join(sorted(names)[:5]))}; "
         "expected tensors only, or a whole module of class spoter.spoter_model.SPOTER that torch 1.6 or later saved"
     )

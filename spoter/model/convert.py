@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from spoter.errors import ModelFolderError
-from spoter.files import alone_in, read_text
+from spoter.files import exclusive_lock, read_text
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.checkpoint import Checkpoint, read_checkpoint, sizes_of
@@ -112,7 +112,7 @@ def convert(
     glosses = read_meaning(meaning, sizes.classes)
     card = _card(source, checkpoint, config, glosses)
     Path(out).mkdir(parents=True, exist_ok=True)
-    with alone_in(out):
+    with exclusive_lock(out):
         layout_csv = layout_file.read_bytes() if layout_file else None
         write_model_folder(out, checkpoint.state, config, glosses, card, layout_csv)
     return config, contradictions(said, sizes)

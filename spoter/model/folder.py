@@ -22,7 +22,7 @@ import msgspec
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED, Enrolled, read_enrolled
 from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes
-from spoter.files import read_text, replacing, write_whole
+from spoter.files import atomic_write, atomic_write_bytes, read_text
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.config import CONFIG, ModelConfig, read_config, unique_keys
@@ -204,18 +204,18 @@ def write_model_folder(
     for name in (CONFIG, *GRAPHS.values()):
         (folder / name).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    with replacing(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
+    with atomic_write(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
         torch.save(plain, stream)  # a path's name, here a random one, would get into the file
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
     if layout_csv is not None:
-        write_whole(folder / config.layout, layout_csv)
+        atomic_write_bytes(folder / config.layout, layout_csv)
     if prototypes is None:
         (folder / PROTOTYPES).unlink(missing_ok=True)
     else:
-        write_whole(folder / PROTOTYPES, prototypes.to_bytes())
-    write_whole(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
-    write_whole(folder / CARD, card.encode())
-    write_whole(folder / CONFIG, config.to_json())
+        atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
+    atomic_write_bytes(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
+    atomic_write_bytes(folder / CARD, card.encode())
+    atomic_write_bytes(folder / CONFIG, config.to_json())
 
 
 def refuse_enrolled(folder: Path) -> None:

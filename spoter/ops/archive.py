@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from spoter.errors import ModelFolderError, SpoterError, in_a_line
+from spoter.errors import ModelFolderError, SpoterError, one_line
 from spoter.ops.tar_reader import BadTar, GzipStream, Stream, members
 
 # An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
@@ -171,7 +171,7 @@ def _told(path: Path) -> Iterator[None]:
     except BadTar as error:
         raise ArchiveError(path, [str(error)]) from None
     except _READING_ERRORS as error:
-        raise SpoterError(f"{path}: found no whole archive ({in_a_line(error)}), expected {EXPECTED}") from None
+        raise SpoterError(f"{path}: found no whole archive ({one_line(error)}), expected {EXPECTED}") from None
     except OSError as error:
         raise SpoterError(f"{path}: {error.strerror or error}; expected {EXPECTED}") from None
 

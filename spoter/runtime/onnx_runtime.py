@@ -9,7 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
-from spoter.errors import ModelFolderError, in_a_line
+from spoter.errors import ModelFolderError, one_line
 from spoter.fewshot.prototypes import PARTS
 from spoter.runtime.base import batches
 from spoter.runtime.onnx_external import refuse_external_data
@@ -92,7 +92,7 @@ class OnnxForward:
             ends = (*self._session.get_inputs(), *self._session.get_outputs())
             found = {end.name: (end.shape or ["of no size"])[-1] for end in ends if end.name != LENGTHS}
         except Exception as error:  # its errors have no other base in common
-            raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({in_a_line(error)})") from None
+            raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({one_line(error)})") from None
         expected = {FRAMES: width, LOGITS: classes, EMBEDDINGS: (PARTS + 1) * width}
         if found != expected or LENGTHS not in {end.name for end in ends}:
             told = found | {end.name: "of clips" for end in ends if end.name == LENGTHS}
@@ -135,7 +135,7 @@ class OnnxForward:
                     [embeddings[chosen]] = pooled
             except Exception as error:  # ONNX Runtime's, or numpy's for another shape or type
                 raise ModelFolderError(
-                    f"{self._place}: found a graph that fails when it is computed ({in_a_line(error)}): "
+                    f"{self._place}: found a graph that fails when it is computed ({one_line(error)}): "
                     "`spoter export` writes it anew"
                 ) from error
         return logits, embeddings

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED, Enrolment, merged, write_enrolled
-from spoter.files import alone_in
+from spoter.files import exclusive_lock
 from spoter.landmarks.clip import Clip
 from spoter.serving.recognizer import NO_PROTOTYPES, Recognizer
 
@@ -40,7 +40,7 @@ def enroll(
     folder, gloss = Path(folder), gloss.strip()
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
-    with alone_in(folder):
+    with exclusive_lock(folder):
         recognizer = _with_prototypes(folder)
         if not replace and any(known.gloss == gloss for known in recognizer.enrolled):
             raise ModelFolderError(
@@ -61,7 +61,7 @@ def unenroll(folder: Path, gloss: str) -> None:
         For a gloss that is not enrolled there.
     """
     folder, gloss = Path(folder), gloss.strip()
-    with alone_in(folder):
+    with exclusive_lock(folder):
         recognizer = _with_prototypes(folder)
         others = [known for known in recognizer.enrolled if known.gloss != gloss]
         if len(others) == len(recognizer.enrolled):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
 from spoter.fewshot.prototypes import softmax
@@ -41,7 +42,7 @@ NO_PROTOTYPES = (
 
 
 @dataclass
-class Costs:
+class Timings:
     """What answering took: wall milliseconds of each step, and how much there was to do."""
 
     decode_ms: float = 0.0
@@ -160,12 +161,12 @@ class Recognizer:
             results[i] = found
         return results
 
-    def embed(self, clips: Sequence[Clip], places: Sequence[str] = (), costs: Costs | None = None) -> np.ndarray:
+    def embed(self, clips: Sequence[Clip], places: Sequence[str] = (), timings: Timings | None = None) -> np.ndarray:
         """Return the embeddings of clips, shape (clips, E), float32 (`spoter.fewshot.prototypes`).
 
         Raises as `features` does, with the clip's place: that of `places`, or else its number.
         """
-        costs = costs if costs is not None else Costs()
+        timings = timings if timings is not None else Timings()
         started = time.perf_counter()
         features = self._features(clips)
         for i, found in enumerate(features):
@@ -173,8 +174,8 @@ class Recognizer:
                 raise found.within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
         embeddings = self.forward(features, True)[1]
-        costs.add(normalized - started, time.perf_counter() - normalized, features)
-        costs.clips += len(clips)
+        timings.add(normalized - started, time.perf_counter() - normalized, features)
+        timings.clips += len(clips)
         return embeddings
 
     def check_enrolled(self, enrolled: EnrolledGlosses) -> tuple[Enrolled, ...]:
@@ -188,7 +189,7 @@ class Recognizer:
         if enrolled is None:
             return self.enrolled
         if self.prototypes is None:
-            raise InputError("no_prototypes", NO_PROTOTYPES)
+            raise InputError(ErrorCode.NO_PROTOTYPES, NO_PROTOTYPES)
         try:
             return merged(self.enrolled, check_enrolled(enrolled, self.trained, self.prototypes))
         except InputError as error:
@@ -200,7 +201,7 @@ class Recognizer:
         clips: Sequence[Clip],
         enrolled: Sequence[Enrolled] = (),
         places: Sequence[str] = (),
-        costs: Costs | None = None,
+        timings: Timings | None = None,
     ) -> Enrolment:
         """Learn a gloss from a few clips; nothing is kept.
 
@@ -213,7 +214,7 @@ class Recognizer:
             Glosses beside the trained ones that it is compared with.
         places : sequence of str
             As for `embed`.
-        costs : Costs, optional
+        costs : Timings, optional
             Added to.
 
         Raises
@@ -222,15 +223,15 @@ class Recognizer:
             ``no_prototypes``; those of `spoter.fewshot.enrolled.check_gloss`; and for the first clip that cannot be used.
         """
         if self.prototypes is None:
-            raise InputError("no_prototypes", NO_PROTOTYPES)
+            raise InputError(ErrorCode.NO_PROTOTYPES, NO_PROTOTYPES)
         gloss = check_gloss(gloss, self.trained)
-        return learn(gloss, self.embed(clips, places, costs), self.trained, self.prototypes, enrolled)
+        return learn(gloss, self.embed(clips, places, timings), self.trained, self.prototypes, enrolled)
 
     def recognize(
         self,
         clips: Sequence[Clip | InputError],
         top_k: int = 5,
-        costs: Costs | None = None,
+        timings: Timings | None = None,
         vocabularies: Sequence[Vocabulary] = (),
     ) -> list[Answer | InputError]:
         """Name the sign in each clip, all of them in one forward as long as they are not very many or very long.
@@ -241,7 +242,7 @@ class Recognizer:
             An error, as decoding leaves it in a bad clip's place, is handed through.
         top_k : int
             Glosses an answer holds, best first; fewer where the model knows fewer.
-        costs : Costs, optional
+        costs : Timings, optional
             Added to.
         vocabularies : sequence of Vocabulary
             What each clip is named with; the model's own unless given. Clips of one request share one, by identity.
@@ -251,7 +252,7 @@ class Recognizer:
         list of Answer or InputError
             One for each clip, in order; a clip that cannot be used leaves its neighbours alone.
         """
-        costs = costs if costs is not None else Costs()
+        timings = timings if timings is not None else Timings()
         started = time.perf_counter()
         results: list = self._features(clips)  # errors stay, features give way to what becomes of them
         features = {i: found for i, found in enumerate(results) if isinstance(found, np.ndarray)}
@@ -267,8 +268,8 @@ class Recognizer:
             for row, (instances, known, similarity) in zip(rows, ranked, strict=True):
                 i, frames = places[row], len(features[places[row]])
                 results[i] = Answer(instances, frames, self.config.name, self.config.version, known, similarity)
-        costs.add(normalized - started, time.perf_counter() - normalized, features.values())
-        costs.clips += len(clips)
+        timings.add(normalized - started, time.perf_counter() - normalized, features.values())
+        timings.clips += len(clips)
         return results
 
     def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:

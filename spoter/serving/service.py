@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import msgspec
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, merged
 from spoter.fewshot.vocabulary import Vocabulary
@@ -20,9 +21,9 @@ from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_a
 from spoter.formats.request import Video, short
 from spoter.formats.response import Answer, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
-from spoter.messages import Incoming, Response, error_response
+from spoter.messages import RawRequest, Response, error_response
 from spoter.serving.describe import describe
-from spoter.serving.recognizer import Costs, Recognizer
+from spoter.serving.recognizer import Recognizer, Timings
 
 # What is wrong with how a request is sent rather than with what it holds; docs/errors.md lists the codes.
 _OF_THE_SENDER = (
@@ -39,7 +40,7 @@ VIDEO_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ParsedRequest:
     """A request that was read.
 
     Attributes
@@ -60,8 +61,8 @@ class _Asked:
 
 
 def respond(
-    recognizer: Recognizer, incoming: Sequence[Incoming], fetch: Fetch | None = None, deadline: float | None = None
-) -> tuple[list[Response], Costs]:
+    recognizer: Recognizer, raw: Sequence[RawRequest], fetch: Fetch | None = None, deadline: float | None = None
+) -> tuple[list[Response], Timings]:
     """Answer a batch of requests, all of their clips together.
 
     A wrong request gets its 4xx and leaves the others alone. A request of several clips is answered with 200 where at
@@ -70,7 +71,7 @@ def respond(
     Parameters
     ----------
     recognizer : Recognizer
-    incoming : sequence of Incoming
+    incoming : sequence of RawRequest
     fetch : callable, optional
         Gets videos that are named by a key; without it such requests are refused.
     deadline : float, optional
@@ -78,25 +79,25 @@ def respond(
 
     Returns
     -------
-    list of Response, Costs
+    list of Response, Timings
         One response for each request, in order, and what the whole batch took.
     """
-    costs = Costs()
+    timings = Timings()
     started = time.perf_counter()
-    decoded = [_decode(recognizer, item) for item in incoming]
-    costs.decode_ms = 1e3 * (time.perf_counter() - started)
-    _read_videos(recognizer, decoded, fetch, deadline or time.monotonic() + VIDEO_SECONDS, costs)
+    decoded = [_decode(recognizer, item) for item in raw]
+    timings.decode_ms = 1e3 * (time.perf_counter() - started)
+    _read_videos(recognizer, decoded, fetch, deadline or time.monotonic() + VIDEO_SECONDS, timings)
 
-    named = [item for item in decoded if isinstance(item, _Asked) and item.request.enroll is None]
+    named = [item for item in decoded if isinstance(item, _ParsedRequest) and item.request.enroll is None]
     clips = [clip for asked in named for clip in asked.request.clips]
     vocabularies = [asked.vocabulary for asked in named for _ in asked.request.clips]
     top_k = max((asked.request.top_k for asked in named), default=1)
-    answers = recognizer.recognize(clips, top_k, costs, vocabularies)
+    answers = recognizer.recognize(clips, top_k, timings, vocabularies)
 
     responses, position = [], 0
     for item in decoded:
         if isinstance(item, InputError):
-            costs.bad_inputs += item.status < 500
+            timings.bad_inputs += item.status < 500
             responses.append(error_response(item))
             continue
         request = item.request
@@ -104,21 +105,21 @@ def respond(
             responses.append(Response(200, JSON, msgspec.json.encode(describe(recognizer))))
             continue
         if request.enroll is not None:
-            responses.append(_enroll(recognizer, item, costs))
+            responses.append(_enroll(recognizer, item, timings))
             continue
         mine = answers[position : position + len(request.clips)]
         position += len(mine)
-        costs.bad_inputs += sum(isinstance(answer, InputError) and answer.status < 500 for answer in mine)
+        timings.bad_inputs += sum(isinstance(answer, InputError) and answer.status < 500 for answer in mine)
         responses.append(_respond(request, mine, item.accept))
-    return responses, costs
+    return responses, timings
 
 
 def _read_videos(
     recognizer: Recognizer,
-    decoded: list[_Asked | InputError],
+    decoded: list[_ParsedRequest | InputError],
     fetch: Fetch | None,
     deadline: float,
-    costs: Costs,
+    timings: Timings,
 ) -> None:
     """Put clips, or errors, in the places of the videos in a batch's requests; all of them are read side by side."""
     started = time.perf_counter()
@@ -130,8 +131,8 @@ def _read_videos(
     clips = read_videos(videos, recognizer.layout, recognizer.limits, fetch, deadline)
     for request, clip in zip(waiting, clips, strict=True):
         request.clips = [clip]
-    costs.videos = len(videos)
-    costs.video_ms = 1e3 * (time.perf_counter() - started)
+    timings.videos = len(videos)
+    timings.video_ms = 1e3 * (time.perf_counter() - started)
 
 
 def as_record(response: Response) -> Response:
@@ -145,7 +146,7 @@ def as_record(response: Response) -> Response:
     return replace(response, status=status, body=response.body.rstrip(b"\n") + b"\n")
 
 
-def _decode(recognizer: Recognizer, item: Incoming) -> _Asked | InputError:
+def _decode(recognizer: Recognizer, item: RawRequest) -> _ParsedRequest | InputError:
     try:
         _check_encoding(item.content_encoding)
         options = parse_attributes(item.attributes)
@@ -155,7 +156,7 @@ def _decode(recognizer: Recognizer, item: Incoming) -> _Asked | InputError:
         if request.enrolled is not None:
             enrolled = recognizer.check_enrolled(request.enrolled)
             vocabulary = Vocabulary.of(recognizer.trained, recognizer.prototypes, enrolled)
-        return _Asked(request, accept, enrolled, vocabulary)
+        return _ParsedRequest(request, accept, enrolled, vocabulary)
     except InputError as error:
         return error
 
@@ -164,27 +165,26 @@ def _check_encoding(coding: str | None) -> None:
     """Refuse a compressed body: what a few bytes of it may unpack to has no bound that its sender would know."""
     if coding is not None and coding.strip().lower() not in ("", "identity"):
         raise InputError(
-            "unsupported_content_encoding",
+            ErrorCode.UNSUPPORTED_CONTENT_ENCODING,
             f"found {short(coding, 40)}, expected a body that is not compressed; the compact form is 50 times smaller "
             "than full landmarks",
             "header Content-Encoding",
-            415,
         )
 
 
-def _enroll(recognizer: Recognizer, asked: _Asked, costs: Costs) -> Response:
+def _enroll(recognizer: Recognizer, asked: _ParsedRequest, timings: Timings) -> Response:
     """Learn a gloss from a request's clips and hand it back with those that the request brought: nothing is kept."""
     request = asked.request
     try:
         for clip in request.clips:
             if isinstance(clip, InputError):
                 raise clip
-        done = recognizer.enroll(request.enroll, request.clips, asked.enrolled, costs=costs)
+        done = recognizer.enroll(request.enroll, request.clips, asked.enrolled, timings=timings)
         brought = request.enrolled.glosses if request.enrolled else ()
         glosses = merged(brought, [done.learned])
         recognizer.limits.check_enrolled(len(glosses))
     except InputError as error:
-        costs.bad_inputs += error.status < 500
+        timings.bad_inputs += error.status < 500
         return error_response(error)
     enrolled = EnrolledGlosses(recognizer.prototypes.space, glosses)
     return Response(200, JSON, encode_enrolment(done, enrolled))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats import Limits, Options, decode
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY, Video
@@ -77,10 +78,10 @@ def clips_in(
     """
     request = decode(body, content_type, layout, limits, options)
     if request.describe:
-        raise InputError("unknown_form", "found describe, expected a clip")
+        raise InputError(ErrorCode.UNKNOWN_FORM, "found describe, expected a clip")
     if any(isinstance(clip, Video) for clip in request.clips):
         raise InputError(
-            "no_stored_videos", "found the key of a stored video, expected the video itself, or its landmarks"
+            ErrorCode.NO_STORED_VIDEOS, "found the key of a stored video, expected the video itself, or its landmarks"
         )
     return request.clips
 

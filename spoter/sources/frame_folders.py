@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import FramesPerSecond, Options, Pixels
 
@@ -107,7 +108,7 @@ def read(folder: Path) -> tuple[bytes, list[str]]:
     hands = {document.hands for document in documents.values()}
     if False in hands and True not in hands:
         raise InputError(
-            "missing_landmarks",
+            ErrorCode.MISSING_LANDMARKS,
             "found people of whom no frame has hands, expected what OpenPose writes with --hand",
             str(folder),
         )
@@ -192,9 +193,11 @@ def _read_document(file: Path) -> _Read:
     except OSError as error:
         raise SpoterError(f"{file}: {error.strerror or error}") from error
     except msgspec.ValidationError as error:
-        raise InputError("unknown_form", f"{error}, expected what OpenPose or MMPose writes", str(file)) from error
+        raise InputError(
+            ErrorCode.UNKNOWN_FORM, f"{error}, expected what OpenPose or MMPose writes", str(file)
+        ) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError("invalid_json", f"{error}; was its writing interrupted?", str(file)) from error
+        raise InputError(ErrorCode.INVALID_JSON, f"{error}; was its writing interrupted?", str(file)) from error
     if isinstance(document, list):
         if all(item.keypoints is not UNSET for item in document):
             return _Read(b'{"instances":%s}' % raw)
@@ -207,7 +210,7 @@ def _read_document(file: Path) -> _Read:
     elif document.people is not UNSET:
         hands = [bool(one.hand_left_keypoints_2d or one.hand_right_keypoints_2d) for one in document.people or ()]
         return _Read(raw, hands=any(hands) if hands else None)
-    raise InputError("unknown_form", "found none of people, instances and instance_info", str(file))
+    raise InputError(ErrorCode.UNKNOWN_FORM, "found none of people, instances and instance_info", str(file))
 
 
 def _numbered(folder: Path, files: list[Path]) -> dict[int, Path]:

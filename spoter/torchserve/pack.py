@@ -25,7 +25,7 @@ import msgspec
 
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
 from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
 from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder
@@ -101,7 +101,7 @@ def build(model: Path, name: str, version: str | None, out: Path, runtime: str |
     out.mkdir(parents=True, exist_ok=True)
     contents = {out / f"{name}.mar": zipped(files), out / "model.tar.gz": _tar(files)}
     for path, content in contents.items():
-        write_whole(path, content)
+        atomic_write_bytes(path, content)
     return list(contents)
 
 

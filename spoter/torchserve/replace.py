@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit
 
-from spoter.errors import SpoterError, in_a_line
-from spoter.files import alone_in, write_whole
+from spoter.errors import SpoterError, one_line
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import CONFIG, RUNTIMES, read_config
 from spoter.ops.readiness import LOGS, Reply, key, prediction, refused_token, send
 from spoter.ops.tokens import rotate
@@ -80,7 +80,7 @@ class _Server:
         except ValueError:
             document = None
         if reply.status != 200 or document is None:
-            reason = reply.document.get("message", in_a_line(reply.body))
+            reason = reply.document.get("message", one_line(reply.body))
             status = "no answer" if reply.status is None else f"status {reply.status}"
             raise ReplaceError(f"{method} {self.management}{path}: expected status 200, got {status}: {reason}")
         return document
@@ -162,14 +162,14 @@ def replace(model: Path, management: str, runtime: str | None = None, say: Calla
 
 
 def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable[[str], None]) -> None:
-    with alone_in(server.store):
+    with exclusive_lock(server.store):
         old, new = _check(server, model)
         with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
             say(f"packing {model}, version {new}")
             packed = _pack(model, Path(scratch), runtime)
         archive = server.store / f"{NAME}-{new}-{secrets.token_hex(4)}.mar"
         with _removed_on_failure(server, new, archive, say):
-            write_whole(archive, packed)
+            atomic_write_bytes(archive, packed)
             _register(server, archive, old, new, say)
             root, token = server.inference()
             check, _ = prediction(f"{root}/predictions/{NAME}/{new}", token, SAMPLE_TIMEOUT)

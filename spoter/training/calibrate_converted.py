@@ -8,7 +8,7 @@ import msgspec
 import torch
 
 from spoter.errors import DataError, ModelFolderError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import ModelConfig
 from spoter.model.folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, digest, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
@@ -56,7 +56,7 @@ def calibrate(
     SpoterError
         Where another command is writing into the folder.
     """
-    with alone_in(Path(folder)):
+    with exclusive_lock(Path(folder)):
         return _calibrate(Path(folder), data, validation, device, skip_bad)
 
 
@@ -96,9 +96,9 @@ def _calibrate(
             f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: run it again"
         )
     # In this order: whenever it is interrupted, no threshold is there without the prototypes that it was fitted to.
-    write_whole(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
-    write_whole(folder / PROTOTYPES, prototypes.to_bytes())
-    write_whole(folder / CONFIG, finished.to_json())
+    atomic_write_bytes(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
+    atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
+    atomic_write_bytes(folder / CONFIG, finished.to_json())
     return finished, left_out
 
 

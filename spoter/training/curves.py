@@ -10,7 +10,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from spoter.errors import DataError
-from spoter.files import replacing, write_whole
+from spoter.files import atomic_write, atomic_write_bytes
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 _REDRAWN = 20.0  # seconds between two drawings of a run that is not over: drawing takes as long as a small epoch
@@ -44,7 +44,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
     for axes in (loss, top1, rate):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         figure.savefig(temporary, format="png", dpi=100)
 
 
@@ -73,7 +73,7 @@ class Watcher:
 
     def __call__(self, history: Sequence[dict[str, float]]) -> None:
         """Show `history`, whose lines are those of before and new ones."""
-        write_whole(self.folder / METRICS, metrics_lines(history))
+        atomic_write_bytes(self.folder / METRICS, metrics_lines(history))
         if time.monotonic() - self._drawn >= _REDRAWN:
             draw_curves(self.folder / CURVES, history)
             self._drawn = time.monotonic()

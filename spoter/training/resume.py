@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from spoter.errors import DataError
-from spoter.files import replacing, sync_folder, write_whole
+from spoter.files import atomic_write, atomic_write_bytes, fsync_folder
 
 FOLDER = ".training"
 _DONE = ".training-done"
@@ -63,7 +63,7 @@ class UnfinishedRun:
         for left_over in self.folder.glob(".*"):  # of a write that was killed
             left_over.unlink()
         if not found:
-            write_whole(self.folder / _RUN, json.dumps(self.identity, indent=2).encode() + b"\n")
+            atomic_write_bytes(self.folder / _RUN, json.dumps(self.identity, indent=2).encode() + b"\n")
         return found
 
     def load(self, name: str) -> dict | None:
@@ -78,14 +78,14 @@ class UnfinishedRun:
 
     def save(self, name: str, state: dict) -> None:
         """Keep `state`, tensors and plain values, in the place of what was saved under `name` before."""
-        with replacing(self.folder / f"{name}.pt") as temporary, temporary.open("wb") as stream:
+        with atomic_write(self.folder / f"{name}.pt") as temporary, temporary.open("wb") as stream:
             torch.save(state, stream)  # from a path, torch takes a name for its archive, and refuses some
 
     def finish(self) -> None:
         """Remove the folder."""
         # Renamed first: killed half-way through removing it, a finished run shall not look like an unfinished one.
         self.folder.rename(self.out / _DONE)
-        sync_folder(self.out)
+        fsync_folder(self.out)
         self._sweep(self.out / _DONE)
 
     def _compare(self) -> None:

@@ -15,7 +15,7 @@ import torch
 
 from spoter import __version__
 from spoter.errors import DataError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import ModelConfig
 from spoter.model.folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.model.network import Spoter
@@ -100,7 +100,7 @@ def train(
         watcher = None
         if ranks.first:
             _make_folder(settings.out)
-            held.enter_context(alone_in(settings.out))
+            held.enter_context(exclusive_lock(settings.out))
             run.open(resume, fresh)
             watcher = Watcher(run.folder, settings.tensorboard)
         model = task.new_model()
@@ -118,7 +118,7 @@ def train(
             }
             if trained:
                 trained = replace(trained, results=replace(trained.results, folds=results))
-                write_whole(settings.out / CARD, _card(task, trained).encode())
+                atomic_write_bytes(settings.out / CARD, _card(task, trained).encode())
         if ranks.first:
             run.finish()
     return trained
@@ -159,8 +159,8 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, pro
     # An earlier model beside this split.json would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)
     record = RecordedSplit(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
-    write_whole(settings.out / SPLIT, record.to_json(task.data.clips))
-    write_whole(settings.out / METRICS, metrics_lines(fitted.history))
+    atomic_write_bytes(settings.out / SPLIT, record.to_json(task.data.clips))
+    atomic_write_bytes(settings.out / METRICS, metrics_lines(fitted.history))
     draw_curves(settings.out / CURVES, fitted.history)
     card = _card(task, trained)
     write_model_folder(settings.out, fitted.state, config, task.data.glosses, card, task.layout_csv, prototypes)

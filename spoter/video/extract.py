@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from spoter.errors import SpoterError
-from spoter.files import alone_in, replacing, write_whole
+from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
 from spoter.video.manifest import Kept, mark
 from spoter.video.reader import ENDINGS, OVERLAY, Extracted, Progress, VideoLimits, is_overlay, read
 from spoter.video.writers import WRITERS, Member, check_pose_format, read_marks, read_member, write_hdf5
@@ -184,7 +184,7 @@ _Write = Callable[[Video, Path, Extracted, str], None]
 
 
 def _write_file(video: Video, output: Path, extracted: Extracted, made_of: str) -> None:
-    write_whole(output, WRITERS[output.suffix.lower()](extracted))
+    atomic_write_bytes(output, WRITERS[output.suffix.lower()](extracted))
 
 
 def _run(works: Sequence[_Work], folder: Path, write: _Write, settings: Settings) -> Iterator[Done]:
@@ -250,11 +250,11 @@ def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterat
     parts.mkdir(parents=True, exist_ok=True)
 
     def write(video: Video, output: Path, extracted: Extracted, made_of: str) -> None:
-        with replacing(output) as temporary:
+        with atomic_write(output) as temporary:
             gloss = video.path.absolute().parent.name
             write_hdf5(temporary, [Member(names[video], gloss, extracted.clip, made_of)])
 
-    with alone_in(parts):
+    with exclusive_lock(parts):
         taken = {video for video in videos if _is_there(video, names[video], there, out, settings)}
         for video in filter(taken.__contains__, videos):
             yield Done(video, out, kept=True)
@@ -271,7 +271,7 @@ def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterat
                 for video in videos
                 if video in taken | made
             )
-            with replacing(out) as temporary:
+            with atomic_write(out) as temporary:
                 write_hdf5(temporary, members)
         shutil.rmtree(parts, ignore_errors=True)
 

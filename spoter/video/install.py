@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from spoter.errors import SpoterError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.video.environment import (
     MARKER,
     MEDIAPIPE,
@@ -59,7 +59,7 @@ def make(progress: Callable[[str], None] = lambda text: None, pip_options: Seque
         raise SpoterError(
             f"no environment for videos can be made in {' or '.join(map(str, environment_folders()))}: not writable"
         )
-    with alone_in(folder.parent):
+    with exclusive_lock(folder.parent):
         if is_complete(folder):  # another command has just made it
             return interpreter(folder)
         state = "making anew what was not finished or is of other requirements" if folder.exists() else "making"
@@ -70,7 +70,7 @@ def make(progress: Callable[[str], None] = lambda text: None, pip_options: Seque
         pip = [interpreter(folder), "-I", "-m", "pip", "install", "--no-input", "--no-deps", "--progress-bar=off"]
         _run([*pip, "--requirement", REQUIREMENTS, *options], "pip", progress)
         check(interpreter(folder))
-        write_whole(folder / MARKER, requirements_digest())
+        atomic_write_bytes(folder / MARKER, requirements_digest())
         progress(f"made: {folder}")
     return interpreter(folder)
 

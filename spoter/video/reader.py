@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
@@ -160,9 +161,9 @@ def read(
         done = ask(python, job, limits.timeout_s, progress, stop)
         extracted = _extracted(np.load(result, allow_pickle=False), done)
         if drawn is not None:
-            from spoter.files import replacing
+            from spoter.files import atomic_write
 
-            with replacing(overlay) as temporary:
+            with atomic_write(overlay) as temporary:
                 shutil.copyfile(drawn, temporary)
     return extracted
 
@@ -198,7 +199,7 @@ def ask(
     if "done" in answer:
         return answer["done"]
     if watch.why == "timeout":
-        raise InputError("video_timeout", f"found no end of it in {timeout_s:g} seconds, expected one")
+        raise InputError(ErrorCode.VIDEO_TIMEOUT, f"found no end of it in {timeout_s:g} seconds, expected one")
     if answer.get("error") == "environment":
         raise SpoterError(f"{python}: {answer['message']}")
     if answer.get("error") == "system":
@@ -207,16 +208,12 @@ def ask(
         raise _refusal(answer["error"], answer["message"])
     code = child.returncode
     how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-    raise InputError("bad_video", f"the process that decodes it {how}, expected a video that can be decoded")
+    raise InputError(ErrorCode.BAD_VIDEO, f"the process that decodes it {how}, expected a video that can be decoded")
 
 
 def _refusal(code: str, message: str) -> InputError:
     """Return the error of a video that the child does not read."""
-    if code == "video_too_large":
-        return InputError("video_too_large", message, status=413)
-    if code == "video_too_long":
-        return InputError("video_too_long", message, status=413)
-    return InputError("bad_video", message)
+    return InputError(ErrorCode(code), message)
 
 
 def _talk(child: subprocess.Popen, job: dict, progress: Progress | None) -> dict:
@@ -284,7 +281,7 @@ def _extracted(points: np.ndarray, done: dict) -> Extracted:
     there = ~np.isnan(clip.points[..., 0])
     seen = there.any(axis=1)
     if not seen.any():
-        raise InputError("no_person", f"found nobody in any of {len(clip)} frames, expected a person")
+        raise InputError(ErrorCode.NO_PERSON, f"found nobody in any of {len(clip)} frames, expected a person")
     notes = list(done["notes"])
     if not seen.all():
         notes.append(f"found nobody in {np.count_nonzero(~seen)} of {len(clip)} frames")

@@ -21,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 PREDICTIONS = "/predictions/spoter"
@@ -142,7 +143,7 @@ async def _forward(
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         # A form or script of another site reaches this machine's ports without asking first.
-        return _error("other_origin", f"found a request from {origin}, expected one from this page", 403)
+        return _error(ErrorCode.OTHER_ORIGIN, f"found a request from {origin}, expected one from this page")
     headers = {name: request.headers[name] for name in _SENT if name in request.headers}
     if token is not None:
         headers["authorization"] = f"Bearer {token}"
@@ -155,9 +156,9 @@ async def _forward(
     except InputError as error:
         return JSONResponse(error.to_dict(), error.status)
     except httpx.TimeoutException:
-        return _error("server_timeout", f"TorchServe at {url} gave no answer in time", 504)
+        return _error(ErrorCode.SERVER_TIMEOUT, f"TorchServe at {url} gave no answer in time")
     except httpx.TransportError:
-        return _error("server_down", f"no TorchServe answers at {url}: start it with make serve, or make demo", 502)
+        return _error(ErrorCode.SERVER_DOWN, f"no TorchServe answers at {url}: start it with make serve, or make demo")
     kept = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
     return Response(answer.content, answer.status_code, kept)
 
@@ -173,8 +174,8 @@ async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 def _too_large(max_bytes: int) -> InputError:
-    return InputError("body_too_large", f"found more than {max_bytes} bytes, expected at most that", status=413)
+    return InputError(ErrorCode.BODY_TOO_LARGE, f"found more than {max_bytes} bytes, expected at most that")
 
 
-def _error(code: str, message: str, status: int) -> JSONResponse:
-    return JSONResponse(InputError(code, message).to_dict(), status)
+def _error(code: ErrorCode, message: str) -> JSONResponse:
+    return JSONResponse(InputError(code, message).to_dict(), code.status)

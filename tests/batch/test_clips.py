@@ -18,7 +18,7 @@ from spoter.errors import SpoterError
 from spoter.formats import Request, encode
 from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.landmarks.connecting_points import clip_from_connecting_points
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests.batch.clips import found, signs
@@ -170,7 +170,7 @@ def test_answers_are_the_servers_each_with_its_place(folder, dgs11, recognizer):
         place["file"] = Path(place["file"]).relative_to(folder).as_posix()
 
     def served(body: bytes, kind: str) -> dict:
-        return json.loads(respond(recognizer, [Incoming(body, kind)])[0][0].body)
+        return json.loads(respond(recognizer, [RawRequest(body, kind)])[0][0].body)
 
     by_place = {tuple(place.values()): line for place, line in zip(told, lines, strict=True)}
     assert by_place[("a/hallo.json",)] == served((folder / "a/hallo.json").read_bytes(), JSON)

@@ -16,7 +16,7 @@ from spoter.batch.predictor import Answering
 from spoter.batch.process_pool import WorkerDied, in_processes
 from spoter.batch.resume import Stopped, look
 from spoter.errors import SpoterError
-from spoter.files import UNFINISHED, alone_in
+from spoter.files import TEMPORARY_PREFIX, exclusive_lock
 from tests.batch import folders as bulk_works
 from tests.batch.clips import found, signs
 from tests.training.datasets import write_hdf5
@@ -82,7 +82,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path, clips, dgs11
     with pytest.raises(Stopped, match="^6 of 10 clips are done and kept; the same command goes on$"):
         predict(out, record, [clips], 3, directly(work, done, stop_after=2))
     assert done == [0, 1] and not out.exists()
-    unfinished = tmp_path / "out.jsonl.parts" / f"{UNFINISHED}x"  # of a run that was killed
+    unfinished = tmp_path / "out.jsonl.parts" / f"{TEMPORARY_PREFIX}x"  # of a run that was killed
     unfinished.write_text("{")
     (unfinished.parent / "notes.jsonl").write_text("{")  # of people
     done.clear()
@@ -189,7 +189,7 @@ def test_another_files_and_another_commands_answers_are_left_alone(tmp_path, cli
     assert out.read_text() == "mine" and [path.name for path in tmp_path.glob("out*")] == ["out.jsonl"]
     other = tmp_path / "other.jsonl.parts"
     other.mkdir()
-    with alone_in(other), pytest.raises(SpoterError, match="another command is writing"):
+    with exclusive_lock(other), pytest.raises(SpoterError, match="another command is writing"):
         predict(tmp_path / "other.jsonl", record, [clips], 6, directly(Answering(dgs11), []))
 
 

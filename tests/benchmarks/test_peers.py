@@ -23,7 +23,7 @@ from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, Running, end, family
 from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
 from spoter.errors import SpoterError
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests import ROOT
@@ -170,7 +170,7 @@ def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeyp
         ((SAMPLES / "deutschland.csv").read_bytes(), "text/csv"),
         (b'{"points": "none"}', "application/json"),
     ):
-        [expected] = respond(recognizer, [Incoming(body, kind)])[0]
+        [expected] = respond(recognizer, [RawRequest(body, kind)])[0]
         got = client.post(fastapi_app.PATH, content=body, headers={"Content-Type": kind})
         assert (got.status_code, got.content) == (expected.status, expected.body)
         assert got.headers["content-type"].startswith(expected.content_type)

@@ -14,7 +14,7 @@ import torch
 from spoter.cli import main
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests import upstream
@@ -55,7 +55,7 @@ def test_predict_prints_the_very_bytes_of_the_service(spoter, dgs11, samples):
     files = sorted(path for path in samples.iterdir() if path.suffix in types)
     assert {path.suffix for path in files} == set(types)
     for path in files:
-        (response,), _ = respond(recognizer, [Incoming(path.read_bytes(), types[path.suffix])])
+        (response,), _ = respond(recognizer, [RawRequest(path.read_bytes(), types[path.suffix])])
         code, out, _ = spoter("predict", dgs11, path)
         assert (code, out.rstrip("\n")) == (0, response.body.decode().rstrip("\n"))
 

@@ -25,8 +25,8 @@ ANSWERS = {
 EXAMPLES = [(kind, name) for kind, media in BODY.items() for name in media.get("examples", {})]
 # Their numbers fill a page, and what they are is the schema's to say.
 WITHOUT_ANSWER = {"enroll"}
-# Errors of commands, which no server answers with.
-OF_COMMANDS = {"unreadable_clip"}
+# Errors of commands and of the web page's server, which no server answers with.
+OF_COMMANDS = {"unreadable_clip", "other_origin", "server_down", "server_timeout"}
 # What depends on whether the machine reads video.
 VIDEO = ("content_types", "video", "max_video_seconds", "max_video_pixels")
 

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.load.usage import Usage
 from benchmarks.serving.server import served
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK, Server, free_port
@@ -40,7 +40,7 @@ def test_it_answers_as_the_graph_does_in_process(onnx_server, dgs11, samples):
     recognizer = Recognizer.load(dgs11, runtime="onnx")
     for name, kind in (("zeigen-compact.json", JSON), ("deutschland.csv", CSV)):
         body = (samples / name).read_bytes()
-        (expected,), _ = respond(recognizer, [Incoming(body, kind)])
+        (expected,), _ = respond(recognizer, [RawRequest(body, kind)])
         reply = ask(onnx_server, body, kind)
         assert reply.status == 200 and reply.body == expected.body
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from spoter.landmarks.estimators import ESTIMATORS
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests import ROOT
@@ -112,7 +112,7 @@ def in_process(dgs11: Path) -> Callable[[bytes, str], Response]:
     recognizer = Recognizer.load(dgs11)
 
     def answer(body: bytes, content_type: str) -> Response:
-        (response,), _ = respond(recognizer, [Incoming(body, content_type)])
+        (response,), _ = respond(recognizer, [RawRequest(body, content_type)])
         return response
 
     return answer

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
 
+from scripts import error_table
+from spoter.error_codes import ErrorCode
 from spoter.formats import Limits, Options, request
 from spoter.formats.csv_format import _LONG
 from spoter.formats.estimator_frames import _POINT_NAMES
@@ -14,32 +15,17 @@ from spoter.landmarks.clip import COORDINATE_LIMIT
 from spoter.landmarks.estimators import ESTIMATORS
 from tests import ROOT
 
-ROW = re.compile(r"^\| `(\w+)` \| (\d{3}) \| (.+) \| (.+) \|$", re.MULTILINE)
+
+def test_the_table_of_error_codes_is_generated() -> None:
+    text = error_table.DOCUMENT.read_text(encoding="utf-8")
+    assert text == error_table.document(text), "run python -m scripts.error_table"
 
 
-def raised() -> dict[str, set[int]]:
-    """Return the codes of all errors that the source makes, with their statuses."""
-    codes: dict[str, set[int]] = {}
-    for folder in ("spoter", "handler"):
-        for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-                if not (isinstance(node, ast.Call) and getattr(node.func, "id", None) == "InputError" and node.args):
-                    continue
-                code = node.args[0]
-                if isinstance(code, ast.Constant):
-                    values = [keyword.value for keyword in node.keywords if keyword.arg == "status"] + node.args[3:4]
-                    codes.setdefault(code.value, set()).add(values[0].value if values else 400)
-                else:  # `InputError.within` copies an error: nothing else may make up a code
-                    assert ast.unparse(code) == "self.code", f"{file}:{node.lineno}: {ast.unparse(code)}"
-    return codes
-
-
-def test_every_code_is_documented_with_its_status() -> None:
-    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    rows = ROW.findall(text)
-    documented = {code: {int(status)} for code, status, _, _ in rows}
-    assert len(rows) == len(documented) > 30
-    assert documented == raised()
+def test_every_error_code_is_used() -> None:
+    """By its name; or by its value, as the process that decodes videos sends it."""
+    files = [file for folder in ("spoter", "handler") for file in (ROOT / folder).rglob("*.py")]
+    source = "".join(file.read_text() for file in files if file.name != "error_codes.py")
+    assert [code for code in ErrorCode if f"ErrorCode.{code.name}" not in source and f'"{code}"' not in source] == []
 
 
 def test_every_word_of_the_wire_is_documented() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import Answer, Limits, Options, Ranked, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.request import in_pixels, short
@@ -149,7 +150,7 @@ DOCUMENT = {
     "frames": 64,
     "model": {"name": "dgs11", "version": "1.0"},
 }
-ERROR = InputError("no_frames", "found 0 frames, expected at least 1", "clip 1")
+ERROR = InputError(ErrorCode.NO_FRAMES, "found 0 frames, expected at least 1", "clip 1")
 ERROR_DOCUMENT = {"error": {"code": "no_frames", "message": "found 0 frames, expected at least 1", "where": "clip 1"}}
 
 

@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import pytest
 import spoter_handler
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import Options, content_types
 from spoter.formats.request import Video
 from spoter.formats.video_format import read_videos, readable
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import as_record, respond
 from tests.generate import figure_clip
@@ -58,7 +59,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return folder
 
 
-def ask(recognizer: Recognizer, *incoming: Incoming, **options) -> list[tuple[int, dict]]:
+def ask(recognizer: Recognizer, *incoming: RawRequest, **options) -> list[tuple[int, dict]]:
     responses, _ = respond(recognizer, incoming, **options)
     return [(response.status, json.loads(response.body)) for response in responses]
 
@@ -69,28 +70,28 @@ def codes(answers: list[tuple[int, dict]]) -> list[tuple[int, str]]:
 
 @pytest.mark.parametrize("kind", [MP4, "video/webm;codecs=vp9", "VIDEO/QUICKTIME", "video/x-matroska", "video/x-m4v"])
 def test_without_mediapipe_a_video_is_answered_415_with_what_is_missing(recognizer, without, kind):
-    ((status, answer),) = ask(recognizer, Incoming(b"\0\0\0\x18ftypmp42", kind))
+    ((status, answer),) = ask(recognizer, RawRequest(b"\0\0\0\x18ftypmp42", kind))
     assert (status, answer["error"]["code"]) == (415, "unsupported_content_type")
     assert answer["error"]["where"] == "header Content-Type"
     assert "no environment with MediaPipe" in answer["error"]["message"]
 
 
 def test_without_mediapipe_a_stored_video_is_answered_415(recognizer, without):
-    ((status, answer),) = ask(recognizer, Incoming(KEY, JSON))
+    ((status, answer),) = ask(recognizer, RawRequest(KEY, JSON))
     assert (status, answer["error"]["code"]) == (415, "unsupported_content_type")
     assert answer["error"]["where"] == "uniqueName"
 
 
 def test_without_mediapipe_videos_are_not_offered(recognizer, without):
     assert not [kind for kind in content_types() if kind.startswith("video/")]
-    ((_, answer),) = ask(recognizer, Incoming(b"x", "text/plain"))
+    ((_, answer),) = ask(recognizer, RawRequest(b"x", "text/plain"))
     assert "video/" not in answer["error"]["message"]
 
 
 def test_an_environment_that_lacks_mediapipe_is_told_to_the_log(recognizer, monkeypatch, caplog):
     """Whoever runs the server is told which; who asks is told that there is none."""
     monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
-    ((status, answer),) = ask(recognizer, Incoming(b"\0\0\0\x18ftypmp42", MP4))
+    ((status, answer),) = ask(recognizer, RawRequest(b"\0\0\0\x18ftypmp42", MP4))
     assert (status, answer["error"]["code"]) == (415, "unsupported_content_type")
     assert sys.executable in caplog.text and sys.executable not in answer["error"]["message"]
 
@@ -106,7 +107,7 @@ BEGINNINGS = [
 def test_what_begins_as_any_video_is_handed_to_the_child_whatever_it_is_called(recognizer, monkeypatch, kind):
     """By an interpreter without MediaPipe, so that it is the child that answers, and that is 415."""
     monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
-    answers = ask(recognizer, *[Incoming(head + bytes(8), kind) for head in BEGINNINGS])
+    answers = ask(recognizer, *[RawRequest(head + bytes(8), kind) for head in BEGINNINGS])
     assert codes(answers) == [(415, "unsupported_content_type")] * len(BEGINNINGS)
 
 
@@ -119,7 +120,7 @@ def test_what_does_not_begin_as_a_video_starts_no_child(recognizer, monkeypatch,
     monkeypatch.setattr("spoter.video.reader.subprocess.Popen", start)
     noise = b"\x8c\xf5\x02\xd1\x7e\x90\x4b\x33\xa8\x0c\xe6\x59"
     others = (noise, b"x", b"ftyp", b"#EXTM3U\n", b"{}", b"RIFF\xff\xff\xff\x7fWAVE", b"\x1aE\xdf")
-    answers = ask(recognizer, *[Incoming(body, kind) for body in others])
+    answers = ask(recognizer, *[RawRequest(body, kind) for body in others])
     assert codes(answers) == [(400, "bad_video")] * len(others)
     assert {answer["error"]["message"] for _, answer in answers} == {
         "found no video, expected an MP4, MOV, WebM, MKV or AVI file"
@@ -132,12 +133,12 @@ def test_what_is_wrong_before_it_is_read(recognizer, reading):
     clips = b'{"clips":[%s,%s]}' % (b'{"uniqueName":"a"}', b'{"uniqueName":"a","keypoints":[]}')
     answers = ask(
         recognizer,
-        Incoming(video, MP4, attributes="estimator=openpose"),
-        Incoming(video, MP4, accept="image/png"),
-        Incoming(b"", MP4),
-        Incoming(b'{"uniqueName":"a","keypoints":[]}', JSON),
-        Incoming(b'{"uniqueName":7}', JSON),
-        Incoming(clips, JSON),
+        RawRequest(video, MP4, attributes="estimator=openpose"),
+        RawRequest(video, MP4, accept="image/png"),
+        RawRequest(b"", MP4),
+        RawRequest(b'{"uniqueName":"a","keypoints":[]}', JSON),
+        RawRequest(b'{"uniqueName":7}', JSON),
+        RawRequest(clips, JSON),
         deadline=time.monotonic(),
     )
     assert codes(answers[:-1]) == [
@@ -151,7 +152,7 @@ def test_what_is_wrong_before_it_is_read(recognizer, reading):
 
 
 def test_a_stored_video_needs_a_bucket(recognizer, reading):
-    [response], _ = respond(recognizer, [Incoming(KEY, JSON)])
+    [response], _ = respond(recognizer, [RawRequest(KEY, JSON)])
     assert json.loads(response.body)["error"]["code"] == "no_stored_videos"
     assert response.status == as_record(response).status == 400  # of a batch job, all would be wrong alike
 
@@ -161,9 +162,9 @@ def test_what_fetching_says_is_answered_as_it_is(recognizer, reading):
 
     def fetch(key: str, path: Path, most: int, deadline: float) -> None:
         asked.append((key, most, path.parent.parent))
-        raise InputError("bucket_busy", "later", "uniqueName", 503)
+        raise InputError(ErrorCode.BUCKET_BUSY, "later", "uniqueName")
 
-    [response], costs = respond(recognizer, [Incoming(KEY, JSON)], fetch)
+    [response], costs = respond(recognizer, [RawRequest(KEY, JSON)], fetch)
     assert asked == [("0.123.webm", recognizer.limits.max_bytes, reading)]
     assert response.status == 503 and (costs.videos, costs.bad_inputs) == (1, 0)
     assert os.listdir(reading) == []
@@ -183,20 +184,20 @@ def test_what_is_not_read_by_the_deadline_is_killed(recognizer, reading, tmp_pat
     """Each of a batch's, side by side; one that never got its turn may come again; nothing is left of any."""
     video = draw(tmp_path / "long.mp4", 640, 480, 400).read_bytes()
     started = time.monotonic()
-    answers = ask(recognizer, *[Incoming(video, MP4)] * 2, deadline=started + 2)
+    answers = ask(recognizer, *[RawRequest(video, MP4)] * 2, deadline=started + 2)
     assert set(codes(answers)) <= {(400, "video_timeout"), (503, "video_busy")}
     assert (400, "video_timeout") in codes(answers)
-    assert codes(ask(recognizer, Incoming(video, MP4), deadline=started)) == [(503, "video_busy")]
+    assert codes(ask(recognizer, RawRequest(video, MP4), deadline=started)) == [(503, "video_busy")]
     assert children() == [] and os.listdir(reading) == []
 
 
 @pytest.mark.slow
 def test_videos_among_landmarks_in_a_batch(recognizer, reading, samples, tmp_path):
     """A video without a person, one that is broken, and landmarks, each answered in its place."""
-    landmarks = Incoming((samples / "hallo.json").read_bytes(), JSON)
+    landmarks = RawRequest((samples / "hallo.json").read_bytes(), JSON)
     drawn = draw(tmp_path / "drawn.webm").read_bytes()
-    broken = Incoming(b"\0\0\0\x18ftypmp42" + drawn, MP4)
-    incoming = [landmarks, Incoming(drawn, "video/webm;codecs=vp8"), broken, Incoming(b"#EXTM3U\n", MP4), landmarks]
+    broken = RawRequest(b"\0\0\0\x18ftypmp42" + drawn, MP4)
+    incoming = [landmarks, RawRequest(drawn, "video/webm;codecs=vp8"), broken, RawRequest(b"#EXTM3U\n", MP4), landmarks]
     responses, costs = respond(recognizer, incoming)
     assert [response.error_code for response in responses] == [None, "no_person", "bad_video", "bad_video", None]
     assert responses[0] == responses[-1] and (costs.videos, costs.bad_inputs) == (3, 3)

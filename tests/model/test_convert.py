@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from spoter.errors import ModelFolderError, SpoterError
-from spoter.files import alone_in
+from spoter.files import exclusive_lock
 from spoter.model.config import ModelConfig, parse_config
 from spoter.model.convert import Choices, convert
 from spoter.model.folder import load_model_folder, write_model_folder
@@ -68,7 +68,7 @@ def test_a_folder_that_another_command_writes_into_is_left_alone(made):
     made(HPARAMS)
     out = made.path / "out"
     before = {file.name: file.read_bytes() for file in out.iterdir()}
-    with alone_in(out), pytest.raises(SpoterError, match="another command is writing"):
+    with exclusive_lock(out), pytest.raises(SpoterError, match="another command is writing"):
         made(HPARAMS)
     assert {file.name: file.read_bytes() for file in out.iterdir()} == before
 
@@ -225,10 +225,10 @@ def test_a_model_folder_lacking_a_file_says_which(made, name):
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
-    from spoter.files import replacing, write_whole
+    from spoter.files import atomic_write, atomic_write_bytes
 
-    write_whole(tmp_path / "f", b"old")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "f") as temporary:
+    atomic_write_bytes(tmp_path / "f", b"old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "f") as temporary:
         temporary.write_bytes(b"half of the n")
         raise KeyboardInterrupt
     assert (tmp_path / "f").read_bytes() == b"old"
@@ -237,13 +237,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
 
 def test_a_full_disk_is_told_with_the_file_that_does_not_fit(tmp_path):
     """A limit on files' sizes stands for the disk: the kernel refuses to write beyond it in the same place."""
-    from spoter.files import write_whole
+    from spoter.files import atomic_write_bytes
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
         with pytest.raises(OSError) as error:
-            write_whole(tmp_path / "f", bytes(20_000))
+            atomic_write_bytes(tmp_path / "f", bytes(20_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert error.value.filename == str(tmp_path / "f") and not list(tmp_path.iterdir())
@@ -282,7 +282,7 @@ def test_an_interrupted_overwrite_leaves_no_mixture_of_two_models(made, monkeypa
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("spoter.model.folder.write_whole", interrupt)
+    monkeypatch.setattr("spoter.model.folder.atomic_write_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_model_folder(made.path / "out", folder.model.state_dict(), folder.config, folder.glosses[::-1], "card")
     with pytest.raises(ModelFolderError, match="config.json: No such file"):

@@ -15,7 +15,7 @@ from spoter.errors import ModelFolderError, SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.ops import readiness
 from spoter.ops.readiness import Reply, checks, key, made_clip, prediction, refused_token, send, workers
 from spoter.serving.describe import describe
@@ -51,7 +51,7 @@ def test_a_made_clip_fits_any_layout(layout, most):
 
 def test_the_embedded_model_answers_its_own_description(dgs11):
     recognizer = Recognizer.load(dgs11)
-    ((response,), _) = respond(recognizer, [Incoming(made_clip(describe(recognizer)), "application/json")])
+    ((response,), _) = respond(recognizer, [RawRequest(made_clip(describe(recognizer)), "application/json")])
     assert response.status == 200
 
 

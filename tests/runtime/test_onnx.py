@@ -13,10 +13,11 @@ import onnx
 import pytest
 import torch
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.fewshot.prototypes import PARTS, Prototypes, unit
 from spoter.landmarks.layouts import load_layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
 from spoter.model.folder import WEIGHTS, digest, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
@@ -93,7 +94,7 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
     torchs, onnxs = Recognizer.load(folder), Recognizer.load(as_graph(folder), runtime="onnx")
     clips = [figure_clip(frames=frames, seed=frames, gaps=frames > 5) for frames in (1, 2, 3, 4, 5, 20, 60, 200, 512)]
     clips += [figure_clip(name) for name in ("openpose", "wholepose")]
-    clips += [figure_clip(frames=513), InputError("wrong_type", "as decoding left it")]
+    clips += [figure_clip(frames=513), InputError(ErrorCode.WRONG_TYPE, "as decoding left it")]
     answers = torchs.recognize(clips, top_k=99)
     assert_same(answers, onnxs.recognize(clips, top_k=99))
     assert "NEW" in {ranked.gloss for ranked in answers[0].instances}
@@ -112,16 +113,16 @@ def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
     answers = torchs.recognize(clips, top_k=99)
     assert_same(answers, onnxs.recognize(clips, top_k=99))
     assert all(answer.known for answer in answers)
-    request = [Incoming((samples / "hallo.json").read_bytes(), "application/json")]
+    request = [RawRequest((samples / "hallo.json").read_bytes(), "application/json")]
     for response, other in zip(respond(torchs, request)[0], respond(onnxs, request)[0], strict=True):
         assert response == other
     # What is learned here is learned there, and what the one server learned is brought to the other.
     body = json.loads(request[0].body)
-    asked = [Incoming(json.dumps({"enroll": "NEW", "clips": [body]}).encode(), "application/json")]
+    asked = [RawRequest(json.dumps({"enroll": "NEW", "clips": [body]}).encode(), "application/json")]
     learned = [json.loads(respond(one, asked)[0][0].body)["enrolled"] for one in (torchs, onnxs)]
     assert learned[0]["space"] == learned[1]["space"]
     np.testing.assert_allclose(*(some["glosses"][0]["prototype"] for some in learned), atol=1e-4)
-    bringing = [Incoming(json.dumps(body | {"enrolled": learned[0]}).encode(), "application/json")]
+    bringing = [RawRequest(json.dumps(body | {"enrolled": learned[0]}).encode(), "application/json")]
     (ours,), (theirs,) = respond(torchs, bringing)[0], respond(onnxs, bringing)[0]
     assert json.loads(ours.body)["instances"][0]["gloss"] == "NEW" and ours == theirs
 
@@ -293,9 +294,9 @@ def test_a_model_is_served_without_torch_and_pandas(tmp_path):
     program = (
         "import sys\n"
         "from spoter.serving.recognizer import Recognizer\n"
-        "from spoter.serving.service import Incoming, respond\n"
+        "from spoter.serving.service import RawRequest, respond\n"
         "recognizer = Recognizer.load(sys.argv[1], runtime='onnx')\n"
-        "[response], costs = respond(recognizer, [Incoming(sys.stdin.read(), 'application/json')])\n"
+        "[response], costs = respond(recognizer, [RawRequest(sys.stdin.read(), 'application/json')])\n"
         "heavy = {'torch', 'pandas', 'h5py', 'typer', 'rich', 'onnx', 'sagemaker', 'boto3'}.intersection(sys.modules)\n"
         "assert not heavy, heavy\n"
         "print(response.status)"

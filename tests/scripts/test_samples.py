@@ -11,7 +11,7 @@ import pytest
 from spoter.formats import Limits, decode
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.training.augment.transforms import resample_time
@@ -53,7 +53,7 @@ def test_all_samples_are_known_here_and_small(samples):
 @pytest.mark.parametrize("name", SHOWN)
 def test_the_model_names_each_sample_right(samples, recognizer, name):
     path = samples / name
-    (response,), _ = respond(recognizer, [Incoming(path.read_bytes(), TYPES[path.suffix])])
+    (response,), _ = respond(recognizer, [RawRequest(path.read_bytes(), TYPES[path.suffix])])
     assert response.status == 200
     answers = [json.loads(line) for line in response.body.splitlines()]
     assert [answer["instances"][0]["gloss"] for answer in answers] == SHOWN[name]

@@ -14,7 +14,7 @@ import spoter
 from spoter.formats import content_types, video_format
 from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.landmarks.layouts import BUILT_IN, load_layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.model.folder import PROTOTYPES
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
@@ -28,8 +28,8 @@ def recognizer(dgs11) -> Recognizer:
 
 
 def ask(recognizer: Recognizer, body: object, **headers):
-    [response], costs = respond(recognizer, [Incoming(body, "application/json", **headers)])
-    assert (costs.clips, costs.frames) == (0, 0)
+    [response], timings = respond(recognizer, [RawRequest(body, "application/json", **headers)])
+    assert (timings.clips, timings.frames) == (0, 0)
     return response
 
 
@@ -112,9 +112,9 @@ def test_it_stands_alone_and_is_true(recognizer, body, code, where):
 
 
 def test_one_of_several_clips_cannot_ask(recognizer):
-    [response], _ = respond(recognizer, [Incoming(b'{"clips": [{"describe": true}]}', "application/json")])
+    [response], _ = respond(recognizer, [RawRequest(b'{"clips": [{"describe": true}]}', "application/json")])
     assert response.error_code == "misplaced_option"
-    [response], _ = respond(recognizer, [Incoming(b'{"describe": true}\n', "application/jsonlines")])
+    [response], _ = respond(recognizer, [RawRequest(b'{"describe": true}\n', "application/jsonlines")])
     assert response.error_code == "misplaced_option"
 
 
@@ -132,9 +132,9 @@ def test_a_body_that_was_parsed_and_a_record_of_a_batch_job(recognizer):
 def test_neighbours_in_a_batch_are_answered_too(recognizer, samples):
     hallo = (samples / "hallo.json").read_bytes()
     bodies = [hallo, b'{"describe": true}', b"{", hallo]
-    responses, costs = respond(recognizer, [Incoming(body, "application/json") for body in bodies])
+    responses, timings = respond(recognizer, [RawRequest(body, "application/json") for body in bodies])
     assert [response.status for response in responses] == [200, 200, 400, 200]
-    assert responses[0] == responses[3] and costs.clips == 2 and costs.bad_inputs == 1
+    assert responses[0] == responses[3] and timings.clips == 2 and timings.bad_inputs == 1
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.fewshot.enrolled import ENROLLED
-from spoter.files import alone_in
+from spoter.files import exclusive_lock
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import PROTOTYPES, load_model_folder, refuse_enrolled
@@ -120,10 +120,10 @@ def test_a_gloss_that_cannot_be_enrolled(model, gloss, clips, words):
 
 
 def test_of_two_who_enroll_at_the_same_time_one_is_told_to_wait(model):
-    with alone_in(model), pytest.raises(SpoterError, match="another command is writing into this folder"):
+    with exclusive_lock(model), pytest.raises(SpoterError, match="another command is writing into this folder"):
         enroll(model, "NEW", [figure_clip()])
     enroll(model, "NEW", [figure_clip()])
-    with alone_in(model), pytest.raises(SpoterError, match="another command"):
+    with exclusive_lock(model), pytest.raises(SpoterError, match="another command"):
         unenroll(model, "NEW")
     with pytest.raises(SpoterError, match="No such file"):
         enroll(model / "nowhere", "NEW", [figure_clip()])

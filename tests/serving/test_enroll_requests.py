@@ -15,7 +15,7 @@ from spoter.fewshot.enrolled import ENROLLED, MOST_LETTERS
 from spoter.fewshot.prototypes import Prototypes
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import load_layout
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 from spoter.model.folder import PROTOTYPES, load_model_folder
 from spoter.runtime.torch_runtime import TorchForward
 from spoter.serving.enroll import enroll
@@ -43,7 +43,7 @@ def points(seed: int = 0, frames: int = 24, **more) -> dict:
 
 
 def ask(recognizer: Recognizer, request: object, **headers) -> Response:
-    [response], _ = respond(recognizer, [Incoming(json.dumps(request).encode(), JSON, **headers)])
+    [response], _ = respond(recognizer, [RawRequest(json.dumps(request).encode(), JSON, **headers)])
     return response
 
 
@@ -102,8 +102,8 @@ def test_requests_with_glosses_of_their_own_share_a_forward(recognizer, hallo, m
     alone = [told(recognizer, request) for request in requests]
     calls = []
     monkeypatch.setattr(recognizer, "forward", lambda *asked, run=recognizer.forward: calls.append(1) or run(*asked))
-    responses, costs = respond(recognizer, [Incoming(json.dumps(request).encode(), JSON) for request in requests])
-    assert len(calls) == 1 and costs.clips == 5
+    responses, timings = respond(recognizer, [RawRequest(json.dumps(request).encode(), JSON) for request in requests])
+    assert len(calls) == 1 and timings.clips == 5
     for response, expected in zip(responses, alone, strict=True):
         instances = json.loads(response.body)["instances"]
         assert [one["gloss"] for one in instances] == [one["gloss"] for one in expected["instances"]]
@@ -114,10 +114,10 @@ def test_requests_with_glosses_of_their_own_share_a_forward(recognizer, hallo, m
 
 def test_enrolling_beside_predictions_costs_what_it_takes(recognizer, hallo):
     bodies = [{"enroll": "NEW", "clips": [points(1, 10), points(2, 12)]}, hallo, {"enroll": "", "points": []}]
-    responses, costs = respond(recognizer, [Incoming(json.dumps(body).encode(), JSON) for body in bodies])
+    responses, timings = respond(recognizer, [RawRequest(json.dumps(body).encode(), JSON) for body in bodies])
     assert [response.status for response in responses] == [200, 200, 400]
-    assert (costs.clips, costs.frames, costs.bad_inputs) == (3, 22 + len(hallo["keypoints"]), 1)
-    assert costs.forward_ms > 0 and costs.normalize_ms > 0
+    assert (timings.clips, timings.frames, timings.bad_inputs) == (3, 22 + len(hallo["keypoints"]), 1)
+    assert timings.forward_ms > 0 and timings.normalize_ms > 0
 
 
 def test_one_clip_may_stand_alone(recognizer, hallo):
@@ -241,7 +241,7 @@ def test_it_is_answered_in_json_only(recognizer):
 
 def test_a_line_of_json_lines_brings_no_glosses(recognizer):
     line = json.dumps(points(enrolled={"space": "", "glosses": []})).encode()
-    [response], _ = respond(recognizer, [Incoming(line, "application/jsonlines")])
+    [response], _ = respond(recognizer, [RawRequest(line, "application/jsonlines")])
     assert code(response) == (400, "misplaced_option")
     assert json.loads(response.body)["error"]["where"] == "line 1, enrolled"
 

@@ -8,11 +8,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.landmarks.clip import make_clip
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.runtime.base import FRAMES_AT_ONCE, batches
-from spoter.serving.recognizer import Costs, Recognizer
+from spoter.serving.recognizer import Recognizer, Timings
 from spoter.serving.service import respond
 from tests.generate import figure_clip
 
@@ -52,7 +53,8 @@ def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime)
     """As docs/formats.md says of `score`."""
     recognizer = Recognizer.load(dgs11, runtime=runtime)
     requests = [
-        Incoming(body(figure_clip(frames=8 + seed % 53, seed=seed), top_k=11), "application/json") for seed in range(32)
+        RawRequest(body(figure_clip(frames=8 + seed % 53, seed=seed), top_k=11), "application/json")
+        for seed in range(32)
     ]
     together = respond(recognizer, requests)[0]
     for request, answer in zip(requests, together, strict=True):
@@ -66,7 +68,7 @@ def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime)
 
 def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
     empty = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
-    handed = InputError("wrong_type", "as decoding left it")
+    handed = InputError(ErrorCode.WRONG_TYPE, "as decoding left it")
     long = figure_clip(frames=recognizer.config.max_frames + 1)
     good, no_one, first, too_long, also_good = recognizer.recognize([figure_clip(), empty, handed, long, figure_clip()])
     assert [ranked.gloss for ranked in good.instances] == [ranked.gloss for ranked in also_good.instances]
@@ -75,17 +77,17 @@ def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
 
 
 def test_nothing_to_do_is_done(recognizer):
-    costs = Costs()
-    assert recognizer.recognize([], costs=costs) == []
-    assert (costs.frames, costs.clips) == (0, 0)
+    timings = Timings()
+    assert recognizer.recognize([], timings=timings) == []
+    assert (timings.frames, timings.clips) == (0, 0)
 
 
 def test_costs_are_added_up(recognizer):
-    costs = Costs()
+    timings = Timings()
     for _ in range(2):
-        recognizer.recognize([figure_clip()], costs=costs)
-    assert (costs.frames, costs.clips) == (40, 2)
-    assert costs.normalize_ms > 0 and costs.forward_ms > 0
+        recognizer.recognize([figure_clip()], timings=timings)
+    assert (timings.frames, timings.clips) == (40, 2)
+    assert timings.normalize_ms > 0 and timings.forward_ms > 0
 
 
 @pytest.mark.parametrize("shortest", [0, 0.8])
@@ -107,17 +109,17 @@ def test_every_estimator_is_understood(recognizer):
 
 def test_a_mixed_batch_of_requests(recognizer):
     clip = figure_clip()
-    incoming = [
-        Incoming(body(clip), "application/json"),
-        Incoming(b"{", "application/json"),
-        Incoming(body(clip), "application/json", attributes="top_k=2"),
-        Incoming(body(clip), "image/png"),
-        Incoming(body(clip), "application/json", accept="image/png"),
-        Incoming(body(clip), "application/json", attributes="top_k=none"),
-        Incoming(json.dumps({"clips": [json.loads(body(clip)), {"points": 3}]}).encode(), "application/json"),
-        Incoming(json.dumps({"clips": [{"points": 3}]}).encode(), "application/json"),
+    raw = [
+        RawRequest(body(clip), "application/json"),
+        RawRequest(b"{", "application/json"),
+        RawRequest(body(clip), "application/json", attributes="top_k=2"),
+        RawRequest(body(clip), "image/png"),
+        RawRequest(body(clip), "application/json", accept="image/png"),
+        RawRequest(body(clip), "application/json", attributes="top_k=none"),
+        RawRequest(json.dumps({"clips": [json.loads(body(clip)), {"points": 3}]}).encode(), "application/json"),
+        RawRequest(json.dumps({"clips": [{"points": 3}]}).encode(), "application/json"),
     ]
-    responses, costs = respond(recognizer, incoming)
+    responses, timings = respond(recognizer, raw)
     assert [response.status for response in responses] == [200, 400, 200, 415, 406, 400, 200, 400]
     assert [response.error_code for response in responses][:6] == [
         None, "invalid_json", None, "unsupported_content_type", "not_acceptable", "bad_attributes",
@@ -129,14 +131,14 @@ def test_a_mixed_batch_of_requests(recognizer):
     assert answers[6]["answers"][0] == answers[0]
     assert "error" in answers[6]["answers"][1]
     assert "error" in answers[7]["answers"][0]
-    assert (costs.clips, costs.bad_inputs) == (5, 6)  # clips of requests that could be read at all
-    assert costs.decode_ms > 0
+    assert (timings.clips, timings.bad_inputs) == (5, 6)  # clips of requests that could be read at all
+    assert timings.decode_ms > 0
 
 
 def test_answers_in_every_type(recognizer):
     one = body(figure_clip())
     types = ("application/json", "application/jsonlines", "text/csv")
-    responses, _ = respond(recognizer, [Incoming(one, "application/json", accept=kind) for kind in types])
+    responses, _ = respond(recognizer, [RawRequest(one, "application/json", accept=kind) for kind in types])
     assert [response.content_type for response in responses] == list(types)
     as_json, as_lines, as_csv = (response.body for response in responses)
     assert json.loads(as_json) == json.loads(as_lines)

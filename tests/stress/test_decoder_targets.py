@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoter.formats import video_format
-from spoter.messages import Incoming, Response
+from spoter.messages import RawRequest, Response
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from stress.decoder_targets import TARGETS, Broken, check_errors, check_response
@@ -44,7 +44,7 @@ def joined(*words: str) -> st.SearchStrategy[str]:
     return st.lists(st.sampled_from(words)).map("".join)
 
 
-def answer(recognizer, *incoming: Incoming) -> list[Response]:
+def answer(recognizer, *incoming: RawRequest) -> list[Response]:
     responses, _ = respond(recognizer, incoming)
     for response, item in zip(responses, incoming, strict=True):
         check_response(response, item.body, CODES)
@@ -52,7 +52,7 @@ def answer(recognizer, *incoming: Incoming) -> list[Response]:
 
 
 def test_the_requests_to_be_mutated_are_answered(recognizer):
-    said = [(r.status, r.error_code) for r in answer(recognizer, *(Incoming(*s) for s in seeds("")))]
+    said = [(r.status, r.error_code) for r in answer(recognizer, *(RawRequest(*s) for s in seeds("")))]
     wrong = [code for status, code in said if status != 200]
     assert wrong == ["enrolled_of_another_model", "unsupported_content_type", "unsupported_content_type"]
 
@@ -65,9 +65,9 @@ def test_the_requests_to_be_mutated_are_answered(recognizer):
     attributes=st.none() | st.text(max_size=40) | joined("top_k", "=", ",", "1e9", "fps", "3"),
 )  # fmt: skip
 def test_any_bytes_and_headers(recognizer, body, kind, accept, attributes):
-    answer(recognizer, Incoming(body, kind, accept, attributes))
+    answer(recognizer, RawRequest(body, kind, accept, attributes))
     for first, _ in seeds("")[:1]:
-        answer(recognizer, Incoming(first, "application/json", accept, attributes))
+        answer(recognizer, RawRequest(first, "application/json", accept, attributes))
 
 
 @pytest.mark.parametrize("number", range(0, 600, 20))
@@ -77,7 +77,7 @@ def test_mutated_requests_in_a_batch(recognizer, number):
     made = [attack(7, number + i, space) for i in range(20)]
     headers = [{name.lower(): value for name, value in one.headers} for one in made]
     answer(recognizer, *(
-        Incoming(one.body, one.content_type, said.get("accept"), said.get("x-amzn-sagemaker-custom-attributes"))
+        RawRequest(one.body, one.content_type, said.get("accept"), said.get("x-amzn-sagemaker-custom-attributes"))
         for one, said in zip(made, headers, strict=True)
     ))  # fmt: skip
 
@@ -87,19 +87,19 @@ def test_mutated_requests_in_a_batch(recognizer, number):
 def test_mutated_enrolment(recognizer, data):
     """With glosses that are this model's, so that what is in them is looked at."""
     clip = json.loads(seeds("")[1][0])
-    [learned] = answer(recognizer, Incoming(json.dumps(clip | {"enroll": "NEW"}).encode(), "application/json"))
+    [learned] = answer(recognizer, RawRequest(json.dumps(clip | {"enroll": "NEW"}).encode(), "application/json"))
     enrolled = json.loads(learned.body)["enrolled"]
     body = json.dumps(clip | {"enrolled": enrolled, "enroll": "OTHER"}).encode()
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(body)))
         end = min(len(body), start + data.draw(st.integers(0, 12)))
         body = body[:start] + data.draw(st.sampled_from(TOKENS) | st.binary(max_size=4)) + body[end:]
-    answer(recognizer, Incoming(body, "application/json"))
+    answer(recognizer, RawRequest(body, "application/json"))
 
 
 def test_what_somebody_parsed_already(recognizer):
     for body in (None, 1, 1e308, [], {}, {"points": [[[1e400]]]}, {"a": [None] * 100}, "\ud800", float("nan")):
-        [response], _ = respond(recognizer, [Incoming(body)])
+        [response], _ = respond(recognizer, [RawRequest(body)])
         assert 400 <= response.status < 500 and CODES[response.error_code] == response.status
 
 

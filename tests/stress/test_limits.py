@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.load.bodies import compact
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from stress.connections import CROWDS, meet
@@ -39,12 +39,12 @@ def test_others_are_served_beside_a_crowd(unharmed, crowd):
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x" * 1000])
 def test_compressed_bodies_are_refused(dgs11, coding):
-    [response], _ = respond(Recognizer.load(dgs11), [Incoming(compact(), content_encoding=coding)])
+    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact(), content_encoding=coding)])
     assert (response.status, response.error_code) == (415, "unsupported_content_encoding")
     assert len(response.body) < 500
 
 
 @pytest.mark.parametrize("coding", [None, "", "identity", " Identity "])
 def test_bodies_that_are_not_compressed_are_read(dgs11, coding):
-    [response], _ = respond(Recognizer.load(dgs11), [Incoming(compact(), content_encoding=coding)])
+    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact(), content_encoding=coding)])
     assert response.status == 200

@@ -118,7 +118,7 @@ def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
 @pytest.mark.parametrize("status", [200, 400, 502, 503])
 def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
     response = spoter.messages.Response(status, "application/json", b"{}")
-    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Costs()))
+    monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Timings()))
     ask(handler, context, b"{}")
     assert context.get_response_headers(0).get("Retry-After") == ("5" if status == 503 else None)
 
@@ -193,8 +193,8 @@ def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
     ],
 )
 def test_taking_up_a_request(item, headers, body, content_type):
-    incoming = take_up(item, headers)
-    assert (incoming.body, incoming.content_type) == (body, content_type)
+    raw = take_up(item, headers)
+    assert (raw.body, raw.content_type) == (body, content_type)
 
 
 def test_importing_the_doors_does_no_work():
@@ -206,8 +206,8 @@ def test_importing_the_doors_does_no_work():
 
 def sagemaker(context: Context | None, recognizer, body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
     """Call the functions as AWS's toolkit does."""
-    incoming = inference.input_fn(body, content_type, context)
-    return inference.output_fn(inference.predict_fn(incoming, recognizer), accept, context)
+    raw = inference.input_fn(body, content_type, context)
+    return inference.output_fn(inference.predict_fn(raw, recognizer), accept, context)
 
 
 @pytest.fixture
@@ -260,11 +260,11 @@ def test_sagemakers_functions_refuse_batches(dgs11, monkeypatch):
 )
 def test_sagemakers_functions_take_up_a_request(context, body, content_type, headers, expected):
     if headers is None:
-        incoming = inference.input_fn(body, content_type)
+        raw = inference.input_fn(body, content_type)
     else:
         context.request_processor = [RequestProcessor(headers)]
-        incoming = inference.input_fn(body, content_type, context)
-    assert (incoming.body, incoming.content_type) == expected and incoming.accept is None
+        raw = inference.input_fn(body, content_type, context)
+    assert (raw.body, raw.content_type) == expected and raw.accept is None
 
 
 LINES = {"Content-Type": "application/jsonlines"}
@@ -295,8 +295,8 @@ def test_a_bad_record_does_not_end_a_transform_job(context, monkeypatch, dgs11, 
     (answer,) = handler.handle([{"body": body}], context)
     assert context.get_response_status(0)[0] == status
     assert answer.endswith(b"}\n") and answer.count(b"\n") == 1 and json.loads(answer)["error"]["code"] == code
-    incoming = inference.input_fn(body, headers["Content-Type"], context)
-    response = inference.predict_fn(incoming, handler.recognizer)
+    raw = inference.input_fn(body, headers["Content-Type"], context)
+    response = inference.predict_fn(raw, handler.recognizer)
     assert (response.status, response.body) == (status, answer)
 
 

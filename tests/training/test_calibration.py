@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError, SpoterError
-from spoter.files import alone_in, write_whole
+from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
@@ -194,13 +194,13 @@ def test_the_folder_is_locked_from_reading_to_writing(bare, data, monkeypatch):
     load = load_model_folder
 
     def locked(folder):
-        with pytest.raises(SpoterError, match="another command is writing"), alone_in(folder):
+        with pytest.raises(SpoterError, match="another command is writing"), exclusive_lock(folder):
             pass
         return load(folder)
 
     monkeypatch.setattr(module, "load_model_folder", locked)
     calibrate(bare, early, late, CPU)
-    with alone_in(bare), pytest.raises(SpoterError, match="another command is writing"):
+    with exclusive_lock(bare), pytest.raises(SpoterError, match="another command is writing"):
         calibrate(bare, early, late, CPU)
 
 
@@ -264,9 +264,9 @@ def test_a_threshold_never_stands_beside_the_prototypes_of_another(bare, data, m
         if not left:
             raise KeyboardInterrupt
         left.pop()
-        write_whole(path, content)
+        atomic_write_bytes(path, content)
 
-    monkeypatch.setattr(module, "write_whole", interrupted)
+    monkeypatch.setattr(module, "atomic_write_bytes", interrupted)
     fewer = [clip for clip in early.clips if clip.group != early.clips[0].group]
     with pytest.raises(KeyboardInterrupt):
         calibrate(bare, replace(early, clips=fewer), late, CPU)

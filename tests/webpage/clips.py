@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 
 
 def write_clip(path: Path, points: np.ndarray) -> Path:
     """Write points of layout 54, (T, 54, 2), NaN = missing, as compact JSON."""
     rows = [[None if np.isnan(point).any() else point.tolist() for point in frame] for frame in points.astype(float)]
-    write_whole(path, json.dumps({"layout": "54", "points": rows}).encode())
+    atomic_write_bytes(path, json.dumps({"layout": "54", "points": rows}).encode())
     return path
 
 

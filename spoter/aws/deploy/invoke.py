@@ -70,7 +70,7 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
     DeployError
         Where another answer comes, or none.
     """
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
     from spoter.serving.recognizer import Recognizer  # torch
     from spoter.serving.service import respond
 
@@ -78,7 +78,7 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
     if account.dry_run:
         _ask(settings, account, settings.mode, body, content_type, JSON, None)
         return f"{SAMPLE}: not sent in a dry run"
-    here = respond(Recognizer.load(model_dir), [Incoming(body, content_type, JSON)])[0][0]
+    here = respond(Recognizer.load(model_dir), [RawRequest(body, content_type, JSON)])[0][0]
     expected = json.loads(here.body)
     try:
         found = json.loads(_ask(settings, account, settings.mode, body, content_type, JSON, None))

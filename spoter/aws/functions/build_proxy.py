@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from spoter.errors import InputError, ModelFolderError
-from spoter.files import read_text, write_whole
+from spoter.files import atomic_write_bytes, read_text
 from spoter.formats.estimator_frames import KEYS, Frame, frame_type
 from spoter.formats.mediapipe_frames import PARTS
 from spoter.landmarks.estimators import MEDIAPIPE
@@ -80,7 +80,7 @@ def pack(model: Path, out: Path) -> Path:
     files = {name: (PACKAGE.parent / name).read_bytes() for name in MODULES}
     files[f"spoter/aws/functions/{KEPT_POINTS}"] = json.dumps(kept_points(layout)).encode()
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(out / NAME, zipped(files))
+    atomic_write_bytes(out / NAME, zipped(files))
     return out / NAME
 
 

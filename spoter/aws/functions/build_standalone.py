@@ -22,7 +22,7 @@ import typer
 
 from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, PackagesError, compile_all, find_python, install
 from spoter.errors import SpoterError
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.model.folder import WEIGHTS, digest, load_model_folder
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.runtime.onnx_runtime import GRAPH
@@ -121,7 +121,7 @@ def build(
         raise SpoterError(f"found {_mb(package.unzipped)} unzipped, expected at most Lambda's {_mb(MOST_UNZIPPED)}")
     tell("zipping …")
     out.mkdir(parents=True, exist_ok=True)
-    write_whole(package.path, zipped(files))
+    atomic_write_bytes(package.path, zipped(files))
     return package
 
 

@@ -30,15 +30,15 @@ def load() -> Recognizer:
 
 def handler(event: object, context: object) -> dict | list | str:
     """Answer an event of API Gateway, of a function URL, or a direct invocation (`events.answer`)."""
-    from spoter.messages import Incoming
+    from spoter.messages import RawRequest
     from spoter.serving.service import respond as serve
 
     recognizer = load()
     notes: dict[str, object] = {}
 
     def respond(body: bytes, content_type: str | None, accept: str | None, attributes: str | None):
-        [response], costs = serve(recognizer, [Incoming(body, content_type, accept, attributes)])
-        notes.update(clips=costs.clips, frames=costs.frames, forward_ms=round(costs.forward_ms, 1))
+        [response], timings = serve(recognizer, [RawRequest(body, content_type, accept, attributes)])
+        notes.update(clips=timings.clips, frames=timings.frames, forward_ms=round(timings.forward_ms, 1))
         if response.error_code is not None:
             notes["error"] = response.error_code
         return response.status, response.content_type, response.body

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.resources import RESOURCES, WORK_FOLDER
 from spoter.torchserve.server import StartError
 
@@ -51,7 +51,7 @@ def environment(folder: Path = FOLDER, say: Callable[[str], None] = lambda line:
         if not stamp.is_file() or stamp.read_bytes() != wanted or not (folder / _PYTHON).is_file():
             stamp.unlink(missing_ok=True)  # what is left half done shall be nobody's
             _make(folder, say)
-            write_whole(stamp, wanted)
+            atomic_write_bytes(stamp, wanted)
         yield folder / _PYTHON
 
 

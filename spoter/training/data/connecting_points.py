@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.files import replacing
+from spoter.files import atomic_write
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.connecting_points import (
     BROKEN,
@@ -59,7 +59,7 @@ def write(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
     from spoter.video.writers import Member, write_hdf5
 
     members = (Member(_named(clip), clip.gloss, clip.clip, "") for clip in clips)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         write_hdf5(temporary, members, partial(_points, estimator=ESTIMATORS[estimator]))
 
 

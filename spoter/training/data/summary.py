@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.files import replacing
+from spoter.files import atomic_write
 from spoter.training.data import DataSet, LabelledClip, Skipped
 from spoter.training.data.labelled import duplicates
 from spoter.training.data.split import rare_glosses
@@ -149,7 +149,7 @@ def draw(summary: Summary, path: Path) -> None:
         Where matplotlib is not installed.
     """
     picture = figure(summary)
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         picture.savefig(temporary, format="png", dpi=100)
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import DataError, InputError
 from spoter.formats.csv_table import Table
 from spoter.landmarks.clip import Clip, make_clip
@@ -82,10 +83,10 @@ def clip_of_rows(rows: Rows, chosen: np.ndarray | slice = slice(None)) -> Clip:
     for name, values in (("frame", frame), ("landmark_index", index)):
         wrong = ~(np.isfinite(values) & (np.floor(values) == values))
         if wrong.any():
-            raise InputError("wrong_type", f"found {name} {values[wrong][0]:g}, expected a whole number")
+            raise InputError(ErrorCode.WRONG_TYPE, f"found {name} {values[wrong][0]:g}, expected a whole number")
     if part.isna().any():
         found = str(words[part.isna()].iloc[0])[:40]
-        raise InputError("wrong_type", f"found type {found!r}, expected one of {', '.join(MEDIAPIPE.parts)}")
+        raise InputError(ErrorCode.WRONG_TYPE, f"found type {found!r}, expected one of {', '.join(MEDIAPIPE.parts)}")
     part = part.to_numpy(dtype=np.intp)
     sizes = np.array([len(points) for points in MEDIAPIPE.parts.values()])
     accepted = np.array([_REFINED_FACE if name == "face" else len(MEDIAPIPE.parts[name]) for name in MEDIAPIPE.parts])
@@ -93,7 +94,7 @@ def clip_of_rows(rows: Rows, chosen: np.ndarray | slice = slice(None)) -> Clip:
     if wrong.any():
         name = list(MEDIAPIPE.parts)[part[wrong][0]]
         raise InputError(
-            "wrong_point_count",
+            ErrorCode.WRONG_POINT_COUNT,
             f"found landmark_index {index[wrong][0]:g}, expected 0 to {len(MEDIAPIPE.parts[name]) - 1} for {name}",
             f"frame {frame[wrong][0]:g}",
         )
@@ -105,7 +106,7 @@ def clip_of_rows(rows: Rows, chosen: np.ndarray | slice = slice(None)) -> Clip:
     if twice.any():
         row, column = divmod(int(cells[twice][0]), len(MEDIAPIPE.names))
         where = f"frame {numbers[row]:g}, point {MEDIAPIPE.names[column]}"
-        raise InputError("duplicate_rows", "found the point for a second time", where)
+        raise InputError(ErrorCode.DUPLICATE_ROWS, "found the point for a second time", where)
     points = np.full((len(numbers) * len(MEDIAPIPE.names), 2), np.nan)
     points[cells] = np.column_stack((x, y))[kept]
     return make_clip(points.reshape(len(numbers), len(MEDIAPIPE.names), 2), MEDIAPIPE.names, MEDIAPIPE.name)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from spoter.errors import DataError, SpoterError
-from spoter.files import replacing
+from spoter.files import atomic_write
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video import EXTRACTION, Extracted, read
@@ -64,7 +64,7 @@ def _load(kept: Path) -> tuple[np.ndarray, float | None] | None:
 def _keep(kept: Path, extracted: Extracted) -> None:
     try:
         kept.parent.mkdir(0o700, parents=True, exist_ok=True)  # people's landmarks
-        with replacing(kept) as temporary, temporary.open("wb") as stream:
+        with atomic_write(kept) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, points=extracted.clip.points, fps=extracted.fps or 0.0)
     except OSError as error:
         raise DataError(f"{kept}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME") from error

@@ -12,7 +12,7 @@ import jinja2
 import numpy as np
 
 from spoter import __version__
-from spoter.files import write_whole
+from spoter.files import atomic_write_bytes
 from spoter.training.evaluation import descriptions, metrics, plots
 from spoter.training.evaluation.evaluate import Evaluation
 
@@ -99,7 +99,7 @@ def write(evaluation: Evaluation, out: Path | None, report: Path | None) -> list
     if report is not None:
         files[Path(report)] = html
     for path, content in files.items():
-        write_whole(path, content)
+        atomic_write_bytes(path, content)
     return list(files)
 
 

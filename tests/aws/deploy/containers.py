@@ -7,7 +7,7 @@ from pathlib import Path
 
 import httpx
 
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import as_record, respond
 
@@ -28,7 +28,7 @@ def in_process(model: Path, in_job: bool = False) -> Container:
 
     def answer(body: bytes, headers: Mapping[str, str | None]) -> tuple[int, str, bytes]:
         attributes = headers.get("x-amzn-sagemaker-custom-attributes")
-        incoming = Incoming(body, headers.get("content-type"), headers.get("accept"), attributes)
+        incoming = RawRequest(body, headers.get("content-type"), headers.get("accept"), attributes)
         response = respond(recognizer, [incoming])[0][0]
         response = as_record(response) if in_job else response
         return response.status, response.content_type, response.body

@@ -18,7 +18,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.torchserve.server import LOOPBACK
@@ -66,7 +66,7 @@ class Runtime:
         if self.troubles:
             return _refuse(self.troubles.pop(0))
         attributes = headers.get("X-Amzn-SageMaker-Custom-Attributes")
-        incoming = Incoming(body, headers.get("Content-Type"), headers.get("Accept"), attributes)
+        incoming = RawRequest(body, headers.get("Content-Type"), headers.get("Accept"), attributes)
         [response], _ = respond(self.recognizer, [incoming])
         if response.status != 200:
             return _refuse(model_error(response.status, response.body.decode()))

@@ -15,7 +15,7 @@ from spoter.landmarks import layouts
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.service import respond
 from tests.aws.functions.lambda_runtime import Context
 from tests.aws.functions.test_events import v2
@@ -104,7 +104,7 @@ def test_a_fault_is_told_alike(door, runtime, recognizer, fault):
     else:
         frame["right_hand_landmarks"] = {"x": 1}
     body = dumps(document)
-    before, after = respond(recognizer, [Incoming(body), Incoming(door.reduced(body))])[0]
+    before, after = respond(recognizer, [RawRequest(body), RawRequest(door.reduced(body))])[0]
     assert before.status == 400
     assert json.loads(before.body) == json.loads(after.body)
 
@@ -160,7 +160,7 @@ def test_too_large_an_event_is_answered_as_one_that_is_not(door, runtime, recogn
     body = dumps(holistic(clip(150)))
     monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", "4194304")
     assert len(body) > 4_194_304
-    [expected] = respond(recognizer, [Incoming(body)])[0]
+    [expected] = respond(recognizer, [RawRequest(body)])[0]
     reply = door.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])) == (200, json.loads(expected.body))
     assert len(runtime.asked[-1].body) == lines()[-1]["reduced"] < 700_000
@@ -193,5 +193,5 @@ def test_real_requests_of_the_browser(door, runtime, recognizer, shared_data):
     for body in bodies:
         less = door.reduced(body)
         assert len(less) < len(body) / 2
-        before, after = respond(recognizer, [Incoming(body), Incoming(less)])[0]
+        before, after = respond(recognizer, [RawRequest(body), RawRequest(less)])[0]
         assert (before.status, before.body) == (200, after.body)

@@ -13,7 +13,7 @@ import yaml
 
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.landmarks.estimators import ESTIMATORS
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests import ROOT
@@ -64,7 +64,7 @@ def test_answers_the_bytes_that_every_door_answers(endpoint, recognizer, sample,
     body = (ROOT / "samples" / sample).read_bytes()
     options = {"CustomAttributes": "top_k=3"} | ({"Accept": accept} if accept else {})
     status, content_type, answer = invoke(runtime_client(endpoint), body, SAMPLES[sample], **options)
-    ((expected,), _) = respond(recognizer, [Incoming(body, SAMPLES[sample], accept, "top_k=3")])
+    ((expected,), _) = respond(recognizer, [RawRequest(body, SAMPLES[sample], accept, "top_k=3")])
     assert (status, content_type, answer) == (200, expected.content_type, expected.body)
 
 
@@ -97,7 +97,7 @@ def test_what_the_model_knows_and_a_sign_of_ones_own(endpoint, recognizer):
     assert model(endpoint, "?customized=true")["customizedMetadata"] == json.loads(told)
     learning = dumps({"enroll": "OWN", "clips": clips})
     status, _, learned = invoke(client, learning, "application/json")
-    assert (status, learned) == (200, respond(recognizer, [Incoming(learning, "application/json")])[0][0].body)
+    assert (status, learned) == (200, respond(recognizer, [RawRequest(learning, "application/json")])[0][0].body)
     naming = dumps(clips[0] | {"enrolled": json.loads(learned)["enrolled"]})
     status, _, named = invoke(client, naming, "application/json")
     assert status == 200 and json.loads(named)["instances"][0]["gloss"] == "OWN"
@@ -122,7 +122,7 @@ def test_one_bad_request_among_many_fails_alone(endpoint, recognizer):
             assert status == 400 and json.loads(answer)["error"]["code"] == "invalid_json"
         else:
             assert status == 200 and json.loads(answer)["frames"] == 40 + i
-            ((alone,), _) = respond(recognizer, [Incoming(body, "application/json")])
+            ((alone,), _) = respond(recognizer, [RawRequest(body, "application/json")])
             found, expected = (json.loads(document)["instances"][0] for document in (answer, alone.body))
             # Neighbours change the last bits of a sum, and so may turn a rounded score's last decimal.
             assert found["gloss"] == expected["gloss"] and abs(found["score"] - expected["score"]) < 1.5e-4

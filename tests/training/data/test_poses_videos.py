@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import DataError, InputError
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
@@ -191,7 +192,7 @@ def test_a_spoilt_cache_is_made_anew_and_a_failed_look_leaves_none(tmp_path, cac
     assert find.asked == 5
 
     def fail(path: Path):
-        raise InputError("bad_video", "found no video")
+        raise InputError(ErrorCode.BAD_VIDEO, "found no video")
 
     path.write_bytes(b"no film")
     with pytest.raises(InputError, match="no video"):

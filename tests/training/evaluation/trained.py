@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import torch
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.response import Answer, Ranked
 from spoter.landmarks.layouts import load_layout
@@ -46,7 +47,7 @@ class Oracle:
 
     def _answer(self, scores):
         if scores is None:
-            return InputError("no_usable_frames", "nothing there")
+            return InputError(ErrorCode.NO_USABLE_FRAMES, "nothing there")
         order = sorted(range(len(scores)), key=lambda k: -scores[k])
         ranked = [Ranked(self.glosses[k], scores[k], k) for k in order]
         known = None if self.known_from is None else max(scores) >= self.known_from

@@ -15,7 +15,7 @@ from spoter.aws.functions.build_standalone import IN_FUNCTION, NAME, WANTED_UNZI
 from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
 from spoter.errors import SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
-from spoter.messages import Incoming
+from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests.generate import figure_clip
@@ -112,7 +112,7 @@ def test_every_sample_is_answered_as_by_the_server(run, server, samples):
     bodies = [(path.read_bytes(), types.get(path.suffix, "text/csv")) for path in paths]
     said = {"accept": "application/json", "x_amzn_sagemaker_custom_attributes": "top_k=12"}
     ran = run([http(body, kind, encoded=True, **said) for body, kind in bodies])
-    ours, _ = respond(server, [Incoming(body, kind, "application/json", "top_k=12") for body, kind in bodies])
+    ours, _ = respond(server, [RawRequest(body, kind, "application/json", "top_k=12") for body, kind in bodies])
     answered = 0
     for (_, kind), response, answer in zip(bodies, ours, ran["answers"], strict=True):
         document = json.loads(answer["body"])
@@ -156,7 +156,7 @@ def test_requests_of_every_kind_get_the_servers_status_and_body(run, server, mon
     ran = run([http(body, kind, encoded=True) for body, kind in bodies])
     statuses = set()
     for (body, kind), answer in zip(bodies, ran["answers"], strict=True):
-        [response], _ = respond(server, [Incoming(body, kind)])
+        [response], _ = respond(server, [RawRequest(body, kind)])
         assert answer["statusCode"] == response.status
         assert_close(json.loads(response.body), json.loads(answer["body"]))
         statuses.add(response.status)
@@ -165,7 +165,7 @@ def test_requests_of_every_kind_get_the_servers_status_and_body(run, server, mon
 
 def test_direct_events_of_the_existing_client(run, server):
     request = holistic(figure_clip())
-    [response], _ = respond(server, [Incoming(dumps(request), "application/json")])
+    [response], _ = respond(server, [RawRequest(dumps(request), "application/json")])
     frames = request["keypoints"]
     ran = run([request, {"keypoints_list": frames}, {"clips": [request] * 2}, {"default": []}, {"keypoints": []}])
     answer, same, several, alive, error = ran["answers"]
@@ -179,7 +179,7 @@ def test_what_the_model_knows_and_a_sign_of_ones_own(run, server):
     request = holistic(figure_clip())
     learning = {"enroll": "OWN", "clips": [request, request]}
     told, learned = run([{"describe": True}, learning])["answers"]
-    [response, taught], _ = respond(server, [Incoming({"describe": True}), Incoming(learning)])
+    [response, taught], _ = respond(server, [RawRequest({"describe": True}), RawRequest(learning)])
     ours = json.loads(response.body)
     assert told["content_types"] == ["application/json", "application/x-npy", "application/jsonlines"]
     assert told["video"] is False and told["limits"].items() <= ours["limits"].items()
@@ -199,7 +199,7 @@ def test_version_one_events_and_answers_in_csv(run, server):
         "headers": {"Content-Type": "application/json", "Accept": "text/csv"}, "queryStringParameters": {"top_k": "2"},
     }  # fmt: skip
     [answer] = run([event])["answers"]
-    [response], _ = respond(server, [Incoming(body, "application/json", "text/csv", "top_k=2")])
+    [response], _ = respond(server, [RawRequest(body, "application/json", "text/csv", "top_k=2")])
     assert answer["headers"]["Content-Type"] == "text/csv" and answer["statusCode"] == 200
     rows, others = (text.splitlines() for text in (answer["body"], response.body.decode()))
     assert [row.split(",")[:3] for row in rows] == [row.split(",")[:3] for row in others] and len(rows) == 3
