@@ -34,8 +34,8 @@ class Frame(msgspec.Struct, gc=False):
     pose_landmarks: _Landmarks = UNSET
     left_hand_landmarks: _Landmarks = UNSET
     right_hand_landmarks: _Landmarks = UNSET
-    people: list[openpose_frames.Person] | None | UnsetType = UNSET
-    instances: list[mmpose_frames.Instance] | None | UnsetType = UNSET
+    people: list[openpose_frames.Person] | UnsetType | None = UNSET
+    instances: list[mmpose_frames.Instance] | UnsetType | None = UNSET
 
 
 class FrameWithFace(Frame, gc=False):

@@ -57,7 +57,7 @@ class _Body(msgspec.Struct, Generic[_F, _C]):
     instance_info: _F | UnsetType = UNSET
     points: Raw | UnsetType = UNSET
     clips: _C | UnsetType = UNSET
-    uniqueName: str | UnsetType = UNSET  # noqa: N815  the original's
+    uniqueName: str | UnsetType = UNSET
     layout: int | str | None = None
     estimator: str | None = None
     fps: FramesPerSecond | None = None

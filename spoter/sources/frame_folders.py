@@ -42,7 +42,7 @@ class _Hands(msgspec.Struct):
 
 
 class _Document(msgspec.Struct):
-    people: list[_Hands] | None | UnsetType = UNSET
+    people: list[_Hands] | UnsetType | None = UNSET
     instances: Raw | UnsetType = UNSET
     instance_info: Raw | UnsetType = UNSET
     keypoints: Raw | UnsetType = UNSET

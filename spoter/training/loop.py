@@ -96,7 +96,7 @@ def fit(
     train: ClipSet,
     validation: ClipSet | None,
     recipe: Recipe,
-    where: Where = Where(),  # noqa: B008  it is frozen
+    where: Where = Where(),
     name: str = "model",
 ) -> Fitted:
     """Train a model, or go on with its training where `where.run` has a state of it.

@@ -98,7 +98,7 @@ class Stopped(Exception):
 
 def read(
     path: Path,
-    limits: VideoLimits = VideoLimits(),  # noqa: B008  frozen
+    limits: VideoLimits = VideoLimits(),
     progress: Progress | None = None,
     *,
     overlay: Path | None = None,

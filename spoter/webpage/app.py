@@ -120,7 +120,7 @@ class _Files(StaticFiles):
     """Files of the endings in `_TYPES`; neither hidden ones nor installed packages."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        if any(part.startswith(".") and part != "." or part == "node_modules" for part in PurePosixPath(path).parts):
+        if any((part.startswith(".") and part != ".") or part == "node_modules" for part in PurePosixPath(path).parts):
             raise HTTPException(404)
         return await super().get_response(path, scope)
 

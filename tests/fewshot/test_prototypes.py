@@ -173,7 +173,7 @@ def test_the_embedded_model_tells_noise_from_its_samples(dgs11):
     assert answer.known is False and answer.similarity < recognizer.config.known_threshold
 
 
-@pytest.fixture()
+@pytest.fixture
 def copied(dgs11, tmp_path):
     return shutil.copytree(dgs11, tmp_path / "model")
 

@@ -135,7 +135,7 @@ _WORDS = st.sampled_from(
         "x",
         "y",
         "pose_nose",
-    ]  # noqa: SIM905
+    ]
 )
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),

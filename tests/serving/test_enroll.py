@@ -26,12 +26,12 @@ from tests.generate import figure_clip
 RUNNER = CliRunner()
 
 
-@pytest.fixture()
+@pytest.fixture
 def model(dgs11, tmp_path) -> Path:
     return shutil.copytree(dgs11, tmp_path / "model")
 
 
-@pytest.fixture()
+@pytest.fixture
 def low_hallo(samples) -> Callable[[int], Clip]:
     """A sign that is none of the embedded model's: HALLO with the hand far lower, each time a little different."""
     (hallo,) = read_clips([samples / "hallo.json"], load_layout("54"))

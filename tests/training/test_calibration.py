@@ -95,7 +95,7 @@ def trained(data, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.fixture()
+@pytest.fixture
 def bare(trained, tmp_path) -> Path:
     """A model folder as `spoter convert` writes it: without prototypes, threshold and temperature."""
     folder = shutil.copytree(trained, tmp_path / "bare")

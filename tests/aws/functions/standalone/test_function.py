@@ -242,7 +242,7 @@ def test_a_function_that_fails_has_no_cold_start(python, tmp_path, samples):
 # From here on nothing is fetched.
 
 
-@pytest.fixture()
+@pytest.fixture
 def no_index(monkeypatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
