@@ -229,7 +229,7 @@ def test_the_nearest_picture_json_counts(tmp_path):
     (tmp_path / "ana/picture.json").write_text('{"width": 641}')
     assert survey([tmp_path]).digest != before
     (tmp_path / "ana/picture.json").write_text('{"width": "wide"}')
-    with pytest.raises(SpoterError, match="ana/picture.json: "):
+    with pytest.raises(SpoterError, match=r"ana/picture.json: "):
         survey([tmp_path])
 
 

@@ -42,7 +42,7 @@ def test_parts_are_drawn_no_faster_than_they_are_fetched(count):
 
 
 def test_a_worker_that_is_killed_is_one_line():
-    with pytest.raises(WorkerDied, match="a worker was killed.*the same command goes on") as error:
+    with pytest.raises(WorkerDied, match=r"a worker was killed.*the same command goes on") as error:
         list(in_processes(bulk_works.die, counted(3, []), jobs=1))
     assert error.value.exit_code == 1 and "\n" not in str(error.value)
 
@@ -79,7 +79,7 @@ def test_a_stopped_run_goes_on_and_ends_in_the_same_bytes(tmp_path, clips, dgs11
     whole = predict(tmp_path / "whole.jsonl", record, [clips], 3, directly(work, []))
     assert (whole.clips, whole.failed) == (10, 0)
     out, done = tmp_path / "out.jsonl", []
-    with pytest.raises(Stopped, match="^6 of 10 clips are done and kept; the same command goes on$"):
+    with pytest.raises(Stopped, match=r"^6 of 10 clips are done and kept; the same command goes on$"):
         predict(out, record, [clips], 3, directly(work, done, stop_after=2))
     assert done == [0, 1] and not out.exists()
     unfinished = tmp_path / "out.jsonl.parts" / f"{TEMPORARY_PREFIX}x"  # of a run that was killed

@@ -81,9 +81,9 @@ def test_a_server_that_does_not_come_up_fails_with_what_it_said(tmp_path):
     ready = [sys.executable, "-c", "import time; print('ready after 1 s', flush=True); time.sleep(60)"]
     assert startup.until_ready(ready, tmp_path, dict(os.environ), 30.0) < 30
     broken = [sys.executable, "-c", "print('found no Java')"]
-    with pytest.raises(SpoterError, match="was not ready.*found no Java"):
+    with pytest.raises(SpoterError, match=r"was not ready.*found no Java"):
         startup.until_ready(broken, tmp_path, dict(os.environ), 30.0)
-    with pytest.raises(SpoterError, match="was not ready within 0.2 s"):
+    with pytest.raises(SpoterError, match=r"was not ready within 0.2 s"):
         startup.until_ready([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, dict(os.environ), 0.2)
 
 

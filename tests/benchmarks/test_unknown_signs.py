@@ -59,5 +59,5 @@ def test_auroc_is_above_a_half_where_known_signs_are_more_similar():
 
 
 def test_data_that_cannot_be_read_are_one_line(tmp_path):
-    with pytest.raises(SystemExit, match="error: .*nothing.hdf5"):
+    with pytest.raises(SystemExit, match=r"error: .*nothing.hdf5"):
         unknown_signs.main(Path(tmp_path / "nothing.hdf5"), clips="1", out=tmp_path)

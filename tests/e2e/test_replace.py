@@ -191,7 +191,7 @@ def test_what_cannot_be_replaced_is_refused_before_anything_is_changed(by_hand, 
         assert all(word in said for word in words) and "Traceback" not in said, said
         assert_unchanged(by_hand, served)
     monkeypatch.setattr(command.shutil, "which", lambda *_, **__: None)
-    with pytest.raises(SpoterError, match="program `kill`.*procps"):
+    with pytest.raises(SpoterError, match=r"program `kill`.*procps"):
         command.replace(other, by_hand.management)
     assert_unchanged(by_hand, served)
 

@@ -192,7 +192,7 @@ def test_known_is_about_the_gloss_that_comes_first_not_about_the_nearest(copied,
 
 def test_a_threshold_without_prototypes_is_an_error(copied):
     (copied / PROTOTYPES).unlink()
-    with pytest.raises(ModelFolderError, match="known_threshold in config.json but no prototypes.npz"):
+    with pytest.raises(ModelFolderError, match=r"known_threshold in config.json but no prototypes.npz"):
         load_model_folder(copied)
 
 

@@ -83,7 +83,7 @@ def test_code_in_a_checkpoint_is_refused_and_does_not_run(tmp_path, model, form,
             "beside": {"model_state_dict": model.state_dict(), "loss": mine},
         }[form]
         torch.save(content, trap, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ModelFolderError, match="run code|running code"):
+    with pytest.raises(ModelFolderError, match=r"run code|running code"):
         read_checkpoint(trap)
     assert not mine.path.exists()
 
@@ -134,7 +134,7 @@ def test_files_that_are_no_checkpoint(tmp_path, model):
     whole = (tmp_path / "whole.pth").read_bytes()
     for content in (b"", b"hello", whole[:1000], whole[: len(whole) // 2], b"PK\x03\x04" + bytes(100)):
         (tmp_path / "w.pth").write_bytes(content)
-        with pytest.raises(ModelFolderError, match="w.pth"):
+        with pytest.raises(ModelFolderError, match=r"w.pth"):
             read_checkpoint(tmp_path / "w.pth")
     with pytest.raises(ModelFolderError, match="No such file"):
         read_checkpoint(tmp_path / "absent.pth")
@@ -148,7 +148,7 @@ def test_a_compressed_checkpoint_is_refused_before_it_is_unpacked(tmp_path, mode
     with zipfile.ZipFile(tmp_path / "w.pth") as plain, zipfile.ZipFile(tmp_path / "bomb.pth", "w") as packed:
         for entry in plain.infolist():
             packed.writestr(entry.filename, plain.read(entry), zipfile.ZIP_DEFLATED)
-    with pytest.raises(ModelFolderError, match="compressed, expected a file that torch.save wrote"):
+    with pytest.raises(ModelFolderError, match=r"compressed, expected a file that torch.save wrote"):
         read_checkpoint(tmp_path / "bomb.pth")
 
 

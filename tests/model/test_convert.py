@@ -180,7 +180,7 @@ def test_meaning_must_name_every_class(made, meaning, complaint):
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"hparams": 3}', '{"hparams": {"nhead": "nine"}}', '{"nhead": 9}'])
 def test_an_original_config_that_is_none(made, text):
     (made.path / "c.json").write_text(text)
-    with pytest.raises(ModelFolderError, match="c.json"):
+    with pytest.raises(ModelFolderError, match=r"c.json"):
         convert(made.path / "w.pth", made.path / "out", made.path / "meaning.json", made.path / "c.json", Choices())
 
 
@@ -271,7 +271,7 @@ def test_texts_of_other_encodings(made):
     meaning.write_bytes(b"\xef\xbb\xbf" + text.encode())
     assert load_model_folder(made.path / "out").glosses == glosses
     meaning.write_bytes(text.encode("latin-1"))
-    with pytest.raises(ModelFolderError, match="meaning.json: found byte .* that is not UTF-8"):
+    with pytest.raises(ModelFolderError, match=r"meaning.json: found byte .* that is not UTF-8"):
         load_model_folder(made.path / "out")
 
 
@@ -285,7 +285,7 @@ def test_an_interrupted_overwrite_leaves_no_mixture_of_two_models(made, monkeypa
     monkeypatch.setattr("spoter.model.folder.atomic_write_bytes", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_model_folder(made.path / "out", folder.model.state_dict(), folder.config, folder.glosses[::-1], "card")
-    with pytest.raises(ModelFolderError, match="config.json: No such file"):
+    with pytest.raises(ModelFolderError, match=r"config.json: No such file"):
         load_model_folder(made.path / "out")
 
 

@@ -147,7 +147,7 @@ def test_a_link_inside_a_model_folder_is(model, tmp_path):
 def test_a_pipe_in_a_model_folder_is_named_and_not_waited_for(model, tmp_path):
     (model / "MODEL_CARD.md").unlink()
     os.mkfifo(model / "MODEL_CARD.md")
-    with pytest.raises(ModelFolderError, match="MODEL_CARD.md: found a device, pipe or socket"):
+    with pytest.raises(ModelFolderError, match=r"MODEL_CARD.md: found a device, pipe or socket"):
         build(model, "spoter", None, tmp_path / "store")
 
 

@@ -266,6 +266,6 @@ def test_the_image_refuses_to_start_with_a_hostile_archive(files, tmp_path, monk
     (tmp_path / "spoter.mar").write_bytes(zipped(files))
     assert start.model("torchserve") == tmp_path / "spoter.mar"
     (tmp_path / "spoter.mar").write_bytes(ZIPS["twice"][0](files))
-    with pytest.raises(start.StartError, match="'spoter_handler.py' comes twice") as error:
+    with pytest.raises(start.StartError, match=r"'spoter_handler.py' comes twice") as error:
         start.model("torchserve")
     assert error.value.status == 2

@@ -176,7 +176,7 @@ def test_what_the_management_api_refuses_is_raised(managed):
         with pytest.raises(SpoterError, match=r"^GET /models/a was answered 409: .*is registered x+$") as caught:
             managed(double.url).manage("GET", "/models/a")
     assert len(str(caught.value)) < 400
-    with pytest.raises(SpoterError, match="^DELETE /models/a: nobody listens$"):
+    with pytest.raises(SpoterError, match=r"^DELETE /models/a: nobody listens$"):
         managed(f"http://127.0.0.1:{free_port()}").manage("DELETE", "/models/a")
 
 

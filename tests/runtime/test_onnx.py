@@ -239,7 +239,7 @@ def test_what_load_is_asked_for(tmp_path):
         Recognizer.load(folder, "meta")
     with pytest.raises(ModelFolderError, match="found runtime 'tensorrt', expected one of torch, onnx, onnx-int8"):
         Recognizer.load(folder, runtime="tensorrt")
-    with pytest.raises(ModelFolderError, match="config.json.*runtime"):
+    with pytest.raises(ModelFolderError, match=r"config.json.*runtime"):
         parse_config((folder / CONFIG).read_bytes().replace(b'"onnx"', b'"tensorrt"'), "config.json")
 
 

@@ -133,7 +133,7 @@ def test_a_bad_clip_is_named_and_nothing_is_written(model):
     nobody = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
     with pytest.raises(InputError, match="clip 1: found no landmark"):
         enroll(model, "NEW", [figure_clip(), nobody])
-    with pytest.raises(InputError, match="second.json: found no landmark"):
+    with pytest.raises(InputError, match=r"second.json: found no landmark"):
         enroll(model, "NEW", [figure_clip(), nobody], places=["first.json", "second.json"])
     assert not (model / ENROLLED).exists()
 

@@ -201,7 +201,7 @@ def test_another_model_of_openpose_is_named(tmp_path, clip):
     frames = _frames("openpose", clip)
     for frame in frames:
         frame["people"][0]["pose_keypoints_2d"] = [1.0] * 54
-    with pytest.raises(InputError, match="found 54 numbers, expected 75 .*BODY_25"):
+    with pytest.raises(InputError, match=r"found 54 numbers, expected 75 .*BODY_25"):
         _read(_write(tmp_path, "openpose", frames))
 
 

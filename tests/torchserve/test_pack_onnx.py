@@ -24,7 +24,7 @@ def test_an_archive_carries_what_its_runtime_needs(tmp_path, dgs11, runtime):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
     if runtime == "onnx":
         (folder / GRAPH).unlink()
-        with pytest.raises(ModelFolderError, match="model.onnx: found no such file"):
+        with pytest.raises(ModelFolderError, match=r"model.onnx: found no such file"):
             build(folder, "spoter", None, tmp_path / "store", runtime)
         assert not (tmp_path / "store").exists()
         shutil.copy(dgs11 / GRAPH, folder)

@@ -210,7 +210,7 @@ def test_two_runs_at_once_do_not_share_a_folder(interrupted, data, monkeypatch, 
 
 def test_other_data_are_another_run(interrupted, tmp_path):
     other = write_hdf5(tmp_path / "signs.hdf5", generated_clips(seed=1))
-    with pytest.raises(DataError, match="data was clips [0-9a-f]+, is clips [0-9a-f]+"):
+    with pytest.raises(DataError, match=r"data was clips [0-9a-f]+, is clips [0-9a-f]+"):
         train(TrainSettings(data=other, out=interrupted, **SETTINGS), resume=True)
 
 

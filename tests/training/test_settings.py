@@ -108,7 +108,7 @@ def test_a_file_that_cannot_be_used_is_said(write, name, content, said):
 
 
 def test_a_file_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="absent.toml: No such file"):
+    with pytest.raises(DataError, match=r"absent.toml: No such file"):
         read_settings(tmp_path / "absent.toml")
 
 

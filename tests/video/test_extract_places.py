@@ -90,7 +90,7 @@ def test_videos_are_named_from_where_their_paths_part(tmp_path):
     with pytest.raises(SpoterError, match=r"1\.mp4 and .*1\.MOV would both be written to '1'"):
         names("a/x", "b")
     for nothing in ("c", "c/*.mp4", "a/y/2.*"):
-        with pytest.raises(SpoterError, match="found no video there, expected files ending in .mp4, .webm"):
+        with pytest.raises(SpoterError, match=r"found no video there, expected files ending in .mp4, .webm"):
             names(nothing)
 
 

@@ -106,7 +106,7 @@ def test_of_a_film_that_was_cut_short_what_is_there_is_read_and_the_rest_is_miss
 
 
 def test_time_ends_the_child(film):
-    with pytest.raises(InputError, match="found no end of it in 0.3 seconds") as caught:
+    with pytest.raises(InputError, match=r"found no end of it in 0.3 seconds") as caught:
         read(film, VideoLimits(timeout_s=0.3))
     assert caught.value.code == "video_timeout"
     assert children() == []

@@ -82,7 +82,7 @@ def test_a_failed_npm_is_quoted(folder, tmp_path):
     npm.parent.mkdir()
     npm.write_text("#!/bin/sh\necho 'npm error network is down'\nexit 7\n")
     npm.chmod(0o755)
-    with pytest.raises(PackagesError, match="(?s)status 7.*network is down.*try again"):
+    with pytest.raises(PackagesError, match=r"(?s)status 7.*network is down.*try again"):
         install(folder, os.environ | {"PATH": f"{npm.parent}{os.pathsep}{os.defpath}"})
 
 

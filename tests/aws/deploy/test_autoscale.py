@@ -77,7 +77,7 @@ def test_what_others_have_set_up_is_left_alone(cloud):
     cloud.client("application-autoscaling").register_scalable_target(**WHERE, MinCapacity=2, MaxCapacity=3)
     apply()
     assert there(cloud)[0] == [(2, 3)]
-    with pytest.raises(DeployError, match="scaled from 2 to 3 instances, which deploy.py has not set up"):
+    with pytest.raises(DeployError, match=r"scaled from 2 to 3 instances, which deploy.py has not set up"):
         apply(autoscale="1:4")
     settings = told_settings()
     autoscale.remove(settings, Account(settings))

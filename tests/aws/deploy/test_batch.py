@@ -79,7 +79,7 @@ def test_a_failed_job_tells_awss_reason_and_the_log(ready):
 
 def test_a_container_that_fails_fails_the_job(ready):
     ready.container = lambda body, headers: (503, "text/plain", b"Prediction failed")
-    with pytest.raises(batch.JobError, match="(?s)See job logs.*503: Prediction failed"):
+    with pytest.raises(batch.JobError, match=r"(?s)See job logs.*503: Prediction failed"):
         run([])
 
 

@@ -254,5 +254,5 @@ def test_the_original_form_is_read_and_its_keys_are_not(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(Exception, match="no.toml: No such file"):
+    with pytest.raises(Exception, match=r"no.toml: No such file"):
         read_settings(Path(tmp_path, "no.toml"), {})

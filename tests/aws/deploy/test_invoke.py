@@ -52,7 +52,7 @@ def test_an_ending_or_a_content_type_tells_what_it_is(ready, samples, tmp_path):
     assert b"SOFTWARE" in ask(tmp_path / "clip", content_type="application/x-npy")
     assert ask(samples / "hallo.json", accept="text/csv").startswith(b"clip,rank,gloss")
     assert ready.called("InvokeEndpoint")[-1]["content-type"] == "application/json"
-    with pytest.raises(Exception, match="expected one of .json, .csv"):
+    with pytest.raises(Exception, match=r"expected one of .json, .csv"):
         ask(tmp_path / "clip")
     with pytest.raises(DeployError, match="No such file"):
         ask(tmp_path / "none", content_type="text/csv")
@@ -71,7 +71,7 @@ def test_the_containers_reason_is_told(ready, tmp_path, mode):
 def test_awss_own_refusal_is_told(ready, samples):
     make(ready)
     ready.refuse("InvokeEndpoint", "AccessDeniedException", "not authorized to perform sagemaker:InvokeEndpoint")
-    with pytest.raises(DeployError, match="AccessDeniedException: not authorized.*aws/iam/"):
+    with pytest.raises(DeployError, match=r"AccessDeniedException: not authorized.*aws/iam/"):
         ask(samples / "hallo.json")
 
 
@@ -113,7 +113,7 @@ def test_the_samples_gloss_comes_back(ready, samples, dgs11, mode):
 def test_another_answer_is_no_success(ready, samples, dgs11, answer):
     make(ready)
     ready.container = lambda body, headers: (200, "application/json", json.dumps(answer).encode())
-    with pytest.raises(DeployError, match="expected HALLO 0.9839 as the same model answers here"):
+    with pytest.raises(DeployError, match=r"expected HALLO 0.9839 as the same model answers here"):
         smoke(samples, dgs11)
 
 

@@ -174,7 +174,7 @@ def test_a_running_job_is_stopped_and_a_finished_one_told(cloud):
 def test_one_thing_that_cannot_be_removed_does_not_keep_the_others(cloud):
     make(cloud)
     cloud.refuse("DeleteModel", "AccessDeniedException", "not authorized to perform sagemaker:DeleteModel")
-    with pytest.raises(DeployError, match="model spoter-.* is left: .*sagemaker:DeleteModel"):
+    with pytest.raises(DeployError, match=r"model spoter-.* is left: .*sagemaker:DeleteModel"):
         remove()
     left = names(cloud)
     assert (left["endpoints"], left["configs"], left["objects"], len(left["models"])) == ([], [], [], 1)

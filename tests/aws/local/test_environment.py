@@ -47,7 +47,7 @@ def test_an_environment_that_was_not_finished_is_not_used(tmp_path, monkeypatch)
     (tmp_path / "env" / "left over").touch()
     for _ in range(2):
         said: list[str] = []
-        with pytest.raises(StartError, match="(?s)could not install.*ERROR: "):
+        with pytest.raises(StartError, match=r"(?s)could not install.*ERROR: "):
             environment(tmp_path, said.append).__enter__()
         assert said[0].startswith("making") and not (tmp_path / "stamp").exists()
     assert not (tmp_path / "env" / "left over").exists()
@@ -131,7 +131,7 @@ def test_the_start_installs_what_the_image_lacks_and_nothing_else(image, archive
 
 def test_without_a_network_the_start_says_what_it_could_not_install(image, archive):
     with (
-        pytest.raises(StartError, match="(?s)No matching distribution found for msgspec"),
+        pytest.raises(StartError, match=r"(?s)No matching distribution found for msgspec"),
         LocalEndpoint(archive, workers=1, python=image, environ=NO_NETWORK),
     ):
         pass

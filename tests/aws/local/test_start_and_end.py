@@ -60,7 +60,7 @@ def test_it_minds_no_torchserve_but_its_own(local_endpoint, archive):
 def test_a_model_that_cannot_be_loaded_is_said(tree, tmp_path, way_in):
     (tree / "config.json").write_text("{}")
     endpoint = LocalEndpoint(packed(tree, tmp_path / "model.tar.gz"), workers=1, way_in=way_in)
-    with pytest.raises(StartError, match="config.json"), endpoint:
+    with pytest.raises(StartError, match=r"config.json"), endpoint:
         pass
     assert session_members(endpoint.container._process) == []
     assert not Path(endpoint.container._folder.name).exists()

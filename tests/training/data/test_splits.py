@@ -179,7 +179,7 @@ def test_evaluate_and_export_read_the_data_as_training_did(by_sittings, data):
 
 def test_an_option_goes_before_what_split_json_keeps(by_sittings, data):
     assert evaluate(by_sittings, data, ["ben"], group_regex="", robust=False).figures.clips == 24
-    with pytest.raises(DataError, match="found no group .* of the model's own split"):
+    with pytest.raises(DataError, match=r"found no group .* of the model's own split"):
         evaluate(by_sittings, data, split="test", group_regex="")
     with pytest.raises(DataError, match="--group-regex"):
         evaluate(by_sittings, data, group_regex="nowhere(.)")

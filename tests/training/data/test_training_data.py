@@ -261,5 +261,5 @@ def test_clips_that_cannot_be_trained_on_are_named(clips):
     with pytest.raises(DataError, match=r"camera0\d/\w+/\d: found \d\d frames, .* 10 at most"):
         ClipSet(clips, GLOSSES, LAYOUT, "box", 10)
     empty = Clip(np.full((5, 543, 2), np.nan, np.float32), MEDIAPIPE.names, "mediapipe")
-    with pytest.raises(DataError, match="camera00/nobody: .*no landmark"):
+    with pytest.raises(DataError, match=r"camera00/nobody: .*no landmark"):
         ClipSet([LabelledClip(empty, "NOD", "camera00", "camera00/nobody")], GLOSSES, LAYOUT, "box", 64)

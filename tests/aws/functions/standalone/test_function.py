@@ -235,7 +235,7 @@ def test_the_cold_start_is_measured(python, tree, samples, from_disk):
 
 
 def test_a_function_that_fails_has_no_cold_start(python, tmp_path, samples):
-    with pytest.raises(SpoterError, match="the function failed: .*No module named 'spoter'"):
+    with pytest.raises(SpoterError, match=r"the function failed: .*No module named 'spoter'"):
         measure(tmp_path, python, samples / "hallo.json", 1, False)
 
 
