@@ -1,0 +1,100 @@
+"""Processes with everything they started: list them, and end them. Needs psutil, which the extra `serve` installs."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+GRACE = 10.0
+"""Default seconds between SIGTERM and SIGKILL."""
+_KILL_TIMEOUT = 10.0  # seconds to repeat SIGKILL for: a dying process may just have started another one
+
+
+def session_members(leader: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """Return the living processes of the session that `leader` leads (``start_new_session=True``).
+
+    The leader itself may have ended. Zombies do not count as living. A process that leads no session has no members.
+    """
+    leader.poll()  # reaps it, so that it does not stay a zombie
+    members = (process for process in psutil.process_iter() if _session_id(process) == leader.pid)
+    return list(filter(_is_living, members))
+
+
+def process_tree(process: subprocess.Popen[Any]) -> list[psutil.Process]:
+    """Return the living processes that belong to `process`, ordered by number.
+
+    These are the process, the members of the session that it leads, and the descendants of all of them, also those in
+    other sessions.
+    """
+    roots = session_members(process)
+    if not roots and process.poll() is None:
+        roots = [psutil.Process(process.pid)]
+    tree = set(roots)
+    for root in roots:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            tree.update(root.children(recursive=True))
+    return sorted(_living(tree), key=lambda member: member.pid)
+
+
+def end_process_tree(process: subprocess.Popen[Any], grace: float = GRACE) -> None:
+    """End a process and everything it started: SIGTERM, and SIGKILL for those that live after `grace` seconds.
+
+    The session that `process` leads goes first, also where the process itself has ended already. Descendants outside
+    of that session get their signals afterwards, so that their parents have a chance to end them properly. A process
+    that leads no session is ended with all its descendants at once.
+
+    Parameters
+    ----------
+    process : subprocess.Popen
+        Waited for: its ``returncode`` is set afterwards.
+    grace : float
+        Seconds.
+    """
+    tree = process_tree(process)
+    _end(lambda: session_members(process), grace)
+    _end(lambda: _living(tree), grace)
+    process.wait()
+
+
+def _end(members: Callable[[], list[psutil.Process]], grace: float) -> None:
+    """End what `members` returns, which is called again to see who is left."""
+    deadline = time.monotonic() + grace
+    _send_signal(members(), signal.SIGTERM)
+    while members() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    deadline = time.monotonic() + _KILL_TIMEOUT
+    while (left := members()) and time.monotonic() < deadline:
+        _send_signal(left, signal.SIGKILL)
+        time.sleep(0.01)
+
+
+def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            process.send_signal(number)
+
+
+def _living(processes: set[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if _is_living(process)]
+
+
+def _is_living(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
+
+
+def _session_id(process: psutil.Process) -> int | None:
+    """Return the session of a process, None for one that has ended."""
+    try:
+        return os.getsid(process.pid)
+    except OSError:
+        return None
