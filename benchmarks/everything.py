@@ -16,7 +16,7 @@ import typer
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from benchmarks.load.processes import end_on_signals, finished
+from benchmarks.load.processes import end_on_signals, run_to_end
 from benchmarks.timing import machine
 from spoter.files import atomic_write_bytes
 
@@ -50,7 +50,7 @@ def main(
             continue
         before = machine()
         command = f"python -m {COMMANDS[name].format(out=shlex.quote(str(out)))}"
-        done = finished([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        done = run_to_end([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             failed.append(name)
         else:

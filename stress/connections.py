@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
-from benchmarks.load.client import Request, run_closed
+from benchmarks.load.client import Request, run_closed_loop
 from benchmarks.load.usage import ProcessUsage, Usage
 from spoter.torchserve.server import Server
 from stress.harness import wait_until
@@ -41,9 +41,9 @@ class Crowd:
 
 
 def _request() -> bytes:
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
 
-    return post(compact())
+    return post(compact_request())
 
 
 CROWDS = (
@@ -71,11 +71,11 @@ class Met:
 
 def meet(server: Server, crowd: Crowd, connections: int, stay: float = STAY) -> Met:
     """Hold a crowd of connections to a server for a while, and serve another client beside it."""
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
 
-    requests = [Request(compact())]
+    requests = [Request(compact_request())]
     number = max(1, round(crowd.share * connections))
-    alone = run_closed(server.url, requests, 1, stay)
+    alone = run_closed_loop(server.url, requests, 1, stay)
     before = _java(server)
     with ExitStack() as stack:
         held = [stack.enter_context(dial(server.ports[0])) for _ in range(number)]
@@ -89,7 +89,7 @@ def meet(server: Server, crowd: Crowd, connections: int, stay: float = STAY) -> 
                 with suppress(OSError):
                     connection.sendall(crowd.drip(dripped))
             dripped += 1
-            loads.append(run_closed(server.url, requests, 1, 1.0))
+            loads.append(run_closed_loop(server.url, requests, 1, 1.0))
         during = _java(server)
         closed = sum(_is_closed(connection) for connection in held)
     wait_until(lambda: _java(server).handles <= before.handles + 5, 10)
@@ -112,4 +112,4 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def _java(server: Server) -> ProcessUsage:
-    return Usage.of(server.leader).frontend
+    return Usage.from_session(server.leader).frontend

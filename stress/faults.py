@@ -21,7 +21,7 @@ from stress.harness import Outcome, Stream, counted, logged, table, wait_workers
 from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault
 
 if TYPE_CHECKING:
-    from benchmarks.load.client import Answered
+    from benchmarks.load.client import Answer
     from spoter.torchserve.server import Server
 
 COLUMNS = (
@@ -41,11 +41,11 @@ class Seen:
 
 def attack(fault: Fault, rate: float, before: float = 3.0) -> Seen:
     """Start a server, and strike it with a fault: `strike`; `CannotBeTried` where the machine lacks what that needs."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.torchserve.server import ROOT
 
     model = ROOT / "models" / "dgs11"
-    with fault.around(), served(model, WORKERS, settings=fault.settings, archive=fault.archive) as server:
+    with fault.around(), running_server(model, WORKERS, settings=fault.settings, archive=fault.archive) as server:
         wait_workers(server, WORKERS)
         return strike(server, fault, rate, before)
 
@@ -63,11 +63,11 @@ def strike(server: Server, fault: Fault, rate: float, before: float = 3.0) -> Se
     before : float
         Seconds of load before the fault.
     """
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
     from benchmarks.load.client import Request
 
     wrong = []
-    with Stream(server.url, [Request(compact())], rate) as stream:
+    with Stream(server.url, [Request(compact_request())], rate) as stream:
         time.sleep(before)
         struck = time.perf_counter()
         try:
@@ -83,7 +83,7 @@ def strike(server: Server, fault: Fault, rate: float, before: float = 3.0) -> Se
     return Seen(Outcome.of(stream.answers, struck), line, wrong + unexpected(fault, stream.answers, struck, mended))
 
 
-def unexpected(fault: Fault, answers: list[Answered], struck: float, mended: float) -> list[str]:
+def unexpected(fault: Fault, answers: list[Answer], struck: float, mended: float) -> list[str]:
     """Return what clients saw of a fault, from `struck` to `mended` (perf_counter), that they should not have seen."""
     wrong = []
     if any(answer.status != 200 for answer in answers if answer.ended < struck):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from benchmarks.load.client import Answered, Request, open_loop
+from benchmarks.load.client import Answer, Request, open_loop
 from spoter.ops.readiness import Reply, send
 from spoter.torchserve.server import NAME, Process, Server
 from stress import ROOT
@@ -46,7 +46,7 @@ class Stream:
 
     def __init__(self, url: str, requests: Sequence[Request], rate: float, longest: float = 300.0):
         self.url, self.requests, self.rate, self.longest = url, requests, rate, longest
-        self.answers: list[Answered] = []
+        self.answers: list[Answer] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
 
@@ -74,7 +74,7 @@ class Stream:
             pieces -= {piece for piece in pieces if piece.done() and piece.exception() is None}
         await asyncio.gather(*pieces)
 
-    def _take(self, first: int, answer: Answered) -> None:
+    def _take(self, first: int, answer: Answer) -> None:
         self.answers.append(replace(answer, request=(first + answer.request) % len(self.requests)))
 
     def wait_back(self, since: float, count: int = BACK) -> bool:
@@ -115,7 +115,7 @@ class Outcome:
     back_s: float | None
 
     @classmethod
-    def of(cls, answers: Iterable[Answered], struck: float) -> Outcome:
+    def of(cls, answers: Iterable[Answer], struck: float) -> Outcome:
         """Count what became of requests; `struck` is when the fault came, of `time.perf_counter`."""
         ordered = sorted(answers, key=lambda answer: answer.started)
         statuses = Counter(answer.status for answer in ordered)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.load.bodies import full_holistic
+from benchmarks.load.bodies import full_request
 from spoter.formats.json_format import BRACKET, COMMA, MADE
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY
 from spoter.formats.spoter_csv import NAMES
@@ -43,7 +43,7 @@ class Hostile:
 
 def hostile(layout: Layout) -> list[Hostile]:
     """Return all such requests for a model of `layout`, and first what an honest one of as many bytes costs."""
-    honest = Hostile("full Holistic, 512 frames", lambda size: RawRequest(full_holistic(512), JSON), honest=True)
+    honest = Hostile("full Holistic, 512 frames", lambda size: RawRequest(full_request(512), JSON), honest=True)
     makers = (*_json(), *_names(), *_nested(), *_numbers(), *_slow(), *_words(), *_tables(layout), *_others())
     return [honest, *(Hostile(name, make) for name, make in makers)]
 

@@ -194,7 +194,7 @@ def main(
     from tqdm import tqdm
 
     from benchmarks.load.usage import Usage
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.model.folder import PROTOTYPES
     from spoter.video.environment import VARIABLE
     from stress.harness import wait_workers, worker_pids
@@ -202,12 +202,12 @@ def main(
     space = _space(model) if (model / PROTOTYPES).exists() else ""
     found = Findings()
     # No videos: reading one takes seconds, whatever is in it.
-    with served(model, workers, {VARIABLE: "no program"}) as server:
+    with running_server(model, workers, {VARIABLE: "no program"}) as server:
         wait_workers(server, workers)
         before = sorted(worker_pids(server))
 
         def look() -> dict[str, int]:
-            usage = Usage.of(server.leader)
+            usage = Usage.from_session(server.leader)
             return {"java": usage.frontend.rss} | {f"worker {worker.pid}": worker.pss for worker in usage.workers}
 
         bar = tqdm(total=requests, desc=NAME, unit=" requests", leave=False)

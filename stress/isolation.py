@@ -39,19 +39,19 @@ class Item:
 
 def items(video: Path | None = None) -> list[Item]:
     """Return requests of each kind; a video among them where one is handed over, which only some servers read."""
-    from benchmarks.load.bodies import compact, full_holistic
+    from benchmarks.load.bodies import compact_request, full_request
 
-    clip = json.loads(compact(frames=10))
+    clip = json.loads(compact_request(frames=10))
     several = json.dumps({"clips": [clip, {"points": 3}, clip]}).encode()
     found = [
-        Item("good", compact(), JSON, 200),
-        Item("good, short", compact(frames=3), JSON, 200),
+        Item("good", compact_request(), JSON, 200),
+        Item("good, short", compact_request(frames=3), JSON, 200),
         Item("bad: no JSON", b"{nonsense", JSON, 400),
         Item("bad: no such type", b"x", "image/png", 415),
         Item("bad: ragged table", b"pose_nose_x,pose_nose_y\n1\n", CSV, 400),
         Item("one of three clips bad", several, JSON, 200),
-        Item("huge: 2.6 MB", full_holistic(), JSON, 200),
-        Item("huge: 20 MB", full_holistic(460), JSON, 200),
+        Item("huge: 2.6 MB", full_request(), JSON, 200),
+        Item("huge: 20 MB", full_request(460), JSON, 200),
         Item("huge and bad: 20 MB of empty frames", b'{"keypoints":[' + b"{}," * 6_600_000 + b"{}]}", JSON, 400),
         Item("over the limit: 26 MiB", b" " * (26 << 20), JSON, 413),
         Item("slow: 64 clips of 200 frames", _many(), JSON, 200),
@@ -62,9 +62,9 @@ def items(video: Path | None = None) -> list[Item]:
 
 
 def _many() -> bytes:
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
 
-    clip = compact(frames=200)
+    clip = compact_request(frames=200)
     return b'{"clips":[' + b",".join([clip] * 64) + b"]}"
 
 
@@ -131,10 +131,10 @@ def main(
     video: Annotated[Path | None, typer.Option(exists=True, help="An MP4 of a person, to be among them.")] = None,
 ) -> None:
     """Send requests of each kind at once; exit 1 where one got another answer than alone."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.torchserve.server import ROOT
 
-    with served(ROOT / "models" / "dgs11", 1, archive=ARCHIVE) as server:
+    with running_server(ROOT / "models" / "dgs11", 1, archive=ARCHIVE) as server:
         rows, wrong, together = mixed(server, items(video), rounds)
     typer.echo("### Isolation\n\n" + table(("Request", "Bytes", "Status alone", "The same among others"), rows))
     typer.echo(f"{together:.1f} requests shared a batch on average.\n")

@@ -58,9 +58,9 @@ class Case:
 
 
 def _clip(frames: int = 20) -> bytes:
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
 
-    return compact(frames=frames)
+    return compact_request(frames=frames)
 
 
 def _bomb() -> bytes:
@@ -141,11 +141,11 @@ def main(
     connections: Annotated[int, typer.Option(min=10, max=5000, help="Of each crowd, but those of large bodies.")] = 200,
 ) -> None:
     """Send what is too large, broken or endless; exit 1 where the answer is not the one expected."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.torchserve.server import ROOT
 
     failed, rows = 0, []
-    with served(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS) as server:
+    with running_server(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS) as server:
         wait_workers(server, WORKERS_OF_ATTACKS)
         port, workers = server.ports[0], sorted(worker_pids(server))
         for case in tqdm(CASES, desc="requests", leave=False):

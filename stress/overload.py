@@ -70,18 +70,18 @@ def overload(
     server: Server, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0, frames: int = FRAMES
 ) -> Overloaded:
     """Measure capacity for `calm` seconds, overload the server for `seconds`, and watch it recover for `patience`."""
-    from benchmarks.load.bodies import compact
-    from benchmarks.load.client import Request, run_closed, run_open
+    from benchmarks.load.bodies import compact_request
+    from benchmarks.load.client import Request, run_closed_loop, run_open_loop
 
-    requests = [Request(compact(frames=frames))]
-    run_closed(server.url, requests, CLIENTS, min(calm, 3.0))  # warms up what a first request pays for
-    before = run_closed(server.url, requests, 1, calm).percentile(50)
-    capacity = run_closed(server.url, requests, CLIENTS, calm)
-    load = run_open(server.url, requests, times * capacity.rate, seconds)
+    requests = [Request(compact_request(frames=frames))]
+    run_closed_loop(server.url, requests, CLIENTS, min(calm, 3.0))  # warms up what a first request pays for
+    before = run_closed_loop(server.url, requests, 1, calm).percentile(50)
+    capacity = run_closed_loop(server.url, requests, CLIENTS, calm)
+    load = run_open_loop(server.url, requests, times * capacity.rate, seconds)
     ended, back, after = time.monotonic(), None, before
     while back is None and time.monotonic() - ended < patience:
         since = time.monotonic() - ended
-        after = run_closed(server.url, requests, 1, 0.5).percentile(50)
+        after = run_closed_loop(server.url, requests, 1, 0.5).percentile(50)
         back = since if after <= AS_BEFORE * before else None
     refused = [answer for answer in load.answers if answer.status == 503]
     told = sum("retry-after" in map(str.lower, answer.headers) for answer in refused)
@@ -95,11 +95,11 @@ def main(
     frames: Annotated[int, typer.Option(min=1, max=500, help="Of the clip that is sent.")] = FRAMES,
 ) -> None:
     """Overload a server; exit 1 where it does not refuse at once, keeps clients too long, or does not recover."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.torchserve.server import NAME, ROOT
 
     settings = {"TS_JOB_QUEUE_SIZE": str(queue)}
-    with served(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS, settings=settings) as server:
+    with running_server(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS, settings=settings) as server:
         wait_workers(server, WORKERS_OF_ATTACKS)
         batch = server.manage("GET", f"/models/{NAME}")[0]["batchSize"]
         seen = overload(server, seconds, times, frames=frames)

@@ -60,7 +60,7 @@ class Fault:
     forgotten : str
         Where TorchServe may forget requests, which then get no answer: what to do instead. Else none may be.
     settings, archive : mapping
-        As `benchmarks.serving.server.served` takes them.
+        As `benchmarks.serving.server.running_server` takes them.
     around : callable
         Makes what the server has to be started in.
     """

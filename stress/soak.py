@@ -45,10 +45,10 @@ COLUMNS = ("worker_rss", "java_rss", "worker_handles", "java_handles", "worker_t
 
 def mix() -> list[tuple[Request, int]]:
     """Return requests as clients send them, each with the status that it is to get: one in ten is wrong."""
-    from benchmarks.load.bodies import compact, full_holistic
+    from benchmarks.load.bodies import compact_request, full_request
     from benchmarks.load.client import Request
 
-    clip = json.loads(compact(frames=30))
+    clip = json.loads(compact_request(frames=30))
     enroll = json.dumps({"enroll": "GREETING", "clips": [clip, clip]}).encode()
     bad = [
         (Request(b"{nonsense", JSON), 400),
@@ -56,8 +56,8 @@ def mix() -> list[tuple[Request, int]]:
         (Request(b"x", "image/png"), 415),
     ]
     good = [(request, 200) for request in samples()]
-    good += [(Request(compact(frames=frames), JSON), 200) for frames in (15, 30, 60, 60, 60, 90, 200)]
-    good += [(Request(full_holistic(), JSON), 200), (Request(full_holistic(20), JSON), 200)]
+    good += [(Request(compact_request(frames=frames), JSON), 200) for frames in (15, 30, 60, 60, 60, 90, 200)]
+    good += [(Request(full_request(), JSON), 200), (Request(full_request(20), JSON), 200)]
     good += [(Request(b'{"describe": true}', JSON), 200), (Request(enroll, JSON), 200)]
     good += [(Request(json.dumps({"clips": [clip] * 4}).encode(), JSON), 200)]
     several = 9 * len(bad) // len(good) + 1
@@ -68,7 +68,7 @@ def look(server: Server) -> dict[str, int]:
     """Return what a server uses now: of the workers together, of Java, and the bytes of its logs."""
     from benchmarks.load.usage import Usage
 
-    usage = Usage.of(server.leader)
+    usage = Usage.from_session(server.leader)
     workers, java = usage.workers, usage.frontend
     return {
         "worker_rss": sum(worker.rss for worker in workers),
@@ -116,20 +116,20 @@ def main(
     out: Annotated[Path, typer.Option(help="Table of the samples.")] = SAMPLES_CSV,
 ) -> None:
     """Load a server for long; exit 1 where a request fails, or memory, handles or threads grow."""
-    from benchmarks.load.client import run_closed
-    from benchmarks.serving.server import served
+    from benchmarks.load.client import run_closed_loop
+    from benchmarks.serving.server import running_server
     from spoter.torchserve.server import ROOT
 
     asked = mix()
     requests = [request for request, _ in asked]
     seconds = 60 * minutes
-    with served(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS) as server:
+    with running_server(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS) as server:
         wait_workers(server, WORKERS_OF_ATTACKS)
-        run_closed(server.url, requests, CLIENTS, 5)
-        closed = run_closed(server.url, requests, CLIENTS, 10)
+        run_closed_loop(server.url, requests, CLIENTS, 5)
+        closed = run_closed_loop(server.url, requests, CLIENTS, 10)
         rate = load * len(closed.answers) / closed.seconds
         rows, seen, odd = [], 0, 0
-        run_closed(server.url, requests, CROWD, CROWD_S)
+        run_closed_loop(server.url, requests, CROWD, CROWD_S)
         with Stream(server.url, requests, rate, longest=warm_up + 60) as warming:
             time.sleep(warm_up)
         first = _at_rest(server)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load.processes import finished
+from benchmarks.load.processes import run_to_end
 from spoter.torchserve.server import LOOPBACK, NAME, Server, StartError, free_port
 from stress import ROOT
 
@@ -69,7 +69,7 @@ def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
         command += [option, str(free_port())]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     try:
-        done = finished(command, MOST_SECONDS, cwd=model.parent, **pipes)
+        done = run_to_end(command, MOST_SECONDS, cwd=model.parent, **pipes)
     except subprocess.TimeoutExpired:
         return 0, f"not refused within {MOST_SECONDS:g} s", False
     lines = [line for line in done.stderr.splitlines() if line.strip()]

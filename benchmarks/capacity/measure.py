@@ -17,9 +17,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.capacity.queueing import Instance, ServiceTimes, Times, simulate
-from benchmarks.load.bodies import compact
-from benchmarks.load.client import Load, Request, run_closed, run_open
-from benchmarks.serving.server import PATH, served
+from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
+from benchmarks.serving.server import PATH, running_server
 from benchmarks.timing import machine, one_thread
 from spoter.errors import SpoterError
 from spoter.messages import RawRequest
@@ -67,22 +67,22 @@ def measure(model: Path, workers: int, seconds: float, compare: bool, seed: int)
     """
     one_thread()
     recognizer = Recognizer.load(model)
-    request = Request(compact(recognizer.layout))
-    with served(model, workers=workers) as server:
+    request = Request(compact_request(recognizer.layout))
+    with running_server(model, workers=workers) as server:
         url = f"http://{LOOPBACK}:{server.ports[0]}{PATH}"
         [told] = server.manage("GET", f"/models/{NAME}")
         batch, delay_ms = told["batchSize"], float(told["maxBatchDelay"])
         queue = told["jobQueueStatus"]["remainingCapacity"]
         alone = _in_process(recognizer, request.body, batch, seconds)
         clients = min(_CLIENTS * workers * batch, workers * batch + queue)  # none is to be refused
-        _good(run_closed(url, [request], clients, _WARM_UP))
-        full = _good(run_closed(url, [request], clients, seconds))
-        lone = _good(run_closed(url, [request], 1, seconds))
+        _good(run_closed_loop(url, [request], clients, _WARM_UP))
+        full = _good(run_closed_loop(url, [request], clients, seconds))
+        lone = _good(run_closed_loop(url, [request], 1, seconds))
         found = fitted(alone, workers, batch, delay_ms, queue, full.rate, lone.percentile(50), recognizer.config.name)
         compared = []
         for load in tqdm(LOADS if compare else (), desc="loads", unit=" runs", leave=False):
             rate = load * full.rate
-            real = _good(run_open(url, [request], rate, seconds, seed=seed))
+            real = _good(run_open_loop(url, [request], rate, seconds, seed=seed))
             told = simulate(found.service(), found.instance(), 1, rate, _SIMULATED, seed=seed)
             compared.append(Compared(load, rate, real, told.percentile(50), told.percentile(95)))
     return found, compared

@@ -12,7 +12,7 @@ from spoter.landmarks.layouts import Layout, load_layout
 FRAMES = 60
 
 
-def full_holistic(frames: int = FRAMES) -> bytes:
+def full_request(frames: int = FRAMES) -> bytes:
     """Return the browser client's request: face mesh, z, visibility and all digits of a double; 2.6 MB at 60 frames."""
     rng = np.random.default_rng(0)
 
@@ -28,7 +28,7 @@ def full_holistic(frames: int = FRAMES) -> bytes:
     ).encode()
 
 
-def compact(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
+def compact_request(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
     """Return the compact form: only a layout's points, 4 decimals."""
     layout = layout or load_layout("54")
     points = np.random.default_rng(0).uniform(0.2, 0.8, size=(frames, len(layout), 2)).round(4)
@@ -37,4 +37,4 @@ def compact(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
 
 def bodies() -> dict[str, bytes]:
     """Return the requests by name."""
-    return {"compact": compact(), "full": full_holistic()}
+    return {"compact": compact_request(), "full": full_request()}

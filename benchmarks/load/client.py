@@ -33,7 +33,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Answered:
+class Answer:
     """What became of a request.
 
     Attributes
@@ -77,7 +77,7 @@ class Answered:
 class Load:
     """A run of requests: `seconds` from its first request to its last answer, `cpu_s` of this process meanwhile."""
 
-    answers: list[Answered]
+    answers: list[Answer]
     seconds: float
     cpu_s: float
 
@@ -87,7 +87,7 @@ class Load:
         return Counter(answer.status for answer in self.answers)
 
     @property
-    def good(self) -> list[Answered]:
+    def good(self) -> list[Answer]:
         return [answer for answer in self.answers if answer.status == 200]
 
     @property
@@ -99,7 +99,7 @@ class Load:
         """Return the milliseconds within which `percent` of the answers of status 200 came; NaN without any."""
         return 1e3 * float(np.percentile([answer.seconds for answer in self.good], percent)) if self.good else np.nan
 
-    def failures(self) -> list[Answered]:
+    def failures(self) -> list[Answer]:
         return [answer for answer in self.answers if answer.status != 200]
 
     @property
@@ -117,7 +117,7 @@ async def closed(
     headers: Mapping[str, str] | None = None,
     most: int | None = None,
     keep: bool = False,
-    watch: Callable[[Answered], None] | None = None,
+    watch: Callable[[Answer], None] | None = None,
 ) -> Load:
     """Ask with `clients` that each wait for an answer before they ask again.
 
@@ -142,7 +142,7 @@ async def closed(
     numbers = iter(range(most)) if most is not None else iter(int, 1)  # 0 for ever: only whether there is another
     sent = 0
 
-    async def client(session: aiohttp.ClientSession, end: float, answers: list[Answered]) -> None:
+    async def client(session: aiohttp.ClientSession, end: float, answers: list[Answer]) -> None:
         nonlocal sent
         while time.perf_counter() < end and next(numbers, None) is not None:
             number, sent = sent % len(requests), sent + 1
@@ -153,7 +153,7 @@ async def closed(
             if answer.status is None:
                 await asyncio.sleep(0.05)  # nobody listens: without this the loop would only spin
 
-    async def run(session: aiohttp.ClientSession, answers: list[Answered]) -> None:
+    async def run(session: aiohttp.ClientSession, answers: list[Answer]) -> None:
         end = time.perf_counter() + seconds
         await asyncio.gather(*(client(session, end, answers) for _ in range(clients)))
 
@@ -169,7 +169,7 @@ async def open_loop(
     headers: Mapping[str, str] | None = None,
     seed: int = 0,
     keep: bool = False,
-    watch: Callable[[Answered], None] | None = None,
+    watch: Callable[[Answer], None] | None = None,
 ) -> Load:
     """Send `rate` requests a second on average, at random times, whether or not earlier ones were answered.
 
@@ -180,7 +180,7 @@ async def open_loop(
     arrivals = np.cumsum(rng.exponential(1 / rate, size=int(rate * seconds + 10 * (rate * seconds) ** 0.5 + 10)))
     arrivals = arrivals[arrivals < seconds]
 
-    async def run(session: aiohttp.ClientSession, answers: list[Answered]) -> None:
+    async def run(session: aiohttp.ClientSession, answers: list[Answer]) -> None:
         def done(task: asyncio.Task) -> None:
             if not task.cancelled() and task.exception() is None:
                 answers.append(task.result())
@@ -207,12 +207,12 @@ async def open_loop(
     return await _measured(run, headers, 0)
 
 
-def run_closed(*args: Any, **options: Any) -> Load:
+def run_closed_loop(*args: Any, **options: Any) -> Load:
     """Run `closed` in an event loop of its own."""
     return _run(closed(*args, **options))
 
 
-def run_open(*args: Any, **options: Any) -> Load:
+def run_open_loop(*args: Any, **options: Any) -> Load:
     """Run `open_loop` in an event loop of its own."""
     return _run(open_loop(*args, **options))
 
@@ -230,11 +230,11 @@ def _run(load: Coroutine[Any, Any, Load]) -> Load:
 
 
 async def _measured(
-    run: Callable[[aiohttp.ClientSession, list[Answered]], Coroutine[Any, Any, None]],
+    run: Callable[[aiohttp.ClientSession, list[Answer]], Coroutine[Any, Any, None]],
     headers: Mapping[str, str] | None,
     connections: int,
 ) -> Load:
-    answers: list[Answered] = []
+    answers: list[Answer] = []
     connector = aiohttp.TCPConnector(limit=connections, ttl_dns_cache=None)
     async with aiohttp.ClientSession(
         headers=headers, connector=connector, timeout=aiohttp.ClientTimeout(total=TIMEOUT), auto_decompress=False
@@ -247,14 +247,14 @@ async def _measured(
 
 async def _ask(
     session: aiohttp.ClientSession, url: str, request: Request, number: int, planned: float, keep: bool
-) -> Answered:
+) -> Answer:
     lag = time.perf_counter() - planned
     headers = {"Content-Type": request.content_type, **request.headers}
     try:
         async with session.post(url, data=request.body, headers=headers) as response:
             body = await response.read()
             kept = keep or response.status != 200
-            return Answered(
+            return Answer(
                 planned,
                 time.perf_counter() - planned,
                 response.status,
@@ -266,7 +266,7 @@ async def _ask(
             )
     except (aiohttp.ClientError, OSError, TimeoutError) as error:
         reason = f"{type(error).__name__}: {error}"
-        return Answered(planned, time.perf_counter() - planned, None, reason, request=number, lag=lag)
+        return Answer(planned, time.perf_counter() - planned, None, reason, request=number, lag=lag)
 
 
 def cpu_s(who: int = resource.RUSAGE_SELF) -> float:

@@ -32,7 +32,7 @@ def _as_ctrl_c(*_) -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def finished(command: Sequence[str], seconds: float | None = None, **options: Any) -> subprocess.CompletedProcess:
+def run_to_end(command: Sequence[str], seconds: float | None = None, **options: Any) -> subprocess.CompletedProcess:
     """Run a command that starts servers to its end; where that is not waited for, have it end them first.
 
     `subprocess.run` would kill it, and its servers, in sessions of their own, would go on.

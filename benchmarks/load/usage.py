@@ -38,7 +38,7 @@ class Usage:
         return cls.of_processes(session_members(leader))
 
     @classmethod
-    def of_processes(cls, processes: list[psutil.Process]) -> Usage:
+    def from_processes(cls, processes: list[psutil.Process]) -> Usage:
         found = []
         for process in processes:
             with contextlib.suppress(psutil.Error):  # it ended in the meantime

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from benchmarks.load import wrk
 from benchmarks.load.bodies import bodies
-from benchmarks.load.client import Load, Request, run_closed, run_open
+from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
 from benchmarks.peers import in_process
 from benchmarks.peers import servers as server
 from benchmarks.peers.servers import ORIGINAL, Running
@@ -143,7 +143,7 @@ def measure(
             running.append(stack.enter_context(server.started(name, model, runtime, workers, python)))
             footprints.append(_at_rest(running[-1]))
             for request in asked(name, requests):
-                run_closed(running[-1].url, [Request(contents[request])], 8, FIRST_S, most=FIRST)
+                run_closed_loop(running[-1].url, [Request(contents[request])], 8, FIRST_S, most=FIRST)
             running[-1].pause()
         for request in requests:
             ready = [one for one in running if request in asked(one.name, requests)]
@@ -195,21 +195,21 @@ def _awake(running: Running) -> Iterator[None]:
 
 def _closed(running: Running, request: Request, clients: int, seconds: float) -> Figures:
     with _awake(running):
-        run_closed(running.url, [request], min(clients, 8), WARM_S, most=WARM)
+        run_closed_loop(running.url, [request], min(clients, 8), WARM_S, most=WARM)
         before = running.usage().cpu_s
         if wrk.found():
             counted = wrk.run(running.url, request.body, request.content_type, clients, seconds)
             return _of_wrk(counted, running.usage().cpu_s - before)
-        load = run_closed(running.url, [request], clients, seconds)
+        load = run_closed_loop(running.url, [request], clients, seconds)
         return _of_load(load, running.usage().cpu_s - before)
 
 
 def _open(running: Running, request: Request, rate: float, seconds: float, seed: int) -> Figures:
     with _awake(running):
-        run_closed(running.url, [request], 1, WARM_S, most=WARM)
+        run_closed_loop(running.url, [request], 1, WARM_S, most=WARM)
         before = running.usage().cpu_s
         # At least two requests, of a server that answers less than one a second.
-        load = run_open(running.url, [request], rate, max(seconds, 2 / rate), seed=seed)
+        load = run_open_loop(running.url, [request], rate, max(seconds, 2 / rate), seed=seed)
         return _of_load(load, running.usage().cpu_s - before)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks import ROOT
-from benchmarks.load.bodies import compact, full_holistic
+from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.load.usage import Usage
 from benchmarks.peers.shared import LOADED, MODEL, PORT, RUNTIME, WORKERS
 from spoter.ops import readiness
@@ -67,7 +67,7 @@ class Running:
 
     def usage(self) -> Usage:
         """Look at all of its processes."""
-        return Usage.of_processes(family(self.leader))
+        return Usage.from_processes(family(self.leader))
 
     def worker_rss(self) -> int:
         """Return the bytes of memory of the largest of the processes that hold the model."""
@@ -134,7 +134,7 @@ def started(name: str, model: Path, runtime: str, workers: int, python: Path | N
 
 @contextmanager
 def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[Running]:
-    from benchmarks.serving.server import served  # here, for it takes a second of torch
+    from benchmarks.serving.server import running_server  # here, for it takes a second of torch
 
     other = {"runtime": runtime}
     if name == ORIGINAL:
@@ -142,7 +142,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
         files["spoter_handler.py"] = (ROOT / "bench" / "original_handler.py").read_bytes()
         # The toolkit of its container took one request after the other.
         other = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
-    body, began = full_holistic(), time.monotonic()
+    body, began = full_request(), time.monotonic()
 
     def wait(server: Server) -> None:
         def all_loaded() -> bool:
@@ -150,7 +150,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
 
         _wait(server.leader, server.url, body, all_loaded, server.logs / "model_log.log")
 
-    with served(model, workers, wait=wait, **other) as server:
+    with running_server(model, workers, wait=wait, **other) as server:
         yield Running(name, server.url, server.leader, None, time.monotonic() - began)
 
 
@@ -182,7 +182,7 @@ def _peer(name: str, model: Path, runtime: str, workers: int, python: Path) -> I
             )
         try:
             url = f"http://{LOOPBACK}:{port}/predict"
-            _wait(leader, url, compact(), lambda: len(list(loaded.iterdir())) >= workers, log)
+            _wait(leader, url, compact_request(), lambda: len(list(loaded.iterdir())) >= workers, log)
             yield Running(name, url, leader, loaded, time.monotonic() - began)
         finally:
             end(leader)

@@ -94,15 +94,15 @@ def table(growth: Growth) -> str:
 
 def against_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder: Path) -> Growth:
     """Measure a clip of more and more frames: both forms of the request, and the forward alone."""
-    from benchmarks.load.bodies import compact, full_holistic
+    from benchmarks.load.bodies import compact_request, full_request
     from benchmarks.random_models import write_random
 
     recognizer = _load(write_random(folder / "frames", sizes, max_frames=max(lengths), max_bytes=_BYTES))
     things: dict[tuple[str, int], Callable[[], object]] = {}
     for frames in lengths:
         features = np.random.default_rng(0).normal(size=(frames, sizes.width)).astype(np.float32)
-        things["compact request", frames] = _asking(recognizer, compact(recognizer.layout, frames))
-        things["full request", frames] = _asking(recognizer, full_holistic(frames))
+        things["compact request", frames] = _asking(recognizer, compact_request(recognizer.layout, frames))
+        things["full request", frames] = _asking(recognizer, full_request(frames))
         things["forward alone", frames] = lambda features=features: recognizer.forward([features], False)
     shares = ", ".join(f"{100 * quadratic_share(sizes, frames):.0f} % at {frames}" for frames in lengths)
     note = f"Of the encoder's multiplications grow with the square of the frames: {shares}."
@@ -111,11 +111,11 @@ def against_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder:
 
 def against_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
     """Measure a compact request of more and more clips, one answer after the other and all in one."""
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
     from benchmarks.random_models import write_random
 
     recognizer = _load(write_random(folder / "clips", sizes, max_clips=max(counts)))
-    clip = compact(recognizer.layout)
+    clip = compact_request(recognizer.layout)
     things: dict[tuple[str, int], Callable[[], object]] = {}
     for count in counts:
         things["one request", count] = _asking(recognizer, b'{"clips":[' + b",".join([clip] * count) + b"]}")
@@ -124,7 +124,7 @@ def against_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: P
 
 def against_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
     """Measure a compact request to models of more and more glosses, with and without prototypes."""
-    from benchmarks.load.bodies import compact
+    from benchmarks.load.bodies import compact_request
     from benchmarks.random_models import write_random
 
     things: dict[tuple[str, int], Callable[[], object]] = {}
@@ -132,7 +132,7 @@ def against_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder:
         for prototypes, name in ((False, "without prototypes"), (True, "with prototypes")):
             place = folder / f"glosses-{count}-{name.split()[0]}"
             recognizer = _load(write_random(place, sizes, classes=count, prototypes=prototypes))
-            things[name, count] = _asking(recognizer, compact(recognizer.layout))
+            things[name, count] = _asking(recognizer, compact_request(recognizer.layout))
     return _measure("glosses", counts, things, seconds)
 
 
@@ -140,27 +140,27 @@ def against_clients(model: Path, counts: Sequence[int], seconds: float) -> list[
     """Ask a TorchServe with a worker for each core, by more and more clients at once, compact requests."""
     from tqdm import tqdm
 
-    from benchmarks.load.bodies import compact
-    from benchmarks.load.client import Request, run_closed
+    from benchmarks.load.bodies import compact_request
+    from benchmarks.load.client import Request, run_closed_loop
     from benchmarks.load.usage import Usage
-    from benchmarks.serving.server import PATH, served
+    from benchmarks.serving.server import PATH, running_server
     from spoter.torchserve.server import LOOPBACK
 
-    request = Request(compact(_load(model).layout))
+    request = Request(compact_request(_load(model).layout))
     rates: dict[int, list[float]] = {count: [] for count in counts}
     waits: dict[int, list[float]] = {count: [] for count in counts}
     used: dict[int, list[float]] = {count: [] for count in counts}
-    with served(model, workers=None) as server:
+    with running_server(model, workers=None) as server:
         url = f"http://{LOOPBACK}:{server.ports[0]}{PATH}"
-        run_closed(url, [request], counts[-1], 2.0)  # the Java side compiles what it runs often
+        run_closed_loop(url, [request], counts[-1], 2.0)  # the Java side compiles what it runs often
         for count in tqdm([*counts] * _ROUNDS, desc="clients", unit=" runs", leave=False):
-            before = Usage.of(server.leader).cpu_s
-            load = run_closed(url, [request], count, seconds / (_ROUNDS * len(counts)))
+            before = Usage.from_session(server.leader).cpu_s
+            load = run_closed_loop(url, [request], count, seconds / (_ROUNDS * len(counts)))
             if load.failures() or not load.good:
                 raise SystemExit(f"error: {count} clients: found {dict(load.statuses)}, expected only answers of 200")
             rates[count].append(load.rate)
             waits[count] += [answer.seconds for answer in load.good]
-            used[count].append((Usage.of(server.leader).cpu_s - before) / len(load.good))
+            used[count].append((Usage.from_session(server.leader).cpu_s - before) / len(load.good))
     waiting = tuple(Timing.of(str(count), waits[count]) for count in counts)
     using = tuple(Timing.of(str(count), used[count]) for count in counts)
     # Timing.of takes seconds and gives thousands of what it is given: answers a second go in as a thousandth.

@@ -23,7 +23,7 @@ import typer
 from benchmarks import ROOT
 from benchmarks.baseline import pipeline
 from benchmarks.baseline.layers import peruvian
-from benchmarks.load.bodies import FRAMES, compact, full_holistic
+from benchmarks.load.bodies import FRAMES, compact_request, full_request
 from benchmarks.random_models import ORIGINAL, add_graph, write_random
 from benchmarks.timing import Timing, in_turn, one_thread, table
 from spoter.errors import SpoterError
@@ -45,7 +45,7 @@ _TOP = 10
 
 def things(recognizer: Recognizer, runtime: str) -> dict[str, Callable[[], object]]:
     """Return what is timed of our steps, by name; `JSON_LOADS` is the unit that ratios refer to."""
-    full, small = full_holistic(), compact(recognizer.layout)
+    full, small = full_request(), compact_request(recognizer.layout)
     limits, layout = Limits(), recognizer.layout
     (clip,) = decode(full, "application/json", layout, limits).clips
     points = layout.select(clip)
@@ -116,7 +116,7 @@ def compare(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[
         The original's steps, json.loads first; whole requests, the original's first.
     """
     one_thread()
-    full = full_holistic()
+    full = full_request()
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
         variant = write_random(Path(scratch, "6 + 6 layers"))
         model = shutil.copytree(model, Path(scratch, "model"))
@@ -125,7 +125,7 @@ def compare(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[
             for folder in (variant, model):
                 add_graph(folder, runtime)
                 recognizer = Recognizer.load(folder, runtime=runtime)
-                small = compact(recognizer.layout)
+                small = compact_request(recognizer.layout)
                 for form, body in (("full", full), ("compact", small)):
                     ours[f"ours: {form}, {recognizer.config.name}, {runtime}"] = _answering(recognizer, body)
         log = Path(scratch, "original.log")
@@ -207,7 +207,7 @@ def steps_table(steps: list[Timing]) -> str:
 def profile(model: Path, runtime: str) -> str:
     """Return Markdown tables of the functions in which our own requests spend most time by themselves."""
     recognizer, parts = _loaded(model, runtime), []
-    for form, body in (("full", full_holistic()), ("compact", compact(recognizer.layout))):
+    for form, body in (("full", full_request()), ("compact", compact_request(recognizer.layout))):
         answer = _answering(recognizer, body)
         answer()
         with cProfile.Profile() as profiler:

@@ -50,7 +50,7 @@ print(json.dumps([1e3 * (imported - started), 1e3 * (first - imported), 1e3 * (f
 _COLUMNS = ("import, model loaded", "first answer", "both: the cold start", "each later answer", "memory, MB")
 
 
-def measure(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
+def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
     """Start the function again and again.
 
     Parameters
@@ -113,7 +113,9 @@ def main(
             kinds = {"files in memory": False}
             if hasattr(os, "posix_fadvise"):
                 kinds["files from disk"] = True
-            results = {kind: measure(Path(scratch), found, event, starts, disk) for kind, disk in kinds.items()}
+            results = {
+                kind: measure_cold_starts(Path(scratch), found, event, starts, disk) for kind, disk in kinds.items()
+            }
     except (SpoterError, OSError, zipfile.BadZipFile) as error:
         typer.echo(f"cold_start.py: {error}", err=True)
         raise typer.Exit(2) from None

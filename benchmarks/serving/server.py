@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.load.bodies import compact, full_holistic
+from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.timing import Timing, in_turn, one_thread
 from spoter.messages import RawRequest
 from spoter.ops.doctor import find_java
@@ -24,7 +24,7 @@ HEADERS = {"Content-Type": "application/json"}
 
 
 @contextmanager
-def served(
+def running_server(
     model: Path,
     workers: int | None = 1,
     settings: Mapping[str, str] | None = None,
@@ -78,7 +78,7 @@ def served(
         try:
             build(model, NAME, None, server.store, runtime)
             if archive or files:
-                change(server.store / f"{NAME}.mar", archive or {}, files or {})
+                change_archive(server.store / f"{NAME}.mar", archive or {}, files or {})
             server.start()
             wait(server)
             yield server
@@ -86,7 +86,7 @@ def served(
             server.stop()
 
 
-def change(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) -> None:
+def change_archive(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) -> None:
     """Change keys of an archive's model-config.yaml, also those within a key, and put files into it."""
     import yaml
 
@@ -102,8 +102,8 @@ def measure(model: Path, seconds: float) -> list[Timing]:
     """Time one client's requests over a kept connection, in turn with the same work in process."""
     one_thread()
     recognizer = Recognizer.load(model)
-    bodies = {"full": full_holistic(), "compact": compact(recognizer.layout)}
-    with served(model) as server:
+    bodies = {"full": full_request(), "compact": compact_request(recognizer.layout)}
+    with running_server(model) as server:
         connection = http.client.HTTPConnection(LOOPBACK, server.ports[0], timeout=60)
 
         def post(body: bytes) -> Callable[[], object]:

@@ -96,38 +96,38 @@ def restart(model: Path, runtime: str) -> float:
 
 def worker(model: Path, runtime: str) -> Worker:
     """Start a TorchServe with one worker, ask it, and look at it."""
-    from benchmarks.load.bodies import compact
-    from benchmarks.load.client import Request, run_closed
+    from benchmarks.load.bodies import compact_request
+    from benchmarks.load.client import Request, run_closed_loop
     from benchmarks.load.usage import Usage
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.ops.readiness import send
     from spoter.serving.recognizer import Recognizer
     from spoter.torchserve.server import LOOPBACK
 
     def answered(requests: list[Request], count: int) -> None:
-        load = run_closed(server.url, requests, 4, 60.0, most=count)
+        load = run_closed_loop(server.url, requests, 4, 60.0, most=count)
         if load.failures():
             raise SpoterError(f"found answers of status {dict(load.statuses)}, expected 200 only")
 
     layout = Recognizer.load(model).layout
-    with served(model, runtime=runtime) as server:
+    with running_server(model, runtime=runtime) as server:
         told = send(f"http://{LOOPBACK}:{server.ports[2]}/metrics").body
         loaded = LOADED.search(told)
         if loaded is None:
             raise SpoterError("found no WorkerLoadTime among TorchServe's metrics")
-        answered([Request(compact(layout))], REQUESTS)
-        usage = Usage.of(server.leader)
+        answered([Request(compact_request(layout))], REQUESTS)
+        usage = Usage.from_session(server.leader)
         answered([Request((ROOT / "samples" / "deutschland.csv").read_bytes(), "text/csv")], 1)
-        after = Usage.of(server.leader)
+        after = Usage.from_session(server.leader)
         [one], [later] = usage.workers, after.workers
         return Worker(float(loaded[1]) / 1e3, one.rss, one.pss, later.rss, usage.frontend.rss)
 
 
 def imports(model: Path, runtime: str) -> Counter[str]:
     """Return the milliseconds that a worker's imports take, by package."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
 
-    with served(model, runtime=runtime, settings={"PYTHONPROFILEIMPORTTIME": "1"}) as server:
+    with running_server(model, runtime=runtime, settings={"PYTHONPROFILEIMPORTTIME": "1"}) as server:
         lines = (server.logs / "model_log.log").read_text(errors="replace")
     found: Counter[str] = Counter()
     for own, name in IMPORT.findall(lines):

@@ -98,34 +98,34 @@ class Tried:
     """
 
     def __init__(self, server: Server, model: Path):
-        from benchmarks.load.bodies import compact
+        from benchmarks.load.bodies import compact_request
         from benchmarks.load.client import Request
         from spoter.serving.recognizer import Recognizer
 
         self._server = server
-        self._requests = [Request(compact(Recognizer.load(model).layout))]
+        self._requests = [Request(compact_request(Recognizer.load(model).layout))]
 
     def register(self, setting: Setting) -> None:
         """Put `setting` in the place of what is served."""
-        from benchmarks.serving.server import change
+        from benchmarks.serving.server import change_archive
         from spoter.torchserve.server import NAME
 
         archive = self._server.store / f"{NAME}-tuned.mar"
         shutil.copy(self._server.store / f"{NAME}.mar", archive)
         config = {"batchSize": setting.batch, "maxBatchDelay": setting.delay, "handler": {"threads": setting.threads}}
-        change(archive, config, {})
+        change_archive(archive, config, {})
         self._server.manage("DELETE", f"/models/{NAME}")
         query = f"url={archive.name}&model_name={NAME}&initial_workers={setting.workers}&synchronous=true"
         self._server.manage("POST", f"/models?{query}")
 
     def ask(self, clients: int, seconds: float) -> Measured:
         """Ask for `seconds`; raises `SpoterError` where an answer is not 200."""
-        from benchmarks.load.client import run_closed
+        from benchmarks.load.client import run_closed_loop
         from benchmarks.load.usage import Usage
 
-        before = Usage.of(self._server.leader).cpu_s
-        load = run_closed(self._server.url, self._requests, clients, seconds)
-        used = Usage.of(self._server.leader).cpu_s - before
+        before = Usage.from_session(self._server.leader).cpu_s
+        load = run_closed_loop(self._server.url, self._requests, clients, seconds)
+        used = Usage.from_session(self._server.leader).cpu_s - before
         if load.failures():
             raise SpoterError(f"found answers of status {dict(load.statuses)}, expected 200 only")
         return Measured(load.rate, load.percentile(50), load.percentile(99), 1e3 * used / len(load.good))
@@ -174,7 +174,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder for the figures as JSON.")] = ROOT / "build" / "bench",
 ) -> None:
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
-    from benchmarks.serving.server import served
+    from benchmarks.serving.server import running_server
     from spoter.files import atomic_write_bytes
     from spoter.model.config import runtime_of
     from spoter.torchserve.server import StartError
@@ -190,7 +190,7 @@ def main(
         print(f"{machine()}; {cores} of {here} cores for the server")
         with ExitStack() as stack:
             with on_cores(cores):
-                server = stack.enter_context(served(model, 1, {"TS_ENABLE_MODEL_API": "true"}, runtime))
+                server = stack.enter_context(running_server(model, 1, {"TS_ENABLE_MODEL_API": "true"}, runtime))
             results = measure(Tried(server, model), settings(cores, computes), seconds, rounds)
     except (SpoterError, StartError, OSError) as error:
         raise _fail(str(error), 2 if isinstance(error, ModelFolderError) else 1) from None

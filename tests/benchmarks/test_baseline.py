@@ -81,7 +81,7 @@ def test_a_frame_without_shoulders_fails_as_it_did():
 
 
 def test_whole_requests_are_compared_with_the_originals(dgs11, monkeypatch):
-    monkeypatch.setattr(in_process, "full_holistic", lambda: body("keypoints"))
+    monkeypatch.setattr(in_process, "full_request", lambda: body("keypoints"))
     steps, whole = in_process.compare(dgs11, ["torch"], 0)
     assert [row.name for row in whole[:2]] == [in_process.WHOLE, in_process.UNLOGGED] and len(whole) == 6
     assert steps[0].name == "json.loads" and len(steps) == 8
@@ -97,7 +97,7 @@ def test_ratios_are_to_the_originals_whole_request():
 
 def test_the_profile_names_what_costs(dgs11, monkeypatch):
     monkeypatch.setattr(in_process, "_PROFILED", 2)
-    monkeypatch.setattr(in_process, "full_holistic", lambda: body("keypoints"))
+    monkeypatch.setattr(in_process, "full_request", lambda: body("keypoints"))
     text = in_process.profile(dgs11, "torch")
     assert text.count("###") == 2 and "msgspec.json.Decoder" in text
     assert sum(line.startswith("|") and "%" in line for line in text.splitlines()) == 20

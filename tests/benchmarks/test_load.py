@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from benchmarks.load import wrk
-from benchmarks.load.client import Request, run_closed, run_open
+from benchmarks.load.client import Request, run_closed_loop, run_open_loop
 from benchmarks.load.usage import Usage
 from spoter.torchserve.server import LOOPBACK, end_session, free_port
 from tests.listening import listening
@@ -51,7 +51,7 @@ def url(counting):
 
 
 def test_a_closed_loop_asks_with_so_many_clients_and_no_more(url, counting):
-    load = run_closed(url, [Request(b"200"), Request(b"503", "text/csv")], clients=3, seconds=60, most=40)
+    load = run_closed_loop(url, [Request(b"200"), Request(b"503", "text/csv")], clients=3, seconds=60, most=40)
     assert load.statuses == {200: 20, 503: 20} and Counter(counting.bodies) == {b"200": 20, b"503": 20}
     assert counting.most == 3
     assert len(load.good) == 20 and load.rate == pytest.approx(20 / load.seconds)
@@ -61,24 +61,24 @@ def test_a_closed_loop_asks_with_so_many_clients_and_no_more(url, counting):
 
 
 def test_good_bodies_are_kept_where_asked(url):
-    load = run_closed(url, [Request(b"200")], clients=1, seconds=60, most=2, keep=True)
+    load = run_closed_loop(url, [Request(b"200")], clients=1, seconds=60, most=2, keep=True)
     assert [answer.body for answer in load.answers] == [b"seen 200"] * 2
 
 
 def test_an_open_loop_does_not_wait_for_answers(url, counting):
     seen = []
-    load = run_open(url, [Request(b"200")], rate=400, seconds=1, seed=3, watch=seen.append)
+    load = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3, watch=seen.append)
     # Of a Poisson process of 400: six standard deviations are 120.
     assert (
         280 < len(load.answers) < 520 and load.statuses == {200: len(load.answers)} and len(seen) == len(load.answers)
     )
     assert counting.most > 1
-    again = run_open(url, [Request(b"200")], rate=400, seconds=1, seed=3)
+    again = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3)
     assert len(again.answers) == len(load.answers), "the same seed, other arrivals"
 
 
 def test_who_does_not_answer_is_counted():
-    load = run_closed(f"http://{LOOPBACK}:{free_port()}/", [Request(b"200")], clients=1, seconds=60, most=2)
+    load = run_closed_loop(f"http://{LOOPBACK}:{free_port()}/", [Request(b"200")], clients=1, seconds=60, most=2)
     assert load.statuses == {None: 2} and "Cannot connect" in load.answers[0].error
     assert load.rate == 0 and load.percentile(50) != load.percentile(50)
 
@@ -90,13 +90,13 @@ def test_usage_sees_the_processes_of_a_session():
     try:
         while len(psutil.Process(leader.pid).children()) == 0:
             assert leader.poll() is None
-        usage = Usage.of(leader)
+        usage = Usage.from_session(leader)
         assert len(usage.processes) == 2 and usage.frontend is None
         [worker] = usage.workers
         assert worker.pid != leader.pid and 0 < worker.pss <= worker.rss < usage.rss and worker.handles >= 3
     finally:
         end_session(leader, 1)
-    assert Usage.of(leader).processes == ()
+    assert Usage.from_session(leader).processes == ()
 
 
 @pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; benchmarks.load.client stands in for it")

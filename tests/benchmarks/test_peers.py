@@ -16,7 +16,7 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from benchmarks.load.client import Answered, Load
+from benchmarks.load.client import Answer, Load
 from benchmarks.peers import environment, in_process, matrix, report
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
@@ -50,7 +50,7 @@ def becomes(true: Callable[[], bool]) -> bool:
 
 def load(*statuses: int | None) -> Load:
     answers = [
-        Answered(0.0, (1 + index) / 1000, status, None if status else "ClientOSError: reset by 127.0.0.1:4711")
+        Answer(0.0, (1 + index) / 1000, status, None if status else "ClientOSError: reset by 127.0.0.1:4711")
         for index, status in enumerate(statuses)
     ]
     return Load(answers, seconds=2.0, cpu_s=0.01)

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from benchmarks.load.processes import finished
+from benchmarks.load.processes import run_to_end
 from tests import ROOT
 
 pytestmark = pytest.mark.slow
@@ -67,12 +67,12 @@ def test_nohup_is_heeded(tmp_path):
 
 def test_a_command_that_takes_too_long_is_let_end_what_it_has_started(tmp_path):
     with pytest.raises(subprocess.TimeoutExpired):
-        finished([sys.executable, "-c", COMMAND, str(tmp_path / "word")], 3.0, cwd=ROOT, stderr=subprocess.DEVNULL)
+        run_to_end([sys.executable, "-c", COMMAND, str(tmp_path / "word")], 3.0, cwd=ROOT, stderr=subprocess.DEVNULL)
     assert (tmp_path / "word").read_text() == "ended"
 
 
 def test_what_a_command_says_is_returned():
-    done = finished([sys.executable, "-c", "print('word'); raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
+    done = run_to_end([sys.executable, "-c", "print('word'); raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (3, "word\n")
 
 

@@ -29,7 +29,7 @@ def one_served(server: RunningServer, monkeypatch) -> None:
         return json.loads(readiness.send(f"http://{LOOPBACK}:{server.management}{path}", None, method=method).body)
 
     @contextmanager
-    def served(*_: object, **__: object) -> Iterator[SimpleNamespace]:
+    def running_server(*_: object, **__: object) -> Iterator[SimpleNamespace]:
         ports = (server.port, server.management, server.metrics)
         yield SimpleNamespace(ports=ports, leader=leader, manage=manage)
 

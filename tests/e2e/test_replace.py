@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.serving.server import change
+from benchmarks.serving.server import change_archive
 from spoter.cli.main import app
 from spoter.errors import SpoterError
 from spoter.torchserve import replace as command
@@ -127,7 +127,7 @@ def by_hand(scratch: Path, dgs11: Path) -> Iterator[ByHand]:
     running = ByHand(folder, ports, server_environment(folder, ports) | MODEL_API)
     build(dgs11, "spoter", None, running.store)
     timeouts = {"responseTimeout": RESPONSE_TIMEOUT, "handler": {"videoTimeout": 1}}
-    change(running.store / "spoter.mar", timeouts, {})
+    change_archive(running.store / "spoter.mar", timeouts, {})
     torchserve = [sys.executable, "-m", "ts.model_server"]
     options = ["--model-store", running.store, "--ts-config", "config.properties", "--models", "spoter=spoter.mar"]
     try:
@@ -224,7 +224,7 @@ def test_a_new_version_that_fails_is_removed_and_the_old_one_serves_on(
 ):
     def pack_broken(model: Path, scratch: Path, runtime: str | None) -> bytes:
         pack(model, scratch, runtime)
-        change(scratch / "spoter.mar", {}, files)
+        change_archive(scratch / "spoter.mar", {}, files)
         return (scratch / "spoter.mar").read_bytes()
 
     pack, served = command._pack, by_hand.default()["modelVersion"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.load.usage import Usage
-from benchmarks.serving.server import served
+from benchmarks.serving.server import running_server
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
@@ -28,7 +28,7 @@ def onnx_server(dgs11: Path) -> Iterator[Server]:
     videos = {"SPOTER_VIDEO_BUCKET": "videos", "SPOTER_VIDEO_PYTHON": sys.executable}
     nowhere = {"AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{free_port()}", "AWS_DEFAULT_REGION": "eu-central-1"}
     keys = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
-    with served(dgs11, settings=videos | nowhere | keys) as server:
+    with running_server(dgs11, settings=videos | nowhere | keys) as server:
         yield server
 
 
@@ -47,7 +47,7 @@ def test_it_answers_as_the_graph_does_in_process(onnx_server, dgs11, samples):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has in memory is read in /proc, of Linux")
 def test_its_worker_has_no_torch(onnx_server):
-    (worker,) = Usage.of(onnx_server.leader).workers
+    (worker,) = Usage.from_session(onnx_server.leader).workers
     loaded = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "onnxruntime" in loaded and "libtorch" not in loaded
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.load.bodies import full_holistic
+from benchmarks.load.bodies import full_request
 from spoter.errors import InputError
 from spoter.formats import Limits, decode, skip_face_mesh
 from spoter.formats.skip_face_mesh import without_faces
@@ -41,7 +41,7 @@ def test_nothing_else_is_touched(value, indent, ascii_only):
 
 
 def test_flat_arrays_of_points_go():
-    body = full_holistic(3)
+    body = full_request(3)
     shorter = without_faces(body)
     assert json.loads(shorter) == emptied(json.loads(body)) and len(shorter) < len(body) / 5
     assert without_faces(shorter.replace(b'"face', b'"phase')).find(b"phase") > 0
@@ -64,14 +64,14 @@ def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypat
 
 
 def test_a_face_is_read_by_layouts_that_use_it_and_passed_over_by_others():
-    body = full_holistic(2).replace(b'"face_landmarks": [{"x": ', b'"face_landmarks": [{"x": NaN, "w": ', 1)
+    body = full_request(2).replace(b'"face_landmarks": [{"x": ', b'"face_landmarks": [{"x": NaN, "w": ', 1)
     assert len(decode(body, "application/json", load_layout("54"), Limits()).clips[0]) == 2
     with pytest.raises(InputError, match="NaN"):
         decode(body, "application/json", load_layout("71"), Limits())
 
 
 def test_an_error_beside_a_face_is_told_of_the_body_as_it_came():
-    body, told = full_holistic(2) + b"}", []
+    body, told = full_request(2) + b"}", []
     for layout in ("54", "71"):
         with pytest.raises(InputError) as raised:
             decode(body, "application/json", load_layout(layout), Limits())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.server import served
+from benchmarks.serving.server import running_server
 from spoter.torchserve.server import Server
 from stress.harness import wait_workers
 from stress.runtime_faults import MODEL_API, WORKERS
@@ -20,7 +20,7 @@ def attacked(dgs11: Path) -> Iterator[Server]:
     Its workers wait no longer for company than they do in earnest: what a worker holds while it waits gets no answer
     when the worker is killed.
     """
-    with served(dgs11, WORKERS, settings=MODEL_API | {"TS_JOB_QUEUE_SIZE": "20"}) as server:
+    with running_server(dgs11, WORKERS, settings=MODEL_API | {"TS_JOB_QUEUE_SIZE": "20"}) as server:
         wait_workers(server, WORKERS)
         yield server
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.load.bodies import compact
-from benchmarks.load.client import Answered
+from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Answer
 from stress.faults import strike, unexpected
 from stress.harness import BACK, Outcome, call, wait_workers
 from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault, register_again
@@ -30,7 +30,7 @@ def test_a_model_is_gone_and_comes_back(kill_program, unharmed):
     """Without load: TorchServe forgets what waits for a model that is unregistered."""
     register_again(unharmed)
     assert wait_workers(unharmed, WORKERS)
-    assert call(unharmed.url, compact()).status == 200
+    assert call(unharmed.url, compact_request()).status == 200
 
 
 def test_a_broken_model_is_refused_in_words():
@@ -39,9 +39,9 @@ def test_a_broken_model_is_refused_in_words():
     assert fits, (status, line)
 
 
-def answers(*statuses: int | None) -> list[Answered]:
+def answers(*statuses: int | None) -> list[Answer]:
     """One request a second, each answered after a tenth of one."""
-    return [Answered(float(n), 0.1, status, None if status else "Lost: x") for n, status in enumerate(statuses)]
+    return [Answer(float(n), 0.1, status, None if status else "Lost: x") for n, status in enumerate(statuses)]
 
 
 def test_outcome():
@@ -67,8 +67,8 @@ def test_what_is_unexpected():
 
 def test_a_killed_worker_may_lose_one_batch_and_no_more():
     fault = Fault("k", "", lambda _: None, "", killed=1)
-    lost = [Answered(1.0, 90.0, None, "TimeoutError")] * BATCH
+    lost = [Answer(1.0, 90.0, None, "TimeoutError")] * BATCH
     assert unexpected(fault, [*answers(200), *lost], 1.5, 3.5) == []
     assert unexpected(fault, [*answers(200), *lost, lost[0]], 1.5, 3.5) == ["1 requests without an answer"]
-    late = Answered(4.0, 90.0, None, "TimeoutError")
+    late = Answer(4.0, 90.0, None, "TimeoutError")
     assert unexpected(fault, [*answers(200), late], 1.5, 3.5) == ["1 requests without an answer"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.load.bodies import compact
+from benchmarks.load.bodies import compact_request
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
@@ -34,17 +34,17 @@ def test_others_are_served_beside_a_crowd(unharmed, crowd):
     assert seen.during.handles >= seen.before.handles + seen.number - seen.closed  # they were there
     assert seen.after.handles < seen.during.handles - seen.number / 2  # and left nothing
     assert worker_pids(unharmed) == workers
-    assert call(unharmed.url, compact()).status == 200
+    assert call(unharmed.url, compact_request()).status == 200
 
 
 @pytest.mark.parametrize("coding", ["gzip", "GZIP", "br", "identity, gzip", "x" * 1000])
 def test_compressed_bodies_are_refused(dgs11, coding):
-    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact(), content_encoding=coding)])
+    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact_request(), content_encoding=coding)])
     assert (response.status, response.error_code) == (415, "unsupported_content_encoding")
     assert len(response.body) < 500
 
 
 @pytest.mark.parametrize("coding", [None, "", "identity", " Identity "])
 def test_bodies_that_are_not_compressed_are_read(dgs11, coding):
-    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact(), content_encoding=coding)])
+    [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact_request(), content_encoding=coding)])
     assert response.status == 200

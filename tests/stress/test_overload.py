@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from benchmarks.load.bodies import compact
-from benchmarks.load.client import Request, run_closed
+from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Request, run_closed_loop
 from stress.harness import worker_pids
 from stress.overload import bound_s, overload
 
@@ -14,7 +14,7 @@ def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):
     statuses = seen.load.statuses
     assert set(statuses) == {200, 503}
     assert seen.retry_after == 0  # TorchServe cannot say so: docs/operations.md has a proxy that does
-    assert set(run_closed(unharmed.url, [Request(compact())], 1, 1).statuses) == {200}
+    assert set(run_closed_loop(unharmed.url, [Request(compact_request())], 1, 1).statuses) == {200}
     assert worker_pids(unharmed) == workers
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load.bodies import compact
-from benchmarks.load.client import Request, run_closed
+from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Request, run_closed_loop
 from spoter.torchserve.server import LOOPBACK, Server, free_port
 from stress.harness import call, wait_until
 from stress.raw_http import dial, post
@@ -52,7 +52,7 @@ def proxy(unharmed: Server, tmp_path: Path) -> Iterator[str]:
 
 
 def test_who_asks_too_often_is_answered_429_by_the_proxy(proxy, tmp_path):
-    load = run_closed(proxy, [Request(compact())], 8, 30.0, most=120)
+    load = run_closed_loop(proxy, [Request(compact_request())], 8, 30.0, most=120)
     good, refused = load.statuses[200], load.statuses[429]
     assert set(load.statuses) == {200, 429} and BURST <= good <= BURST + 1 + RATE * (load.seconds + 1)
     assert refused == 120 - good
@@ -65,9 +65,9 @@ def test_who_holds_many_connections_is_answered_429_too(proxy, tmp_path):
     try:
         for connection in held:
             connection.sendall(unfinished)
-        assert wait_until(lambda: call(proxy, compact()).status == 429, 10)
+        assert wait_until(lambda: call(proxy, compact_request()).status == 429, 10)
         assert 'by zone "open"' in (tmp_path / "error.log").read_text()
     finally:
         for connection in held:
             connection.close()
-    assert wait_until(lambda: call(proxy, compact()).status == 200, 10)
+    assert wait_until(lambda: call(proxy, compact_request()).status == 200, 10)

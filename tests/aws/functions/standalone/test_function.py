@@ -10,7 +10,7 @@ import pytest
 import typer
 
 import spoter.aws.functions.build_standalone
-from benchmarks.serving.lambda_cold_start import measure
+from benchmarks.serving.lambda_cold_start import measure_cold_starts
 from spoter.aws.functions.build_standalone import IN_FUNCTION, NAME, WANTED_UNZIPPED, build, main
 from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
 from spoter.errors import SpoterError
@@ -229,14 +229,14 @@ def test_a_log_line_tells_of_a_request_and_nothing_of_the_person(run):
 @pytest.mark.parametrize("from_disk", [False, True])
 def test_the_cold_start_is_measured(python, tree, samples, from_disk):
     """What the bench does; how long it takes is no matter here."""
-    [row] = measure(tree, python, samples / "hallo.json", 1, from_disk)
+    [row] = measure_cold_starts(tree, python, samples / "hallo.json", 1, from_disk)
     loaded, first, both, later, memory = row
     assert min(row) > 0 and both == pytest.approx(loaded + first) and later < both and 30 < memory < 1000
 
 
 def test_a_function_that_fails_has_no_cold_start(python, tmp_path, samples):
     with pytest.raises(SpoterError, match=r"the function failed: .*No module named 'spoter'"):
-        measure(tmp_path, python, samples / "hallo.json", 1, False)
+        measure_cold_starts(tmp_path, python, samples / "hallo.json", 1, False)
 
 
 # From here on nothing is fetched.
