@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import psutil
@@ -81,7 +81,7 @@ def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> Non
             process.send_signal(number)
 
 
-def _living(processes: set[psutil.Process]) -> list[psutil.Process]:
+def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if _is_living(process)]
 
 
