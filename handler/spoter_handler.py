@@ -51,8 +51,8 @@ class SpoterHandler:
             As `video_seconds`, with the same result.
         """
         properties, config = context.system_properties, context.model_yaml_config or {}
-        self.video_seconds = video_seconds(config)
         self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), compute_threads(config))
+        self.video_seconds = video_seconds(config)
         self.in_transform_job = in_transform_job()
         self.fetch = find_stored_videos()
         logging.getLogger().addFilter(is_worth_a_line)
@@ -167,8 +167,10 @@ def video_seconds(config: dict) -> float:
     ValueError
         Where a worker would be restarted before its videos are given up.
     """
+    from spoter.limits import VIDEO_SECONDS
+
     response = config.get("responseTimeout", 120)  # TorchServe's default
-    seconds = (config.get("handler") or {}).get("videoTimeout", min(40, response - FOR_THE_REST))
+    seconds = (config.get("handler") or {}).get("videoTimeout", min(VIDEO_SECONDS, response - FOR_THE_REST))
     if not isinstance(seconds, int | float) or not 0 < seconds <= response - FOR_THE_REST:
         raise ValueError(
             f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least {FOR_THE_REST} "

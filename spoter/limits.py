@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
+VIDEO_SECONDS = 40.0
+"""Seconds that the videos of a batch may take together by default: about 400 frames of a core. SageMaker waits 60."""
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -21,6 +21,7 @@ from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_a
 from spoter.formats.request import Video, short
 from spoter.formats.response import Answer, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
+from spoter.limits import VIDEO_SECONDS
 from spoter.messages import RawRequest, Response, error_response
 from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer, Timings
@@ -34,9 +35,6 @@ _OF_THE_SENDER = (
     "unsupported_content_encoding",
     "unsupported_content_type",
 )
-
-# For all videos of a batch together: about 400 frames of one core. SageMaker gives up after 60.
-VIDEO_SECONDS = 40.0
 
 
 @dataclass(frozen=True)
