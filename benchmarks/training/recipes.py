@@ -143,10 +143,10 @@ def run(settings: TrainSettings, name: str) -> dict[str, object]:
     task = replace(prepare(replace(settings, seed=SPLIT_SEED), progress), settings=settings)
     model, where = task.new_model(), Where(progress=progress)
     before = time.process_time()
-    fitted = fit(model, task.sides["train"], task.sides["validation"], settings.recipe, where, name)
+    fitted = fit(model, task.clip_sets["train"], task.clip_sets["validation"], settings, where, name)
     cpu = time.process_time() - before
     model.load_state_dict(fitted.state)
-    answers = score(model, task.sides["test"].plain(settings.batch_size), where.ranks.device)
+    answers = score(model, task.clip_sets["test"].batches(settings.batch_size), where.ranks.device)
     return {
         "test_top1": answers.top(1),
         "test_top5": answers.top(5),
@@ -159,7 +159,7 @@ def run(settings: TrainSettings, name: str) -> dict[str, object]:
         "cpu_seconds_per_epoch": cpu / len(fitted.history),
         "seconds": fitted.seconds,
         "parameters": sum(weights.numel() for weights in model.parameters()),
-        "clips": {side: len(clips) for side, clips in task.sides.items()},
+        "clips": {side: len(clips) for side, clips in task.clip_sets.items()},
         "groups": asdict(task.split),
         "data_digest": task.data.digest(),
         "history": fitted.history,

@@ -12,7 +12,7 @@ from torch import Tensor
 from spoter.errors import DataError, InputError
 from spoter.landmarks.layouts import Layout
 from spoter.landmarks.normalize import normalize
-from spoter.training.augment.base import Changes
+from spoter.training.augment.base import Augmenter
 from spoter.training.augment.transforms import resample_time
 from spoter.training.data import LabelledClip
 
@@ -29,7 +29,7 @@ class Batch:
     frames : torch.Tensor, shape (B, T, 2K)
         Padded with zeros.
     lengths, labels : torch.Tensor, shape (B,)
-    whole : int
+    global_size : int
         Clips of the batch before it was dealt out to several processes; B where there is one.
     stand_in : bool
         The batch had no clip for this process, so that it got another's, which must not count.
@@ -38,8 +38,8 @@ class Batch:
     frames: Tensor
     lengths: Tensor
     labels: Tensor
-    whole: int
-    stand_in: bool = False
+    global_size: int
+    is_filler: bool = False
 
 
 class ClipSet:
@@ -72,7 +72,7 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.points)
 
-    def plain(self, size: int, tempo: float = 1.0) -> list[Batch]:
+    def batches(self, size: int, tempo: float = 1.0) -> list[Batch]:
         """Return all clips, the shorter first, for validation and testing: as they are, or in `tempo` x the frames."""
         points = self.points
         if tempo != 1.0:
@@ -80,8 +80,8 @@ class ClipSet:
         chunks = _chunks({i: len(clip) for i, clip in enumerate(points)}, size)
         return [self._batch(chunk, points.__getitem__) for chunk in chunks]
 
-    def augmented(
-        self, size: int, changes: Changes, seed: int, epoch: int, rank: int = 0, world: int = 1
+    def augmented_batches(
+        self, size: int, changes: Augmenter, seed: int, epoch: int, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
         """Yield all clips once, changed, in a random order; the same for the same seed and epoch.
 
@@ -113,7 +113,7 @@ class ClipSet:
             torch.tensor([len(frames) for frames in inputs]),
             torch.tensor([self.labels[i] for i in members]),
             len(whole),
-            stand_in=rank >= len(whole),
+            is_filler=rank >= len(whole),
         )
 
 

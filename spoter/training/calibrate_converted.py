@@ -10,10 +10,10 @@ import torch
 from spoter.errors import DataError, ModelFolderError
 from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import ModelConfig
-from spoter.model.folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, digest, load_model_folder, refuse_enrolled
+from spoter.model.folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, file_sha256, load_model_folder, refuse_enrolled
 from spoter.training.batches import ClipSet
 from spoter.training.calibration import finish
-from spoter.training.data import DataSet, LabelledClip, Skipped, merge_sides
+from spoter.training.data import DataSet, LabelledClip, Skipped, merge_presplit
 from spoter.training.data.labelled import fingerprint
 from spoter.training.data.split import Split
 
@@ -84,7 +84,7 @@ def _calibrate(
     if isinstance(validation, Split):
         sides = [validation.select(data.clips, side) for side in ("train", "validation")]
     else:
-        merged, validation_groups, _ = merge_sides(data, validation, skip_bad=skip_bad)
+        merged, validation_groups, _ = merge_presplit(data, validation, skip_bad=skip_bad)
         held_out = set(validation_groups)
         sides = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
         _check_apart(*sides, validation)
@@ -103,7 +103,7 @@ def _calibrate(
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    return {name: digest(folder / name) for name in (CONFIG, MEANING, WEIGHTS)}
+    return {name: file_sha256(folder / name) for name in (CONFIG, MEANING, WEIGHTS)}
 
 
 def _check_apart(train: list[LabelledClip], held_out: list[LabelledClip], validation: DataSet) -> None:

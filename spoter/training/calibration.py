@@ -18,11 +18,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from spoter.fewshot.prototypes import Prototypes, unit
+from spoter.fewshot.prototypes import Prototypes, to_unit_vectors
 from spoter.model.config import ModelConfig
 from spoter.model.network import Spoter, embed
 from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.base import Changes
+from spoter.training.augment.base import Augmenter
 from spoter.training.batches import Batch, ClipSet
 
 # Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs.
@@ -41,7 +41,7 @@ def finish(
     validation: ClipSet,
     config: ModelConfig,
     device: torch.device,
-    changes: Changes = Augmentation(),  # noqa: B008  frozen
+    augmenter: Augmenter = Augmentation(),  # noqa: B008  frozen
     seed: int = 0,
 ) -> tuple[ModelConfig, Prototypes]:
     """Fit everything about a model but its weights.
@@ -54,7 +54,7 @@ def finish(
         Label indices are the model's own; `train` has a clip of each gloss.
     config : ModelConfig
     device : torch.device
-    changes : Changes
+    augmenter : Augmenter
         What clips are looked at under, too: what training did to them.
     seed : int
         Of these changes.
@@ -64,10 +64,10 @@ def finish(
     ModelConfig, Prototypes
         The config with `temperature` and `known_threshold`.
     """
-    looked_at = chain(train.plain(_BATCH), _augmented(train, changes, seed))
+    looked_at = chain(train.batches(_BATCH), _augmented(train, augmenter, seed))
     _, embeddings, labels = _answers(model, looked_at, device)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
-    logits, embeddings, labels = _answers(model, validation.plain(_BATCH), device)
+    logits, embeddings, labels = _answers(model, validation.batches(_BATCH), device)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
     own = similarities[np.arange(len(labels)), labels]
     prototypes = replace(
@@ -76,7 +76,7 @@ def finish(
         typical=float(np.clip(np.median(own), 0.1, 1)),
     )
     temperature = fit_temperature(logits, labels)
-    looked_at = chain(validation.plain(_BATCH), _augmented(validation, changes, seed))
+    looked_at = chain(validation.batches(_BATCH), _augmented(validation, augmenter, seed))
     logits, embeddings, _ = _answers(model, looked_at, device)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
     named = np.take_along_axis(similarities, logits.argmax(axis=1)[:, None], axis=1)
@@ -126,13 +126,13 @@ def fit_prototypes(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> 
     round_part = max(np.trace(scatter) / size, 1e-9) * np.eye(size)  # of one clip a gloss there is no scatter
     scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * round_part
     whitening = np.linalg.cholesky(np.linalg.inv(scatter))
-    directions = unit((means - centre) @ whitening)
+    directions = to_unit_vectors((means - centre) @ whitening)
     return Prototypes(*(array.astype(np.float32) for array in (centre, whitening, directions)), scale=1.0, typical=1.0)
 
 
-def _augmented(clips: ClipSet, changes: Changes, seed: int) -> Iterator[Batch]:
+def _augmented(clips: ClipSet, augmenter: Augmenter, seed: int) -> Iterator[Batch]:
     for epoch in range(_AUGMENTED):
-        yield from clips.augmented(_BATCH, changes, seed, epoch)
+        yield from clips.augmented_batches(_BATCH, augmenter, seed, epoch)
 
 
 @torch.inference_mode()

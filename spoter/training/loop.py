@@ -136,7 +136,7 @@ def fit(
         optimizer.load_state_dict(saved["optimizer"])
         best, history, before = _Best(**saved["best"]), saved["history"], saved["seconds"]
     parts = ranks.wrap(model)
-    held_out = validation.plain(recipe.batch_size) if validation else []
+    held_out = validation.batches(recipe.batch_size) if validation else []
     started = time.monotonic() - before
     bar = progress_bar(
         shown=where.progress and ranks.first,
@@ -197,7 +197,9 @@ def _epoch(
     torch.manual_seed(int(np.random.SeedSequence([recipe.seed, epoch, ranks.rank]).generate_state(1)[0]))  # dropout's
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right answers
     seen, rate = 0, recipe.learning_rate
-    for batch in train.augmented(recipe.batch_size, recipe.changes, recipe.seed, epoch, ranks.rank, ranks.world):
+    for batch in train.augmented_batches(
+        recipe.batch_size, recipe.augmenter, recipe.seed, epoch, ranks.rank, ranks.world
+    ):
         if recipe.schedule == "cosine":
             rate = recipe.learning_rate * warm_cosine((epoch - 1 + seen / len(train)) / recipe.epochs)
         for group in optimizer.param_groups:
@@ -207,7 +209,7 @@ def _epoch(
             logits = parts(batch.frames.to(device), batch.lengths.to(device))
         logits = logits.float()
         loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
-        if batch.stand_in:
+        if batch.is_filler:
             loss = 0 * loss
         optimizer.zero_grad(set_to_none=True)
         # A batch of a few long clips has no more say than its share. The mean over processes becomes a sum again.
@@ -217,10 +219,10 @@ def _epoch(
         optimizer.step()
         if averaged:
             averaged.update_parameters(model)
-        if not batch.stand_in:
+        if not batch.is_filler:
             sums += torch.stack([loss.detach().double(), (logits.argmax(dim=1) == labels).sum().double()])
-        seen += batch.whole
-        bar.update(batch.whole)
+        seen += batch.global_size
+        bar.update(batch.global_size)
     loss_sum, right = ranks.sum(sums).tolist()
     if not math.isfinite(loss_sum):
         raise DataError(f"found a loss of {loss_sum} in epoch {epoch}: try a lower --learning-rate")

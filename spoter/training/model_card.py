@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet
 from spoter.training.data.split import Split
-from spoter.training.data.split_record import leaks
+from spoter.training.data.split_record import find_leaks
 from spoter.training.evaluation import descriptions, metrics
 from spoter.training.evaluation.evaluate import Changed
 from spoter.training.evaluation.predictions import Answers
@@ -88,7 +88,7 @@ def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
         f"`{data.digest()}`. {_split(data, split)} Validation selected the weights, and the temperature and the "
         "threshold of `known` are fitted to it; test took no part in anything."
     )
-    warnings = "".join(f"\n\n{_paragraph(f'**Warning:** {sentence}')}" for sentence in leaks(data, split))
+    warnings = "".join(f"\n\n{_paragraph(f'**Warning:** {sentence}')}" for sentence in find_leaks(data, split))
     return f"## Data and split\n\n{_paragraph(text)}{warnings}\n\n{_table(('Side', 'Clips', 'Groups'), rows)}"
 
 

@@ -11,12 +11,12 @@ import torch
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
-from spoter.model.config import ModelConfig, Sizes, longest_clip
+from spoter.model.config import ModelConfig, Sizes, default_max_frames
 from spoter.model.network import Spoter
 from spoter.training.batches import ClipSet, checked_points
-from spoter.training.data import DataSet, LabelledClip, Skipped, merge_sides, read_dataset
-from spoter.training.data.split import SIDES, Split
-from spoter.training.data.split_record import split_data
+from spoter.training.data import DataSet, LabelledClip, Skipped, merge_presplit, read_dataset
+from spoter.training.data.split import SUBSETS, Split
+from spoter.training.data.split_record import split_dataset
 from spoter.training.settings import TrainSettings
 
 
@@ -34,7 +34,7 @@ class Task:
     data : DataSet
         All clips, without those that were skipped.
     split : Split
-    sides : dict of str to ClipSet
+    clip_sets : dict of str to ClipSet
         ``train``, ``validation`` and ``test``.
     left_out : tuple of str
         Glosses of the data that the model is not trained on.
@@ -48,7 +48,7 @@ class Task:
     about: str
     data: DataSet
     split: Split
-    sides: dict[str, ClipSet]
+    clip_sets: dict[str, ClipSet]
     left_out: tuple[str, ...] = ()
     layout_csv: bytes | None = None
 
@@ -93,7 +93,7 @@ def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str
     data, split, left_out = _read_data(settings, layout, config.max_frames, progress, note)
     config = _config(settings, layout, len(data.glosses), data.estimator)
     task = Task(settings, config, layout, about, data, split, {}, left_out, layout_csv)
-    return replace(task, sides={side: task.clip_set(task.select(side)) for side in SIDES})
+    return replace(task, clip_sets={side: task.clip_set(task.select(side)) for side in SUBSETS})
 
 
 def _read_about(path: Path | None) -> str:
@@ -125,8 +125,8 @@ def _config(settings: TrainSettings, layout: Layout, classes: int, estimator: st
             estimator=estimator,
             normalize=settings.normalize,
             positions=settings.positions,
-            **sizes.without_width(),
-            max_frames=longest_clip(settings.positions, sizes.position_rows),
+            **sizes.config_fields(),
+            max_frames=default_max_frames(settings.positions, sizes.position_rows),
         )
     except ValueError as error:
         raise DataError(f"settings: {error}") from None
@@ -161,7 +161,7 @@ def _read_data(
         read(settings.validation_data, settings.val_groups),
         read(settings.test_data, settings.test_groups),
     )
-    data, validation_groups, test_groups = merge_sides(*files, skip_bad=settings.skip_bad)
+    data, validation_groups, test_groups = merge_presplit(*files, skip_bad=settings.skip_bad)
     for skip in data.skipped[sum(len(file.skipped) for file in files if file is not None) :]:
         note(f"skipped: {skip}")
     absent = sorted(set(settings.leave_out) - seen)
@@ -179,7 +179,7 @@ def _read_data(
         "seed": settings.seed,
         "by_clip": settings.validation_by_clip,
     }
-    data, split = split_data(data, settings.skip_bad, note, options)
+    data, split = split_dataset(data, settings.skip_bad, note, options)
     return data, split, tuple(sorted(seen - set(data.glosses)))
 
 

@@ -20,14 +20,14 @@ from spoter.model.config import ModelConfig
 from spoter.model.folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.model.network import Spoter
 from spoter.progress import progress_bar
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.recognizer import Recognizer
 from spoter.training.calibration import finish
 from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
 from spoter.training.data import DataSet
-from spoter.training.data.folds import folds
+from spoter.training.data.folds import split_into_folds
 from spoter.training.data.split import Split
-from spoter.training.data.split_record import SPLIT, RecordedSplit
+from spoter.training.data.split_record import SPLIT, SplitRecord
 from spoter.training.distributed import Ranks, joined
 from spoter.training.evaluation.evaluate import ask, robustness
 from spoter.training.evaluation.robustness import CONDITIONS
@@ -93,7 +93,7 @@ def train(
     with joined(settings.device) as ranks, ExitStack() as held:
         progress = progress and ranks.first
         task = prepare(settings, progress, note if ranks.first else lambda text: None)
-        left_out = folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
+        left_out = split_into_folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
         run = UnfinishedRun(settings.out, _identity(task, ranks))
         precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
         where = Where(ranks, precision, run, progress=progress)
@@ -105,7 +105,7 @@ def train(
             watcher = Watcher(run.folder, settings.tensorboard)
         model = task.new_model()
         fitted = fit(
-            model, task.sides["train"], task.sides["validation"], settings.recipe, replace(where, watch=watcher)
+            model, task.clip_sets["train"], task.clip_sets["validation"], settings, replace(where, watch=watcher)
         )
         trained = None
         if ranks.first:
@@ -136,16 +136,16 @@ def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
 
 def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, progress: bool) -> Trained:
     """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
-    settings, sides = task.settings, task.sides
+    settings, sides = task.settings, task.clip_sets
     loss = fitted.history[fitted.epoch - 1]["validation_loss"]
     if not math.isfinite(loss):  # the training loss can have been finite all the same, before the last step
         raise DataError(f"found a validation loss of {loss} in epoch {fitted.epoch}: try a lower --learning-rate")
     model.load_state_dict(fitted.state)
     config, prototypes = finish(
-        model, sides["train"], sides["validation"], task.config, device, settings.recipe.changes, settings.seed
+        model, sides["train"], sides["validation"], task.config, device, settings.augmenter, settings.seed
     )
     folder = ModelFolder(config, task.data.glosses, task.layout, model, prototypes)
-    recognizer = Recognizer(folder, TorchForward(model, device))
+    recognizer = Recognizer(folder, TorchRuntime(model, device))
     validation, test = task.select("validation"), task.select("test")
     total = len(validation) + (1 + len(CONDITIONS)) * len(test)
     with progress_bar(shown=progress, total=total, desc="judging", unit="clip") as bar:
@@ -158,7 +158,7 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, pro
 
     # An earlier model beside this split.json would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)
-    record = RecordedSplit(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
+    record = SplitRecord(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
     atomic_write_bytes(settings.out / SPLIT, record.to_json(task.data.clips))
     atomic_write_bytes(settings.out / METRICS, metrics_lines(fitted.history))
     draw_curves(settings.out / CURVES, fitted.history)
@@ -175,13 +175,13 @@ def _card(task: Task, trained: Trained) -> str:
 def _try_fold(task: Task, left_out: tuple[str, ...], where: Where, name: str) -> Scores:
     """Train anew without these groups, and return the answers to them: last weights, nothing selected."""
     settings, clips = task.settings, task.data.clips
-    recipe = replace(settings.recipe, epochs=settings.fold_epochs or settings.epochs)
+    recipe = replace(settings, epochs=settings.fold_epochs or settings.epochs)
     inside = task.clip_set([clip for clip in clips if clip.group not in left_out])
     outside = task.clip_set([clip for clip in clips if clip.group in left_out])
     model = task.new_model()
     fitted = fit(model, inside, None, recipe, where, name)
     model.load_state_dict(fitted.state)
-    return score(model, outside.plain(settings.batch_size), where.ranks.device)
+    return score(model, outside.batches(settings.batch_size), where.ranks.device)
 
 
 def _make_folder(out: Path) -> None:

@@ -19,7 +19,7 @@ from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training import calibrate_converted as module
-from spoter.training.augment.base import Unchanged
+from spoter.training.augment.base import NoAugmentation
 from spoter.training.batches import ClipSet
 from spoter.training.calibrate_converted import calibrate
 from spoter.training.calibration import KEPT, finish, fit_prototypes, fit_temperature
@@ -140,10 +140,10 @@ def test_prototypes_and_threshold_see_the_clips_augmented_too(bare, data):
             self.seen += 1
             return points + rng.normal(0, 0.02, points.shape).astype(np.float32)
 
-    changes = Noisy()
-    config, prototypes = finish(loaded.model, *sides, loaded.config, CPU, changes)
-    assert changes.seen == 3 * (len(sides[0]) + len(sides[1]))
-    plain_config, plain = finish(loaded.model, *sides, loaded.config, CPU, Unchanged())
+    augmenter = Noisy()
+    config, prototypes = finish(loaded.model, *sides, loaded.config, CPU, augmenter)
+    assert augmenter.seen == 3 * (len(sides[0]) + len(sides[1]))
+    plain_config, plain = finish(loaded.model, *sides, loaded.config, CPU, NoAugmentation())
     assert config.known_threshold < plain_config.known_threshold  # noise makes clips unlike
     assert np.abs(prototypes.whitening - plain.whitening).max() > 1e-3
     # the same clips four times over are no more than once

@@ -15,7 +15,7 @@ import torch
 from spoter.errors import DataError
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import load_model_folder
-from spoter.training.augment.base import Unchanged
+from spoter.training.augment.base import NoAugmentation
 from spoter.training.batches import ClipSet
 from spoter.training.data import read_dataset
 from spoter.training.distributed import joined
@@ -82,13 +82,13 @@ def test_processes_share_out_each_batch(size, tmp_path):
     few = [clip for i, clip in enumerate(generated_clips()) if i % 5 == 0]
     clips = read_dataset(write_hdf5(tmp_path / "few.hdf5", few)).clips
     sides = ClipSet(clips, GLOSSES, load_layout("54"), "box", 64)
-    whole = list(sides.augmented(size, Unchanged(), 0, 1))
-    parts = [list(sides.augmented(size, Unchanged(), 0, 1, rank, 3)) for rank in range(3)]
-    assert sum(batch.whole for batch in whole) == len(clips)
-    assert any(batch.stand_in for batch in parts[2]) and not any(batch.stand_in for batch in parts[0])
+    whole = list(sides.augmented_batches(size, NoAugmentation(), 0, 1))
+    parts = [list(sides.augmented_batches(size, NoAugmentation(), 0, 1, rank, 3)) for rank in range(3)]
+    assert sum(batch.global_size for batch in whole) == len(clips)
+    assert any(batch.is_filler for batch in parts[2]) and not any(batch.is_filler for batch in parts[0])
     for batch, *shares in zip(whole, *parts, strict=True):
-        counting = [share for share in shares if not share.stand_in]
-        assert all(share.whole == batch.whole and len(share.labels) > 0 for share in shares)
+        counting = [share for share in shares if not share.is_filler]
+        assert all(share.global_size == batch.global_size and len(share.labels) > 0 for share in shares)
         shared_out = sorted(clip for share in counting for clip in _clips(share))
         assert shared_out == sorted(_clips(batch))
 

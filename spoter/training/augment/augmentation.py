@@ -30,8 +30,8 @@ from spoter.training.augment.transforms import (
     resample_time,
     rescale,
     rotate,
+    rotate_arm_joints,
     shift,
-    turn_arms,
 )
 
 _FEWEST_FRAMES = 4
@@ -109,7 +109,7 @@ class Augmentation:
         points = crop_time(points, self.crop, rng)
         points = drop_frames(points, self.drop_frames, rng)
         points = resample_time(points, self._frames(len(points), max_frames, rng))
-        points = turn_arms(points, layout.names, draw_turns(self.joints, self.joint_share, rng))
+        points = rotate_arm_joints(points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng))
         points = rotate(points, rng.uniform(-self.rotation, self.rotation))
         size = np.exp(rng.uniform(-1, 1) * np.log1p(self.scale))
         aspect = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(self.squeeze))
@@ -144,8 +144,8 @@ def drop_frames(points: np.ndarray, share: float, rng: np.random.Generator) -> n
     return keep_frames(points, keep) if keep.sum() >= _FEWEST_FRAMES else points
 
 
-def draw_turns(degrees: float, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw what `turn_arms` is told, (2, 4): each joint turns with probability `share`, up to `degrees` either way."""
+def draw_joint_angles(degrees: float, share: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw what `rotate_arm_joints` is told, (2, 4): each joint turns with probability `share`, up to `degrees` either way."""
     return np.where(rng.random((2, 4)) < share, rng.uniform(-degrees, degrees, size=(2, 4)), 0.0)
 
 

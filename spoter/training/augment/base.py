@@ -10,7 +10,7 @@ import numpy as np
 from spoter.landmarks.layouts import Layout
 
 
-class Changes(Protocol):
+class Augmenter(Protocol):
     """What training does to a clip each time it looks at it."""
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -21,7 +21,7 @@ class Changes(Protocol):
 
 
 @dataclass(frozen=True)
-class Unchanged:
+class NoAugmentation:
     """Clips as they are."""
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from spoter.landmarks.layouts import Layout
-from spoter.training.augment.augmentation import draw_turns
-from spoter.training.augment.transforms import perspective, rescale, rotate, shift, turn_arms
+from spoter.training.augment.augmentation import draw_joint_angles
+from spoter.training.augment.transforms import perspective, rescale, rotate, rotate_arm_joints, shift
 
 _SHOULDERS = ("pose_left_shoulder", "pose_right_shoulder")
 # Widths of the boxes of `spoter.landmarks.normalize`: three times the distance of the shoulders, 1.2 times a hand's longer side.
@@ -66,7 +66,7 @@ class OriginalAugmentation:
         if way == 0:
             return rotate(points, rng.uniform(-self.rotation, self.rotation))
         if way == 1:
-            return turn_arms(points, layout.names, draw_turns(self.joints, self.joint_share, rng), hands=False)
+            return rotate_arm_joints(points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng), hands=False)
         body = layout.section("pose", "face")
         points = points.copy()
         if way == 2:

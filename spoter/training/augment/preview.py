@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.drawing import Canvas, draw, text_width
-from spoter.landmarks.skeleton import COLOURS, GREY, PALE, PAPER, strokes
+from spoter.drawing import GREY, PALE, PAPER, Canvas, draw, text_width
+from spoter.landmarks.skeleton import COLOURS, skeleton_strokes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +48,7 @@ def draw_strip(
             continue
         for shown, colours in ((behind, _IN_GREY), (points, COLOURS)):
             if shown is not None:
-                draw(canvas, strokes(shown[frame], names), place, (_SIDE, _SIDE), colours)
+                draw(canvas, skeleton_strokes(shown[frame], names), place, (_SIDE, _SIDE), colours)
         if np.isnan(points[frame]).all():
             canvas.text(place + _SIDE / 2, "nobody", 10, GREY, "mm")
     return canvas

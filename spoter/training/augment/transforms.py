@@ -113,7 +113,7 @@ def mirror(points: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
     return out
 
 
-def turn_arms(
+def rotate_arm_joints(
     points: np.ndarray, names: tuple[str, ...], degrees: Sequence[Sequence[float]], hands: bool = True
 ) -> np.ndarray:
     """Turn each arm at its joints, one joint after the other: the paper's sequential joint rotation.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
-from spoter.training.data.presplit import merge_sides
+from spoter.training.data.presplit import merge_presplit
 from spoter.training.data.reader import read_dataset
 
 __all__ = [
@@ -12,6 +12,6 @@ __all__ = [
     "LabelledClip",
     "Skipped",
     "clip_from_connecting_points",
-    "merge_sides",
+    "merge_presplit",
     "read_dataset",
 ]

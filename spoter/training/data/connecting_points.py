@@ -16,19 +16,19 @@ from spoter.errors import DataError
 from spoter.files import atomic_write
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.connecting_points import (
-    BROKEN,
+    HDF5_ERRORS,
     clip_from_connecting_points,
-    group_of,
-    open_file,
+    hdf5_error_text,
+    open_hdf5,
+    read_group,
     read_points,
     read_text,
-    reason,
 )
 from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
-from spoter.training.data.labelled import Item, LabelledClip, Source
+from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> UnreadDataSet:
     """Find the clips of a file; they are read one by one while it is open.
 
     Raises
@@ -36,7 +36,7 @@ def read(path: Path) -> Source:
     DataError
         From the iteration over the clips, for a file that is no HDF5 file.
     """
-    return Source(_items(path))
+    return UnreadDataSet(_items(path))
 
 
 def write(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
@@ -84,21 +84,21 @@ def _points(clip: Clip, estimator: Estimator) -> np.ndarray:
     return points.transpose(0, 2, 1)
 
 
-def _items(path: Path) -> Iterator[Item]:
-    with open_file(path) as file:
+def _items(path: Path) -> Iterator[UnreadClip]:
+    with open_hdf5(path) as file:
         try:
             keys = list(file)
-        except BROKEN as error:
-            raise DataError(f"{path}: cannot be read as an HDF5 file ({reason(error)})") from error
+        except HDF5_ERRORS as error:
+            raise DataError(f"{path}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
         for key in keys:
-            yield Item(f"{path}, group {key}", partial(_clip, file, key))
+            yield UnreadClip(f"{path}, group {key}", partial(_clip, file, key))
 
 
 def _clip(file: h5py.File, key: str) -> LabelledClip:
     try:
-        group = group_of(file, key, ("video_name", "label", "data"))
+        group = read_group(file, key, ("video_name", "label", "data"))
         name, gloss = read_text(group, "video_name"), read_text(group, "label")
         points = read_points(group)
-    except BROKEN as error:
-        raise DataError(f"found a group that cannot be read ({reason(error)})") from error
+    except HDF5_ERRORS as error:
+        raise DataError(f"found a group that cannot be read ({hdf5_error_text(error)})") from error
     return LabelledClip(clip_from_connecting_points(points), gloss, name.split("/")[0], name)

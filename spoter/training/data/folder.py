@@ -20,7 +20,7 @@ from spoter.formats import Options
 from spoter.landmarks.clip import Clip
 from spoter.sources import frame_folders
 from spoter.training.data import pose_files, video, wire_files
-from spoter.training.data.labelled import Item, LabelledClip, Source
+from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
 from spoter.video.reader import ENDINGS, is_overlay
 
 GROUPS = "groups.csv"
@@ -30,7 +30,7 @@ _READERS: dict[str, Callable[[Path], Clip]] = {
 }
 
 
-def read(path: Path) -> Source:
+def read(path: Path) -> UnreadDataSet:
     """Find the clips of a folder.
 
     Raises
@@ -53,17 +53,17 @@ def read(path: Path) -> Source:
     items = []
     for folder, members in files.items():
         if not members:
-            items.append(Item(str(folder), _empty))
+            items.append(UnreadClip(str(folder), _empty))
         first: dict[str, Path] = {}
         for file in members:
             twin = first.setdefault(_name(file), file)
-            items.append(Item(str(file), partial(_labelled, file, None if twin is file else twin, groups, options)))
+            items.append(UnreadClip(str(file), partial(_labelled, file, None if twin is file else twin, groups, options)))
     if groups is not None:
         known = {f"{folder.name}/{_name(file)}" for folder, members in files.items() for file in members}
         absent = sorted(set(groups) - known)
         if absent:
             raise DataError(f"{path / GROUPS}: found clip {absent[0]!r}, which is not there, expected GLOSS/clip")
-    return Source(items)
+    return UnreadDataSet(items)
 
 
 def _may_be_a_clip(file: Path) -> bool:

@@ -9,10 +9,10 @@ import numpy as np
 
 from spoter.errors import DataError
 from spoter.training.data.labelled import LabelledClip, duplicates
-from spoter.training.data.split import same_points
+from spoter.training.data.split import describe_duplicates
 
 
-def folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:
+def split_into_folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:
     """Deal whole groups into `count` folds of about equal size: the largest first, each to the smallest fold.
 
     Raises
@@ -42,7 +42,7 @@ def _check_folds(clips: Sequence[LabelledClip], dealt: Sequence[Sequence[str]]) 
         for other in others:
             if number[first.group] != number[other.group]:
                 places = (f"{clip.name} (fold {number[clip.group]})" for clip in (first, other))
-                raise DataError(same_points(*places))
+                raise DataError(describe_duplicates(*places))
     for i in range(1, len(dealt) + 1):
         unseen = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if number[clip.group] != i}
         if unseen:

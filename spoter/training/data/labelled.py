@@ -36,7 +36,7 @@ class LabelledClip:
     gloss: str
     group: str
     name: str
-    owner: str = ""
+    source_group: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Item:
+class UnreadClip:
     """A clip that a reader has found and not yet read.
 
     Attributes
@@ -67,7 +67,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Source:
+class UnreadDataSet:
     """What a reader makes of a path.
 
     Attributes
@@ -77,7 +77,7 @@ class Source:
         Gloss of each label, where the clips are labelled by numbers and a meaning.json names the glosses.
     """
 
-    items: Iterable[Item]
+    items: Iterable[UnreadClip]
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -99,7 +99,7 @@ class DataSet:
     estimator : str
         Whose landmarks they are; "mediapipe" where the data hold a layout's points without saying.
     labels : dict of str to str
-        As in `Source`.
+        As in `UnreadDataSet`.
     """
 
     clips: list[LabelledClip]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from spoter.errors import DataError
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
-from spoter.training.data.reader import without_duplicates
+from spoter.training.data.reader import drop_duplicates
 
 
-def merge_sides(
+def merge_presplit(
     train: DataSet, validation: DataSet | None = None, test: DataSet | None = None, *, skip_bad: bool = False
 ) -> tuple[DataSet, tuple[str, ...], tuple[str, ...]]:
     """Make one data set of those of several sides.
@@ -46,7 +46,7 @@ def merge_sides(
         first = next(iter(unknown.values()))
         raise DataError(f"{first.place}: {first.reason}")
     if skip_bad:
-        clips, twice = without_duplicates([clip for clip in clips if id(clip) not in unknown])
+        clips, twice = drop_duplicates([clip for clip in clips if id(clip) not in unknown])
         skipped += [*unknown.values(), *twice]
     data = DataSet(
         sorted(clips, key=lambda clip: clip.name),

@@ -16,7 +16,7 @@ from spoter.formats.csv_table import read_table
 from spoter.landmarks.layouts import load_layout
 from spoter.progress import progress_bar
 from spoter.training.data import connecting_points, folder, spoter_csv, table
-from spoter.training.data.labelled import DataSet, Item, LabelledClip, Skipped, Source, duplicates
+from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, UnreadClip, UnreadDataSet, duplicates
 
 _FEWEST_FRAMES = 2
 _LISTED = 10  # clips in an error
@@ -60,16 +60,16 @@ def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = Non
         raise DataError(f"{path}: found no clip that can be used, expected at least one{''.join(skips)}")
     clips = sorted((clip for _, clip in good), key=lambda clip: clip.name)
     if skip_bad:
-        clips, twice = without_duplicates(clips)
+        clips, twice = drop_duplicates(clips)
         skipped += twice
     if _owners_are_glosses(clips):
-        clips = [replace(clip, group=clip.name if groups is None else clip.group, owner="") for clip in clips]
+        clips = [replace(clip, group=clip.name if groups is None else clip.group, source_group="") for clip in clips]
     grouped = any(clip.group != clip.name for clip in clips)
     estimators = {clip.clip.estimator for clip in clips} - {None}
     return DataSet(clips, skipped, (path,), grouped, estimators.pop() if estimators else "mediapipe", source.labels)
 
 
-def without_duplicates(clips: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[Skipped]]:
+def drop_duplicates(clips: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[Skipped]]:
     """Leave out all but the first of clips that hold the very same points."""
     dropped = {}
     for first, *others in duplicates(clips):
@@ -79,7 +79,7 @@ def without_duplicates(clips: Sequence[LabelledClip]) -> tuple[list[LabelledClip
     return [clip for clip in clips if id(clip) not in dropped], list(dropped.values())
 
 
-def _source(path: Path) -> Source:
+def _source(path: Path) -> UnreadDataSet:
     """Choose the reader by what lies at `path`."""
     if path.is_dir():
         index = path / "train.csv"
@@ -96,7 +96,7 @@ def _source(path: Path) -> Source:
     raise DataError(f"{path}: found {kind or 'no ending'}, expected {_FORMS}")
 
 
-def _csv(path: Path) -> Source:
+def _csv(path: Path) -> UnreadDataSet:
     try:
         rows = read_table(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except OSError as error:
@@ -120,7 +120,7 @@ _Placed = list[tuple[str, LabelledClip]]
 
 
 def _load(
-    items: Iterable[Item], pattern: re.Pattern | None, skip_bad: bool, progress: bool
+    items: Iterable[UnreadClip], pattern: re.Pattern | None, skip_bad: bool, progress: bool
 ) -> tuple[_Placed, list[Skipped]]:
     good: _Placed = []
     skipped: list[Skipped] = []
@@ -145,7 +145,7 @@ def _printable(text: str) -> str:
 
 def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
     gloss, group = clip.gloss.strip(), clip.group.strip()
-    owner = "" if group == clip.name else group
+    source_group = "" if group == clip.name else group
     if not gloss:
         raise DataError(f"found an empty gloss for {clip.name}, expected a word")
     if len(clip.clip) < _FEWEST_FRAMES:
@@ -165,7 +165,7 @@ def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
     for what, text in (("gloss", gloss), ("group", group), ("name", clip.name)):
         if _printable(text) != text:
             raise DataError(f"found the {what} {text!r}, which is not UTF-8: rename it")
-    return replace(clip, gloss=gloss, group=group, owner=owner)
+    return replace(clip, gloss=gloss, group=group, source_group=source_group)
 
 
 def _pattern(groups: str | None) -> re.Pattern | None:
@@ -200,4 +200,4 @@ def _of_one_estimator(good: _Placed, skip_bad: bool) -> tuple[_Placed, list[Skip
 
 def _owners_are_glosses(clips: Sequence[LabelledClip]) -> bool:
     """Tell whether what looks like a group is but the gloss again, as in ``hello/3``: it says nothing then."""
-    return all(clip.owner.casefold() == clip.gloss.casefold() for clip in clips)
+    return all(clip.source_group.casefold() == clip.gloss.casefold() for clip in clips)

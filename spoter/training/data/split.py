@@ -17,7 +17,7 @@ import numpy as np
 from spoter.errors import DataError
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, fingerprint
 
-SIDES = ("train", "validation", "test")
+SUBSETS = ("train", "validation", "test")
 # Orders that are tried: as many as take about a second, and some even of the largest data sets.
 _MOST_DRAWS, _FEWEST_DRAWS, _STEPS = 2000, 8, 40_000
 WAYS_OUT = (
@@ -119,7 +119,7 @@ def split_groups(
         split = replace(split, validation=validation_groups, test=test_groups)
     if by_clip:
         split = _draw_clips(clips, split, validation, seed)
-    check_split(clips, split, SIDES if test is not None or test_groups else SIDES[:2])
+    check_split(clips, split, SUBSETS if test is not None or test_groups else SUBSETS[:2])
     return split
 
 
@@ -149,7 +149,7 @@ def _draw_clips(clips: Sequence[LabelledClip], split: Split, share: float, seed:
     inside = [replace(clip, group=clip.name) for clip in split.select(clips, "train")]
     if not inside:
         raise DataError("found no clip outside the test groups, expected clips to train and to validate on")
-    if rare := rare_glosses(inside, 2):
+    if rare := find_rare_glosses(inside, 2):
         raise DataError(
             f"--validation-by-clip: found one clip of {_some(list(rare))} outside the test groups, expected at least 2 "
             "of each gloss, to train and to validate on; --skip-bad leaves glosses of one clip out"
@@ -159,7 +159,7 @@ def _draw_clips(clips: Sequence[LabelledClip], split: Split, share: float, seed:
     return replace(split, validation=tuple(sorted(groups)), validation_clips=drawn)
 
 
-def leave_out_rare(
+def drop_rare_glosses(
     data: DataSet,
     test: float | None = 0.15,
     validation_groups: Sequence[str] = (),
@@ -186,11 +186,11 @@ def leave_out_rare(
         *match_groups(validation_groups, groups, "--val-groups"),
         *match_groups(test_groups, groups, "--test-groups"),
     }
-    sides = len(SIDES) - bool(validation_groups or by_clip) - bool(test_groups or test is None)
+    sides = len(SUBSETS) - bool(validation_groups or by_clip) - bool(test_groups or test is None)
     if len(groups - named) < sides:
         return data
     loose = [clip for clip in data.clips if clip.group not in named]
-    enough = {clip.gloss for clip in loose} - set(rare_glosses(loose, sides))
+    enough = {clip.gloss for clip in loose} - set(find_rare_glosses(loose, sides))
     reason = f"its gloss is in too few groups, expected at least {sides} to draw from"
     if by_clip:
         enough -= {gloss for gloss, count in Counter(clip.gloss for clip in loose).items() if count < 2}
@@ -200,7 +200,7 @@ def leave_out_rare(
     return replace(data, clips=kept, skipped=[*data.skipped, *skipped])
 
 
-def rare_glosses(clips: Iterable[LabelledClip], sides: int = len(SIDES)) -> dict[str, int]:
+def find_rare_glosses(clips: Iterable[LabelledClip], sides: int = len(SUBSETS)) -> dict[str, int]:
     """Return the glosses that are in fewer groups than there are sides, with their numbers of groups."""
     groups: dict[str, set[str]] = {}
     for clip in clips:
@@ -216,7 +216,7 @@ def _check_enough(clips: Sequence[LabelledClip], glosses: Sequence[str], sides: 
         raise DataError(
             f"found {len(groups)} groups{found} to draw {sides} sides from, expected at least {sides}. {WAYS_OUT}"
         )
-    rare = dict.fromkeys(set(glosses) - {clip.gloss for clip in clips}, 0) | rare_glosses(clips, sides)
+    rare = dict.fromkeys(set(glosses) - {clip.gloss for clip in clips}, 0) | find_rare_glosses(clips, sides)
     if rare:
         listed = []
         for gloss in sorted(rare)[:10]:
@@ -288,7 +288,7 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
 
 
-def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[str] = SIDES) -> None:
+def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[str] = SUBSETS) -> None:
     """Raise `DataError` where a split leaks, leaves training without a gloss, or one of the `expected` sides empty."""
     sides = {side: split.select(clips, side) for side in expected}
     group_side: dict[str, str] = {}
@@ -304,7 +304,7 @@ def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[
         for member in members:
             other, name = content_side.setdefault(fingerprint(member), (side, member.name))
             if other != side:
-                raise DataError(same_points(f"{name} ({other})", f"{member.name} ({side})"))
+                raise DataError(describe_duplicates(f"{name} ({other})", f"{member.name} ({side})"))
     unseen = sorted({clip.gloss for clip in clips} - {clip.gloss for clip in sides["train"]})
     if unseen:
         raise DataError(
@@ -313,7 +313,7 @@ def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[
         )
 
 
-def same_points(first: str, other: str) -> str:
+def describe_duplicates(first: str, other: str) -> str:
     """Return the error about two clips that are on two sides and hold the same points."""
     return (
         f"{first} and {other} hold the very same points: --skip-bad leaves out all but the first of such clips, or "

@@ -21,14 +21,14 @@ from spoter.formats.csv_table import Table
 from spoter.formats.request import Options
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
-from spoter.training.data.labelled import Item, LabelledClip, Source
+from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
 from spoter.training.data.wire_files import LIMITS
 
 _LABELS, _NAME, _GROUP = "labels", "clip", "group"
 _LAYOUTS = ("54", "29")  # the names are those of 54; files with fewer are read for 29
 
 
-def read(path: Path, table: Table) -> Source:
+def read(path: Path, table: Table) -> UnreadDataSet:
     """Find the clips of a table that `spoter.formats.spoter_csv.recognizes`.
 
     Raises
@@ -45,9 +45,9 @@ def read(path: Path, table: Table) -> Source:
         rows = table.strings(there).to_dict("records")
     except InputError as error:
         raise DataError(f"{path}: {error}") from error
-    return Source(
+    return UnreadDataSet(
         [
-            Item(f"{path}, {table.where(i)}", partial(_labelled, clip, row, labels, f"{path.stem}/{i}"))
+            UnreadClip(f"{path}, {table.where(i)}", partial(_labelled, clip, row, labels, f"{path.stem}/{i}"))
             for i, (clip, row) in enumerate(zip(clips, rows, strict=True))
         ],
         labels,

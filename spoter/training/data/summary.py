@@ -14,7 +14,7 @@ from spoter.errors import DataError
 from spoter.files import atomic_write
 from spoter.training.data import DataSet, LabelledClip, Skipped
 from spoter.training.data.labelled import duplicates
-from spoter.training.data.split import rare_glosses
+from spoter.training.data.split import find_rare_glosses
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -110,7 +110,7 @@ def summarize(data: DataSet) -> Summary:
         groups=dict(Counter(clip.group for clip in data.clips).most_common()),
         cells={gloss: dict(Counter(clip.group for clip in clips)) for gloss, clips in by_gloss.items()},
         lengths=[len(clip.clip) for clip in data.clips],
-        rare=rare_glosses(data.clips),
+        rare=find_rare_glosses(data.clips),
         duplicates=[[clip.name for clip in clips] for clips in duplicates(data.clips)],
         skipped=data.skipped,
     )

@@ -20,7 +20,7 @@ from spoter.errors import DataError, InputError
 from spoter.formats.csv_table import Table
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.training.data.labelled import Item, LabelledClip, Source
+from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
 
 COLUMNS = ("frame", "type", "landmark_index", "x", "y")
 """Columns of a landmark."""
@@ -42,7 +42,7 @@ class Rows:
     words: dict[str, np.ndarray]
 
 
-def read_csv(path: Path, table: Table) -> Source:
+def read_csv(path: Path, table: Table) -> UnreadDataSet:
     """Find the clips of a CSV in the long form; `DataError` where the table as a whole is wrong."""
     _check(path, table.columns)
     try:
@@ -50,22 +50,22 @@ def read_csv(path: Path, table: Table) -> Source:
         rows = Rows(table.numbers(_NUMBERS), {name: words[name].to_numpy() for name in words})
     except InputError as error:
         raise DataError(f"{path}: {error}") from error
-    return Source(_items(path, rows))
+    return UnreadDataSet(_items(path, rows))
 
 
-def read_parquet(path: Path) -> Source:
+def read_parquet(path: Path) -> UnreadDataSet:
     """Find the clips of a parquet file in the long form; `DataError` where the table as a whole is wrong."""
-    return Source(_items(path, _parquet(path, (_CLIP, _GLOSS), (_GROUP,))))
+    return UnreadDataSet(_items(path, _parquet(path, (_CLIP, _GLOSS), (_GROUP,))))
 
 
-def read_index(path: Path, table: Table) -> Source:
+def read_index(path: Path, table: Table) -> UnreadDataSet:
     """Find the clips that a train.csv lists; `DataError` where the list as a whole is wrong."""
     try:
         listed = table.strings(INDEX_COLUMNS).to_dict("records")
         places = [f"{path}, {table.where(i)}" for i in range(len(listed))]
     except InputError as error:
         raise DataError(f"{path}: {error}") from error
-    return Source([Item(place, partial(_listed, path.parent, row)) for place, row in zip(places, listed, strict=True)])
+    return UnreadDataSet([UnreadClip(place, partial(_listed, path.parent, row)) for place, row in zip(places, listed, strict=True)])
 
 
 def clip_of_rows(rows: Rows, chosen: np.ndarray | slice = slice(None)) -> Clip:
@@ -112,11 +112,11 @@ def clip_of_rows(rows: Rows, chosen: np.ndarray | slice = slice(None)) -> Clip:
     return make_clip(points.reshape(len(numbers), len(MEDIAPIPE.names), 2), MEDIAPIPE.names, MEDIAPIPE.name)
 
 
-def _items(path: Path, rows: Rows) -> list[Item]:
+def _items(path: Path, rows: Rows) -> list[UnreadClip]:
     members = pd.Series(rows.words[_CLIP]).groupby(rows.words[_CLIP]).indices
     if not members:
         raise DataError(f"{path}: found no row, expected a row for each landmark")
-    return [Item(f"{path}, clip {name}", partial(_labelled, rows, name, members[name])) for name in sorted(members)]
+    return [UnreadClip(f"{path}, clip {name}", partial(_labelled, rows, name, members[name])) for name in sorted(members)]
 
 
 def _labelled(rows: Rows, name: str, chosen: np.ndarray) -> LabelledClip:

@@ -15,8 +15,8 @@ from spoter.progress import progress_bar
 from spoter.runtime.device import choose_device
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import LabelledClip, Skipped, read_dataset
-from spoter.training.data.split import SIDES, match_groups
-from spoter.training.data.split_record import SPLIT, RecordedSplit, find_split, reading_options
+from spoter.training.data.split import SUBSETS, match_groups
+from spoter.training.data.split_record import SPLIT, SplitRecord, find_split, reading_options
 from spoter.training.evaluation import metrics
 from spoter.training.evaluation.metrics import Figure, Figures
 from spoter.training.evaluation.predictions import Answers
@@ -47,7 +47,7 @@ class Unknown:
     clips : int
         That show one of them.
     auroc : Figure or None
-        Of telling known signs from these by `Answer.similarity`; None where the model has no such score.
+        Of telling known signs from these by `Prediction.similarity`; None where the model has no such score.
     called_unknown, falsely_called_unknown : float or None
         Share of these clips, and of those of known signs, that the model calls unknown; None where it does not tell.
     """
@@ -233,7 +233,7 @@ def ask(
             if isinstance(answer, InputError):
                 refused[clips[row].name] = answer.code
                 continue
-            for ranked in answer.instances:
+            for ranked in answer.glosses:
                 scores[row, ranked.index] = ranked.score
             known[row] = _told(answer.known)
             similarities[row] = _told(answer.similarity)
@@ -279,10 +279,10 @@ def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:
     return getattr(_record(model_folder, side).split, side)
 
 
-def _record(model_folder: Path, side: str) -> RecordedSplit:
+def _record(model_folder: Path, side: str) -> SplitRecord:
     path = Path(model_folder) / SPLIT
-    if side not in SIDES:
-        raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SIDES)}")
+    if side not in SUBSETS:
+        raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SUBSETS)}")
     record = find_split(model_folder)
     if record is None:
         raise DataError(

@@ -30,7 +30,7 @@ class Answers:
     known : numpy.ndarray, shape (clips,), float64
         1 where the model says that it knows the sign, 0 where it says that it does not, NaN where it does not tell.
     similarities : numpy.ndarray, shape (clips,), float64
-        What it says so by (`Answer.similarity`), higher for a known sign; NaN where it does not tell.
+        What it says so by (`Prediction.similarity`), higher for a known sign; NaN where it does not tell.
     refused : dict of str to str
         Clips that a server would refuse, by name, with the error's code.
     """

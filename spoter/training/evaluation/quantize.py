@@ -20,12 +20,12 @@ from tqdm import tqdm
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.model.folder import ModelFolder
 from spoter.progress import progress_bar
-from spoter.runtime.onnx_export import need
-from spoter.runtime.onnx_graph import ENCODER
-from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxForward, import_onnxruntime
+from spoter.runtime.onnx_export import require_packages
+from spoter.runtime.onnx_graph import ENCODER_PREFIX
+from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxRuntime, import_onnxruntime
 from spoter.serving.recognizer import Recognizer
-from spoter.training.data import DataSet, LabelledClip, merge_sides
-from spoter.training.data.split import SIDES, check_split
+from spoter.training.data import DataSet, LabelledClip, merge_presplit
+from spoter.training.data.split import SUBSETS, check_split
 from spoter.training.data.split_record import SPLIT, find_split
 from spoter.training.evaluation.evaluate import ask
 
@@ -92,14 +92,14 @@ def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress
     SpoterError
         Where packages that this needs are not installed.
     """
-    need("onnx", "onnxruntime")
+    require_packages("onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
-    plain = Recognizer(folder, OnnxForward(graph, "the graph in float32", width, config.classes))
+    plain = Recognizer(folder, OnnxRuntime(graph, "the graph in float32", width, config.classes))
     features = _features(plain, sides.train)
     total = len(features) + 2 * len(sides.left_out)
     with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
         small = quantize(graph, features, bar)
-        quantized = Recognizer(folder, OnnxForward(small, INT8_GRAPH, width, config.classes))
+        quantized = Recognizer(folder, OnnxRuntime(small, INT8_GRAPH, width, config.classes))
         ours, theirs = (ask(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
     agreed = float((ours.first == theirs.first).mean())
     judged = Judged(small, len(features), len(sides.left_out), ours.top(1), theirs.top(1), agreed)
@@ -146,7 +146,7 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = No
             return {FRAMES: clip[None], LENGTHS: np.array([len(clip)])}
 
     nodes = onnx.load_from_string(graph).graph.node
-    products = [node.name for node in nodes if node.op_type == "Gemm" and node.name.startswith(ENCODER)]
+    products = [node.name for node in nodes if node.op_type == "Gemm" and node.name.startswith(ENCODER_PREFIX)]
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch, _quiet():
         plain, small = Path(scratch, "plain.onnx"), Path(scratch, "small.onnx")
         plain.write_bytes(graph)
@@ -194,7 +194,7 @@ class Sides:
         left_out : DataSet, optional
             Clips of groups that it did not see.
         skip_bad : bool
-            As for `spoter.training.data.merge_sides`.
+            As for `spoter.training.data.merge_presplit`.
 
         Raises
         ------
@@ -203,12 +203,12 @@ class Sides:
             has no clip of a gloss that the model knows.
         """
         if left_out is not None:
-            merged, held_out, _ = merge_sides(data, left_out, skip_bad=skip_bad)
+            merged, held_out, _ = merge_presplit(data, left_out, skip_bad=skip_bad)
             parts = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
         elif (record := find_split(folder)) is not None:
             clips = [clip for clip in data.clips if clip.gloss in glosses]
-            sides = {side: record.split.select(clips, side) for side in SIDES}
-            check_split(clips, record.split, [side for side in SIDES if side == "train" or sides[side]])
+            sides = {side: record.split.select(clips, side) for side in SUBSETS}
+            check_split(clips, record.split, [side for side in SUBSETS if side == "train" or sides[side]])
             parts = [sides["train"], sides["validation"] + sides["test"]]
         else:
             raise DataError(

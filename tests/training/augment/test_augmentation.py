@@ -122,25 +122,25 @@ def test_turning_arms_is_one_rotation_after_the_other(points):
             turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
             origin = expected[:, chain[i], None]
             expected[:, beyond] = (expected[:, beyond] - origin) @ turn.T + origin
-    out = transforms.turn_arms(points, LAYOUT.names, degrees)
+    out = transforms.rotate_arm_joints(points, LAYOUT.names, degrees)
     np.testing.assert_allclose(out, expected, atol=1e-6)
     assert np.abs(out - points)[:, column("pose_left_wrist")].max() > 0.005
 
 
 def test_turning_arms_keeps_limbs_as_long_and_leaves_the_rest(points):
-    out = transforms.turn_arms(points, LAYOUT.names, [[0, 0, 0, 0], [0, 4, 4, 4]])
+    out = transforms.rotate_arm_joints(points, LAYOUT.names, [[0, 0, 0, 0], [0, 4, 4, 4]])
     chain = [column(f"pose_right_{joint}") for joint in ("shoulder", "elbow", "wrist")]
     for some in (chain, [chain[-1], *HANDS["right"]]):
         lengths = [np.linalg.norm(np.diff(clip[:, some], axis=1), axis=2) for clip in (points, out)]
         np.testing.assert_allclose(lengths[1], lengths[0], atol=1e-5)
     moved = np.abs(out - points).max(axis=(0, 2)) > 1e-6
     assert set(np.flatnonzero(moved)) == {*chain[1:], *HANDS["right"]}
-    still = transforms.turn_arms(points, LAYOUT.names, [[0] * 4, [0, 4, 4, 4]], hands=False)
+    still = transforms.rotate_arm_joints(points, LAYOUT.names, [[0] * 4, [0, 4, 4, 4]], hands=False)
     np.testing.assert_array_equal(still[:, HANDS["right"]], points[:, HANDS["right"]])
 
 
 def test_a_joint_that_is_missing_is_passed_over(with_gaps):
-    out = transforms.turn_arms(with_gaps, LAYOUT.names, [[0, 4, 0, 0], [0, 0, 0, 4]])
+    out = transforms.rotate_arm_joints(with_gaps, LAYOUT.names, [[0, 4, 0, 0], [0, 0, 0, 4]])
     hand, wrist = HANDS["right"], column("pose_left_wrist")
     changed = np.abs(out - with_gaps)
     assert changed[3:6, hand].max() == 0 and changed[6:9, hand].max() > 0.001
@@ -150,7 +150,7 @@ def test_a_joint_that_is_missing_is_passed_over(with_gaps):
 def test_layouts_and_estimators_without_a_neck_or_hand_wrists_are_turned():
     for names in (load_layout("29").names, load_layout("71").names, MEDIAPIPE.names):
         points = np.random.default_rng(0).uniform(size=(3, len(names), 2)).astype(np.float32)
-        out = transforms.turn_arms(points, names, [[4, 0, 0, 0], [0, 4, 0, 0]])
+        out = transforms.rotate_arm_joints(points, names, [[4, 0, 0, 0], [0, 4, 0, 0]])
         moved = [names[i] for i in np.flatnonzero(np.abs(out - points).max(axis=(0, 2)) > 1e-6)]
         assert "pose_right_elbow" in moved and "rightHand_thumb_tip" in moved
         assert not any("left" in name for name in moved)
@@ -175,7 +175,7 @@ def test_hiding_and_keeping_frames(points):
         lambda points: transforms.rescale(points, 0.7, 1.3),
         lambda points: transforms.shift(points, 0.1, 0.2),
         lambda points: transforms.perspective(points, -0.1),
-        lambda points: transforms.turn_arms(points, LAYOUT.names, [[1, 2, 3, 4]] * 2),
+        lambda points: transforms.rotate_arm_joints(points, LAYOUT.names, [[1, 2, 3, 4]] * 2),
         lambda points: transforms.resample_time(points, 40),
     ],
     ids=["rotate", "rescale", "shift", "perspective", "turn_arms", "resample_time"],
@@ -271,7 +271,7 @@ def test_mirroring_is_off_unless_asked_for():
 
 def test_joints_turn_as_often_and_as_far_as_told():
     rng = np.random.default_rng(0)
-    turns = np.stack([augmentation.draw_turns(4.0, 0.3, rng) for _ in range(1000)])
+    turns = np.stack([augmentation.draw_joint_angles(4.0, 0.3, rng) for _ in range(1000)])
     assert abs((turns != 0).mean() - 0.3) < 0.02
     assert 3.9 < turns.max() <= 4 and -4 <= turns.min() < -3.9
 

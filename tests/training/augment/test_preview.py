@@ -12,6 +12,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.image import imread
 from typer.testing import CliRunner
 
+from spoter import drawing
 from spoter.cli import augmentations
 from spoter.errors import DataError
 from spoter.landmarks import skeleton
@@ -125,7 +126,7 @@ def test_the_strongest_of_several_draws_is_shown():
 def test_limbs_join_neighbours_of_one_body(layout):
     names = load_layout(layout).names
     for part in skeleton.CHAINS:
-        pairs = skeleton.limbs(names, part)
+        pairs = skeleton.find_limbs(names, part)
         sides = {names[column].split("_")[0] for column in pairs.ravel()}
         own = {"body": {"pose", "face"}, "left hand": {"leftHand", "pose"}, "right hand": {"rightHand", "pose"}}[part]
         assert sides <= own
@@ -144,7 +145,7 @@ def test_every_chain_names_points_that_an_estimator_finds():
     named = {name for chains in skeleton.CHAINS.values() for chain in chains for name in chain}
     assert named <= known
     for part in skeleton.CHAINS:
-        assert len(skeleton.limbs(MEDIAPIPE.names, part)) >= 15
+        assert len(skeleton.find_limbs(MEDIAPIPE.names, part)) >= 15
 
 
 def _drawn(points: np.ndarray, frames=(0,), **options) -> np.ndarray:
@@ -159,13 +160,13 @@ def _has(picture: np.ndarray, colour: str) -> int:
 
 def test_a_missing_hand_is_a_ring_at_its_wrist():
     points = _points()
-    drawn = skeleton.strokes(points[0], LAYOUT.names)
+    drawn = skeleton.skeleton_strokes(points[0], LAYOUT.names)
     wrist = points[0, LAYOUT.column("pose_left_wrist")]
     np.testing.assert_array_equal(drawn.rings["left hand"], [wrist])
     assert not len(drawn.rings["right hand"]) and not len(drawn.rings["body"])
     assert _has(_drawn(points), skeleton.COLOURS["left hand"]) > 3
     points[:, LAYOUT.column("pose_left_wrist")] = np.nan
-    assert not len(skeleton.strokes(points[0], LAYOUT.names).rings["left hand"])
+    assert not len(skeleton.skeleton_strokes(points[0], LAYOUT.names).rings["left hand"])
     assert _has(_drawn(points), skeleton.COLOURS["left hand"]) == 0
 
 
@@ -184,11 +185,11 @@ def test_frames_without_anybody_and_beyond_the_end_say_so():
 def test_another_clip_is_drawn_behind_in_grey():
     points = _points()
     alone, compared = _drawn(points), _drawn(points, behind=points + np.float32(0.1))
-    assert _has(compared, skeleton.PALE) > _has(alone, skeleton.PALE) + 50
+    assert _has(compared, drawing.PALE) > _has(alone, drawing.PALE) + 50
 
 
 def test_no_line_is_drawn_to_a_missing_point():
     points = _points()
-    before = len(skeleton.strokes(points[0], LAYOUT.names).lines["body"])
+    before = len(skeleton.skeleton_strokes(points[0], LAYOUT.names).lines["body"])
     points[:, LAYOUT.column("pose_right_elbow")] = np.nan
-    assert len(skeleton.strokes(points[0], LAYOUT.names).lines["body"]) == before - 2  # upper arm and forearm
+    assert len(skeleton.skeleton_strokes(points[0], LAYOUT.names).lines["body"]) == before - 2  # upper arm and forearm

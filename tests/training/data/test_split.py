@@ -14,10 +14,10 @@ import pytest
 from spoter.errors import DataError
 from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.training.data import DataSet, LabelledClip, merge_sides, read_dataset
-from spoter.training.data.folds import folds
-from spoter.training.data.split import SIDES, Split, check_split, leave_out_rare, rare_glosses, split_groups
-from spoter.training.data.split_record import RecordedSplit, read_split
+from spoter.training.data import DataSet, LabelledClip, merge_presplit, read_dataset
+from spoter.training.data.folds import split_into_folds
+from spoter.training.data.split import SUBSETS, Split, check_split, drop_rare_glosses, find_rare_glosses, split_groups
+from spoter.training.data.split_record import SplitRecord, read_split
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
 
@@ -39,7 +39,7 @@ def data_of(table: dict[str, dict[str, int]]) -> list[LabelledClip]:
 
 def shares(clips: list[LabelledClip], split: Split) -> dict[str, np.ndarray]:
     """Return the shares of each gloss's clips on the three sides."""
-    counts = [Counter(clip.gloss for clip in split.select(clips, side)) for side in SIDES]
+    counts = [Counter(clip.gloss for clip in split.select(clips, side)) for side in SUBSETS]
     return {
         gloss: np.array([count[gloss] for count in counts]) / sum(count[gloss] for count in counts)
         for gloss in sorted({clip.gloss for clip in clips})
@@ -85,7 +85,7 @@ def test_clips_that_are_their_own_groups_are_split_to_the_clip():
 def test_rare_glosses_reach_each_side_all_the_same():
     clips = data_of({f"{gloss}{i}": {gloss: 1} for gloss in "ABCDEFGH" for i in range(3)})
     split = split_groups(clips)
-    assert [len(split.select(clips, side)) for side in SIDES] == [8, 8, 8]
+    assert [len(split.select(clips, side)) for side in SUBSETS] == [8, 8, 8]
 
 
 def test_a_side_with_named_groups_is_kept_and_the_other_one_drawn_in_its_share():
@@ -100,16 +100,16 @@ def test_glosses_in_too_few_groups_are_named_with_a_clip():
     said = r"Too rare: B \(groups: 1, clips: 1, g0/B/0\), C \(groups: 2, clips: 6, g0/C/0\)\. .*--skip-bad"
     with pytest.raises(DataError, match=said):
         split_groups(clips)
-    assert rare_glosses(clips) == {"B": 1, "C": 2}
+    assert find_rare_glosses(clips) == {"B": 1, "C": 2}
     data = DataSet(clips, [], (Path("x"),), True, "mediapipe")
-    left = leave_out_rare(data)
+    left = drop_rare_glosses(data)
     assert left.glosses == ("A",) and len(left.clips) == 10 and len(left.skipped) == 7
     assert left.skipped[0].place == "g0/B/0 (B)"
     split_groups(left.clips)
     # With a side named, two groups outside it will do; with both, one.
-    assert leave_out_rare(data, validation_groups=["g4"]).glosses == ("A", "C")
-    assert leave_out_rare(data, validation_groups=["g4"], test_groups=["g3"]).glosses == ("A", "B", "C")
-    assert leave_out_rare(data, validation_groups=["g1"], test_groups=["g0"]).glosses == ("A",)
+    assert drop_rare_glosses(data, validation_groups=["g4"]).glosses == ("A", "C")
+    assert drop_rare_glosses(data, validation_groups=["g4"], test_groups=["g3"]).glosses == ("A", "B", "C")
+    assert drop_rare_glosses(data, validation_groups=["g1"], test_groups=["g0"]).glosses == ("A",)
 
 
 def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_missed_where_none_does():
@@ -118,7 +118,7 @@ def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_mis
 
     split = split_groups(clips("AB", "AC", "BC", "A", "B", "C"))
     assert sorted(split.train + split.validation + split.test) == [f"g{i}" for i in range(6)]
-    assert {frozenset(getattr(split, side)) for side in SIDES} == {
+    assert {frozenset(getattr(split, side)) for side in SUBSETS} == {
         frozenset(pair) for pair in (("g0", "g5"), ("g1", "g4"), ("g2", "g3"))
     }
     # Each gloss is in three groups here too, but beside ABC three groups are left for two sides.
@@ -129,9 +129,9 @@ def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_mis
 def test_a_split_is_read_back(tmp_path):
     split = Split(("a", "b"), ("c",), ("d",))
     path = tmp_path / "split.json"
-    sides = {side: {"clips": 3, "groups": getattr(split, side)} for side in SIDES}
+    sides = {side: {"clips": 3, "groups": getattr(split, side)} for side in SUBSETS}
     path.write_text(json.dumps({"seed": 7, **sides}))
-    assert read_split(path) == RecordedSplit(split, 7)
+    assert read_split(path) == SplitRecord(split, 7)
     for content in (
         "{", "[]", '{"seed": 0}', json.dumps({"seed": "0", **sides}), json.dumps(sides),
         json.dumps({"seed": 0, **sides, "test": {"groups": "camera01"}}),
@@ -147,10 +147,10 @@ def test_folds_that_leak_or_lack_a_gloss_are_errors():
     clips = data_of({f"g{i}": {"A": 2, "B": 2} for i in range(4)})
     twice = [*clips[:-1], dataclasses.replace(clips[-1], clip=clips[0].clip)]
     with pytest.raises(DataError, match=r"g0/A/0 \(fold \d\) and g3/B/1 \(fold \d\) hold the very same points"):
-        folds(twice, 4)
+        split_into_folds(twice, 4)
     alone = [*clips, *data_of({"h": {"C": 1}})]
     with pytest.raises(DataError, match=r"fold \d leaves training without C: try other folds"):
-        folds(alone, 2)
+        split_into_folds(alone, 2)
 
 
 # --- sides that come as files ---
@@ -163,7 +163,7 @@ def part(tmp_path: Path, name: str, groups: tuple[str, ...]) -> DataSet:
 
 def test_a_pair_of_files_becomes_a_split_and_the_test_side_is_drawn_from_training(tmp_path):
     train, validation = part(tmp_path, "s-Train", GROUPS[:5]), part(tmp_path, "s-Val", GROUPS[5:])
-    data, validation_groups, test_groups = merge_sides(train, validation)
+    data, validation_groups, test_groups = merge_presplit(train, validation)
     assert (validation_groups, test_groups) == (GROUPS[5:], ())
     assert [clip.name for clip in data.clips] == sorted(name for name, _, _ in generated_clips())
     assert data.sources == (tmp_path / "s-Train.hdf5", tmp_path / "s-Val.hdf5") and data.grouped
@@ -173,25 +173,25 @@ def test_a_pair_of_files_becomes_a_split_and_the_test_side_is_drawn_from_trainin
 
 def test_three_files_become_the_three_sides(tmp_path):
     files = (part(tmp_path, "a", GROUPS[:4]), part(tmp_path, "b", GROUPS[4:5]), part(tmp_path, "c", GROUPS[5:]))
-    data, validation_groups, test_groups = merge_sides(*files)
+    data, validation_groups, test_groups = merge_presplit(*files)
     split = split_groups(data.clips, validation_groups=validation_groups, test_groups=test_groups)
     assert split == Split(GROUPS[:4], GROUPS[4:5], GROUPS[5:])
-    assert merge_sides(files[0])[1:] == ((), ())
+    assert merge_presplit(files[0])[1:] == ((), ())
 
 
 def test_a_group_or_a_clip_in_two_files_is_a_leak(tmp_path):
     train = part(tmp_path, "train", GROUPS[:4])
     with pytest.raises(DataError, match=r"group camera03 is in two files: .*train\.hdf5 and .*val\.hdf5"):
-        merge_sides(train, part(tmp_path, "val", GROUPS[3:5]))
+        merge_presplit(train, part(tmp_path, "val", GROUPS[3:5]))
     with pytest.raises(DataError, match=r"group camera05 is in two files: .*b\.hdf5 and .*c\.hdf5"):
-        merge_sides(train, part(tmp_path, "b", GROUPS[4:]), part(tmp_path, "c", GROUPS[5:]))
+        merge_presplit(train, part(tmp_path, "b", GROUPS[4:]), part(tmp_path, "c", GROUPS[5:]))
     name, gloss, points = next(generated_clips())
     again = [("elsewhere/1", gloss, points), *(clip for clip in generated_clips() if clip[0].startswith("camera05"))]
     validation = read_dataset(write_hdf5(tmp_path / "again.hdf5", again))
-    data, *sides = merge_sides(train, validation)
+    data, *sides = merge_presplit(train, validation)
     with pytest.raises(DataError, match=rf"{name} .*elsewhere/1 .*the very same points.*--skip-bad"):
         split_groups(data.clips, 0.15, 0.15, *sides)
-    data, *sides = merge_sides(train, validation, skip_bad=True)
+    data, *sides = merge_presplit(train, validation, skip_bad=True)
     assert [skip.place for skip in data.skipped] == ["elsewhere/1 (CIRCLE)"] and sides[0] == ("camera05",)
     split_groups(data.clips, 0.15, 0.15, *sides)
 
@@ -202,12 +202,12 @@ def test_a_side_that_is_given_and_skipped_as_a_whole_is_not_drawn_instead(tmp_pa
     validation = read_dataset(write_hdf5(tmp_path / "again.hdf5", again))
     said = r"again\.hdf5: all 9 clips are skipped, .* or of glosses that .*train\.hdf5 lacks"
     with pytest.raises(DataError, match=said):
-        merge_sides(train, validation, skip_bad=True)
+        merge_presplit(train, validation, skip_bad=True)
     other = dataclasses.replace(
         validation, clips=[dataclasses.replace(clip, gloss="HELLO") for clip in validation.clips]
     )
     with pytest.raises(DataError, match=said):
-        merge_sides(train, other, skip_bad=True)
+        merge_presplit(train, other, skip_bad=True)
 
 
 def test_glosses_that_training_lacks_are_named_or_skipped(tmp_path):
@@ -216,8 +216,8 @@ def test_glosses_that_training_lacks_are_named_or_skipped(tmp_path):
     renamed = [dataclasses.replace(clip, gloss="HELLO") if clip.gloss == "NOD" else clip for clip in other.clips]
     other = dataclasses.replace(other, clips=renamed)
     with pytest.raises(DataError, match=r"val\.hdf5, clip camera04/nod/0: found gloss HELLO, expected .* 3 in .*train"):
-        merge_sides(train, other)
-    data, _, _ = merge_sides(train, other, skip_bad=True)
+        merge_presplit(train, other)
+    data, _, _ = merge_presplit(train, other, skip_bad=True)
     assert data.glosses == GLOSSES and len(data.skipped) == 6
 
 
@@ -226,10 +226,10 @@ def test_label_maps_and_estimators_that_disagree_are_errors(tmp_path):
     maps = [{"1": "CIRCLE", "2": "NOD"}, {"1": "NOD", "2": "CIRCLE"}]
     train, swapped = (dataclasses.replace(side, labels=m) for side, m in zip((train, other), maps, strict=True))
     with pytest.raises(DataError, match=r"label 1 is NOD in .*val\.hdf5 but CIRCLE in .*train\.hdf5"):
-        merge_sides(train, swapped)
-    merge_sides(train, dataclasses.replace(other, labels={"1": "CIRCLE", "3": "WAVE"}))
+        merge_presplit(train, swapped)
+    merge_presplit(train, dataclasses.replace(other, labels={"1": "CIRCLE", "3": "WAVE"}))
     with pytest.raises(DataError, match=r"val\.hdf5: found landmarks of openpose, expected mediapipe's"):
-        merge_sides(train, dataclasses.replace(other, estimator="openpose"))
+        merge_presplit(train, dataclasses.replace(other, estimator="openpose"))
 
 
 # --- damaged HDF5 files ---

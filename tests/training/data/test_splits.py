@@ -14,8 +14,8 @@ from spoter.cli.main import app
 from spoter.errors import DataError
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.labelled import fingerprint
-from spoter.training.data.split import SIDES, match_groups, split_groups
-from spoter.training.data.split_record import find_split, leaks, read_split, split_data
+from spoter.training.data.split import SUBSETS, match_groups, split_groups
+from spoter.training.data.split_record import find_leaks, find_split, read_split, split_dataset
 from spoter.training.evaluation.evaluate import evaluate
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
@@ -91,7 +91,7 @@ def test_a_pattern_puts_a_signer_on_the_test_side(sittings):
 def test_validation_clip_by_clip_from_the_training_signer(signers):
     split = split_groups(signers.clips, 0.25, test_groups=["ben"], by_clip=True)
     assert (split.train, split.validation, split.test) == (("anna",), ("anna",), ("ben",))
-    sides = [split.select(signers.clips, side) for side in SIDES]
+    sides = [split.select(signers.clips, side) for side in SUBSETS]
     assert [len(side) for side in sides] == [18, 6, 24]
     assert len({clip.name for side in sides for clip in side}) == len(signers.clips)
     assert {clip.gloss for clip in sides[1]} == set(GLOSSES)
@@ -149,14 +149,14 @@ def test_a_split_by_sittings_says_who_is_on_several_sides(by_sittings, sittings,
 def test_a_split_by_signers_says_nothing(signers):
     sides = [clip for clip in signers.clips if clip.group == "anna"], [c for c in signers.clips if c.group == "ben"]
     split = split_groups([*sides[0], *sides[1]], 0.15, None, validation_groups=["ben"])
-    assert leaks(signers, split) == []
+    assert find_leaks(signers, split) == []
 
 
 def test_data_without_groups_say_so(tmp_path):
     rng = np.random.default_rng(0)
     clips = [(f"{gloss.lower()}/{i}", gloss, generated_points(gloss, 16, rng)) for gloss in GLOSSES for i in range(6)]
     result = train(TrainSettings(data=write_hdf5(tmp_path / "a.hdf5", clips), out=tmp_path / "m", **SHORT))
-    (sentence,) = leaks(result.data, result.split)
+    (sentence,) = find_leaks(result.data, result.split)
     card = " ".join((tmp_path / "m" / "MODEL_CARD.md").read_text().split())
     assert f"**Warning:** {sentence}" in card and "Split by clips" in card and "no group is on two sides" not in card
 
@@ -239,7 +239,7 @@ def test_every_gloss_too_rare_is_printed_clip_by_clip(sittings):
     notes: list[str] = []
     rare = DataSet(alone, [], sittings.sources, True, "mediapipe")
     with pytest.raises(DataError, match=r"found no gloss .*of 3 glosses.*--group-regex"):
-        split_data(rare, True, notes.append, {})
+        split_dataset(rare, True, notes.append, {})
     assert len(notes) == len(alone) and all(note.startswith("skipped: anna/s") for note in notes)
 
 
@@ -259,7 +259,7 @@ def test_a_data_set_is_cut_into_files_that_other_commands_read(data, sittings, t
     assert done.exit_code == 0, done.exception
     assert "skipped: " in done.stderr and "on several sides: anna (train, validation)" in done.stderr
     split = split_groups(sittings.clips, test_groups=["ben/*"])
-    for side in SIDES:
+    for side in SUBSETS:
         written = read_dataset(tmp_path / "parts" / f"{side}.hdf5", groups=SITTINGS)
         expected = split.select(sittings.clips, side)
         assert [(c.name, c.gloss, c.group) for c in written.clips] == [(c.name, c.gloss, c.group) for c in expected]
@@ -292,7 +292,7 @@ def test_groups_that_names_do_not_tell_are_written_into_names(tmp_path):
         else:
             (tmp_path / "signs" / "groups.csv").unlink()
         assert run("data", "split", tmp_path / "signs", "--out", tmp_path / name).exit_code == 0
-        files = [read_dataset(tmp_path / name / f"{side}.hdf5") for side in SIDES]
+        files = [read_dataset(tmp_path / name / f"{side}.hdf5") for side in SUBSETS]
         assert sum(len(file.clips) for file in files) == 18
         sides = [{clip.group for clip in file.clips} for file in files]
         assert sum(map(len, sides)) == len(set().union(*sides)) == (3 if groups else 18)

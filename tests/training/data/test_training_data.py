@@ -17,7 +17,7 @@ from spoter.landmarks.normalize import normalize
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.batches import ClipSet
 from spoter.training.data import LabelledClip, clip_from_connecting_points, read_dataset
-from spoter.training.data.folds import folds
+from spoter.training.data.folds import split_into_folds
 from spoter.training.data.split import Split, check_split, split_groups
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
@@ -225,11 +225,11 @@ def test_the_same_clip_in_another_guise_is_a_leak(clips):
 
 
 def test_folds_hold_every_group_once(clips):
-    dealt = folds(clips, 3)
+    dealt = split_into_folds(clips, 3)
     assert sorted(group for fold in dealt for group in fold) == list(GROUPS)
     assert {len(fold) for fold in dealt} == {2}
     with pytest.raises(DataError, match="expected 2 to 6"):
-        folds(clips, 7)
+        split_into_folds(clips, 7)
 
 
 # --- batches ---
@@ -237,7 +237,7 @@ def test_folds_hold_every_group_once(clips):
 
 def test_batches_hold_every_clip_once_and_little_padding(clips):
     clip_set = ClipSet(clips, GLOSSES, LAYOUT, "box", 64)
-    for batches in (clip_set.plain(8), list(clip_set.augmented(8, Augmentation(), 0, 1))):
+    for batches in (clip_set.batches(8), list(clip_set.augmented_batches(8, Augmentation(), 0, 1))):
         labels = np.concatenate([batch.labels for batch in batches])
         assert np.bincount(labels).tolist() == [18, 18, 18]
         for batch in batches:
@@ -253,7 +253,7 @@ def test_batches_of_long_clips_are_smaller():
         LabelledClip(Clip(generated_points("NOD", 400, rng), names, "mediapipe"), "NOD", "camera00", str(i))
         for i in range(4)
     ]
-    batches = ClipSet(long, ("NOD",), LAYOUT, "box", 512).plain(4)
+    batches = ClipSet(long, ("NOD",), LAYOUT, "box", 512).batches(4)
     assert [len(batch.labels) for batch in batches] == [1, 1, 1, 1]
 
 

@@ -55,9 +55,9 @@ def test_the_figures_are_those_of_single_answers(folder, data):
     for clip in read_dataset(data).clips:
         if clip.group in ("camera03", "camera04"):
             (answer,) = recognizer.recognize([clip.clip])
-            right += answer.instances[0].gloss == clip.gloss
+            right += answer.glosses[0].gloss == clip.gloss
             row = judged.answers.names.index(clip.name)
-            assert judged.answers.scores[row].max() == pytest.approx(answer.instances[0].score, abs=1e-5)
+            assert judged.answers.scores[row].max() == pytest.approx(answer.glosses[0].score, abs=1e-5)
     assert 0 < right < 18  # the weights are random, but not so that the test is empty
     assert judged.figures.top1.value == pytest.approx(right / 18)
     assert judged.figures.top5.value == 1.0  # three glosses are always among five
@@ -73,7 +73,7 @@ def test_robustness_is_the_same_evaluation_of_changed_clips(folder, data):
     clips = [clip for clip in read_dataset(data).clips if clip.group == "camera03"]
     tilt = next(condition for condition in CONDITIONS if condition.key == "tilt_right")
     by_hand = [
-        recognizer.recognize([tilt.apply(clip.clip, clip.name, 0)])[0].instances[0].gloss == clip.gloss
+        recognizer.recognize([tilt.apply(clip.clip, clip.name, 0)])[0].glosses[0].gloss == clip.gloss
         for clip in clips
     ]  # fmt: skip
     row = next(row for row in judged.robustness if row.condition is tilt)

@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
 from spoter.model.config import ModelConfig, read_config
-from spoter.model.folder import CARD, WEIGHTS, digest, load_model_folder, write_model_folder
+from spoter.model.folder import CARD, WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
-from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, OF_WEIGHTS
+from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, WEIGHTS_SHA256
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data.split_record import SPLIT
 from spoter.training.evaluation.quantize import Refused
@@ -60,7 +60,7 @@ def test_both_graphs_are_written_and_serve(model, data):
     graphs = [onnx.load(model / name) for name in (GRAPH, INT8_GRAPH)]
     for graph in graphs:
         onnx.checker.check_model(graph)
-        assert {note.key: note.value for note in graph.metadata_props}[OF_WEIGHTS] == digest(model / WEIGHTS)
+        assert {note.key: note.value for note in graph.metadata_props}[WEIGHTS_SHA256] == file_sha256(model / WEIGHTS)
     weights = [{tensor.data_type for tensor in graph.graph.initializer if len(tensor.dims) > 1} for graph in graphs]
     assert onnx.TensorProto.INT8 not in weights[0] and onnx.TensorProto.INT8 in weights[1] and sizes[0] != sizes[1]
     clips = [figure_clip(frames=frames, seed=frames) for frames in (20, 60, 55)]
@@ -68,7 +68,7 @@ def test_both_graphs_are_written_and_serve(model, data):
         Recognizer.load(model, runtime=runtime).recognize(clips) for runtime in ("torch", "onnx", "onnx-int8")
     )
     for one, same, near in zip(torchs, onnxs, int8s, strict=True):
-        scores, others, nears = ({g.gloss: g.score for g in answer.instances} for answer in (one, same, near))
+        scores, others, nears = ({g.gloss: g.score for g in answer.glosses} for answer in (one, same, near))
         np.testing.assert_allclose([others[gloss] for gloss in scores], list(scores.values()), atol=1e-4)
         np.testing.assert_allclose([nears[gloss] for gloss in scores], list(scores.values()), atol=0.1)
         assert nears != others

@@ -10,7 +10,7 @@ import torch
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.response import Answer, Ranked
+from spoter.formats.response import Prediction, Ranked
 from spoter.landmarks.layouts import load_layout
 from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import write_model_folder
@@ -26,7 +26,7 @@ def write_model(out: Path, glosses: tuple[str, ...]) -> Path:
     torch.manual_seed(1)
     model = Spoter(sizes, "per-frame")
     config = ModelConfig(
-        name="random", layout="54", positions="per-frame", max_frames=64, **sizes.without_width()
+        name="random", layout="54", positions="per-frame", max_frames=64, **sizes.config_fields()
     )  # fmt: skip
     write_model_folder(out, model.state_dict(), config, glosses, "# random\n")
     sides = {"train": ["camera00", "camera01"], "validation": ["camera02"], "test": ["camera03", "camera04"]}
@@ -51,7 +51,7 @@ class Oracle:
         order = sorted(range(len(scores)), key=lambda k: -scores[k])
         ranked = [Ranked(self.glosses[k], scores[k], k) for k in order]
         known = None if self.known_from is None else max(scores) >= self.known_from
-        return Answer(ranked, 9, "oracle", "1.0", known, None if known is None else max(scores))
+        return Prediction(ranked, 9, "oracle", "1.0", known, None if known is None else max(scores))
 
 
 def member(gloss, scores, group="g", name="n"):
