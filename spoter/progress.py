@@ -1,37 +1,36 @@
-"""Progress of long work on stderr: a bar in a terminal, else a line every ten seconds."""
+"""Progress of long work on stderr: a bar in a terminal, otherwise a line every ten seconds."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-_SECONDS = 10.0  # between two lines
+_T = TypeVar("_T")
+_LINE_INTERVAL_S = 10.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed}<{remaining}{postfix}"
 
 
-def progress_bar(items: Iterable | None = None, *, shown: bool, **options: object) -> tqdm:
-    """Return tqdm's bar.
+def progress_bar(items: Iterable[_T] | None = None, *, shown: bool, **options: Any) -> tqdm[_T]:
+    """Return tqdm's bar over `items`; `options` are tqdm's.
 
-    Where stderr is no terminal, each state of the bar that would be drawn is a line: one every ten seconds, and one for
-    each `set_postfix`. Work that takes less than ten seconds then prints nothing.
-
-    Parameters
-    ----------
-    items : iterable, optional
-    shown : bool
-        Whether to show anything.
-    **options
-        Further options of tqdm.
+    Without a terminal, the bar prints a line every ten seconds and a line for each `set_postfix`. Work that takes less
+    than ten seconds then prints nothing.
     """
     if shown and not sys.stderr.isatty():
-        options |= {"file": _Lines(sys.stderr), "mininterval": _SECONDS, "delay": _SECONDS, "bar_format": _LINE}
-    return tqdm(items, disable=not shown, **options)
+        options |= {
+            "file": _LineStream(sys.stderr),
+            "mininterval": _LINE_INTERVAL_S,
+            "delay": _LINE_INTERVAL_S,
+            "bar_format": _LINE,
+        }
+    options |= {"iterable": items, "disable": not shown}
+    return tqdm(**options)
 
 
-class _Lines:
+class _LineStream:
     """A stream that writes each state of a bar as a separate line."""
 
     def __init__(self, stream: TextIO):

@@ -34,7 +34,7 @@ def test_a_log_gets_a_line_every_so_often_and_nothing_of_short_work(monkeypatch)
     monkeypatch.setattr(sys, "stderr", log)
     assert list(progress_bar(range(1000), shown=True, desc="reading", unit="clip")) == list(range(1000))
     assert log.getvalue() == ""
-    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_LINE_INTERVAL_S", 0.0)
     list(progress_bar(range(3), shown=True, desc="reading", unit="clip"))
     lines = log.getvalue().splitlines()
     assert lines[-1].startswith("reading: 3/3 clips, ") and "\r" not in log.getvalue() and "" not in lines
@@ -61,7 +61,7 @@ def test_training_prints_a_line_an_epoch_without_a_terminal(data, tmp_path):
 def test_evaluating_and_exporting_print_lines_without_a_terminal(data, tmp_path, monkeypatch):
     model = str(tmp_path / "m")
     assert CliRunner().invoke(app, ["train", str(data), "--out", model, *OPTIONS, "--epochs", "1"]).exit_code == 0
-    monkeypatch.setattr(progress, "_SECONDS", 0.0)
+    monkeypatch.setattr(progress, "_LINE_INTERVAL_S", 0.0)
     done = CliRunner().invoke(app, ["evaluate", model, str(data), "--split", "test", "--json"])
     assert "reading: 54/" in done.stderr and "evaluating: 9/9 clips" in done.stderr and done.stdout.count("\n") == 1
     done = CliRunner().invoke(app, ["export", model, "--int8", "--data", str(data)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from spoter.video.extract import Done
 
-# rich, and what reads videos, are imported by the command: `spoter --help` shall not wait for them.
+# What reads videos is imported by the command, so that `spoter --help` does not wait for it.
 
 
 def extract(
@@ -63,7 +64,7 @@ def extract(
 def _tell(done: Done) -> None:
     """Print a line for a finished video, and on stderr what has to be said of it."""
     from spoter.errors import InputError
-    from spoter.video.progress import plain, say
+    from spoter.video.progress import say
 
     if isinstance(done.error, InputError):
         return say(f"error: {done.video.path}: {done.error.code}: {done.error}")
@@ -71,6 +72,6 @@ def _tell(done: Done) -> None:
         return say(f"error: {done.error}")
     rate = "unknown frame rate" if done.fps is None else f"{done.fps:.4g} frames a second"
     frames = f"{done.frames} frame{'s' * (done.frames != 1)}"
-    print(plain(f"{done.output}: {done.video.name}, " + ("made before" if done.kept else f"{frames}, {rate}")))
+    say(f"{done.output}: {done.video.name}, " + ("made before" if done.kept else f"{frames}, {rate}"), sys.stdout)
     for note in done.notes:
         say(f"note: {done.video.path}: {note}")

@@ -1,88 +1,80 @@
-"""Videos as the command line reads them: what takes long is said on stderr."""
+"""Videos as the command line reads them: progress and notes go to stderr."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from tqdm import tqdm
 
+from spoter.errors import InputError
+from spoter.progress import progress_bar
 from spoter.video import environment, install
 from spoter.video.reader import Extracted, read
 
 
-def say(text: str) -> None:
-    """Write a line on stderr."""
-    print(plain(text), file=sys.stderr)
+def say(text: str, stream: TextIO | None = None) -> None:
+    """Write a line on `stream`, stderr by default, above the bars that are drawn."""
+    tqdm.write(plain(text), file=stream or sys.stderr)
 
 
 def plain(text: str) -> str:
-    """Return a text with escapes for what would move a terminal, or is no text: names of files may hold anything."""
+    """Return `text` with unprintable characters escaped: the name of a file may hold terminal control sequences."""
     return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
 
 
 def ensure_environment() -> None:
-    """Make the environment that videos are read in, where there is none, and say so."""
+    """Install the environment that reads videos if it is missing, and report that."""
     if environment.find() is None:
         install.make(say)
 
 
 class Bars:
-    """Bars on stderr, in a terminal only: one for each video that is being read, and one for all where that is many.
-
-    Parameters
-    ----------
-    videos : int
-    """
+    """Bars on stderr, in a terminal only: one for each video that is being read, and one for `videos` if several."""
 
     def __init__(self, videos: int = 1):
-        name = TextColumn("{task.description}", markup=False)
-        self._progress = Progress(
-            *(name, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
-            console=Console(stderr=True),
-            transient=True,
-            disable=not sys.stderr.isatty(),
-            redirect_stdout=sys.stdout.isatty(),  # what is printed meanwhile goes above the bars in the same terminal
+        self._shown = sys.stderr.isatty()
+        self._total: tqdm[object] = progress_bar(
+            shown=self._shown and videos > 1, total=videos, desc="videos", unit="video", leave=False
         )
-        self._all = self._progress.add_task("videos", total=videos, visible=videos > 1)
-        self._tasks: dict[str, TaskID] = {}
+        self._bars: dict[str, tqdm[object]] = {}
 
     def __enter__(self) -> Bars:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        for bar in (*self._bars.values(), self._total):
+            bar.close()
 
     def watch(self, name: str) -> Callable[[int, int | None], None]:
-        """Return what shows the frames of one video, from when it is told of them."""
+        """Return a callback that shows how many frames of a video are done, out of how many."""
 
-        def watch(done: int, of: int | None) -> None:
-            if name not in self._tasks:
-                self._tasks[name] = self._progress.add_task(plain(name), total=of)
-            self._progress.update(self._tasks[name], completed=done, total=of)
+        def update(done: int, total: int | None) -> None:
+            if name not in self._bars:
+                self._bars[name] = progress_bar(shown=self._shown, desc=plain(name), unit="frame", leave=False)
+            bar = self._bars[name]
+            bar.total = total
+            bar.update(done - bar.n)
 
-        return watch
+        return update
 
     def done(self, name: str) -> None:
-        """Count a video, and take its bar away."""
-        self._progress.advance(self._all)
-        if name in self._tasks:
-            self._progress.remove_task(self._tasks.pop(name))
+        """Count a video as done and remove its bar."""
+        self._total.update()
+        if name in self._bars:
+            self._bars.pop(name).close()
 
 
 def read_video(path: Path, note: Callable[[str], None] = say) -> Extracted:
-    """Read one video with a bar, and hand what has to be said of it to `note`.
+    """Read one video with a bar, and pass its warnings to `note`.
 
     Raises
     ------
     InputError, SpoterError
-        As `spoter.video.read`; errors about the video name it.
+        As `spoter.video.reader.read`; an `InputError` names the video.
     """
-    from spoter.errors import InputError
-
     ensure_environment()
     with Bars() as bars:
         try:
