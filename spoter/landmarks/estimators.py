@@ -114,6 +114,9 @@ MEDIAPIPE = Estimator(
 )
 """MediaPipe Holistic: 33 pose, 468 face, 21 + 21 hand points; y of pose and hands in the same image units."""
 
+REFINED_FACE_POINTS = 478
+"""Points of MediaPipe's refined face mesh: ten points of the irises follow those of `MEDIAPIPE`; readers drop them."""
+
 OPENPOSE = Estimator(
     "openpose",
     {
