@@ -1,4 +1,4 @@
-"""Timing several things against one another on a machine whose speed drifts."""
+"""Timing several functions against one another on a machine whose speed drifts."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TypeVar
 
 from tqdm import tqdm
+
+from benchmarks.tables import markdown_table
+from spoter.runtime.threads import limit_threads
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one thing: `low` and `high` are the first and last decile, the machine's noise."""
+    """Milliseconds of one function: `low` and `high` are the first and last decile, the machine's noise."""
 
     name: str
     median: float
@@ -22,75 +29,85 @@ class Timing:
     high: float
 
     @classmethod
-    def of(cls, name: str, seconds: list[float]) -> Timing:
+    def from_seconds(cls, name: str, seconds: Sequence[float]) -> Timing:
+        """Summarize measured seconds."""
         ordered = sorted(1e3 * value for value in seconds)
         return cls(name, statistics.median(ordered), ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10])
 
+    @property
+    def spread(self) -> str:
+        """The first and last decile as text."""
+        return f"{self.low:.2f} - {self.high:.2f}"
 
-def in_turn(
-    things: dict[str, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
-) -> list[Timing]:
-    """Time all `things` again and again, one after the other, so that a slow moment hits all of them.
+
+def measure_seconds(
+    functions: Mapping[Key, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
+) -> dict[Key, list[float]]:
+    """Measure all functions again and again, one after the other, so that a slow moment hits all of them.
 
     Parameters
     ----------
-    things : dict of str to callable
+    functions : mapping to callable
     seconds : float
-        How long to go on; at least ten rounds are made.
+        Total duration; at least ten rounds are made.
     label : str
-        For the progress bar.
+        Of the progress bar.
     after : callable, optional
-        Called after each round, and not timed.
+        Called after each round, and not measured.
+
+    Returns
+    -------
+    dict to list of float
+        Seconds of each call, by the functions' keys.
     """
-    taken: dict[str, list[float]] = {name: [] for name in things}
-    for run in things.values():
+    taken: dict[Key, list[float]] = {name: [] for name in functions}
+    for run in functions.values():
         run()  # first calls allocate, compile and fill caches
     end = time.perf_counter() + seconds
     with tqdm(desc=label, unit=" rounds", leave=False) as bar:
         while time.perf_counter() < end or bar.n < 10:
-            for name, run in things.items():
+            for name, run in functions.items():
                 started = time.perf_counter()
                 run()
                 taken[name].append(time.perf_counter() - started)
             if after is not None:
                 after()
             bar.update()
-    return [Timing.of(name, values) for name, values in taken.items()]
+    return taken
 
 
-def machine() -> str:
-    """Tell in a few words what is measured on, and how busy that is."""
-    from importlib.metadata import version
+def time_functions(
+    functions: Mapping[str, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
+) -> list[Timing]:
+    """Summarize what `measure_seconds` measures, in the order of the functions."""
+    return [
+        Timing.from_seconds(name, taken) for name, taken in measure_seconds(functions, seconds, label, after).items()
+    ]
 
+
+def describe_machine() -> str:
+    """Describe in a few words the machine, how busy it is, and the versions of Python and torch."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            processor = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):  # another system than Linux, or another architecture
+        processor = platform.machine()
     return (
-        f"{_processor()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
+        f"{processor}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, "
         f"torch {version('torch')}"
     )
 
 
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            return next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):  # another system than Linux, or another architecture's
-        return platform.machine()
+def use_one_thread() -> None:
+    """Limit numpy and torch in this process to one thread, as in a worker.
 
-
-def one_thread() -> None:
-    """Hold numpy's and torch's products in this process to one thread, as a worker does for itself.
-
-    Not by a variable, which servers that are started from here would inherit, and those of `make serve` have not.
+    Not by an environment variable: the servers that are started from here would inherit it, and those of `make serve`
+    do not have it.
     """
-    from spoter.runtime.threads import compute_with
-
-    compute_with(1, "torch")
+    limit_threads(1, "torch")
 
 
-def table(title: str, timings: list[Timing], unit: Timing, unit_name: str) -> str:
+def timings_table(title: str, timings: Sequence[Timing], unit: Timing, unit_name: str) -> str:
     """Return a Markdown table, each row also as a ratio to `unit` of the same run."""
-    lines = [f"### {title}", "", f"| | median ms | 10-90 % | ratio to {unit_name} |", "|---|---:|---:|---:|"]
-    lines += [
-        f"| {row.name} | {row.median:.2f} | {row.low:.2f} - {row.high:.2f} | {row.median / unit.median:.3f} |"
-        for row in timings
-    ]
-    return "\n".join(lines) + "\n"
+    rows = [(row.name, f"{row.median:.2f}", row.spread, f"{row.median / unit.median:.3f}") for row in timings]
+    return markdown_table(("", "median ms", "10-90 %", f"ratio to {unit_name}"), rows, title)

@@ -73,7 +73,7 @@ class SpoterHandler:
         context : ts.context.Context
             Gives each request's headers and takes each answer's status and content type.
         """
-        raw = [take_up(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
+        raw = [to_raw_request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         deadline = time.monotonic() + self.video_seconds
         responses, timings = respond_each(self.recognizer, raw, self.fetch, deadline)
         if self.in_transform_job:
@@ -103,11 +103,11 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     sys.path.insert(0, model_dir)
     import spoter
     from spoter.model.config import read_config
-    from spoter.runtime.threads import compute_with
+    from spoter.runtime.threads import limit_threads
     from spoter.serving.recognizer import Recognizer
 
     config, device = read_config(Path(model_dir)), "cpu"
-    compute_with(threads, config.runtime)
+    limit_threads(threads, config.runtime)
     if config.runtime == "torch":
         import torch  # only here: without it a worker has 200 MB less (worker_path/sitecustomize.py)
 
@@ -145,11 +145,11 @@ def find_stored_videos() -> Fetch | None:
     """Return what gets stored videos, where the environment names a bucket (video_bucket.py), and log what is read."""
     from video_bucket import from_environment
 
-    from spoter.formats.video_format import readable
+    from spoter.formats.video_format import videos_supported
 
     bucket = from_environment()
     stored = "no bucket" if bucket is None else f"the bucket {bucket.bucket}"
-    logger.info("videos are %s here; stored ones come from %s", "read" if readable() else "not read", stored)
+    logger.info("videos are %s here; stored ones come from %s", "read" if videos_supported() else "not read", stored)
     return bucket.fetch if bucket is not None else None
 
 
@@ -189,12 +189,12 @@ def in_transform_job() -> bool:
 
 def as_records(responses: list[Response]) -> list[Response]:
     """Return the answers of a batch transform job: one bad record shall not end the job."""
-    from spoter.serving.service import as_record
+    from spoter.serving.service import to_record
 
-    return [as_record(response) for response in responses]
+    return [to_record(response) for response in responses]
 
 
-def take_up(item: dict, headers: dict) -> RawRequest:
+def to_raw_request(item: dict, headers: dict) -> RawRequest:
     """Make a service request of what TorchServe hands over for one HTTP request.
 
     Parameters

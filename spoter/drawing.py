@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.landmarks.skeleton import _FINER, CHAINS, COLOURS, GREY, INK, PALE, Strokes
+from spoter.landmarks.skeleton import CHAINS, COLOURS, Strokes
 
 if TYPE_CHECKING:
     from PIL import Image, ImageFont
+
+GREY, PALE, INK, PAPER = "#767676", "#d0d0d0", "#222222", "#f6f6f6"
+
+_FINER = 3  # Pictures are drawn this many times larger on each side, then shrunk, so that lines are smooth.
 
 
 class Canvas:

@@ -51,11 +51,11 @@ class Cost:
 
 def measure(model: Path, size: int, only: str = "", show=iter) -> list[Cost]:
     """Answer each hostile body of at most `size` bytes whose name has `only` in it, each in a process of its own."""
-    from spoter.runtime.threads import compute_with
+    from spoter.runtime.threads import limit_threads
     from spoter.serving.recognizer import Recognizer
 
     recognizer = Recognizer.load(model)
-    compute_with(1, recognizer.config.runtime)
+    limit_threads(1, recognizer.config.runtime)
     chosen = [body for body in hostile(recognizer.layout) if only in body.name]
     return [least(lambda body=body: _apart(recognizer, body, size)) for body in show(chosen)]
 

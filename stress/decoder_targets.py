@@ -158,13 +158,13 @@ def _checkpoint() -> Callable[[Path], object]:
 
 def _graph() -> Callable[[Path], object]:
     """Load a graph and have it answer once, as `spoter.serving.recognizer.Recognizer` does before anyone asks."""
-    from spoter.runtime.onnx_runtime import OF_WEIGHTS, OnnxForward
+    from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 
     blank = np.zeros((2, SMALL["width"]), dtype=np.float32)
 
     def read(path: Path) -> None:
-        forward = OnnxForward.read(path, SMALL["width"], SMALL["classes"])
-        forward.notes.get(OF_WEIGHTS)
+        forward = OnnxRuntime.read(path, SMALL["width"], SMALL["classes"])
+        forward.notes.get(WEIGHTS_SHA256)
         forward([blank], embed=True)
 
     return read
@@ -177,9 +177,9 @@ def _prototypes() -> Callable[[Path], object]:
 
 
 def _meaning() -> Callable[[Path], object]:
-    from spoter.model.folder import read_meaning
+    from spoter.model.folder import read_glosses
 
-    return lambda path: read_meaning(path, 2)
+    return lambda path: read_glosses(path, 2)
 
 
 def _archive() -> Callable[[Path], object]:

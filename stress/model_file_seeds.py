@@ -62,12 +62,12 @@ def safetensors() -> list[bytes]:
 
 def graphs() -> list[bytes]:
     """Return a small SPOTER's graph, plain and with the note of its weights that `spoter export` leaves."""
-    from spoter.runtime.onnx_graph import graph_of
-    from spoter.runtime.onnx_runtime import OF_WEIGHTS
+    from spoter.runtime.onnx_graph import build_graph
+    from spoter.runtime.onnx_runtime import WEIGHTS_SHA256
 
-    graph = graph_of(_small_model())
+    graph = build_graph(_small_model())
     plain = graph.SerializeToString(deterministic=True)
-    graph.metadata_props.add(key=OF_WEIGHTS, value="0" * 64)
+    graph.metadata_props.add(key=WEIGHTS_SHA256, value="0" * 64)
     return [plain, graph.SerializeToString(deterministic=True)]
 
 

@@ -28,9 +28,9 @@ class OriginalHandler:
         sys.path.insert(0, str(folder))
         from benchmarks.baseline.layers import SPOTER
         from benchmarks.baseline.pipeline import Original, logger_to
-        from spoter.runtime.threads import compute_with
+        from spoter.runtime.threads import limit_threads
 
-        compute_with(1, "torch")
+        limit_threads(1, "torch")
         config = json.loads((folder / "config.json").read_text())
         model = SPOTER(
             classes=config["classes"],

@@ -27,7 +27,7 @@ from benchmarks.peers import matrix, report
 from benchmarks.peers.servers import NAMES, executable
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
-from spoter.model.config import RUNTIMES, runtime_of
+from spoter.model.config import RUNTIMES, choose_runtime
 from spoter.torchserve.server import StartError
 
 OUT = ROOT / "build" / "bench" / "peers.json"
@@ -60,7 +60,7 @@ def main(
         machine = _machine(names)
         typer.echo(f"{_words(machine)}; {workers} processes each; median of {rounds} rounds of {seconds:g} s\n")
         with tempfile.TemporaryDirectory(prefix="spoter-peers-") as scratch:
-            computes = runtime_of(model, runtime)
+            computes = choose_runtime(model, runtime)
             for folder in _folders(model, large, computes, Path(scratch)):
                 rows, footprints = matrix.measure(folder, computes, names, kinds, counts, seconds, rounds, workers)
                 bars = report.bars(rows, counts)

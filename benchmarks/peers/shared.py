@@ -37,10 +37,10 @@ def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
 
     With one thread, numpy's BLAS included, and what is there by then kept from the garbage collector.
     """
-    from spoter.runtime.threads import compute_with
+    from spoter.runtime.threads import limit_threads
     from spoter.serving.recognizer import Recognizer
 
-    compute_with(1, runtime)
+    limit_threads(1, runtime)
     recognizer = Recognizer.load(folder, runtime=runtime)
     gc.collect()
     gc.freeze()

@@ -30,7 +30,7 @@ from spoter.errors import SpoterError
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
 from spoter.messages import RawRequest
-from spoter.model.config import RUNTIMES, read_config, runtime_of
+from spoter.model.config import RUNTIMES, choose_runtime, read_config
 from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
@@ -83,7 +83,7 @@ def things(recognizer: Recognizer, runtime: str) -> dict[str, Callable[[], objec
 
 def measure(model: Path, seconds: float, runtime: str | None = None) -> list[Timing]:
     """Time every step of a 60-frame request, one thread, in the model's own runtime unless another is given."""
-    runtime = runtime_of(model, runtime)
+    runtime = choose_runtime(model, runtime)
     return in_turn(things(_loaded(model, runtime), runtime), seconds, "in process")
 
 

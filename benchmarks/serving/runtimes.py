@@ -21,9 +21,9 @@ from benchmarks.timing import Timing, in_turn, one_thread
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 from spoter.runtime import torch_fused
-from spoter.runtime.onnx_graph import graph_of
-from spoter.runtime.onnx_runtime import OnnxForward
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.onnx_graph import build_graph
+from spoter.runtime.onnx_runtime import OnnxRuntime
+from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.training.evaluation.quantize import quantize
 
 DGS11 = Sizes(
@@ -86,9 +86,9 @@ def things(sizes: Sizes, clips: int) -> dict[str, Callable[[], object]]:
     original = SPOTER(sizes.classes, sizes.width, sizes.heads, layers, feedforward, sizes.position_rows).eval()
     rng = np.random.default_rng(0)
     features = [rng.uniform(-1, 1, (FRAMES, sizes.width)).astype(np.float32) for _ in range(max(clips, 8))]
-    graph = graph_of(model).SerializeToString()
-    onnx, int8 = (OnnxForward(each, "graph", sizes.width, sizes.classes) for each in (graph, quantize(graph, features)))
-    fast, features = TorchForward(model), features[:clips]
+    graph = build_graph(model).SerializeToString()
+    onnx, int8 = (OnnxRuntime(each, "graph", sizes.width, sizes.classes) for each in (graph, quantize(graph, features)))
+    fast, features = TorchRuntime(model), features[:clips]
     tensors = [torch.from_numpy(clip) for clip in features]
     stacked = torch.stack(tensors)
     return {

@@ -176,7 +176,7 @@ def main(
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
     from benchmarks.serving.server import running_server
     from spoter.files import atomic_write_bytes
-    from spoter.model.config import runtime_of
+    from spoter.model.config import choose_runtime
     from spoter.torchserve.server import StartError
 
     if not hasattr(os, "sched_setaffinity"):
@@ -186,7 +186,7 @@ def main(
     if cores > here:
         raise _fail(f"found {here} cores to use, expected at least {cores}: run this on a larger machine")
     try:
-        computes = runtime_of(model, runtime)
+        computes = choose_runtime(model, runtime)
         print(f"{machine()}; {cores} of {here} cores for the server")
         with ExitStack() as stack:
             with on_cores(cores):

@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 
 from spoter.errors import DataError, SpoterError
-from spoter.landmarks.connecting_points import BROKEN, ENDINGS, open_file, reason
+from spoter.landmarks.connecting_points import ENDINGS, HDF5_ERRORS, hdf5_error_text, open_hdf5
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
 from spoter.video.reader import ENDINGS as VIDEOS
@@ -211,10 +211,10 @@ def _lines(file: str, said: str) -> Iterator[Piece]:
 
 
 def _groups(file: str) -> Iterator[Piece]:
-    with open_file(Path(file)) as opened:
+    with open_hdf5(Path(file)) as opened:
         try:
             keys = list(opened)
-        except BROKEN as error:
-            raise DataError(f"{file}: cannot be read as an HDF5 file ({reason(error)})") from error
+        except HDF5_ERRORS as error:
+            raise DataError(f"{file}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
     for key in keys:
         yield Piece(file, group=key)

@@ -17,7 +17,14 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats import JSON
 from spoter.formats.request import JSONLINES, NPY
-from spoter.landmarks.connecting_points import BROKEN, group_of, mark_missing, open_file, read_points, reason
+from spoter.landmarks.connecting_points import (
+    HDF5_ERRORS,
+    hdf5_error_text,
+    mark_missing,
+    open_hdf5,
+    read_group,
+    read_points,
+)
 from spoter.messages import RawRequest
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
@@ -75,8 +82,8 @@ class Reader:
         return place, caught[0]
 
     def _group(self, piece: Piece, path: Path, place: Place) -> RawRequest:
-        file = self._opened(path, lambda: open_file(path))
-        group = group_of(file, piece.group, ("data",))
+        file = self._opened(path, lambda: open_hdf5(path))
+        group = read_group(file, piece.group, ("data",))
         name = group.get("video_name")
         if isinstance(name, h5py.Dataset) and isinstance(name := name[()], bytes):
             place["name"] = name.decode(errors="replace")
@@ -114,8 +121,8 @@ def _unreadable() -> Iterator[list[InputError]]:
         caught.append(error)
     except SpoterError as error:
         caught.append(InputError(ErrorCode.UNREADABLE_CLIP, str(error)))
-    except BROKEN as error:
-        caught.append(InputError(ErrorCode.UNREADABLE_CLIP, f"cannot be read ({reason(error)})"))
+    except HDF5_ERRORS as error:
+        caught.append(InputError(ErrorCode.UNREADABLE_CLIP, f"cannot be read ({hdf5_error_text(error)})"))
 
 
 def _printable(text: str) -> str:

@@ -45,7 +45,7 @@ from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
 from spoter.messages import RawRequest
 from spoter.model.config import ModelConfig, read_config
-from spoter.model.folder import layout_of
+from spoter.model.folder import read_layout
 
 REQUESTS, INPUTS, TOLD = "requests", "inputs", "run.json"
 """In a packed folder: what the job is given, what each line is of, and what all was made of."""
@@ -88,7 +88,7 @@ class Packing:
 
     @cached_property
     def _layout(self) -> Layout:
-        return layout_of(self.model, self._config)
+        return read_layout(self.model, self._config)
 
     @cached_property
     def _limits(self) -> Limits:

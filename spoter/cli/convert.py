@@ -30,11 +30,12 @@ def convert(
 
     A checkpoint of the upstream project (matyasbohacek/spoter) wants --layout spoter54 --normalize bohacek.
     """
-    from spoter.model.convert import Choices
-    from spoter.model.convert import convert as write
+    from spoter.model.convert import ConvertOptions, convert_checkpoint
 
-    choices = Choices(nhead, layout, estimator, scheme, positions, name, version)
-    written, disbelieved = write(checkpoint, out, meaning or checkpoint.with_name("meaning.json"), config, choices)
+    choices = ConvertOptions(nhead, layout, estimator, scheme, positions, name, version)
+    written, disbelieved = convert_checkpoint(
+        checkpoint, out, meaning or checkpoint.with_name("meaning.json"), config, choices
+    )
     for line in disbelieved:
         print(f"not believed of {config}: {line}", file=sys.stderr)
     print(

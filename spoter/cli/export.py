@@ -13,7 +13,7 @@ from spoter.errors import SpoterError
 
 if TYPE_CHECKING:
     from spoter.model.folder import ModelFolder
-    from spoter.training.evaluation.quantize import Judged
+    from spoter.training.evaluation.quantize import QuantizedModel
 
 
 def export(
@@ -45,16 +45,15 @@ def export(
     if int8 != (data is not None) or (left_out is not None and not int8):
         raise SpoterError("found --int8 without --data, or clips without --int8; expected --int8 --data DATA, or none")
     from spoter.files import atomic_write_bytes, exclusive_lock
-    from spoter.model.folder import WEIGHTS, digest, load_model_folder
-    from spoter.runtime.onnx_export import TOLERANCE
-    from spoter.runtime.onnx_export import export as graph_of
+    from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder
+    from spoter.runtime.onnx_export import TOLERANCE, export_graph
     from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH
 
     # Read once: the weights must not be replaced between what the graph is made of and what it notes.
     with exclusive_lock(model):
         loaded = load_model_folder(model)
         _say(f"{model}: writing it as a graph, and comparing its answers with torch's …")
-        written = {GRAPH: graph_of(loaded, digest(model / WEIGHTS))}
+        written = {GRAPH: export_graph(loaded, file_sha256(model / WEIGHTS))}
         notes = {GRAPH: f"torch's answers to {TOLERANCE:g}"}
         if int8:
             judged = _int8(model, loaded, written[GRAPH], data, left_out, group_regex, skip_bad)
@@ -77,18 +76,18 @@ def _int8(
     left_out: Path | None,
     group_regex: str | None,
     skip_bad: bool,
-) -> Judged:
+) -> QuantizedModel:
     """Return the graph in 8 bits, judged; what was left out of the data is told on stderr."""
     from spoter.training.data import read_dataset
     from spoter.training.data.split_record import find_split, reading_options
-    from spoter.training.evaluation.quantize import Sides, quantize_and_judge
+    from spoter.training.evaluation.quantize import Sides, quantize_and_evaluate
 
     options = reading_options(find_split(model), group_regex, skip_bad)
     sets = [read_dataset(path, **options, progress=True) if path else None for path in (data, left_out)]
     print_skipped(skip for one in sets if one is not None for skip in one.skipped)
     sides = Sides.of(model, loaded.glosses, *sets, skip_bad=options["skip_bad"])
     _say(f"calibrating on {len(sides.train)} clips, judging on {len(sides.left_out)} …")
-    return quantize_and_judge(loaded, graph, sides, progress=True)
+    return quantize_and_evaluate(loaded, graph, sides, progress=True)
 
 
 def _say(text: str) -> None:

@@ -18,7 +18,7 @@ def inspect(
     """Tell what is in a checkpoint or model folder, without running code from it."""
     import math
 
-    from spoter.model.checkpoint import read_checkpoint, sizes_of
+    from spoter.model.checkpoint import infer_sizes, read_checkpoint
     from spoter.model.folder import WEIGHTS, load_model_folder
 
     found: dict[str, object] = {}
@@ -27,7 +27,7 @@ def inspect(
         found = msgspec.structs.asdict(folder.config) | {"glosses": folder.glosses}
         path = path / WEIGHTS
     checkpoint = read_checkpoint(path)
-    sizes = sizes_of(checkpoint.state, heads=1)
+    sizes = infer_sizes(checkpoint.state, heads=1)
     found |= {
         "form": checkpoint.kind,
         "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.state.values()),

@@ -27,8 +27,8 @@ def pack(
 ) -> None:
     """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
     from spoter.errors import ModelFolderError
-    from spoter.model.config import CONFIG, runtime_of
-    from spoter.model.folder import COMPUTES, MEANING
+    from spoter.model.config import CONFIG, choose_runtime
+    from spoter.model.folder import MEANING, RUNTIME_FILES
     from spoter.torchserve.pack import MAYBE, build
 
     try:
@@ -39,11 +39,11 @@ def pack(
     for path in written:
         content = path.read_bytes()
         typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
-    used = COMPUTES[runtime_of(model, runtime)]
-    unused = sorted(name for name in COMPUTES.values() if name != used and (model / name).exists())
+    used = RUNTIME_FILES[choose_runtime(model, runtime)]
+    unused = sorted(name for name in RUNTIME_FILES.values() if name != used and (model / name).exists())
     if unused:
         typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
-    packed = {*COMPUTES.values(), CONFIG, MEANING, *MAYBE}
+    packed = {*RUNTIME_FILES.values(), CONFIG, MEANING, *MAYBE}
     spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
     if spare:
         typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")

@@ -18,7 +18,7 @@ from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.formats import Options
 from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
-from spoter.landmarks.clip import Clip, round_points, unmasked
+from spoter.landmarks.clip import Clip, masked_to_nan, round_points
 from spoter.landmarks.layouts import Layout, load_layout
 from spoter.messages import RawRequest
 from spoter.sources.clip_files import read_clips
@@ -195,7 +195,7 @@ def _from_array(array: Any, said: Said, table: Layout) -> Clip:
 def _numbers(array: Any) -> np.ndarray:
     """Return what a caller hands over as an array of float64, None and what is masked as NaN."""
     try:
-        points = np.asarray(unmasked(array))
+        points = np.asarray(masked_to_nan(array))
         if points.dtype.kind in "fiuO":
             return points.astype(np.float64)
     except (TypeError, ValueError, RecursionError):  # ragged lists, and what is no number

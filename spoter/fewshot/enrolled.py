@@ -20,7 +20,7 @@ from spoter.fewshot.prototypes import Prototypes
 from spoter.files import atomic_write_bytes, read_text
 
 ENROLLED = "enrolled.json"
-MOST_LETTERS = 100
+MAX_GLOSS_LENGTH = 100
 """Of an enrolled gloss's name; a limit, so that answers stay small."""
 
 # A prototype is a unit vector, written with 6 decimals: of 10,000 numbers that moves its length by 5e-5 at most.
@@ -28,7 +28,7 @@ _DECIMALS = 6
 _LENGTH_TOLERANCE = 1e-3
 
 
-class Enrolled(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class EnrolledGloss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A gloss, the number of clips it was learned from, and its prototype: a unit vector, E numbers."""
 
     gloss: str
@@ -45,7 +45,7 @@ class EnrolledGlosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What enrolled.json holds; `space` tells in which space the prototypes lie (`Prototypes.space`)."""
 
     space: str
-    glosses: tuple[Enrolled, ...]
+    glosses: tuple[EnrolledGloss, ...]
 
 
 @dataclass(frozen=True)
@@ -54,14 +54,14 @@ class Enrolment:
 
     Attributes
     ----------
-    learned : Enrolled
+    learned : EnrolledGloss
     agreement : float
         Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
     nearest, similarity : str, float
         The gloss whose prototype is nearest to the new one, and their cosine: the likeliest to be confused with it.
     """
 
-    learned: Enrolled
+    learned: EnrolledGloss
     agreement: float
     nearest: str
     similarity: float
@@ -79,8 +79,10 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
     gloss = gloss.strip()
     if not gloss:
         raise InputError(ErrorCode.BAD_GLOSS, "found an empty gloss, expected a name for the sign")
-    if len(gloss) > MOST_LETTERS:
-        raise InputError(ErrorCode.BAD_GLOSS, f"found a gloss of {len(gloss)} letters, expected at most {MOST_LETTERS}")
+    if len(gloss) > MAX_GLOSS_LENGTH:
+        raise InputError(
+            ErrorCode.BAD_GLOSS, f"found a gloss of {len(gloss)} letters, expected at most {MAX_GLOSS_LENGTH}"
+        )
     if not gloss.isprintable():  # it goes into tables and logs, a line each
         raise InputError(
             ErrorCode.BAD_GLOSS, f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
@@ -92,7 +94,9 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
     return gloss
 
 
-def check_enrolled(enrolled: EnrolledGlosses, trained: Collection[str], prototypes: Prototypes) -> tuple[Enrolled, ...]:
+def check_enrolled(
+    enrolled: EnrolledGlosses, trained: Collection[str], prototypes: Prototypes
+) -> tuple[EnrolledGloss, ...]:
     """Return the glosses of `enrolled`, once it is sure that they are of this model and can be compared with.
 
     Parameters
@@ -137,13 +141,17 @@ def check_enrolled(enrolled: EnrolledGlosses, trained: Collection[str], prototyp
     return enrolled.glosses
 
 
-def merged(own: Sequence[Enrolled], added: Sequence[Enrolled]) -> tuple[Enrolled, ...]:
+def merge_enrolled(own: Sequence[EnrolledGloss], added: Sequence[EnrolledGloss]) -> tuple[EnrolledGloss, ...]:
     """Return `own` followed by `added`; of two with the same gloss, the added one in the own one's place."""
     return tuple(({known.gloss: known for known in own} | {new.gloss: new for new in added}).values())
 
 
-def learn(
-    gloss: str, embeddings: np.ndarray, trained: Sequence[str], prototypes: Prototypes, enrolled: Sequence[Enrolled]
+def learn_gloss(
+    gloss: str,
+    embeddings: np.ndarray,
+    trained: Sequence[str],
+    prototypes: Prototypes,
+    enrolled: Sequence[EnrolledGloss],
 ) -> Enrolment:
     """Learn a gloss from the embeddings of its clips, shape (clips, E), float32.
 
@@ -154,7 +162,7 @@ def learn(
     embeddings : numpy.ndarray
     trained, prototypes
         The model's own.
-    enrolled : sequence of Enrolled
+    enrolled : sequence of EnrolledGloss
         Other glosses that the new one may be confused with; an older one of its own name is left out.
     """
     prototype = prototypes.prototype(embeddings)
@@ -164,11 +172,11 @@ def learn(
     others = [known for known in enrolled if known.gloss != gloss]
     rivals = np.concatenate([prototypes.trained, *(known.direction for known in others)]) @ prototype
     names = [*trained, *(known.gloss for known in others)]
-    learned = Enrolled(gloss, len(embeddings), tuple(round(float(value), _DECIMALS) for value in prototype))
+    learned = EnrolledGloss(gloss, len(embeddings), tuple(round(float(value), _DECIMALS) for value in prototype))
     return Enrolment(learned, agreement, names[int(rivals.argmax())], float(rivals.max()))
 
 
-def read_enrolled(path: Path, trained: Sequence[str], prototypes: Prototypes) -> tuple[Enrolled, ...]:
+def read_enrolled(path: Path, trained: Sequence[str], prototypes: Prototypes) -> tuple[EnrolledGloss, ...]:
     """Read an enrolled.json.
 
     Parameters
@@ -190,7 +198,7 @@ def read_enrolled(path: Path, trained: Sequence[str], prototypes: Prototypes) ->
         raise ModelFolderError(f"{path}: {error}; mend the file, or delete it") from None
 
 
-def write_enrolled(path: Path, glosses: Sequence[Enrolled], prototypes: Prototypes) -> None:
+def write_enrolled(path: Path, glosses: Sequence[EnrolledGloss], prototypes: Prototypes) -> None:
     """Write an enrolled.json, whole or not at all; without glosses there shall be none."""
     if not glosses:
         path.unlink(missing_ok=True)

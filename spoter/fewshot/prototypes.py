@@ -87,7 +87,7 @@ class Prototypes:
 
     def directions(self, embeddings: np.ndarray) -> np.ndarray:
         """Return unit vectors, shape (B, E), of embeddings (B, E)."""
-        return unit((embeddings - self.centre) @ self.whitening)
+        return to_unit_vectors((embeddings - self.centre) @ self.whitening)
 
     def prototype(self, embeddings: np.ndarray) -> np.ndarray:
         """Return the prototype, a unit vector (E,), of a gloss of which these embeddings (clips, E) are."""
@@ -139,7 +139,7 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
     return prototypes
 
 
-def with_enrolled(probabilities: np.ndarray, similarities: np.ndarray, scale: float) -> np.ndarray:
+def include_enrolled(probabilities: np.ndarray, similarities: np.ndarray, scale: float) -> np.ndarray:
     """Share probability between trained glosses, which the head tells apart, and enrolled ones, which it does not know.
 
     The gloss the head names stands for the trained ones: its prototype competes with the enrolled glosses' by a softmax
@@ -171,6 +171,6 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return raised / raised.sum(axis=1, keepdims=True)
 
 
-def unit(vectors: np.ndarray) -> np.ndarray:
+def to_unit_vectors(vectors: np.ndarray) -> np.ndarray:
     """Return vectors (…, E) at length 1."""
     return vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-12)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spoter.fewshot.enrolled import Enrolled
-from spoter.fewshot.prototypes import Prototypes, with_enrolled
+from spoter.fewshot.enrolled import EnrolledGloss
+from spoter.fewshot.prototypes import Prototypes, include_enrolled
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,9 @@ class Vocabulary:
     directions: np.ndarray | None
 
     @classmethod
-    def of(cls, trained: Sequence[str], prototypes: Prototypes | None, enrolled: Sequence[Enrolled] = ()) -> Vocabulary:
+    def build(
+        cls, trained: Sequence[str], prototypes: Prototypes | None, enrolled: Sequence[EnrolledGloss] = ()
+    ) -> Vocabulary:
         """Put the glosses that a model was trained on and enrolled ones together; the latter need prototypes."""
         glosses = (*trained, *(gloss.gloss for gloss in enrolled))
         if prototypes is None:
@@ -39,7 +41,7 @@ class Vocabulary:
         later = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
         return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
 
-    def judge(self, probabilities: np.ndarray, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    def score(self, probabilities: np.ndarray, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
         """Compare clips with all glosses.
 
         Parameters
@@ -60,5 +62,5 @@ class Vocabulary:
             return probabilities, None
         similarities = self.prototypes.directions(embeddings) @ self.directions.T
         if len(self.glosses) > probabilities.shape[1]:
-            probabilities = with_enrolled(probabilities, similarities, self.prototypes.scale)
+            probabilities = include_enrolled(probabilities, similarities, self.prototypes.scale)
         return probabilities, similarities

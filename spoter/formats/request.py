@@ -12,7 +12,7 @@ import numpy as np
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
-from spoter.landmarks.clip import Clip, in_pixels, make_clip
+from spoter.landmarks.clip import Clip, is_in_pixels, make_clip
 from spoter.landmarks.layouts import Layout
 
 JSON = "application/json"
@@ -145,18 +145,18 @@ def parse_attributes(text: str | None) -> Options:
         if not part.strip():
             continue
         name, equals, value = (word.strip() for word in part.partition("="))
-        where = f"attribute {short(name)}"
+        where = f"attribute {quote(name)}"
         if not equals or name not in _EXPECTED:
             raise InputError(
                 ErrorCode.BAD_ATTRIBUTES,
-                f"found {short(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}",
+                f"found {quote(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}",
                 where,
             )
         if name in values:
             raise InputError(ErrorCode.BAD_ATTRIBUTES, "found it twice, expected it once", where)
         known = _option(name, value, strict=False)
         if known is None:  # so is the word null
-            raise InputError(ErrorCode.BAD_ATTRIBUTES, f"found {short(value)}, expected {_EXPECTED[name]}", where)
+            raise InputError(ErrorCode.BAD_ATTRIBUTES, f"found {quote(value)}, expected {_EXPECTED[name]}", where)
         values[name] = known
     return Options(**values)
 
@@ -165,7 +165,7 @@ def check_option(name: str, value: object) -> None:
     """Raise ``wrong_type`` where an option of `Options` is neither None nor what a request may say."""
     plain = value.item() if isinstance(value, np.generic) else value
     if plain is not None and _option(name, plain, strict=True) is None:
-        raise InputError(ErrorCode.WRONG_TYPE, f"found {short(value)}, expected {_EXPECTED[name]}", name)
+        raise InputError(ErrorCode.WRONG_TYPE, f"found {quote(value)}, expected {_EXPECTED[name]}", name)
 
 
 def _option(name: str, value: object, strict: bool) -> object:
@@ -176,7 +176,7 @@ def _option(name: str, value: object, strict: bool) -> object:
         return None
 
 
-def short(value: object, size: int = 40) -> str:
+def quote(value: object, size: int = 40) -> str:
     """Quote a value of a request in an error: its repr, cut to `size` characters."""
     text = repr(value[:size] if isinstance(value, str) else value)  # a word may be as long as a body
     return text if len(text) <= size else f"{text[: size - 1]}…"
@@ -222,7 +222,7 @@ def finish_clip(
     if (options.width is None) != (options.height is None):
         given, absent = ("width", "height") if options.height is None else ("height", "width")
         raise InputError(ErrorCode.MISSING_IMAGE_SIZE, f"found {given} without {absent}, expected both or neither")
-    if (options.width or estimator in _WRITE_PIXELS) and in_pixels(points):
+    if (options.width or estimator in _WRITE_PIXELS) and is_in_pixels(points):
         if options.width is None:
             largest = np.nanmax(np.abs(points))
             raise InputError(
@@ -231,7 +231,7 @@ def finish_clip(
                 "beside them (--width and --height of a command), or points divided by them (0 to 1)",
             )
         points = points / np.array([options.width, options.height])
-    clip = make_clip(points, names, estimator, options.fps, layout.uses(names, estimator))
+    clip = make_clip(points, names, estimator, options.fps, layout.used_columns(names, estimator))
     if np.isnan(layout.select(clip)).all():
         raise InputError(
             ErrorCode.NO_USABLE_FRAMES,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.drawing import Canvas, draw, paletted, png, text_width
+from spoter.drawing import GREY, INK, PAPER, Canvas, draw, paletted, png, text_width
 from spoter.inspection.reader import Shown
-from spoter.landmarks.skeleton import COLOURS, GREY, INK, PAPER, columns_of, strokes
+from spoter.landmarks.skeleton import COLOURS, find_columns, skeleton_strokes
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,7 +72,7 @@ class _Panel:
         names = self.shown.layout.names
         if not known.any():
             return "nobody"
-        parts = {part: known[columns_of(names, part)] for part in COLOURS}
+        parts = {part: known[find_columns(names, part)] for part in COLOURS}
         said = [f"no {part}" for part, there in parts.items() if there.size and not there.any()]
         single = sum(int((~there).sum()) for there in parts.values() if there.any())
         return ", ".join(said + [f"{single} point{'s' * (single > 1)} missing"] * (single > 0))
@@ -85,7 +85,7 @@ class _Panel:
         if np.isnan(points[frame]).all():
             canvas.text(origin + self.unit / 2, "nobody", 12, GREY, "mm")
             return canvas
-        draw(canvas, strokes(points[frame], names), origin, self.unit, dot=1.4)
+        draw(canvas, skeleton_strokes(points[frame], names), origin, self.unit, dot=1.4)
         for part, place in _last_seen(points, frame, names):
             canvas.cross(origin + place * self.unit, 3, COLOURS[part])
         return canvas
@@ -96,7 +96,7 @@ class _Panel:
         unit, middle = side / (1.5 if part == "body" else 1.3), side / 2 + 4
         canvas.box((middle - unit / 2,) * 2, (middle + unit / 2,) * 2, PAPER)
         names = self.shown.layout.names
-        own = columns_of(names, part)
+        own = find_columns(names, part)
         fed = self.shown.fed[frame].astype(float)
         if self.scheme == "bohacek":
             fed = fed * (1, -1)  # y points up there
@@ -105,7 +105,7 @@ class _Panel:
         alone = np.where(there[:, None], fed, np.nan)
         draw(
             canvas,
-            strokes(alone, names),
+            skeleton_strokes(alone, names),
             (middle, middle),
             (unit, unit),
             parts=(part,),
@@ -241,7 +241,7 @@ def _timeline(canvas: Canvas, shown: Shown, top: int, marked: Sequence[int]) -> 
         y = top + row * 13
         canvas.text((10, y + 5), part, 10, anchor="lm")
         canvas.box((left, y), (right, y + 9))
-        there = ~np.isnan(shown.points[:, columns_of(names, part), 0]).all(axis=1)
+        there = ~np.isnan(shown.points[:, find_columns(names, part), 0]).all(axis=1)
         edges = np.flatnonzero(np.diff(there.astype(int), prepend=0, append=0))
         for start, end in edges.reshape(-1, 2):
             canvas.box((left + start * wide, y), (left + end * wide, y + 9), colour, None)
@@ -257,7 +257,7 @@ def _last_seen(points: np.ndarray, frame: int, names: tuple[str, ...]) -> list[t
     """Return part and place of each missing point of a part that is there: in the nearest frame that has it."""
     places = []
     for part in COLOURS:
-        own = columns_of(names, part)
+        own = find_columns(names, part)
         absent = np.isnan(points[frame, own, 0])
         if absent.all():
             continue

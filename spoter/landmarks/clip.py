@@ -65,7 +65,7 @@ def make_clip(
     names, estimator, fps
         As for `Clip`.
     used : numpy.ndarray, shape (N,), bool, optional
-        Columns that matter to whoever asks (`Layout.uses`). Out of range elsewhere a point is missing, not an error.
+        Columns that matter to whoever asks (`Layout.used_columns`). Out of range elsewhere a point is missing, not an error.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def make_clip(
         fps that is not a positive number.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
-        points = np.array(unmasked(points), dtype=np.float32)
+        points = np.array(masked_to_nan(points), dtype=np.float32)
     if len(points) == 0:
         raise InputError(ErrorCode.NO_FRAMES, "found 0 frames, expected at least 1")
     if fps is not None and not 0 < fps <= 1000:
@@ -91,7 +91,7 @@ def make_clip(
     if wrong.any():
         frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
         hint = ""
-        if in_pixels(points):
+        if is_in_pixels(points):
             hint = (
                 "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
             )
@@ -104,12 +104,12 @@ def make_clip(
     return Clip(points, names, estimator, fps)
 
 
-def unmasked(points):
+def masked_to_nan(points):
     """Return points with NaN in the place of what is masked: of a masked array, and of those in a list."""
     if isinstance(points, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(points), np.nan, points.data)
     if isinstance(points, list | tuple):
-        return [unmasked(item) for item in points]
+        return [masked_to_nan(item) for item in points]
     return points
 
 
@@ -126,7 +126,7 @@ def round_points(points: np.ndarray, decimals: int) -> np.ndarray:
     return np.where((rounded == 0) & (exact != 0), np.copysign(10.0**-decimals, exact), rounded)
 
 
-def in_pixels(points: np.ndarray) -> bool:
+def is_in_pixels(points: np.ndarray) -> bool:
     """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
 
     Of a person in the picture most points lie inside it, so that a stray one decides nothing.

@@ -19,7 +19,7 @@ from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, Estimator
 
 ENDINGS = (".hdf5", ".h5")
-BROKEN = (OSError, RuntimeError, KeyError, ValueError)
+HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
 """What h5py raises for a file that is damaged, by where the damage is."""
 
 _HANDS = (("left_hand", "pose_left_wrist"), ("right_hand", "pose_right_wrist"))
@@ -71,15 +71,15 @@ def mark_missing(points: np.ndarray) -> tuple[np.ndarray, Estimator]:
     return points, estimator
 
 
-def open_file(path: Path) -> h5py.File:
+def open_hdf5(path: Path) -> h5py.File:
     """Open a file for reading; raise `DataError` for what is no HDF5 file."""
     try:
         return h5py.File(path, "r")
-    except BROKEN as error:
-        raise DataError(f"{path}: cannot be read as an HDF5 file ({reason(error)})") from error
+    except HDF5_ERRORS as error:
+        raise DataError(f"{path}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
 
 
-def group_of(file: h5py.File, key: str, wanted: tuple[str, ...]) -> h5py.Group:
+def read_group(file: h5py.File, key: str, wanted: tuple[str, ...]) -> h5py.Group:
     """Return a clip's group; raise `DataError` where it is none, or lacks one of the data sets `wanted`."""
     group = file.get(key)
     if not isinstance(group, h5py.Group):
@@ -97,7 +97,7 @@ def read_points(group: h5py.Group) -> np.ndarray:
     Raises
     ------
     DataError
-        For another shape or type. Of damaged data h5py raises one of `BROKEN`.
+        For another shape or type. Of damaged data h5py raises one of `HDF5_ERRORS`.
     """
     data = group["data"]
     numbers = data.ndim == 3 and data.shape[1] == 2 and data.dtype.kind in "fiu"
@@ -118,7 +118,7 @@ def read_text(group: h5py.Group, name: str) -> str:
     return value
 
 
-def reason(error: Exception) -> str:
+def hdf5_error_text(error: Exception) -> str:
     """Put what h5py raised into words."""
     return str(getattr(error, "strerror", None) or error).strip("'\"")
 

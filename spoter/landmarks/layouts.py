@@ -101,7 +101,7 @@ class Layout:
                 points[lacking, neck] = clip.points[lacking][:, shoulders].mean(axis=1)
         return points
 
-    def uses(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
+    def used_columns(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
         """Tell which columns of a clip with these names `select` reads: (N,), bool; raises as it does."""
         columns = self._columns(names, estimator)
         used = np.zeros(len(names), dtype=bool)

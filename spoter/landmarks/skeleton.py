@@ -8,22 +8,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoter.landmarks.estimators import NECK
 
-if TYPE_CHECKING:
-    pass
-
 COLOURS = {"body": "#555555", "left hand": "#0072b2", "right hand": "#d55e00"}
 """Blue and vermilion can be told apart by colour-blind people: Okabe and Ito, "Color Universal Design", 2008."""
 
-GREY, PALE, INK, PAPER = "#767676", "#d0d0d0", "#222222", "#f6f6f6"
-
 _FINGERS = ("index_finger", "middle_finger", "ring_finger", "pinky")
-_FINER = 3  # times as many pixels are drawn on each side as are kept
 
 
 def _body() -> list[tuple[str, ...]]:
@@ -65,7 +58,7 @@ CHAINS = {"body": _body(), "left hand": _hand("left"), "right hand": _hand("righ
 
 
 @lru_cache(maxsize=64)
-def limbs(names: tuple[str, ...], part: str) -> np.ndarray:
+def find_limbs(names: tuple[str, ...], part: str) -> np.ndarray:
     """Return the pairs of columns that are joined in `part`, a key of `CHAINS`: (pairs, 2)."""
     place = {name: column for column, name in enumerate(names)}
     pairs = set()
@@ -76,7 +69,7 @@ def limbs(names: tuple[str, ...], part: str) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def columns_of(names: tuple[str, ...], part: str) -> np.ndarray:
+def find_columns(names: tuple[str, ...], part: str) -> np.ndarray:
     """Return the columns of the points of `part`, a key of `CHAINS`."""
     hands = {"left hand": "leftHand_", "right hand": "rightHand_"}
     own = [
@@ -106,13 +99,13 @@ class Strokes:
     rings: dict[str, np.ndarray]
 
 
-def strokes(points: np.ndarray, names: tuple[str, ...]) -> Strokes:
+def skeleton_strokes(points: np.ndarray, names: tuple[str, ...]) -> Strokes:
     """Return what is drawn of one frame's points (N, 2), NaN = missing."""
     lines, dots, rings = {}, {}, {}
     for part in CHAINS:
-        ends = points[limbs(names, part)]
+        ends = points[find_limbs(names, part)]
         lines[part] = ends[~np.isnan(ends).any(axis=(1, 2))]
-        own = points[columns_of(names, part)]
+        own = points[find_columns(names, part)]
         dots[part] = own[~np.isnan(own).any(axis=1)]
         wrist = f"pose_{part.split()[0]}_wrist"
         place = points[names.index(wrist)] if part != "body" and wrist in names else np.full(2, np.nan)

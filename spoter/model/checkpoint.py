@@ -99,7 +99,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         )
     state = {name.removeprefix("module."): value for name, value in state.items()}
     _check_tensors(state, path)
-    sizes_of(state, heads=1, place=str(path))
+    infer_sizes(state, heads=1, place=str(path))
     state = {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
     bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
     if bad:
@@ -143,7 +143,7 @@ def _check_tensors(state: dict[str, object], path: Path) -> None:
         raise ModelFolderError(f"{path}: found {size} bytes that claim to be {claimed} bytes of weights")
 
 
-def sizes_of(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
+def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
     """Tell a model's sizes from its parameters; only the number of heads leaves no trace in them.
 
     Raises

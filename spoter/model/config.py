@@ -44,7 +44,7 @@ class Sizes:
                 f"{', '.join(map(str, divisors))}"
             )
 
-    def without_width(self) -> dict[str, int]:
+    def config_fields(self) -> dict[str, int]:
         """Return all sizes but the width, which a config leaves to its layout."""
         return {name: size for name, size in asdict(self).items() if name != "width"}
 
@@ -152,7 +152,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"
 
 
-def longest_clip(positions: str, position_rows: int) -> int:
+def default_max_frames(positions: str, position_rows: int) -> int:
     """Return the `max_frames` of a new model: the usual limit, or as many frames as have a position of their own."""
     return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
 
@@ -162,7 +162,7 @@ def read_config(folder: Path) -> ModelConfig:
     return parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
 
 
-def runtime_of(folder: Path, asked: str | None = None) -> str:
+def choose_runtime(folder: Path, asked: str | None = None) -> str:
     """Return the runtime that is asked for, or else a model folder's own; raises `ModelFolderError`.
 
     That of a folder which is not there is ``torch``: whoever loads it says then which files were expected.
@@ -173,12 +173,12 @@ def runtime_of(folder: Path, asked: str | None = None) -> str:
 def parse_config(text: str | bytes, place: str) -> ModelConfig:
     """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
     try:
-        return msgspec.convert(json.loads(text, object_pairs_hook=unique_keys), ModelConfig)
+        return msgspec.convert(json.loads(text, object_pairs_hook=reject_duplicate_keys), ModelConfig)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f"{place}: {error}") from None
 
 
-def unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     """Return the object of these pairs, as an ``object_pairs_hook`` of `json.loads`.
 
     Raises

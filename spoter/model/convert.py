@@ -11,23 +11,23 @@ from spoter.errors import ModelFolderError
 from spoter.files import exclusive_lock, read_text
 from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import check_scheme
-from spoter.model.checkpoint import Checkpoint, read_checkpoint, sizes_of
-from spoter.model.config import ModelConfig, Sizes, longest_clip
-from spoter.model.folder import read_meaning, write_model_folder
+from spoter.model.checkpoint import Checkpoint, infer_sizes, read_checkpoint
+from spoter.model.config import ModelConfig, Sizes, default_max_frames
+from spoter.model.folder import read_glosses, write_model_folder
 
 # Which key of the original project's config.json says what about the weights.
-ORIGINAL_SIZES = {
+HPARAMS_TO_SIZES = {
     "nhead": "heads",
     "num_encoder_layers": "encoder_layers",
     "num_decoder_layers": "decoder_layers",
     "num_classes": "classes",
 }
-_ORIGINAL_TYPES = dict.fromkeys((*ORIGINAL_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int)
+_ORIGINAL_TYPES = dict.fromkeys((*HPARAMS_TO_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int)
 _ORIGINAL_TYPES |= {"keypoints_model": str, "lr": float}
 
 
 @dataclass(frozen=True)
-class Choices:
+class ConvertOptions:
     """What weights do not tell, so that whoever converts them must; None leaves it to the config or the default.
 
     Attributes
@@ -50,8 +50,8 @@ class Choices:
     version: str = "1.0"
 
 
-def convert(
-    source: Path, out: Path, meaning: Path, original: Path | None, choices: Choices
+def convert_checkpoint(
+    source: Path, out: Path, meaning: Path, original: Path | None, choices: ConvertOptions
 ) -> tuple[ModelConfig, list[str]]:
     """Write the model folder of a checkpoint.
 
@@ -81,7 +81,7 @@ def convert(
     """
     checkpoint = read_checkpoint(source)
     said = read_original_config(original) if original else {}
-    sizes = sizes_of(checkpoint.state, _heads(checkpoint, said, choices.heads, original), str(source))
+    sizes = infer_sizes(checkpoint.state, _heads(checkpoint, said, choices.heads, original), str(source))
     name, layout_file = _layout(choices.layout, sizes.width)
     layout = load_layout(str(layout_file or name))
     if 2 * len(layout) != sizes.width:
@@ -98,8 +98,8 @@ def convert(
             estimator=choices.estimator or said.get("keypoints_model", "mediapipe"),
             normalize=choices.normalize or "box",
             positions=positions,
-            **sizes.without_width(),
-            max_frames=longest_clip(positions, sizes.position_rows),
+            **sizes.config_fields(),
+            max_frames=default_max_frames(positions, sizes.position_rows),
         )
     except ValueError as error:
         raise ModelFolderError(str(error)) from None
@@ -109,13 +109,13 @@ def convert(
             f'{meaning}: found no such file, expected {{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} '
             "classes; --meaning FILE names another"
         )
-    glosses = read_meaning(meaning, sizes.classes)
+    glosses = read_glosses(meaning, sizes.classes)
     card = _card(source, checkpoint, config, glosses)
     Path(out).mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out):
         layout_csv = layout_file.read_bytes() if layout_file else None
         write_model_folder(out, checkpoint.state, config, glosses, card, layout_csv)
-    return config, contradictions(said, sizes)
+    return config, find_contradictions(said, sizes)
 
 
 def read_original_config(path: Path) -> dict[str, object]:
@@ -137,7 +137,7 @@ def read_original_config(path: Path) -> dict[str, object]:
     return said
 
 
-def contradictions(said: dict[str, object], sizes: Sizes) -> list[str]:
+def find_contradictions(said: dict[str, object], sizes: Sizes) -> list[str]:
     """Return where an original config speaks against the weights, each as "key: 2 in the config, 6 in the weights"."""
     found = []
 
@@ -147,7 +147,7 @@ def contradictions(said: dict[str, object], sizes: Sizes) -> list[str]:
                 f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights"
             )
 
-    for key, field in ORIGINAL_SIZES.items():
+    for key, field in HPARAMS_TO_SIZES.items():
         compare(key, getattr(sizes, field))
     # One number for two sizes: the original gives it to either, depending on the variant.
     compare("dim_feedforward", sizes.encoder_feedforward, sizes.decoder_feedforward)
@@ -164,7 +164,7 @@ def _heads(checkpoint: Checkpoint, said: dict[str, object], chosen: int | None, 
     ask = "pass --nhead (upstream's SPOTER has 9)"
     if "nhead" not in said:
         raise ModelFolderError(f"the number of attention heads cannot be told from weights: {ask}")
-    wrong = contradictions({**said, "nhead": 1}, sizes_of(checkpoint.state, heads=1))  # of the rest
+    wrong = find_contradictions({**said, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # of the rest
     if wrong:
         raise ModelFolderError(
             f"{original}: does not describe these weights ({'; '.join(wrong)}), so its nhead {said['nhead']} is not "

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from spoter.errors import ModelFolderError
-from spoter.fewshot.enrolled import ENROLLED, Enrolled, read_enrolled
+from spoter.fewshot.enrolled import ENROLLED, EnrolledGloss, read_enrolled
 from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes
 from spoter.files import atomic_write, atomic_write_bytes, read_text
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
-from spoter.model.config import CONFIG, ModelConfig, read_config, unique_keys
-from spoter.runtime.onnx_runtime import GRAPHS, OnnxForward
+from spoter.model.config import CONFIG, ModelConfig, read_config, reject_duplicate_keys
+from spoter.runtime.onnx_runtime import GRAPHS, OnnxRuntime
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 WEIGHTS, MEANING, CARD = "model.pth", "meaning.json", "MODEL_CARD.md"
 PROTOTYPES = "prototypes.npz"
-COMPUTES = {"torch": WEIGHTS, **GRAPHS}
+RUNTIME_FILES = {"torch": WEIGHTS, **GRAPHS}
 """The file that computes, for each of `spoter.model.config.RUNTIMES`."""
 
 
@@ -54,16 +54,16 @@ class ModelFolder:
         The latter of `load_onnx_folder`.
     prototypes : Prototypes or None
         Of the trained glosses.
-    enrolled : tuple of Enrolled
+    enrolled : tuple of EnrolledGloss
         Glosses that were added later; none without prototypes.
     """
 
     config: ModelConfig
     glosses: tuple[str, ...]
     layout: Layout
-    model: Spoter | OnnxForward
+    model: Spoter | OnnxRuntime
     prototypes: Prototypes | None = None
-    enrolled: tuple[Enrolled, ...] = ()
+    enrolled: tuple[EnrolledGloss, ...] = ()
 
 
 def load_model_folder(folder: Path) -> ModelFolder:
@@ -74,20 +74,20 @@ def load_model_folder(folder: Path) -> ModelFolder:
     ModelFolderError
         Naming the file, what was found in it and what was expected.
     """
-    from spoter.model.checkpoint import read_checkpoint, sizes_of
+    from spoter.model.checkpoint import infer_sizes, read_checkpoint
     from spoter.model.network import Spoter
 
     folder = Path(folder)
     config, glosses, layout = read_description(folder, WEIGHTS)
     weights = folder / WEIGHTS
     state = read_checkpoint(weights).state
-    sizes = sizes_of(state, config.heads, str(weights))
+    sizes = infer_sizes(state, config.heads, str(weights))
     if sizes.width != 2 * len(layout):
         raise ModelFolderError(
             f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(layout)} landmarks, "
             f"expected a width of {2 * len(layout)}"
         )
-    for field, real in sizes.without_width().items():
+    for field, real in sizes.config_fields().items():
         said = getattr(config, field)
         if said != real:
             raise ModelFolderError(
@@ -99,7 +99,7 @@ def load_model_folder(folder: Path) -> ModelFolder:
     return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
 
 
-def digest(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal; raises `ModelFolderError` where it cannot be read."""
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
@@ -107,7 +107,7 @@ def digest(path: Path) -> str:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
 
 
-def layout_of(folder: Path, config: ModelConfig) -> Layout:
+def read_layout(folder: Path, config: ModelConfig) -> Layout:
     """Return the layout that a folder's config.json names: a built-in one, or a CSV file beside it."""
     return load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
 
@@ -117,15 +117,15 @@ def read_description(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str
     if not folder.is_dir():
         raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
     config = read_config(folder)
-    glosses = read_meaning(folder / MEANING, config.classes)
-    layout = layout_of(folder, config)
+    glosses = read_glosses(folder / MEANING, config.classes)
+    layout = read_layout(folder, config)
     check_scheme(layout, config.normalize)
     return config, glosses, layout
 
 
 def read_space(
     folder: Path, config: ModelConfig, glosses: tuple[str, ...], size: int
-) -> tuple[Prototypes | None, tuple[Enrolled, ...]]:
+) -> tuple[Prototypes | None, tuple[EnrolledGloss, ...]]:
     """Read prototypes.npz and enrolled.json where they are there; whoever needs the former must find it."""
     if not (folder / PROTOTYPES).exists():
         for there, what in (
@@ -142,10 +142,10 @@ def read_space(
     return prototypes, enrolled
 
 
-def read_meaning(path: Path, classes: int) -> tuple[str, ...]:
+def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
     """Read a meaning.json, ``{"0": "GLOSS", …}``: a gloss for each label index from 0 to `classes` - 1."""
     try:
-        table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=unique_keys), dict[str, str])
+        table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=reject_duplicate_keys), dict[str, str])
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
     # No more of them than help to say what is wrong: the number of classes is a stranger's, too.

@@ -9,7 +9,7 @@ import numpy as np
 
 # Frames, padding included, of one forward. It bounds the memory of a request with many long clips (attention holds
 # heads x frames² numbers a clip) and lies far above a usual batch.
-FRAMES_AT_ONCE = 8192
+MAX_FRAMES_PER_BATCH = 8192
 
 
 class Forward(Protocol):
@@ -34,7 +34,7 @@ class Forward(Protocol):
         """
 
 
-def batches(lengths: Sequence[int], shortest: float) -> Iterator[list[int]]:
+def batch_by_length(lengths: Sequence[int], shortest: float) -> Iterator[list[int]]:
     """Yield indices of clips to be computed together, the shorter first.
 
     Parameters
@@ -47,11 +47,13 @@ def batches(lengths: Sequence[int], shortest: float) -> Iterator[list[int]]:
     Yields
     ------
     list of int
-        At most `FRAMES_AT_ONCE` frames, each clip counted as long as the longest, or a single clip.
+        At most `MAX_FRAMES_PER_BATCH` frames, each clip counted as long as the longest, or a single clip.
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and ((len(batch) + 1) * lengths[i] > FRAMES_AT_ONCE or lengths[batch[0]] < shortest * lengths[i]):
+        if batch and (
+            (len(batch) + 1) * lengths[i] > MAX_FRAMES_PER_BATCH or lengths[batch[0]] < shortest * lengths[i]
+        ):
             yield batch
             batch = []
         batch.append(i)

@@ -37,7 +37,7 @@ class SelfAttention(NamedTuple):
         return cls(inward, bias[:width] * scale, attention.out_proj.weight.detach(), _out_bias(attention))
 
 
-class OneQuery(NamedTuple):
+class SingleQueryAttention(NamedTuple):
     """Weights of a decoder layer's attention, in which a single query looks at a memory.
 
     `query` (D, D) with `query_bias` (D,); by head, `keys` (heads, D / heads, D), which make of a query what it asks of
@@ -53,7 +53,7 @@ class OneQuery(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def of(cls, attention: Attention) -> OneQuery:
+    def of(cls, attention: Attention) -> SingleQueryAttention:
         inward, query_bias, out, out_bias = SelfAttention.of(attention)
         width = inward.shape[1]
         query, key, value = inward.chunk(3)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from spoter.errors import ModelFolderError
 from spoter.fewshot.prototypes import PARTS
-from spoter.model.folder import WEIGHTS, ModelFolder, digest, read_description, read_space
-from spoter.runtime.onnx_runtime import GRAPHS, OF_WEIGHTS, OnnxForward
+from spoter.model.folder import WEIGHTS, ModelFolder, file_sha256, read_description, read_space
+from spoter.runtime.onnx_runtime import GRAPHS, WEIGHTS_SHA256, OnnxRuntime
 
 
 def load_onnx_folder(folder: Path, runtime: str = "onnx") -> ModelFolder:
@@ -21,9 +21,9 @@ def load_onnx_folder(folder: Path, runtime: str = "onnx") -> ModelFolder:
     folder = Path(folder)
     path = folder / GRAPHS[runtime]
     config, glosses, layout = read_description(folder, path.name)
-    model = OnnxForward.read(path, 2 * len(layout), config.classes)
+    model = OnnxRuntime.read(path, 2 * len(layout), config.classes)
     weights = folder / WEIGHTS
-    if weights.exists() and (found := model.notes.get(OF_WEIGHTS)) != (real := digest(weights)):
+    if weights.exists() and (found := model.notes.get(WEIGHTS_SHA256)) != (real := file_sha256(weights)):
         raise ModelFolderError(
             f"{path}: found a graph of other weights (SHA-256 {(found or 'unknown')[:12]}) than {WEIGHTS} beside it "
             f"({real[:12]}): write it anew by `spoter export`"

@@ -9,9 +9,9 @@ import numpy as np
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.fewshot.prototypes import softmax
 from spoter.model.folder import ModelFolder
-from spoter.runtime.onnx_graph import graph_of
-from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.onnx_graph import build_graph
+from spoter.runtime.onnx_runtime import GRAPH, WEIGHTS_SHA256, OnnxRuntime
+from spoter.runtime.torch_runtime import TorchRuntime
 
 # Frames of the clips that both are asked about: one and fewer than an embedding has parts, usual ones, and the most.
 _LENGTHS = (1, 2, 3, 5, 60, 200, 512)
@@ -19,7 +19,7 @@ TOLERANCE = 1e-4
 """By how much a probability, or a number of an embedding, may differ from torch's."""
 
 
-def export(folder: ModelFolder, weights: str) -> bytes:
+def export_graph(folder: ModelFolder, weights: str) -> bytes:
     """Return the model.onnx of a model folder that was read with its weights.
 
     The graph takes ``frames`` (B, T, 2K) float32, clips padded at their end with any finite values, T from 1 to the
@@ -30,7 +30,7 @@ def export(folder: ModelFolder, weights: str) -> bytes:
     ----------
     folder : ModelFolder
     weights : str
-        SHA-256 of its model.pth (`spoter.model.folder.digest`), which the graph notes.
+        SHA-256 of its model.pth (`spoter.model.folder.file_sha256`), which the graph notes.
 
     Raises
     ------
@@ -39,25 +39,25 @@ def export(folder: ModelFolder, weights: str) -> bytes:
     SpoterError
         Where packages that this needs are not installed.
     """
-    need("onnx", "onnxruntime")
-    model = graph_of(folder.model)
-    model.metadata_props.add(key=OF_WEIGHTS, value=weights)
+    require_packages("onnx", "onnxruntime")
+    model = build_graph(folder.model)
+    model.metadata_props.add(key=WEIGHTS_SHA256, value=weights)
     graph = model.SerializeToString(deterministic=True)
-    _compare(folder, graph)
+    compare_with_torch(folder, graph)
     return graph
 
 
-def need(*packages: str) -> None:
+def require_packages(*packages: str) -> None:
     """Raise `SpoterError` where packages that make graphs are not installed."""
     absent = [name for name in packages if find_spec(name) is None]
     if absent:
         raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[serve]'")
 
 
-def _compare(folder: ModelFolder, graph: bytes) -> None:
+def compare_with_torch(folder: ModelFolder, graph: bytes) -> None:
     """Raise `ModelFolderError` where a graph answers otherwise than the folder's weights."""
-    ours = TorchForward(folder.model)
-    theirs = OnnxForward(graph, GRAPH, 2 * len(folder.layout), folder.config.classes)
+    ours = TorchRuntime(folder.model)
+    theirs = OnnxRuntime(graph, GRAPH, 2 * len(folder.layout), folder.config.classes)
     longest = folder.config.max_frames
     rng = np.random.default_rng(0)
     lengths = sorted({min(length, longest) for length in (*_LENGTHS, longest)})

@@ -11,7 +11,7 @@ from __future__ import annotations
 from spoter.errors import ModelFolderError
 
 # Of each message (onnx.proto of ONNX 1.23) the fields that lead to tensors, and the numbers of the other fields.
-_FIELDS: dict[str, tuple[dict[int, str], tuple[int, ...]]] = {
+MESSAGE_FIELDS: dict[str, tuple[dict[int, str], tuple[int, ...]]] = {
     "ModelProto": ({7: "GraphProto", 20: "TrainingInfoProto", 25: "FunctionProto"}, (1, 2, 3, 4, 5, 6, 8, 14, 26)),
     "GraphProto": ({1: "NodeProto", 5: "TensorProto", 15: "SparseTensorProto"}, (2, 10, 11, 12, 13, 14, 16)),
     "NodeProto": ({5: "AttributeProto"}, (1, 2, 3, 4, 6, 7, 8, 9, 10)),
@@ -53,7 +53,7 @@ def refuse_external_data(graph: bytes, place: str) -> None:
         if at == end:
             open_messages.pop()
             continue
-        start, (inner, plain) = at, _FIELDS[message]
+        start, (inner, plain) = at, MESSAGE_FIELDS[message]
         tag, at = _varint(graph, at, end, place)
         number, wire = tag >> 3, tag & 7
         value = None

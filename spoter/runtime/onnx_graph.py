@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from spoter.fewshot.prototypes import PARTS
 from spoter.model.network import Spoter
-from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
+from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
 from spoter.runtime.onnx_runtime import EMBEDDINGS, FRAMES, LENGTHS, LOGITS
 
 if TYPE_CHECKING:
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 OPSET = 18
 # The first ONNX release of opset 18, so that older runtimes take the file.
 _IR_VERSION = 8
-ENCODER = "encoder."
+ENCODER_PREFIX = "encoder."
 """How the names of the encoder's nodes begin."""
 
 # Added to scores of frames that are padding: far below any score, and finite, so that no sum is NaN.
 _NEVER = -1e30
 
 
-def graph_of(model: Spoter) -> onnx.ModelProto:
+def build_graph(model: Spoter) -> onnx.ModelProto:
     """Return a model's graph: ``frames`` (B, T, 2K), ``lengths`` (B,) -> ``logits`` (B, C), ``embeddings`` (B, E)."""
     with torch.inference_mode():
         return _Graph(model).build()
@@ -54,7 +54,7 @@ class _Graph:
         self._read_shapes()
         x = self._frames()
         for number, layer in enumerate(transformer.encoder.layers):
-            self._scope = f"{ENCODER}{number}."
+            self._scope = f"{ENCODER_PREFIX}{number}."
             x = self._encoder_layer(x, layer)
             if number == 0:
                 self._embeddings(x)
@@ -169,7 +169,7 @@ class _Graph:
         return self._norm(self._node("Add", x, self._feedforward(x, layer)), layer.norm2, "norm2")
 
     def _decoder_layer(self, query: str, memory: str, across: str, layer: nn.Module) -> str:
-        weights = OneQuery.of(layer.multihead_attn)
+        weights = SingleQueryAttention.of(layer.multihead_attn)
         by_head = self._numbers(-1, self._heads, self._width // self._heads)
         query = self._norm(query, layer.norm1, "norm1", epsilon_of_doubled(layer.norm1))  # (B, D), or 1 for all
         asked = self._node("Reshape", self._linear(query, weights.query, weights.query_bias, "query"), by_head)

@@ -11,7 +11,7 @@ import numpy as np
 
 from spoter.errors import ModelFolderError, one_line
 from spoter.fewshot.prototypes import PARTS
-from spoter.runtime.base import batches
+from spoter.runtime.base import batch_by_length
 from spoter.runtime.onnx_external import refuse_external_data
 
 GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
@@ -19,7 +19,7 @@ GRAPHS = {"onnx": GRAPH, "onnx-int8": INT8_GRAPH}
 """A model folder's file for each runtime of `spoter.model.config.RUNTIMES` that takes one."""
 
 FRAMES, LENGTHS, LOGITS, EMBEDDINGS = "frames", "lengths", "logits", "embeddings"
-OF_WEIGHTS = "spoter.weights_sha256"
+WEIGHTS_SHA256 = "spoter.weights_sha256"
 """Name of a graph's own note of the model.pth it was made of: SHA-256 of its bytes, in hexadecimal."""
 
 # Padding costs what frames cost: clips share a batch where less than a fifth of it would be padding. A graph takes a
@@ -47,7 +47,7 @@ def import_onnxruntime() -> ModuleType:
     return onnxruntime
 
 
-class OnnxForward:
+class OnnxRuntime:
     """A graph of `spoter.runtime.onnx_export` in ONNX Runtime, one thread, on the CPU, called as `spoter.runtime.base.Forward`.
 
     Parameters
@@ -62,7 +62,7 @@ class OnnxForward:
     Attributes
     ----------
     notes : mapping of str to str
-        What the graph says of itself, such as `OF_WEIGHTS`.
+        What the graph says of itself, such as `WEIGHTS_SHA256`.
 
     Raises
     ------
@@ -103,7 +103,7 @@ class OnnxForward:
         self._place, self._width, self._classes = place, width, classes
 
     @classmethod
-    def read(cls, path: Path, width: int, classes: int) -> OnnxForward:
+    def read(cls, path: Path, width: int, classes: int) -> OnnxRuntime:
         """Read a model.onnx; raises as the class itself does."""
         try:
             graph = path.read_bytes()
@@ -124,7 +124,7 @@ class OnnxForward:
         logits = np.empty((len(features), self._classes), dtype=np.float32)
         embeddings = np.empty((len(features), (PARTS + 1) * self._width), dtype=np.float32) if embed else None
         wanted = (LOGITS, EMBEDDINGS) if embed else (LOGITS,)
-        for chosen in batches([len(clip) for clip in features], _SHORTEST):
+        for chosen in batch_by_length([len(clip) for clip in features], _SHORTEST):
             lengths = np.array([len(features[i]) for i in chosen])
             frames = np.zeros((len(chosen), lengths[-1], self._width), dtype=np.float32)
             for row, i in zip(frames, chosen, strict=True):

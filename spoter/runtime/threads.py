@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def compute_with(threads: int, runtime: str) -> None:
+def limit_threads(threads: int, runtime: str) -> None:
     """Hold numpy's BLAS, and torch where it is what computes, to a number of threads in this process.
 
     OpenBLAS takes all cores for a product of two clips' embeddings, and its idle threads spin: with a worker on each

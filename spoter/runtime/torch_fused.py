@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from spoter.model.network import Spoter, embed
-from spoter.runtime.folded_attention import OneQuery, SelfAttention, epsilon_of_doubled
+from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
 
 # From this many multiplications on oneDNN, with weights packed once, is faster than the MKL behind torch.addmm, which
 # does not use AVX-512 on every processor that has it: twice as fast from 10 million on, on an AMD EPYC of family 26.
@@ -28,7 +28,7 @@ _WORTH_PACKING = 2_000_000
 _FRAMES_IN_CACHE = 512
 
 
-class FastForward:
+class FusedSpoter:
     """A SPOTER for inference.
 
     Parameters
@@ -111,7 +111,7 @@ class _EncoderLayer:
 
 class _DecoderLayer:
     def __init__(self, layer: nn.Module, heads: int):
-        weights = OneQuery.of(layer.multihead_attn)
+        weights = SingleQueryAttention.of(layer.multihead_attn)
         self._heads = heads
         self._norm1 = _norm(layer.norm1, eps=epsilon_of_doubled(layer.norm1))
         self._query = _Linear(weights.query, weights.query_bias)

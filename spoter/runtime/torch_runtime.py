@@ -7,11 +7,11 @@ import torch
 
 from spoter.fewshot.prototypes import PARTS
 from spoter.model.network import Spoter
-from spoter.runtime.base import batches
-from spoter.runtime.torch_fused import FastForward
+from spoter.runtime.base import batch_by_length
+from spoter.runtime.torch_fused import FusedSpoter
 
 
-class TorchForward:
+class TorchRuntime:
     """A SPOTER on a torch device, called as `spoter.runtime.base.Forward`.
 
     Attributes
@@ -24,14 +24,14 @@ class TorchForward:
     def __init__(self, model: Spoter, device: str | torch.device = "cpu"):
         self.device = torch.device(device)
         self.model = model.to(self.device)
-        self._fast = FastForward(self.model)
+        self._fast = FusedSpoter(self.model)
 
     def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`."""
         sizes = self.model.sizes
         logits = np.empty((len(features), sizes.classes), dtype=np.float32)
         embeddings = np.empty((len(features), (PARTS + 1) * sizes.width), dtype=np.float32) if embed else None
-        for chosen in batches([len(clip) for clip in features], shortest=0):
+        for chosen in batch_by_length([len(clip) for clip in features], shortest=0):
             answer, pooled = self._fast([torch.from_numpy(features[i]).to(self.device) for i in chosen], embed)
             logits[chosen] = answer.cpu().numpy()
             if embed:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from spoter.errors import ModelFolderError
-from spoter.fewshot.enrolled import ENROLLED, Enrolment, merged, write_enrolled
+from spoter.fewshot.enrolled import ENROLLED, Enrolment, merge_enrolled, write_enrolled
 from spoter.files import exclusive_lock
 from spoter.landmarks.clip import Clip
 from spoter.serving.recognizer import NO_PROTOTYPES, Recognizer
@@ -48,7 +48,7 @@ def enroll(
             )
         done = recognizer.enroll(gloss, clips, recognizer.enrolled, places)
         # Of one that is replaced the label index stays.
-        write_enrolled(folder / ENROLLED, merged(recognizer.enrolled, [done.learned]), recognizer.prototypes)
+        write_enrolled(folder / ENROLLED, merge_enrolled(recognizer.enrolled, [done.learned]), recognizer.prototypes)
     return done
 
 

@@ -1,7 +1,7 @@
-"""Recognizer: clips in, ranked glosses out. Every door calls it.
+"""`Recognizer`: clips in, ranked glosses out. Every entry point calls it.
 
-What computes is handed to it, by the config's runtime: SPOTER in torch (`spoter.runtime.torch_runtime`) or the same as an ONNX
-graph (`spoter.runtime.onnx_runtime`), for doors that do without torch. All else is the same code.
+The model's runtime computes: torch (`spoter.runtime.torch_runtime`), or ONNX Runtime (`spoter.runtime.onnx_runtime`) where
+torch is not imported. All other code is the same.
 """
 
 from __future__ import annotations
@@ -13,37 +13,42 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
-from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, Enrolment, check_enrolled, check_gloss, learn, merged
-from spoter.fewshot.prototypes import softmax
+from spoter.fewshot.enrolled import (
+    EnrolledGloss,
+    EnrolledGlosses,
+    Enrolment,
+    check_enrolled,
+    check_gloss,
+    learn_gloss,
+    merge_enrolled,
+)
+from spoter.fewshot.prototypes import Prototypes, softmax
 from spoter.fewshot.vocabulary import Vocabulary
-from spoter.formats import Limits
-from spoter.formats.response import Answer, Ranked
+from spoter.formats.request import DEFAULT_TOP_K, ClipOrError
+from spoter.formats.response import ModelName, Prediction, PredictionOrError, Ranked
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.normalize import normalize_clips
-from spoter.model.config import RUNTIMES, runtime_of
+from spoter.limits import Limits
+from spoter.model.config import RUNTIMES, choose_runtime
 from spoter.model.folder import ModelFolder, load_model_folder
 from spoter.runtime.base import Forward
 from spoter.runtime.loading import load_onnx_folder
-
-if TYPE_CHECKING:
-    from spoter.serving.recognizer import Recognizer
+from spoter.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     import torch
 
-NO_PROTOTYPES = (
-    "found no prototypes, expected those of the trained glosses to compare with: `spoter calibrate` makes them from "
-    "labelled clips"
-)
-"""What is said of a model in which nothing can be enrolled."""
+Features = npt.NDArray[np.float32]
+"""The input of a model for one clip, shape (T, 2K)."""
 
 
 @dataclass
 class Timings:
-    """What answering took: wall milliseconds of each step, and how much there was to do."""
+    """Wall milliseconds of each step of a batch, and the amount of work in it."""
 
     decode_ms: float = 0.0
     video_ms: float = 0.0
@@ -54,11 +59,22 @@ class Timings:
     videos: int = 0
     bad_inputs: int = 0
 
-    def add(self, normalizing: float, forward: float, features: Iterable[np.ndarray]) -> None:
-        """Add what a forward took: the seconds before it, its own, and the features (T, 2K) of each clip."""
-        self.normalize_ms += 1e3 * normalizing
-        self.forward_ms += 1e3 * forward
+    def add_forward(self, started: float, normalized: float, clips: int, features: Iterable[Features]) -> None:
+        """Add a forward that ends now.
+
+        Parameters
+        ----------
+        started, normalized : float
+            When normalization and the forward began, of `time.perf_counter`.
+        clips : int
+            Clips of the batch, with those that could not be used.
+        features : iterable of Features
+            Of each clip of the forward.
+        """
+        self.normalize_ms += 1e3 * (normalized - started)
+        self.forward_ms += 1e3 * (time.perf_counter() - normalized)
         self.frames += sum(map(len, features))
+        self.clips += clips
 
 
 class Recognizer:
@@ -77,12 +93,12 @@ class Recognizer:
         The glosses the model was trained on, by label index.
     prototypes : spoter.fewshot.prototypes.Prototypes or None
         Where they lie; None for a model in which nothing can be enrolled.
-    enrolled : tuple of spoter.fewshot.enrolled.Enrolled
+    enrolled : tuple of spoter.fewshot.enrolled.EnrolledGloss
         The model folder's.
     vocabulary : spoter.fewshot.vocabulary.Vocabulary
         All of them, and what clips are named with unless a request brings glosses of its own.
     layout : spoter.landmarks.layouts.Layout
-    limits : spoter.formats.Limits
+    limits : spoter.limits.Limits
         How much a request may hold.
     forward : spoter.runtime.base.Forward
     """
@@ -90,14 +106,14 @@ class Recognizer:
     def __init__(self, folder: ModelFolder, forward: Forward):
         self.config = folder.config
         self.trained, self.prototypes, self.enrolled = folder.glosses, folder.prototypes, folder.enrolled
-        self.vocabulary = Vocabulary.of(self.trained, self.prototypes, self.enrolled)
+        self.vocabulary = Vocabulary.build(self.trained, self.prototypes, self.enrolled)
         self.layout = folder.layout
         self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
         self.forward = forward
-        # Also the first forward, which allocates and picks kernels: no client shall wait for that.
+        # Also the first forward, which allocates and picks kernels, so that no client waits for it.
         blank = np.zeros((min(2, self.limits.max_frames), 2 * len(self.layout)), dtype=np.float32)
         probabilities, embeddings = self._forward([blank])
-        if not np.isfinite(self.vocabulary.judge(probabilities, embeddings)[0]).all():
+        if not np.isfinite(self.vocabulary.score(probabilities, embeddings)[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
@@ -119,7 +135,7 @@ class Recognizer:
             Where the folder is unfit, or lacks the runtime's file.
         """
         folder, on_cpu = Path(folder), str(device) == "cpu"
-        runtime = runtime_of(folder, runtime) if on_cpu else runtime or "torch"
+        runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"
         if runtime not in RUNTIMES:
             raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
         if runtime != "torch":
@@ -127,79 +143,103 @@ class Recognizer:
                 raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
             loaded = load_onnx_folder(folder, runtime)
             return cls(loaded, loaded.model)
-        from spoter.formats import csv_format  # noqa: F401  with it pandas: no client shall wait for that, too
-        from spoter.runtime.torch_runtime import TorchForward
+        from spoter.runtime.torch_runtime import TorchRuntime
 
         loaded = load_model_folder(folder)
-        return cls(loaded, TorchForward(loaded.model, device))
+        return cls(loaded, TorchRuntime(loaded.model, device))
 
     @property
     def glosses(self) -> tuple[str, ...]:
-        """By label index: those the model was trained on, then those that were enrolled."""
+        """By label index: the trained glosses, then the enrolled ones."""
         return self.vocabulary.glosses
 
-    def features(self, clip: Clip) -> np.ndarray:
-        """Return what SPOTER is fed for a clip: shape (T, 2K), float32; raises `InputError` for an unusable clip."""
-        [features] = self._features([clip])
-        if isinstance(features, InputError):
-            raise features
-        return features
+    def require_prototypes(self) -> Prototypes:
+        """Return the model's prototypes; raises ``no_prototypes`` where it has none."""
+        if self.prototypes is None:
+            raise InputError(
+                ErrorCode.NO_PROTOTYPES,
+                "found no prototypes, expected those of the trained glosses to compare with: `spoter calibrate` makes "
+                "them from labelled clips",
+            )
+        return self.prototypes
 
-    def _features(self, clips: Sequence[Clip | InputError]) -> list[np.ndarray | InputError]:
-        """Return what SPOTER is fed for each clip, or what is wrong with it; errors are handed through."""
-        results: list = list(clips)
-        chosen: dict[int, np.ndarray] = {}
+    def features(self, clip: Clip) -> Features:
+        """Return the model's input for a clip; raises `InputError` for an unusable clip."""
+        features, errors = self._features([clip])
+        if errors:
+            raise errors[0]
+        return features[0]
+
+    def _features(self, clips: Sequence[ClipOrError]) -> tuple[dict[int, Features], dict[int, InputError]]:
+        """Return the features of each clip that can be used and the error of each other one, by position."""
+        errors: dict[int, InputError] = {}
+        selected: dict[int, npt.NDArray[np.float32]] = {}
         for i, clip in enumerate(clips):
-            if isinstance(clip, Clip):
-                try:
-                    self.limits.check_frames(len(clip))
-                    chosen[i] = self.layout.select(clip)
-                except InputError as error:
-                    results[i] = error
-        fed = normalize_clips(list(chosen.values()), self.layout, self.config.normalize)
-        for i, found in zip(chosen, fed, strict=True):
-            results[i] = found
-        return results
+            if isinstance(clip, InputError):
+                errors[i] = clip
+                continue
+            try:
+                self.limits.check_frames(len(clip))
+                selected[i] = self.layout.select(clip)
+            except InputError as error:
+                errors[i] = error
+        features: dict[int, Features] = {}
+        normalized = normalize_clips(list(selected.values()), self.layout, self.config.normalize)
+        for i, result in zip(selected, normalized, strict=True):
+            if isinstance(result, InputError):
+                errors[i] = result
+            else:
+                features[i] = result
+        return features, errors
 
-    def embed(self, clips: Sequence[Clip], places: Sequence[str] = (), timings: Timings | None = None) -> np.ndarray:
-        """Return the embeddings of clips, shape (clips, E), float32 (`spoter.fewshot.prototypes`).
+    def embed(
+        self, clips: Sequence[ClipOrError], places: Sequence[str] = (), timings: Timings | None = None
+    ) -> npt.NDArray[np.float32]:
+        """Return the embeddings of clips, shape (clips, E) (`spoter.fewshot.prototypes`).
 
-        Raises as `features` does, with the clip's place: that of `places`, or else its number.
+        Parameters
+        ----------
+        clips : sequence of Clip or InputError
+        places : sequence of str
+            Where each clip comes from, for errors; "clip 0" and so on where not given.
+        timings : Timings, optional
+            Added to.
+
+        Raises
+        ------
+        InputError
+            For the first clip that cannot be used, with its place.
         """
-        timings = timings if timings is not None else Timings()
         started = time.perf_counter()
-        features = self._features(clips)
-        for i, found in enumerate(features):
-            if isinstance(found, InputError):
-                raise found.within(places[i] if places else f"clip {i}")
+        features, errors = self._features(clips)
+        if errors:
+            i = min(errors)
+            raise errors[i] if errors[i] is clips[i] else errors[i].within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
-        embeddings = self.forward(features, True)[1]
-        timings.add(normalized - started, time.perf_counter() - normalized, features)
-        timings.clips += len(clips)
+        embeddings = self.forward(list(features.values()), True)[1]
+        if timings is not None:
+            timings.add_forward(started, normalized, len(clips), features.values())
         return embeddings
 
-    def check_enrolled(self, enrolled: EnrolledGlosses) -> tuple[Enrolled, ...]:
-        """Return the folder's enrolled glosses and those that a request brings, which go before the folder's.
+    def check_enrolled(self, enrolled: EnrolledGlosses) -> tuple[EnrolledGloss, ...]:
+        """Return the folder's enrolled glosses and those of a request, which replace the folder's of the same name.
 
         Raises
         ------
         InputError
             ``no_prototypes``, and those of `spoter.fewshot.enrolled.check_enrolled`.
         """
-        if enrolled is None:
-            return self.enrolled
-        if self.prototypes is None:
-            raise InputError(ErrorCode.NO_PROTOTYPES, NO_PROTOTYPES)
+        prototypes = self.require_prototypes()
         try:
-            return merged(self.enrolled, check_enrolled(enrolled, self.trained, self.prototypes))
+            return merge_enrolled(self.enrolled, check_enrolled(enrolled, self.trained, prototypes))
         except InputError as error:
             raise error.within("enrolled") from None
 
     def enroll(
         self,
         gloss: str,
-        clips: Sequence[Clip],
-        enrolled: Sequence[Enrolled] = (),
+        clips: Sequence[ClipOrError],
+        enrolled: Sequence[EnrolledGloss] = (),
         places: Sequence[str] = (),
         timings: Timings | None = None,
     ) -> Enrolment:
@@ -208,101 +248,96 @@ class Recognizer:
         Parameters
         ----------
         gloss : str
-        clips : sequence of Clip
+        clips : sequence of Clip or InputError
             Of that sign, at least one, each of one whole sign as in training.
-        enrolled : sequence of Enrolled
-            Glosses beside the trained ones that it is compared with.
-        places : sequence of str
+        enrolled : sequence of EnrolledGloss
+            Glosses that the new one is compared with, in addition to the trained ones.
+        places, timings
             As for `embed`.
-        costs : Timings, optional
-            Added to.
 
         Raises
         ------
         InputError
-            ``no_prototypes``; those of `spoter.fewshot.enrolled.check_gloss`; and for the first clip that cannot be used.
+            ``no_prototypes``; those of `spoter.fewshot.enrolled.check_gloss`; and for the first clip that cannot be
+            used.
         """
-        if self.prototypes is None:
-            raise InputError(ErrorCode.NO_PROTOTYPES, NO_PROTOTYPES)
+        prototypes = self.require_prototypes()
         gloss = check_gloss(gloss, self.trained)
-        return learn(gloss, self.embed(clips, places, timings), self.trained, self.prototypes, enrolled)
+        return learn_gloss(gloss, self.embed(clips, places, timings), self.trained, prototypes, enrolled)
 
     def recognize(
         self,
-        clips: Sequence[Clip | InputError],
-        top_k: int = 5,
+        clips: Sequence[ClipOrError],
+        top_k: int = DEFAULT_TOP_K,
         timings: Timings | None = None,
         vocabularies: Sequence[Vocabulary] = (),
-    ) -> list[Answer | InputError]:
+    ) -> list[PredictionOrError]:
         """Name the sign in each clip, all of them in one forward as long as they are not very many or very long.
 
         Parameters
         ----------
         clips : sequence of Clip or InputError
-            An error, as decoding leaves it in a bad clip's place, is handed through.
+            An error is returned in its place.
         top_k : int
-            Glosses an answer holds, best first; fewer where the model knows fewer.
-        costs : Timings, optional
+            Number of glosses of a prediction, best first; fewer where the model knows fewer.
+        timings : Timings, optional
             Added to.
         vocabularies : sequence of Vocabulary
-            What each clip is named with; the model's own unless given. Clips of one request share one, by identity.
+            The glosses for each clip; the model's own unless given. Clips of one request share one, by identity.
 
         Returns
         -------
-        list of Answer or InputError
-            One for each clip, in order; a clip that cannot be used leaves its neighbours alone.
+        list of Prediction or InputError
+            One for each clip, in order; a clip that cannot be used does not affect the others.
         """
-        timings = timings if timings is not None else Timings()
         started = time.perf_counter()
-        results: list = self._features(clips)  # errors stay, features give way to what becomes of them
-        features = {i: found for i, found in enumerate(results) if isinstance(found, np.ndarray)}
+        features, errors = self._features(clips)
         normalized = time.perf_counter()
         probabilities, embeddings = self._forward(list(features.values()))
-        places = list(features)
-        said = [vocabularies[i] if vocabularies else self.vocabulary for i in places]
-        for vocabulary in dict.fromkeys(said):
-            rows = [row for row, its in enumerate(said) if its is vocabulary]
-            ranked = self._rank(
-                vocabulary, probabilities[rows], embeddings if embeddings is None else embeddings[rows], top_k
-            )
-            for row, (instances, known, similarity) in zip(rows, ranked, strict=True):
-                i, frames = places[row], len(features[places[row]])
-                results[i] = Answer(instances, frames, self.config.name, self.config.version, known, similarity)
-        timings.add(normalized - started, time.perf_counter() - normalized, features.values())
-        timings.clips += len(clips)
-        return results
+        positions = list(features)
+        rows_of: dict[Vocabulary, list[int]] = {}
+        for row, i in enumerate(positions):
+            rows_of.setdefault(vocabularies[i] if vocabularies else self.vocabulary, []).append(row)
+        results: dict[int, PredictionOrError] = {**errors}
+        for vocabulary, rows in rows_of.items():
+            selected = embeddings if embeddings is None else embeddings[rows]
+            lengths = [len(features[positions[row]]) for row in rows]
+            predictions = self._predictions(vocabulary, probabilities[rows], selected, lengths, top_k)
+            results.update(zip((positions[row] for row in rows), predictions, strict=True))
+        if timings is not None:
+            timings.add_forward(started, normalized, len(clips), features.values())
+        return [results[i] for i in range(len(clips))]
 
-    def _forward(self, features: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each (T, 2K) of `features`.
+    def _forward(self, features: list[Features]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
+        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each clip.
 
         Embeddings are None in a model without prototypes, which has nothing to compare them with.
         """
         logits, embeddings = self.forward(features, self.prototypes is not None)
         return softmax(logits / self.config.temperature), embeddings
 
-    def _rank(
-        self, vocabulary: Vocabulary, probabilities: np.ndarray, embeddings: np.ndarray | None, top_k: int
-    ) -> Iterator[tuple[list[Ranked], bool | None, float | None]]:
-        """Yield what an `Answer` says of each clip: its best glosses, whether its sign is known, and the similarity."""
-        probabilities, similarities = vocabulary.judge(probabilities, embeddings)
+    def _predictions(
+        self,
+        vocabulary: Vocabulary,
+        probabilities: npt.NDArray[np.float32],
+        embeddings: npt.NDArray[np.float32] | None,
+        lengths: Sequence[int],
+        top_k: int,
+    ) -> Iterator[Prediction]:
+        """Yield the prediction for each clip from what `_forward` returned; `lengths` are the clips' frames."""
+        probabilities, similarities = vocabulary.score(probabilities, embeddings)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-        for number, order in enumerate(best):
-            row = probabilities[number]
-            ranked = [Ranked(gloss=vocabulary.glosses[k], score=float(row[k]), index=int(k)) for k in order]
-            similarity = known = None
-            if similarities is not None:
-                similarity = float(similarities[number, order[0]])
-                if self.config.known_threshold is not None:
-                    known = similarity >= self.config.known_threshold
-            yield ranked, known, similarity
+        model, threshold = ModelName(self.config.name, self.config.version), self.config.known_threshold
+        for clip, order in enumerate(best):
+            row = probabilities[clip]
+            ranked = tuple(Ranked(gloss=vocabulary.glosses[k], score=float(row[k]), index=int(k)) for k in order)
+            similarity = None if similarities is None else float(similarities[clip, order[0]])
+            known = None if similarity is None or threshold is None else similarity >= threshold
+            yield Prediction(ranked, known, lengths[clip], model, similarity)
 
 
-def load(model: Path, runtime: str | None) -> Recognizer:
+def load_single_threaded(model: Path, runtime: str | None) -> Recognizer:
     """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
-    from spoter.model.config import runtime_of
-    from spoter.runtime.threads import compute_with
-    from spoter.serving.recognizer import Recognizer
-
-    runtime = runtime_of(model, runtime)
-    compute_with(1, runtime)
+    runtime = choose_runtime(model, runtime)
+    limit_threads(1, runtime)
     return Recognizer.load(model, runtime=runtime)

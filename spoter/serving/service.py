@@ -15,11 +15,11 @@ import msgspec
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.fewshot.enrolled import Enrolled, EnrolledGlosses, merged
+from spoter.fewshot.enrolled import EnrolledGloss, EnrolledGlosses, merge_enrolled
 from spoter.fewshot.vocabulary import Vocabulary
 from spoter.formats import JSON, Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.request import Video, short
-from spoter.formats.response import Answer, encode_enrolment
+from spoter.formats.request import Video, quote
+from spoter.formats.response import Prediction, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
 from spoter.limits import VIDEO_SECONDS
 from spoter.messages import RawRequest, Response, error_response
@@ -46,7 +46,7 @@ class _ParsedRequest:
     request : Request
     accept : str
         Type of its answer.
-    enrolled : tuple of Enrolled
+    enrolled : tuple of EnrolledGloss
         The model folder's and the request's own, checked.
     vocabulary : Vocabulary
         What its clips are named with.
@@ -54,7 +54,7 @@ class _ParsedRequest:
 
     request: Request
     accept: str
-    enrolled: tuple[Enrolled, ...]
+    enrolled: tuple[EnrolledGloss, ...]
     vocabulary: Vocabulary
 
 
@@ -133,7 +133,7 @@ def _read_videos(
     timings.video_ms = 1e3 * (time.perf_counter() - started)
 
 
-def as_record(response: Response) -> Response:
+def to_record(response: Response) -> Response:
     """Return a response as one record of a job that any status but 200 would end, and that joins all bodies.
 
     A record that is wrong gets 200, with its error in its place. What would be wrong with every record of the job, and
@@ -153,7 +153,7 @@ def _decode(recognizer: Recognizer, item: RawRequest) -> _ParsedRequest | InputE
         enrolled, vocabulary = recognizer.enrolled, recognizer.vocabulary
         if request.enrolled is not None:
             enrolled = recognizer.check_enrolled(request.enrolled)
-            vocabulary = Vocabulary.of(recognizer.trained, recognizer.prototypes, enrolled)
+            vocabulary = Vocabulary.build(recognizer.trained, recognizer.prototypes, enrolled)
         return _ParsedRequest(request, accept, enrolled, vocabulary)
     except InputError as error:
         return error
@@ -164,7 +164,7 @@ def _check_encoding(coding: str | None) -> None:
     if coding is not None and coding.strip().lower() not in ("", "identity"):
         raise InputError(
             ErrorCode.UNSUPPORTED_CONTENT_ENCODING,
-            f"found {short(coding, 40)}, expected a body that is not compressed; the compact form is 50 times smaller "
+            f"found {quote(coding, 40)}, expected a body that is not compressed; the compact form is 50 times smaller "
             "than full landmarks",
             "header Content-Encoding",
         )
@@ -179,7 +179,7 @@ def _enroll(recognizer: Recognizer, asked: _ParsedRequest, timings: Timings) -> 
                 raise clip
         done = recognizer.enroll(request.enroll, request.clips, asked.enrolled, timings=timings)
         brought = request.enrolled.glosses if request.enrolled else ()
-        glosses = merged(brought, [done.learned])
+        glosses = merge_enrolled(brought, [done.learned])
         recognizer.limits.check_enrolled(len(glosses))
     except InputError as error:
         timings.bad_inputs += error.status < 500
@@ -188,11 +188,11 @@ def _enroll(recognizer: Recognizer, asked: _ParsedRequest, timings: Timings) -> 
     return Response(200, JSON, encode_enrolment(done, enrolled))
 
 
-def _respond(request: Request, answers: list[Answer | InputError], accept: str) -> Response:
+def _respond(request: Request, answers: list[Prediction | InputError], accept: str) -> Response:
     answers = [
         answer
         if isinstance(answer, InputError)
-        else msgspec.structs.replace(answer, instances=answer.instances[: request.top_k])
+        else msgspec.structs.replace(answer, instances=answer.glosses[: request.top_k])
         for answer in answers
     ]
     errors = [answer for answer in answers if isinstance(answer, InputError)]

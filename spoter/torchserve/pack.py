@@ -27,8 +27,8 @@ from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
-from spoter.model.config import RUNTIMES, ModelConfig, read_config, runtime_of
-from spoter.model.folder import CARD, COMPUTES, CONFIG, MEANING, PROTOTYPES, load_model_folder
+from spoter.model.config import RUNTIMES, ModelConfig, choose_runtime, read_config
+from spoter.model.folder import CARD, CONFIG, MEANING, PROTOTYPES, RUNTIME_FILES, load_model_folder
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
 from spoter.runtime.loading import load_onnx_folder
@@ -91,7 +91,7 @@ def build(model: Path, name: str, version: str | None, out: Path, runtime: str |
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         extra = Path(scratch, "extra")
         _stage(model, config, extra)
-        tree = _archive(model / COMPUTES[config.runtime], extra, name, version, Path(scratch), config.runtime)
+        tree = _archive(model / RUNTIME_FILES[config.runtime], extra, name, version, Path(scratch), config.runtime)
         paths = sorted(path for path in tree.rglob("*") if path.is_file())
         files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
     # The archiver writes the time of day into the manifest.
@@ -113,7 +113,7 @@ def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
     ModelFolderError
         Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
     """
-    runtime = runtime_of(model, runtime)
+    runtime = choose_runtime(model, runtime)
     loaded = load_model_folder(model) if runtime == "torch" else load_onnx_folder(model, runtime)
     return msgspec.structs.replace(loaded.config, runtime=runtime)
 

@@ -23,15 +23,15 @@ from spoter.progress import progress_bar
 from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.recognizer import Recognizer
 from spoter.training.calibration import finish
-from spoter.training.curves import CURVES, METRICS, Watcher, draw_curves, metrics_lines
+from spoter.training.curves import CURVES, METRICS, MetricsWriter, draw_curves, metrics_lines
 from spoter.training.data import DataSet
 from spoter.training.data.folds import split_into_folds
 from spoter.training.data.split import Split
 from spoter.training.data.split_record import SPLIT, SplitRecord
-from spoter.training.distributed import Ranks, joined
-from spoter.training.evaluation.evaluate import ask, robustness
+from spoter.training.distributed import ProcessGroup, join_processes
+from spoter.training.evaluation.evaluate import predict, robustness
 from spoter.training.evaluation.robustness import CONDITIONS
-from spoter.training.loop import Fitted, Scores, Where, fit, score
+from spoter.training.loop import FitResult, LabelledLogits, TrainContext, fit, score
 from spoter.training.model_card import Results, model_card
 from spoter.training.prepare import Task, prepare
 from spoter.training.resume import UnfinishedRun
@@ -49,7 +49,7 @@ class Trained:
     config: ModelConfig
     data: DataSet
     split: Split
-    fitted: Fitted
+    fitted: FitResult
     results: Results
 
 
@@ -90,19 +90,19 @@ def train(
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with joined(settings.device) as ranks, ExitStack() as held:
+    with join_processes(settings.device) as ranks, ExitStack() as held:
         progress = progress and ranks.first
         task = prepare(settings, progress, note if ranks.first else lambda text: None)
         left_out = split_into_folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
         run = UnfinishedRun(settings.out, _identity(task, ranks))
         precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
-        where = Where(ranks, precision, run, progress=progress)
+        where = TrainContext(ranks, precision, run, progress=progress)
         watcher = None
         if ranks.first:
             _make_folder(settings.out)
             held.enter_context(exclusive_lock(settings.out))
             run.open(resume, fresh)
-            watcher = Watcher(run.folder, settings.tensorboard)
+            watcher = MetricsWriter(run.folder, settings.tensorboard)
         model = task.new_model()
         fitted = fit(
             model, task.clip_sets["train"], task.clip_sets["validation"], settings, replace(where, watch=watcher)
@@ -124,7 +124,7 @@ def train(
     return trained
 
 
-def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
+def _identity(task: Task, ranks: ProcessGroup) -> dict[str, str]:
     """Return what decides the weights, by name, as text: a run can go on only with one of the same."""
     settings = task.settings
     told = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in _NO_MATTER}
@@ -134,7 +134,7 @@ def _identity(task: Task, ranks: Ranks) -> dict[str, str]:
     return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in told.items()}
 
 
-def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, progress: bool) -> Trained:
+def _finish(task: Task, model: Spoter, fitted: FitResult, device: torch.device, progress: bool) -> Trained:
     """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
     settings, sides = task.settings, task.clip_sets
     loss = fitted.history[fitted.epoch - 1]["validation_loss"]
@@ -150,8 +150,8 @@ def _finish(task: Task, model: Spoter, fitted: Fitted, device: torch.device, pro
     total = len(validation) + (1 + len(CONDITIONS)) * len(test)
     with progress_bar(shown=progress, total=total, desc="judging", unit="clip") as bar:
         results = Results(
-            ask(recognizer, validation, bar=bar),
-            ask(recognizer, test, bar=bar),
+            predict(recognizer, validation, bar=bar),
+            predict(recognizer, test, bar=bar),
             robustness(recognizer, test, seed=settings.seed, bar=bar),
         )
     trained = Trained(config, task.data, task.split, fitted, results)
@@ -172,7 +172,7 @@ def _card(task: Task, trained: Trained) -> str:
     return model_card(task.about, task.settings, trained.config, task.data, task.split, fitted, results)
 
 
-def _try_fold(task: Task, left_out: tuple[str, ...], where: Where, name: str) -> Scores:
+def _try_fold(task: Task, left_out: tuple[str, ...], where: TrainContext, name: str) -> LabelledLogits:
     """Train anew without these groups, and return the answers to them: last weights, nothing selected."""
     settings, clips = task.settings, task.data.clips
     recipe = replace(settings, epochs=settings.fold_epochs or settings.epochs)

@@ -292,14 +292,14 @@ def _extracted(points: np.ndarray, done: dict) -> Extracted:
 
 def _parts() -> list[dict]:
     """Return the skeleton as the child draws it."""
-    from spoter.landmarks.skeleton import CHAINS, COLOURS, columns_of, limbs
+    from spoter.landmarks.skeleton import CHAINS, COLOURS, find_columns, find_limbs
 
     parts = []
     for name in CHAINS:
         rgb = [int(COLOURS[name][place : place + 2], 16) for place in (1, 3, 5)]
-        part = {"name": name, "colour": rgb, "pairs": limbs(MEDIAPIPE.names, name).tolist()}
+        part = {"name": name, "colour": rgb, "pairs": find_limbs(MEDIAPIPE.names, name).tolist()}
         if name != "body":
-            columns = columns_of(MEDIAPIPE.names, name)
+            columns = find_columns(MEDIAPIPE.names, name)
             wrist = MEDIAPIPE.names.index(f"pose_{name.split()[0]}_wrist")
             part |= {"columns": [int(columns[0]), int(columns[-1]) + 1], "wrist": wrist}
         parts.append(part)

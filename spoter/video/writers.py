@@ -92,9 +92,9 @@ def _point_names(part: str) -> list[str]:
 
 
 def _limbs(part: str) -> list[tuple[int, int]]:
-    from spoter.landmarks.skeleton import CHAINS, limbs
+    from spoter.landmarks.skeleton import CHAINS, find_limbs
 
-    return [tuple(pair) for name in CHAINS for pair in limbs(MEDIAPIPE.parts[part], name).tolist()]
+    return [tuple(pair) for name in CHAINS for pair in find_limbs(MEDIAPIPE.parts[part], name).tolist()]
 
 
 WRITERS: dict[str, Callable[[Extracted], bytes]] = {".json": to_json, ".npy": to_npy, ".pose": to_pose}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spoter.errors import ModelFolderError
-from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes, with_enrolled
+from spoter.fewshot.prototypes import PARTS, Prototypes, include_enrolled, read_prototypes
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import CONFIG, PROTOTYPES, load_model_folder
 from spoter.model.network import embed
@@ -152,14 +152,14 @@ def test_prototypes_that_claim_to_be_vast(tmp_path):
 
 def test_without_enrolled_glosses_the_heads_probabilities_stay():
     head = np.array([[0.7, 0.2, 0.1]], dtype=np.float32)
-    np.testing.assert_allclose(with_enrolled(head, np.array([[0.1, 0.9, 0.0]]), 10.0), head)
+    np.testing.assert_allclose(include_enrolled(head, np.array([[0.1, 0.9, 0.0]]), 10.0), head)
 
 
 def test_an_enrolled_gloss_wins_where_its_prototype_is_nearer_than_that_of_the_gloss_the_head_names():
     head = np.array([[0.7, 0.2, 0.1]] * 2, dtype=np.float32)
     # the second trained prototype is nearest in both rows, but the head does not name it
     cosines = np.array([[0.1, 0.95, 0.0, 0.8], [0.8, 0.95, 0.0, 0.1]], dtype=np.float32)
-    shared = with_enrolled(head, cosines, 10.0)
+    shared = include_enrolled(head, cosines, 10.0)
     np.testing.assert_allclose(shared.sum(axis=1), 1, atol=1e-6)
     assert shared.argmax(axis=1).tolist() == [3, 0]
     np.testing.assert_allclose(shared[:, :3] / shared[:, :3].sum(axis=1, keepdims=True), head, atol=1e-6)
@@ -186,7 +186,7 @@ def test_known_is_about_the_gloss_that_comes_first_not_about_the_nearest(copied,
     exchanged = replace(space, trained=np.roll(space.trained, 1, axis=0))  # each prototype is the next gloss's
     (copied / PROTOTYPES).write_bytes(exchanged.to_bytes())
     (other,) = Recognizer.load(copied).recognize(clips)
-    assert other.instances == answer.instances
+    assert other.glosses == answer.glosses
     assert other.known is False and other.similarity < 0.3
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats import Answer, Limits, Options, Ranked, Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.request import in_pixels, short
+from spoter.formats import Limits, Options, Prediction, Ranked, Request, choose_accept, decode, encode, parse_attributes
+from spoter.formats.request import is_in_pixels, quote
 from spoter.landmarks.layouts import load_layout
 from tests.generate import figure_clip
 from tests.wire import LIMITS, dumps, holistic
@@ -138,7 +138,7 @@ def test_not_acceptable(accept: str) -> None:
     assert (caught.value.code, caught.value.status) == ("not_acceptable", 406)
 
 
-ANSWER = Answer(
+ANSWER = Prediction(
     [Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0", True, 0.8
 )
 DOCUMENT = {
@@ -164,7 +164,7 @@ def test_one_answer() -> None:
 
 @pytest.mark.parametrize(("known", "in_json", "in_csv"), [(False, b"false", b"false"), (None, b"null", b"")])
 def test_a_sign_that_is_not_known_or_that_nobody_can_tell(known, in_json, in_csv) -> None:
-    answer = Answer(ANSWER.instances[1:], 64, "dgs11", "1.0", known)
+    answer = Prediction(ANSWER.glosses[1:], 64, "dgs11", "1.0", known)
     assert b'"known":' + in_json + b"," in encode(Request([None]), [answer], "application/json")
     assert b",0.02,0," + in_csv + b",\n" in encode(Request([None]), [answer], "text/csv")
 
@@ -196,13 +196,13 @@ def test_answers_as_a_table() -> None:
 
 def test_pixels_are_told_by_most_of_the_points() -> None:
     points = np.full((2, 10, 2), 0.5)
-    assert not in_pixels(points)
+    assert not is_in_pixels(points)
     points[0, 0] = 900  # a stray point
-    assert not in_pixels(points)
-    assert in_pixels(points * 640)
-    assert not in_pixels(points * np.nan)
+    assert not is_in_pixels(points)
+    assert is_in_pixels(points * 640)
+    assert not is_in_pixels(points * np.nan)
 
 
 def test_quotes_are_short() -> None:
-    assert short("abc") == "'abc'"
-    assert len(short("x" * 1000)) == 40
+    assert quote("abc") == "'abc'"
+    assert len(quote("x" * 1000)) == 40

@@ -68,8 +68,10 @@ def test_the_scheme_of_the_papers_authors_can_be_drawn(tmp_path, layout):
 def test_the_head_is_up_in_every_scheme(tmp_path, monkeypatch):
     """In that of the paper's authors y points up."""
     drawn: list[np.ndarray] = []
-    strokes = picture.strokes
-    monkeypatch.setattr(picture, "strokes", lambda points, names: drawn.append(points) or strokes(points, names))
+    strokes = picture.skeleton_strokes
+    monkeypatch.setattr(
+        picture, "skeleton_strokes", lambda points, names: drawn.append(points) or strokes(points, names)
+    )
     for scheme in ("box", "bohacek"):
         picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
     nose, shoulder = LAYOUT.column("pose_nose"), LAYOUT.column("pose_left_shoulder")

@@ -206,7 +206,7 @@ def test_uses_tells_the_columns_that_select_reads():
     clip = figure_clip("wholepose", gaps=False)
     for layout in BUILT_IN:
         table = load_layout(layout)
-        used = table.uses(clip.names, clip.estimator)
+        used = table.used_columns(clip.names, clip.estimator)
         blank = clip.points.copy()
         blank[:, ~used] = np.nan
         np.testing.assert_array_equal(

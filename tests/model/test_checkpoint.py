@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 
 from spoter.errors import ModelFolderError
-from spoter.model.checkpoint import read_checkpoint, sizes_of
+from spoter.model.checkpoint import infer_sizes, read_checkpoint
 from tests import upstream
 
 
@@ -27,7 +27,7 @@ def test_a_bare_state_dict(tmp_path, model):
     torch.save(model.state_dict(), tmp_path / "w.pth")
     checkpoint = read_checkpoint(tmp_path / "w.pth")
     assert (checkpoint.kind, checkpoint.heads) == ("state_dict", None)
-    sizes = sizes_of(checkpoint.state, heads=9)
+    sizes = infer_sizes(checkpoint.state, heads=9)
     assert (sizes.encoder_layers, sizes.decoder_layers, sizes.encoder_feedforward, sizes.decoder_feedforward) == (
         2,
         3,

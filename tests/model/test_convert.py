@@ -13,7 +13,7 @@ import torch
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.files import exclusive_lock
 from spoter.model.config import ModelConfig, parse_config
-from spoter.model.convert import Choices, convert
+from spoter.model.convert import ConvertOptions, convert_checkpoint
 from spoter.model.folder import load_model_folder, write_model_folder
 from spoter.serving.recognizer import Recognizer
 from tests import upstream
@@ -30,12 +30,12 @@ def made(tmp_path):
     torch.save({"epoch": 7, "model_state_dict": model.state_dict(), "loss": 0.25}, tmp_path / "w.pth")
     (tmp_path / "meaning.json").write_text(json.dumps({str(i): f"SEÑA {i}" for i in range(CLASSES)}))
 
-    def run(hparams: dict | None = None, choices: Choices = Choices()):  # noqa: B008  it is frozen
+    def run(hparams: dict | None = None, choices: ConvertOptions = ConvertOptions()):  # noqa: B008  it is frozen
         config = None
         if hparams is not None:
             config = tmp_path / "original.json"
             config.write_text(json.dumps({"hparams": hparams, "seed": 1}))
-        return convert(tmp_path / "w.pth", tmp_path / "out", tmp_path / "meaning.json", config, choices)
+        return convert_checkpoint(tmp_path / "w.pth", tmp_path / "out", tmp_path / "meaning.json", config, choices)
 
     run.path = tmp_path
     run.model = model
@@ -59,9 +59,9 @@ def test_the_converted_model_computes_the_same(made):
     with torch.inference_mode():
         expected = made.model(torch.from_numpy(recognizer.features(clip))).softmax(0)
     (answer,) = recognizer.recognize([clip])
-    scores = {ranked.index: ranked.score for ranked in answer.instances}
+    scores = {ranked.index: ranked.score for ranked in answer.glosses}
     np.testing.assert_allclose([scores[i] for i in range(CLASSES)], expected.numpy(), atol=1e-5)
-    assert [ranked.score for ranked in answer.instances] == sorted(scores.values(), reverse=True)
+    assert [ranked.score for ranked in answer.glosses] == sorted(scores.values(), reverse=True)
 
 
 def test_a_folder_that_another_command_writes_into_is_left_alone(made):
@@ -99,7 +99,7 @@ def test_a_config_that_is_wrong_elsewhere_is_not_believed_about_the_heads(made, 
     with pytest.raises(ModelFolderError, match=f"{complaint}.*its nhead 9 is not believed either: pass --nhead"):
         made(HPARAMS | change)
     assert not (made.path / "out").exists()
-    config, disbelieved = made(HPARAMS | change, Choices(heads=12))
+    config, disbelieved = made(HPARAMS | change, ConvertOptions(heads=12))
     assert config.heads == 12
     assert complaint in disbelieved
 
@@ -107,18 +107,18 @@ def test_a_config_that_is_wrong_elsewhere_is_not_believed_about_the_heads(made, 
 def test_without_a_config_the_heads_are_asked_for(made):
     with pytest.raises(ModelFolderError, match="heads cannot be told from weights: pass --nhead"):
         made()
-    assert made(None, Choices(heads=9))[0].heads == 9
+    assert made(None, ConvertOptions(heads=9))[0].heads == 9
 
 
 def test_heads_that_do_not_divide_the_width(made):
     with pytest.raises(ModelFolderError, match="width 108 is not divisible by 7 heads"):
-        made(None, Choices(heads=7))
+        made(None, ConvertOptions(heads=7))
 
 
 def test_a_pickled_module_needs_no_config(made):
     with upstream.as_upstream_module():
         torch.save(made.model, made.path / "w.pth")
-    choices = Choices(layout="spoter54", normalize="bohacek")
+    choices = ConvertOptions(layout="spoter54", normalize="bohacek")
     config, _ = made(None, choices)
     assert (config.heads, config.layout, config.normalize) == (9, "spoter54", "bohacek")
     assert made(HPARAMS | {"nhead": 2}, choices)[1] == ["nhead: 2 in the config, 9 in the weights"]
@@ -127,7 +127,7 @@ def test_a_pickled_module_needs_no_config(made):
 def test_a_layout_of_ones_own_travels_with_the_model(made):
     table = made.path / "mine.csv"
     shutil.copy(load_path("points_54.csv"), table)
-    config, _ = made(HPARAMS, Choices(layout=str(table)))
+    config, _ = made(HPARAMS, ConvertOptions(layout=str(table)))
     table.unlink()
     assert config.layout == "mine.csv"
     assert Recognizer.load(made.path / "out").recognize([figure_clip()])[0].frames == 20
@@ -142,14 +142,14 @@ def load_path(name: str):
 @pytest.mark.parametrize(
     ("choices", "complaint"),
     [
-        (Choices(heads=9, layout="71"), "found layout 71 of 71 landmarks, but .* expected 54 landmarks"),
-        (Choices(heads=9, layout="55"), "found layout '55'"),
+        (ConvertOptions(heads=9, layout="71"), "found layout 71 of 71 landmarks, but .* expected 54 landmarks"),
+        (ConvertOptions(heads=9, layout="55"), "found layout '55'"),
         (
-            Choices(heads=9, estimator="kinect"),
+            ConvertOptions(heads=9, estimator="kinect"),
             "found estimator 'kinect', expected one of mediapipe, openpose, wholepose",
         ),
-        (Choices(heads=9, positions="none"), "found positions 'none', expected one of shared, per-frame"),
-        (Choices(heads=9, normalize="cube"), "found normalize 'cube'"),
+        (ConvertOptions(heads=9, positions="none"), "found positions 'none', expected one of shared, per-frame"),
+        (ConvertOptions(heads=9, normalize="cube"), "found normalize 'cube'"),
     ],
 )
 def test_choices_that_do_not_fit(made, choices, complaint):
@@ -181,7 +181,9 @@ def test_meaning_must_name_every_class(made, meaning, complaint):
 def test_an_original_config_that_is_none(made, text):
     (made.path / "c.json").write_text(text)
     with pytest.raises(ModelFolderError, match=r"c.json"):
-        convert(made.path / "w.pth", made.path / "out", made.path / "meaning.json", made.path / "c.json", Choices())
+        convert_checkpoint(
+            made.path / "w.pth", made.path / "out", made.path / "meaning.json", made.path / "c.json", ConvertOptions()
+        )
 
 
 @pytest.mark.parametrize(
@@ -304,7 +306,7 @@ def test_the_temperature_flattens_scores(made):
     (sharp,) = Recognizer.load(made.path / "out").recognize([figure_clip()])
     path.write_text(json.dumps(json.loads(path.read_text()) | {"temperature": 4.0}))
     (flat,) = Recognizer.load(made.path / "out").recognize([figure_clip()])
-    assert [ranked.gloss for ranked in flat.instances] == [ranked.gloss for ranked in sharp.instances]
-    logits = np.log([ranked.score for ranked in sharp.instances])
+    assert [ranked.gloss for ranked in flat.glosses] == [ranked.gloss for ranked in sharp.glosses]
+    logits = np.log([ranked.score for ranked in sharp.glosses])
     expected = np.exp(logits / 4) / np.exp(logits / 4).sum()
-    np.testing.assert_allclose([ranked.score for ranked in flat.instances], expected, atol=1e-5)
+    np.testing.assert_allclose([ranked.score for ranked in flat.glosses], expected, atol=1e-5)

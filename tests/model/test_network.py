@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from spoter.model.checkpoint import read_checkpoint, sizes_of
+from spoter.model.checkpoint import infer_sizes, read_checkpoint
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 from tests import upstream
@@ -18,7 +18,7 @@ SIZES = Sizes(
 
 
 def loaded(state: dict, heads: int = 9, positions: str = "shared") -> Spoter:
-    model = Spoter(sizes_of(state, heads), positions)
+    model = Spoter(infer_sizes(state, heads), positions)
     model.load_state_dict(state)
     return model.eval()
 

@@ -15,17 +15,17 @@ import torch
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError, SpoterError
-from spoter.fewshot.prototypes import PARTS, Prototypes, unit
+from spoter.fewshot.prototypes import PARTS, Prototypes, to_unit_vectors
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest
 from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
-from spoter.model.folder import WEIGHTS, digest, load_model_folder, write_model_folder
+from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.loading import load_onnx_folder
-from spoter.runtime.onnx_export import TOLERANCE, _compare, export
+from spoter.runtime.onnx_export import TOLERANCE, compare_with_torch, export_graph
 from spoter.runtime.onnx_graph import OPSET
-from spoter.runtime.onnx_runtime import GRAPH, OF_WEIGHTS, OnnxForward
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.onnx_runtime import GRAPH, WEIGHTS_SHA256, OnnxRuntime
+from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
@@ -54,21 +54,21 @@ def make_folder(folder: Path, layout: str, positions: str, seed: int = 0, **conf
     rng = np.random.default_rng(seed)
     size = (PARTS + 1) * width
     whitening = rng.normal(size=(size, size)).astype(np.float32) / size
-    trained = unit(rng.normal(size=(len(GLOSSES), size)).astype(np.float32))
+    trained = to_unit_vectors(rng.normal(size=(len(GLOSSES), size)).astype(np.float32))
     space = Prototypes(np.zeros(size, np.float32), whitening, trained, 1.0, 0.5)
     write_model_folder(folder, model.state_dict(), config, GLOSSES, "card", prototypes=space)
     return folder
 
 
-def graph_of(folder: Path) -> bytes:
-    return export(load_model_folder(folder), digest(folder / WEIGHTS))
+def exported_graph(folder: Path) -> bytes:
+    return export_graph(load_model_folder(folder), file_sha256(folder / WEIGHTS))
 
 
 def as_graph(folder: Path) -> Path:
     """Make a copy of a model folder in which the graph stands in place of the weights."""
     copy = Path(shutil.copytree(folder, folder.with_name(f"{folder.name}-onnx")))
     (copy / WEIGHTS).unlink()
-    (copy / GRAPH).write_bytes(graph_of(folder))
+    (copy / GRAPH).write_bytes(exported_graph(folder))
     return copy
 
 
@@ -78,7 +78,7 @@ def assert_same(ours, theirs) -> None:
         if isinstance(one, InputError):
             assert one.to_dict() == other.to_dict()
             continue
-        scores, others = ({ranked.gloss: ranked.score for ranked in answer.instances} for answer in (one, other))
+        scores, others = ({ranked.gloss: ranked.score for ranked in answer.glosses} for answer in (one, other))
         assert scores.keys() == others.keys() and len(scores) > 1
         np.testing.assert_allclose([others[gloss] for gloss in scores], list(scores.values()), rtol=0, atol=1e-4)
         assert (one.known, one.frames, one.model_name) == (other.known, other.frames, other.model_name)
@@ -97,8 +97,8 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
     clips += [figure_clip(frames=513), InputError(ErrorCode.WRONG_TYPE, "as decoding left it")]
     answers = torchs.recognize(clips, top_k=99)
     assert_same(answers, onnxs.recognize(clips, top_k=99))
-    assert "NEW" in {ranked.gloss for ranked in answers[0].instances}
-    scores = np.array([[ranked.score for ranked in answer.instances] for answer in answers[:-2]])
+    assert "NEW" in {ranked.gloss for ranked in answers[0].glosses}
+    scores = np.array([[ranked.score for ranked in answer.glosses] for answer in answers[:-2]])
     assert np.ptp(scores[:, 0]) > 0.01  # not one and the same answer to all
     np.testing.assert_allclose(onnxs.embed(clips[:4]), torchs.embed(clips[:4]), rtol=0, atol=1e-4)
     assert onnxs.recognize([]) == []
@@ -107,7 +107,7 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
 def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
     torchs, onnxs = (Recognizer.load(folder, runtime=runtime) for runtime in ("torch", None))
-    assert isinstance(onnxs.forward, OnnxForward)
+    assert isinstance(onnxs.forward, OnnxRuntime)
     clips = read_clips(sorted(path for path in samples.iterdir() if path.suffix not in (".md", ".py")), torchs.layout)
     assert len(clips) > 5
     answers = torchs.recognize(clips, top_k=99)
@@ -129,9 +129,9 @@ def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
 
 def test_the_embedded_models_graph_is_what_spoter_export_writes(dgs11):
     """Node by node and constant by constant. Not byte by byte: folding them, processors differ in the last bits."""
-    ours, exported = (onnx.load_from_string(graph) for graph in ((dgs11 / GRAPH).read_bytes(), graph_of(dgs11)))
+    ours, exported = (onnx.load_from_string(graph) for graph in ((dgs11 / GRAPH).read_bytes(), exported_graph(dgs11)))
     assert read_config(dgs11).runtime == "onnx"
-    assert [(note.key, note.value) for note in ours.metadata_props] == [(OF_WEIGHTS, digest(dgs11 / WEIGHTS))]
+    assert [(note.key, note.value) for note in ours.metadata_props] == [(WEIGHTS_SHA256, file_sha256(dgs11 / WEIGHTS))]
     for one, other in zip(ours.graph.initializer, exported.graph.initializer, strict=True):
         assert one.name == other.name
         np.testing.assert_allclose(*map(onnx.numpy_helper.to_array, (one, other)), rtol=1e-4, atol=1e-6)
@@ -142,8 +142,8 @@ def test_the_embedded_models_graph_is_what_spoter_export_writes(dgs11):
 
 def test_the_same_model_gives_the_same_graph_and_no_path_of_this_machine(tmp_path):
     folder = make_folder(tmp_path / "model", "29", "per-frame")
-    graph = graph_of(folder)
-    assert graph_of(folder) == graph
+    graph = exported_graph(folder)
+    assert exported_graph(folder) == graph
     for found in (b"site-packages", b".py", str(Path.home()).encode(), str(tmp_path).encode()):
         assert len(found) < 3 or found not in graph
     model = onnx.load_from_string(graph)
@@ -155,12 +155,12 @@ def test_a_graph_of_other_weights_is_refused(tmp_path):
     """What `export` asks of what it has written."""
     one, other = (load_model_folder(make_folder(tmp_path / str(seed), "29", "shared", seed)) for seed in (0, 1))
     with pytest.raises(ModelFolderError, match=r"of a clip of 1 frames .* apart between torch and ONNX Runtime"):
-        _compare(one, export(other, "no digest"))
-    graph = export(one, "no digest")
+        compare_with_torch(one, export_graph(other, "no digest"))
+    graph = export_graph(one, "no digest")
     with torch.no_grad():
         one.model.linear_class.bias[0] += 0.01  # a little suffices
     with pytest.raises(ModelFolderError, match="a probability of a clip"):
-        _compare(one, graph)
+        compare_with_torch(one, graph)
     assert TOLERANCE == 1e-4
 
 
@@ -176,7 +176,7 @@ def test_a_model_of_single_frames(tmp_path, positions):
 
 def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
     folder = as_graph(make_folder(tmp_path / "model", "29", "shared"))
-    other = graph_of(make_folder(tmp_path / "other", "54", "shared"))
+    other = exported_graph(make_folder(tmp_path / "other", "54", "shared"))
     graph = (folder / GRAPH).read_bytes()
     for content, message in (
         (None, "model.onnx: found no such file, expected one as `spoter export` writes it"),
@@ -198,7 +198,7 @@ def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
 
 def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
     folder = make_folder(tmp_path / "model", "29", "shared")
-    (folder / GRAPH).write_bytes(graph_of(folder))
+    (folder / GRAPH).write_bytes(exported_graph(folder))
     assert Recognizer.load(folder, runtime="onnx").recognize([figure_clip()])
     weights = (make_folder(tmp_path / "other", "29", "shared", seed=1) / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights)
@@ -206,13 +206,13 @@ def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
         ModelFolderError, match=r"model\.onnx: found a graph of other weights \(.*write it anew by"
     ) as error:
         Recognizer.load(folder, runtime="onnx")
-    assert digest(folder / WEIGHTS)[:12] in str(error.value)
+    assert file_sha256(folder / WEIGHTS)[:12] in str(error.value)
 
 
 def test_clips_of_a_batch_are_answered_as_alone(tmp_path):
     """Lengths that share a batch, padded, and such that do not; and nothing is pooled that nobody asks for."""
     folder = make_folder(tmp_path / "model", "29", "per-frame")
-    forward = OnnxForward(graph_of(folder), GRAPH, 58, len(GLOSSES))
+    forward = OnnxRuntime(exported_graph(folder), GRAPH, 58, len(GLOSSES))
     rng = np.random.default_rng(0)
     clips = [rng.uniform(-1, 1, (frames, 58)).astype(np.float32) for frames in (60, 7, 57, 60, 1, 50, 200)]
     logits, embeddings = forward(clips, True)
@@ -229,9 +229,9 @@ def test_what_load_is_asked_for(tmp_path):
     folder = make_folder(tmp_path / "model", "29", "shared", runtime="onnx")
     with pytest.raises(ModelFolderError, match=r"model\.onnx: found no such file"):
         Recognizer.load(folder)
-    (folder / GRAPH).write_bytes(graph_of(folder))
-    assert isinstance(Recognizer.load(folder).forward, OnnxForward)
-    assert isinstance(Recognizer.load(folder, runtime="torch").forward, TorchForward)
+    (folder / GRAPH).write_bytes(exported_graph(folder))
+    assert isinstance(Recognizer.load(folder).forward, OnnxRuntime)
+    assert isinstance(Recognizer.load(folder, runtime="torch").forward, TorchRuntime)
     with pytest.raises(ModelFolderError, match="found runtime onnx and device cuda:0, expected cpu"):
         Recognizer.load(folder, "cuda:0", "onnx")
     # Who asks for a device gets torch, which has it; "meta" is one that every torch has, and that answers nothing.
@@ -251,13 +251,13 @@ def test_a_graph_that_gives_something_else_is_refused():
     with pytest.raises(
         ModelFolderError, match=r"here: found a graph with frames .*, expected .*embeddings 20, lengths of clips"
     ):
-        OnnxForward(model.SerializeToString(), "here", 4, 4)
+        OnnxRuntime(model.SerializeToString(), "here", 4, 4)
 
 
 def test_a_graph_whose_parts_do_not_fit_is_refused_in_a_line(tmp_path, capfd):
     """ONNX Runtime loads what fails only when it is computed, and prints where a name is no text."""
     folder = make_folder(tmp_path / "model", "29", "shared", runtime="onnx")
-    graph = graph_of(folder)
+    graph = exported_graph(folder)
     model = onnx.load_from_string(graph)
     [shape] = [one for one in model.graph.initializer if one.name == "numbers_2_29"]  # heads, and numbers in each
     shape.raw_data = np.array([2, 30]).tobytes()
@@ -277,13 +277,13 @@ def test_a_graph_of_single_numbers_is_refused():
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "g", ends[:1], ends[1:]), ir_version=10)
     model.opset_import[0].version = OPSET
     with pytest.raises(ModelFolderError, match="here: found a graph with frames of no size, logits of no size"):
-        OnnxForward(model.SerializeToString(), "here", 4, 4)
+        OnnxRuntime(model.SerializeToString(), "here", 4, 4)
 
 
 def test_without_the_packages_it_needs_it_says_which(dgs11, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(SpoterError, match=r"writing graphs needs onnx: pip install"):
-        export(load_model_folder(dgs11), "no digest")
+        export_graph(load_model_folder(dgs11), "no digest")
 
 
 def test_a_model_is_served_without_torch_and_pandas(tmp_path):

@@ -18,8 +18,8 @@ from packaging.requirements import Requirement
 
 from spoter.errors import ModelFolderError
 from spoter.runtime import onnx_runtime
-from spoter.runtime.onnx_external import _FIELDS, refuse_external_data
-from spoter.runtime.onnx_runtime import GRAPH, OnnxForward
+from spoter.runtime.onnx_external import MESSAGE_FIELDS, refuse_external_data
+from spoter.runtime.onnx_runtime import GRAPH, OnnxRuntime
 from spoter.serving.recognizer import Recognizer
 from stress.model_file_seeds import SMALL, graphs
 from tests import ROOT
@@ -91,7 +91,7 @@ PLACES: dict[str, Callable[[], ModelProto]] = {
 def test_external_data_is_refused_wherever_it_is(place):
     graph = PLACES[place]().SerializeToString()
     with pytest.raises(ModelFolderError, match=f"here, byte .*{REFUSED}"):
-        OnnxForward(graph, "here", 4, 2)
+        OnnxRuntime(graph, "here", 4, 2)
 
 
 def merged(*models: ModelProto) -> bytes:
@@ -167,10 +167,10 @@ def leads_to_tensors(message, seen: tuple[str, ...] = ()) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", _FIELDS)
+@pytest.mark.parametrize("name", MESSAGE_FIELDS)
 def test_no_field_that_leads_to_tensors_is_passed_over(name):
     """By the installed ONNX's own description; a field that a later one adds is refused as unknown."""
-    inner, plain = _FIELDS[name]
+    inner, plain = MESSAGE_FIELDS[name]
     for field in getattr(onnx, name).DESCRIPTOR.fields:
         if field.message_type and leads_to_tensors(field.message_type):
             assert inner.get(field.number, field.message_type.name) == field.message_type.name
@@ -243,14 +243,14 @@ def test_a_model_folder_with_such_a_graph_is_refused(dgs11, tmp_path, secret):
 def test_onnx_runtime_itself_would_look_in_no_folder(secret, tmp_path, monkeypatch):
     """The second lock: with the first one open, the session finds no such file."""
     with pytest.raises(ModelFolderError, match=REFUSED):
-        OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])
+        OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])
     monkeypatch.setattr(onnx_runtime, "refuse_external_data", lambda graph, place: None)
     with pytest.raises(ModelFolderError, match="here: found what ONNX Runtime does not load"):
-        OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])
+        OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])
     folder = "session.model_external_initializers_file_folder_path"
     assert onnx_runtime._CONFIG[folder] == os.devnull
     monkeypatch.setitem(onnx_runtime._CONFIG, folder, str(tmp_path))
-    OnnxForward(secret, "here", SMALL["width"], SMALL["classes"])  # neither lock
+    OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])  # neither lock
 
 
 def test_bytes_that_look_like_another_format_are_read_as_onnx():
@@ -259,7 +259,7 @@ def test_bytes_that_look_like_another_format_are_read_as_onnx():
     graph.producer_name = "ORTM"
     content = graph.SerializeToString()
     assert content[4:8] == b"ORTM"
-    forward = OnnxForward(content, "here", SMALL["width"], SMALL["classes"])
+    forward = OnnxRuntime(content, "here", SMALL["width"], SMALL["classes"])
     assert forward([np.zeros((2, SMALL["width"]), np.float32)], embed=False)[0].shape == (1, 2)
 
 

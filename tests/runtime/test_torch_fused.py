@@ -12,8 +12,8 @@ from spoter.fewshot.prototypes import PARTS
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter, embed
 from spoter.runtime import torch_fused
-from spoter.runtime.torch_fused import FastForward
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.torch_fused import FusedSpoter
+from spoter.runtime.torch_runtime import TorchRuntime
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=2, encoder_feedforward=2048, decoder_feedforward=48,
@@ -38,7 +38,7 @@ def make(sizes: Sizes = SIZES, positions: str = "shared") -> Spoter:
 @torch.inference_mode()
 def assert_same(model: Spoter, lengths: tuple[int, ...], apart: float) -> None:
     clips = [torch.randn(count, model.sizes.width, dtype=model.pos.dtype) for count in lengths]
-    logits, embeddings = FastForward(model)(clips, True)
+    logits, embeddings = FusedSpoter(model)(clips, True)
     assert logits.shape == (len(clips), model.sizes.classes)
     assert embeddings.shape == (len(clips), (PARTS + 1) * model.sizes.width)
     for clip, row, pooled in zip(clips, logits, embeddings, strict=True):
@@ -92,11 +92,11 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
 def test_more_frames_than_positions_raise():
     model = make(replace(SIZES, position_rows=10), "per-frame")
     with pytest.raises(RuntimeError):
-        FastForward(model)([torch.randn(11, 108)], False)
+        FusedSpoter(model)([torch.randn(11, 108)], False)
 
 
 def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
-    forward = TorchForward(make())
+    forward = TorchRuntime(make())
     features = [np.random.default_rng(0).uniform(-1, 1, (20, 108)).astype(np.float32)]
     logits, embeddings = forward(features, True)
     monkeypatch.setattr(torch_fused, "embed", None)
@@ -106,5 +106,5 @@ def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
 
 
 def test_no_clips_are_no_answers():
-    logits, embeddings = TorchForward(make())([], True)
+    logits, embeddings = TorchRuntime(make())([], True)
     assert logits.shape == (0, 7) and len(embeddings) == 0

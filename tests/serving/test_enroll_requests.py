@@ -11,16 +11,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from spoter.fewshot.enrolled import ENROLLED, MOST_LETTERS
+from spoter.fewshot.enrolled import ENROLLED, MAX_GLOSS_LENGTH
 from spoter.fewshot.prototypes import Prototypes
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest, Response
 from spoter.model.folder import PROTOTYPES, load_model_folder
-from spoter.runtime.torch_runtime import TorchForward
+from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import as_record, respond
+from spoter.serving.service import respond, to_record
 from spoter.sources.clip_files import read_clips
 from tests.generate import figure, figure_clip
 
@@ -166,7 +166,7 @@ def one(**fields) -> dict:
         ([one(gloss=" NEW")], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(gloss="")], "bad_gloss", "enrolled, glosses, item 0"),
         ([one(gloss="TWO\nLINES")], "bad_gloss", "enrolled, glosses, item 0"),
-        ([one(gloss="X" * (MOST_LETTERS + 1))], "bad_gloss", "enrolled, glosses, item 0"),
+        ([one(gloss="X" * (MAX_GLOSS_LENGTH + 1))], "bad_gloss", "enrolled, glosses, item 0"),
         ([one(prototype=[1.0])], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[])], "bad_enrolled", "enrolled, glosses, item 0"),
         ([one(prototype=[5.0] + [0.0] * 539)], "bad_enrolled", "enrolled, glosses, item 0"),
@@ -205,7 +205,7 @@ def test_glosses_of_another_model(recognizer, dgs11):
     folder = load_model_folder(dgs11)
     space = folder.prototypes
     other = Prototypes(space.centre + 1, space.whitening, space.trained, space.scale, space.typical)
-    trained_anew = Recognizer(replace(folder, prototypes=other), TorchForward(folder.model))
+    trained_anew = Recognizer(replace(folder, prototypes=other), TorchRuntime(folder.model))
     kept = told(trained_anew, points(enroll="NEW"))["enrolled"]
     response = ask(recognizer, points(enrolled=kept))
     assert code(response) == (400, "enrolled_of_another_model")
@@ -247,6 +247,6 @@ def test_a_line_of_json_lines_brings_no_glosses(recognizer):
 
 
 def test_a_record_of_a_batch_job(recognizer):
-    good, bad = (as_record(ask(recognizer, points(enroll=gloss))) for gloss in ("NEW", "HALLO"))
+    good, bad = (to_record(ask(recognizer, points(enroll=gloss))) for gloss in ("NEW", "HALLO"))
     assert good.status == bad.status == 200 and good.body.count(b"\n") == bad.body.count(b"\n") == 1
     assert json.loads(bad.body)["error"]["code"] == "trained_gloss"

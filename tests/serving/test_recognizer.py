@@ -12,7 +12,7 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.landmarks.clip import make_clip
 from spoter.messages import RawRequest
-from spoter.runtime.base import FRAMES_AT_ONCE, batches
+from spoter.runtime.base import MAX_FRAMES_PER_BATCH, batch_by_length
 from spoter.serving.recognizer import Recognizer, Timings
 from spoter.serving.service import respond
 from tests.generate import figure_clip
@@ -30,10 +30,10 @@ def body(clip, **more) -> bytes:
 
 def test_answers_are_probabilities_best_first(recognizer):
     (answer,) = recognizer.recognize([figure_clip()], top_k=99)
-    scores = [ranked.score for ranked in answer.instances]
+    scores = [ranked.score for ranked in answer.glosses]
     assert all(a >= b for a, b in pairwise(scores)) and sum(scores) == pytest.approx(1, abs=1e-5)
-    assert sorted(ranked.index for ranked in answer.instances) == list(range(len(recognizer.glosses)))
-    assert all(recognizer.glosses[ranked.index] == ranked.gloss for ranked in answer.instances)
+    assert sorted(ranked.index for ranked in answer.glosses) == list(range(len(recognizer.glosses)))
+    assert all(recognizer.glosses[ranked.index] == ranked.gloss for ranked in answer.glosses)
     assert (answer.frames, answer.model_name) == (20, recognizer.config.name)
 
 
@@ -42,9 +42,9 @@ def test_a_batch_equals_one_by_one_and_keeps_its_order(recognizer):
     together = recognizer.recognize(clips, top_k=3)
     for clip, answer in zip(clips, together, strict=True):
         (alone,) = recognizer.recognize([clip], top_k=3)
-        assert [ranked.gloss for ranked in alone.instances] == [ranked.gloss for ranked in answer.instances]
+        assert [ranked.gloss for ranked in alone.glosses] == [ranked.gloss for ranked in answer.glosses]
         np.testing.assert_allclose(
-            [ranked.score for ranked in alone.instances], [ranked.score for ranked in answer.instances], atol=1e-5
+            [ranked.score for ranked in alone.glosses], [ranked.score for ranked in answer.glosses], atol=1e-5
         )
 
 
@@ -71,7 +71,7 @@ def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
     handed = InputError(ErrorCode.WRONG_TYPE, "as decoding left it")
     long = figure_clip(frames=recognizer.config.max_frames + 1)
     good, no_one, first, too_long, also_good = recognizer.recognize([figure_clip(), empty, handed, long, figure_clip()])
-    assert [ranked.gloss for ranked in good.instances] == [ranked.gloss for ranked in also_good.instances]
+    assert [ranked.gloss for ranked in good.glosses] == [ranked.gloss for ranked in also_good.glosses]
     assert (no_one.code, too_long.code) == ("no_usable_frames", "too_many_frames")
     assert first is handed
 
@@ -93,13 +93,13 @@ def test_costs_are_added_up(recognizer):
 @pytest.mark.parametrize("shortest", [0, 0.8])
 def test_long_requests_are_cut_into_bounded_forwards(shortest):
     lengths = [512] * 40 + [10] * 30 + [9, 7]
-    cut = list(batches(lengths, shortest))
+    cut = list(batch_by_length(lengths, shortest))
     assert sorted(i for batch in cut for i in batch) == list(range(72))
     assert len(cut) > 1
-    assert all(len(batch) * max(lengths[i] for i in batch) <= FRAMES_AT_ONCE for batch in cut)
+    assert all(len(batch) * max(lengths[i] for i in batch) <= MAX_FRAMES_PER_BATCH for batch in cut)
     assert all(lengths[batch[0]] >= shortest * lengths[batch[-1]] for batch in cut)
     assert len(cut[0]) == (1 if shortest else 32)
-    assert list(batches([FRAMES_AT_ONCE * 2], shortest)) == [[0]]
+    assert list(batch_by_length([MAX_FRAMES_PER_BATCH * 2], shortest)) == [[0]]
 
 
 def test_every_estimator_is_understood(recognizer):

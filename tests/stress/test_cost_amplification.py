@@ -12,7 +12,7 @@ from spoter.errors import InputError, ModelFolderError
 from spoter.formats import Limits, decode
 from spoter.formats.body_guards import check_utf8
 from spoter.landmarks.layouts import load_layout
-from spoter.model.folder import read_meaning
+from spoter.model.folder import read_glosses
 from spoter.sources import clip_files
 from stress.cost_amplification import TRIES, Cost, least
 from stress.hostile_bodies import hostile
@@ -124,7 +124,7 @@ def test_a_config_of_billions_of_glosses_makes_none_of_them(tmp_path):
     (tmp_path / "meaning.json").write_text('{"0":"A"}')
     tracemalloc.start()
     with pytest.raises(ModelFolderError, match="found 1 entries, expected a gloss for each of the model's 2000000"):
-        read_meaning(tmp_path / "meaning.json", 2_000_000)
+        read_glosses(tmp_path / "meaning.json", 2_000_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000

@@ -8,7 +8,7 @@ from typing import Any
 from spoter.aws.deploy import requests
 from spoter.aws.deploy.settings import Settings
 from spoter.model.config import ModelConfig, read_config
-from spoter.model.folder import COMPUTES
+from spoter.model.folder import RUNTIME_FILES
 
 MIB = 2**20
 
@@ -87,7 +87,7 @@ def memory(settings: Settings, model_dir: Path) -> tuple[list[str], list[str]]:
     """Return problems and warnings about the memory of a serverless endpoint."""
     if settings.mode != "serverless":
         return [], []
-    weights = (model_dir / COMPUTES[read_config(model_dir).runtime]).stat().st_size / MIB
+    weights = (model_dir / RUNTIME_FILES[read_config(model_dir).runtime]).stat().st_size / MIB
     need = JAVA_MB + WORKERS * (WORKER_MB + 2 * weights)  # the file and the tensors, while it is read
     told = (
         f"found memory-mb {settings.memory_mb}: TorchServe's Java takes {JAVA_MB} MB and each of {WORKERS} workers "

@@ -14,7 +14,7 @@ from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.errors import SpoterError
 from spoter.files import read_text
 from spoter.model.config import parse_config
-from spoter.model.folder import CONFIG, layout_of
+from spoter.model.folder import CONFIG, read_layout
 
 # The service that takes on the role, in every partition (developer guide, "SageMaker AI execution roles").
 _SERVICE = "sagemaker.amazonaws.com"
@@ -83,7 +83,7 @@ def _told(look: Any, *arguments: Any) -> list[str]:
 
 def _model(settings: Settings, model_dir: Path, ground: Ground) -> list[str]:
     config = parse_config(read_text(model_dir / CONFIG), str(model_dir / CONFIG))
-    ground.warnings += limits.payload(settings, config, len(layout_of(model_dir, config)))
+    ground.warnings += limits.payload(settings, config, len(read_layout(model_dir, config)))
     problems, warnings = limits.memory(settings, model_dir)
     ground.warnings += warnings
     return problems

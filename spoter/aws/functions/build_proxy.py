@@ -1,7 +1,7 @@
-"""`python -m spoter.aws.functions.build_proxy`: Lambda's door to an endpoint as a zip file, model_store/lambda_function.zip.
+"""Pack the Lambda function before a SageMaker endpoint: `python -m spoter.aws.functions.build_proxy`.
 
-It holds the modules endpoint_proxy and events and kept_points.json, which says what a model reads of MediaPipe
-Holistic's frames: so the function can leave the rest out without a copy of the layouts' tables.
+model_store/lambda_proxy.zip holds `endpoint_proxy` and what it imports, and kept_points.json, which says what a model
+uses of MediaPipe Holistic's frames: so the function can leave the rest out without a copy of the layouts' tables.
 """
 
 from __future__ import annotations
@@ -10,34 +10,35 @@ import hashlib
 import json
 import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from spoter.errors import InputError, ModelFolderError
-from spoter.files import atomic_write_bytes, read_text
+from spoter.errors import InputError, SpoterError
+from spoter.files import atomic_write_bytes
 from spoter.formats.estimator_frames import KEYS, Frame, frame_type
 from spoter.formats.mediapipe_frames import PARTS
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
-from spoter.model.config import parse_config
-from spoter.model.folder import CONFIG, layout_of
+from spoter.model.config import read_config
+from spoter.model.folder import read_layout
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.torchserve.pack import zipped
 
 MODULES = (
     "spoter/__init__.py",
+    "spoter/error_codes.py",
     "spoter/aws/__init__.py",
     "spoter/aws/functions/__init__.py",
     "spoter/aws/functions/endpoint_proxy.py",
     "spoter/aws/functions/events.py",
 )
 KEPT_POINTS = "kept_points.json"
-NAME = "lambda_function.zip"
+NAME = "lambda_proxy.zip"
 
 
-def kept_points(layout: Layout) -> dict:
-    """Tell what a model of this layout reads of MediaPipe Holistic's frames.
+def kept_points(layout: Layout) -> dict[str, Any]:
+    """Return what a model of this layout uses of MediaPipe Holistic's frames.
 
     Returns
     -------
@@ -48,7 +49,7 @@ def kept_points(layout: Layout) -> dict:
         refused anyhow.
     """
     try:
-        used = layout.uses(MEDIAPIPE.names, MEDIAPIPE.name)
+        used = layout.used_columns(MEDIAPIPE.names, MEDIAPIPE.name)
     except InputError:
         return {"forms": [], "others": [], "points": {}}
     read = frame_type(layout).__struct_fields__
@@ -60,23 +61,22 @@ def kept_points(layout: Layout) -> dict:
     }
 
 
-def pack(model: Path, out: Path) -> Path:
-    """Write ``out/lambda_function.zip`` for an endpoint of this model; the same input gives the same bytes.
+def build(model: Path, out: Path) -> Path:
+    """Write ``out/lambda_proxy.zip`` for an endpoint of this model; the same input gives the same bytes.
 
     Parameters
     ----------
     model : Path
         Model folder; its config.json and, where the layout is its own, that table are read.
     out : Path
-        Folder to write in, made where it is not there.
+        Folder to write in, created if missing.
 
     Raises
     ------
     ModelFolderError
         Where these cannot be read.
     """
-    config = parse_config(read_text(model / CONFIG), str(model / CONFIG))
-    layout = layout_of(model, config)
+    layout = read_layout(model, read_config(model))
     files = {name: (PACKAGE.parent / name).read_bytes() for name in MODULES}
     files[f"spoter/aws/functions/{KEPT_POINTS}"] = json.dumps(kept_points(layout)).encode()
     out.mkdir(parents=True, exist_ok=True)
@@ -84,21 +84,26 @@ def pack(model: Path, out: Path) -> Path:
     return out / NAME
 
 
+def report_zip(path: Path) -> int:
+    """Print what was written and how to upload it; return its size in bytes."""
+    content = path.read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    typer.echo(f"{path}  {len(content):,} bytes  sha256 {digest}")
+    # The key depends on the content: CloudFormation only takes new code under a new key.
+    typer.echo(f"next: aws s3 cp {shlex.quote(str(path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
+    return len(content)
+
+
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = RESOURCES / "models" / "dgs11",
     out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
 ) -> None:
-    """Pack Lambda's door to a SageMaker endpoint."""
+    """Pack the Lambda function before a SageMaker endpoint."""
     try:
-        path = pack(model, out)
-    except (ModelFolderError, OSError) as error:
-        typer.echo(f"build_lambda_door.py: {error}", err=True)
+        report_zip(build(model, out))
+    except (SpoterError, OSError) as error:
+        typer.echo(f"build_proxy: {error}", err=True)
         raise typer.Exit(2) from None
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    typer.echo(f"{path}  {len(content):,} bytes  sha256 {digest}")
-    # Of the content: CloudFormation takes up new code where its key is a new one.
-    typer.echo(f"next: aws s3 cp {shlex.quote(str(path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
 
 
 if __name__ == "__main__":

@@ -1,29 +1,26 @@
-"""Pack a model folder into a Lambda function that answers by itself: model_store/lambda.zip.
+"""Pack a model folder into a Lambda function without SageMaker: `python -m spoter.aws.functions.build_standalone`.
 
-`python -m spoter.aws.functions.build_standalone`. Inside: the model as an ONNX graph, the parts of the spoter package that serve,
-`standalone` and `events`, and ONNX Runtime with NumPy and msgspec, for Lambda's platform, not this one's.
-The same input, Python and pip give the same bytes.
+model_store/lambda.zip holds the model as an ONNX graph, the parts of the spoter package that serve, and ONNX Runtime
+with NumPy and msgspec, for Lambda's platform, not this one's. The same input, Python and pip give the same bytes.
 """
 
 from __future__ import annotations
 
-import hashlib
-import shlex
 import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, PackagesError, compile_all, find_python, install
+from spoter.aws.functions.build_proxy import report_zip
+from spoter.aws.functions.wheels import PYTHON, Architecture, compile_all, find_python, install
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
-from spoter.model.folder import WEIGHTS, digest, load_model_folder
+from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.runtime.onnx_runtime import GRAPH
 from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
@@ -48,31 +45,30 @@ IN_FUNCTION = (
 # "Lambda quotas" of the AWS Lambda Developer Guide, where MB means 1024 x 1024 bytes.
 MOST_UNZIPPED = 250 * 2**20
 MOST_UPLOADED = 50 * 2**20
-# Our own: what has to be read from far away before the first answer.
+# Our own limit: a cold start reads this much from remote storage before the first answer.
 WANTED_UNZIPPED = 120_000_000
-
-Architecture = StrEnum("Architecture", list(ARCHITECTURES))
 
 
 @dataclass(frozen=True)
-class Package:
-    """A function's zip file that was written: its path, and the bytes of each part of it, unzipped."""
+class FunctionPackage:
+    """A function's zip file: its path, and the unzipped bytes of each part of it."""
 
     path: Path
     parts: dict[str, int]
 
     @property
     def unzipped(self) -> int:
+        """Bytes of all parts."""
         return sum(self.parts.values())
 
 
 def build(
     model: Path,
     out: Path,
-    architecture: str = "x86_64",
+    architecture: Architecture = Architecture.x86_64,
     python: str | None = None,
-    tell: Callable[[str], object] = lambda step: None,
-) -> Package:
+    report: Callable[[str], object] = lambda step: None,
+) -> FunctionPackage:
     """Write ``out/lambda.zip``, whole or not at all.
 
     Parameters
@@ -80,14 +76,14 @@ def build(
     model : Path
         Model folder.
     out : Path
-        Folder to write in, made where it is not there.
-    architecture : str
-        Of the function: x86_64 or arm64.
+        Folder to write in, created if missing.
+    architecture : Architecture
+        Of the function.
     python : str, optional
         Python of the function's version that compiles byte code (`find_python`). Without byte code Lambda compiles
-        anew at each cold start.
-    tell : callable
-        Is told each step as it begins.
+        again at each cold start.
+    report : callable
+        Gets the name of each step as it begins.
 
     Raises
     ------
@@ -98,51 +94,45 @@ def build(
     SpoterError
         Where packages that this needs are not installed, and where it all is more than Lambda takes.
     """
-    from spoter.runtime.onnx_export import export
+    from spoter.runtime.onnx_export import export_graph
 
     loaded = load_model_folder(model)
-    tell(f"{model}: writing it as a graph, and comparing its answers with torch's …")
-    graph = export(loaded, digest(model / WEIGHTS))
+    report(f"{model}: writing it as a graph, and comparing its answers with torch's …")
+    graph = export_graph(loaded, file_sha256(model / WEIGHTS))
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         tree = Path(scratch)
-        tell(f"fetching the packages for Python {PYTHON} on {architecture} …")
+        report(f"fetching the packages for Python {PYTHON} on {architecture} …")
         install(architecture, tree)
-        _add_ours(model, loaded.config.layout, graph, tree)
+        shutil.copy(RESOURCES / "NOTICE", tree)
+        for path in package_files(IN_FUNCTION):
+            to = tree / path.relative_to(PACKAGE.parent)
+            to.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, to)
+        (tree / "model").mkdir()
+        (tree / "model" / GRAPH).write_bytes(graph)
+        for name in model_files(model, loaded.config.layout):
+            shutil.copy(model / name, tree / "model")
         if python is not None:
-            tell("compiling …")
+            report("compiling …")
             compile_all(python, tree)
         paths = {path.relative_to(tree).as_posix(): path for path in tree.rglob("*") if path.is_file()}
         files = {name: paths[name].read_bytes() for name in sorted(paths)}
     parts: Counter[str] = Counter()
     for name, content in files.items():
         parts[_part(name)] += len(content)
-    package = Package(out / NAME, dict(parts.most_common()))
+    package = FunctionPackage(out / NAME, dict(parts.most_common()))
     if package.unzipped > MOST_UNZIPPED:
         raise SpoterError(f"found {_mb(package.unzipped)} unzipped, expected at most Lambda's {_mb(MOST_UNZIPPED)}")
-    tell("zipping …")
+    report("zipping …")
     out.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(package.path, zipped(files))
     return package
 
 
-def _add_ours(model: Path, layout: str, graph: bytes, tree: Path) -> None:
-    """Put the function's own files, the spoter package and the model into `tree`."""
-    shutil.copy(RESOURCES / "NOTICE", tree)
-    for path in package_files(IN_FUNCTION):
-        to = tree / path.relative_to(PACKAGE.parent)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, to)
-    (tree / "model").mkdir()
-    (tree / "model" / GRAPH).write_bytes(graph)
-    for name in model_files(model, layout):
-        shutil.copy(model / name, tree / "model")
-
-
 def _part(name: str) -> str:
-    """Return what a file belongs to: the package it is of, the model, or the function."""
-    top = name.partition("/")[0]
-    known = ("numpy", "onnxruntime", "msgspec", "model")
-    return next((part for part in known if top.startswith(part)), "spoter")
+    """Return what a file belongs to: a Python package, the model, or the function."""
+    parts = ("numpy", "onnxruntime", "msgspec", "model/")
+    return next((part.rstrip("/") for part in parts if name.startswith(part)), "spoter")
 
 
 def _mb(size: int) -> str:
@@ -160,29 +150,22 @@ def main(
     """Pack a model folder into a Lambda function that answers without SageMaker: lambda.zip."""
     try:
         compiler = find_python(python)
-        package = build(model, out, arch.value, compiler, lambda step: typer.echo(step, err=True))
-    except PackagesError as error:
-        typer.echo(f"build_lambda.py: {error}", err=True)
-        raise typer.Exit(1) from None
+        package = build(model, out, arch, compiler, lambda step: typer.echo(step, err=True))
     except (SpoterError, OSError) as error:
-        typer.echo(f"build_lambda.py: {error}", err=True)
-        raise typer.Exit(2) from None
-    content = package.path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    typer.echo(f"{package.path}  {len(content):,} bytes  sha256 {digest}")
+        typer.echo(f"build_standalone: {error}", err=True)
+        raise typer.Exit(error.exit_code if isinstance(error, SpoterError) else 2) from None
     parts = ", ".join(f"{part} {size / 1e6:.1f}" for part, size in package.parts.items())
     typer.echo(f"unzipped {_mb(package.unzipped)}: {parts}")
     typer.echo(
-        f"for a function with the runtime python{PYTHON}, on {arch.value}, and the handler spoter.aws.functions.standalone.handler"
+        f"for a function with the runtime python{PYTHON}, on {arch}, and the handler "
+        "spoter.aws.functions.standalone.handler"
     )
     if compiler is None:
-        typer.echo(f"without byte code, for no Python {PYTHON} was found: cold starts take longer (--python PATH)")
+        typer.echo(f"without byte code, because no Python {PYTHON} was found: cold starts take longer (--python PATH)")
     if package.unzipped > WANTED_UNZIPPED:
         typer.echo(f"this is more than {_mb(WANTED_UNZIPPED)}: cold starts may take longer than 1.5 s")
-    if len(content) > MOST_UPLOADED:
-        typer.echo(f"this is more than {_mb(MOST_UPLOADED)}: Lambda takes it only by way of S3, not by --zip-file")
-    # The key tells the content: CloudFormation takes up new code where its key is a new one.
-    typer.echo(f"next: aws s3 cp {shlex.quote(str(package.path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
+    if report_zip(package.path) > MOST_UPLOADED:
+        typer.echo(f"this is more than {_mb(MOST_UPLOADED)}: Lambda takes it only from S3, not by --zip-file")
 
 
 if __name__ == "__main__":

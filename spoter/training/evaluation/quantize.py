@@ -27,9 +27,9 @@ from spoter.serving.recognizer import Recognizer
 from spoter.training.data import DataSet, LabelledClip, merge_presplit
 from spoter.training.data.split import SUBSETS, check_split
 from spoter.training.data.split_record import SPLIT, find_split
-from spoter.training.evaluation.evaluate import ask
+from spoter.training.evaluation.evaluate import predict
 
-MOST_LOST = 0.5
+MAX_POINTS_LOST = 0.5
 """Percentage points of top-1 on clips left out of training that a quantised model may lose."""
 
 # Clips that scales are taken from, evenly spaced among all: ranges hardly move after some dozens.
@@ -37,7 +37,7 @@ _CALIBRATION_CLIPS = 200
 
 
 @dataclass(frozen=True)
-class Judged:
+class QuantizedModel:
     """A quantised graph, and how it did.
 
     Attributes
@@ -65,13 +65,13 @@ class Judged:
         return 100 * (self.top1 - self.top1_int8)
 
 
-class Refused(SpoterError):
+class QuantizationLossError(SpoterError):
     """A quantised model names too many clips wrong that the model itself names right."""
 
     exit_code = 1
 
 
-def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress: bool = False) -> Judged:
+def quantize_and_evaluate(folder: ModelFolder, graph: bytes, sides: Sides, progress: bool = False) -> QuantizedModel:
     """Quantise a model's graph by training clips, and judge it on clips that were left out of training.
 
     Parameters
@@ -85,8 +85,8 @@ def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress
 
     Raises
     ------
-    Refused
-        Where top-1 falls by more than `MOST_LOST` points.
+    QuantizationLossError
+        Where top-1 falls by more than `MAX_POINTS_LOST` points.
     DataError
         Where no clip can be used.
     SpoterError
@@ -100,13 +100,13 @@ def quantize_and_judge(folder: ModelFolder, graph: bytes, sides: Sides, progress
     with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
         small = quantize(graph, features, bar)
         quantized = Recognizer(folder, OnnxRuntime(small, INT8_GRAPH, width, config.classes))
-        ours, theirs = (ask(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
+        ours, theirs = (predict(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
     agreed = float((ours.first == theirs.first).mean())
-    judged = Judged(small, len(features), len(sides.left_out), ours.top(1), theirs.top(1), agreed)
-    if judged.lost > MOST_LOST:
-        raise Refused(
+    judged = QuantizedModel(small, len(features), len(sides.left_out), ours.top(1), theirs.top(1), agreed)
+    if judged.lost > MAX_POINTS_LOST:
+        raise QuantizationLossError(
             f"{config.name}: found top-1 of {100 * judged.top1_int8:.1f} % in int8 and {100 * judged.top1:.1f} % in "
-            f"float32 on {judged.judged} clips left out of training, expected at most {MOST_LOST} points less: serve "
+            f"float32 on {judged.judged} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
             "it with runtime onnx, or calibrate on more clips or clips like those it was trained on"
         )
     return judged

@@ -21,7 +21,7 @@ from spoter.model.network import Spoter
 from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, WEIGHTS_SHA256
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data.split_record import SPLIT
-from spoter.training.evaluation.quantize import Refused
+from spoter.training.evaluation.quantize import QuantizationLossError
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 from tests.generate import figure_clip
@@ -118,7 +118,7 @@ def test_a_model_that_8_bits_destroy_is_refused_and_nothing_is_written(model, da
     write_model_folder(model, state, loaded.config, loaded.glosses, card, prototypes=loaded.prototypes)
     before = sorted(path.name for path in model.iterdir())
     done = export(model, "--int8", "--data", data)
-    assert isinstance(done.exception, Refused) and done.exception.exit_code == 1
+    assert isinstance(done.exception, QuantizationLossError) and done.exception.exit_code == 1
     assert "in int8 and" in str(done.exception) and "expected at most 0.5 points less" in str(done.exception)
     assert sorted(path.name for path in model.iterdir()) == before
     assert export(model).exit_code == 0  # in float32 it is as good as ever

@@ -1,0 +1,103 @@
+"""Model folders with random weights: a model's sizes decide what it costs, not what it learned."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from spoter.errors import SpoterError
+from spoter.fewshot.prototypes import PARTS, Prototypes, to_unit_vectors
+from spoter.files import atomic_write_bytes
+from spoter.messages import RawRequest
+from spoter.model.config import ModelConfig, Sizes
+from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.network import Spoter
+from spoter.runtime.onnx_export import export_graph
+from spoter.runtime.onnx_runtime import GRAPH, GRAPHS
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import respond
+from spoter.training.evaluation.quantize import quantize
+
+# The variant that the Peruvian system ran: 6 + 6 layers, 9 heads, feed-forward 2048 and 256.
+ORIGINAL = Sizes(
+    width=108, heads=9, encoder_layers=6, decoder_layers=6, encoder_feedforward=2048, decoder_feedforward=256,
+    position_rows=1024, classes=50,
+)  # fmt: skip
+
+
+def write_random_model(
+    folder: Path, sizes: Sizes = ORIGINAL, *, classes: int | None = None, prototypes: bool = False, **limits: int
+) -> Path:
+    """Write a model folder of layout 54 with random weights, and return `folder`.
+
+    Parameters
+    ----------
+    folder : Path
+    sizes : Sizes
+    classes : int, optional
+        In place of the classes of `sizes`.
+    prototypes : bool
+        Whether the model has random prototypes.
+    **limits
+        ``max_frames``, ``max_clips`` and ``max_bytes`` of `spoter.model.config.ModelConfig`.
+    """
+    sizes = replace(sizes, classes=classes or sizes.classes)
+    torch.manual_seed(0)
+    threshold = 0.5 if prototypes else None
+    options = sizes.config_fields() | limits
+    config = ModelConfig(name=folder.name, layout="54", known_threshold=threshold, **options)
+    glosses = [f"GLOSS-{index}" for index in range(sizes.classes)]
+    card = "Random weights, for measuring.\n"
+    space = _random_prototypes(sizes) if prototypes else None
+    write_model_folder(folder, Spoter(sizes).state_dict(), config, glosses, card, prototypes=space)
+    return folder
+
+
+def _random_prototypes(sizes: Sizes) -> Prototypes:
+    size = (PARTS + 1) * sizes.width
+    trained = to_unit_vectors(np.random.default_rng(0).normal(size=(sizes.classes, size))).astype(np.float32)
+    centre, whitening = np.zeros(size, dtype=np.float32), np.eye(size, dtype=np.float32)
+    return Prototypes(centre=centre, whitening=whitening, trained=trained, scale=10.0, typical=0.7)
+
+
+def add_graph(folder: Path, runtime: str) -> None:
+    """Write the graph of a runtime into a model folder that lacks it; torch needs none.
+
+    An 8-bit graph is calibrated on noise: it is as fast as one of `spoter export`, and less accurate.
+    """
+    if runtime == "torch" or (folder / GRAPHS[runtime]).exists():
+        return
+    model = load_model_folder(folder)
+    graph = export_graph(model, file_sha256(folder / WEIGHTS))
+    atomic_write_bytes(folder / GRAPH, graph)
+    if runtime == "onnx-int8":
+        rng = np.random.default_rng(0)
+        noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
+        atomic_write_bytes(folder / GRAPHS[runtime], quantize(graph, noise))
+
+
+def copy_with_graph(model: Path, runtime: str, folder: Path) -> Path:
+    """Copy a model folder into `folder`, add the runtime's graph where it lacks, and return the copy."""
+    copy = shutil.copytree(model, folder / model.resolve().name, dirs_exist_ok=True)
+    add_graph(copy, runtime)
+    return copy
+
+
+def bind_request(recognizer: Recognizer, body: bytes) -> Callable[[], None]:
+    """Return a function that answers a request of JSON in this process, as every way in does.
+
+    It raises `SpoterError` where the answer is an error, since that would cost something else.
+    """
+    requests = [RawRequest(body, "application/json")]
+
+    def answer() -> None:
+        (response,), _ = respond(recognizer, requests)
+        if response.status != 200:
+            raise SpoterError(f"found status {response.status}, expected 200: {response.body[:300].decode()}")
+
+    return answer
