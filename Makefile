@@ -1,31 +1,31 @@
-# make serve   a TorchServe with models/dgs11 on 127.0.0.1:8080
-# make demo    the webcam page before it
-# make help    everything else
+# make serve   serve models/dgs11 with TorchServe on 127.0.0.1:8080
+# make demo    the same, and the webcam page
+# make help    all targets
 
 PYTHON ?= python3.11
-# Options for pip, such as an index of CPU builds of torch: make serve PIP_ARGS="--extra-index-url …"
+# Options for pip, such as an index of CPU builds of torch: make training PIP_ARGS="--extra-index-url …"
 PIP_ARGS ?=
 BIN := .venv/bin
-PINNED := pyproject.toml constraints.txt
 PYTEST_PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+QUICK := not image and not server and not browser and not video and not aws and not slow
 
 .DEFAULT_GOAL := help
-# A .venv that was not finished (Debian without python3-venv, Ctrl-C) is made anew.
+# Removes a .venv that was not finished (Debian without python3-venv, Ctrl-C).
 .DELETE_ON_ERROR:
-.PHONY: help serve demo build doctor training video deploying lambda-door lambda image image-test test unit lint \
-	bench bench-all bench-peers fuzz attack audit sbom clean
+.PHONY: help serve demo build doctor training video deploying lambda-proxy lambda image image-test test unit lint \
+	wheel bench bench-all bench-peers fuzz attack audit sbom clean
 
-help: ## show this
+help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
 	@echo
 	@echo '  Variables of make serve: SPOTER_PORT (8080), SPOTER_MANAGEMENT_PORT (8081), SPOTER_METRICS_PORT (8082),'
 	@echo '  SPOTER_HOST (127.0.0.1), SPOTER_MODEL (models/dgs11), SPOTER_RUNTIME (its own), SPOTER_WORKERS (one a core),'
-	@echo '  SPOTER_LOGS (logs), SPOTER_MODEL_STORE (model_store). Of all: PYTHON (python3.11), PIP_ARGS (options for pip).'
+	@echo '  SPOTER_LOGS (logs), SPOTER_MODEL_STORE (model_store). Of all targets: PYTHON (python3.11), PIP_ARGS.'
 
 serve: .venv/serve.stamp ## serve models/dgs11 until Ctrl-C
 	@$(BIN)/spoter serve
 
-demo: .venv/demo.stamp ## serve the webcam page, and the model if it is not up, until Ctrl-C
+demo: .venv/demo.stamp ## serve the webcam page until Ctrl-C, and the model if no server is up
 	@$(BIN)/spoter demo
 
 build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.tar.gz
@@ -34,104 +34,89 @@ build: .venv/serve.stamp ## write model_store/spoter.mar and model_store/model.t
 doctor: .venv/serve.stamp ## check what serving needs
 	$(BIN)/spoter doctor
 
-training: .venv/train.stamp ## install what training and judging need
+training: .venv/train.stamp ## install torch and all that training, evaluating and converting need
 
-video: .venv/video.stamp ## install what reading videos needs, in an environment of its own
+video: .venv/video.stamp ## install MediaPipe for videos, in a separate environment
 
-deploying: .venv/deploy.stamp ## install what deploy.py needs
+deploying: .venv/deploy.stamp ## install what `spoter deploy` needs
 
-lambda-door: .venv/serve.stamp ## write model_store/lambda_function.zip: Lambda's door to an endpoint
+lambda-proxy: .venv/serve.stamp ## write model_store/lambda_proxy.zip: a Lambda function that asks an endpoint
 	$(BIN)/python -m spoter.aws.functions.build_proxy
 
-lambda: .venv/serve.stamp ## write model_store/lambda.zip: the model inside a Lambda function
+lambda: .venv/serve.stamp .venv/torch.stamp ## write model_store/lambda.zip: a Lambda function with the model inside
 	$(BIN)/python -m spoter.aws.functions.build_standalone $(LAMBDA_ARGS)
 
-image: ## build the image spoter:VERSION for EC2 and ECR
+image: ## build the Docker image spoter:VERSION for EC2 and ECR
 	docker/build.sh
 
 image-test: .venv/dev.stamp ## build the image and run it in every way (Linux; Docker or podman)
 	$(BIN)/python -m pytest -m image tests/docker/image
 
-test: lint .venv/video.stamp ## every test: a real TorchServe, a real browser, real videos
+test: lint .venv/video.stamp ## run every test: a real TorchServe, a real browser, real videos
 	@$(BIN)/python -m spoter.aws.local.environment
 	$(BIN)/python -m pytest $(PYTEST_PARALLEL)
 
-unit: .venv/dev.stamp ## the quick tests: those that need no server, browser, video or AWS double (90 seconds)
-	$(BIN)/python -m pytest -m 'not image and not server and not browser and not video and not aws and not slow' $(PYTEST_PARALLEL)
+unit: .venv/dev.stamp ## run the tests that need no server, browser, video or AWS double (90 seconds)
+	$(BIN)/python -m pytest -m '$(QUICK)' $(PYTEST_PARALLEL)
 
-lint: .venv/dev.stamp ## check the style
+lint: .venv/dev.stamp ## check style, types and the layers of docs/architecture.md
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check --quiet .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
-bench: .venv/bench.stamp ## measure decoding, normalising, the model and the server
+wheel: .venv/dev.stamp ## write dist/spoter-*.whl and check it
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist
+
+bench: .venv/dev.stamp ## measure decoding, normalization, the model and the server
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-bench-all: .venv/peers.stamp ## every bench, into build/bench/report.md (25 minutes)
+bench-all: .venv/peers.stamp ## run every benchmark, into build/bench/report.md (25 minutes)
 	$(BIN)/python -m benchmarks.everything $(BENCH_ARGS)
 
-bench-peers: .venv/peers.stamp ## measure the server beside others that serve the same model (12 minutes)
+bench-peers: .venv/peers.stamp ## compare the server with others that serve the same model (12 minutes)
 	$(BIN)/python -m benchmarks.peers $(BENCH_ARGS)
 
-fuzz: .venv/dev.stamp ## 100,000 mutated requests, guided fuzzing of every decoder, hostile bodies (25 minutes)
+fuzz: .venv/dev.stamp ## send 100,000 mutated requests, fuzz every decoder, send hostile bodies (25 minutes)
 	$(BIN)/python -m stress.http_fuzz $(FUZZ_ARGS)
 	$(BIN)/python -m stress.decoder_fuzz --seconds 60
 	$(BIN)/python -m stress.cost_amplification
 
-attack: .venv/dev.stamp ## a server of its own under faults, overload, limits and 15 minutes of load (30 minutes)
+attack: .venv/dev.stamp ## put a server under faults, overload, limits and 15 minutes of load (30 minutes)
 	$(BIN)/python -m stress.faults
 	$(BIN)/python -m stress.limits
 	$(BIN)/python -m stress.isolation
 	$(BIN)/python -m stress.overload
 	$(BIN)/python -m stress.soak
 
-audit: .venv/audit.stamp ## look for known vulnerabilities of what is served (asks the internet)
+audit: .venv/dev.stamp ## look for known vulnerabilities of what is served (asks the internet)
 	@$(BIN)/pip-audit --strict --disable-pip --no-deps --progress-spinner off --requirement docker/requirements.txt \
 		--requirement constraints.txt || \
 		{ echo 'make audit: vulnerable, or not all could be audited: see above' >&2; exit 1; }
 
-sbom: .venv/audit.stamp ## write build/sbom.json and build/sbom-image.json: what is served
-	$(BIN)/python scripts/sbom.py
+sbom: .venv/dev.stamp ## write build/sbom.json and build/sbom-image.json: what is served
+	$(BIN)/python -m scripts.sbom
 
 clean: ## remove everything that make made
-	rm -rf .venv .local-container logs build *.egg-info model_store/*.mar model_store/*.tar.gz model_store/*.zip web/node_modules .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .local-container logs build dist model_store/*.mar model_store/*.tar.gz model_store/*.zip \
+		web/node_modules .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-# pip runs again only when what is to be installed has changed.
-.venv/serve.stamp: .venv/bin/python $(PINNED)
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve]'
-	@touch $@
-
-.venv/train.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,train]'
-	@touch $@
-
-.venv/demo.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,demo]'
+# Installs an extra of pyproject.toml. pip runs again only when what is to be installed has changed.
+.venv/%.stamp: .venv/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[$*]'
 	@touch $@
 
 .venv/video.stamp: .venv/serve.stamp spoter/video/requirements.txt
 	$(BIN)/python -m spoter.video.install $(PIP_ARGS)
 	@touch $@
 
-.venv/deploy.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,deploy]'
-	@touch $@
-
-.venv/bench.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,bench,fuzz,train]'
-	@touch $@
-
-.venv/peers.stamp: .venv/bench.stamp benchmarks/peers/requirements.txt
+.venv/peers.stamp: .venv/dev.stamp benchmarks/peers/requirements.txt
 	$(BIN)/python -m benchmarks.peers.environment $(PIP_ARGS)
-	@touch $@
-
-.venv/audit.stamp: .venv/serve.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,audit]'
-	@touch $@
-
-.venv/dev.stamp: .venv/train.stamp .venv/deploy.stamp .venv/demo.stamp .venv/bench.stamp .venv/audit.stamp
-	$(BIN)/python -m pip install $(PIP_ARGS) --constraint constraints.txt --editable '.[serve,train,tensorboard,demo,deploy,bench,fuzz,audit,dev]'
 	@touch $@

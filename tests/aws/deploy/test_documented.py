@@ -18,7 +18,7 @@ from tests.aws.deploy.containers import over_http
 GUIDE = "docs/deploy.md"
 DOCUMENTS = ("README.md", GUIDE)
 PYTHON = ".venv/bin/python "
-MAKE = ("make deploying", "make lambda", "make lambda-door")  # what they run has tests of its own
+MAKE = ("make deploying", "make lambda", "make lambda-proxy")  # what they run has tests of its own
 
 
 def lines(document: str) -> list[str]:
