@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from spoter.error_codes import ErrorCode
+from spoter.error_codes import ErrorCode, Source
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "errors.md"
 HEAD = "| Code | Status | What was wrong | What to do |\n|---|---|---|---|\n"
 
 
-def table() -> str:
-    """Return the Markdown table of all codes."""
-    rows = [f"| `{code.value}` | {code.status} | {code.meaning} | {code.remedy} |\n" for code in ErrorCode]
-    return HEAD + "".join(rows)
+def table(source: Source) -> str:
+    """Return a heading and the Markdown table of the codes that `source` answers with."""
+    codes = [code for code in ErrorCode if code.source is source]
+    rows = [f"| `{code.value}` | {code.status} | {code.meaning} | {code.remedy} |\n" for code in codes]
+    return f"\n## Codes of {source.value}\n\n{HEAD}{''.join(rows)}"
 
 
 def document(text: str) -> str:
-    """Return the document with its table made again; the table is the last thing in it."""
-    return text[: text.index(HEAD)] + table()
+    """Return the document with its tables generated again; they are the last thing in it."""
+    return text.partition("\n## ")[0] + "".join(map(table, Source))
 
 
 if __name__ == "__main__":

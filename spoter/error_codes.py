@@ -9,6 +9,15 @@ from __future__ import annotations
 from enum import StrEnum
 
 
+class Source(StrEnum):
+    """What answers with a code first; what forwards a response forwards its code."""
+
+    SERVER = "the model server"
+    COMMAND_LINE = "`spoter predict --out` and `spoter batch-pack`"
+    WEB_PAGE = "the web page's server"
+    LAMBDA = "the Lambda functions"
+
+
 class ErrorCode(StrEnum):
     """A stable snake_case code; its value is the string that clients get.
 
@@ -18,17 +27,20 @@ class ErrorCode(StrEnum):
         HTTP status of a response whose only error this is.
     meaning, remedy : str
         What was wrong with the request and what its sender can do, in Markdown, for docs/errors.md.
+    source : Source
+        What answers with the code.
     """
 
     status: int
     meaning: str
     remedy: str
+    source: Source
 
-    def __new__(cls, code: str, status: int, meaning: str, remedy: str) -> ErrorCode:
-        """Make a member of its four parts."""
+    def __new__(cls, code: str, status: int, meaning: str, remedy: str, source: Source = Source.SERVER) -> ErrorCode:
+        """Make a member of its parts."""
         member = str.__new__(cls, code)
         member._value_ = code
-        member.status, member.meaning, member.remedy = status, meaning, remedy
+        member.status, member.meaning, member.remedy, member.source = status, meaning, remedy, source
         return member
 
     EMPTY_BODY = (
@@ -315,9 +327,9 @@ class ErrorCode(StrEnum):
     UNREADABLE_CLIP = (
         "unreadable_clip",
         400,
-        "Of `spoter predict --out` and `spoter batch-pack` only: a clip's file, or its group of an HDF5 file, is "
-        "not there any more, damaged, or of another form.",
-        "Mend or remove it.",
+        "A clip's file, or its group of an HDF5 file, is missing, damaged, or of another form.",
+        "Repair or remove it.",
+        Source.COMMAND_LINE,
     )
     RAGGED_CSV = (
         "ragged_csv",
@@ -356,16 +368,74 @@ class ErrorCode(StrEnum):
         "Reading the video took longer than it may.",
         "Cut it to the sign, scale it down; or ask when the server is less busy.",
     )
+    INTERNAL = (
+        "internal",
+        500,
+        "The server or the Lambda function failed, or the function is not set up. Its log says more.",
+        "Try again; report it to whoever runs the server.",
+    )
     OTHER_ORIGIN = (
         "other_origin",
         403,
-        "The web page's server only: a page of another origin asks.",
-        "Ask from the page itself.",
+        "The request comes from a page of another origin.",
+        "Send it from the page itself.",
+        Source.WEB_PAGE,
     )
-    SERVER_DOWN = ("server_down", 502, "The web page's server only: no model server answers behind it.", "Start one.")
+    SERVER_DOWN = ("server_down", 502, "No model server answers.", "Start one.", Source.WEB_PAGE)
     SERVER_TIMEOUT = (
         "server_timeout",
         504,
-        "The web page's server only: the model server gave no answer in time.",
+        "The model server did not answer in time.",
         "Try again; send fewer frames.",
+        Source.WEB_PAGE,
+    )
+    METHOD_NOT_ALLOWED = (
+        "method_not_allowed",
+        405,
+        "The HTTP method is none of GET, POST and OPTIONS.",
+        "Send POST.",
+        Source.LAMBDA,
+    )
+    INVALID_BASE64 = (
+        "invalid_base64",
+        400,
+        "The event says that its body is base64, and the body is not.",
+        "Encode the body, or set `isBase64Encoded` to false.",
+        Source.LAMBDA,
+    )
+    ENDPOINT_BUSY = (
+        "endpoint_busy",
+        429,
+        "SageMaker throttled the requests to the endpoint for some 6 seconds.",
+        "Try again after the seconds of `Retry-After`.",
+        Source.LAMBDA,
+    )
+    ENDPOINT_UNAVAILABLE = (
+        "endpoint_unavailable",
+        503,
+        "The endpoint is not ready, not reached, or its queue is full; the function retried for some 6 seconds.",
+        "Try again after the seconds of `Retry-After`.",
+        Source.LAMBDA,
+    )
+    ENDPOINT_TIMEOUT = (
+        "endpoint_timeout",
+        504,
+        "The endpoint did not answer in time.",
+        "Send fewer frames.",
+        Source.LAMBDA,
+    )
+    ENDPOINT_FAILED = (
+        "endpoint_failed",
+        502,
+        "The endpoint's container failed.",
+        "See the endpoint's log in CloudWatch.",
+        Source.LAMBDA,
+    )
+    ENDPOINT_REFUSED = (
+        "endpoint_refused",
+        500,
+        "There is no such endpoint, or the function may not invoke it. With a status from 400 to 499: the container "
+        "refused the request in its own words.",
+        "See the function's log.",
+        Source.LAMBDA,
     )

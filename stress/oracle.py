@@ -5,11 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 
-from stress import ROOT
+from spoter.error_codes import ErrorCode, Source
 
-CODE = re.compile(r"^\| `(\w+)` \| (\d{3}) \|", re.MULTILINE)
 # TorchServe's own answers, none of which a worker has seen: to what is not HTTP, no form, or not of its API. Those of
 # 500 are Java's exceptions while it takes a form or a content type apart; it goes on as before.
 THEIRS = {
@@ -33,8 +31,8 @@ ANSWERS = ("application/json", "application/jsonlines", "text/csv")
 
 
 def documented() -> dict[str, int]:
-    """Return the codes of docs/errors.md with their status."""
-    return {code: int(status) for code, status in CODE.findall((ROOT / "docs" / "errors.md").read_text("utf-8"))}
+    """Return the codes that the model server answers with, with their status."""
+    return {code.value: code.status for code in ErrorCode if code.source is Source.SERVER}
 
 
 def judge(status: int, content_type: str, body: bytes, codes: dict[str, int]) -> tuple[str, str | None]:

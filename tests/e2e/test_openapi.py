@@ -12,6 +12,7 @@ import yaml
 from hypothesis import HealthCheck, Phase, seed, settings
 from schemathesis.checks import CHECKS
 
+from spoter.error_codes import ErrorCode, Source
 from spoter.formats import request as wire
 from tests import ROOT
 
@@ -25,8 +26,6 @@ ANSWERS = {
 EXAMPLES = [(kind, name) for kind, media in BODY.items() for name in media.get("examples", {})]
 # Their numbers fill a page, and what they are is the schema's to say.
 WITHOUT_ANSWER = {"enroll"}
-# Errors of commands and of the web page's server, which no server answers with.
-OF_COMMANDS = {"unreadable_clip", "other_origin", "server_down", "server_timeout"}
 # What depends on whether the machine reads video.
 VIDEO = ("content_types", "video", "max_video_seconds", "max_video_pixels")
 
@@ -107,12 +106,10 @@ def test_an_enrolment_is_what_the_schema_says(server):
     assert reply.json()["enrolled"]["glosses"][0]["gloss"] == "GREETING"
 
 
-def test_the_error_codes_are_those_of_errors_md():
-    documented = dict(re.findall(r"^\| `(\w+)` \| (\d{3}) \|", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
-    for code in OF_COMMANDS:
-        del documented[code]
-    assert set(SPEC["components"]["schemas"]["ErrorCode"]["enum"]) == {"internal", *documented}
-    assert set(documented.values()) | {"200", "500"} == set(ANSWERS)
+def test_the_error_codes_are_those_of_the_server() -> None:
+    documented = {code.value: str(code.status) for code in ErrorCode if code.source is Source.SERVER}
+    assert set(SPEC["components"]["schemas"]["ErrorCode"]["enum"]) == set(documented)
+    assert set(documented.values()) | {"200"} == set(ANSWERS)
     for code, status in documented.items():
         reply = SPEC["paths"]["/predictions/{model}"]["post"]["responses"][status]["$ref"].rpartition("/")[2]
         assert status == "400" or f"`{code}`" in SPEC["components"]["responses"][reply]["description"], code

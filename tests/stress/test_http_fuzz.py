@@ -39,7 +39,7 @@ ANSWERS = {
     "another status": (413, JSON, error("invalid_json"), "invalid_json with 413"),
     "an unknown code": (400, JSON, error("unheard_of"), "unheard_of"),
     "an unknown code later": (400, LINES, error("invalid_json") + b"\n" + error("unheard_of"), "unheard_of"),
-    "our failure": (500, JSON, error("internal"), "internal"),
+    "our failure": (500, JSON, error("internal"), "a failure of ours"),
     "too busy, ours": (503, JSON, error("video_busy"), "a failure of ours"),
     "TorchServe's refusal": (404, JSON, theirs("ResourceNotFoundException"), None),
     "TorchServe's queue": (503, JSON, theirs("ServiceUnavailableException"), None),

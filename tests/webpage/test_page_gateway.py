@@ -1,4 +1,4 @@
-"""The page before a SageMaker endpoint: API Gateway's URL in its settings, Lambda's door, SageMaker's container code.
+"""The page before a SageMaker endpoint: API Gateway's URL in its settings, the Lambda proxy, SageMaker's container code.
 
 API Gateway alone is a double: it makes an event of payload format 2.0 of each request, as its documentation shows.
 """
@@ -16,7 +16,7 @@ from tests.webpage.conftest import page_before, watched
 
 
 @pytest.fixture
-def gateway(local_endpoint, door, monkeypatch) -> Iterator[str]:
+def gateway(local_endpoint, proxy, monkeypatch) -> Iterator[str]:
     """The URL that a stack of spoter/aws/template.yaml tells, on loopback."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -29,7 +29,7 @@ def gateway(local_endpoint, door, monkeypatch) -> Iterator[str]:
 
     async def invoke(request: Request) -> Response:
         event = v2(request.method, (await request.body()).decode(), headers=dict(request.headers))
-        reply = await run_in_threadpool(door.handler, event, Context())
+        reply = await run_in_threadpool(proxy.handler, event, Context())
         return Response(reply.get("body", ""), reply["statusCode"], reply["headers"])
 
     app = Starlette(routes=[Route("/prod/invocations", invoke, methods=["POST", "OPTIONS"])])

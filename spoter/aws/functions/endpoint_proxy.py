@@ -1,17 +1,17 @@
-"""Lambda's door to a SageMaker endpoint: ``lambda_function.handler``.
+"""A Lambda function that forwards requests to a SageMaker endpoint: ``spoter.aws.functions.endpoint_proxy.handler``.
 
-Zipped by `spoter.aws.functions.build_proxy` with `lambda_events` and kept_points.json beside it; Lambda's Python runtimes have the
-rest (boto3 and the standard library). Its environment:
+`build_proxy` zips it with `events`, the error codes and kept_points.json; Lambda's Python runtimes have the rest (boto3
+and the standard library). Its environment:
 
 SPOTER_ENDPOINT
-    Name of the endpoint that is asked.
+    Name of the endpoint.
 SPOTER_PAYLOAD_LIMIT
-    Bytes the endpoint takes, 6291456 unless said; 4194304 for a serverless one.
+    Bytes that the endpoint takes, by default 6291456; 4194304 for a serverless one.
 SPOTER_ORIGINS
-    Origins of pages that may ask from a browser, with commas between, or *; none unless said.
+    Origins of pages that may send requests from a browser, with commas between, or *; none by default.
 
-Lambda itself takes events of at most 6 MB (Lambda quotas, "Invocation payload"), base64 and all; API Gateway takes 10.
-What is larger never gets here.
+Lambda itself takes events of at most 6 MB (Lambda quotas, "Invocation payload"), base64 included; API Gateway takes 10.
+Larger requests never get here.
 """
 
 from __future__ import annotations
@@ -37,60 +37,60 @@ from botocore.exceptions import (
     ReadTimeoutError,
 )
 
-from spoter.aws.functions.events import JSON, answer, error_body
+from spoter.aws.functions.events import JSON, Reply, Request, error_reply, handle_event
+from spoter.error_codes import ErrorCode
 
-logger = logging.getLogger("lambda_function")
+logger = logging.getLogger(__name__)
 
 KEPT_POINTS = "kept_points.json"
 # SageMaker Runtime's API model, BodyBlob: what a real-time endpoint takes.
 REAL_TIME_LIMIT = 6_291_456
 # The same model: longest of the headers ContentType, Accept and CustomAttributes.
 HEADER_LIMIT = 1024
-# Characters that are quoted of what the container or AWS says.
-REASON = 400
-# What AWS answers where the same request may be answered a little later; ModelNotReadyException is a serverless
-# endpoint's that is being started.
+# Characters quoted from a message of the container or AWS.
+LONGEST_QUOTE = 400
+# Codes of AWS after which the same request may succeed a little later; a serverless endpoint that is starting answers
+# with ModelNotReadyException.
 THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
 UNAVAILABLE = {"ServiceUnavailable", "ModelNotReadyException", "InternalFailure", "InternalDependencyException"}
-# Seconds: for trying again; for connecting; for writing the answer; of the first pause, which doubles.
+# Seconds: for retries; for connecting; for writing the answer; of the first pause, which doubles.
 RETRYING, CONNECTING, RESERVE, FIRST_PAUSE = 6.0, 2.0, 1.0, 0.2
 
 
-def handler(event: object, context: Any) -> dict | list | str:
-    """Answer an event; see `lambda_events.answer`."""
-    left = context.get_remaining_time_in_millis() / 1e3
+def handler(event: Any, context: Any) -> Any:
+    """Answer an event; see `handle_event`."""
+    remaining = context.get_remaining_time_in_millis() / 1e3
     # Rounded up it is the function's timeout, whatever the event, so that all of them share a client.
-    patience = max(1.0, math.ceil(left) - RETRYING - CONNECTING - RESERVE)
-    last_start = time.monotonic() + left - RESERVE - patience - min(CONNECTING, patience)
+    read_timeout = max(1.0, math.ceil(remaining) - RETRYING - CONNECTING - RESERVE)
+    last_start = time.monotonic() + remaining - RESERVE - read_timeout - min(CONNECTING, read_timeout)
     endpoint = os.environ.get("SPOTER_ENDPOINT", "")
-    notes: dict[str, object] = {}
+    log_fields: dict[str, object] = {}
 
-    def respond(
-        body: bytes, content_type: str | None, accept: str | None, attributes: str | None
-    ) -> tuple[int, str, bytes]:
+    def respond(request: Request) -> Reply:
         if not endpoint:
             logger.error("found no SPOTER_ENDPOINT in the environment, expected the endpoint's name")
-            return 500, JSON, error_body("internal", "the function is not set up; its log says what it lacks")
-        headers = {"ContentType": content_type, "Accept": accept, "CustomAttributes": attributes}
-        headers = {name: value for name, value in headers.items() if value}
-        unfit = _unfit(headers)
-        if unfit is not None:
-            return unfit
+            return error_reply(ErrorCode.INTERNAL, "the function is not set up; its log says what is missing")
+        names = {"ContentType": request.content_type, "Accept": request.accept, "CustomAttributes": request.attributes}
+        headers = {name: value for name, value in names.items() if value}
+        refusal = _check_headers(headers)
+        if refusal is not None:
+            return refusal
         limit = int(os.environ.get("SPOTER_PAYLOAD_LIMIT", REAL_TIME_LIMIT))
+        body = request.body
         if len(body) > limit:
-            found, body = len(body), reduced(body, attributes)
-            if body is None or len(body) > limit:
-                return 413, JSON, _too_large(found, body, limit)
-            notes["reduced"] = len(body)
-        return ask(_client(patience), endpoint, body, headers, last_start, notes)
+            reduced = reduce_body(body, request.attributes)
+            if reduced is None or len(reduced) > limit:
+                return _too_large(body, reduced, limit)
+            body, log_fields["reduced"] = reduced, len(reduced)
+        return invoke(_client(read_timeout), endpoint, body, headers, last_start, log_fields)
 
-    return answer(event, respond, {"endpoint": endpoint}, notes)
+    return handle_event(event, respond, {"endpoint": endpoint}, log_fields)
 
 
-def ask(
-    client: Any, endpoint: str, body: bytes, headers: dict[str, str], last_start: float, notes: dict[str, object]
-) -> tuple[int, str, bytes]:
-    """Invoke the endpoint, again where it is throttled or not reached, as long as there is time.
+def invoke(
+    client: Any, endpoint: str, body: bytes, headers: dict[str, str], last_start: float, log_fields: dict[str, object]
+) -> Reply:
+    """Invoke the endpoint; retry while it is throttled or unreachable and there is time.
 
     The loop is our own because botocore's retries do not know how long the function may still run, and because they
     send a request again whose answer takes too long, to an endpoint that is busy with it already.
@@ -102,33 +102,29 @@ def ask(
     endpoint : str
     body : bytes
     headers : dict
-        ``ContentType``, ``Accept`` and ``CustomAttributes``, those that there are.
+        ``ContentType``, ``Accept`` and ``CustomAttributes``, those that are present.
     last_start : float
-        Of `time.monotonic`: what is sent later cannot be waited for any more.
-    notes : dict
-        Is told the number of ``attempts``.
-
-    Returns
-    -------
-    int, str, bytes
-        Status, content type and body of the answer.
+        Of `time.monotonic`: there is no time to wait for the answer to a request that is sent later.
+    log_fields : dict
+        Gets the number of ``attempts``.
     """
-    notes["attempts"], pause = 1, FIRST_PAUSE
+    attempts = 1
     while True:
+        log_fields["attempts"] = attempts
         try:
             response = client.invoke_endpoint(EndpointName=endpoint, Body=body, **headers)
-            return 200, response["ContentType"], response["Body"].read()
+            return Reply(200, response["ContentType"], response["Body"].read())
         except (ClientError, BotoCoreError) as error:
-            # Jitter: those that were throttled together shall not come back together.
-            wait = pause * random.uniform(0.5, 1.5)
-            if not _passing(error) or time.monotonic() + wait > last_start:
-                return _refusal(error)
-        time.sleep(wait)
-        notes["attempts"], pause = notes["attempts"] + 1, 2 * pause
+            # Jitter: requests that were throttled together must not come back together.
+            pause = FIRST_PAUSE * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)
+            if not _is_temporary(error) or time.monotonic() + pause > last_start:
+                return _failure_reply(error)
+        time.sleep(pause)
+        attempts += 1
 
 
-def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
-    """Leave out of MediaPipe Holistic's frames what the model is not fed; None where the body is no such JSON.
+def reduce_body(body: bytes, attributes: str | None = None) -> bytes | None:
+    """Leave out of MediaPipe Holistic's frames what the model does not use; None where the body is no such JSON.
 
     x and y of the model's landmarks stay as they are, and so does whatever the server would refuse: the answer is the
     same. (But not where a key comes twice in an object, of which only the last is looked at.)
@@ -137,8 +133,8 @@ def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
     ----------
     body : bytes
     attributes : str, optional
-        The custom attributes. Where they or the body say how large the picture is, all points of a part stay, because
-        the server tells by all of them whether they are in pixels.
+        The custom attributes. Where they or the body hold the picture's size, all points of a part stay, because the
+        server tells by all of them whether they are in pixels.
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))
@@ -148,8 +144,8 @@ def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
         return None
     several = document.get("clips")
     clips = [document, *(several if isinstance(several, list) else [])]
-    sized = "width" in document or "width" in (attributes or "")
-    changed = [_reduce(clip, sized or "width" in clip) for clip in clips if isinstance(clip, dict)]
+    has_size = "width" in document or "width" in (attributes or "")
+    changed = [_reduce_clip(clip, has_size or "width" in clip) for clip in clips if isinstance(clip, dict)]
     if not any(changed):
         return None
     try:
@@ -158,16 +154,16 @@ def reduced(body: bytes, attributes: str | None = None) -> bytes | None:
         return None
 
 
-def _reduce(clip: dict, sized: bool) -> bool:
+def _reduce_clip(clip: dict[str, Any], has_size: bool) -> bool:
     """Reduce a clip's frames in place; tell whether there were any."""
-    forms, others, kept = _kept()
+    forms, others, kept = _kept_points()
     changed = False
     for form in forms:
         frames = clip.get(form)
         for i, frame in enumerate(frames if isinstance(frames, list) else []):
             if isinstance(frame, dict) and frame.keys() & kept.keys() and not frame.keys() & others:
-                frames[i] = {
-                    part: _points(frame[part], used, sized)
+                frames[i] = {  # type: ignore[index]  # it is a list
+                    part: _reduce_part(frame[part], used, has_size)
                     for part, used in kept.items()
                     if used is not None and part in frame
                 }
@@ -175,113 +171,119 @@ def _reduce(clip: dict, sized: bool) -> bool:
     return changed
 
 
-def _points(points: object, used: frozenset[int], sized: bool) -> object:
-    """Return a part's points with x and y only, and null for those that are right and that the model does not use."""
+def _reduce_part(points: Any, used: frozenset[int], has_size: bool) -> Any:
+    """Return a part's points with x and y only, and null for those that are valid and that the model does not use."""
     if not isinstance(points, list):
         return points
-    return [_point(point, sized or i in used) if isinstance(point, dict) else point for i, point in enumerate(points)]
+    return [
+        _reduce_point(point, has_size or i in used) if isinstance(point, dict) else point
+        for i, point in enumerate(points)
+    ]
 
 
-def _point(point: dict, wanted: bool) -> dict | None:
-    place = {axis: point[axis] for axis in ("x", "y") if axis in point}
+def _reduce_point(point: dict[str, Any], wanted: bool) -> dict[str, Any] | None:
+    place: dict[str, Any] = {axis: point[axis] for axis in ("x", "y") if axis in point}
     # Not isinstance: true and false are no numbers. 1e300: JSON's numbers can be larger than a float.
-    right = all(value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in place.values())
-    return None if right and not wanted else place
+    valid = all(value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in place.values())
+    return None if valid and not wanted else place
 
 
 @lru_cache(maxsize=1)
-def _kept() -> tuple[list[str], set[str], dict[str, frozenset[int] | None]]:
-    """Return what `spoter.aws.functions.build_proxy.kept_points` says: forms, keys of other estimators, and points."""
-    told = json.loads(Path(__file__).with_name(KEPT_POINTS).read_text(encoding="utf-8"))
-    points = {part: None if used is None else frozenset(used) for part, used in told["points"].items()}
-    return told["forms"], set(told["others"]), points
+def _kept_points() -> tuple[list[str], set[str], dict[str, frozenset[int] | None]]:
+    """Return what `spoter.aws.functions.build_proxy.kept_points` wrote: forms, keys of other estimators, and points."""
+    document = json.loads(Path(__file__).with_name(KEPT_POINTS).read_text(encoding="utf-8"))
+    points = {part: None if used is None else frozenset(used) for part, used in document["points"].items()}
+    return document["forms"], set(document["others"]), points
 
 
 @lru_cache(maxsize=2)
-def _client(patience: float) -> Any:
-    """Return a client of sagemaker-runtime that waits so many seconds for an answer, and does not try again."""
-    connecting = min(CONNECTING, patience)
-    config = Config(connect_timeout=connecting, read_timeout=patience, retries={"total_max_attempts": 1})
+def _client(read_timeout: float) -> Any:
+    """Return a client of sagemaker-runtime that waits `read_timeout` seconds for an answer and does not retry."""
+    connecting = min(CONNECTING, read_timeout)
+    config = Config(connect_timeout=connecting, read_timeout=read_timeout, retries={"total_max_attempts": 1})
     return boto3.client("sagemaker-runtime", config=config)
 
 
-def _unfit(headers: dict[str, str]) -> tuple[int, str, bytes] | None:
-    """Answer a header that SageMaker does not take: it wants at most 1024 printable ASCII characters."""
+def _check_headers(headers: dict[str, str]) -> Reply | None:
+    """Refuse a header that SageMaker does not take: it wants at most 1024 printable ASCII characters."""
     errors = {
-        "ContentType": (415, "unsupported_content_type", "header Content-Type"),
-        "Accept": (406, "not_acceptable", "header Accept"),
-        "CustomAttributes": (400, "bad_attributes", "custom attributes"),
+        "ContentType": (ErrorCode.UNSUPPORTED_CONTENT_TYPE, "header Content-Type"),
+        "Accept": (ErrorCode.NOT_ACCEPTABLE, "header Accept"),
+        "CustomAttributes": (ErrorCode.BAD_ATTRIBUTES, "custom attributes"),
     }
     for name, value in headers.items():
         if len(value) > HEADER_LIMIT or not (value.isascii() and value.isprintable()):
-            status, code, where = errors[name]
+            code, where = errors[name]
             message = f"found {len(value)} characters, expected at most {HEADER_LIMIT}, all of them printable ASCII"
-            return status, JSON, error_body(code, message, where)
+            return error_reply(code, message, where)
     return None
 
 
-def _too_large(found: int, body: bytes | None, limit: int) -> bytes:
+def _too_large(body: bytes, reduced: bytes | None, limit: int) -> Reply:
     tried = (
         "only JSON frames of MediaPipe Holistic can be reduced on the way"
-        if body is None
-        else f"{len(body)} are left without what the model is not fed"
+        if reduced is None
+        else f"{len(reduced)} are left without what the model does not use"
     )
-    message = f"found {found} bytes, expected at most {limit}; {tried}: send fewer frames or clips, or only `points`"
-    return error_body("body_too_large", message)
+    message = (
+        f"found {len(body)} bytes, expected at most {limit}; {tried}: send fewer frames or clips, or only `points`"
+    )
+    return error_reply(ErrorCode.BODY_TOO_LARGE, message)
 
 
-def _passing(error: Exception) -> bool:
-    """Tell whether the same request may succeed in a moment; one that took too long would only take so long again."""
+def _is_temporary(error: Exception) -> bool:
+    """Tell whether the same request may succeed in a moment; one that took too long would only take too long again."""
     if isinstance(error, ClientError):
         # 503 is what TorchServe answers where its queue is full, or no worker is up.
         if error.response["Error"]["Code"] == "ModelError":
-            return error.response.get("OriginalStatusCode") == 503
+            return bool(error.response.get("OriginalStatusCode") == 503)
         return error.response["Error"]["Code"] in THROTTLED | UNAVAILABLE
     # ConnectionClosedError: a connection that died while Lambda had the function frozen.
     return isinstance(error, ConnectionError | ConnectionClosedError)
 
 
-def _refusal(error: Exception) -> tuple[int, str, bytes]:
-    """Return the answer for an invocation that failed for good."""
+def _failure_reply(error: Exception) -> Reply:
+    """Return the reply to an invocation that failed for good."""
     if isinstance(error, ReadTimeoutError):
-        return 504, JSON, error_body("endpoint_timeout", "the endpoint did not answer in time; send fewer frames")
+        return error_reply(ErrorCode.ENDPOINT_TIMEOUT, "the endpoint did not answer in time; send fewer frames")
     if isinstance(error, HTTPClientError | ConnectionError):
         logger.error("%s", type(error).__name__)
-        return 503, JSON, error_body("endpoint_unavailable", "the endpoint cannot be reached; try again")
+        return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the endpoint cannot be reached; try again")
     if not isinstance(error, ClientError):
         raise error  # no region, no credentials: this function is not set up
     code = error.response["Error"]["Code"]
     if code == "ModelError":
-        return _model_error(error.response)
+        return _model_error_reply(error.response)
     if code in THROTTLED:
-        return 429, JSON, error_body("endpoint_busy", "the endpoint has too many requests; try again")
+        return error_reply(ErrorCode.ENDPOINT_BUSY, "the endpoint has too many requests; try again")
     if code in UNAVAILABLE:
-        return 503, JSON, error_body("endpoint_unavailable", "the endpoint is not ready; try again")
+        return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the endpoint is not ready; try again")
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 413:
-        return 413, JSON, error_body("body_too_large", "the endpoint takes fewer bytes; send fewer frames")
-    # No such endpoint, or no permission to ask it. AWS's words name them, and nothing of the request.
-    logger.error("%s: %s", code, error.response["Error"].get("Message", "")[:REASON])
-    return 500, JSON, error_body("endpoint_refused", f"the endpoint cannot be asked: {code}; the log says more")
+        return error_reply(ErrorCode.BODY_TOO_LARGE, "the endpoint takes fewer bytes; send fewer frames")
+    # No such endpoint, or no permission to invoke it. AWS's words name them, and nothing of the request.
+    logger.error("%s: %s", code, error.response["Error"].get("Message", "")[:LONGEST_QUOTE])
+    return error_reply(ErrorCode.ENDPOINT_REFUSED, f"the endpoint cannot be invoked: {code}; the log says more")
 
 
-def _model_error(response: dict) -> tuple[int, str, bytes]:
-    """Hand a client's error through as the model's server wrote it; its own failures are a bad gateway's, 502."""
+def _model_error_reply(response: dict[str, Any]) -> Reply:
+    """Forward a client's error as the model's server wrote it; the server's own failures are a bad gateway's, 502."""
     status, text = int(response.get("OriginalStatusCode", 500)), response.get("OriginalMessage", "")
     if status == 503:
-        return 503, JSON, error_body("endpoint_unavailable", "the model's server has no worker free; try again")
+        return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the model's server has no worker free; try again")
     if status == 0:  # which stands for no answer within SageMaker's own 60 seconds
-        return 504, JSON, error_body("endpoint_timeout", "the endpoint did not answer in time; send fewer frames")
+        return error_reply(ErrorCode.ENDPOINT_TIMEOUT, "the endpoint did not answer in time; send fewer frames")
     if not 400 <= status < 500:
         message = f"the model's server failed with {status}; its log in CloudWatch says where"
-        return 502, JSON, error_body("endpoint_failed", message)
-    if _ours(text):
-        return status, JSON, text.encode()
+        return error_reply(ErrorCode.ENDPOINT_FAILED, message)
+    if _is_from_our_server(text):
+        return Reply(status, JSON, text.encode())
     # The container's own words, or CSV or JSON Lines in which all clips are wrong.
-    return status, JSON, error_body("endpoint_refused", text[:REASON] or f"the model's server answered {status}")
+    message = text[:LONGEST_QUOTE] or f"the model's server answered {status}"
+    return error_reply(ErrorCode.ENDPOINT_REFUSED, message, status=status)
 
 
-def _ours(text: str) -> bool:
-    """Tell whether a container's words are our server's: an error, or the answers to several clips."""
+def _is_from_our_server(text: str) -> bool:
+    """Tell whether a container's body is one of our server: an error, or the answers to several clips."""
     try:
         document = json.loads(text)
     except ValueError:

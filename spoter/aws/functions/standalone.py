@@ -1,8 +1,7 @@
-"""The model inside a Lambda function, without torch and without SageMaker: for who wants to pay nothing while idle.
+"""A Lambda function with the model inside, without torch and SageMaker: ``spoter.aws.functions.standalone.handler``.
 
-`spoter/aws/functions/build_standalone.py` zips this file, as the function's ``lambda_serve.handler``, with `lambda_events`, the parts of the
-`spoter` package that serve, the packages of lambda_serve_requirements.txt, and the model as a graph in ``model/``.
-The answers are the server's: all but the forward is the same code.
+It costs nothing while idle. `build_standalone` zips it with the parts of the `spoter` package that serve, their Python
+packages, and the model as a graph in ``model/``. The answers are the server's: all code but the forward is the same.
 """
 
 from __future__ import annotations
@@ -10,9 +9,9 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from spoter.aws.functions.events import answer
+from spoter.aws.functions.events import Reply, Request, handle_event
 
 if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer
@@ -28,27 +27,27 @@ def load() -> Recognizer:
     return Recognizer.load(MODEL, runtime="onnx")
 
 
-def handler(event: object, context: object) -> dict | list | str:
-    """Answer an event of API Gateway, of a function URL, or a direct invocation (`events.answer`)."""
+def handler(event: Any, context: object) -> Any:
+    """Answer an event of API Gateway, of a function URL, or a direct invocation (`handle_event`)."""
     from spoter.messages import RawRequest
-    from spoter.serving.service import respond as serve
+    from spoter.serving.service import respond
 
     recognizer = load()
-    notes: dict[str, object] = {}
+    log_fields: dict[str, object] = {}
 
-    def respond(body: bytes, content_type: str | None, accept: str | None, attributes: str | None):
-        [response], timings = serve(recognizer, [RawRequest(body, content_type, accept, attributes)])
-        notes.update(clips=timings.clips, frames=timings.frames, forward_ms=round(timings.forward_ms, 1))
+    def respond_to_one(request: Request) -> Reply:
+        [response], timings = respond(recognizer, [RawRequest(*request)])
+        log_fields.update(clips=timings.clips, frames=timings.frames, forward_ms=round(timings.forward_ms, 1))
         if response.error_code is not None:
-            notes["error"] = response.error_code
-        return response.status, response.content_type, response.body
+            log_fields["error"] = response.error_code
+        return Reply(response.status, response.content_type, response.body)
 
     about = {"model": recognizer.config.name, "version": recognizer.config.version}
-    return answer(event, respond, about, notes)
+    return handle_event(event, respond_to_one, about, log_fields)
 
 
-# Nothing happens at an import, except where Lambda imports this file: there that is the init phase, which has ten
-# seconds of its own, and which provisioned concurrency goes through ahead of the first request (AWS Lambda Developer
-# Guide, "Lambda execution environment"; the variable is of its "Defined runtime environment variables").
+# An import loads the model in Lambda only: there it is the init phase, which has ten seconds in addition to the
+# timeout, and which provisioned concurrency runs before the first request (AWS Lambda Developer Guide, "Lambda
+# execution environment"; the variable is one of its "Defined runtime environment variables").
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     load()

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from enum import StrEnum
 from pathlib import Path
 
 from spoter.errors import SpoterError
@@ -16,8 +17,6 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 # 2, with 2.26, which ONNX Runtime's wheels do not run on (AWS Lambda Developer Guide, "Lambda runtimes"; PEP 600).
 PYTHON = "3.12"
 GLIBC_MINOR = 34
-# What a Lambda function calls an architecture, and what a wheel does.
-ARCHITECTURES = {"x86_64": "x86_64", "arm64": "aarch64"}
 # Where Lambda unpacks a function (AWS Lambda Developer Guide, "Working with .zip file archives for Python").
 TASK_ROOT = "/var/task"
 
@@ -32,53 +31,59 @@ _LEFT_OUT = re.compile(
 
 
 class PackagesError(SpoterError):
-    """The packages cannot be had, or cannot be compiled."""
+    """The packages cannot be installed or compiled."""
+
+    exit_code = 1
 
 
-def install(architecture: str, tree: Path) -> None:
-    """Put the packages into a folder, as they lie in the function: `TASK_ROOT` is on Python's path there.
+class Architecture(StrEnum):
+    """What Lambda calls a processor's architecture."""
 
-    Parameters
-    ----------
-    architecture : str
-        One of `ARCHITECTURES`.
-    tree : Path
-        An empty folder.
+    x86_64 = "x86_64"
+    arm64 = "arm64"
+
+    @property
+    def machine(self) -> str:
+        """What wheels and `platform.machine` call it."""
+        return "aarch64" if self is Architecture.arm64 else self.value
+
+
+def install(architecture: Architecture, tree: Path) -> None:
+    """Install the packages into an empty folder, laid out as in the function: `TASK_ROOT` is on Python's path there.
 
     Raises
     ------
     PackagesError
-        Where pip does not find them, or no index, with what it says.
+        Where pip does not find them, or no index; with pip's reason.
     """
-    machine = ARCHITECTURES[architecture]
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile"]
     # onnxruntime declares flatbuffers, packaging and protobuf, of which its inference imports none: no dependencies.
     command += ["--no-deps", "--only-binary", ":all:", "--implementation", "cp", "--python-version", PYTHON]
     for minor in range(GLIBC_MINOR, 16, -1):
-        command += ["--platform", f"manylinux_2_{minor}_{machine}"]
+        command += ["--platform", f"manylinux_2_{minor}_{architecture.machine}"]
     command += ["--target", str(tree), "--requirement", str(REQUIREMENTS)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         reasons = [line.removeprefix("ERROR: ") for line in done.stderr.splitlines() if line.startswith("ERROR: ")]
         raise PackagesError(f"pip: {reasons[-1] if reasons else f'exit status {done.returncode}'}")
     for path in sorted(tree.rglob("*"), reverse=True):  # a folder after what is in it
-        if path.is_file() and _LEFT_OUT.fullmatch(_within(path, tree)):
+        if path.is_file() and _LEFT_OUT.fullmatch(path.relative_to(tree).as_posix()):
             path.unlink()
         elif path.is_dir() and not any(path.iterdir()):
             path.rmdir()
 
 
 def find_python(asked: str | None) -> str | None:
-    """Return a Python of the function's version: the one asked for, the running one, that of PATH, pyenv's, or None.
+    """Return a Python of the function's version: `asked` if given, the running one, that of PATH, pyenv's, or None.
 
     Raises
     ------
     SpoterError
-        Where the one asked for is none, or another version.
+        Where `asked` is not a Python, or another version.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
-    there = sorted(pyenv.glob(f"versions/{PYTHON}.*/bin/python{PYTHON}"))
-    for python in [asked] if asked else [sys.executable, shutil.which(f"python{PYTHON}"), *there]:
+    of_pyenv = sorted(pyenv.glob(f"versions/{PYTHON}.*/bin/python{PYTHON}"))
+    for python in [asked] if asked else [sys.executable, shutil.which(f"python{PYTHON}"), *of_pyenv]:
         if python is None:
             continue
         program = "import sys; print('%d.%d' % sys.version_info[:2])"
@@ -100,11 +105,7 @@ def compile_all(python: str, tree: Path) -> None:
     """
     command = [python, "-P", "-S", "-m", "compileall", "-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
     command += ["-s", str(tree), "-p", TASK_ROOT, str(tree)]
-    # The order of a set's members in byte code follows the seed: the same input shall give the same bytes.
+    # The order of a set's members in byte code follows the seed: the same input must give the same bytes.
     done = subprocess.run(command, env=os.environ | {"PYTHONHASHSEED": "0"}, capture_output=True, text=True)
     if done.returncode:
         raise PackagesError(f"{python} -m compileall: {(done.stdout or done.stderr).strip().splitlines()[-1:]}")
-
-
-def _within(path: Path, tree: Path) -> str:
-    return path.relative_to(tree).as_posix()

@@ -1,4 +1,4 @@
-"""The endpoint that Lambda's door asks, and what it logs."""
+"""The endpoint that the proxy invokes, and what it logs."""
 
 from __future__ import annotations
 

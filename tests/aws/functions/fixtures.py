@@ -1,4 +1,4 @@
-"""Lambda's door out of its zip file, for all tests that ask for it."""
+"""The endpoint proxy out of its zip file, for all tests that need it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from types import ModuleType
 
 import pytest
 
-from spoter.aws.functions.build_proxy import pack
+from spoter.aws.functions.build_proxy import build
 
 
 @pytest.fixture(scope="session")
-def door_package(dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def proxy_package(dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The zip file, unpacked as Lambda does."""
     folder = tmp_path_factory.mktemp("task")
-    with zipfile.ZipFile(pack(dgs11, tmp_path_factory.mktemp("zip"))) as archive:
+    with zipfile.ZipFile(build(dgs11, tmp_path_factory.mktemp("zip"))) as archive:
         archive.extractall(folder)
     return folder
 
 
 @pytest.fixture
-def door(door_package: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def proxy(proxy_package: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The module `endpoint_proxy` of the zip file, new, as in an execution environment that just started."""
-    path = door_package / "spoter" / "aws" / "functions" / "endpoint_proxy.py"
+    path = proxy_package / "spoter" / "aws" / "functions" / "endpoint_proxy.py"
     spec = importlib.util.spec_from_file_location("spoter.aws.functions.endpoint_proxy", path)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, spec.name, module)

@@ -1,4 +1,4 @@
-"""spoter.aws.functions.endpoint_proxy.handler with real boto3, asking the endpoint of `deploy.py --local`: SageMaker's container code."""
+"""`endpoint_proxy.handler` with real boto3 before the endpoint of `spoter deploy --local`: SageMaker's container code."""
 
 from __future__ import annotations
 
@@ -18,45 +18,45 @@ def _environment(local_endpoint, monkeypatch):
     set_environment(monkeypatch, local_endpoint.url)
 
 
-def test_the_web_client_gets_five_glosses(door, samples):
+def test_the_web_client_gets_five_glosses(proxy, samples):
     hallo = json.loads((samples / "hallo.json").read_text())
-    reply = door.handler(hallo, Context())
+    reply = proxy.handler(hallo, Context())
     assert [set(entry) for entry in reply] == [{"gloss", "score", "index"}] * 5
     assert reply[0]["gloss"] == "HALLO"
-    assert door.handler({"keypoints_list": hallo["keypoints"]}, Context()) == reply
-    assert door.handler({"default": hallo["keypoints"]}, Context()) == reply
+    assert proxy.handler({"keypoints_list": hallo["keypoints"]}, Context()) == reply
+    assert proxy.handler({"default": hallo["keypoints"]}, Context()) == reply
 
 
 @pytest.mark.parametrize("event", [v1, v2])
-def test_the_gateway_gets_glosses_in_the_format_it_asks_for(door, samples, event):
+def test_the_gateway_gets_glosses_in_the_format_it_asks_for(proxy, samples, event):
     array = base64.b64encode((samples / "software.npy").read_bytes()).decode()
     headers = {"content-type": "application/x-npy", "accept": "text/csv"}
     sent = event(body=array, isBase64Encoded=True, headers=headers, queryStringParameters={"top_k": "2"})
-    reply = door.handler(sent, Context())
+    reply = proxy.handler(sent, Context())
     assert (reply["statusCode"], reply["headers"]["Content-Type"]) == (200, "text/csv")
     assert len(reply["body"].splitlines()) == 3 and ",SOFTWARE," in reply["body"]
 
 
-def test_errors_come_back_with_the_servers_reason(door, samples):
+def test_errors_come_back_with_the_servers_reason(proxy, samples):
     hallo = json.loads((samples / "hallo.json").read_text())
     hallo["keypoints"][3]["pose_landmarks"].pop()
-    assert door.handler(hallo, Context())["errorType"] == "wrong_point_count"
-    reply = door.handler(v2(body=json.dumps(hallo), headers={"content-type": "application/json"}), Context())
+    assert proxy.handler(hallo, Context())["errorType"] == "wrong_point_count"
+    reply = proxy.handler(v2(body=json.dumps(hallo), headers={"content-type": "application/json"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["error"]["where"]) == (400, "frame 3, pose_landmarks")
-    reply = door.handler(v2(body="x", headers={"content-type": "image/png"}), Context())
+    reply = proxy.handler(v2(body="x", headers={"content-type": "image/png"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["error"]["code"]) == (415, "unsupported_content_type")
 
 
-def test_a_wrong_endpoint_name_is_for_the_log(door, monkeypatch, said):
+def test_a_wrong_endpoint_name_is_for_the_log(proxy, monkeypatch, said):
     monkeypatch.setenv("SPOTER_ENDPOINT", "another")
-    reply = door.handler(v2(body="{}"), Context())
+    reply = proxy.handler(v2(body="{}"), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["error"]["code"]) == (500, "endpoint_refused")
     assert "another" in said() and "another" not in reply["body"]
 
 
-def test_more_than_the_endpoint_takes_is_answered_all_the_same(door, lines):
+def test_more_than_the_endpoint_takes_is_answered_all_the_same(proxy, lines):
     body = dumps(holistic(clip(230)))
     assert len(body) > 6_291_456
-    reply = door.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
+    reply = proxy.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["frames"]) == (200, 230)
     assert lines()[-1]["reduced"] < 6_291_456

@@ -32,10 +32,10 @@ def clip(frames: int, seed: int = 0) -> Clip:
     return Clip(points.astype(np.float32), MEDIAPIPE.names, MEDIAPIPE.name)
 
 
-def layout_of(door, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Layout:
-    """Have the door, which is new in each test, reduce for a model of this layout, and return that."""
+def layout_of(proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Layout:
+    """Have the proxy, which is new in each test, reduce for a model of this layout, and return that."""
     (tmp_path / "kept_points.json").write_text(json.dumps(kept_points(load_layout(name))))
-    monkeypatch.setattr(door, "__file__", str(tmp_path / "lambda_function.py"))
+    monkeypatch.setattr(proxy, "__file__", str(tmp_path / "endpoint_proxy.py"))
     return load_layout(name)
 
 
@@ -48,13 +48,13 @@ def decoded(body: bytes, layout: Layout, attributes: str | None = None) -> list[
 
 @pytest.mark.parametrize("layout", BUILT_IN)
 @pytest.mark.parametrize("refined", [False, True])
-def test_what_the_model_is_fed_stays_to_the_last_bit(door, tmp_path, monkeypatch, layout, refined):
-    layout = layout_of(door, tmp_path, monkeypatch, layout)
+def test_what_the_model_is_fed_stays_to_the_last_bit(proxy, tmp_path, monkeypatch, layout, refined):
+    layout = layout_of(proxy, tmp_path, monkeypatch, layout)
     one, two = holistic(clip(6), refined), holistic(clip(4, 1), refined)
     for key in ("keypoints", "keypoints_list", "frames"):
         for document in ({key: one["keypoints"], "top_k": 3, "fps": 25}, {"clips": [one, two], "top_k": 3}):
             body = dumps(document)
-            less = door.reduced(body)
+            less = proxy.reduce_body(body)
             assert len(less) < len(body) / (3 if layout.name == "71" else 8)
             assert json.loads(less)["top_k"] == 3
             for before, after in zip(decoded(body, layout), decoded(less, layout), strict=True):
@@ -62,8 +62,8 @@ def test_what_the_model_is_fed_stays_to_the_last_bit(door, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("place", ["body", "clip", "attributes"])
-def test_pixels_are_told_by_the_same_points(door, tmp_path, monkeypatch, place):
-    layout = layout_of(door, tmp_path, monkeypatch, "54")
+def test_pixels_are_told_by_the_same_points(proxy, tmp_path, monkeypatch, place):
+    layout = layout_of(proxy, tmp_path, monkeypatch, "54")
     points = clip(3)
     # Of the points of layout 54 most lie within the picture, of all those that are sent most lie beyond it.
     unused = np.setdiff1d(np.arange(33), kept_points(layout)["points"]["pose_landmarks"])
@@ -79,7 +79,7 @@ def test_pixels_are_told_by_the_same_points(door, tmp_path, monkeypatch, place):
     else:
         document = {"clips": [document | size]}
     body = dumps(document)
-    less = door.reduced(body, attributes)
+    less = proxy.reduce_body(body, attributes)
     assert len(less) < len(body) / 4
     [before], [after] = decoded(body, layout, attributes), decoded(less, layout, attributes)
     np.testing.assert_array_equal(before, after)
@@ -87,7 +87,7 @@ def test_pixels_are_told_by_the_same_points(door, tmp_path, monkeypatch, place):
 
 
 @pytest.mark.parametrize("fault", ["count", "text", "frame", "hand", "unused", "true", "people", "instances"])
-def test_a_fault_is_told_alike(door, runtime, recognizer, fault):
+def test_a_fault_is_told_alike(proxy, runtime, recognizer, fault):
     document = holistic(clip(4))
     frame = document["keypoints"][2]
     if fault == "count":
@@ -104,7 +104,7 @@ def test_a_fault_is_told_alike(door, runtime, recognizer, fault):
     else:
         frame["right_hand_landmarks"] = {"x": 1}
     body = dumps(document)
-    before, after = respond(recognizer, [RawRequest(body), RawRequest(door.reduced(body))])[0]
+    before, after = respond(recognizer, [RawRequest(body), RawRequest(proxy.reduce_body(body))])[0]
     assert before.status == 400
     assert json.loads(before.body) == json.loads(after.body)
 
@@ -127,71 +127,71 @@ def test_a_fault_is_told_alike(door, runtime, recognizer, fault):
         dumps(mmpose(Clip(figure(WHOLEPOSE, 2), WHOLEPOSE.names, WHOLEPOSE.name))),
     ],
 )
-def test_what_is_no_frames_of_mediapipe_is_left_alone(door, body):
-    assert door.reduced(body) is None
+def test_what_is_no_frames_of_mediapipe_is_left_alone(proxy, body):
+    assert proxy.reduce_body(body) is None
 
 
-def test_parts_that_the_server_reads_though_no_point_is_used_keep_their_faults(door, tmp_path, monkeypatch):
+def test_parts_that_the_server_reads_though_no_point_is_used_keep_their_faults(proxy, tmp_path, monkeypatch):
     """A layout of one's own, without a left hand: what is there must still be points."""
     rows = (Path(layouts.__file__).parent / "tables" / "points_54.csv").read_text().splitlines()
     table = tmp_path / "right.csv"
     table.write_text("\n".join(row for row in rows if "leftHand" not in row))
-    layout = layout_of(door, tmp_path, monkeypatch, str(table))
+    layout = layout_of(proxy, tmp_path, monkeypatch, str(table))
     document = holistic(clip(2))
     body = dumps(document)
-    np.testing.assert_array_equal(decoded(body, layout)[0], decoded(door.reduced(body), layout)[0])
+    np.testing.assert_array_equal(decoded(body, layout)[0], decoded(proxy.reduce_body(body), layout)[0])
     document["keypoints"][0]["left_hand_landmarks"] = [{"x": "left"}]
     body = dumps(document)
-    for sent in (body, door.reduced(body)):
+    for sent in (body, proxy.reduce_body(body)):
         with pytest.raises(InputError, match="expected"):
             decoded(sent, layout)
 
 
-def test_nothing_is_reduced_for_a_model_that_mediapipe_cannot_feed(door, tmp_path, monkeypatch):
+def test_nothing_is_reduced_for_a_model_that_mediapipe_cannot_feed(proxy, tmp_path, monkeypatch):
     head, *rows = (Path(layouts.__file__).parent / "tables" / "points_54.csv").read_text().splitlines()
     cells = [row.split(",") for row in rows]
     table = tmp_path / "openpose.csv"
     table.write_text("\n".join([head, *(",".join([*row[:2], "", *row[3:]]) for row in cells)]))
-    layout_of(door, tmp_path, monkeypatch, str(table))
-    assert door.reduced(dumps(holistic(clip(2)))) is None
+    layout_of(proxy, tmp_path, monkeypatch, str(table))
+    assert proxy.reduce_body(dumps(holistic(clip(2)))) is None
 
 
-def test_too_large_an_event_is_answered_as_one_that_is_not(door, runtime, recognizer, lines, monkeypatch):
+def test_too_large_an_event_is_answered_as_one_that_is_not(proxy, runtime, recognizer, lines, monkeypatch):
     body = dumps(holistic(clip(150)))
     monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", "4194304")
     assert len(body) > 4_194_304
     [expected] = respond(recognizer, [RawRequest(body)])[0]
-    reply = door.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
+    reply = proxy.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])) == (200, json.loads(expected.body))
     assert len(runtime.asked[-1].body) == lines()[-1]["reduced"] < 700_000
-    assert door.handler(json.loads(body), Context()) == json.loads(expected.body)["instances"]
+    assert proxy.handler(json.loads(body), Context()) == json.loads(expected.body)["instances"]
 
 
-def test_a_request_at_the_limit_is_sent_as_it_is(door, runtime, samples, monkeypatch):
+def test_a_request_at_the_limit_is_sent_as_it_is(proxy, runtime, samples, monkeypatch):
     body = (samples / "hallo.json").read_bytes()
     event = v2(body=body.decode(), headers={})
     monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", str(len(body)))
-    assert door.handler(event, Context())["statusCode"] == 200
+    assert proxy.handler(event, Context())["statusCode"] == 200
     monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", str(len(body) - 1))
-    assert door.handler(event, Context())["statusCode"] == 200
+    assert proxy.handler(event, Context())["statusCode"] == 200
     first, second = runtime.asked
     assert first.body == body and len(second.body) < len(body)
 
 
 @pytest.mark.parametrize(("sample", "found"), [("hallo.json", "are left without"), ("ich-welt.jsonl", "only JSON")])
-def test_what_cannot_be_reduced_enough_is_refused_with_a_reason(door, runtime, samples, monkeypatch, sample, found):
+def test_what_cannot_be_reduced_enough_is_refused_with_a_reason(proxy, runtime, samples, monkeypatch, sample, found):
     monkeypatch.setenv("SPOTER_PAYLOAD_LIMIT", "1000")
-    reply = door.handler(v2(body=(samples / sample).read_text()), Context())
+    reply = proxy.handler(v2(body=(samples / sample).read_text()), Context())
     error = json.loads(reply["body"])["error"]
     assert (reply["statusCode"], error["code"], runtime.asked) == (413, "body_too_large", [])
     assert found in error["message"] and "at most 1000" in error["message"]
 
 
-def test_real_requests_of_the_browser(door, runtime, recognizer, shared_data):
+def test_real_requests_of_the_browser(proxy, runtime, recognizer, shared_data):
     bodies = [path.read_bytes() for path in sorted((shared_data / "requests").glob("*.json"))]
     assert len(bodies) == 5
     for body in bodies:
-        less = door.reduced(body)
+        less = proxy.reduce_body(body)
         assert len(less) < len(body) / 2
         before, after = respond(recognizer, [RawRequest(body), RawRequest(less)])[0]
         assert (before.status, before.body) == (200, after.body)

@@ -18,7 +18,7 @@ import pytest
 from cfnlint.api import lint
 from moto.server import ThreadedMotoServer
 
-from spoter.aws.functions.build_proxy import pack
+from spoter.aws.functions.build_proxy import build
 from spoter.torchserve.server import LOOPBACK
 from tests import ROOT
 
@@ -128,7 +128,7 @@ def code(cloud: None, dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """The function's code in S3, as parameters."""
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
-    s3.upload_file(str(pack(dgs11, tmp_path_factory.mktemp("zip"))), "code", "spoter/lambda.zip")
+    s3.upload_file(str(build(dgs11, tmp_path_factory.mktemp("zip"))), "code", "spoter/lambda.zip")
     return {"CodeBucket": "code", "CodeKey": "spoter/lambda.zip"}
 
 
@@ -260,6 +260,6 @@ def test_a_signature_is_asked_for_unless_said_otherwise(translated):
 
 
 def test_what_the_code_reads_is_what_the_template_sets(asking):
-    sources = [(ROOT / "aws" / name).read_text() for name in ("lambda_function.py", "lambda_events.py")]
+    sources = [(TEMPLATE.parent / "functions" / name).read_text() for name in ("endpoint_proxy.py", "events.py")]
     words = {word for source in sources for word in source.replace('"', " ").split() if word.startswith("SPOTER_")}
     assert {word.strip(",.:") for word in words} == set(asking.properties("Function")["Environment"]["Variables"])

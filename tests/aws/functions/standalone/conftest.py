@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from spoter.aws.functions.build_standalone import Package, build
-from spoter.aws.functions.wheels import ARCHITECTURES, PYTHON, find_python
+from spoter.aws.functions.build_standalone import FunctionPackage, build
+from spoter.aws.functions.wheels import PYTHON, Architecture, find_python
 from spoter.landmarks.layouts import load_layout
 from spoter.serving.enroll import enroll
 from spoter.sources.clip_files import read_clips
@@ -26,7 +26,7 @@ logging.basicConfig()  # Lambda's runtime, too, writes what is logged to the sta
 sys.path.insert(0, sys.argv[1])
 from spoter.aws.functions import standalone
 loaded = standalone.load.cache_info().currsize
-answers = [spoter.aws.functions.standalone.handler(json.loads(line), None) for line in sys.stdin]
+answers = [standalone.handler(json.loads(line), None) for line in sys.stdin]
 files = [getattr(module, "__file__", None) for module in sys.modules.values()]
 print(json.dumps({"answers": answers, "loaded_by_import": loaded, "modules": sorted(sys.modules),
                   "files": [file for file in files if file], "library": os.path.dirname(os.__file__)}))
@@ -34,8 +34,8 @@ print(json.dumps({"answers": answers, "loaded_by_import": loaded, "modules": sor
 
 
 @pytest.fixture(scope="session")
-def architecture() -> str:
-    return next((name for name, machine in ARCHITECTURES.items() if machine == platform.machine()), "x86_64")
+def architecture() -> Architecture:
+    return next((each for each in Architecture if each.machine == platform.machine()), Architecture.x86_64)
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +60,15 @@ def model(tmp_path_factory, dgs11, samples) -> Path:
 
 
 @pytest.fixture(scope="session")
-def package(index, model, architecture, tmp_path_factory) -> Package:
+def package(index, model, architecture, tmp_path_factory) -> FunctionPackage:
     return build(model, tmp_path_factory.mktemp("store"), architecture, find_python(None))
 
 
 @pytest.fixture(scope="session")
 def python() -> str:
     """The function's Python."""
-    if platform.system() != "Linux" or platform.machine() not in ARCHITECTURES.values():
-        pytest.skip(f"the package is of Linux on {', '.join(ARCHITECTURES)}: it is not run here")
+    if platform.system() != "Linux" or platform.machine() not in [each.machine for each in Architecture]:
+        pytest.skip(f"the package is of Linux on {', '.join(Architecture)}: it is not run here")
     found = find_python(None)
     if found is None:
         pytest.skip(f"there is no Python {PYTHON} here: the package is not run")

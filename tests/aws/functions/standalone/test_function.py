@@ -133,7 +133,7 @@ def test_requests_of_every_kind_get_the_servers_status_and_body(run, server, mon
     """Good and bad, one clip and several, short and long: also errors are the server's own words."""
     # Without pandas and MediaPipe, as in the function.
     monkeypatch.setattr("spoter.formats.content_types", lambda: [JSON, NPY, JSONLINES])
-    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: False)
+    monkeypatch.setattr("spoter.formats.video_format.videos_supported", lambda: False)
     layout = server.layout
     clip = figure_clip()
     points = layout.select(clip)
@@ -253,7 +253,7 @@ def test_without_a_package_index_it_says_so_and_an_older_package_stays(no_index,
         main(model=dgs11, out=tmp_path)
     assert error.value.exit_code == 1
     *_, last = capsys.readouterr().err.strip().splitlines()
-    assert last.startswith("build_lambda.py: pip: ") and "msgspec" in last
+    assert last.startswith("build_standalone: pip: ") and "msgspec" in last
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"an older one"]
 
 
