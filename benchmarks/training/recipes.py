@@ -25,7 +25,7 @@ from sklearn.metrics import f1_score
 
 from spoter.errors import DataError, SpoterError
 from spoter.files import atomic_write_bytes
-from spoter.training.loop import Where, fit, score
+from spoter.training.loop import TrainContext, fit, score
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 
@@ -141,7 +141,7 @@ def run(settings: TrainSettings, name: str) -> dict[str, object]:
     """Train by `settings` and judge; return the figures of a run, by the keys of the table's columns and some more."""
     progress = sys.stderr.isatty()
     task = replace(prepare(replace(settings, seed=SPLIT_SEED), progress), settings=settings)
-    model, where = task.new_model(), Where(progress=progress)
+    model, where = task.new_model(), TrainContext(progress=progress)
     before = time.process_time()
     fitted = fit(model, task.clip_sets["train"], task.clip_sets["validation"], settings, where, name)
     cpu = time.process_time() - before

@@ -31,9 +31,9 @@ from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import DataSet, LabelledClip, read_dataset
 from spoter.training.data.split_record import SPLIT, read_split
-from spoter.training.evaluation.evaluate import ask, unknown_signs
-from spoter.training.evaluation.metrics import auroc, share_told
-from spoter.training.evaluation.predictions import Answers
+from spoter.training.evaluation.evaluate import evaluate_unknown_signs, predict
+from spoter.training.evaluation.metrics import auroc, mean_ignoring_nan
+from spoter.training.evaluation.predictions import Predictions
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
@@ -100,9 +100,9 @@ def measure(
     test = split.select(data.clips, "test")
     unknown = [clip for clip in data.clips if clip.gloss in settings.leave_out]
     recognizer = Recognizer.load(settings.out)
-    known = ask(recognizer, [clip for clip in test if clip.gloss not in settings.leave_out])
+    known = predict(recognizer, [clip for clip in test if clip.gloss not in settings.leave_out])
     figures: dict[str, float | list[str]] = {"leave_out": list(settings.leave_out)}
-    figures |= told_apart(known, ask(recognizer, unknown))
+    figures |= told_apart(known, predict(recognizer, unknown))
     pool = [clip for clip in unknown if clip.group in split.train]
     rng = np.random.default_rng(seed)
     with tqdm(total=len(counts) * tries, desc="enrolling", disable=not sys.stderr.isatty()) as bar:
@@ -117,9 +117,9 @@ def measure(
     return figures
 
 
-def told_apart(known: Answers, unknown: Answers) -> dict[str, float]:
+def told_apart(known: Predictions, unknown: Predictions) -> dict[str, float]:
     """Return how well clips of trained glosses are told from others."""
-    told = unknown_signs(known, unknown, ())
+    told = evaluate_unknown_signs(known, unknown, ())
     highest = np.concatenate([answers.scores[answers.answered].max(axis=1) for answers in (known, unknown)])
     groups = tuple(np.concatenate([np.array(answers.groups)[answers.answered] for answers in (known, unknown)]))
     is_known = np.arange(len(highest)) < known.answered.sum()
@@ -152,10 +152,10 @@ def enrolled(
             clips = [clip for clip in pool if clip.gloss == gloss]
             chosen = rng.choice(len(clips), count, replace=False)
             enroll(folder, gloss, [clips[i].clip for i in chosen])
-        answers = ask(Recognizer.load(folder), test)
+        answers = predict(Recognizer.load(folder), test)
     new = answers.labels >= len(answers.glosses) - len(settings.leave_out)
     right = answers.right()
-    return right.mean(), right[~new].mean(), right[new].mean(), share_told(answers.known[new])
+    return right.mean(), right[~new].mean(), right[new].mean(), mean_ignoring_nan(answers.known[new])
 
 
 def table(found: Sequence[dict], counts: Sequence[int]) -> str:

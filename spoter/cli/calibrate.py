@@ -17,7 +17,7 @@ from spoter.cli.options import (
     Validation,
     ValidationByClip,
     ValidationData,
-    names_of,
+    split_names,
     note,
     print_skipped,
 )
@@ -49,7 +49,7 @@ def calibrate(
     from spoter.runtime.device import choose_device
     from spoter.training.calibrate_converted import calibrate as run
     from spoter.training.data import read_dataset
-    from spoter.training.data.split_record import SPLIT, split_data
+    from spoter.training.data.split_record import SPLIT, split_dataset
 
     chosen = [
         name
@@ -73,7 +73,7 @@ def calibrate(
         print_skipped(held_out.skipped)
     else:
         wanted = {"validation": validation, "test": None, "seed": seed, "by_clip": validation_by_clip}
-        clips, held_out = split_data(clips, skip_bad, note, wanted | {"validation_groups": names_of(val_groups)})
+        clips, held_out = split_dataset(clips, skip_bad, note, wanted | {"validation_groups": split_names(val_groups)})
         note(f"validation groups: {', '.join(held_out.validation)}")
     config, left_out = run(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
     print_skipped(left_out)

@@ -17,7 +17,7 @@ from spoter.cli.options import (
     ValGroups,
     Validation,
     check_picture,
-    names_of,
+    split_names,
     note,
     print_skipped,
 )
@@ -83,17 +83,17 @@ def split(
     """
     from spoter.files import exclusive_lock
     from spoter.training.data import connecting_points, read_dataset
-    from spoter.training.data.split import SIDES
-    from spoter.training.data.split_record import split_data
+    from spoter.training.data.split import SUBSETS
+    from spoter.training.data.split_record import split_dataset
 
     clips = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
     print_skipped(clips.skipped)
     options = {"validation": validation, "test": test, "seed": seed}
-    options |= {"validation_groups": names_of(val_groups), "test_groups": names_of(test_groups)}
-    clips, sides = split_data(clips, skip_bad, note, options)
+    options |= {"validation_groups": split_names(val_groups), "test_groups": split_names(test_groups)}
+    clips, sides = split_dataset(clips, skip_bad, note, options)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out):
-        files = {side: out / f"{side}.hdf5" for side in SIDES}
+        files = {side: out / f"{side}.hdf5" for side in SUBSETS}
         for path in files.values():
             if path.exists():
                 raise DataError(f"{path}: found this file already; delete it, or write into another folder by --out")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import Data, Device, ModelGroupRegex, SkipBad, Threads, names_of, note
+from spoter.cli.options import Data, Device, ModelGroupRegex, SkipBad, Threads, split_names, note
 from spoter.errors import DataError
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def evaluate(
     result = run(
         model,
         data,
-        names_of(groups),
+        split_names(groups),
         split=split,
         robust=robustness and (write is not None or not as_json),
         count_unknown=unknown is UnknownGlosses.COUNT,
@@ -123,18 +123,18 @@ def _show(result: Evaluation) -> None:
     show(
         "Figures",
         {"Figure": "left", "Value": "right", "95 % interval": "right", "What it means": "left"},
-        ((row.name, row.value, row.interval, row.meaning) for row in descriptions.figure_rows(figures)),
+        ((row.name, row.value, row.interval, row.meaning) for row in descriptions.describe_figures(figures)),
     )
-    console.print(descriptions.interval_note(figures))
-    for sentence in descriptions.knowing(result.known, result.unknown):
+    console.print(descriptions.describe_intervals(figures))
+    for sentence in descriptions.describe_unknown_detection(result.known, result.unknown):
         console.print(sentence)
     show(
         "Each gloss",
         {"Gloss": "left", "Clips": "right", "Right": "right", "Precision": "right", "Recall": "right", "F1": "right"}
         | {"Most taken for": "left"},
         (
-            (row.gloss, row.clips, row.right, *map(descriptions.number, (row.precision, row.recall, row.f1)))
-            + (descriptions.taken_for(row),)
+            (row.gloss, row.clips, row.right, *map(descriptions.format_number, (row.precision, row.recall, row.f1)))
+            + (descriptions.format_confusions(row),)
             for row in per_gloss(result.answers)
         ),
     )
@@ -144,13 +144,13 @@ def _show(result: Evaluation) -> None:
             {"Condition": "left", "Top-1": "right", "95 % interval": "right", "Top-5": "right", "ECE": "right"}
             | {"Known": "right", "Refused": "right"},
             (
-                (row.title, descriptions.number(row.top1.value), descriptions.interval(row.top1))
+                (row.title, descriptions.format_number(row.top1.value), descriptions.format_interval(row.top1))
                 + (
-                    descriptions.number(row.top5.value),
-                    descriptions.number(row.ece),
-                    descriptions.number(row.known),
+                    descriptions.format_number(row.top5.value),
+                    descriptions.format_number(row.ece),
+                    descriptions.format_number(row.known),
                     row.refused,
                 )
-                for row in descriptions.robustness_rows(figures, result.known, result.robustness)
+                for row in descriptions.build_robustness_rows(figures, result.known, result.robustness)
             ),
         )

@@ -1,15 +1,17 @@
-"""What several training commands have in common."""
+"""Options and small functions that several commands share."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spoter.errors import DataError
+from spoter.training.settings import OPTIONS
 
 if TYPE_CHECKING:
     from spoter.training.data import Skipped
@@ -17,36 +19,38 @@ if TYPE_CHECKING:
 Width = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
 Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled clips: see docs/datasets.md.")]
-GroupRegex = Annotated[
-    str | None,
-    typer.Option(help="Regular expression searched in each clip's name; its first (…) is the clip's group."),
-]
+GroupRegex = Annotated[str | None, typer.Option(help=OPTIONS["group_regex"].help)]
 ModelGroupRegex = Annotated[
     str | None,
     typer.Option(
-        help="Regular expression searched in each clip's name; its first (…) is the clip's group. Default: that of "
-        "MODEL's training; empty for the groups that the data tell."
+        help=f"{OPTIONS['group_regex'].help} Default: that of MODEL's training; "
+        "empty for the groups that the data tell."
     ),
 ]
-SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave bad and duplicate clips out, and list them.")]
-Validation = Annotated[float, typer.Option(help="Share of clips for validation, in whole groups.")]
-Test = Annotated[float, typer.Option(help="Share of clips for testing, in whole groups.")]
-ValGroups = Annotated[
-    str, typer.Option(help="Validation groups instead of a share: names or patterns, comma-separated: 'anna*,ben'.")
-]
-TestGroups = Annotated[
-    str, typer.Option(help="Test groups instead of a share: names or patterns, comma-separated: 'anna*,ben'.")
-]
-ValidationByClip = Annotated[
-    bool,
-    typer.Option(
-        "--validation-by-clip", help="Draw the validation share clip by clip from the training groups: for few signers."
-    ),
-]
-ValidationData = Annotated[Path | None, typer.Option(help="Labelled clips for validation, instead of a share of DATA.")]
-Device = Annotated[str, typer.Option(help="torch device: cpu, cuda, cuda:1.")]
-Threads = Annotated[int, typer.Option(min=0, help="Threads of torch on the CPU; 0 leaves them to torch.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help=OPTIONS["skip_bad"].help)]
+Validation = Annotated[float, typer.Option(help=OPTIONS["validation"].help)]
+Test = Annotated[float, typer.Option(help=OPTIONS["test"].help)]
+ValGroups = Annotated[str, typer.Option(help=OPTIONS["val_groups"].help)]
+TestGroups = Annotated[str, typer.Option(help=OPTIONS["test_groups"].help)]
+ValidationByClip = Annotated[bool, typer.Option("--validation-by-clip", help=OPTIONS["validation_by_clip"].help)]
+ValidationData = Annotated[Path | None, typer.Option(help=OPTIONS["validation_data"].help)]
+Device = Annotated[str, typer.Option(help=OPTIONS["device"].help)]
+Threads = Annotated[int, typer.Option(min=0, help=OPTIONS["threads"].help)]
+
+
+def require_packages(purpose: str, *packages: str) -> None:
+    """Raise `DataError` where packages of the extra ``train`` are not installed."""
+    missing = [name for name in packages if find_spec(name) is None]
+    if missing:
+        raise DataError(f"{purpose} needs {', '.join(missing)}: pip install 'spoter[train]'")
+
+
+def is_given(ctx: typer.Context, name: str) -> bool:
+    """Tell whether an option was given on the command line, even with its default's value."""
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def check_picture(path: Path) -> None:
@@ -68,6 +72,6 @@ def print_skipped(skipped: Iterable[Skipped]) -> None:
         note(f"skipped: {skip}")
 
 
-def names_of(text: str) -> tuple[str, ...]:
+def split_names(text: str) -> tuple[str, ...]:
     """Return the names in a comma-separated option."""
     return tuple(name.strip() for name in text.split(",") if name.strip())

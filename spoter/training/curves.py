@@ -48,7 +48,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
         figure.savefig(temporary, format="png", dpi=100)
 
 
-class Watcher:
+class MetricsWriter:
     """Writes what is to be seen of a run, after each epoch.
 
     Parameters
@@ -62,7 +62,7 @@ class Watcher:
     Raises
     ------
     DataError
-        Where TensorBoard is asked for and not installed.
+        TrainContext TensorBoard is asked for and not installed.
     """
 
     def __init__(self, folder: Path, tensorboard: Path | None):

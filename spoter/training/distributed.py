@@ -27,7 +27,7 @@ _PATIENCE = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """Which of how many processes this is; by default the only one.
 
     Attributes
@@ -71,7 +71,7 @@ class Ranks:
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def join_processes(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started with this one, if it did, and leave them at the end.
 
     Parameters
@@ -86,7 +86,7 @@ def joined(device: str) -> Iterator[Ranks]:
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
-        yield Ranks(device=choose_device(device))
+        yield ProcessGroup(device=choose_device(device))
         return
     if device == "cuda":
         chosen = choose_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -96,5 +96,5 @@ def joined(device: str) -> Iterator[Ranks]:
     else:
         raise DataError(f"found device {device!r} for {world} processes, expected cuda (a GPU each) or cpu")
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_PATIENCE)
-    yield Ranks(dist.get_rank(), world, chosen)
+    yield ProcessGroup(dist.get_rank(), world, chosen)
     dist.destroy_process_group()  # not after an error: leaving waits for the others, and they for this one

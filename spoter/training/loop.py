@@ -17,13 +17,13 @@ from tqdm import tqdm
 from spoter.errors import DataError
 from spoter.progress import progress_bar
 from spoter.training.batches import Batch, ClipSet
-from spoter.training.distributed import Ranks
+from spoter.training.distributed import ProcessGroup
 from spoter.training.resume import UnfinishedRun
 from spoter.training.settings import Recipe
 
 
 @dataclass(frozen=True)
-class Scores:
+class LabelledLogits:
     """A model's answers to a set of clips: `logits` (clips, classes) and the right `labels`."""
 
     logits: Tensor
@@ -39,7 +39,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Fitted:
+class FitResult:
     """What `fit` returns: weights, the epoch they are from, a line of metrics for each epoch, and seconds in all."""
 
     state: dict[str, Tensor]
@@ -67,12 +67,12 @@ class _Best:
 
 
 @dataclass(frozen=True)
-class Where:
+class TrainContext:
     """How and where a model is trained; none of it changes what is trained but for floating-point noise.
 
     Attributes
     ----------
-    ranks : Ranks
+    ranks : ProcessGroup
         The processes that train together, and this one's device.
     precision : str
         ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32.
@@ -84,7 +84,7 @@ class Where:
         Whether to show progress on stderr: a bar, or a line an epoch.
     """
 
-    ranks: Ranks = Ranks()
+    ranks: ProcessGroup = ProcessGroup()
     precision: str = "fp32"
     run: UnfinishedRun | None = None
     watch: Callable[[list[dict[str, float]]], None] | None = None
@@ -96,9 +96,9 @@ def fit(
     train: ClipSet,
     validation: ClipSet | None,
     recipe: Recipe,
-    where: Where = Where(),
+    where: TrainContext = TrainContext(),
     name: str = "model",
-) -> Fitted:
+) -> FitResult:
     """Train a model, or go on with its training where `where.run` has a state of it.
 
     Going on gives the very weights and metrics, but for seconds, of a run that was never interrupted, on the same
@@ -113,7 +113,7 @@ def fit(
         The weights with the highest validation accuracy are kept, of equals the later. Without a validation set
         nothing is selected: all epochs are run and the last weights kept.
     recipe : Recipe
-    where : Where
+    where : TrainContext
     name : str
         The state's, and the progress bar's.
 
@@ -166,15 +166,15 @@ def fit(
         if where.watch and ranks.first:
             where.watch(history)
     bar.close()
-    return Fitted(best.state, best.epoch, history, time.monotonic() - started)
+    return FitResult(best.state, best.epoch, history, time.monotonic() - started)
 
 
 @torch.inference_mode()
-def score(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> Scores:
+def score(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> LabelledLogits:
     """Let a model answer batches of clips."""
     model.eval()
     logits = [model(batch.frames.to(device), batch.lengths.to(device)).cpu() for batch in batches]
-    return Scores(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
+    return LabelledLogits(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
 
 
 def _epoch(
@@ -185,7 +185,7 @@ def _epoch(
     recipe: Recipe,
     epoch: int,
     optimizer: torch.optim.Optimizer,
-    where: Where,
+    where: TrainContext,
     bar: tqdm,
 ) -> dict[str, float]:
     """Look at all clips once, this process at its share; return loss and accuracy on the way, of the changed clips.
@@ -201,7 +201,7 @@ def _epoch(
         recipe.batch_size, recipe.augmenter, recipe.seed, epoch, ranks.rank, ranks.world
     ):
         if recipe.schedule == "cosine":
-            rate = recipe.learning_rate * warm_cosine((epoch - 1 + seen / len(train)) / recipe.epochs)
+            rate = recipe.learning_rate * warmup_cosine((epoch - 1 + seen / len(train)) / recipe.epochs)
         for group in optimizer.param_groups:
             group["lr"] = rate
         labels = batch.labels.to(device)
@@ -235,7 +235,7 @@ def _shown(line: dict[str, float]) -> dict[str, str]:
     return {"epoch": str(line["epoch"])} | shown
 
 
-def warm_cosine(done: float, warm: float = 0.1) -> float:
+def warmup_cosine(done: float, warm: float = 0.1) -> float:
     """Return the learning rate's factor after `done` of the training, 0 to 1: a straight rise, then half a cosine."""
     if done < warm:
         return 0.02 + 0.98 * done / warm

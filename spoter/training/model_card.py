@@ -12,9 +12,9 @@ from spoter.training.data import DataSet
 from spoter.training.data.split import Split
 from spoter.training.data.split_record import find_leaks
 from spoter.training.evaluation import descriptions, metrics
-from spoter.training.evaluation.evaluate import Changed
-from spoter.training.evaluation.predictions import Answers
-from spoter.training.loop import Fitted, Scores
+from spoter.training.evaluation.evaluate import ConditionFigures
+from spoter.training.evaluation.predictions import Predictions
+from spoter.training.loop import FitResult, LabelledLogits
 from spoter.training.settings import TrainSettings
 
 
@@ -24,18 +24,18 @@ class Results:
 
     Attributes
     ----------
-    validation, test : Answers
+    validation, test : Predictions
         By the path that serves (`spoter.training.evaluation.evaluate.ask`).
-    robustness : tuple of Changed
+    robustness : tuple of ConditionFigures
         Of the test clips (`spoter.training.evaluation.evaluate.robustness`).
-    folds : dict of tuple of str to Scores
+    folds : dict of tuple of str to LabelledLogits
         Of other models, trained by the same recipe without these groups.
     """
 
-    validation: Answers
-    test: Answers
-    robustness: tuple[Changed, ...] = ()
-    folds: dict[tuple[str, ...], Scores] = field(default_factory=dict)
+    validation: Predictions
+    test: Predictions
+    robustness: tuple[ConditionFigures, ...] = ()
+    folds: dict[tuple[str, ...], LabelledLogits] = field(default_factory=dict)
 
 
 def model_card(
@@ -44,11 +44,11 @@ def model_card(
     config: ModelConfig,
     data: DataSet,
     split: Split,
-    fitted: Fitted,
+    fitted: FitResult,
     results: Results,
 ) -> str:
     """Return the card's text: `about`, then what the run itself knows."""
-    test = metrics.figures(results.test)
+    test = metrics.compute_figures(results.test)
     parts = [
         about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
         _training(settings, config, fitted),
@@ -63,7 +63,7 @@ def model_card(
     return "\n\n".join(parts) + "\n"
 
 
-def _training(settings: TrainSettings, config: ModelConfig, fitted: Fitted) -> str:
+def _training(settings: TrainSettings, config: ModelConfig, fitted: FitResult) -> str:
     count = sum(tensor.numel() for tensor in fitted.state.values())
     model = (
         f"{count:,} parameters: {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads, layout "
@@ -100,39 +100,52 @@ def _split(data: DataSet, split: Split) -> str:
     return f"{text}: no group is on two sides." if data.grouped else f"{text}."
 
 
-def _figures(config: ModelConfig, sides: dict[str, Answers]) -> str:
+def _figures(config: ModelConfig, sides: dict[str, Predictions]) -> str:
     columns = ["On", "Clips", "Top-1", "95 % interval", "Top-5", "Macro F1", "95 % interval", "ECE", "Loss"]
     warm = config.temperature != 1
     columns += ["ECE at temperature 1"] if warm else []
     rows, notes = [], []
     for name, answers in sides.items():
-        found = metrics.figures(answers)
-        row = [name, found.clips, descriptions.number(found.top1.value, 4), descriptions.interval(found.top1)]
-        row += [descriptions.number(found.top5.value, 4), descriptions.number(found.macro_f1.value)]
-        row += [descriptions.interval(found.macro_f1), descriptions.number(found.ece), descriptions.number(found.nll)]
+        found = metrics.compute_figures(answers)
+        row = [
+            name,
+            found.clips,
+            descriptions.format_number(found.top1.value, 4),
+            descriptions.format_interval(found.top1),
+        ]
+        row += [descriptions.format_number(found.top5.value, 4), descriptions.format_number(found.macro_f1.value)]
+        row += [
+            descriptions.format_interval(found.macro_f1),
+            descriptions.format_number(found.ece),
+            descriptions.format_number(found.nll),
+        ]
         if warm:
             plain = answers.at_temperature(1 / config.temperature)
-            row.append(descriptions.number(metrics.reliability(plain).ece))
+            row.append(descriptions.format_number(metrics.compute_reliability(plain).ece))
         rows.append(row)
-        chance = (
-            f"scores that mean exactly what they say would show an ECE of {descriptions.number(found.ece_by_chance)}"
-        )
-        notes.append(f"On the {name}: {descriptions.interval_note(found)} By chance alone {chance} there.")
-    notes.append(descriptions.knowing(metrics.share_told(sides["test groups"].known), None)[0])
+        chance = f"scores that mean exactly what they say would show an ECE of {descriptions.format_number(found.ece_by_chance)}"
+        notes.append(f"On the {name}: {descriptions.describe_intervals(found)} By chance alone {chance} there.")
+    notes.append(
+        descriptions.describe_unknown_detection(metrics.mean_ignoring_nan(sides["test groups"].known), None)[0]
+    )
     text = "\n\n".join(map(_paragraph, notes))
     return f"## Figures\n\n{_table(columns, rows)}\n\n{text}"
 
 
-def _glosses(data: DataSet, split: Split, test: Answers) -> str:
+def _glosses(data: DataSet, split: Split, test: Predictions) -> str:
     trained = Counter(clip.gloss for clip in split.select(data.clips, "train"))
-    tested = {row.gloss: row for row in metrics.per_gloss(test)}
+    tested = {row.gloss: row for row in metrics.compute_gloss_figures(test)}
     rows = []
     for gloss in test.glosses:
         row = tested.get(gloss)
         if row is None:
             rows.append((gloss, trained[gloss], 0, 0, "", "", ""))
             continue
-        shares = (descriptions.number(row.precision), descriptions.number(row.recall), descriptions.taken_for(row))
+        shares = (
+            descriptions.format_number(row.precision),
+            descriptions.format_number(row.recall),
+            descriptions.format_confusions(row),
+        )
         rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
     columns = ("Gloss", "Clips trained on", "Test clips", "Right", "Precision", "Recall", "Most taken for")
     return f"## Glosses\n\n{_table(columns, rows)}"
@@ -142,12 +155,14 @@ def _robustness(test: metrics.Figures, results: Results) -> str:
     rows = [
         (
             row.title,
-            descriptions.number(row.top1.value, 4),
-            descriptions.interval(row.top1),
-            descriptions.number(row.top5.value, 4),
+            descriptions.format_number(row.top1.value, 4),
+            descriptions.format_interval(row.top1),
+            descriptions.format_number(row.top5.value, 4),
         )
-        + (descriptions.number(row.ece), descriptions.number(row.known), row.refused, row.meaning)
-        for row in descriptions.robustness_rows(test, metrics.share_told(results.test.known), results.robustness)
+        + (descriptions.format_number(row.ece), descriptions.format_number(row.known), row.refused, row.meaning)
+        for row in descriptions.build_robustness_rows(
+            test, metrics.mean_ignoring_nan(results.test.known), results.robustness
+        )
     ]
     columns = ("Test groups", "Top-1", "95 % interval", "Top-5", "ECE", "Known", "Refused", "What was done")
     text = (
@@ -158,7 +173,7 @@ def _robustness(test: metrics.Figures, results: Results) -> str:
     return f"## Robustness\n\n{_paragraph(text)}\n\n{_table(columns, rows)}"
 
 
-def _folds(settings: TrainSettings, results: dict[tuple[str, ...], Scores]) -> str:
+def _folds(settings: TrainSettings, results: dict[tuple[str, ...], LabelledLogits]) -> str:
     rows = [
         (", ".join(groups), len(scores.labels), f"{scores.top(1):.4f}", f"{scores.top(5):.4f}")
         for groups, scores in results.items()

@@ -1,215 +1,176 @@
-"""Everything a training run is told, as one value that its model card can repeat. It needs no torch."""
+"""The options of a training run. Each is written once, as a field of `TrainSettings`; the module needs no torch.
+
+`spoter train` makes its command-line options from these fields, `spoter.training.settings_file` the keys of a file.
+"""
 
 from __future__ import annotations
 
+import math
 import shlex
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Annotated, get_origin, get_type_hints
 
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN
 from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.base import Changes, Unchanged
+from spoter.training.augment.base import Augmenter, NoAugmentation
 from spoter.training.augment.paper import OriginalAugmentation
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
-
-
-AUGMENTATIONS = {"ours": Augmentation, "original": OriginalAugmentation, "none": Unchanged}
+AUGMENTATIONS: dict[str, Callable[[], Augmenter]] = {
+    "ours": Augmentation,
+    "original": OriginalAugmentation,
+    "none": NoAugmentation,
+}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a model is trained.
+class Option:
+    """What the command line, settings files and the bounds check need to know about a field of `TrainSettings`.
 
     Attributes
     ----------
-    epochs, batch_size : int
-    optimizer : str
-        ``adamw``, or ``sgd`` without momentum.
-    learning_rate : float
-    schedule : str
-        ``cosine``: the rate rises over the first tenth of the steps and falls along half a cosine; ``constant``.
-    weight_decay : float
-        Biases, norms, positions and the class query do not decay.
-    label_smoothing, dropout : float
-    gradient_norm : float
-        Gradients longer than this are cut to it; 0 leaves them alone.
-    average : float
-        Decay of the moving average of the weights, which is what is validated and kept; 0 for none.
-    patience : int
-        Stop after so many epochs with a worse validation than the best; 0 for never.
-    seed : int
-        Of the first weights, dropout, the order of clips and augmentation.
-    changes : Changes
+    help : str
+    min, below : float
+        Bounds of a number: `min` <= number < `below`. Without `min` there are none.
+    min_open : bool
+        Whether `min` itself is out of bounds.
+    choices : tuple of str
+        The allowed texts; all where empty.
     """
 
-    epochs: int = 60
-    batch_size: int = 32
-    optimizer: str = "adamw"
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    dropout: float = 0.1
-    gradient_norm: float = 1.0
-    average: float = 0.98
-    patience: int = 30
-    seed: int = 0
-    changes: Changes = field(default_factory=Augmentation)
+    help: str
+    min: float | None = None
+    below: float = 2**31  # torch takes no larger integers
+    min_open: bool = False
+    choices: tuple[str, ...] = ()
+
+    def check(self, name: str, value: object) -> None:
+        """Raise `DataError` where `value` is out of bounds, or no choice."""
+        if self.choices and value not in self.choices:
+            raise DataError(
+                f"settings: found {name} {value!r}, expected one of {', '.join(filter(None, self.choices))}"
+            )
+        if self.min is None or not isinstance(value, int | float):
+            return
+        if not self.min <= value < self.below or (self.min_open and value == self.min):
+            least = f"above {self.min:g}" if self.min_open else f"at least {self.min:g}"
+            raise DataError(f"settings: found {name} {value!r}, expected {least}, below {self.below}")
+
+
+_GROUPS_HELP = "groups instead of a share: names or patterns, comma-separated: 'anna*,ben'."
+_LAYERS = Option("Layers of the transformer's half.", min=1)
+_FEEDFORWARD = Option("Width of the feed-forward parts of that half.", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Settings of `spoter train`; each field but `data` is an option of that name.
+    """Settings of `spoter train`.
 
-    Attributes
-    ----------
-    data : Path
-        Labelled clips, in any form `spoter.training.data.read_dataset` reads.
-    out : Path
-        Model folder to write.
-    validation_data, test_data : Path or None
-        Clips of these sides in files of their own; else they are split from `data`.
-    group_regex : str
-        Regular expression searched in each clip's name; what its first pair of brackets matches is the clip's group.
-    skip_bad : bool
-        Leave out clips that cannot be used instead of stopping at the first.
-    leave_out : tuple of str
-        Glosses whose clips are not trained on, to measure how signs that a model does not know are told and enrolled.
-    about : Path or None
-        Markdown text on data, licence, use and limits that opens the model card.
-    name, version : str
-        What the model calls itself; by default the folder's name.
-    estimator : str
-        Whose landmarks the data must be; by default whatever they are.
-    heads : int
-        Attention heads; 0 for the most, up to the original's 9, that divide the width.
-    layout, normalize, positions, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward, \
-    position_rows
-        As in `spoter.model.config.ModelConfig`.
-    validation, test, val_groups, test_groups
-        As in `spoter.training.data.split.split_groups`; `val_groups` are its validation groups.
-    epochs, batch_size, optimizer, learning_rate, schedule, weight_decay, label_smoothing, dropout, gradient_norm, \
-    average, patience, seed
-        As in `Recipe`; the seed is also the split's.
-    augmentation : str
-        ``ours``, ``original`` (the SPOTER paper's own code) or ``none``.
-    folds : int
-        If above 0, the recipe is tried on that many folds of whole groups afterwards, for the model card.
-    fold_epochs : int
-        Epochs of each fold; 0 for `epochs`.
-    precision : str
-        ``fp32`` or ``bf16`` (autocast; weights stay fp32); by default bf16 on CUDA and fp32 elsewhere.
-    threads : int
-        Of torch on the CPU; 0 leaves them to torch.
-    device : str
-        A torch device: cpu, cuda, cuda:1.
-    tensorboard : Path or None
-        Folder for TensorBoard's event files.
+    `data` are labelled clips in any form that `spoter.training.data.read_dataset` reads, `out` is the model folder to
+    write. Each other field is an option of its name.
 
     Raises
     ------
     DataError
-        For a number outside its bounds or an unknown word, naming the field.
+        For a number out of its bounds or an unknown choice, naming the field.
     """
 
     data: Path
     out: Path
-    validation_data: Path | None = None
-    test_data: Path | None = None
-    group_regex: str = ""
-    skip_bad: bool = False
-    leave_out: tuple[str, ...] = ()
-    about: Path | None = None
-    name: str = ""
-    version: str = "1.0"
-    estimator: str = ""
-    layout: str = "54"
-    normalize: str = "box"
-    positions: str = "per-frame"
-    heads: int = 0
-    encoder_layers: int = 3
-    decoder_layers: int = 2
-    encoder_feedforward: int = 256
-    decoder_feedforward: int = 256
-    position_rows: int = 512
-    validation: float = 0.15
-    test: float = 0.15
-    validation_by_clip: bool = False
-    val_groups: tuple[str, ...] = ()
-    test_groups: tuple[str, ...] = ()
-    epochs: int = Recipe.epochs
-    batch_size: int = Recipe.batch_size
-    optimizer: str = Recipe.optimizer
-    learning_rate: float = Recipe.learning_rate
-    schedule: str = Recipe.schedule
-    weight_decay: float = Recipe.weight_decay
-    label_smoothing: float = Recipe.label_smoothing
-    dropout: float = Recipe.dropout
-    gradient_norm: float = Recipe.gradient_norm
-    average: float = Recipe.average
-    patience: int = Recipe.patience
-    augmentation: str = "ours"
-    seed: int = Recipe.seed
-    folds: int = 0
-    fold_epochs: int = 0
-    precision: str = ""
-    threads: int = 0
-    device: str = "cpu"
-    tensorboard: Path | None = None
+    validation_data: Annotated[Path | None, Option("Labelled clips for validation, instead of a share of DATA.")] = None
+    test_data: Annotated[Path | None, Option("Labelled clips for testing, instead of a share of DATA.")] = None
+    group_regex: Annotated[
+        str, Option("Regular expression searched in each clip's name; its first (…) is the clip's group.")
+    ] = ""
+    skip_bad: Annotated[bool, Option("Leave bad and duplicate clips out, and list them.")] = False
+    leave_out: Annotated[tuple[str, ...], Option("Glosses not to train on, comma-separated: unknown ones.")] = ()
+    about: Annotated[Path | None, Option("Markdown that opens the model card: data, licence, limits.")] = None
+    name: Annotated[str, Option("What the model calls itself; the folder's name by default.")] = ""
+    version: Annotated[str, Option("The model's version.")] = "1.0"
+    estimator: Annotated[str, Option("Whose landmarks DATA must be: mediapipe, openpose, wholepose.")] = ""
+    layout: Annotated[str, Option("29, 54, 71, spoter54, or the path of a layout's CSV.")] = "54"
+    normalize: Annotated[str, Option("box, none or bohacek.")] = "box"
+    positions: Annotated[str, Option("per-frame, or shared as in the original.")] = "per-frame"
+    heads: Annotated[int, Option("Attention heads; 0 for the most, up to 9, that the layout allows.", min=0)] = 0
+    encoder_layers: Annotated[int, _LAYERS] = 3
+    decoder_layers: Annotated[int, _LAYERS] = 2
+    encoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
+    decoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
+    position_rows: Annotated[int, Option("Learned positions; with per-frame the most frames.", min=1)] = 512
+    validation: Annotated[float, Option("Share of clips for validation, in whole groups.")] = 0.15
+    test: Annotated[float, Option("Share of clips for testing, in whole groups.")] = 0.15
+    validation_by_clip: Annotated[
+        bool, Option("Draw the validation share clip by clip from the training groups: for few signers.")
+    ] = False
+    val_groups: Annotated[tuple[str, ...], Option(f"Validation {_GROUPS_HELP}")] = ()
+    test_groups: Annotated[tuple[str, ...], Option(f"Test {_GROUPS_HELP}")] = ()
+    epochs: Annotated[int, Option("Times that training looks at all clips.", min=1)] = 60
+    batch_size: Annotated[int, Option("Clips of each step; fewer where they are long.", min=1)] = 32
+    optimizer: Annotated[str, Option(" or ".join(OPTIMIZERS), choices=OPTIMIZERS)] = "adamw"
+    learning_rate: Annotated[float, Option("Highest rate of the schedule.", min=0, below=math.inf, min_open=True)] = (
+        1e-3
+    )
+    schedule: Annotated[
+        str, Option(f"{' or '.join(SCHEDULES)}; cosine: a warm-up, then half a cosine.", choices=SCHEDULES)
+    ] = "cosine"
+    weight_decay: Annotated[float, Option("On the matrices of layers.", min=0)] = 0.05
+    label_smoothing: Annotated[float, Option("Share of the target spread over all glosses.", min=0, below=1)] = 0.1
+    dropout: Annotated[float, Option("Share of activations left out in training.", min=0, below=1)] = 0.1
+    gradient_norm: Annotated[float, Option("Longer gradients are cut to this; 0 leaves them alone.", min=0)] = 1.0
+    average: Annotated[float, Option("Decay of the weights' moving average; 0 for none.", min=0, below=1)] = 0.98
+    patience: Annotated[
+        int, Option("Stop after so many epochs with a worse validation than the best; 0 for never.", min=0)
+    ] = 30
+    augmentation: Annotated[
+        str, Option(f"How clips are changed: {', '.join(AUGMENTATIONS)}.", choices=tuple(AUGMENTATIONS))
+    ] = "ours"
+    seed: Annotated[int, Option("Of the split, the first weights and all that is random.", min=0, below=2**63)] = 0
+    folds: Annotated[int, Option("Then try the recipe on so many folds of groups, for the card.", min=0)] = 0
+    fold_epochs: Annotated[int, Option("Epochs of each fold; 0 for --epochs.", min=0)] = 0
+    precision: Annotated[
+        str, Option(f"{' or '.join(PRECISIONS)}. Default: bf16 on CUDA, else fp32.", choices=("", *PRECISIONS))
+    ] = ""
+    threads: Annotated[int, Option("Threads of torch on the CPU; 0 leaves them to torch.", min=0)] = 0
+    device: Annotated[str, Option("torch device: cpu, cuda, cuda:1.")] = "cpu"
+    tensorboard: Annotated[Path | None, Option("Folder for TensorBoard's event files.")] = None
 
     def __post_init__(self) -> None:
-        for name, low in _AT_LEAST.items():
-            bits = 63 if name == "seed" else 31  # torch takes no more
-            self._expect(name, low <= getattr(self, name) < 2**bits, f"at least {low}, below 2**{bits}")
-        for name in ("label_smoothing", "dropout", "average"):
-            self._expect(name, 0 <= getattr(self, name) < 1, "a share from 0 to below 1")
-        self._expect("learning_rate", 0 < self.learning_rate < float("inf"), "a number above 0")
-        for name, words in _ONE_OF.items():
-            self._expect(name, getattr(self, name) in words, f"one of {', '.join(filter(None, words))}")
-
-    def _expect(self, name: str, holds: bool, expected: str) -> None:
-        if not holds:
-            raise DataError(f"settings: found {name} {getattr(self, name)!r}, expected {expected}")
+        for name, option in OPTIONS.items():
+            option.check(name, getattr(self, name))
 
     @property
-    def recipe(self) -> Recipe:
-        """The part of the settings that the training loop needs."""
-        names = {option.name for option in fields(Recipe)} & {option.name for option in fields(self)}
-        return Recipe(**{name: getattr(self, name) for name in names}, changes=AUGMENTATIONS[self.augmentation]())
+    def augmenter(self) -> Augmenter:
+        """The augmentation that training applies to clips."""
+        return AUGMENTATIONS[self.augmentation]()
 
     def command(self) -> str:
         """Return the command line that repeats this run; of paths that lie elsewhere it holds the names alone."""
-        words = ["spoter", "train", _shown(self.data), "--out", _shown(self.out)]
-        for option in fields(self):
-            value = getattr(self, option.name)
-            if option.name in ("data", "out", "tensorboard") or value == option.default:
+        words = ["spoter", "train", _portable(self.data), "--out", _portable(self.out)]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name not in OPTIONS or field.name == "tensorboard" or value == field.default:
                 continue
-            words.append(f"--{option.name.replace('_', '-')}")
+            words.append(f"--{field.name.replace('_', '-')}")
             if isinstance(value, Path):
-                words.append(_shown(value))
-            elif option.name == "layout" and value not in BUILT_IN:
-                words.append(_shown(Path(value)))
+                words.append(_portable(value))
+            elif field.name == "layout" and value not in BUILT_IN:
+                words.append(_portable(Path(value)))
             elif value is not True:
                 words.append(",".join(value) if isinstance(value, tuple) else str(value))
         return shlex.join(words)
 
 
-_AT_LEAST = (
-    dict.fromkeys(("encoder_layers", "decoder_layers", "encoder_feedforward", "decoder_feedforward"), 1)
-    | dict.fromkeys(("position_rows", "epochs", "batch_size"), 1)
-    | dict.fromkeys(("heads", "weight_decay", "gradient_norm", "patience", "seed", "folds", "fold_epochs"), 0)
-    | {"threads": 0}
-)
-_ONE_OF = {
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "augmentation": tuple(AUGMENTATIONS),
-    "precision": ("", *PRECISIONS),
+OPTIONS: dict[str, Option] = {
+    name: hint.__metadata__[0]
+    for name, hint in get_type_hints(TrainSettings, include_extras=True).items()
+    if get_origin(hint) is Annotated
 }
+"""The options of `TrainSettings` by field: all fields but `data` and `out`."""
 
 RECIPES: dict[str, dict[str, object]] = {
     "ours": {},
@@ -240,5 +201,5 @@ RECIPES: dict[str, dict[str, object]] = {
 """Presets: settings by the name of a recipe. What a preset does not name is the default."""
 
 
-def _shown(path: Path) -> str:
+def _portable(path: Path) -> str:
     return path.name if path.is_absolute() or ".." in path.parts else path.as_posix()

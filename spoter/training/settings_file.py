@@ -1,62 +1,66 @@
-"""Settings of a training run from a file, a preset and the command line, the later ones of these before the earlier."""
+"""Settings of a training run from a preset, a file and the command line; the later of these override the earlier."""
 
 from __future__ import annotations
 
 import json
 import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 
 from spoter.errors import DataError
-from spoter.training.settings import RECIPES, TrainSettings
+from spoter.landmarks.layouts import BUILT_IN
+from spoter.model.convert import HPARAMS_TO_SIZES, read_original_config
+from spoter.training.settings import OPTIONS, RECIPES, TrainSettings
 
-_GIVEN = ("data", "out")  # on the command line, always
+# Settings by the keys of the original project's config.json: options of its train.py (Diccionario-LSP/
+# Spoter-LSP-IA-Model, JoeNatan30/Spoter-SL).
+_ORIGINAL_KEYS = {"lr": "learning_rate", "epochs": "epochs", "seed": "seed", "keypoints_model": "estimator"}
+_ORIGINAL_KEYS |= {key: name for key, name in HPARAMS_TO_SIZES.items() if name != "classes"}
 
 
-def combine(
-    given: Mapping[str, object], recipe: str = "", config: Path | None = None
+def build_settings(
+    given: Mapping[str, Any], recipe: str = "", config: Path | None = None
 ) -> tuple[TrainSettings, list[str]]:
     """Return the settings of a run.
 
     Parameters
     ----------
     given : mapping of str to object
-        Fields of `TrainSettings` by name, `data` and `out` among them; they win over all else.
+        Fields of `TrainSettings` by name, `data` and `out` among them. They override all others.
     recipe : str
-        A preset of `RECIPES`, over which the file wins; by default the file's own.
+        A preset of `RECIPES`, which the file overrides; by default the file's own.
     config : Path, optional
-        As `read_settings`.
+        As for `read_settings`.
 
     Returns
     -------
     TrainSettings, list of str
-        And the keys of `config` that are not used.
+        The settings, and the keys of `config` that are not used.
 
     Raises
     ------
     DataError, ModelFolderError
-        For an unknown preset, what `read_settings` raises, and settings that cannot be.
+        For an unknown preset, settings out of bounds, and as `read_settings`.
     """
-    told, unused = read_settings(config) if config else ({}, [])
-    preset = recipe or told.pop("recipe", "ours")
-    told.pop("recipe", None)
+    from_file, unused = read_settings(config) if config else ({}, [])
+    preset = from_file.pop("recipe", "ours")
+    preset = recipe or preset
     if preset not in RECIPES:
         raise DataError(f"found recipe {preset!r}, expected one of {', '.join(RECIPES)}")
-    return TrainSettings(**{**RECIPES[preset], **told, **given}), unused
+    return TrainSettings(**{**RECIPES[preset], **from_file, **given}), unused
 
 
-def read_settings(path: Path) -> tuple[dict[str, object], list[str]]:
+def read_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
     """Read settings from a TOML or JSON file.
 
     Parameters
     ----------
     path : Path
-        Keys are `TrainSettings`' fields but `data` and `out`, or as the options spell them (``batch-size``), and
-        ``recipe``; paths are as on the command line. Or the original project's config.json, told by its ``hparams``.
+        Keys are the options of `TrainSettings`, as fields or as on the command line (``batch-size``), and ``recipe``.
+        Or the original project's config.json, recognized by its ``hparams``.
 
     Returns
     -------
@@ -65,24 +69,20 @@ def read_settings(path: Path) -> tuple[dict[str, object], list[str]]:
 
     Raises
     ------
-    DataError
+    DataError, ModelFolderError
         For a file that cannot be read, an unknown key, and a value of another type than its field's.
     """
-    content = _read(path)
+    content = _read_file(path)
     if "hparams" in content:
-        # Late, because it brings torch along.
-        from spoter.training.original_config import settings_of_original
-
-        return settings_of_original(path)
+        return _convert_original(path)
     types = get_type_hints(TrainSettings) | {"recipe": str}
-    known = [field.name for field in fields(TrainSettings) if field.name not in _GIVEN] + ["recipe"]
-    settings: dict[str, object] = {}
+    settings: dict[str, Any] = {}
     for key, value in content.items():
         name = key.replace("-", "_")
-        if name in _GIVEN:
+        if name in ("data", "out"):
             raise DataError(f"{path}: found {key}, which is given on the command line alone")
-        if name not in known:
-            raise DataError(f"{path}: found the unknown key {key!r}, expected some of {', '.join(known)}")
+        if name not in types:
+            raise DataError(f"{path}: found the unknown key {key!r}, expected some of {', '.join(OPTIONS)}, recipe")
         if name in settings:
             raise DataError(f"{path}: found {name} twice")
         try:
@@ -92,7 +92,7 @@ def read_settings(path: Path) -> tuple[dict[str, object], list[str]]:
     return settings, []
 
 
-def _read(path: Path) -> dict:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         content = tomllib.loads(text) if path.suffix.lower() == ".toml" else json.loads(text)
@@ -103,3 +103,22 @@ def _read(path: Path) -> dict:
     if not isinstance(content, dict):
         raise DataError(f"{path}: found a {type(content).__name__}, expected settings by name")
     return content
+
+
+def _convert_original(path: Path) -> tuple[dict[str, Any], list[str]]:
+    """Return the settings of an original config.json, and its keys that mean nothing here, sorted.
+
+    Its recipe is the original's. ``dim_feedforward`` becomes the width of both halves; ``keypoints_number`` the
+    built-in layout of that many landmarks, or of half as many: the original's server counts coordinates.
+    """
+    original: dict[str, Any] = read_original_config(path)
+    settings = {"recipe": "original"} | {name: original[key] for key, name in _ORIGINAL_KEYS.items() if key in original}
+    if (width := original.get("dim_feedforward")) is not None:
+        settings |= {"encoder_feedforward": width, "decoder_feedforward": width}
+    if (number := original.get("keypoints_number")) is not None:
+        layouts = [f"{points:g}" for points in (number, number / 2) if f"{points:g}" in BUILT_IN]
+        if not layouts:
+            expected = ", ".join(f"{name} or {2 * int(name)}" for name in BUILT_IN if name.isdigit())
+            raise DataError(f"{path}: found keypoints_number {number}, expected {expected}")
+        settings["layout"] = layouts[0]
+    return settings, sorted(original.keys() - {*_ORIGINAL_KEYS, "dim_feedforward", "keypoints_number"})

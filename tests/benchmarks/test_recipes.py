@@ -76,12 +76,12 @@ def test_the_recipes_are_what_their_titles_say():
     assert (original.batch_size, original.positions) == (1, "shared")
     assert (original.encoder_layers, original.decoder_layers) == (6, 6)
     assert (original.encoder_feedforward, original.decoder_feedforward) == (2048, 256)
-    assert isinstance(original.recipe.changes, OriginalAugmentation)
+    assert isinstance(original.augmenter, OriginalAugmentation)
     assert original.weight_decay == original.label_smoothing == original.average == original.gradient_norm == 0
     ours = TrainSettings(data=Path("d"), out=Path("o"), **told["ours"])
     assert ours == TrainSettings(data=Path("d"), out=Path("o"))
     assert (ours.optimizer, ours.positions, ours.layout, ours.batch_size) == ("adamw", "per-frame", "54", 32)
-    assert isinstance(ours.recipe.changes, Augmentation)
+    assert isinstance(ours.augmenter, Augmentation)
     assert told["ours-shared"] == {"positions": "shared"} and told["ours-29"] == {"layout": "29"}
     assert [told[f"face-{layout}"]["layout"] for layout in ("29", "54", "71")] == ["29", "54", "71"]
 

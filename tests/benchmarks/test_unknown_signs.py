@@ -35,8 +35,8 @@ def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
     assert 0 <= figures["refused"] <= 1 and 0 <= figures["called_known"] <= 1
     for count in (1, 3):
         assert min(figures[f"trained_{count}"], figures[f"enrolled_{count}"]) <= figures[f"all_{count}"]
-    monkeypatch.setattr(unknown_signs, "train", None)  # nothing is trained again
-    monkeypatch.setattr(unknown_signs, "enrolled", None)
+    monkeypatch.setattr(evaluate_unknown_signs, "train", None)  # nothing is trained again
+    monkeypatch.setattr(evaluate_unknown_signs, "enrolled", None)
     assert unknown_signs.measure(settings, data, [1, 3], tries=2, seed=0) == figures
     text = unknown_signs.table([figures, figures], [1, 3])
     assert f"| WAVE | {figures['top1']:.3f} | {figures['auroc']:.3f} |" in text
@@ -44,14 +44,14 @@ def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
 
 
 def test_auroc_is_above_a_half_where_known_signs_are_more_similar():
-    from spoter.training.evaluation.predictions import Answers
+    from spoter.training.evaluation.predictions import Predictions
 
-    def answers(similarities: list[float]) -> Answers:
+    def answers(similarities: list[float]) -> Predictions:
         count = len(similarities)
         scores, ones = np.tile([0.7, 0.3], (count, 1)), np.ones(count)
         names = tuple(map(str, range(count)))
         labels = np.zeros(count, dtype=np.int64)
-        return Answers(("A", "B"), names, names, labels, scores, ones, np.array(similarities), {})
+        return Predictions(("A", "B"), names, names, labels, scores, ones, np.array(similarities), {})
 
     figures = unknown_signs.told_apart(answers([0.9, 0.8, 0.3]), answers([0.1, 0.2]))
     assert figures["auroc"] == 1 and figures["auroc_softmax"] == 0.5

@@ -18,7 +18,7 @@ from spoter.model.folder import load_model_folder
 from spoter.training.augment.base import NoAugmentation
 from spoter.training.batches import ClipSet
 from spoter.training.data import read_dataset
-from spoter.training.distributed import joined
+from spoter.training.distributed import join_processes
 from spoter.training.prepare import prepare
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
@@ -102,8 +102,8 @@ def _clips(batch) -> list[bytes]:
 def test_devices_for_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    with pytest.raises(DataError, match="found device 'cuda:1' for 2 processes"), joined("cuda:1"):
+    with pytest.raises(DataError, match="found device 'cuda:1' for 2 processes"), join_processes("cuda:1"):
         pass
     if torch.cuda.device_count() < 2:
-        with pytest.raises(DataError, match="found device 'cuda:1', but torch sees"), joined("cuda"):
+        with pytest.raises(DataError, match="found device 'cuda:1', but torch sees"), join_processes("cuda"):
             pass

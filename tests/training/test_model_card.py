@@ -13,9 +13,9 @@ from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.split import Split
 from spoter.training.evaluation import metrics
-from spoter.training.evaluation.evaluate import Changed, ask
+from spoter.training.evaluation.evaluate import ConditionFigures, predict
 from spoter.training.evaluation.robustness import CONDITIONS
-from spoter.training.loop import Fitted, Scores
+from spoter.training.loop import FitResult, LabelledLogits
 from spoter.training.model_card import Results, model_card
 from spoter.training.settings import TrainSettings
 from tests.training.datasets import generated_points, write_hdf5
@@ -45,13 +45,13 @@ def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more
     validation = [
         member(clip.gloss, scores[clip.gloss], clip.group, clip.name) for clip in data.clips if clip.group == "g1"
     ]
-    results = Results(ask(oracle, validation), ask(oracle, test), **more)
+    results = Results(predict(oracle, validation), predict(oracle, test), **more)
     settings = TrainSettings(data=Path("signs.hdf5"), out=Path("m"))
     config = ModelConfig(
         name="m", layout="54", heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=8,
         decoder_feedforward=8, position_rows=64, classes=3, temperature=temperature,
     )  # fmt: skip
-    fitted = Fitted({"w": torch.zeros(5)}, 1, [{"epoch": 1}], 60.0)
+    fitted = FitResult({"w": torch.zeros(5)}, 1, [{"epoch": 1}], 60.0)
     return model_card("", settings, config, data, Split(("g|0",), ("g1",), groups), fitted, results), results
 
 
@@ -69,7 +69,7 @@ def rows(card: str, heading: str) -> list[list[str]]:
 
 def test_figures_of_both_sides_with_their_intervals(data):
     card, results = card_of(data)
-    found = metrics.figures(results.test)
+    found = metrics.compute_figures(results.test)
     head, _, validation, test = rows(card, "Figures")
     assert dict(zip(head, validation, strict=True))["Top-1"] == "1.0000"
     assert test[:4] == ["test groups", "12", f"{11 / 12:.4f}", f"{found.top1.low:.3f} to {found.top1.high:.3f}"]
@@ -84,7 +84,7 @@ def test_with_a_temperature_the_error_before_it_is_shown_too(data):
     card, results = card_of(data, temperature=0.5)
     head, *_, test = rows(card, "Figures")
     cell = dict(zip(head, test, strict=True))
-    before = metrics.reliability(results.test.at_temperature(2.0)).ece
+    before = metrics.compute_reliability(results.test.at_temperature(2.0)).ece
     assert cell["ECE at temperature 1"] == f"{before:.3f}" != cell["ECE"]
 
 
@@ -103,10 +103,10 @@ def test_robustness_and_folds_are_shown_where_they_were_measured(data):
     plain, _ = card_of(data)
     assert "## Robustness" not in plain and "## Other groups left out" not in plain
     changed = tuple(
-        Changed(condition, i, metrics.Figure(i / 20, 0.0, 0.7), metrics.Figure(0.9), 0.1 * i, None)
+        ConditionFigures(condition, i, metrics.Figure(i / 20, 0.0, 0.7), metrics.Figure(0.9), 0.1 * i, None)
         for i, condition in enumerate(CONDITIONS)
     )  # fmt: skip
-    scores = Scores(torch.tensor([[2.0, 1, 0], [2.0, 1, 0]]), torch.tensor([0, 1]))
+    scores = LabelledLogits(torch.tensor([[2.0, 1, 0], [2.0, 1, 0]]), torch.tensor([0, 1]))
     card, _ = card_of(data, robustness=changed, folds={("g1", "g2"): scores, ("g3",): scores})
     table = rows(card, "Robustness")
     assert [row[0] for row in table[3:]] == [condition.title for condition in CONDITIONS]

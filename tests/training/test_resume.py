@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model.folder import load_model_folder
-from spoter.training.curves import Watcher
+from spoter.training.curves import MetricsWriter
 from spoter.training.resume import FOLDER, UnfinishedRun, is_unfinished
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
@@ -147,7 +147,7 @@ def stopped(data, tmp_path_factory) -> Path:
             raise Stop
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("spoter.training.curves.Watcher.__call__", stop)
+        patch.setattr("spoter.training.curves.MetricsWriter.__call__", stop)
         with pytest.raises(Stop):
             train(TrainSettings(data=data, out=out, **SETTINGS))
     return out
@@ -299,13 +299,13 @@ def test_tensorboard_has_each_epoch_once_after_a_resume(data, tmp_path, monkeypa
 
     for epochs in (1, 3):  # killed between an epoch's state and showing it, the last one's too
 
-        def die(watcher, history, epochs=epochs, show=Watcher.__call__):
+        def die(watcher, history, epochs=epochs, show=MetricsWriter.__call__):
             if len(history) == epochs:
                 raise Killed
             show(watcher, history)
 
         with monkeypatch.context() as patch, pytest.raises(Killed):
-            patch.setattr(Watcher, "__call__", die)
+            patch.setattr(MetricsWriter, "__call__", die)
             train(settings, resume=True)
     train(settings, resume=True)
     events = EventAccumulator(str(tmp_path / "board")).Reload()

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
 from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.base import Unchanged
+from spoter.training.augment.base import NoAugmentation
 from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.settings import RECIPES, TrainSettings
-from spoter.training.settings_file import combine, read_settings
+from spoter.training.settings_file import build_settings, read_settings
 
 GIVEN = dict(data=Path("signs.hdf5"), out=Path("m"))
 # As in Diccionario-LSP/Spoter-LSP-IA-Model.
@@ -41,7 +41,7 @@ def write(tmp_path):
 
 
 def test_the_original_s_config_is_its_recipe_with_its_values(write):
-    settings, unused = combine(GIVEN, config=write("config.json", ORIGINAL))
+    settings, unused = build_settings(GIVEN, config=write("config.json", ORIGINAL))
     assert (settings.layout, settings.estimator, settings.seed, settings.epochs) == ("54", "mediapipe", 1, 5000)
     assert (settings.heads, settings.encoder_layers, settings.decoder_layers) == (2, 2, 3)
     assert (settings.encoder_feedforward, settings.decoder_feedforward, settings.learning_rate) == (256, 256, 0.0005)
@@ -67,18 +67,18 @@ def test_keypoints_number_counts_points_or_coordinates(write, number, layout):
 )
 def test_an_original_config_that_says_nonsense(write, hparams, said):
     with pytest.raises(SpoterError, match=said):
-        combine(GIVEN, config=write("c.json", {"hparams": hparams}))
+        build_settings(GIVEN, config=write("c.json", {"hparams": hparams}))
 
 
 def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(write):
     toml = write("c.toml", 'recipe = "original"\nepochs = 7\nbatch-size = 4\nval_groups = ["a", "b"]\nabout = "a.md"\n')
-    settings, unused = combine(GIVEN | dict(batch_size=5), config=toml)
+    settings, unused = build_settings(GIVEN | dict(batch_size=5), config=toml)
     assert (settings.batch_size, settings.epochs, settings.optimizer) == (5, 7, "sgd")
     assert (settings.val_groups, settings.about, unused) == (("a", "b"), Path("a.md"), [])
-    assert combine(GIVEN, "ours", toml)[0].optimizer == "adamw"
-    assert combine(GIVEN, "original")[0].learning_rate == 0.001
-    assert combine(GIVEN)[0] == TrainSettings(**GIVEN)
-    assert combine(GIVEN, "ours", write("original.json", ORIGINAL))[0].optimizer == "adamw"
+    assert build_settings(GIVEN, "ours", toml)[0].optimizer == "adamw"
+    assert build_settings(GIVEN, "original")[0].learning_rate == 0.001
+    assert build_settings(GIVEN)[0] == TrainSettings(**GIVEN)
+    assert build_settings(GIVEN, "ours", write("original.json", ORIGINAL))[0].optimizer == "adamw"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(write)
 )
 def test_a_file_that_cannot_be_used_is_said(write, name, content, said):
     with pytest.raises(DataError, match=said):
-        combine(GIVEN, config=write(name, content))
+        build_settings(GIVEN, config=write(name, content))
 
 
 def test_a_file_that_is_not_there(tmp_path):
@@ -164,7 +164,7 @@ def test_the_command_line_in_a_card_tells_no_folder_of_the_machine():
 
 
 def test_changes_by_name():
-    kinds = {"ours": Augmentation, "original": OriginalAugmentation, "none": Unchanged}
+    kinds = {"ours": Augmentation, "original": OriginalAugmentation, "none": NoAugmentation}
     for name, kind in kinds.items():
-        assert type(TrainSettings(**GIVEN, augmentation=name).recipe.changes) is kind
+        assert type(TrainSettings(**GIVEN, augmentation=name).augmenter) is kind
     assert TrainSettings(**GIVEN, batch_size=3).recipe.batch_size == 3

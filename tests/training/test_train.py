@@ -19,7 +19,7 @@ from spoter.errors import DataError, ModelFolderError
 from spoter.model.folder import load_model_folder
 from spoter.training.calibration import finish
 from spoter.training.evaluation.evaluate import evaluate, groups_of_side
-from spoter.training.loop import Scores, warm_cosine
+from spoter.training.loop import LabelledLogits, warmup_cosine
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.train import train
@@ -356,7 +356,7 @@ def test_defaults_of_the_command_and_of_the_library_are_the_same():
 
 
 def test_scores_and_learning_rate():
-    scores = Scores(torch.tensor([[3.0, 2, 1], [3.0, 2, 1], [0.0, 1, 5]]), torch.tensor([0, 1, 0]))
+    scores = LabelledLogits(torch.tensor([[3.0, 2, 1], [3.0, 2, 1], [0.0, 1, 5]]), torch.tensor([0, 1, 0]))
     assert scores.top(1) == pytest.approx(1 / 3) and scores.top(2) == pytest.approx(2 / 3) and scores.top(5) == 1.0
-    assert warm_cosine(0.1) == pytest.approx(1.0) and warm_cosine(1.0) == pytest.approx(0.0, abs=1e-9)
-    assert warm_cosine(0.0) > 0 and warm_cosine(0.05) < warm_cosine(0.09)
+    assert warmup_cosine(0.1) == pytest.approx(1.0) and warmup_cosine(1.0) == pytest.approx(0.0, abs=1e-9)
+    assert warmup_cosine(0.0) > 0 and warmup_cosine(0.05) < warmup_cosine(0.09)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from spoter.training.evaluation.evaluate import Changed, Unknown
+from spoter.training.evaluation.evaluate import ConditionFigures, UnknownSignFigures
 from spoter.training.evaluation.metrics import BINS, Figure, Figures, GlossFigures
 
 
@@ -22,7 +22,7 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Conditioned:
+class RobustnessRow:
     """A row of the robustness table: the clips as they are, or under a condition."""
 
     title: str
@@ -34,66 +34,68 @@ class Conditioned:
     meaning: str
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def format_number(value: float | None, digits: int = 3) -> str:
     """Return a figure's digits, "-" for what could not be measured."""
     return "-" if value is None or np.isnan(value) else f"{value:.{digits}f}"
 
 
-def interval(figure: Figure) -> str:
+def format_interval(figure: Figure) -> str:
     """Return "0.967 to 1.000", or nothing where there is no interval."""
     return "" if figure.low is None else f"{figure.low:.3f} to {figure.high:.3f}"
 
 
-def taken_for(row: GlossFigures, most: int = 3) -> str:
+def format_confusions(row: GlossFigures, most: int = 3) -> str:
     """Return the wrong answers to a gloss's clips, "ICH (2), DU (1)", the most frequent first."""
     shown = ", ".join(f"{gloss} ({count})" for gloss, count in row.taken_for[:most])
     return shown + (", …" if len(row.taken_for) > most else "")
 
 
-def figure_rows(figures: Figures) -> list[Row]:
+def describe_figures(figures: Figures) -> list[Row]:
     """Return the figures of a set of answers with what each means."""
     answered = figures.clips - figures.refused
     return [
         Row(
             "top-1",
-            number(figures.top1.value),
-            interval(figures.top1),
+            format_number(figures.top1.value),
+            format_interval(figures.top1),
             f"The right gloss was the first answer for {_of(figures.top1.value, figures.clips)} clips.",
         ),
         Row(
             "top-5",
-            number(figures.top5.value),
-            interval(figures.top5),
+            format_number(figures.top5.value),
+            format_interval(figures.top5),
             f"It was among the first five answers for {_of(figures.top5.value, figures.clips)} clips.",
         ),
         Row(
             "macro F1",
-            number(figures.macro_f1.value),
-            interval(figures.macro_f1),
+            format_number(figures.macro_f1.value),
+            format_interval(figures.macro_f1),
             "The balance of precision and recall, each gloss that occurs counting the same however many clips it has.",
         ),
         Row(
             "ECE",
-            number(figures.ece),
+            format_number(figures.ece),
             "",
             f"How far scores are from the share that is right, over {BINS} bins of {answered} answered clips. Scores "
-            f"that mean exactly what they say would show {number(figures.ece_by_chance)} on them, by chance alone.",
+            f"that mean exactly what they say would show {format_number(figures.ece_by_chance)} on them, by chance alone.",
         ),
-        Row("NLL", number(figures.nll), "", "Mean negative logarithm of the right gloss's score: 0 is best."),
-        Row("Brier", number(figures.brier), "", "Mean squared error of all scores: 0 is best, 2 worst."),
+        Row("NLL", format_number(figures.nll), "", "Mean negative logarithm of the right gloss's score: 0 is best."),
+        Row("Brier", format_number(figures.brier), "", "Mean squared error of all scores: 0 is best, 2 worst."),
     ]
 
 
-def robustness_rows(figures: Figures, known: float | None, changed: Sequence[Changed]) -> list[Conditioned]:
+def build_robustness_rows(
+    figures: Figures, known: float | None, changed: Sequence[ConditionFigures]
+) -> list[RobustnessRow]:
     """Return the robustness table; its first row holds the clips as they are, of which a share `known` is known."""
     plain = (figures.top1, figures.top5, figures.ece, known, figures.refused)
-    return [Conditioned("as recorded", *plain, "Nothing was changed.")] + [
-        Conditioned(row.condition.title, row.top1, row.top5, row.ece, row.known, row.refused, row.condition.meaning)
+    return [RobustnessRow("as recorded", *plain, "Nothing was changed.")] + [
+        RobustnessRow(row.condition.title, row.top1, row.top5, row.ece, row.known, row.refused, row.condition.meaning)
         for row in changed
     ]
 
 
-def interval_note(figures: Figures) -> str:
+def describe_intervals(figures: Figures) -> str:
     """Return what the intervals say, or why there are none, and what they cannot say."""
     if figures.top1.low is None:
         return (
@@ -115,14 +117,14 @@ def interval_note(figures: Figures) -> str:
     return text.strip()
 
 
-def knowing(known: float | None, unknown: Unknown | None) -> list[str]:
+def describe_unknown_detection(known: float | None, unknown: UnknownSignFigures | None) -> list[str]:
     """Return sentences on whether the model tells signs that it does not know.
 
     Parameters
     ----------
     known : float or None
         Share of the clips of known signs that the model says it knows.
-    unknown : Unknown or None
+    unknown : UnknownSignFigures or None
         What it said of signs that it does not know, where the data hold any.
     """
     if known is None:
@@ -133,9 +135,9 @@ def knowing(known: float | None, unknown: Unknown | None) -> list[str]:
         return [first, "The data hold no sign that it does not know, so that telling such apart was not measured."]
     sentences = [first, f"{unknown.clips} clips show signs that it does not know: {', '.join(unknown.glosses)}."]
     if unknown.auroc is not None:
-        between = f" (95 % interval {interval(unknown.auroc)})" if interval(unknown.auroc) else ""
+        between = f" (95 % interval {format_interval(unknown.auroc)})" if format_interval(unknown.auroc) else ""
         sentences.append(
-            f"AUROC {number(unknown.auroc.value)}{between}: the chance that a known sign looks more known to it than "
+            f"AUROC {format_number(unknown.auroc.value)}{between}: the chance that a known sign looks more known to it than "
             "an unknown one; 0.5 is guessing."
         )
     if unknown.called_unknown is not None:

@@ -19,14 +19,14 @@ from spoter.training.data.split import SUBSETS, match_groups
 from spoter.training.data.split_record import SPLIT, SplitRecord, find_split, reading_options
 from spoter.training.evaluation import metrics
 from spoter.training.evaluation.metrics import Figure, Figures
-from spoter.training.evaluation.predictions import Answers
+from spoter.training.evaluation.predictions import Predictions
 from spoter.training.evaluation.robustness import CONDITIONS, Condition
 
 _BATCH = 32
 
 
 @dataclass(frozen=True)
-class Changed:
+class ConditionFigures:
     """A row of the robustness table: the figures of the same clips under a condition; `known` as in `Evaluation`."""
 
     condition: Condition
@@ -38,7 +38,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Unknown:
+class UnknownSignFigures:
     """How a model takes signs that it does not know.
 
     Attributes
@@ -75,14 +75,14 @@ class Evaluation:
         How many of them are of groups that the model was trained on, by its split.json.
     skipped : list of Skipped
         Bad clips of the data set that were left out.
-    answers : Answers
+    answers : Predictions
         To the clips whose glosses the model knows.
     figures : Figures
     known : float or None
         Share of those clips that the model says it knows; None where it does not tell.
-    robustness : tuple of Changed
+    robustness : tuple of ConditionFigures
         Empty where it was not asked for.
-    unknown : Unknown or None
+    unknown : UnknownSignFigures or None
         None where the data hold no gloss that the model does not know.
     """
 
@@ -92,11 +92,11 @@ class Evaluation:
     side: str
     trained_on: int
     skipped: list[Skipped]
-    answers: Answers
+    answers: Predictions
     figures: Figures
     known: float | None
-    robustness: tuple[Changed, ...]
-    unknown: Unknown | None
+    robustness: tuple[ConditionFigures, ...]
+    unknown: UnknownSignFigures | None
 
     def to_json(self) -> str:
         """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where no clip was answered."""
@@ -187,8 +187,8 @@ def evaluate(
     conditions = CONDITIONS if robust else ()
     total = len(clips) + len(conditions) * len(known)
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
-        answers = ask(recognizer, known, bar=bar)
-        others = ask(recognizer, [clip for clip in clips if clip.gloss in unknown], bar=bar)
+        answers = predict(recognizer, known, bar=bar)
+        others = predict(recognizer, [clip for clip in clips if clip.gloss in unknown], bar=bar)
         changed = robustness(recognizer, known, conditions, seed, bar)
     if split:
         side = f"the {split} side of the model's own split: {', '.join(chosen)}"
@@ -204,20 +204,20 @@ def evaluate(
         trained_on=sum(clip.group in trained_groups for clip in known),
         skipped=skipped,
         answers=answers,
-        figures=metrics.figures(answers, seed),
-        known=metrics.share_told(answers.known),
+        figures=metrics.compute_figures(answers, seed),
+        known=metrics.mean_ignoring_nan(answers.known),
         robustness=changed,
-        unknown=unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
+        unknown=evaluate_unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
     )
 
 
-def ask(
+def predict(
     recognizer: Recognizer,
     clips: Sequence[LabelledClip],
     condition: Condition | None = None,
     seed: int = 0,
     bar: tqdm | None = None,
-) -> Answers:
+) -> Predictions:
     """Let a recognizer answer clips, as they are or under a condition; a gloss that it does not know has label -1."""
     glosses = recognizer.glosses
     place = {gloss: label for label, gloss in enumerate(glosses)}
@@ -239,7 +239,7 @@ def ask(
             similarities[row] = _told(answer.similarity)
         if bar is not None:
             bar.update(len(batch))
-    return Answers(
+    return Predictions(
         glosses=tuple(glosses),
         names=tuple(member.name for member in clips),
         groups=tuple(member.group for member in clips),
@@ -257,14 +257,14 @@ def robustness(
     conditions: Sequence[Condition] = CONDITIONS,
     seed: int = 0,
     bar: tqdm | None = None,
-) -> tuple[Changed, ...]:
+) -> tuple[ConditionFigures, ...]:
     """Judge the same clips under each condition."""
     rows = []
     for condition in conditions:
-        answers = ask(recognizer, clips, condition, seed, bar)
-        top1, top5 = (metrics.share(answers.right(k).astype(float), answers.groups, seed) for k in (1, 5))
-        ece, known = metrics.reliability(answers).ece, metrics.share_told(answers.known)
-        rows.append(Changed(condition, len(answers.refused), top1, top5, ece, known))
+        answers = predict(recognizer, clips, condition, seed, bar)
+        top1, top5 = (metrics.mean_with_interval(answers.right(k).astype(float), answers.groups, seed) for k in (1, 5))
+        ece, known = metrics.compute_reliability(answers).ece, metrics.mean_ignoring_nan(answers.known)
+        rows.append(ConditionFigures(condition, len(answers.refused), top1, top5, ece, known))
     return tuple(rows)
 
 
@@ -292,7 +292,9 @@ def _record(model_folder: Path, side: str) -> SplitRecord:
     return record
 
 
-def unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], seed: int = 0) -> Unknown:
+def evaluate_unknown_signs(
+    answers: Predictions, others: Predictions, glosses: tuple[str, ...], seed: int = 0
+) -> UnknownSignFigures:
     """Judge how a model takes `others`, clips of signs that it does not know, beside `answers`, of signs it does."""
     scores = np.concatenate([answers.similarities, others.similarities])
     is_known = np.arange(len(scores)) < len(answers)
@@ -300,8 +302,8 @@ def unknown_signs(answers: Answers, others: Answers, glosses: tuple[str, ...], s
     told = ~np.isnan(scores)
     scores, is_known, groups = scores[told], is_known[told], tuple(groups[told])
     figure = metrics.auroc(scores, is_known, groups, seed)
-    called, called_falsely = (metrics.share_told(1 - some.known) for some in (others, answers))
-    return Unknown(glosses, len(others), figure, called, called_falsely)
+    called, called_falsely = (metrics.mean_ignoring_nan(1 - some.known) for some in (others, answers))
+    return UnknownSignFigures(glosses, len(others), figure, called, called_falsely)
 
 
 def _told(value: float | None) -> float:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.training.evaluation.predictions import Answers
+from spoter.training.evaluation.predictions import Predictions
 
 DRAWS = 2000
 BINS = 15
@@ -29,7 +29,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one set of answers; `nll` and `brier` as `Answers.loss` and `Answers.brier`."""
+    """The figures of one set of answers; `nll` and `brier` as `Predictions.loss` and `Predictions.brier`."""
 
     clips: int
     groups: int
@@ -76,19 +76,19 @@ class Reliability:
         return float(np.nansum(self.counts * np.abs(self.right - self.score)) / self.counts.sum())
 
 
-def figures(answers: Answers, seed: int = 0) -> Figures:
+def compute_figures(answers: Predictions, seed: int = 0) -> Figures:
     """Return all figures of answers to clips whose glosses the model knows; intervals are drawn from `seed`."""
     among = {k: answers.right(k).astype(float) for k in (1, 5)}
     labels, first = answers.labels, answers.first
     f1 = _sklearn().f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
     low, high = group_bootstrap(answers.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
-    bins = reliability(answers)
+    bins = compute_reliability(answers)
     return Figures(
         clips=len(answers),
         groups=len(set(answers.groups)),
         refused=len(answers.refused),
-        top1=share(among[1], answers.groups, seed),
-        top5=share(among[5], answers.groups, seed),
+        top1=mean_with_interval(among[1], answers.groups, seed),
+        top5=mean_with_interval(among[5], answers.groups, seed),
         macro_f1=Figure(float(f1), low, high),
         ece=bins.ece,
         ece_by_chance=ece_by_chance(answers, seed),
@@ -97,7 +97,7 @@ def figures(answers: Answers, seed: int = 0) -> Figures:
     )
 
 
-def share(hits: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure:
+def mean_with_interval(hits: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure:
     """Return the mean of `hits` (clips,) with its interval by `group_bootstrap`."""
     interval = group_bootstrap(groups, lambda drawn: drawn @ hits / drawn.sum(axis=1), seed)
     return Figure(float(hits.mean()), *interval)
@@ -155,7 +155,7 @@ def macro_f1(labels: np.ndarray, first: np.ndarray, drawn: np.ndarray) -> np.nda
     return f1.sum(axis=1, where=there > 0) / np.count_nonzero(there, axis=1)
 
 
-def per_gloss(answers: Answers) -> list[GlossFigures]:
+def compute_gloss_figures(answers: Predictions) -> list[GlossFigures]:
     """Return a row for each gloss that occurs, in the order of label indices."""
     occurring = np.unique(answers.labels)
     table = answers.confusion()
@@ -181,7 +181,7 @@ def per_gloss(answers: Answers) -> list[GlossFigures]:
     return rows
 
 
-def reliability(answers: Answers, bins: int = BINS) -> Reliability:
+def compute_reliability(answers: Predictions, bins: int = BINS) -> Reliability:
     """Sort the answered clips into equal bins of their highest score.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equations 2 to 5: bin m of M holds the scores in
@@ -201,7 +201,7 @@ def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
     return np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
 
 
-def ece_by_chance(answers: Answers, seed: int = 0, draws: int = 500) -> float:
+def ece_by_chance(answers: Predictions, seed: int = 0, draws: int = 500) -> float:
     """Return the mean ECE that a perfectly calibrated model would show on as many clips with these scores.
 
     Rightness is drawn from the scores themselves, as in the consistency resampling of Bröcker and Smith, "Increasing
@@ -215,7 +215,7 @@ def ece_by_chance(answers: Answers, seed: int = 0, draws: int = 500) -> float:
     return float(np.abs((right - top) @ members).sum(axis=1).mean() / len(top))
 
 
-def share_told(told: np.ndarray) -> float | None:
+def mean_ignoring_nan(told: np.ndarray) -> float | None:
     """Return the mean of what was told (clips,), 0 or 1, leaving out NaN; None where nothing was."""
     values = told[~np.isnan(told)]
     return float(values.mean()) if len(values) else None

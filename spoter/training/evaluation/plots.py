@@ -8,16 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from spoter.training.evaluation.descriptions import Conditioned
+from spoter.training.evaluation.descriptions import RobustnessRow
 from spoter.training.evaluation.metrics import Reliability
-from spoter.training.evaluation.predictions import Answers
+from spoter.training.evaluation.predictions import Predictions
 
 _BLUE, _RED, _GREY = "#2f6db3", "#c8553d", "#8a8f98"
 _DOTS = 110  # an inch
 _NUMBERED = 30  # so many glosses at most have room for numbers in the cells
 
 
-def confusion(answers: Answers) -> bytes:
+def draw_confusion(answers: Predictions) -> bytes:
     """Draw clips by gloss (row) and first answer (column): shares of the row as colour, counts as numbers.
 
     Rows are the glosses that occur; columns those, and what else was answered. Many glosses have no room for numbers.
@@ -52,7 +52,7 @@ def confusion(answers: Answers) -> bytes:
     return _png(picture)
 
 
-def reliability(bins: Reliability, by_chance: float) -> bytes:
+def draw_reliability(bins: Reliability, by_chance: float) -> bytes:
     """Draw the share of right answers against the score, and how many clips are in each bin below."""
     picture = Picture(figsize=(5.5, 6.5), layout="constrained")
     axes, below = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -77,7 +77,7 @@ def reliability(bins: Reliability, by_chance: float) -> bytes:
     return _png(picture)
 
 
-def robustness(rows: Sequence[Conditioned]) -> bytes:
+def draw_robustness(rows: Sequence[RobustnessRow]) -> bytes:
     """Draw the top-1 of each row as a bar with its interval; the first row is of the clips as they are."""
     plain = rows[0].top1
     picture = Picture(figsize=(7.5, 0.36 * len(rows) + 1.1), layout="constrained")

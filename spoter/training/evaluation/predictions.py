@@ -14,7 +14,7 @@ from spoter.fewshot.prototypes import softmax
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """A model's answers to labelled clips.
 
     Attributes
@@ -91,7 +91,7 @@ class Answers:
         np.add.at(table, (self.labels, self.first), 1)
         return table
 
-    def at_temperature(self, ratio: float) -> Answers:
+    def at_temperature(self, ratio: float) -> Predictions:
         """Return the answers with all logits divided by `ratio` once more: 1 / T undoes a temperature T."""
         logits = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny)) / ratio  # up to a constant of each row
         return replace(self, scores=softmax(logits))

@@ -19,27 +19,27 @@ from spoter.training.evaluation.evaluate import Evaluation
 _TEMPLATE = "report.html.jinja"
 
 
-def pictures(evaluation: Evaluation) -> dict[str, bytes]:
+def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """Return the PNG pictures by name: confusion, reliability, and robustness where it was judged."""
     answers, figures = evaluation.answers, evaluation.figures
     drawn = {
-        "confusion": plots.confusion(answers),
-        "reliability": plots.reliability(metrics.reliability(answers), figures.ece_by_chance),
+        "confusion": plots.draw_confusion(answers),
+        "reliability": plots.draw_reliability(metrics.compute_reliability(answers), figures.ece_by_chance),
     }
     if evaluation.robustness:
-        drawn["robustness"] = plots.robustness(
-            descriptions.robustness_rows(figures, evaluation.known, evaluation.robustness)
+        drawn["robustness"] = plots.draw_robustness(
+            descriptions.build_robustness_rows(figures, evaluation.known, evaluation.robustness)
         )
     return drawn
 
 
-def page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
+def render_page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
     """Return the report: HTML with its pictures inside, no script, and no reference to anything elsewhere."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     environment.filters |= {
-        "number": descriptions.number,
-        "interval": descriptions.interval,
-        "taken_for": descriptions.taken_for,
+        "number": descriptions.format_number,
+        "interval": descriptions.format_interval,
+        "taken_for": descriptions.format_confusions,
     }
     template = environment.from_string(
         resources.files("spoter.training.evaluation").joinpath(_TEMPLATE).read_text("utf-8")
@@ -47,20 +47,20 @@ def page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
     return template.render(
         evaluation=evaluation,
         figures=evaluation.figures,
-        rows=descriptions.figure_rows(evaluation.figures),
-        note=descriptions.interval_note(evaluation.figures),
-        conditions=descriptions.robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness),
-        knowing=descriptions.knowing(evaluation.known, evaluation.unknown),
-        glosses=metrics.per_gloss(evaluation.answers),
+        rows=descriptions.describe_figures(evaluation.figures),
+        note=descriptions.describe_intervals(evaluation.figures),
+        conditions=descriptions.build_robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness),
+        knowing=descriptions.describe_unknown_detection(evaluation.known, evaluation.unknown),
+        glosses=metrics.compute_gloss_figures(evaluation.answers),
         pictures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in drawn.items()},
         version=__version__,
     )
 
 
-def document(evaluation: Evaluation) -> dict:
+def to_document(evaluation: Evaluation) -> dict:
     """Return all that was measured, fit for JSON: null stands for what could not be."""
     answers = evaluation.answers
-    bins = metrics.reliability(answers)
+    bins = metrics.compute_reliability(answers)
     table = answers.confusion()
     found = {
         "model": evaluation.model,
@@ -75,7 +75,7 @@ def document(evaluation: Evaluation) -> dict:
             row.condition.key: {name: value for name, value in asdict(row).items() if name != "condition"}
             for row in evaluation.robustness
         },
-        "per_gloss": [asdict(row) for row in metrics.per_gloss(answers)],
+        "per_gloss": [asdict(row) for row in metrics.compute_gloss_figures(answers)],
         "reliability": {name: getattr(bins, name).tolist() for name in ("edges", "counts", "score", "right")},
         "glosses": answers.glosses,
         "confusion": table.tolist(),  # the last column: refused
@@ -85,14 +85,14 @@ def document(evaluation: Evaluation) -> dict:
     return _without_nan(found)
 
 
-def write(evaluation: Evaluation, out: Path | None, report: Path | None) -> list[Path]:
+def write_report(evaluation: Evaluation, out: Path | None, report: Path | None) -> list[Path]:
     """Write all files into the folder `out`, and the page alone to `report`; return what was written."""
-    drawn = pictures(evaluation)
-    html = page(evaluation, drawn).encode()
+    drawn = draw_pictures(evaluation)
+    html = render_page(evaluation, drawn).encode()
     files = {}
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
-        text = json.dumps(document(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(to_document(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
         files[Path(out) / "evaluation.json"] = f"{text}\n".encode()
         files |= {Path(out) / f"{name}.png": png for name, png in drawn.items()}
         files[Path(out) / "report.html"] = html

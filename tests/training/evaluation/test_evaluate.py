@@ -14,7 +14,7 @@ from spoter.serving.recognizer import Recognizer
 from spoter.training.data import read_dataset
 from spoter.training.evaluation import evaluate as module
 from spoter.training.evaluation import report
-from spoter.training.evaluation.evaluate import ask, evaluate, groups_of_side
+from spoter.training.evaluation.evaluate import evaluate, groups_of_side, predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
@@ -33,7 +33,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_scores_reach_their_own_gloss_and_a_refused_clip_none():
-    answers = ask(
+    answers = predict(
         Oracle(known_from=0.6),
         [member("B", [0.2, 0.7, 0.1]), member("C", [0.5, 0.2, 0.3], name="m"), member("X", None, name="bad")],
     )
@@ -43,7 +43,7 @@ def test_scores_reach_their_own_gloss_and_a_refused_clip_none():
     assert answers.right().tolist() == [True, False, False]
     assert answers.known[:2].tolist() == [1.0, 0.0] and answers.similarities[:2].tolist() == [0.7, 0.5]
     assert np.isnan([answers.known[2], answers.similarities[2]]).all()
-    assert np.isnan(ask(Oracle(), [member("B", [0.2, 0.7, 0.1])]).known).all()
+    assert np.isnan(predict(Oracle(), [member("B", [0.2, 0.7, 0.1])]).known).all()
 
 
 def test_the_figures_are_those_of_single_answers(folder, data):
@@ -78,7 +78,7 @@ def test_robustness_is_the_same_evaluation_of_changed_clips(folder, data):
     ]  # fmt: skip
     row = next(row for row in judged.robustness if row.condition is tilt)
     assert row.top1.value == pytest.approx(np.mean(by_hand))
-    scores = {row.condition.key: ask(recognizer, clips, row.condition).scores for row in judged.robustness}
+    scores = {row.condition.key: predict(recognizer, clips, row.condition).scores for row in judged.robustness}
     plain = judged.answers.scores
     assert all(not np.allclose(scores[key], plain, atol=1e-7) for key in scores)
 
@@ -142,7 +142,7 @@ def test_how_well_unknown_signs_are_told_apart(monkeypatch, tmp_path):
     assert unknown.falsely_called_unknown == pytest.approx(1 / 3)
     assert unknown.auroc.value == pytest.approx(3 / 6)  # 0.9 over both, 0.6 over one, 0.4 over none
     assert unknown.auroc.low <= 0.5 <= unknown.auroc.high
-    text = report.page(judged, report.pictures(judged))
+    text = report.render_page(judged, report.draw_pictures(judged))
     assert "AUROC 0.500" in text and "It calls 50.0% of them unknown" in text and "says so for 66.7%" in text
 
 

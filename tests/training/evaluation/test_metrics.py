@@ -9,17 +9,17 @@ import pytest
 from sklearn.metrics import f1_score
 
 from spoter.training.evaluation import descriptions, metrics
-from spoter.training.evaluation.predictions import Answers
+from spoter.training.evaluation.predictions import Predictions
 
 NAN = float("nan")
 
 
-def answers_of(labels, scores, groups=None, known=None, similarities=None) -> Answers:
+def answers_of(labels, scores, groups=None, known=None, similarities=None) -> Predictions:
     """Return answers to clips named 0, 1, …; a row of None is a clip that was refused."""
     size = len(next(row for row in scores if row is not None))
     names = tuple(str(i) for i in range(len(labels)))
     nothing = np.full(len(labels), NAN)
-    return Answers(
+    return Predictions(
         glosses=tuple("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]),
         names=names,
         groups=tuple(groups or names),
@@ -55,7 +55,7 @@ def test_of_equal_scores_the_lower_index_comes_first_as_the_recognizer_ranks_the
 
 def test_macro_f1_by_hand_and_by_scikit_learn():
     # A: precision 1/1, recall 1/2 -> 2/3; B: precision 1/2, recall 1/3 -> 2/5; C does not occur
-    assert metrics.figures(MIXED).macro_f1.value == pytest.approx((2 / 3 + 2 / 5) / 2)
+    assert metrics.compute_figures(MIXED).macro_f1.value == pytest.approx((2 / 3 + 2 / 5) / 2)
     rng = np.random.default_rng(0)
     for _ in range(20):
         labels, first, times = rng.integers(0, 6, 40), rng.integers(0, 8, 40), rng.integers(0, 3, 40)
@@ -67,7 +67,7 @@ def test_macro_f1_by_hand_and_by_scikit_learn():
 
 
 def test_the_table_of_glosses():
-    first, second = metrics.per_gloss(MIXED)
+    first, second = metrics.compute_gloss_figures(MIXED)
     assert (first.gloss, first.clips, first.right, first.precision, first.recall) == ("A", 2, 1, 1.0, 0.5)
     assert first.taken_for == (("B", 1),)
     assert (second.gloss, second.clips, second.right) == ("B", 3, 1)
@@ -78,7 +78,7 @@ def test_the_table_of_glosses():
 def test_the_expected_calibration_error_by_hand():
     # two clips of 0.9 in one bin, one of them right: |0.5 - 0.9|; one of 0.55, right: |1 - 0.55|
     some = answers_of([0, 1, 0, 0], [[0.9, 0.1], [0.9, 0.1], [0.55, 0.45], None])
-    bins = metrics.reliability(some)
+    bins = metrics.compute_reliability(some)
     assert bins.ece == pytest.approx((2 * 0.4 + 0.45) / 3)
     assert bins.counts.sum() == 3 and bins.counts[13] == 2 and bins.counts[8] == 1
     assert bins.right[13] == 0.5 and bins.score[13] == pytest.approx(0.9)
@@ -87,8 +87,8 @@ def test_the_expected_calibration_error_by_hand():
 
 def test_bins_hold_their_upper_edge():
     some = answers_of([0, 0], [[1.0, 0.0], [0.5, 0.5]])
-    assert np.flatnonzero(metrics.reliability(some).counts).tolist() == [7, 14]
-    assert np.flatnonzero(metrics.reliability(some, bins=2).counts).tolist() == [0, 1]  # 0.5 in (0, 0.5]
+    assert np.flatnonzero(metrics.compute_reliability(some).counts).tolist() == [7, 14]
+    assert np.flatnonzero(metrics.compute_reliability(some, bins=2).counts).tolist() == [0, 1]  # 0.5 in (0, 0.5]
 
 
 def test_the_error_by_chance_is_what_calibrated_scores_show():
@@ -97,7 +97,7 @@ def test_the_error_by_chance_is_what_calibrated_scores_show():
     shown = []
     for _ in range(60):
         labels = (rng.random(200) > top).astype(int)
-        shown.append(metrics.reliability(answers_of(labels, np.stack([top, 1 - top], axis=1).tolist())).ece)
+        shown.append(metrics.compute_reliability(answers_of(labels, np.stack([top, 1 - top], axis=1).tolist())).ece)
     expected = metrics.ece_by_chance(answers_of(labels, np.stack([top, 1 - top], axis=1).tolist()))
     assert expected == pytest.approx(np.mean(shown), abs=0.005)
     sure = answers_of([0] * 9, [[1.0, 0.0]] * 9)
@@ -124,21 +124,21 @@ def test_a_temperature_can_be_undone():
 
 def test_the_bootstrap_draws_whole_groups():
     hits = np.array([1.0, 1, 1, 1, 0, 0, 0, 0])
-    figure = metrics.share(hits, ("a",) * 4 + ("b",) * 4)
+    figure = metrics.mean_with_interval(hits, ("a",) * 4 + ("b",) * 4)
     # two groups, one all right and one all wrong: 0, 1/2 and 1 with chances 1/4, 1/2, 1/4
     assert (figure.value, figure.low, figure.high) == (0.5, 0.0, 1.0)
-    single = metrics.share(hits, tuple("abcdefgh"))
+    single = metrics.mean_with_interval(hits, tuple("abcdefgh"))
     assert 0.0 < single.low < 0.5 < single.high < 1.0
 
 
 def test_groups_that_are_all_equal_leave_no_doubt():
-    figure = metrics.share(np.array([1.0, 0, 1, 0, 1, 0]), ("a", "a", "b", "b", "c", "c"))
+    figure = metrics.mean_with_interval(np.array([1.0, 0, 1, 0, 1, 0]), ("a", "a", "b", "b", "c", "c"))
     assert (figure.value, figure.low, figure.high) == (0.5, 0.5, 0.5)
 
 
 def test_the_interval_of_many_single_clips_is_that_of_their_mean():
     hits = np.random.default_rng(0).random(400) < 0.8
-    figure = metrics.share(hits.astype(float), tuple(map(str, range(400))))
+    figure = metrics.mean_with_interval(hits.astype(float), tuple(map(str, range(400))))
     half = 1.96 * np.sqrt(figure.value * (1 - figure.value) / 400)
     assert (figure.low, figure.high) == pytest.approx((figure.value - half, figure.value + half), abs=0.01)
 
@@ -146,31 +146,37 @@ def test_the_interval_of_many_single_clips_is_that_of_their_mean():
 def test_the_seed_alone_decides_on_an_interval():
     hits = np.random.default_rng(0).random(60)
     groups = tuple(str(i % 7) for i in range(60))
-    assert metrics.share(hits, groups, 3) == metrics.share(hits, groups, 3) != metrics.share(hits, groups, 4)
+    assert (
+        metrics.mean_with_interval(hits, groups, 3)
+        == metrics.mean_with_interval(hits, groups, 3)
+        != metrics.mean_with_interval(hits, groups, 4)
+    )
 
 
 def test_one_group_has_no_interval_and_the_words_say_so():
-    one = metrics.figures(answers_of([0, 1], [[0.8, 0.2], [0.5, 0.5]], groups=["a", "a"]))
+    one = metrics.compute_figures(answers_of([0, 1], [[0.8, 0.2], [0.5, 0.5]], groups=["a", "a"]))
     assert (one.top1.low, one.top1.high, one.macro_f1.low) == (None, None, None)
-    assert descriptions.interval(one.top1) == "" and "No intervals" in descriptions.interval_note(one)
-    assert "whole groups are drawn" in descriptions.interval_note(metrics.figures(MIXED))
+    assert descriptions.format_interval(one.top1) == "" and "No intervals" in descriptions.describe_intervals(one)
+    assert "whole groups are drawn" in descriptions.describe_intervals(metrics.compute_figures(MIXED))
 
 
 def test_nothing_but_right_answers_is_not_called_certain():
-    perfect = metrics.figures(answers_of([0] * 30, [[0.9, 0.1]] * 30, groups=list("abc") * 10))
+    perfect = metrics.compute_figures(answers_of([0] * 30, [[0.9, 0.1]] * 30, groups=list("abc") * 10))
     assert (perfect.top1.low, perfect.top1.high) == (1.0, 1.0)
-    assert "0.905 would" in descriptions.interval_note(perfect)  # 0.905 ** 30 is one in twenty
-    few = metrics.figures(answers_of([0] * 2, [[0.9, 0.1]] * 2, groups=list("ab")))
-    assert "0.224 would" in descriptions.interval_note(few)  # where the rule of three, 1 - 3 / clips, is none any more
+    assert "0.905 would" in descriptions.describe_intervals(perfect)  # 0.905 ** 30 is one in twenty
+    few = metrics.compute_figures(answers_of([0] * 2, [[0.9, 0.1]] * 2, groups=list("ab")))
+    assert "0.224 would" in descriptions.describe_intervals(
+        few
+    )  # where the rule of three, 1 - 3 / clips, is none any more
 
 
 def test_all_refused_has_no_calibration_but_is_all_wrong():
     mixed = answers_of([0, 1], [[0.5, 0.5], None], groups=["a", "b"])
     none = dataclasses.replace(mixed, scores=np.full((2, 2), NAN), refused={"0": "no_frames", "1": "no_frames"})
-    found = metrics.figures(none)
+    found = metrics.compute_figures(none)
     assert (found.top1.value, found.top1.high, found.refused) == (0.0, 0.0, 2)
     assert np.isnan([found.ece, found.ece_by_chance, found.nll, found.brier]).all()
-    assert [row.value for row in descriptions.figure_rows(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
+    assert [row.value for row in descriptions.describe_figures(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
 
 
 def test_auroc_by_hand():

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError
 from spoter.training.evaluation import plots, report
-from spoter.training.evaluation.evaluate import ask, evaluate
+from spoter.training.evaluation.evaluate import evaluate, predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
@@ -77,7 +77,7 @@ def test_the_report_needs_nothing_but_itself_and_runs_nothing(tmp_path):
     ]  # fmt: skip
     clips.append(("camera00/<u>long", bad, generated_points("NOD", 65, np.random.default_rng(9))))
     judged = evaluate(folder, write_hdf5(tmp_path / "d.hdf5", clips))
-    written = report.write(judged, tmp_path / "out", tmp_path / "alone.html")
+    written = report.write_report(judged, tmp_path / "out", tmp_path / "alone.html")
     assert sorted(path.name for path in written) == [
         "alone.html", "confusion.png", "evaluation.json", "reliability.png", "report.html", "robustness.png",
     ]  # fmt: skip
@@ -99,7 +99,7 @@ def test_the_report_needs_nothing_but_itself_and_runs_nothing(tmp_path):
 
 def test_the_json_holds_what_the_page_shows(folder, data, tmp_path):
     judged = evaluate(folder, data, split="test")
-    report.write(judged, tmp_path, None)
+    report.write_report(judged, tmp_path, None)
     found = json.loads((tmp_path / "evaluation.json").read_text(), parse_constant=pytest.fail)
     assert found["figures"]["top1"]["value"] == judged.figures.top1.value
     assert sum(map(sum, found["confusion"])) == found["figures"]["clips"] == sum(found["reliability"]["counts"]) == 18
@@ -114,7 +114,7 @@ def test_a_matrix_of_many_glosses_and_of_one_can_be_drawn():
         oracle = Oracle(tuple(f"GLOSS-{i}-{'x' * 30}" for i in range(count)))
         scores = np.eye(count) * 0.9 + 0.1 / count
         clips = [member(oracle.glosses[i], scores[(i + i % 2) % count].tolist(), name=str(i)) for i in range(count)]
-        assert plots.confusion(ask(oracle, clips)).startswith(b"\x89PNG")
+        assert plots.draw_confusion(predict(oracle, clips)).startswith(b"\x89PNG")
 
 
 # --- the command ---
