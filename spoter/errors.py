@@ -6,7 +6,18 @@ was found and what was expected, and ``where`` it was found ("clip 2, frame 17, 
 
 from __future__ import annotations
 
+import pickle
+import struct
+import zipfile
+import zlib
+
 from spoter.error_codes import ErrorCode
+
+DAMAGED_FILE_ERRORS = (
+    AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError,
+    ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+"""The readers of Python, NumPy and torch raise these for a file that is damaged, cut off or of another kind."""
 
 
 def one_line(said: object, longest: int = 300) -> str:

@@ -19,27 +19,19 @@ from __future__ import annotations
 import hashlib
 import io
 import math
-import struct
 import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from spoter.errors import ModelFolderError, one_line
+from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, one_line
 
 PARTS = 4  # of a clip's time that have a mean of their own: the order of a sign's movements counts
 _NUMBERS = ("scale", "typical")
 _ARRAYS = ("centre", "whitening", "trained", *_NUMBERS)
 _HEADERS = 4096  # bytes, more than those of all arrays
-
-# What numpy's and Python's readers raise for files that are damaged, cut off or something else.
-_READING_ERRORS = (
-    OSError, EOFError, KeyError, TypeError, ValueError, OverflowError, MemoryError, RuntimeError, zipfile.BadZipFile,
-    zlib.error, struct.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: np.asarray(file[name]) for name in _ARRAYS}  # numpy gives bytes of what is no array
         prototypes = Prototypes(**arrays | {name: float(arrays[name]) for name in _NUMBERS})
-    except _READING_ERRORS as error:
+    except (OSError, *DAMAGED_FILE_ERRORS) as error:
         raise ModelFolderError(f"{path}: {one_line(error)}; expected prototypes as spoter train writes them") from None
     if prototypes.trained.shape != (classes, size):
         raise ModelFolderError(

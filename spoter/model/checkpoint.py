@@ -9,9 +9,7 @@ that only keep what they are handed, and any other name is refused before anythi
 
 from __future__ import annotations
 
-import pickle
 import re
-import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from spoter.errors import ModelFolderError, one_line
+from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, one_line
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 
@@ -33,12 +31,6 @@ _STAND_IN = re.compile(
 # SPOTER's own take 60 letters.
 _LONGEST_NAME = 120
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
-
-# What torch's and Python's readers raise for files that are damaged, cut off or something else.
-_READING_ERRORS = (
-    pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, TypeError, KeyError, AttributeError,
-    IndexError, AssertionError, MemoryError, OverflowError, struct.error,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -226,7 +218,7 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
-    except (SafetensorError, *_READING_ERRORS) as error:
+    except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
         said = str(error).removeprefix("Error while deserializing header: ")
         raise ModelFolderError(f"{path}: found no whole safetensors file ({one_line(said, 100)})") from None
 
@@ -253,7 +245,7 @@ def _unpickle(path: Path) -> object:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
-    except _READING_ERRORS as error:
+    except DAMAGED_FILE_ERRORS as error:
         # torch's own words go on to advise to run the file's code, the very thing that must not be done
         asked = re.search(r"GLOBAL (\S+)", str(error))
         if asked:

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from spoter.errors import ModelFolderError, SpoterError, one_line
+from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, SpoterError, one_line
 from spoter.ops.tar_reader import BadTar, GzipStream, Stream, members
 
 # An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
@@ -33,8 +33,6 @@ EXPECTED = "a .mar or a model.tar.gz, as build_mar.py writes them"
 # A local header of a zip file, APPNOTE.TXT 4.3.7: signature, flags, method, CRC, sizes packed and unpacked, lengths of
 # the name and of extra fields. Of those only the one of large files, 4.5.3, is let in: sizes unpacked and packed.
 _LOCAL, _LARGE = struct.Struct("<4s2xHH4xIIIHH"), struct.Struct("<HHQQ")
-# What Python's readers raise for files that are damaged or cut off, ValueError for names that are no UTF-8.
-_READING_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, ValueError)
 _SEE_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_LATER, _UTF8 = 0x1, 0x8, 0x800
 
@@ -170,7 +168,7 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except BadTar as error:
         raise ArchiveError(path, [str(error)]) from None
-    except _READING_ERRORS as error:
+    except DAMAGED_FILE_ERRORS as error:
         raise SpoterError(f"{path}: found no whole archive ({one_line(error)}), expected {EXPECTED}") from None
     except OSError as error:
         raise SpoterError(f"{path}: {error.strerror or error}; expected {EXPECTED}") from None
