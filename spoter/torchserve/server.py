@@ -22,7 +22,7 @@ import psutil
 from spoter.errors import SpoterError
 from spoter.ops import readiness
 from spoter.resources import RESOURCES
-from spoter.torchserve.local_server import NAME
+from spoter.ops.local_server import NAME
 
 WORKER_PATH = RESOURCES / "handler" / "worker_path"
 LOOPBACK = "127.0.0.1"

