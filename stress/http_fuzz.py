@@ -21,7 +21,8 @@ from typing import Annotated
 import typer
 
 from benchmarks.load.processes import INTERRUPTED, end_on_signals
-from spoter.torchserve.server import LOOPBACK, NAME
+from spoter.torchserve.server import NAME
+from spoter.ops.ports import LOOPBACK
 from stress import ROOT
 from stress.harness import table
 from stress.mutations import Attack, attack
@@ -193,21 +194,21 @@ def main(
     """Send mutated requests to a TorchServe of this command's own, and judge every answer."""
     from tqdm import tqdm
 
-    from benchmarks.load.usage import Usage
+    from benchmarks.load.usage import measure_usage
     from benchmarks.serving.server import running_server
     from spoter.model.folder import PROTOTYPES
-    from spoter.video.environment import VARIABLE
+    from spoter.video.environment import PYTHON_VARIABLE
     from stress.harness import wait_workers, worker_pids
 
     space = _space(model) if (model / PROTOTYPES).exists() else ""
     found = Findings()
     # No videos: reading one takes seconds, whatever is in it.
-    with running_server(model, workers, {VARIABLE: "no program"}) as server:
+    with running_server(model, workers, {PYTHON_VARIABLE: "no program"}) as server:
         wait_workers(server, workers)
         before = sorted(worker_pids(server))
 
         def look() -> dict[str, int]:
-            usage = Usage.from_session(server.leader)
+            usage = measure_usage(server.leader)
             return {"java": usage.frontend.rss} | {f"worker {worker.pid}": worker.pss for worker in usage.workers}
 
         bar = tqdm(total=requests, desc=NAME, unit=" requests", leave=False)

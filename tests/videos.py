@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from spoter.errors import SpoterError
-from spoter.video import install
+from spoter.video.install import install_environment
 from tests.conftest import SHARED
 from tests.video import films
 
@@ -31,7 +31,7 @@ writer.release()
 def find_python() -> Path:
     """Return the interpreter with MediaPipe, made where there is none, which takes minutes; skip where it cannot be."""
     try:
-        return install.make()
+        return install_environment()
     except SpoterError as error:
         pytest.skip(f"no environment with MediaPipe can be made here: {error}")
 

@@ -20,7 +20,7 @@ from spoter.errors import DataError, SpoterError
 from spoter.landmarks.connecting_points import ENDINGS, HDF5_ERRORS, hdf5_error_text, open_hdf5
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import TYPES
-from spoter.video.reader import ENDINGS as VIDEOS
+from spoter.video.reader import VIDEO_SUFFIXES
 
 _LINES = ".jsonl"
 _EXPECTED = f"{', '.join((*TYPES, *ENDINGS))}, or a folder of them"
@@ -137,7 +137,7 @@ def _files(paths: Sequence[Path], left_out: Counter[str]) -> Iterator[tuple[str,
         if not path.is_file():
             raise SpoterError(f"{path}: found no such file or folder, expected {_EXPECTED}")
         ending = path.suffix.lower()
-        if ending in VIDEOS:
+        if ending in VIDEO_SUFFIXES:
             raise SpoterError(
                 f"{path}: found a video, expected its landmarks: `spoter extract VIDEO… --out FOLDER` finds them, then "
                 "give that folder"

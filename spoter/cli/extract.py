@@ -1,4 +1,4 @@
-"""The command `spoter extract`: landmarks of videos, in files."""
+"""`spoter extract`: landmarks of videos, in files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from spoter.video.extract import Done
+    from spoter.video.extract import ExtractionResult
 
 # What reads videos is imported by the command, so that `spoter --help` does not wait for it.
 
@@ -30,48 +30,49 @@ def extract(
 ) -> None:
     """Find the landmarks in VIDEO… with MediaPipe Holistic, for `spoter predict` and for training.
 
-    What an earlier run has made is kept; a run that was stopped goes on with the same command. See docs/video.md.
+    Finished outputs are kept; to resume a stopped run, run the same command again. See docs/video.md.
     """
     import signal
     from contextlib import closing
 
-    from spoter.video import VideoLimits
-    from spoter.video import extract as run
+    from spoter.video.extract import ExtractionSettings, extract_videos, find_videos
     from spoter.video.progress import Bars, ensure_environment, say
+    from spoter.video.reader import VideoLimits
 
-    videos = run.find_videos(places)
+    videos = find_videos(places)
     ensure_environment()
     limits = VideoLimits(max_seconds=max_seconds, timeout_s=timeout)
     finished = failed = 0
     with Bars(len(videos)) as bars:
-        settings = run.Settings(jobs, overlay, limits, lambda video: bars.watch(video.name))
+        settings = ExtractionSettings(jobs, overlay, limits, lambda video: bars.watch(video.name))
         try:
-            with closing(run.extract(videos, out, kind, settings)) as results:
-                for done in results:
+            with closing(extract_videos(videos, out, kind, settings)) as results:
+                for result in results:
                     finished += 1
-                    failed += done.error is not None
-                    bars.done(done.video.name)
-                    _tell(done)
+                    failed += result.error is not None
+                    bars.done(result.video.name)
+                    _report(result)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left takes a tenth of a second
-            say(f"stopped: {finished} of {len(videos)} videos are done; the same command goes on with the others")
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a tenth of a second
+            say(f"stopped: {finished} of {len(videos)} videos are done; run the same command again to resume")
             raise typer.Exit(130) from None
     if failed:
         say(f"{failed} of {len(videos)} videos could not be read")
         raise typer.Exit(2)
 
 
-def _tell(done: Done) -> None:
-    """Print a line for a finished video, and on stderr what has to be said of it."""
+def _report(result: ExtractionResult) -> None:
+    """Print a line for a finished video, and its error or notes on stderr."""
     from spoter.errors import InputError
     from spoter.video.progress import say
 
-    if isinstance(done.error, InputError):
-        return say(f"error: {done.video.path}: {done.error.code}: {done.error}")
-    if done.error is not None:  # it says itself where
-        return say(f"error: {done.error}")
-    rate = "unknown frame rate" if done.fps is None else f"{done.fps:.4g} frames a second"
-    frames = f"{done.frames} frame{'s' * (done.frames != 1)}"
-    say(f"{done.output}: {done.video.name}, " + ("made before" if done.kept else f"{frames}, {rate}"), sys.stdout)
-    for note in done.notes:
-        say(f"note: {done.video.path}: {note}")
+    video, error = result.video, result.error
+    if error is not None:  # only an InputError does not name the video itself
+        return say(
+            f"error: {video.path}: {error.code}: {error}" if isinstance(error, InputError) else f"error: {error}"
+        )
+    rate = "unknown frame rate" if result.fps is None else f"{result.fps:.4g} frames a second"
+    frames = f"{result.frames} frame{'s' * (result.frames != 1)}"
+    say(f"{result.output}: {video.name}, {'made before' if result.reused else f'{frames}, {rate}'}", sys.stdout)
+    for note in result.notes:
+        say(f"note: {video.path}: {note}")

@@ -14,7 +14,7 @@ from spoter.formats.request import CSV, JSON, JSONLINES, NPY, Video
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
 from spoter.sources import frame_folders
-from spoter.video.reader import ENDINGS
+from spoter.video.reader import VIDEO_SUFFIXES
 
 TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
 """Content type that each ending tells."""
@@ -40,7 +40,7 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
     SpoterError
         For a file that cannot be read, and an ending that tells none.
     InputError
-        As `spoter.sources.frame_folders.read`, and as `spoter.video.read`.
+        As `spoter.sources.frame_folders.read`, and as `spoter.video.reader.read`.
     """
     if file.is_dir():
         body, notes = frame_folders.read(file)
@@ -48,12 +48,12 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
             note(f"{file}: {text}")
         return body, JSON
     ending = file.suffix.lower()
-    if ending in ENDINGS:
+    if ending in VIDEO_SUFFIXES:
         return _landmarks_of(file, note), JSON
     try:
         if ending not in TYPES:
             file.stat()  # of what is not there the ending is not the trouble
-            known = ", ".join((*TYPES, *ENDINGS))
+            known = ", ".join((*TYPES, *VIDEO_SUFFIXES))
             raise SpoterError(f"{file}: found {ending or 'no ending'}, expected one of {known}, or a folder of frames")
         body = file.read_bytes()
     except OSError as error:

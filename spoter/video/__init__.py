@@ -1,12 +1,6 @@
-"""Videos: landmarks by MediaPipe Holistic 0.10.21, found in a child process with an environment of its own.
+"""Landmarks of videos, from MediaPipe Holistic in a child process with its own Python environment.
 
-`reading` starts the child of `worker/` and minds it; `environment` finds and makes what it runs in. `extract` makes
-files of many videos, `writers` their forms, and `kept` knows which are made. `command` is `spoter extract`, and
-`terminal` what it and other commands show meanwhile.
+`reader.read` reads one video. `extract` is behind `spoter extract`: many videos into files of the forms in `writers`,
+with a `manifest` of those that are done. `environment` finds the Python of the child, `install` makes it, and `child`
+talks to the process, whose code is in `worker/`.
 """
-
-from __future__ import annotations
-
-from spoter.video.reader import ENDINGS, EXTRACTION, Extracted, VideoLimits, read
-
-__all__ = ["ENDINGS", "EXTRACTION", "Extracted", "VideoLimits", "read"]

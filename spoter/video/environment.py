@@ -1,8 +1,7 @@
-"""The Python that MediaPipe runs in: found wherever it is, and made where it is not.
+"""Finds the Python environment that MediaPipe runs in; `spoter.video.install` makes it.
 
-MediaPipe 0.10.21 wants numpy below 2, torch and pandas bring numpy 2. So it has a virtual environment of its own, in
-the folder `video` of the one this runs in, or else in the user's cache. ``python -m spoter.video.install`` makes
-it.
+MediaPipe 0.10.21 needs numpy below 2, torch and pandas bring numpy 2. So it has a virtual environment to itself: the
+folder `video` of the environment that this code runs in, or else of the user's cache.
 """
 
 from __future__ import annotations
@@ -10,74 +9,70 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
 
 from spoter.errors import SpoterError
 
-VARIABLE = "SPOTER_VIDEO_PYTHON"
+PYTHON_VARIABLE = "SPOTER_VIDEO_PYTHON"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
-MEDIAPIPE = "0.10.21"
-SIZE = "about 120 MB to fetch, 400 MB on disk"
-HOW = "`spoter extract` makes it at first use, and so does `python -m spoter.video.install`"
-
-MARKER = ".whole"  # written last: an environment without it was not finished
-NEWEST_PYTHON = (3, 12)  # that MediaPipe 0.10.21 has a wheel for
+MEDIAPIPE_VERSION = "0.10.21"
+INSTALL_HINT = "`spoter extract` makes it at first use, and so does `python -m spoter.video.install`"
+MARKER = ".whole"  # written last, with the digest of the requirements
 
 
 def cache_folder() -> Path:
-    """Return the folder of the user's that results are kept in; it need not exist."""
+    """Return the user's folder for results that can be computed again; it need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spoter"
 
 
-def find() -> Path | None:
-    """Return the interpreter that reads videos, or None where there is none yet.
+def find_python() -> Path | None:
+    """Return the interpreter that reads videos, or None if there is none yet.
 
-    That of `VARIABLE`; or else this one, where MediaPipe 0.10.21 is installed beside spoter; or else that of an
-    environment that `make` finished for the present requirements.
+    It is that of `PYTHON_VARIABLE`; or this one if MediaPipe 0.10.21 is installed next to spoter; or that of an
+    environment that was completed for the present requirements.
 
     Raises
     ------
     SpoterError
-        Where `VARIABLE` names no program.
+        If `PYTHON_VARIABLE` names no program.
     """
-    said = os.environ.get(VARIABLE)
-    if said:
-        program = shutil.which(said)
+    named = os.environ.get(PYTHON_VARIABLE)
+    if named:
+        program = shutil.which(named)
         if program is None:
-            raise SpoterError(f"found {VARIABLE}={said}, expected a Python interpreter with MediaPipe {MEDIAPIPE}")
+            raise SpoterError(
+                f"found {PYTHON_VARIABLE}={named}, expected a Python interpreter with MediaPipe {MEDIAPIPE_VERSION}"
+            )
         return Path(program)
     try:
-        if metadata.version("mediapipe") == MEDIAPIPE:
+        if metadata.version("mediapipe") == MEDIAPIPE_VERSION:
             return Path(sys.executable)
     except metadata.PackageNotFoundError:
         pass
-    return next((interpreter(folder) for folder in environment_folders() if is_complete(folder)), None)
+    return next((python_path(folder) for folder in environment_folders() if is_complete(folder)), None)
 
 
 def environment_folders() -> list[Path]:
-    """Return where the environment may be, the preferred place first."""
+    """Return where the environment may be, the preferred folder first."""
     own = [Path(sys.prefix) / "video"] if sys.prefix != sys.base_prefix else []
     return [*own, cache_folder() / "video"]
 
 
-def interpreter(folder: Path) -> Path:
+def python_path(folder: Path) -> Path:
+    """Return the interpreter of the virtual environment in `folder`."""
     return folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def requirements_digest() -> bytes:
+    """Return the SHA-256 of the requirements, in hexadecimal."""
     return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest().encode()
 
 
 def is_complete(folder: Path) -> bool:
+    """Tell whether the environment in `folder` was completed, for the present requirements."""
     try:
-        return (folder / MARKER).read_bytes() == requirements_digest() and interpreter(folder).exists()
+        return (folder / MARKER).read_bytes() == requirements_digest() and python_path(folder).exists()
     except OSError:
         return False
-
-
-def makes_environments(python: str) -> bool:
-    """Tell whether an interpreter runs and has venv: pyenv's shims of other versions and Debian's Python may not."""
-    return subprocess.run([python, "-I", "-c", "import ensurepip, venv"], capture_output=True).returncode == 0

@@ -1,4 +1,4 @@
-"""Landmarks of many videos, in files: what `spoter extract` does."""
+"""Landmarks of many videos, in files: `spoter extract`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -18,107 +18,108 @@ from pathlib import Path
 
 from spoter.errors import SpoterError
 from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
-from spoter.video.manifest import Kept, mark
-from spoter.video.reader import ENDINGS, OVERLAY, Extracted, Progress, VideoLimits, is_overlay, read
-from spoter.video.writers import WRITERS, Member, check_pose_format, read_marks, read_member, write_hdf5
+from spoter.video.child import Progress
+from spoter.video.manifest import Manifest, fingerprint
+from spoter.video.reader import (
+    DEFAULT_LIMITS,
+    OVERLAY_INFIX,
+    VIDEO_SUFFIXES,
+    VideoLandmarks,
+    VideoLimits,
+    is_overlay,
+    read,
+)
+from spoter.video.writers import WRITERS, check_dependencies
 
-FORMATS = ("json", "npy", "pose", "hdf5")
-OVERLAYS = ("mp4", "gif")
-_HDF5 = (".hdf5", ".h5")
-_FULL = (errno.ENOSPC, errno.EDQUOT)
-_NO_FOLDERS = (".csv", ".jsonl", ".npz", ".gif")  # who names one of these means a file
+_HDF5_SUFFIXES = (".hdf5", ".h5")
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+_OTHER_FILES = (".csv", ".jsonl", ".npz", ".gif")  # a path with such a suffix means a file, not a folder
 
 
 @dataclass(frozen=True)
-class Video:
-    """A video to be read.
-
-    Attributes
-    ----------
-    path : Path
-    name : str
-        Its place among the others, without the ending: ``ana/HOLA/03``.
-    """
+class VideoFile:
+    """A video, and its path below the folder that was named, without the suffix: ``ana/HOLA/03``."""
 
     path: Path
     name: str
 
 
 @dataclass(frozen=True)
-class Done:
-    """What became of a video.
+class ExtractionResult:
+    """The result for a video.
 
     Attributes
     ----------
-    video : Video
+    video : VideoFile
     output : Path
     frames : int
-        0 where nothing was made.
+        0 if nothing was made.
     fps : float or None
-    kept : bool
-        Whether an earlier run had made it.
+    reused : bool
+        Whether an earlier run had made the output.
     notes : list of str
     error : SpoterError or None
     """
 
-    video: Video
+    video: VideoFile
     output: Path
     frames: int = 0
     fps: float | None = None
-    kept: bool = False
+    reused: bool = False
     notes: list[str] = field(default_factory=list)
     error: SpoterError | None = None
 
 
 @dataclass(frozen=True)
-class Settings:
+class ExtractionSettings:
     """How videos are extracted.
 
     Attributes
     ----------
     jobs : int
-        Processes at the same time.
+        Videos that are read at the same time.
     overlay : str or None
-        One of `OVERLAYS`.
+        Suffix of the overlays to draw, ``mp4`` or ``gif``.
     limits : VideoLimits
     watch : callable
-        Returns for a video what its `Progress` is told.
+        Returns the `Progress` of a video.
     """
 
     jobs: int = 1
     overlay: str | None = None
-    limits: VideoLimits = VideoLimits()
-    watch: Callable[[Video], Progress | None] = lambda video: None
+    limits: VideoLimits = DEFAULT_LIMITS
+    watch: Callable[[VideoFile], Progress | None] = lambda video: None
 
 
-def find_videos(places: Sequence[str]) -> list[Video]:
+def find_videos(places: Sequence[str]) -> list[VideoFile]:
     """Find the videos that files, folders and globs name.
 
-    Names go on from the folder given, and for files from the deepest folder that all of them have in common. Overlays
-    that an earlier run drew are left out.
+    Names are relative to the given folder, and for files to the deepest folder that they have in common. Overlays that
+    an earlier run drew are left out.
 
     Raises
     ------
     SpoterError
-        Where a place holds no video, two videos have one name, or all are overlays.
+        If a place holds no video, two videos have one name, or all are overlays.
     """
-    videos, files = [], []
+    videos: list[VideoFile] = []
+    files: list[Path] = []
     for place in places:
         path = Path(place)
         if path.is_dir():
-            found = [file for name in _walk(path) if not is_overlay(file := path / name)]
-            videos += [Video(file, file.relative_to(path).with_suffix("").as_posix()) for file in found]
+            paths = [file for file in _walk(path) if not is_overlay(file)]
+            videos += [VideoFile(file, file.relative_to(path).with_suffix("").as_posix()) for file in paths]
         else:
-            found = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
-            found = [file for file in found if file == path or file.suffix.lower() in ENDINGS]
-            files += found
-        if not found:
-            raise SpoterError(f"{place}: found no video there, expected files ending in {', '.join(ENDINGS)}")
+            paths = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
+            paths = [file for file in paths if file == path or file.suffix.lower() in VIDEO_SUFFIXES]
+            files += paths
+        if not paths:
+            raise SpoterError(f"{place}: found no video there, expected files ending in {', '.join(VIDEO_SUFFIXES)}")
     files = [file for file in files if not is_overlay(file)]
     if files:
         base = Path(os.path.commonpath([file.absolute().parent for file in files]))
-        videos += [Video(file, file.absolute().relative_to(base).with_suffix("").as_posix()) for file in files]
-    first: dict[str, Video] = {}
+        videos += [VideoFile(file, file.absolute().relative_to(base).with_suffix("").as_posix()) for file in files]
+    first: dict[str, VideoFile] = {}
     for video in videos:
         other = first.setdefault(video.name, video)
         if other.path.absolute() != video.path.absolute():
@@ -128,103 +129,120 @@ def find_videos(places: Sequence[str]) -> list[Video]:
     return sorted(first.values(), key=lambda video: video.name)
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if Path(name).suffix.lower() in ENDINGS and not name.startswith("."):
-                yield os.path.relpath(os.path.join(place, name), folder)
+            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
+                yield Path(place, name)
 
 
-def extract(videos: Sequence[Video], out: Path, kind: str | None, settings: Settings) -> Iterator[Done]:
-    """Extract videos into a folder, a file, or one HDF5 file; what an earlier run finished is not made again.
+def extract_videos(
+    videos: Sequence[VideoFile], out: Path, file_format: str | None, settings: ExtractionSettings
+) -> Generator[ExtractionResult]:
+    """Extract videos into a folder, a file, or one HDF5 file; outputs that an earlier run finished are reused.
 
     Parameters
     ----------
-    videos : sequence of Video
+    videos : sequence of VideoFile
     out : Path
-        A folder, unless it ends like a file of one of `FORMATS`.
-    kind : str, optional
-        One of `FORMATS`; that of `out`'s ending unless given, and json for a folder.
-    settings : Settings
+        A folder, unless it has the suffix of a format.
+    file_format : str, optional
+        ``json``, ``npy``, ``pose`` or ``hdf5``; by default that of `out`'s suffix, and json for a folder.
+    settings : ExtractionSettings
 
     Yields
     ------
-    Done
-        Each video as it is done, also one that cannot be read.
+    ExtractionResult
+        As each video is finished, also for one that cannot be read.
 
     Raises
     ------
     SpoterError
-        Where `out` and `kind` do not fit each other or the videos, before any work.
+        If `out` and `file_format` do not fit each other or the videos, before any work.
     """
-    ending = out.suffix.lower()
-    told = "hdf5" if ending in _HDF5 else ending[1:] if ending in WRITERS else None
-    if told and kind and told != kind:
-        raise SpoterError(f"{out}: found the format {kind}, but the ending of {told}")
-    kind = kind or told or "json"
-    if kind == "pose":
-        check_pose_format()
-    if kind == "hdf5":
-        if told is None:
-            raise SpoterError(f"{out}: found {ending or 'no ending'}, expected one file ending in .hdf5 for hdf5")
-        return _into_hdf5(videos, out, settings)
-    if told is None:
-        if ending in (*ENDINGS, *_NO_FOLDERS) or out.is_file():
-            raise SpoterError(f"{out}: expected a folder, or a file ending in {', '.join((*WRITERS, *_HDF5))}")
-        works = [(video, out / f"{video.name}.{kind}", out / video.name) for video in videos]
-        return _run(works, out, _write_file, settings)
-    if len(videos) != 1:
-        raise SpoterError(f"{out}: found {len(videos)} videos for one {ending} file, expected a folder, or .hdf5")
-    return _run([(videos[0], out, out.with_suffix(""))], out.parent, _write_file, settings)
+    suffix = out.suffix.lower()
+    suffix_format = "hdf5" if suffix in _HDF5_SUFFIXES else suffix[1:] if suffix in WRITERS else None
+    if suffix_format and file_format and suffix_format != file_format:
+        raise SpoterError(f"{out}: found the format {file_format}, but the ending of {suffix_format}")
+    file_format = file_format or suffix_format or "json"
+    check_dependencies(file_format)
+    if file_format == "hdf5":
+        if suffix_format is None:
+            raise SpoterError(f"{out}: found {suffix or 'no ending'}, expected one file ending in .hdf5 for hdf5")
+        return _extract_to_hdf5(videos, out, settings)
+    if suffix_format is not None:
+        if len(videos) != 1:
+            raise SpoterError(f"{out}: found {len(videos)} videos for one {suffix} file, expected a folder, or .hdf5")
+        return _extract_files([_Job(videos[0], out, out.with_suffix(""))], out.parent, _write_file, settings)
+    if suffix in (*VIDEO_SUFFIXES, *_OTHER_FILES) or out.is_file():
+        raise SpoterError(f"{out}: expected a folder, or a file ending in {', '.join((*WRITERS, *_HDF5_SUFFIXES))}")
+    jobs = [_Job(video, out / f"{video.name}.{file_format}", out / video.name) for video in videos]
+    return _extract_files(jobs, out, _write_file, settings)
 
 
-_Work = tuple[Video, Path, Path]  # with its output, and the path of its overlay up to OVERLAY
-_Write = Callable[[Video, Path, Extracted, str], None]
+@dataclass(frozen=True)
+class _Job:
+    """A video to extract into `output`; the path of its overlay begins with `overlay_stem`."""
+
+    video: VideoFile
+    output: Path
+    overlay_stem: Path
+
+    def overlay(self, settings: ExtractionSettings) -> Path | None:
+        if settings.overlay is None:
+            return None
+        return self.overlay_stem.with_name(f"{self.overlay_stem.name}{OVERLAY_INFIX}.{settings.overlay}")
 
 
-def _write_file(video: Video, output: Path, extracted: Extracted, made_of: str) -> None:
-    atomic_write_bytes(output, WRITERS[output.suffix.lower()](extracted))
+_Write = Callable[[_Job, VideoLandmarks, str], None]
+"""Writes landmarks to the output of a job, given the fingerprint of its video."""
 
 
-def _run(works: Sequence[_Work], folder: Path, write: _Write, settings: Settings) -> Iterator[Done]:
-    """Extract videos into files below `folder`, where the list of what is finished lies."""
+def _write_file(job: _Job, landmarks: VideoLandmarks, video_fingerprint: str) -> None:
+    atomic_write_bytes(job.output, WRITERS[job.output.suffix.lower()](landmarks))
+
+
+def _extract_files(
+    jobs: Sequence[_Job], folder: Path, write: _Write, settings: ExtractionSettings
+) -> Generator[ExtractionResult]:
+    """Extract videos into files below `folder`, which has the manifest of the finished ones."""
     folder.mkdir(parents=True, exist_ok=True)
-    kept, stop = Kept(folder), threading.Event()
+    manifest, stop = Manifest(folder), threading.Event()
 
-    def work(video: Video, output: Path, overlay: Path) -> Done:
-        drawn = _drawn(overlay, settings) if settings.overlay else None
+    def run(job: _Job) -> ExtractionResult:
+        video, output, overlay = job.video, job.output, job.overlay(settings)
+        paths = [output] if overlay is None else [output, overlay]
         try:
-            made_of = mark(video.path)
-            if kept.has(output, made_of) and (drawn is None or kept.has(drawn, made_of)):
-                return Done(video, output, kept=True)
-            for path in filter(None, (output, drawn)):
-                _check_place(path)
-            extracted = read(video.path, settings.limits, settings.watch(video), overlay=drawn, stop=stop)
-            write(video, output, extracted, made_of)
-            for path in filter(None, (output, drawn)):
-                kept.add(path, made_of)
+            video_fingerprint = fingerprint(video.path)
+            if all(manifest.is_current(path, video_fingerprint) for path in paths):
+                return ExtractionResult(video, output, reused=True)
+            for path in paths:
+                _check_writable(path)
+            landmarks = read(video.path, settings.limits, settings.watch(video), overlay=overlay, stop=stop)
+            write(job, landmarks, video_fingerprint)
+            for path in paths:
+                manifest.add(path, video_fingerprint)
         except SpoterError as error:
-            return Done(video, output, error=error)
+            return ExtractionResult(video, output, error=error)
         except OSError as error:
-            place, why = error.filename or str(output), error.strerror or str(error)
-            if error.errno in _FULL:  # so will it be for the others
-                raise OSError(error.errno, why, place) from error
-            return Done(video, output, error=SpoterError(f"{place}: {why}"))
-        return Done(video, output, len(extracted.clip), extracted.fps, False, extracted.notes)
+            place, reason = error.filename or str(output), error.strerror or str(error)
+            if error.errno in _DISK_FULL:  # so the other videos would fail, too
+                raise OSError(error.errno, reason, place) from error
+            return ExtractionResult(video, output, error=SpoterError(f"{place}: {reason}"))
+        return ExtractionResult(video, output, len(landmarks.clip), landmarks.fps, False, landmarks.notes)
 
-    pool = ThreadPoolExecutor(settings.jobs)  # each thread minds one child
+    pool = ThreadPoolExecutor(settings.jobs)  # each thread waits for one child process
     try:
-        futures = [pool.submit(work, *pair) for pair in works]
-        for future in as_completed(futures):
+        for future in as_completed([pool.submit(run, job) for job in jobs]):
             yield future.result()
-    finally:  # also on Ctrl-C, and where whoever asked looks no further
+    finally:  # also on Ctrl-C, and when the caller stops early
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _check_place(path: Path) -> None:
-    """Raise OSError where `path` cannot be written: before the work, not after it."""
+def _check_writable(path: Path) -> None:
+    """Raise OSError if `path` cannot be written: before the work, not after it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
         if stat.S_ISDIR(path.stat().st_mode):  # this also refuses a name that is too long
@@ -232,15 +250,15 @@ def _check_place(path: Path) -> None:
     tempfile.TemporaryFile(dir=path.parent).close()
 
 
-def _drawn(overlay: Path, settings: Settings) -> Path:
-    return overlay.with_name(f"{overlay.name}{OVERLAY}.{settings.overlay}")
+def _extract_to_hdf5(
+    videos: Sequence[VideoFile], out: Path, settings: ExtractionSettings
+) -> Generator[ExtractionResult]:
+    """Extract videos into a hidden folder of one-clip files, and merge those at the end."""
+    from spoter.video.hdf5_files import Member, read_fingerprints, read_member, write_hdf5  # h5py is in an extra
 
-
-def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterator[Done]:
-    """Extract videos into a hidden folder of one-clip files, and put those together at the end."""
-    names = {video: _labelled_name(video) for video in videos}
-    there = read_marks(out) if out.exists() else {}
-    foreign = sorted(set(there) - set(names.values()))
+    names = {video: _clip_name(video) for video in videos}
+    existing = read_fingerprints(out) if out.exists() else {}
+    foreign = sorted(set(existing) - set(names.values()))
     if foreign:
         raise SpoterError(
             f"{out}: holds clips that are not among these videos ({foreign[0]}), expected a file of the same ones; "
@@ -248,54 +266,51 @@ def _into_hdf5(videos: Sequence[Video], out: Path, settings: Settings) -> Iterat
         )
     parts = out.with_name(f".{out.name}.parts")
     parts.mkdir(parents=True, exist_ok=True)
+    # The name of a part has a fixed length, however long the video's is.
+    jobs = [
+        _Job(video, parts / f"{hashlib.sha256(video.name.encode()).hexdigest()}.hdf5", out.with_suffix("") / video.name)
+        for video in videos
+    ]
 
-    def write(video: Video, output: Path, extracted: Extracted, made_of: str) -> None:
-        with atomic_write(output) as temporary:
-            gloss = video.path.absolute().parent.name
-            write_hdf5(temporary, [Member(names[video], gloss, extracted.clip, made_of)])
+    def write(job: _Job, landmarks: VideoLandmarks, video_fingerprint: str) -> None:
+        with atomic_write(job.output) as temporary:
+            gloss = job.video.path.absolute().parent.name
+            write_hdf5(temporary, [Member(names[job.video], gloss, landmarks.clip, video_fingerprint)])
+
+    def is_current(job: _Job) -> bool:
+        """Tell whether an earlier run's file has the video, and its overlay exists if one is wanted."""
+        _, stored = existing.get(names[job.video], ("", None))
+        overlay = job.overlay(settings)
+        try:
+            is_same_video = stored is not None and stored == fingerprint(job.video.path)
+            return is_same_video and (overlay is None or overlay.is_file())
+        except (SpoterError, OSError):  # it cannot be read: _extract_files reports that
+            return False
 
     with exclusive_lock(parts):
-        taken = {video for video in videos if _is_there(video, names[video], there, out, settings)}
-        for video in filter(taken.__contains__, videos):
-            yield Done(video, out, kept=True)
-        overlays = out.with_suffix("")
-        works = [(video, _part(parts, video), overlays / video.name) for video in videos if video not in taken]
+        current = {job.video for job in jobs if is_current(job)}
+        for video in filter(current.__contains__, videos):
+            yield ExtractionResult(video, out, reused=True)
         made = set()
-        for done in _run(works, parts, write, settings):
-            if done.error is None:
-                made.add(done.video)
-            yield replace(done, output=out)
+        for result in _extract_files([job for job in jobs if job.video not in current], parts, write, settings):
+            if result.error is None:
+                made.add(result.video)
+            yield replace(result, output=out)
         if made:
             members = (
-                read_member(out, there[names[video]][0]) if video in taken else read_member(_part(parts, video), "0")
-                for video in videos
-                if video in taken | made
+                read_member(job.output, "0") if job.video in made else read_member(out, existing[names[job.video]][0])
+                for job in jobs
+                if job.video in current | made
             )
             with atomic_write(out) as temporary:
                 write_hdf5(temporary, members)
         shutil.rmtree(parts, ignore_errors=True)
 
 
-def _part(parts: Path, video: Video) -> Path:
-    """Return the file of one clip; its name is of a fixed length, whatever the video's is."""
-    return parts / f"{hashlib.sha256(video.name.encode()).hexdigest()}.hdf5"
-
-
-def _labelled_name(video: Video) -> str:
-    """Return a clip's video_name: its first part is its group, or else its gloss, which tells none."""
+def _clip_name(video: VideoFile) -> str:
+    """Return a clip's video_name: its first part is its group, or its gloss if there is no group."""
     try:
         str(video.path.absolute()).encode()
     except UnicodeEncodeError as error:
         raise SpoterError(f"{video.path}: found a name that is no UTF-8, which HDF5 wants; rename it") from error
     return video.name if "/" in video.name else f"{video.path.absolute().parent.name}/{video.name}"
-
-
-def _is_there(video: Video, name: str, there: dict[str, tuple[str, str]], out: Path, settings: Settings) -> bool:
-    """Tell whether an earlier run's file holds a video, and what was drawn of it, where that is wanted, lies there."""
-    if name not in there:
-        return False
-    drawn = _drawn(out.with_suffix("") / video.name, settings)
-    try:
-        return there[name][1] == mark(video.path) and (settings.overlay is None or drawn.is_file())
-    except (SpoterError, OSError):  # cannot be read: _run will say so
-        return False

@@ -1,4 +1,4 @@
-"""What earlier runs made: a hidden list beside the outputs, so that nothing finished is made again."""
+"""The manifest of finished outputs: a hidden list next to them, so that no finished output is made again."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import threading
 from pathlib import Path
 
 from spoter.errors import SpoterError
-from spoter.video.reader import EXTRACTION
+from spoter.video.reader import EXTRACTION_VERSION
 
-NAME = ".spoter-extract.jsonl"
+MANIFEST_NAME = ".spoter-extract.jsonl"
 
 
-def digest(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
     """Return the SHA-256 of a file.
 
     Raises
     ------
     SpoterError
-        For a file that cannot be read.
+        If the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -29,48 +29,42 @@ def digest(path: Path) -> str:
         raise SpoterError(f"{path}: {error.strerror or error}") from error
 
 
-def mark(path: Path) -> str:
-    """Return what an output remembers of the video it was made of: its bytes, and how it was looked at."""
-    return f"{digest(path)} {EXTRACTION}"
+def fingerprint(video: Path) -> str:
+    """Return what identifies the landmarks of a video: the hash of its bytes, and the version of the extraction."""
+    return f"{sha256_of_file(video)} {EXTRACTION_VERSION}"
 
 
-class Kept:
-    """The list in a folder: a line of JSON for each output, appended when it is finished.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+class Manifest:
+    """The list in a folder: a line of JSON for each output, appended when the output is finished."""
 
     def __init__(self, folder: Path):
-        self._folder, self._path, self._lock = folder, folder / NAME, threading.Lock()
-        self._lines: dict[str, dict] = {}
-        self._mend = ""
+        self._folder, self._path, self._lock = folder, folder / MANIFEST_NAME, threading.Lock()
+        self._entries: dict[str, dict[str, str]] = {}
         try:
             text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
-            return
-        if text and not text.endswith("\n"):  # a line that a crash cut off
-            self._mend = "\n"
+            text = ""
+        self._separator = "\n" if text and not text.endswith("\n") else ""  # after a line that a crash cut off
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
-                self._lines[entry["output"]] = entry
-            except (ValueError, TypeError, KeyError):  # no entry, whatever it is: that output is made again
+                self._entries[entry["output"]] = entry
+            except (ValueError, TypeError, KeyError):  # no entry: its output is made again
                 continue
 
-    def has(self, output: Path, made_of: str) -> bool:
-        """Tell whether an output is there as it was written, made of what has this `mark`."""
-        entry = self._lines.get(self._name(output), {})
-        return entry.get("mark") == made_of and output.is_file() and entry.get("sha256") == digest(output)
+    def is_current(self, output: Path, video_fingerprint: str) -> bool:
+        """Tell whether an output exists as it was written, from the video with this `fingerprint`."""
+        entry = self._entries.get(self._name(output), {})
+        is_same_video = entry.get("mark") == video_fingerprint
+        return is_same_video and output.is_file() and entry.get("sha256") == sha256_of_file(output)
 
-    def add(self, output: Path, made_of: str) -> None:
-        """Take note of a finished output."""
-        entry = {"output": self._name(output), "mark": made_of, "sha256": digest(output)}
+    def add(self, output: Path, video_fingerprint: str) -> None:
+        """Append a finished output."""
+        entry = {"output": self._name(output), "mark": video_fingerprint, "sha256": sha256_of_file(output)}
         with self._lock, self._path.open("a", encoding="utf-8") as file:
-            file.write(f"{self._mend}{json.dumps(entry)}\n")
-            self._mend = ""
-            self._lines[entry["output"]] = entry
+            file.write(f"{self._separator}{json.dumps(entry)}\n")
+            self._separator = ""
+            self._entries[entry["output"]] = entry
 
     def _name(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self._folder)).as_posix()  # overlays may lie beside the folder
+        return Path(os.path.relpath(path, self._folder)).as_posix()  # overlays may be outside of the folder

@@ -11,8 +11,9 @@ from tqdm import tqdm
 
 from spoter.errors import InputError
 from spoter.progress import progress_bar
-from spoter.video import environment, install
-from spoter.video.reader import Extracted, read
+from spoter.video.environment import find_python
+from spoter.video.install import install_environment
+from spoter.video.reader import VideoLandmarks, read
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
@@ -27,8 +28,8 @@ def plain(text: str) -> str:
 
 def ensure_environment() -> None:
     """Install the environment that reads videos if it is missing, and report that."""
-    if environment.find() is None:
-        install.make(say)
+    if find_python() is None:
+        install_environment(say)
 
 
 class Bars:
@@ -67,7 +68,7 @@ class Bars:
             self._bars.pop(name).close()
 
 
-def read_video(path: Path, note: Callable[[str], None] = say) -> Extracted:
+def read_video(path: Path, note: Callable[[str], None] = say) -> VideoLandmarks:
     """Read one video with a bar, and pass its warnings to `note`.
 
     Raises

@@ -1,65 +1,57 @@
-"""From a video to landmarks: the parent of the child that runs MediaPipe."""
+"""From a video file to landmarks."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 import threading
-import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
+from spoter.files import atomic_write
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.video.worker.containers import Refused, check
+from spoter.landmarks.skeleton import CHAINS, COLOURS, find_columns, find_limbs
+from spoter.video.child import Progress, run_job, video_error
+from spoter.video.environment import INSTALL_HINT, find_python
+from spoter.video.worker.containers import VideoError, check_container
 
-ENDINGS = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v")
-"""Endings of files that are read as videos."""
+VIDEO_SUFFIXES = (".mp4", ".webm", ".mov", ".avi", ".mkv", ".m4v")
+"""Files with these suffixes are read as videos."""
 
-OVERLAY = ".overlay"
-"""Before the ending of the name of a video that `spoter extract` draws."""
+OVERLAY_INFIX = ".overlay"
+"""In the name of a video or GIF that `spoter extract` draws, before the suffix."""
 
-EXTRACTION = "holistic-0.10.21-3"
-"""What made the landmarks: to be raised when the extraction changes, as files and caches remember it."""
-
-_CHILD = Path(__file__).with_name("worker")
-_LONGEST_LINE = 1 << 16
-_BEAT = 0.1  # seconds between two looks at the clock
-
-Progress = Callable[[int, int | None], None]
-"""Is told how many frames are done, and of how many; None while they are counted."""
+EXTRACTION_VERSION = "holistic-0.10.21-3"
+"""Files and caches record it; raise it when the extraction changes."""
 
 
 def is_overlay(path: Path) -> bool:
     """Tell whether a file is named as a video or GIF that `spoter extract` draws."""
-    return Path(path.stem).suffix == OVERLAY and path.suffix.lower() in (".mp4", ".gif")
+    return Path(path.stem).suffix == OVERLAY_INFIX and path.suffix.lower() in (".mp4", ".gif")
 
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """How much a video may be. The defaults are for a file of one's own; a server has tighter ones.
+    """How large a video may be. The defaults are for a user's own files; a server has tighter ones.
 
     Attributes
     ----------
     max_seconds : float
-        Of the video.
+        Length of the video.
     max_pixels : int
-        In a picture; the default is that of 4096 x 2304.
+        Width times height; the default is that of 4096 x 2304.
     max_bytes : int
-        Of the file.
+        Size of the file.
     max_frames : int
     timeout_s : float
-        Seconds that reading may take in all.
+        Seconds that reading may take.
     """
 
     max_seconds: float = 600.0
@@ -69,20 +61,23 @@ class VideoLimits:
     timeout_s: float = 3600.0
 
 
+DEFAULT_LIMITS = VideoLimits()
+
+
 @dataclass(frozen=True)
-class Extracted:
-    """What was found in a video.
+class VideoLandmarks:
+    """The landmarks of a video.
 
     Attributes
     ----------
     clip : Clip
-        (T, 543, 2) of MediaPipe, a row a frame.
+        (T, 543, 2) of MediaPipe, a row for each frame.
     fps : float or None
-        Frames per second, None where the file does not tell.
+        Frames per second, None if the file does not tell.
     width, height : int
         Of the upright picture, in pixels.
     notes : list of str
-        What is to be said to a person: several people, a file that was cut short, a frame rate that changes.
+        What a person should know: several people, a truncated file, a varying frame rate.
     """
 
     clip: Clip
@@ -92,211 +87,96 @@ class Extracted:
     notes: list[str] = field(default_factory=list)
 
 
-class Stopped(Exception):
-    """Reading was stopped by whoever asked for it."""
-
-
 def read(
     path: Path,
-    limits: VideoLimits = VideoLimits(),
+    limits: VideoLimits = DEFAULT_LIMITS,
     progress: Progress | None = None,
     *,
     overlay: Path | None = None,
     scratch: Path | None = None,
     stop: threading.Event | None = None,
-) -> Extracted:
-    """Find the landmarks of the person in a video with MediaPipe Holistic.
+) -> VideoLandmarks:
+    """Find the landmarks of the person in a video with MediaPipe Holistic (complexity 1), in every frame, upright.
 
-    Every frame is looked at, upright, by a Holistic of its own (complexity 1), in a child process that ends with this
-    call: when the time is over, when `stop` is set, and when this process ends. A file that does not begin as a video
-    starts none.
+    MediaPipe runs in a child process. It ends with this call, at the timeout, when `stop` is set, and when this process
+    ends. A file that is no video by its first bytes starts none.
 
     Parameters
     ----------
     path : Path
     limits : VideoLimits
     progress : callable, optional
-        `Progress`.
+        See `Progress`.
     overlay : Path, optional
         Video (.mp4) or GIF to write, with the skeleton over the frames.
     scratch : Path, optional
-        Temporary folder of the caller's, with the video in it, perhaps: the child removes it when this process is
-        killed, and nobody else can.
+        The caller's temporary folder. The child removes it if this process is killed.
     stop : threading.Event, optional
-        Set by another thread, it ends the reading.
+        Another thread sets it to cancel the reading.
 
     Raises
     ------
     InputError
         ``bad_video``, ``video_too_large``, ``video_too_long``, ``video_timeout`` and ``no_person``, without a place.
     SpoterError
-        Where there is no environment to read videos in, or MediaPipe does not start there.
+        If there is no environment to read videos in, or MediaPipe does not start there.
     OSError
-        Where the temporary folder or `overlay` cannot be written.
-    Stopped
-        Where `stop` was set.
+        If the temporary folder or `overlay` cannot be written.
+    ReadingCancelled
+        If `stop` was set.
     """
-    from spoter.video import environment
-
-    python = environment.find()
+    python = find_python()
     if python is None:
-        raise SpoterError(f"there is no environment for videos yet: {environment.HOW}")
+        raise SpoterError(f"there is no environment for videos yet: {INSTALL_HINT}")
     try:
-        kind = check(path, limits.max_bytes)
-    except Refused as refused:
-        raise _refusal(refused.code, refused.message) from None
+        container = check_container(path, limits.max_bytes)
+    except VideoError as error:
+        raise video_error(error.code, error.message) from None
     with tempfile.TemporaryDirectory(prefix="spoter-video-", dir=scratch) as folder:
-        # The child opens it under a plain name: one that is no UTF-8 crashes OpenCV.
+        # The child opens the video by a plain name: OpenCV crashes over one that is not UTF-8.
         video, result = Path(folder, "linked"), Path(folder, "points.npy")
         video.symlink_to(Path(path).absolute())
-        drawn = Path(folder, f"overlay{overlay.suffix.lower()}") if overlay else None
-        job = {
+        job: dict[str, Any] = {
             "video": str(video),
-            "kind": kind,
+            "kind": container,
             "folder": str(scratch or folder),
             "result": str(result),
             "limits": asdict(limits),
-            "overlay": {"path": str(drawn), "parts": _parts()} if drawn else None,
+            "overlay": None,
         }
-        done = ask(python, job, limits.timeout_s, progress, stop)
-        extracted = _extracted(np.load(result, allow_pickle=False), done)
-        if drawn is not None:
-            from spoter.files import atomic_write
-
+        drawn = Path(folder, f"overlay{overlay.suffix.lower()}" if overlay else "none")
+        if overlay is not None:
+            job["overlay"] = {"path": str(drawn), "parts": _skeleton_parts()}
+        done = run_job(python, job, limits.timeout_s, progress, stop)
+        landmarks = _load_landmarks(result, done)
+        if overlay is not None:
             with atomic_write(overlay) as temporary:
                 shutil.copyfile(drawn, temporary)
-    return extracted
+    return landmarks
 
 
-def ask(
-    python: Path,
-    job: dict,
-    timeout_s: float = 120.0,
-    progress: Progress | None = None,
-    stop: threading.Event | None = None,
-) -> dict:
-    """Have a child do a job, and return what it says at the end; it and all it started are gone afterwards.
-
-    Raises
-    ------
-    InputError, SpoterError, Stopped
-        As `read`.
-    """
-    try:
-        child = subprocess.Popen(
-            [python, "-I", _CHILD],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,  # a group of its own: Ctrl-C reaches it through us
-        )
-    except OSError as error:
-        raise SpoterError(f"{python}: cannot be started ({error.strerror or error})") from error
-    with _Watch(child, timeout_s, stop) as watch:
-        answer = _talk(child, job, progress)
-    if watch.why == "stopped":
-        raise Stopped
-    if "done" in answer:
-        return answer["done"]
-    if watch.why == "timeout":
-        raise InputError(ErrorCode.VIDEO_TIMEOUT, f"found no end of it in {timeout_s:g} seconds, expected one")
-    if answer.get("error") == "environment":
-        raise SpoterError(f"{python}: {answer['message']}")
-    if answer.get("error") == "system":
-        raise OSError(answer["number"], answer["message"], tempfile.gettempdir())
-    if "error" in answer:
-        raise _refusal(answer["error"], answer["message"])
-    code = child.returncode
-    how = f"was ended by signal {-code}" if code < 0 else f"ended with status {code}"
-    raise InputError(ErrorCode.BAD_VIDEO, f"the process that decodes it {how}, expected a video that can be decoded")
-
-
-def _refusal(code: str, message: str) -> InputError:
-    """Return the error of a video that the child does not read."""
-    return InputError(ErrorCode(code), message)
-
-
-def _talk(child: subprocess.Popen, job: dict, progress: Progress | None) -> dict:
-    """Hand the job over and listen; return the last line, or {} where the child ended without one."""
-    try:
-        child.stdin.write(json.dumps(job).encode() + b"\n")
-        child.stdin.flush()
-    except BrokenPipeError:
-        return {}
-    while line := child.stdout.readline(_LONGEST_LINE):
-        try:
-            said = json.loads(line)
-        except ValueError:  # killed in the middle of a line
-            return {}
-        if "frames" not in said:
-            return said
-        if progress is not None:
-            progress(said["frames"], said["of"])
-    return {}
-
-
-class _Watch:
-    """Ends a child when its time is over, or when it is told to; and in any case at the end of the block."""
-
-    def __init__(self, child: subprocess.Popen, timeout_s: float, stop: threading.Event | None):
-        self.why = ""
-        self._child, self._stop = child, stop
-        self._end = time.monotonic() + timeout_s
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> _Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-        self._kill()
-        with contextlib.suppress(BrokenPipeError):  # a child that died before it read its job: part of it is left
-            self._child.stdin.close()
-        self._child.stdout.close()
-        self._child.wait()
-
-    def _run(self) -> None:
-        while not self._over.wait(_BEAT):
-            if self._stop is not None and self._stop.is_set():
-                self.why = "stopped"
-            elif time.monotonic() > self._end:
-                self.why = "timeout"
-            if self.why:
-                return self._kill()
-
-    def _kill(self) -> None:
-        # Not yet waited for, so that the number is still this child's.
-        if self._child.returncode is None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; macOS says so by EPERM
-                os.killpg(self._child.pid, signal.SIGKILL)
-
-
-def _extracted(points: np.ndarray, done: dict) -> Extracted:
-    """Make what is handed out of the child's result, and say who was not found."""
-    # What Holistic guesses farther away than any landmark counts as missing, as no part of a video is a client's.
+def _load_landmarks(result: Path, done: dict[str, Any]) -> VideoLandmarks:
+    """Load the points that the child wrote, and add notes about frames without a person or hands."""
+    points: npt.NDArray[np.float32] = np.load(result, allow_pickle=False)
+    # Far-off guesses of Holistic's count as missing: no point of a video is the client's own.
     clip = make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name, done["fps"], np.zeros(len(MEDIAPIPE.names), dtype=bool))
-    there = ~np.isnan(clip.points[..., 0])
-    seen = there.any(axis=1)
-    if not seen.any():
+    present = ~np.isnan(clip.points[..., 0])
+    has_person = present.any(axis=1)
+    if not has_person.any():
         raise InputError(ErrorCode.NO_PERSON, f"found nobody in any of {len(clip)} frames, expected a person")
     notes = list(done["notes"])
-    if not seen.all():
-        notes.append(f"found nobody in {np.count_nonzero(~seen)} of {len(clip)} frames")
-    if not there[:, MEDIAPIPE.part("left_hand")].any() and not there[:, MEDIAPIPE.part("right_hand")].any():
+    if not has_person.all():
+        notes.append(f"found nobody in {np.count_nonzero(~has_person)} of {len(clip)} frames")
+    if not any(present[:, MEDIAPIPE.part(f"{side}_hand")].any() for side in ("left", "right")):
         notes.append(f"found no hand in any of {len(clip)} frames")
-    return Extracted(clip, done["fps"], done["width"], done["height"], notes)
+    return VideoLandmarks(clip, done["fps"], done["width"], done["height"], notes)
 
 
-def _parts() -> list[dict]:
-    """Return the skeleton as the child draws it."""
-    from spoter.landmarks.skeleton import CHAINS, COLOURS, find_columns, find_limbs
-
+def _skeleton_parts() -> list[dict[str, Any]]:
+    """Return the skeleton as ``worker/overlay.py`` takes it."""
     parts = []
     for name in CHAINS:
-        rgb = [int(COLOURS[name][place : place + 2], 16) for place in (1, 3, 5)]
+        rgb = list(bytes.fromhex(COLOURS[name].removeprefix("#")))
         part = {"name": name, "colour": rgb, "pairs": find_limbs(MEDIAPIPE.names, name).tolist()}
         if name != "body":
             columns = find_columns(MEDIAPIPE.names, name)

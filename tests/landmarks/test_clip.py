@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from spoter.client.encoding import nested
+from spoter.client.encoding import points_to_json
 from spoter.formats import Limits, decode
 from spoter.landmarks.clip import Clip, make_clip, round_points
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
-from spoter.video.reader import Extracted
+from spoter.video.reader import VideoLandmarks
 from spoter.video.writers import to_json
 from tests.generate import figure
 
@@ -53,11 +53,11 @@ def test_rounding_makes_no_zeros(decimals):
 
 def _compact(points: np.ndarray) -> bytes:
     table = LAYOUT.select(make_clip(points, MEDIAPIPE.names, "mediapipe"))
-    return json.dumps({"layout": 54, "points": nested(table)}).encode()
+    return json.dumps({"layout": 54, "points": points_to_json(table)}).encode()
 
 
 def _of_a_video(points: np.ndarray) -> bytes:
-    return to_json(Extracted(make_clip(points, MEDIAPIPE.names, "mediapipe"), 25.0, 640, 480))
+    return to_json(VideoLandmarks(make_clip(points, MEDIAPIPE.names, "mediapipe"), 25.0, 640, 480))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from spoter.video import Extracted, read
+from spoter.video.reader import VideoLandmarks, read
 from tests.video import films
 from tests.videos import find_python
 
@@ -25,7 +25,7 @@ def film(python, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def read_once(film) -> Extracted:
+def read_once(film) -> VideoLandmarks:
     """What is found in `film`."""
     return read(film)
 

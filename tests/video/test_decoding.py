@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from spoter.errors import InputError
-from spoter.video import VideoLimits, read
+from spoter.video.reader import VideoLimits, read
 from tests import ROOT
 
 pytestmark = pytest.mark.video
@@ -75,9 +75,10 @@ def test_a_picture_that_lies_about_its_size_exhausts_nothing(film, tmp_path):
     (tmp_path / "huge.mp4").write_bytes(content)
     before = psutil.virtual_memory().available
     try:
-        assert len(read(tmp_path / "huge.mp4").clip) == 20  # the pictures themselves are what they were
+        result = len(read(tmp_path / "huge.mp4").clip)  # the pictures themselves are what they were
     except InputError as error:
-        assert error.code in ("video_too_large", "bad_video")
+        result = error.code
+    assert result in (20, "video_too_large", "bad_video")
     assert before - psutil.virtual_memory().available < 4 << 30
 
 
@@ -85,7 +86,7 @@ CLOCK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import cv2
-from frames import Clock
+from decoding import FrameClock
 
 class Capture:
     # In OpenCV's place, which writes no such files: it tells a header's rate and the time of the frame it is at.
@@ -94,10 +95,10 @@ class Capture:
         return {cv2.CAP_PROP_FPS: self.fps, cv2.CAP_PROP_FRAME_COUNT: self.count, cv2.CAP_PROP_POS_MSEC: self.now}[what]
 
 for fps, count, times in json.load(sys.stdin):
-    clock, capture = Clock(), Capture(fps, count)
+    clock, capture = FrameClock(), Capture(fps, count)
     for capture.now in times:
         clock.tick(capture)
-    print(json.dumps([*clock.fps(), clock.cut()]))
+    print(json.dumps([*clock.frame_rate(), clock.truncation_notes()]))
 """
 
 
@@ -130,7 +131,7 @@ SHAPES = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import cv2, numpy as np
-from frames import picture
+from decoding import retrieve_frame
 
 class Capture:
     # In OpenCV's place, which writes no such files: a frame of 40 x 30 as it is shown upright.
@@ -140,7 +141,7 @@ class Capture:
     def retrieve(self): return True, np.zeros((30, 40, 3), np.uint8)
 
 for told in json.load(sys.stdin):
-    print(picture(Capture(*told)).shape[1::-1])
+    print(retrieve_frame(Capture(*told)).shape[1::-1])
 """
 
 

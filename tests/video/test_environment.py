@@ -17,7 +17,7 @@ pytestmark = pytest.mark.video
 @pytest.fixture
 def nowhere(tmp_path, monkeypatch) -> Path:
     """No environment anywhere; one that is made lies in the folder returned."""
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(environment.PYTHON_VARIABLE, raising=False)
     monkeypatch.delenv("PIP_ARGS", raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path / "venv"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -27,32 +27,32 @@ def nowhere(tmp_path, monkeypatch) -> Path:
 
 def test_the_real_one_has_mediapipe_and_is_not_made_twice(python):
     told: list[str] = []
-    assert install.make(told.append) == python and told == []
-    install.check(python)
+    assert install.install_environment(told.append) == python and told == []
+    install.check_mediapipe(python)
 
 
 def test_an_interpreter_that_is_named_goes_first_and_has_to_be_one(python, monkeypatch, tmp_path):
-    monkeypatch.setenv(environment.VARIABLE, sys.executable)
-    assert environment.find() == Path(sys.executable)
+    monkeypatch.setenv(environment.PYTHON_VARIABLE, sys.executable)
+    assert environment.find_python() == Path(sys.executable)
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
-        install.check(Path(sys.executable))
-    monkeypatch.setenv(environment.VARIABLE, str(tmp_path / "absent"))
+        install.check_mediapipe(Path(sys.executable))
+    monkeypatch.setenv(environment.PYTHON_VARIABLE, str(tmp_path / "absent"))
     with pytest.raises(SpoterError, match=r"found SPOTER_VIDEO_PYTHON=.*absent, expected a Python interpreter"):
-        environment.find()
+        environment.find_python()
 
 
 def test_what_is_not_finished_or_of_other_requirements_is_not_found(nowhere):
-    assert environment.find() is None
+    assert environment.find_python() is None
     python = nowhere / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.touch()
     with pytest.raises(SpoterError, match="found a folder that is no virtual environment"):
-        install.make()
-    assert environment.find() is None
+        install.install_environment()
+    assert environment.find_python() is None
     (nowhere / ".whole").write_text("other requirements")
-    assert environment.find() is None
+    assert environment.find_python() is None
     (nowhere / ".whole").write_bytes(environment.requirements_digest())
-    assert environment.find() == python
+    assert environment.find_python() == python
 
 
 def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere, monkeypatch, tmp_path):
@@ -65,10 +65,9 @@ def test_making_says_what_and_where_and_leaves_nothing_half_made_in_use(nowhere,
     monkeypatch.setenv("PIP_ARGS", "--no-index --quiet")
     told: list[str] = []
     with pytest.raises(SpoterError, match="MediaPipe cannot be imported"):
-        install.make(told.append)
-    start = "making anew what was not finished or is of other requirements: the environment for videos, MediaPipe "
-    assert told[0].startswith(f"{start}0.10.21, in {nowhere} (") and "400 MB on disk" in told[0]
-    assert (nowhere / "bin" / "python").exists() and environment.find() is None
+        install.install_environment(told.append)
+    assert "MediaPipe 0.10.21" in told[0] and f"in {nowhere} (" in told[0] and "400 MB on disk" in told[0]
+    assert (nowhere / "bin" / "python").exists() and environment.find_python() is None
 
 
 def test_an_older_python_that_does_not_run_is_passed_over(monkeypatch, tmp_path):
@@ -91,8 +90,8 @@ def test_what_pip_says_when_it_fails_is_handed_on(nowhere, monkeypatch):
     for name in ("bin", "lib", "pyvenv.cfg"):
         (nowhere / name).symlink_to(Path(sys.executable).parents[1] / name)
     with pytest.raises(SpoterError, match=r"pip failed with status \d+: .*no such option: --nonsense"):
-        install.make(pip_options=["--nonsense"])
-    assert environment.find() is None
+        install.install_environment(pip_options=["--nonsense"])
+    assert environment.find_python() is None
 
 
 def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowhere, monkeypatch, tmp_path):
@@ -101,7 +100,7 @@ def test_the_users_cache_takes_the_place_of_a_folder_that_cannot_be_written(nowh
     monkeypatch.setattr(install, "_base_python", lambda: "false")  # the program: where is all that is asked here
     told: list[str] = []
     with pytest.raises(SpoterError, match="venv failed with status 1"):
-        install.make(told.append)
+        install.install_environment(told.append)
     assert f"in {tmp_path / 'cache' / 'spoter' / 'video'} (" in told[0]
 
 

@@ -16,9 +16,10 @@ from spoter.errors import SpoterError
 from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video import extract
-from spoter.video.extract import Done, Settings, find_videos
-from spoter.video.reader import Extracted
-from spoter.video.writers import WRITERS, read_marks
+from spoter.video.extract import ExtractionResult, ExtractionSettings, find_videos
+from spoter.video.hdf5_files import read_fingerprints
+from spoter.video.reader import VideoLandmarks
+from spoter.video.writers import WRITERS
 from tests import ROOT
 from tests.video.running import run
 
@@ -64,7 +65,7 @@ from pathlib import Path
 import h5py, numpy as np
 from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.video.writers import Member, write_hdf5
+from spoter.video.hdf5_files import Member, write_hdf5
 clip = make_clip(np.load(sys.argv[2]), MEDIAPIPE.names, MEDIAPIPE.name, 25.0)
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -81,7 +82,7 @@ def test_videos_are_named_from_where_their_paths_part(tmp_path):
         (tmp_path / name).touch()
 
     def names(*places: str) -> list[str]:
-        return [video.name for video in find_videos(str(tmp_path / place) for place in places)]
+        return [video.name for video in find_videos([str(tmp_path / place) for place in places])]
 
     assert names("a") == ["x/1", "y/1"]
     assert names("a/x/1.mp4", "a/y/1.webm") == ["x/1", "y/1"]
@@ -114,27 +115,27 @@ def read(monkeypatch) -> list[str]:
     """Put a clip in the place of what MediaPipe finds; return the names of the videos that are read."""
     clip, names = make_clip(np.full((2, 543, 2), 0.5), MEDIAPIPE.names, MEDIAPIPE.name), []
 
-    def found(path: Path, *_, overlay: Path | None = None, **__) -> Extracted:
+    def found(path: Path, *_, overlay: Path | None = None, **__) -> VideoLandmarks:
         names.append(path.name)
         if path.name.startswith("raise-"):
             raise OSError(getattr(errno, path.stem.removeprefix("raise-")), "found by the test")
         if overlay is not None:
             overlay.write_bytes(b"drawn")
-        return Extracted(clip, 25.0, 640, 480)
+        return VideoLandmarks(clip, 25.0, 640, 480)
 
     monkeypatch.setattr(extract, "read", found)
     return names
 
 
-def films_named(folder: Path, *names: str) -> list[extract.Video]:
+def films_named(folder: Path, *names: str) -> list[extract.VideoFile]:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return find_videos([str(folder)])
 
 
-def extracted(videos: list[extract.Video], out: Path, **settings) -> dict[str, Done]:
-    return {done.video.name: done for done in extract.extract(videos, out, None, Settings(**settings))}
+def extracted(videos: list[extract.VideoFile], out: Path, **settings) -> dict[str, ExtractionResult]:
+    return {done.video.name: done for done in extract.extract_videos(videos, out, None, ExtractionSettings(**settings))}
 
 
 LONG, TOO_LONG = "手" * 81, "x" * 251  # with .mp4 both are legal; with .json the second is longer than 255 bytes
@@ -147,20 +148,20 @@ def test_a_long_name_is_written_and_one_that_is_too_long_is_its_videos_error_bef
     assert str(done[TOO_LONG].error).startswith(f"{tmp_path}/out/{TOO_LONG}.json: ")
     assert sorted(read) == ["zz.mp4", f"{LONG}.mp4"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".spoter-extract.jsonl", f"{LONG}.json", "zz.json"}
-    assert [one.kept for one in extracted(videos, tmp_path / "out").values()].count(True) == 2
+    assert [one.reused for one in extracted(videos, tmp_path / "out").values()].count(True) == 2
 
 
 def test_only_names_of_overlays_bound_those_of_videos_in_an_hdf5_file(tmp_path, read):
     videos = films_named(tmp_path / "v", f"{TOO_LONG}.mp4", "a.mp4", "a.hdf5/b.mp4")
     done = extracted(videos, tmp_path / "out.hdf5")
     assert [one.error for one in done.values()] == [None] * 3
-    assert set(read_marks(tmp_path / "out.hdf5")) == {f"v/{TOO_LONG}", "v/a", "a.hdf5/b"}
+    assert set(read_fingerprints(tmp_path / "out.hdf5")) == {f"v/{TOO_LONG}", "v/a", "a.hdf5/b"}
     done = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
     assert {name for name, one in done.items() if one.error is not None} == {TOO_LONG}
     drawn = [path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.mp4")]
     assert sorted(drawn) == ["a.hdf5/b.overlay.mp4", "a.overlay.mp4"]
     again = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
-    assert {name for name, one in again.items() if one.kept} == {"a", "a.hdf5/b"}
+    assert {name for name, one in again.items() if one.reused} == {"a", "a.hdf5/b"}
 
 
 def test_a_place_that_cannot_be_written_is_its_videos_error_before_the_work(tmp_path, read):
@@ -176,7 +177,7 @@ def test_a_place_that_cannot_be_written_is_its_videos_error_before_the_work(tmp_
 def test_only_a_full_disk_ends_a_run(tmp_path, read, number, ends):
     videos = films_named(tmp_path / "v", f"raise-{number}.mp4", "zz.mp4")
     if ends:
-        with pytest.raises(OSError) as error:
+        with pytest.raises(OSError, match="found by the test") as error:
             extracted(videos, tmp_path / "out")
         assert error.value.errno == getattr(errno, number)
         assert error.value.filename == f"{tmp_path}/out/raise-{number}.json"

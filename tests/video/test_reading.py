@@ -1,4 +1,4 @@
-"""`spoter.video.read` with the real MediaPipe: what it finds, whom it follows, and that it ends."""
+"""`spoter.video.reader.read` with the real MediaPipe: what it finds, whom it follows, and that it ends."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ import pytest
 from spoter.errors import InputError, SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
-from spoter.video import environment, read
-from spoter.video.reader import Stopped, VideoLimits, ask
+from spoter.video import environment
+from spoter.video.child import ReadingCancelled, run_job
+from spoter.video.reader import VideoLimits, read
 from tests import ROOT
 from tests.conftest import SHARED
 from tests.video import films
@@ -114,13 +115,14 @@ def test_time_ends_the_child(film):
 
 def test_whoever_asked_can_stop_it(film):
     stop = threading.Event()
-    with pytest.raises(Stopped):
+    with pytest.raises(ReadingCancelled):
         read(film, progress=lambda done, of: stop.set(), stop=stop)
     assert children() == []
 
 
 def test_the_child_ends_when_its_parent_is_killed(film):
-    script = "import sys; from pathlib import Path; from spoter.video import read\nwhile True: read(Path(sys.argv[1]))"
+    imports = "import sys; from pathlib import Path; from spoter.video.reader import read"
+    script = f"{imports}\nwhile True: read(Path(sys.argv[1]))"
     parent = subprocess.Popen([sys.executable, "-c", script, film], cwd=ROOT)
     try:
         end = time.monotonic() + 60
@@ -158,7 +160,7 @@ def test_a_child_that_dies_is_the_videos_fault_and_nothing_else_stops(film):
         for child in children():
             child.kill()
 
-    with pytest.raises(InputError, match="the process that decodes it was ended by signal 9") as caught:
+    with pytest.raises(InputError, match="ended by signal 9") as caught:
         read(film, progress=kill)
     assert caught.value.code == "bad_video"
 
@@ -171,8 +173,8 @@ def test_a_child_that_dies_before_it_reads_its_job_leaves_nothing_behind(tmp_pat
     here = psutil.Process()
     before, children_before = here.num_fds(), set(here.children())
     for _ in range(20):  # it dies before the job is written, or after that
-        with pytest.raises(InputError, match="the process that decodes it ended with status 1") as caught:
-            ask(python, {"video": "y" * size}, 60)
+        with pytest.raises(InputError, match="ended with status 1") as caught:
+            run_job(python, {"video": "y" * size}, 60)
         assert caught.value.code == "bad_video"
     assert here.num_fds() <= before and set(here.children()) <= children_before  # no zombie either
 
@@ -185,7 +187,7 @@ def test_nothing_is_printed_and_progress_is_told(film, capfd):
 
 
 def test_without_an_environment_one_line_says_how_it_is_made(film, monkeypatch, tmp_path):
-    monkeypatch.delenv(environment.VARIABLE, raising=False)
+    monkeypatch.delenv(environment.PYTHON_VARIABLE, raising=False)
     monkeypatch.setattr(sys, "prefix", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(SpoterError, match="there is no environment for videos yet: `spoter extract` makes it"):

@@ -88,7 +88,7 @@ def write_y4m(path: Path, frames: np.ndarray, rate: int) -> Path:
 def write_webm(path: Path, frames: np.ndarray, rate: int) -> Path | None:
     """Write a video that browsers play, VP8, by ffmpeg or the OpenCV beside MediaPipe; None where neither is here."""
     raw = write_y4m(path.with_suffix(".y4m"), frames, rate)
-    ffmpeg, python = shutil.which("ffmpeg"), environment.find()
+    ffmpeg, python = shutil.which("ffmpeg"), environment.find_python()
     if ffmpeg is not None:
         command = [ffmpeg, "-loglevel", "error", "-y", "-i", raw, "-c:v", "libvpx", "-b:v", "2M", "-auto-alt-ref", "0"]
     elif python is not None:

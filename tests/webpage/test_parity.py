@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spoter import video
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.sources.clip_files import read_clips
-from spoter.video import environment
+from spoter.video import environment, reader
 from tests.webpage.camera import SAMPLES, hands_up, read_person, read_sample, write_webm
 from tests.webpage.conftest import CAMERA_SIZE, WAIT
 from tests.webpage.figure import draw_clip
@@ -87,9 +86,9 @@ def test_a_persons_frames_have_the_same_landmarks(page_reads, short_folder, name
 
 
 def _check(points: np.ndarray, file: Path, record_property) -> dict[str, float]:
-    if environment.find() is None:
-        pytest.skip(f"no environment with MediaPipe for Python: {environment.HOW}")
-    theirs = video.read(file).clip.points
+    if environment.find_python() is None:
+        pytest.skip(f"no environment with MediaPipe for Python: {environment.INSTALL_HINT}")
+    theirs = reader.read(file).clip.points
     told = compare(points, theirs)
     record_property("parity", json.dumps(told))
     assert len(points) == len(theirs)

@@ -1,12 +1,11 @@
 """One video: read a job from stdin, write lines of JSON to stdout, and the landmarks to a file.
 
-The job is a line of JSON: ``video``, its ``kind`` (as `containers.check` returned it), ``folder`` (of temporary files),
-``result`` (the .npy to write there), ``limits`` and ``overlay`` (None, or what `drawing.Overlay` takes); without a
-video it is only seen whether MediaPipe starts.
-Answers are lines of JSON:
-``{"frames": done, "of": all}`` every now and then, and at the end either ``{"done": {fps, width, height, notes}}`` or
-``{"error": code, "message": …}``. stdin stays open as long as the parent lives: when it ends, so does this process,
-whatever it is doing.
+The job is a line of JSON: ``video``, its ``kind`` (from `containers.check_container`), ``folder`` (of temporary files),
+``result`` (the .npy to write), ``limits`` and ``overlay`` (None, or the arguments of `overlay.Overlay`). A job without
+a video only checks that MediaPipe starts.
+Answers are lines of JSON: ``{"frames": done, "of": all}`` for progress, and at the end either
+``{"done": {fps, width, height, notes}}`` or ``{"error": code, "message": …}``. The parent keeps stdin open as long as
+it lives: this process ends when stdin does, at any point of its work.
 """
 
 from __future__ import annotations
@@ -18,10 +17,11 @@ import shutil
 import sys
 import threading
 import time
+from typing import Any
 
-_MEDIAPIPE = "0.10.21"
-_MEMORY = 3 << 30  # bytes that a video may take beyond what MediaPipe takes anyway; 4096 x 2304 HEVC takes a third
-_PAUSE = 0.2  # seconds between two lines of progress
+_MEDIAPIPE_VERSION = "0.10.21"
+_MEMORY = 3 << 30  # bytes for a video in addition to MediaPipe's own; 4096 x 2304 HEVC takes a third
+_PROGRESS_SECONDS = 0.2  # between two lines of progress
 _PARTS = (("pose_landmarks", 33), ("face_landmarks", 468), ("left_hand_landmarks", 21), ("right_hand_landmarks", 21))
 
 
@@ -29,128 +29,132 @@ class Parent:
     """The process that started this one."""
 
     def __init__(self) -> None:
-        # Libraries may print what they like: it goes nowhere, and our lines go where stdout was.
+        # Libraries may print: their stdout goes to stderr, and our lines go where stdout was.
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
-        self._last = 0.0
+        self._last_progress = 0.0
 
-    def job(self) -> dict:
-        """Return what is to be done, and from then on end when the parent does."""
+    def receive_job(self) -> dict[str, Any]:
+        """Return the job, and from then on exit when the parent does."""
         job = json.loads(sys.stdin.buffer.readline())
-        threading.Thread(target=self._end_with_it, args=[job.get("folder")], daemon=True).start()
+        threading.Thread(target=self._exit_with_parent, args=[job.get("folder")], daemon=True).start()
         return job
 
     @staticmethod
-    def _end_with_it(folder: str | None) -> None:
+    def _exit_with_parent(folder: str | None) -> None:
         sys.stdin.buffer.read()
-        if folder is not None:  # nobody else is left to remove it
+        if folder is not None:  # the parent cannot remove it any more
             shutil.rmtree(folder, ignore_errors=True)
         os._exit(3)
 
-    def say(self, **line) -> None:
-        self._out.write(json.dumps(line) + "\n")
+    def send(self, **message: Any) -> None:
+        """Write a line of JSON."""
+        self._out.write(json.dumps(message) + "\n")
         self._out.flush()
 
-    def progress(self, frames: int, of: int | None) -> None:
-        if time.monotonic() - self._last >= _PAUSE:
-            self._last = time.monotonic()
-            self.say(frames=frames, of=of)
+    def send_progress(self, frames: int, of: int | None) -> None:
+        """Report the number of frames that are done, a few times a second."""
+        if time.monotonic() - self._last_progress >= _PROGRESS_SECONDS:
+            self._last_progress = time.monotonic()
+            self.send(frames=frames, of=of)
 
 
 def limit_memory() -> None:
-    """Let this process take `_MEMORY` more, and leave no image of itself when it crashes."""
+    """Limit this process to `_MEMORY` more bytes, and leave no core dump when it crashes."""
     import resource
 
-    with contextlib.suppress(OSError, ValueError):  # macOS sets no limit on addresses
+    with contextlib.suppress(OSError, ValueError):  # macOS has no limit on address space
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open("/proc/self/statm", encoding="ascii") as file:
             now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY, now + _MEMORY))
 
 
-def extract(job: dict, parent: Parent) -> dict:
-    """Run Holistic over all frames, write the landmarks, and return what ``done`` says.
+def extract(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
+    """Run Holistic over all frames, write the landmarks, and return the value of ``done``.
 
-    The frames are decoded twice: the first time counts them, checks the limits and looks who is there, which takes a
+    The frames are decoded twice. The first pass counts them, checks the limits and detects persons; it takes a
     twentieth of the time of the second.
     """
     import cv2
     import numpy as np
-    from decoding import Clock, Video, picture
+    from decoding import FrameClock, Video, retrieve_frame
     from mediapipe.python.solutions.holistic import Holistic
     from overlay import Overlay
-    from tracking import EVERY, Detector, Following
+    from tracking import DETECTION_INTERVAL, PersonDetector, PersonTracker
 
-    video, clock, detector, searched = Video(job["video"], job["kind"], job["limits"]), Clock(), Detector(), {}
+    video, clock = Video(job["video"], job["kind"], job["limits"]), FrameClock()
+    detector, detections = PersonDetector(), {}
     with Holistic(static_image_mode=False, model_complexity=1) as holistic:
         limit_memory()
         for number, capture in enumerate(video.frames()):
             clock.tick(capture)
-            if number % EVERY == 0:
-                searched[number] = detector.find(cv2.cvtColor(picture(capture), cv2.COLOR_BGR2RGB))
-            parent.progress(0, None)
-        fps, notes = clock.fps()
-        following = Following(detector, searched)
-        overlay = (
-            Overlay(job["overlay"]["path"], job["overlay"]["parts"], fps, clock.frames) if job["overlay"] else None
-        )
+            if number % DETECTION_INTERVAL == 0:
+                detections[number] = detector.detect(cv2.cvtColor(retrieve_frame(capture), cv2.COLOR_BGR2RGB))
+            parent.send_progress(0, None)
+        fps, notes = clock.frame_rate()
+        tracker = PersonTracker(detector, detections)
+        overlay = Overlay(**job["overlay"], fps=fps, frames=clock.frames) if job["overlay"] else None
         points = np.full((clock.frames, sum(size for _, size in _PARTS), 2), np.nan, dtype=np.float32)
-        found = False
+        is_tracking = False
         width = height = 0
         for number, capture in zip(range(clock.frames), video.frames(), strict=False):
-            frame = picture(capture)
+            frame = retrieve_frame(capture)
             height, width = frame.shape[:2]
-            shown = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            # Where it knows nobody from the frame before, Holistic searches.
-            result = holistic.process(following.cover(shown) if following.several and not found else shown)
-            found = result.pose_landmarks is not None
+            rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            # Without a person from the frame before, Holistic detects one.
+            result = holistic.process(tracker.cover_others(rgb) if tracker.several and not is_tracking else rgb)
+            is_tracking = result.pose_landmarks is not None
             start = 0
             for name, size in _PARTS:
                 part = getattr(result, name)
                 if part is not None:
                     points[number, start : start + size] = [(point.x, point.y) for point in part.landmark[:size]]
                 start += size
-            following.check(number, points[number, 11:13].mean(axis=0) * (width, height))
+            tracker.check(number, points[number, 11:13].mean(axis=0) * (width, height))
             if overlay is not None:
                 overlay.add(frame, points[number])
-            parent.progress(number + 1, clock.frames)
+            parent.send_progress(number + 1, clock.frames)
     if overlay is not None:
         overlay.close()
     np.save(job["result"], points, allow_pickle=False)
-    return {"fps": fps, "width": width, "height": height, "notes": [*notes, *clock.cut(), *following.notes()]}
+    notes += clock.truncation_notes() + tracker.notes()
+    return {"fps": fps, "width": width, "height": height, "notes": notes}
 
 
-def start() -> dict:
-    """Make what a video is read with, to see that it can be made."""
+def check_mediapipe() -> dict[str, Any]:
+    """Start the parts of MediaPipe that read a video."""
     from mediapipe.python.solutions.holistic import Holistic
-    from tracking import Detector
+    from tracking import PersonDetector
 
     with Holistic(model_complexity=1):
-        Detector().close()
+        PersonDetector().close()
     return {}
 
 
 def main() -> None:
+    """Do the job that the parent sends."""
     parent = Parent()
-    job = parent.job()
-    # MediaPipe's and FFmpeg's logs; stderr goes nowhere as well.
+    job = parent.receive_job()
+    # MediaPipe's and FFmpeg's logs; stderr is discarded as well.
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3", OPENCV_LOG_LEVEL="SILENT")
-    from containers import Refused
+    from containers import VideoError
 
     try:
         import mediapipe
     except ImportError as error:
-        return parent.say(error="environment", message=f"MediaPipe cannot be imported ({error})")
-    if mediapipe.__version__ != _MEDIAPIPE:
-        return parent.say(error="environment", message=f"found MediaPipe {mediapipe.__version__}, not {_MEDIAPIPE}")
+        return parent.send(error="environment", message=f"MediaPipe cannot be imported ({error})")
+    if mediapipe.__version__ != _MEDIAPIPE_VERSION:
+        message = f"found MediaPipe {mediapipe.__version__}, not {_MEDIAPIPE_VERSION}"
+        return parent.send(error="environment", message=message)
     try:
-        parent.say(done=extract(job, parent) if "video" in job else start())
-    except Refused as refused:
-        parent.say(error=refused.code, message=refused.message)
-    except OSError as error:  # a disk that is full
-        parent.say(error="system", number=error.errno, message=error.strerror or str(error))
-    except Exception as error:  # what else a file may make of a library: the parent tells it
-        parent.say(error="bad_video", message=f"cannot be decoded ({type(error).__name__})")
+        parent.send(done=extract(job, parent) if "video" in job else check_mediapipe())
+    except VideoError as error:
+        parent.send(error=error.code, message=error.message)
+    except OSError as error:  # the disk is full
+        parent.send(error="system", number=error.errno, message=error.strerror or str(error))
+    except Exception as error:  # any failure of a library over this file
+        parent.send(error="bad_video", message=f"cannot be decoded ({type(error).__name__})")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""What can be told of a video file without decoding it: that it is one, and why a decoder found nothing in it.
+"""The container of a video file, read without decoding: its kind, and why a decoder found no frame in it.
 
-Only files that begin as MP4, QuickTime, Matroska, WebM or AVI are handed to FFmpeg. Its other readers are as many ways
-in, and some of them (playlists) open further files and addresses that a file names. The parent asks `check`, so that
-what is no video starts no child.
+Only files that begin as MP4, QuickTime, Matroska, WebM or AVI reach FFmpeg. Each of its other readers is one more thing
+to attack, and some of them (playlists) open further files and addresses that a file names. The parent calls
+`check_container`, so that a file that is no video starts no child.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import stat
 from pathlib import Path
 from typing import BinaryIO
 
-# The boxes that an MP4 or QuickTime file may begin with: ISO/IEC 14496-12, and QuickTime's own `wide`.
+# The boxes that may come first in an MP4 or QuickTime file: ISO/IEC 14496-12, and QuickTime's own `wide`.
 _FIRST_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot")
 _EXPECTED = "an MP4, MOV, WebM, MKV or AVI file"
 _SEARCHED = 1 << 20  # bytes of the head of a Matroska file: its tracks come before its pictures
@@ -26,52 +26,52 @@ _TRACKS = {
     "Matroska": (b"V_", b"A_", rb"V_([\w/]+)"),
     "AVI": (b"vids", b"auds", rb"vids(.{4})"),
 }
-_CODECS = "H.264, HEVC, VP8, VP9 or MPEG-4"  # the most usual of those that OpenCV's wheel decodes
+_CODECS = "H.264, HEVC, VP8, VP9 or MPEG-4"  # the most common codecs that OpenCV's wheel decodes
 _UNDECODED = ("av01", "av1")  # it only hands AV1 to graphics cards
 _CONVERT = "`ffmpeg -i VIDEO NEW.mp4` makes one that is read"
 
 
-class Refused(Exception):
-    """A video that is not read: a code of docs/errors.md, and a sentence."""
+class VideoError(Exception):
+    """A video cannot be read: a code of docs/errors.md, and a message."""
 
     def __init__(self, code: str, message: str):
         super().__init__(message)
         self.code, self.message = code, message
 
 
-def check(path: str | Path, max_bytes: int) -> str:
-    """Return which kind of container a file is.
+def check_container(path: str | Path, max_bytes: int) -> str:
+    """Return the kind of container of a file.
 
     Raises
     ------
-    Refused
-        ``bad_video`` for what is no file or no container known here, ``video_too_large`` for too many bytes.
+    VideoError
+        ``bad_video`` for no regular file and an unknown container, ``video_too_large`` for too many bytes.
     """
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):  # a pipe or a device never ends
-            raise Refused("bad_video", f"found what is no regular file, expected {_EXPECTED}")
-        if found.st_size > max_bytes:
-            raise Refused("video_too_large", f"found {found.st_size} bytes, expected at most {max_bytes}")
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device never ends
+            raise VideoError("bad_video", f"found what is no regular file, expected {_EXPECTED}")
+        if status.st_size > max_bytes:
+            raise VideoError("video_too_large", f"found {status.st_size} bytes, expected at most {max_bytes}")
         with open(path, "rb") as file:
             head = file.read(12)
     except OSError as error:
-        raise Refused("bad_video", f"cannot be read ({error.strerror or error})") from error
+        raise VideoError("bad_video", f"cannot be read ({error.strerror or error})") from error
     if not head:
-        raise Refused("bad_video", f"found an empty file, expected {_EXPECTED}")
+        raise VideoError("bad_video", f"found an empty file, expected {_EXPECTED}")
     if head[4:8] in _FIRST_BOXES:
         return "MP4"
     if head[:4] == b"\x1aE\xdf\xa3":
         return "Matroska"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
         return "AVI"
-    raise Refused("bad_video", f"found no video, expected {_EXPECTED}")
+    raise VideoError("bad_video", f"found no video, expected {_EXPECTED}")
 
 
-def why_nothing(path: str, kind: str) -> str:
-    """Say why no frame of a container could be decoded, as far as its index tells."""
+def explain_no_frames(path: str, kind: str) -> str:
+    """Return why no frame of a container could be decoded, as far as its index tells."""
     with open(path, "rb") as file:
-        index = _moov(file) if kind == "MP4" else file.read(_SEARCHED)
+        index = _read_moov(file) if kind == "MP4" else file.read(_SEARCHED)
     if index is None:
         return "found an MP4 file without its index (moov), expected a whole file; this one was cut short"
     pictures, sound, pattern = _TRACKS[kind]
@@ -88,8 +88,8 @@ def why_nothing(path: str, kind: str) -> str:
     )
 
 
-def _moov(file: BinaryIO) -> bytes | None:
-    """Return what is in the box moov, or None where there is none, or only a part of it."""
+def _read_moov(file: BinaryIO) -> bytes | None:
+    """Return the content of the box moov, None if it is absent or truncated."""
     end = file.seek(0, os.SEEK_END)
     place = 0
     while place + 8 <= end:

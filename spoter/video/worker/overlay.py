@@ -1,4 +1,4 @@
-"""The skeleton over the frames it was found in, as a video or a GIF to look at."""
+"""The skeleton drawn over the frames, as a video or a GIF."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ import cv2
 import numpy as np
 
 _WIDEST = {"mp4": 1280, "gif": 480}  # pixels
-_NARROWEST = 480  # in a smaller picture lines would hide what they are drawn over
-_FPS = 25.0  # where the video's own rate is not known
-_GIF_FPS, _GIF_FRAMES = 12.5, 600  # a GIF is held in memory and shown by browsers: no more than it takes to see
+_NARROWEST = 480  # in a smaller picture lines would hide the person
+_FPS = 25.0  # if the video's own rate is unknown
+_GIF_FPS, _GIF_FRAMES = 12.5, 600  # limits: a GIF is in memory as a whole, here and in browsers
 
 
-class Sink(Protocol):
-    """What pictures (H, W, 3) BGR are written to."""
+class FrameWriter(Protocol):
+    """Writes pictures (H, W, 3) BGR to a file."""
 
-    def write(self, picture: np.ndarray) -> None: ...
+    def write(self, picture: np.ndarray) -> None:
+        """Add a picture."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Finish the file."""
 
 
 class Overlay:
@@ -35,36 +37,36 @@ class Overlay:
         ``columns`` [start, stop] and the column of the pose's ``wrist``.
     fps : float or None
     frames : int
-        How many there will be.
+        Number of frames that will be added.
     """
 
     def __init__(self, path: str, parts: list[dict], fps: float | None, frames: int):
         self._path, self._parts, self._kind = path, parts, path.rpartition(".")[2]
         rate = fps or _FPS
         self._step = max(round(rate / _GIF_FPS), -(-frames // _GIF_FRAMES), 1) if self._kind == "gif" else 1
-        self._fps, self._count, self._sink = rate / self._step, 0, None
+        self._fps, self._count, self._writer = rate / self._step, 0, None
 
     def add(self, picture: np.ndarray, points: np.ndarray) -> None:
         """Write one frame: the picture (H, W, 3) BGR, its landmarks (N, 2) in image units."""
         self._count += 1
         if (self._count - 1) % self._step:
             return
-        if self._sink is None:
+        if self._writer is None:
             height, width = picture.shape[:2]
             scale = float(np.clip(1, _NARROWEST / width, _WIDEST[self._kind] / width))
             # Codecs want even numbers.
             self._size = max(round(width * scale / 2) * 2, 2), max(round(height * scale / 2) * 2, 2)
             colours = [part["colour"] for part in self._parts]
-            self._sink = _sink(self._path, self._kind, self._fps, self._size, colours)
+            self._writer = _open_writer(self._path, self._kind, self._fps, self._size, colours)
         smaller = self._size[0] < picture.shape[1]
         canvas = cv2.resize(picture, self._size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
         draw(canvas, points, self._parts, f"frame {self._count - 1}")
-        self._sink.write(canvas)
+        self._writer.write(canvas)
 
     def close(self) -> None:
-        """Finish the file; OSError where it is not whole: OpenCV does not say that a disk is full."""
-        if self._sink is not None:
-            self._sink.release()
+        """Finish the file; OSError if it is not whole: OpenCV does not report a full disk."""
+        if self._writer is not None:
+            self._writer.release()
             if not cv2.VideoCapture(self._path, cv2.CAP_FFMPEG).isOpened():
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -72,38 +74,38 @@ class Overlay:
 def draw(canvas: np.ndarray, points: np.ndarray, parts: list[dict], title: str) -> None:
     """Draw a frame's landmarks into a picture (H, W, 3) BGR.
 
-    A hand that is missing as a whole is a ring at the pose's wrist, in the hand's colour, and named in the line of
-    text; a frame without any landmark says "nobody".
+    A missing hand is a ring at the pose's wrist, in the hand's colour, and named in the line of text. A frame without
+    any landmark says "nobody".
     """
     height, width = canvas.shape[:2]
     thick = max(2, round(max(height, width) / 400))
-    there = ~np.isnan(points).any(axis=1)
-    # Beyond the picture lines go on; farther than three of them away OpenCV's fixed-point numbers overflow.
+    present = ~np.isnan(points).any(axis=1)
+    # Lines continue outside of the picture; more than three widths away OpenCV's fixed-point numbers overflow.
     places = (np.clip(np.nan_to_num(points), -3, 3) * (width, height)).round().astype(int)
     missing = []
     for part in parts:
         colour = tuple(part["colour"][::-1])
         for ink, pen in (((255, 255, 255), thick + 2), (colour, thick)):
             for start, stop in part["pairs"]:
-                if there[start] and there[stop]:
+                if present[start] and present[stop]:
                     cv2.line(canvas, places[start].tolist(), places[stop].tolist(), ink, pen, cv2.LINE_AA)
-        if "columns" in part and not there[slice(*part["columns"])].any():
+        if "columns" in part and not present[slice(*part["columns"])].any():
             missing.append(part["name"])
-            if there[part["wrist"]]:
-                # A hand that hangs down is missing below the picture: its ring stays at the edge.
+            if present[part["wrist"]]:
+                # A hand below the picture is missing: its ring stays at the edge.
                 ring = np.clip(places[part["wrist"]], 8 * thick, (width - 8 * thick, height - 8 * thick)).tolist()
                 cv2.circle(canvas, ring, 6 * thick, (255, 255, 255), -1, cv2.LINE_AA)
                 cv2.circle(canvas, ring, 6 * thick, colour, thick + 1, cv2.LINE_AA)
-    said = "nobody" if not there.any() else f"no {', no '.join(missing)}" if missing else ""
-    text, size = f"{title}  {said}".rstrip(), max(0.5, width / 1400)
+    missing_text = "nobody" if not present.any() else f"no {', no '.join(missing)}" if missing else ""
+    text, size = f"{title}  {missing_text}".rstrip(), max(0.5, width / 1400)
     place = (round(16 * size), round(40 * size))
     for ink, pen in (((255, 255, 255), 3), ((0, 0, 0), 1)):
         cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, ink, pen, cv2.LINE_AA)
 
 
-def _sink(path: str, kind: str, fps: float, size: tuple[int, int], colours: list[list[int]]) -> Sink:
+def _open_writer(path: str, kind: str, fps: float, size: tuple[int, int], colours: list[list[int]]) -> FrameWriter:
     if kind == "gif":
-        return _Gif(path, fps, colours)
+        return _GifWriter(path, fps, colours)
     # MPEG-4 part 2: this OpenCV has no encoder for H.264, and its one for VP9 takes six times as long as MediaPipe.
     writer = cv2.VideoWriter(path, cv2.CAP_FFMPEG, cv2.VideoWriter_fourcc(*"mp4v"), fps, size)
     if not writer.isOpened():
@@ -111,7 +113,7 @@ def _sink(path: str, kind: str, fps: float, size: tuple[int, int], colours: list
     return writer
 
 
-class _Gif:
+class _GifWriter:
     def __init__(self, path: str, fps: float, colours: list[list[int]]):
         self._path, self._fps, self._pictures = path, fps, []
         self._colours = [number for colour in colours for number in colour]

@@ -1,9 +1,9 @@
-"""Who is in the picture, and which of several persons is followed.
+"""Which of several persons in the picture Holistic follows.
 
-MediaPipe Holistic follows one person. Which one its person detector decides on the first frame, and on each frame after
-one in which the person was lost: it takes the one it is surest of, not the largest. So the same detector is asked here
-first. Where it finds several persons, the frames that Holistic will search in are shown to it with the others covered;
-once it has found the largest it follows that one by itself, in frames that are shown as they are.
+MediaPipe Holistic follows one person. Its person detector chooses on the first frame, and on each frame after it lost
+the person: the one with the highest score, not the largest. So the same detector runs here first. If it finds several
+persons, the others are covered in each frame in which Holistic will detect. Once Holistic has found the largest person
+it follows that one by itself, in the original frames.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ node {
   output_stream: "DETECTIONS:detections"
 }
 """
-EVERY = 12
-"""Of so many frames one is searched for persons: several a second."""
+DETECTION_INTERVAL = 12
+"""Persons are detected in one of this many frames: several times a second."""
 
-_SEVERAL = 0.25  # share of the searched frames that show several persons, from which on the clip has several
-_SAME = 0.6  # how far a person moves and is still the same, in sizes
-_COVER = (0.55, 0.7, 0.8)  # what of a person is covered: to the sides, above and below the shoulders, in sizes
+_SEVERAL = 0.25  # least share of the searched frames with several persons, for the clip to have several
+_SAME = 0.6  # distance within which a person is still the same, in sizes
+_COVER = (0.55, 0.7, 0.8)  # the covered part of a person: to the sides, above and below the shoulders, in sizes
 
 
 @dataclass(frozen=True)
@@ -57,50 +57,51 @@ def _span(start: float, stop: float, end: int) -> slice:
     return slice(int(np.clip(start, 0, end)), int(np.clip(stop, 0, end)))
 
 
-class Detector:
+class PersonDetector:
     """MediaPipe's person detector."""
 
     def __init__(self) -> None:
         graph = text_format.Parse(_GRAPH, calculator_pb2.CalculatorGraphConfig())
         self._solution = SolutionBase(graph_config=graph, outputs=["detections"])
 
-    def find(self, picture: np.ndarray) -> list[Person]:
+    def detect(self, picture: np.ndarray) -> list[Person]:
         """Return the persons in a picture (H, W, 3) RGB, the largest first."""
         height, width = picture.shape[:2]
-        found = []
+        persons = []
         for detection in self._solution.process({"image": picture}).detections or ():
             points = [(point.x * width, point.y * height) for point in detection.location_data.relative_keypoints]
             hips, top, shoulders = points[:3]
-            found.append(Person(*shoulders, float(np.hypot(top[0] - hips[0], top[1] - hips[1]))))
-        return sorted(found, key=lambda person: -person.size)
+            persons.append(Person(*shoulders, float(np.hypot(top[0] - hips[0], top[1] - hips[1]))))
+        return sorted(persons, key=lambda person: -person.size)
 
     def close(self) -> None:
+        """Free the graph."""
         self._solution.close()
 
 
-class Following:
-    """Keeps Holistic to the largest of several persons.
+class PersonTracker:
+    """Makes Holistic follow the largest of several persons.
 
     Parameters
     ----------
-    detector : Detector
-    searched : dict of int to list of Person
-        By number of frame, who was found.
+    detector : PersonDetector
+    detections : dict of int to list of Person
+        By number of the frame, the largest first.
     """
 
-    def __init__(self, detector: Detector, searched: dict[int, list[Person]]):
+    def __init__(self, detector: PersonDetector, detections: dict[int, list[Person]]):
         self._detector = detector
-        self._crowded = {frame: persons for frame, persons in searched.items() if len(persons) > 1}
-        self.several = bool(searched) and len(self._crowded) >= _SEVERAL * len(searched) and bool(self._crowded)
+        self._crowded = {frame: persons for frame, persons in detections.items() if len(persons) > 1}
+        self.several = bool(self._crowded) and len(self._crowded) >= _SEVERAL * len(detections)
         if self.several:
             self.persons = round(median(len(persons) for persons in self._crowded.values()))
             largest = [persons[0] for persons in self._crowded.values()]
             self._target = Person(*(median(getattr(one, name) for one in largest) for name in ("x", "y", "size")))
         self._checked = self._other = 0
 
-    def cover(self, picture: np.ndarray) -> np.ndarray:
-        """Return a picture (H, W, 3) RGB with everybody covered in grey but the one to be followed."""
-        persons = self._detector.find(picture)
+    def cover_others(self, picture: np.ndarray) -> np.ndarray:
+        """Return a picture (H, W, 3) RGB with everybody but the followed person covered in grey."""
+        persons = self._detector.detect(picture)
         near = sorted(persons, key=lambda person: person.distance(self._target.x, self._target.y))
         own = near[0] if near and near[0].distance(self._target.x, self._target.y) < _SAME * self._target.size else None
         covered = picture.copy()
@@ -112,14 +113,14 @@ class Following:
         return covered
 
     def check(self, frame: int, shoulders: np.ndarray) -> None:
-        """Take note of whom Holistic followed: `shoulders` (2,) are its pixels in a frame, NaN where it lost them."""
+        """Count whom Holistic followed: `shoulders` (2,) are its pixels in a frame, NaN if it lost the person."""
         persons = self._crowded.get(frame)
         if persons and not np.isnan(shoulders).any():
             self._checked += 1
             self._other += min(persons, key=lambda person: person.distance(*shoulders)) is not persons[0]
 
     def notes(self) -> list[str]:
-        """Return what is to be said of it."""
+        """Return notes about several persons."""
         if not self.several:
             return []
         notes = [f"found {self.persons} persons in the picture: the largest is followed"]

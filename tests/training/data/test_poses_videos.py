@@ -15,7 +15,7 @@ from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.training.data import read_dataset, video
 from spoter.training.data.pose_files import read_clip as read_pose
-from spoter.video import Extracted
+from spoter.video.reader import VideoLandmarks
 from tests.generate import figure_clip
 
 WIDTH, HEIGHT = 640, 480
@@ -146,14 +146,14 @@ def test_pose_files_of_a_folder_are_a_data_set_and_bad_ones_are_named(tmp_path):
 
 
 class StandIn:
-    """In the place of `spoter.video.read`: answers each video with a drawn figure, and counts how often it is asked."""
+    """Replaces `spoter.video.reader.read`: returns a drawn figure for each video, and counts its calls."""
 
     def __init__(self, points: np.ndarray, fps: float | None = 30.0):
         self.points, self.fps, self.asked = points, fps, 0
 
-    def __call__(self, path: Path) -> Extracted:
+    def __call__(self, path: Path) -> VideoLandmarks:
         self.asked += 1
-        return Extracted(make_clip(self.points, MEDIAPIPE.names, "mediapipe", self.fps), self.fps, WIDTH, HEIGHT)
+        return VideoLandmarks(make_clip(self.points, MEDIAPIPE.names, "mediapipe", self.fps), self.fps, WIDTH, HEIGHT)
 
 
 @pytest.fixture
