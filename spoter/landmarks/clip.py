@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
+from spoter.landmarks.arrays import BoolArray, Float32Array, Float64Array, FloatArray
 
 # Estimators place landmarks a little outside the picture (a wrist below its lower edge has y = 1.6; 3.2 was seen in
 # real clips). Ten picture sizes away is no landmark: it is a pixel value, or noise.
@@ -26,13 +29,12 @@ class Clip:
     names : tuple of str, length N
         Landmark name of each column: an estimator's own order (`Estimator.names`), or a layout's.
     estimator : str or None
-        Name of the estimator that made the points (`spoter.landmarks.estimators`); None where a request holds a layout's points
-        without saying who made them.
+        Name of the estimator that made the points; None where a request holds a layout's points without naming it.
     fps : float or None
         Frames per second, where known.
     """
 
-    points: np.ndarray
+    points: Float32Array
     names: tuple[str, ...]
     estimator: str | None = None
     fps: float | None = None
@@ -49,13 +51,13 @@ class Clip:
 
 
 def make_clip(
-    points,
+    points: npt.ArrayLike,
     names: tuple[str, ...],
     estimator: str | None = None,
     fps: float | None = None,
-    used: np.ndarray | None = None,
+    used: BoolArray | None = None,
 ) -> Clip:
-    """Check untrusted points and make a Clip of them: the one gate that every wire format and data reader goes through.
+    """Make a Clip of untrusted points. Every wire format and data reader calls this function.
 
     Parameters
     ----------
@@ -65,7 +67,7 @@ def make_clip(
     names, estimator, fps
         As for `Clip`.
     used : numpy.ndarray, shape (N,), bool, optional
-        Columns that matter to whoever asks (`Layout.used_columns`). Out of range elsewhere a point is missing, not an error.
+        Columns that the caller reads (`Layout.used_columns`). Elsewhere a point out of range becomes missing.
 
     Raises
     ------
@@ -75,37 +77,37 @@ def make_clip(
         fps that is not a positive number.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
-        points = np.array(masked_to_nan(points), dtype=np.float32)
-    if len(points) == 0:
+        array: Float32Array = np.array(masked_to_nan(points), dtype=np.float32)
+    if len(array) == 0:
         raise InputError(ErrorCode.NO_FRAMES, "found 0 frames, expected at least 1")
     if fps is not None and not 0 < fps <= 1000:
         raise InputError(ErrorCode.WRONG_TYPE, f"found fps {fps}, expected a number above 0, at most 1000", "fps")
-    missing = np.isnan(points)
+    missing = np.isnan(array)
     half = missing[..., 0] != missing[..., 1]  # much faster than any(axis=2), for arrays of 543 points a frame
     if half.any():
-        points[half] = np.nan
-    wrong = np.abs(points) > COORDINATE_LIMIT  # False for NaN
-    if used is not None and wrong.any():
-        points[wrong.any(axis=2) & ~used] = np.nan
-        wrong[:, ~used] = False
-    if wrong.any():
-        frame, column, axis = (int(i) for i in np.argwhere(wrong)[0])
+        array[half] = np.nan
+    out_of_range = np.abs(array) > COORDINATE_LIMIT  # False for NaN
+    if used is not None and out_of_range.any():
+        array[out_of_range.any(axis=2) & ~used] = np.nan
+        out_of_range[:, ~used] = False
+    if out_of_range.any():
+        frame, column, axis = (int(i) for i in np.argwhere(out_of_range)[0])
         hint = ""
-        if is_in_pixels(points):
+        if is_in_pixels(array):
             hint = (
                 "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
             )
         raise InputError(
             ErrorCode.OUT_OF_RANGE,
-            f"found {'xy'[axis]} = {points[frame, column, axis]:g}, expected image units "
+            f"found {'xy'[axis]} = {array[frame, column, axis]:g}, expected image units "
             f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it){hint}",
             f"frame {frame}, point {names[column]}",
         )
-    return Clip(points, names, estimator, fps)
+    return Clip(array, names, estimator, fps)
 
 
-def masked_to_nan(points):
-    """Return points with NaN in the place of what is masked: of a masked array, and of those in a list."""
+def masked_to_nan(points: Any) -> Any:
+    """Return array-like points with NaN in the place of masked values, of a masked array or of those in a list."""
     if isinstance(points, np.ma.MaskedArray):
         return np.where(np.ma.getmaskarray(points), np.nan, points.data)
     if isinstance(points, list | tuple):
@@ -113,23 +115,17 @@ def masked_to_nan(points):
     return points
 
 
-def round_points(points: np.ndarray, decimals: int) -> np.ndarray:
+def round_points(points: FloatArray, decimals: int) -> Float64Array:
     """Round coordinates, but none to 0 that is not 0: `spoter.landmarks.normalize` does not move a point whose x is 0.
 
-    Returns
-    -------
-    numpy.ndarray, float64
-        Where rounding gives 0, the smallest number with that many decimals, with the coordinate's sign.
+    Where rounding gives 0, the result is the smallest number with that many decimals, with the coordinate's sign.
     """
     exact = points.astype(np.float64)
     rounded = exact.round(decimals)
     return np.where((rounded == 0) & (exact != 0), np.copysign(10.0**-decimals, exact), rounded)
 
 
-def is_in_pixels(points: np.ndarray) -> bool:
-    """Tell whether points are in pixels: more than half of the known coordinates lie beyond the picture's 0..1.
-
-    Of a person in the picture most points lie inside it, so that a stray one decides nothing.
-    """
-    beyond = np.count_nonzero(np.abs(points) > 1)  # False for NaN
-    return beyond > 0 and 2 * beyond > np.count_nonzero(~np.isnan(points))
+def is_in_pixels(points: FloatArray) -> bool:
+    """Tell whether more than half of the known coordinates lie outside 0..1, so that they must be pixels."""
+    outside = np.count_nonzero(np.abs(points) > 1)  # False for NaN
+    return bool(outside > 0 and 2 * outside > np.count_nonzero(~np.isnan(points)))

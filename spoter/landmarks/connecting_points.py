@@ -1,54 +1,46 @@
-"""ConnectingPoints HDF5 files, the form in which the Peruvian system's extractor stores data sets: their points.
+"""ConnectingPoints HDF5 files, in which the Peruvian system's extractor stores data sets.
 
 A file holds a group for each clip with ``data`` (T, 2, N), an estimator's points in image units, and, for training,
-``label`` (text, the gloss) and ``video_name`` (text). N tells whose: 543, or 544 with the neck, are MediaPipe
-Holistic's, 137 OpenPose's and 133 WholePose's.
+``label`` (text, the gloss) and ``video_name`` (text). N is 543, or 544 with the neck, for MediaPipe Holistic, 137 for
+OpenPose and 133 for WholePose.
 Source: github.com/JoeNatan30/ConnectingPoints, preprocess.py and keypointEstimators/.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import DataError, InputError
+from spoter.landmarks.arrays import Float32Array
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, Estimator
 
 ENDINGS = (".hdf5", ".h5")
 HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError)
-"""What h5py raises for a file that is damaged, by where the damage is."""
+"""Exceptions that h5py raises for damaged files, depending on the place of the damage."""
 
 _HANDS = (("left_hand", "pose_left_wrist"), ("right_hand", "pose_right_wrist"))
 _SIZES = "N 543 or 544 (mediapipe), 137 (openpose) or 133 (wholepose)"
 _MOST_FRAMES = 100_000
 
 
-def clip_from_connecting_points(points: np.ndarray) -> Clip:
-    """Make a clip of ConnectingPoints' points, where a missing one is not marked as such but written as a number.
-
-    Parameters
-    ----------
-    points : array_like, shape (T, N, 2)
-        Image units; N as above.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count`` for another shape, and what `spoter.landmarks.clip.make_clip` raises.
-    """
-    points, estimator = mark_missing(points)
-    return make_clip(points, estimator.names_for(points.shape[1]), estimator.name)
+def clip_from_connecting_points(points: npt.ArrayLike) -> Clip:
+    """Make a clip of ConnectingPoints' points (T, N, 2); raises `InputError` as `mark_missing` and `make_clip` do."""
+    marked, estimator = mark_missing(points)
+    return make_clip(marked, estimator.names_for(marked.shape[1]), estimator.name)
 
 
-def mark_missing(points: np.ndarray) -> tuple[np.ndarray, Estimator]:
-    """Return a copy of ConnectingPoints' points, (T, N, 2) float32, NaN = missing, and whose they are.
+def mark_missing(points: npt.ArrayLike) -> tuple[Float32Array, Estimator]:
+    """Return a copy of ConnectingPoints' points, (T, N, 2) float32, NaN = missing, and their estimator.
 
-    Its extractors write (0, 0) for a missing point; that of MediaPipe (``mediapipe_functions.py``) 21 copies of the
-    pose's wrist for a missing hand. Both become NaN; `spoter.landmarks.normalize` puts in again what a scheme wants there.
+    The extractors write (0, 0) for a missing point; that of MediaPipe (``mediapipe_functions.py``) writes 21 copies of
+    the pose's wrist for a missing hand. Both become NaN; `spoter.landmarks.normalize` restores what a scheme needs.
 
     Raises
     ------
@@ -56,23 +48,23 @@ def mark_missing(points: np.ndarray) -> tuple[np.ndarray, Estimator]:
         ``wrong_point_count`` for another shape than (T, N, 2) with one of the numbers of points above.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which make_clip reports
-        points = np.array(points, dtype=np.float32)
-    estimator = _estimator(points.shape[1]) if points.ndim == 3 and points.shape[2] == 2 else None
+        marked = np.array(points, dtype=np.float32)
+    estimator = _find_estimator(marked.shape[1]) if marked.ndim == 3 and marked.shape[2] == 2 else None
     if estimator is None:
         raise InputError(
-            ErrorCode.WRONG_POINT_COUNT, f"found points of shape {points.shape}, expected (T, N, 2), {_SIZES}"
+            ErrorCode.WRONG_POINT_COUNT, f"found points of shape {marked.shape}, expected (T, N, 2), {_SIZES}"
         )
     if estimator is MEDIAPIPE:
         for part, wrist in _HANDS:
-            hand = points[:, MEDIAPIPE.part(part)]
+            hand = marked[:, MEDIAPIPE.part(part)]
             column = MEDIAPIPE.names.index(wrist)
-            hand[(hand == points[:, column, None]).all(axis=(1, 2))] = np.nan
-    points[(points == 0).all(axis=2)] = np.nan
-    return points, estimator
+            hand[(hand == marked[:, column, None]).all(axis=(1, 2))] = np.nan
+    marked[(marked == 0).all(axis=2)] = np.nan
+    return marked, estimator
 
 
 def open_hdf5(path: Path) -> h5py.File:
-    """Open a file for reading; raise `DataError` for what is no HDF5 file."""
+    """Open a file for reading; raise `DataError` where it is no HDF5 file."""
     try:
         return h5py.File(path, "r")
     except HDF5_ERRORS as error:
@@ -80,7 +72,7 @@ def open_hdf5(path: Path) -> h5py.File:
 
 
 def read_group(file: h5py.File, key: str, wanted: tuple[str, ...]) -> h5py.Group:
-    """Return a clip's group; raise `DataError` where it is none, or lacks one of the data sets `wanted`."""
+    """Return a clip's group; raise `DataError` where it is no group or lacks one of the data sets `wanted`."""
     group = file.get(key)
     if not isinstance(group, h5py.Group):
         found = "a link to nothing" if group is None else "a data set"
@@ -91,21 +83,19 @@ def read_group(file: h5py.File, key: str, wanted: tuple[str, ...]) -> h5py.Group
     return group
 
 
-def read_points(group: h5py.Group) -> np.ndarray:
+def read_points(group: h5py.Group) -> npt.NDArray[Any]:
     """Return a group's ``data`` as (T, N, 2), missing points as they are written.
 
-    Raises
-    ------
-    DataError
-        For another shape or type. Of damaged data h5py raises one of `HDF5_ERRORS`.
+    Raises `DataError` for another shape or type, and one of `HDF5_ERRORS` for damaged data.
     """
     data = group["data"]
-    numbers = data.ndim == 3 and data.shape[1] == 2 and data.dtype.kind in "fiu"
-    if not numbers or _estimator(data.shape[2]) is None:
+    numeric = data.ndim == 3 and data.shape[1] == 2 and data.dtype.kind in "fiu"
+    if not numeric or _find_estimator(data.shape[2]) is None:
         raise DataError(f"found data of shape {data.shape}, {data.dtype}, expected numbers (T, 2, N), {_SIZES}")
     if len(data) > _MOST_FRAMES:  # a damaged shape would ask for all memory
         raise DataError(f"found {len(data)} frames, expected at most {_MOST_FRAMES}")
-    return data[()].transpose(0, 2, 1)
+    points: npt.NDArray[Any] = data[()].transpose(0, 2, 1)
+    return points
 
 
 def read_text(group: h5py.Group, name: str) -> str:
@@ -119,10 +109,10 @@ def read_text(group: h5py.Group, name: str) -> str:
 
 
 def hdf5_error_text(error: Exception) -> str:
-    """Put what h5py raised into words."""
+    """Return the message of an exception that h5py raised."""
     return str(getattr(error, "strerror", None) or error).strip("'\"")
 
 
-def _estimator(size: int) -> Estimator | None:
-    """Return whose arrays have `size` points."""
+def _find_estimator(size: int) -> Estimator | None:
+    """Return the estimator whose arrays have `size` points."""
     return next((estimator for estimator in ESTIMATORS.values() if size in estimator.sizes), None)

@@ -1,15 +1,17 @@
-"""Landmark layouts: which points of an estimator a model is fed, and in which order.
+"""Landmark layouts: which points of an estimator are a model's inputs, and in which order.
 
-A layout is a CSV table with the columns ``name,section,mediapipe,wholepose,openpose,parent``, a row a landmark, in the
-order of the model's inputs. An estimator's column holds the point's 0-based index in that estimator's array, or nothing
-where it has none. The tables 29, 54 and 71 carry the mappings of the Peruvian system's ``points_N.csv`` files with
-their index errors corrected; spoter54 is the SPOTER paper's own order. docs/layouts.md lists the corrections.
+A layout is a CSV table with the columns ``name,section,mediapipe,wholepose,openpose,parent`` and a row for each
+landmark, in the order of the model's inputs. An estimator's column holds the point's 0-based index in that estimator's
+array, or nothing where the estimator has no such point. The tables 29, 54 and 71 carry the mappings of the Peruvian
+system's ``points_N.csv`` files with their index errors corrected; spoter54 is the SPOTER paper's own order.
+docs/layouts.md lists the corrections.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib import resources
@@ -20,6 +22,7 @@ import numpy as np
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.files import read_text
+from spoter.landmarks.arrays import BoolArray, Float32Array, IndexArray
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS, NECK
 
@@ -31,7 +34,7 @@ _SHOULDERS = ("pose_left_shoulder", "pose_right_shoulder")
 
 @dataclass(frozen=True)
 class Landmark:
-    """A row of a layout's table; `index` maps an estimator's name to a 0-based index, without those that lack it."""
+    """A row of a layout's table; `index` maps the names of the estimators that have the point to its 0-based index."""
 
     name: str
     section: str
@@ -46,7 +49,7 @@ class Layout:
     Attributes
     ----------
     name : str
-        "29", "54", "71", "spoter54", or the file name of a layout of one's own.
+        One of `BUILT_IN`, or the name of a CSV file.
     landmarks : tuple of Landmark, length K
     """
 
@@ -58,18 +61,19 @@ class Layout:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """Names of the landmarks."""
         return tuple(landmark.name for landmark in self.landmarks)
 
-    @lru_cache(maxsize=64)  # noqa: B019  as for `_columns`
-    def section(self, *sections: str) -> np.ndarray:
-        """Return the columns of the landmarks in `sections`, to be read only."""
+    @lru_cache(maxsize=64)  # noqa: B019  as for `_clip_columns`
+    def section(self, *sections: str) -> IndexArray:
+        """Return the columns of the landmarks in `sections`; callers must not change the array."""
         return np.array([i for i, landmark in enumerate(self.landmarks) if landmark.section in sections], dtype=np.intp)
 
     def column(self, name: str) -> int | None:
         """Return the column of landmark `name`, or None where the layout lacks it."""
         return self.names.index(name) if name in self.names else None
 
-    def select(self, clip: Clip) -> np.ndarray:
+    def select(self, clip: Clip) -> Float32Array:
         """Take this layout's points from a clip.
 
         A neck that the clip lacks is the mean of its shoulders, as the Peruvian system computed it.
@@ -89,7 +93,7 @@ class Layout:
         InputError
             ``missing_landmarks`` where the clip has no column for one of the layout's landmarks.
         """
-        columns = self._columns(clip.names, clip.estimator)
+        columns = self._clip_columns(clip.names, clip.estimator)
         points = clip.points[:, columns]
         neck = self.column(NECK)
         if neck is not None and all(name in clip.names for name in _SHOULDERS):
@@ -101,9 +105,9 @@ class Layout:
                 points[lacking, neck] = clip.points[lacking][:, shoulders].mean(axis=1)
         return points
 
-    def used_columns(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
-        """Tell which columns of a clip with these names `select` reads: (N,), bool; raises as it does."""
-        columns = self._columns(names, estimator)
+    def used_columns(self, names: tuple[str, ...], estimator: str | None) -> BoolArray:
+        """Return which columns of a clip with these names `select` reads: (N,), bool; raises as it does."""
+        columns = self._clip_columns(names, estimator)
         used = np.zeros(len(names), dtype=bool)
         used[columns[columns >= 0]] = True
         if self.column(NECK) is not None:
@@ -111,17 +115,19 @@ class Layout:
         return used
 
     @lru_cache(maxsize=64)  # noqa: B019  the few layouts of a process live as long as it does
-    def _columns(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
-        """Return the clip's column of each landmark, -1 for a neck that is to be derived."""
-        place = {name: i for i, name in enumerate(names)}
-        # An estimator's own array is read by the table's indices, so that a layout file may use names of its own.
-        full = estimator in ESTIMATORS and names[: len(ESTIMATORS[estimator].names)] == ESTIMATORS[estimator].names
+    def _clip_columns(self, names: tuple[str, ...], estimator: str | None) -> IndexArray:
+        """Return the clip's column of each landmark, -1 for a neck that has to be derived."""
+        column_of = {name: i for i, name in enumerate(names)}
+        # An estimator's own array is read by the table's indices, so that a layout file may use other names.
+        source = ESTIMATORS.get(estimator or "")
+        if source is not None and names[: len(source.names)] != source.names:
+            source = None
         columns, missing = [], []
         for landmark in self.landmarks:
-            column = landmark.index.get(estimator) if full else place.get(landmark.name)
+            column = column_of.get(landmark.name) if source is None else landmark.index.get(source.name)
             if column is not None and column < len(names):
                 columns.append(column)
-            elif landmark.name == NECK and all(name in place for name in _SHOULDERS):
+            elif landmark.name == NECK and all(name in column_of for name in _SHOULDERS):
                 columns.append(-1)
             else:
                 missing.append(landmark.name)
@@ -135,17 +141,9 @@ class Layout:
 
 
 def load_layout(name: str) -> Layout:
-    """Return a built-in layout, or read one from a CSV file with the same columns. Equal content gives the same object.
+    """Return the layout of a name in `BUILT_IN` or of a CSV file's path. Equal content gives the same object.
 
-    Parameters
-    ----------
-    name : str
-        One of `BUILT_IN`, or a path ending in ``.csv``.
-
-    Raises
-    ------
-    ModelFolderError
-        For an unknown name, and for a table that is malformed, naming its line.
+    Raises `ModelFolderError` for an unknown name, and for a malformed table, naming its line.
     """
     if name in BUILT_IN:
         text = resources.files("spoter.landmarks").joinpath("tables", f"points_{name}.csv").read_text(encoding="utf-8")
@@ -161,39 +159,40 @@ def load_layout(name: str) -> Layout:
 
 @lru_cache(maxsize=32)
 def _parse(name: str, text: str) -> Layout:
-    rows = csv.DictReader(io.StringIO(text), strict=True)
+    rows = csv.reader(io.StringIO(text), strict=True)
+    landmarks: dict[str, Landmark] = {}
     try:
-        return _layout(name, rows)
+        columns = next(rows, [])
+        if tuple(columns) != _COLUMNS:
+            raise ModelFolderError(f"layout {name}: found columns {columns}, expected {list(_COLUMNS)}")
+        for cells in rows:
+            if cells:
+                landmark = _parse_row(cells, landmarks.keys(), f"layout {name}, line {rows.line_num}")
+                landmarks[landmark.name] = landmark
     except csv.Error as error:
-        raise ModelFolderError(f"layout {name}, line {rows.reader.line_num}: {error}, expected CSV") from None
-
-
-def _layout(name: str, rows: csv.DictReader) -> Layout:
-    if tuple(rows.fieldnames or ()) != _COLUMNS:
-        raise ModelFolderError(f"layout {name}: found columns {rows.fieldnames}, expected {list(_COLUMNS)}")
-    landmarks: list[Landmark] = []
-    for row in rows:
-        place = f"layout {name}, line {rows.line_num}"
-        if None in row or None in row.values():
-            found = len(_COLUMNS) + len(row[None]) if None in row else len(_COLUMNS) - list(row.values()).count(None)
-            raise ModelFolderError(f"{place}: found {found} cells, expected {len(_COLUMNS)}: {','.join(_COLUMNS)}")
-        if row["section"] not in _SECTIONS:
-            raise ModelFolderError(f"{place}: found section {row['section']!r}, expected one of {', '.join(_SECTIONS)}")
-        if not row["name"] or any(row["name"] == landmark.name for landmark in landmarks):
-            raise ModelFolderError(f"{place}: found the name {row['name']!r} empty or for a second time")
-        index = {}
-        for estimator in ESTIMATORS.values():
-            cell = row[estimator.name] or ""
-            if not cell:
-                continue
-            # int() also takes '1_0' and ' 1'; a table holds plain digits
-            if not cell.isascii() or not cell.isdigit() or int(cell) >= max(estimator.sizes):
-                raise ModelFolderError(
-                    f"{place}: found {estimator.name} index {cell!r}, expected 0 to {max(estimator.sizes) - 1}, "
-                    "or nothing"
-                )
-            index[estimator.name] = int(cell)
-        landmarks.append(Landmark(row["name"], row["section"], row["parent"] or None, index))
+        raise ModelFolderError(f"layout {name}, line {rows.line_num}: {error}, expected CSV") from None
     if not landmarks:
         raise ModelFolderError(f"layout {name}: found no landmark, expected at least one row")
-    return Layout(Path(name).name, tuple(landmarks))
+    return Layout(Path(name).name, tuple(landmarks.values()))
+
+
+def _parse_row(cells: list[str], earlier_names: Collection[str], place: str) -> Landmark:
+    if len(cells) != len(_COLUMNS):
+        raise ModelFolderError(f"{place}: found {len(cells)} cells, expected {len(_COLUMNS)}: {','.join(_COLUMNS)}")
+    row = dict(zip(_COLUMNS, cells, strict=True))
+    if row["section"] not in _SECTIONS:
+        raise ModelFolderError(f"{place}: found section {row['section']!r}, expected one of {', '.join(_SECTIONS)}")
+    if not row["name"] or row["name"] in earlier_names:
+        raise ModelFolderError(f"{place}: found the name {row['name']!r} empty or for a second time")
+    index = {}
+    for estimator in ESTIMATORS.values():
+        cell, largest = row[estimator.name], max(estimator.sizes) - 1
+        if not cell:
+            continue
+        # int() also takes '1_0' and ' 1'; a table holds plain digits
+        if not cell.isascii() or not cell.isdigit() or int(cell) > largest:
+            raise ModelFolderError(
+                f"{place}: found {estimator.name} index {cell!r}, expected 0 to {largest}, or nothing"
+            )
+        index[estimator.name] = int(cell)
+    return Landmark(row["name"], row["section"], row["parent"] or None, index)

@@ -1,4 +1,4 @@
-"""The one normalisation that training, evaluation and serving share: a layout's points in, what SPOTER is fed out.
+"""The normalization that training, evaluation and serving share: from a layout's points to SPOTER's input.
 
 Three schemes, named in a model's config.json:
 
@@ -33,19 +33,20 @@ import numpy as np
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
+from spoter.landmarks.arrays import BoolArray, Float32Array, Float64Array, IndexArray
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
 
 SCHEMES = ("box", "none", "bohacek")
 _HANDS = {"leftHand": "pose_left_wrist", "rightHand": "pose_right_wrist"}
-_NEEDED = {
+_NEEDED: dict[str, tuple[str, ...]] = {
     "none": (),
     "box": ("pose_left_shoulder", "pose_right_shoulder", "pose_right_eye"),
     "bohacek": ("pose_left_shoulder", "pose_right_shoulder", "pose_left_eye", "pose_nose", NECK),
 }
 _SMALLEST_BOX = 1e-6
-# Frames of several clips that are normalised together: arrays of them still fit into a core's own cache.
-_TOGETHER = 1024
+# Frames of several clips that are normalized together: arrays of them still fit into a core's own cache.
+_MAX_FRAMES_TOGETHER = 1024
 
 
 def check_scheme(layout: Layout, scheme: str) -> None:
@@ -57,8 +58,8 @@ def check_scheme(layout: Layout, scheme: str) -> None:
         raise ModelFolderError(f"normalize {scheme!r} needs {', '.join(lacking)}, which layout {layout.name} lacks")
 
 
-def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
-    """Turn a clip's points into SPOTER's input.
+def normalize(points: Float32Array, layout: Layout, scheme: str) -> Float32Array:
+    """Compute the features of a clip, SPOTER's input.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
     layout : Layout
         Names the K columns.
     scheme : str
-        One of `SCHEMES`; `check_scheme` tells whether it fits the layout.
+        One of `SCHEMES` that fits the layout (`check_scheme`).
 
     Returns
     -------
@@ -79,89 +80,83 @@ def normalize(points: np.ndarray, layout: Layout, scheme: str) -> np.ndarray:
     InputError
         ``no_usable_frames`` where no frame holds any of the layout's points, or none has a body box.
     """
-    [fed] = normalize_clips([points], layout, scheme)
-    if isinstance(fed, InputError):
-        raise fed
-    return fed
+    [features] = normalize_clips([points], layout, scheme)
+    if isinstance(features, InputError):
+        raise features
+    return features
 
 
-def normalize_clips(clips: Sequence[np.ndarray], layout: Layout, scheme: str) -> list[np.ndarray | InputError]:
-    """Do to each of several clips what `normalize` does, in less time: most of what numpy takes is for its calls.
+def normalize_clips(clips: Sequence[Float32Array], layout: Layout, scheme: str) -> list[Float32Array | InputError]:
+    """Return for each of several clips what `normalize` returns or raises.
 
-    Parameters
-    ----------
-    clips : sequence of numpy.ndarray
-        Each as for `normalize`.
-    layout, scheme
-        As for `normalize`.
-
-    Returns
-    -------
-    list of numpy.ndarray or InputError
-        For each clip what `normalize` returns or raises.
+    This takes less time than `normalize` for each clip, because numpy's calls take more than the numbers in them.
     """
-    fed: list = [_empty(points, layout) for points in clips]
-    for chosen in _groups([0 if error else len(points) for points, error in zip(clips, fed, strict=True)]):
-        lengths = np.array([len(clips[i]) for i in chosen])
+    results: dict[int, Float32Array | InputError] = {}
+    for i, points in enumerate(clips):
+        if np.isnan(points).all():
+            results[i] = InputError(
+                ErrorCode.NO_USABLE_FRAMES,
+                f"found no landmark of layout {layout.name} in any of {len(points)} frames, "
+                "expected at least one person",
+            )
+    for group in _group([i for i in range(len(clips)) if i not in results], clips):
+        lengths = np.array([len(clips[i]) for i in group])
         starts = np.cumsum(lengths) - lengths
-        # float64: a small hand's box divides by hundredths, and 1e-6 of the original is asked for
-        points = np.concatenate([clips[i] for i in chosen], dtype=np.float64)
-        boxed = np.ones(len(chosen), dtype=bool)
-        if scheme == "bohacek":
-            out, boxed = _bohacek(points, layout, starts)
-        else:
-            out = points.copy()
-            if scheme == "box":
-                boxed = _box(out, points, layout, starts)
-            _copy_wrists(out, points, layout)
-        out[np.isnan(out)] = 0
-        out -= 0.5
-        whole = out.astype(np.float32).reshape(len(out), -1)
-        for i, start, length, has_box in zip(chosen, starts, lengths, boxed, strict=True):
-            fed[i] = whole[start : start + length] if has_box else _no_box(length)
-    return fed
+        # float64: a small hand's box divides by hundredths, and the result must be within 1e-6 of the original's
+        features, has_box = _normalize_frames(
+            np.concatenate([clips[i] for i in group], dtype=np.float64), layout, scheme, starts
+        )
+        for i, start, length, boxed in zip(group, starts, lengths, has_box, strict=True):
+            results[i] = (
+                features[start : start + length]
+                if boxed
+                else InputError(
+                    ErrorCode.NO_USABLE_FRAMES,
+                    f"found both shoulders and an eye in none of {length} frames, expected them in at least one: "
+                    "the size of the signer cannot be told without them",
+                )
+            )
+    return [results[i] for i in range(len(clips))]
 
 
-def _empty(points: np.ndarray, layout: Layout) -> InputError | None:
-    """Return the error for a clip without any landmark."""
-    if not np.isnan(points).all():
-        return None
-    return InputError(
-        ErrorCode.NO_USABLE_FRAMES,
-        f"found no landmark of layout {layout.name} in any of {len(points)} frames, expected at least one person",
-    )
-
-
-def _no_box(frames: int) -> InputError:
-    return InputError(
-        ErrorCode.NO_USABLE_FRAMES,
-        f"found both shoulders and an eye in none of {frames} frames, expected them in at least one: "
-        "the size of the signer cannot be told without them",
-    )
-
-
-def _groups(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the numbers of clips that are taken together; those without frames are left out."""
-    chosen: list[int] = []
+def _group(indices: Sequence[int], clips: Sequence[Float32Array]) -> Iterator[list[int]]:
+    """Yield the indices of clips that are normalized together."""
+    group: list[int] = []
     frames = 0
-    for i, length in enumerate(lengths):
-        if chosen and frames + length > _TOGETHER:
-            yield chosen
-            chosen, frames = [], 0
-        if length:
-            chosen.append(i)
-            frames += length
-    if chosen:
-        yield chosen
+    for i in indices:
+        if group and frames + len(clips[i]) > _MAX_FRAMES_TOGETHER:
+            yield group
+            group, frames = [], 0
+        group.append(i)
+        frames += len(clips[i])
+    if group:
+        yield group
 
 
-def _box(out: np.ndarray, points: np.ndarray, layout: Layout, starts: np.ndarray) -> np.ndarray:
+def _normalize_frames(
+    points: Float64Array, layout: Layout, scheme: str, starts: IndexArray
+) -> tuple[Float32Array, BoolArray]:
+    """Return the features (T, 2K) of clips that begin at `starts`, and which clips have a body box."""
+    has_box = np.ones(len(starts), dtype=bool)
+    if scheme == "bohacek":
+        out, has_box = _bohacek(points, layout, starts)
+    else:
+        out = points.copy()
+        if scheme == "box":
+            has_box = _box(out, points, layout, starts)
+        _copy_wrists(out, points, layout)
+    out[np.isnan(out)] = 0
+    out -= 0.5
+    return out.astype(np.float32).reshape(len(out), -1), has_box
+
+
+def _box(out: Float64Array, points: Float64Array, layout: Layout, starts: IndexArray) -> BoolArray:
     """Write scheme ``box`` of `points` into `out`; return which of the clips that begin at `starts` have a body box.
 
     The numbers 3, 1/2 and 4.5 half shoulder widths and the picture's centre are the original's.
     """
 
-    def at(name: str) -> np.ndarray:
+    def at(name: str) -> Float64Array:
         column = layout.column(name)
         return points[:, column] if column is not None else np.full((len(points), 2), np.nan)
 
@@ -171,17 +166,11 @@ def _box(out: np.ndarray, points: np.ndarray, layout: Layout, starts: np.ndarray
         eye = np.where(np.isnan(eye), at(stand_in)[:, 1], eye)
     start = np.stack([0.5 - 3 * half, eye - half / 2], axis=1)
     end = np.stack([0.5 + 3 * half, 0.5 + 4.5 * half], axis=1)
-    start, end, boxed = _fill_boxes(start, end, starts)
-
-    _rescale(out, points, layout.section("pose", "face"), start, end)
-    for section in _HANDS:
-        hand = layout.section(section)
-        _rescale(out, points, hand, *_hand_box(points[:, hand]))
-    return boxed
+    return _rescale_parts(out, points, layout, start, end, starts)
 
 
-def _copy_wrists(out: np.ndarray, points: np.ndarray, layout: Layout) -> None:
-    """Write the pose's wrist of `points` (T, K, 2), where it is known, into each point of a hand that is not there."""
+def _copy_wrists(out: Float64Array, points: Float64Array, layout: Layout) -> None:
+    """Write the pose's wrist of `points` (T, K, 2), where it is known, into each point of a missing hand."""
     for section, name in _HANDS.items():
         hand, wrist = layout.section(section), layout.column(name)
         if wrist is not None:
@@ -190,62 +179,69 @@ def _copy_wrists(out: np.ndarray, points: np.ndarray, layout: Layout) -> None:
                 out[np.ix_(absent, hand)] = points[absent, wrist, None]
 
 
-def _bohacek(points: np.ndarray, layout: Layout, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _bohacek(points: Float64Array, layout: Layout, starts: IndexArray) -> tuple[Float64Array, BoolArray]:
     """Return scheme ``bohacek`` of `points`, and which of the clips that begin at `starts` have a body box.
 
-    Six head sizes, a head being the distance of the shoulders, else of neck and nose.
+    The box is six heads wide and high, a head being the distance of the shoulders, else of neck and nose.
     """
     points = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)  # their data come from Apple Vision: y points up
-    left, right, eye, nose, neck = (points[:, layout.column(name)] for name in _NEEDED["bohacek"])
+    left, right, eye, nose, neck = (points[:, layout.names.index(name)] for name in _NEEDED["bohacek"])
     head = np.linalg.norm(left - right, axis=1)
     head = np.where(np.isnan(head), np.linalg.norm(neck - nose, axis=1), head)
     # Their box starts at its upper left corner and ends at the lower right one, and leaves the picture nowhere at 0.
     x0, x1 = neck[:, 0] - 3 * head, neck[:, 0] + 3 * head
     y1 = eye[:, 1] + head
     y0 = y1 - 6 * head
-    corners = (np.maximum(np.stack(corner, axis=1), 0) for corner in ((x0, y0), (x1, y1)))
-    start, end, boxed = _fill_boxes(*corners, starts)
-
+    start, end = (np.maximum(np.stack(corner, axis=1), 0) for corner in ((x0, y0), (x1, y1)))
     out = points.copy()
+    return out, _rescale_parts(out, points, layout, start, end, starts)
+
+
+def _rescale_parts(
+    out: Float64Array, points: Float64Array, layout: Layout, start: Float64Array, end: Float64Array, starts: IndexArray
+) -> BoolArray:
+    """Write body and face relative to the box with these corners (T, 2), and each hand relative to its own, into `out`.
+
+    Return which of the clips that begin at `starts` have a body box.
+    """
+    start, end, has_box = _fill_boxes(start, end, starts)
     _rescale(out, points, layout.section("pose", "face"), start, end)
     for section in _HANDS:
         hand = layout.section(section)
         _rescale(out, points, hand, *_hand_box(points[:, hand]))
-    return out, boxed
+    return has_box
 
 
-def _fill_boxes(start: np.ndarray, end: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _fill_boxes(
+    start: Float64Array, end: Float64Array, starts: IndexArray
+) -> tuple[Float64Array, Float64Array, BoolArray]:
     """Give frames without a box that of the last frame with one, or else the first, of the same clip.
 
-    Parameters
-    ----------
-    start, end : numpy.ndarray, shape (T, 2)
-        Corners; NaN or equal ones are no box.
-    starts : numpy.ndarray, shape (C,)
-        First frame of each clip.
-
-    Returns
-    -------
-    start, end : numpy.ndarray, shape (T, 2)
-    boxed : numpy.ndarray, shape (C,), bool
-        Whether the clip has a box at all.
+    Corners `start` and `end` have shape (T, 2); NaN or equal ones are no box. `starts` (C,) is the first frame of each
+    clip. Return the corners, and whether each clip has a box (C,).
     """
-    found = (np.abs(end - start) > _SMALLEST_BOX).all(axis=1)  # False where a corner is NaN
-    if found.all():
+    boxed = _is_box(end - start)
+    if boxed.all():
         return start, end, np.ones(len(starts), dtype=bool)
-    frames, nowhere = np.arange(len(found)), len(found)
-    first = np.minimum.reduceat(np.where(found, frames, nowhere), starts)
-    last = np.maximum.accumulate(np.where(found, frames, -1))
+    frames, nowhere = np.arange(len(boxed)), len(boxed)
+    first = np.minimum.reduceat(np.where(boxed, frames, nowhere), starts)
+    last = np.maximum.accumulate(np.where(boxed, frames, -1))
     clip = np.searchsorted(starts, frames, side="right") - 1
     source = np.where(last < starts[clip], first[clip], last)  # before its clip's first box, `last` is of another clip
     source = np.minimum(source, nowhere - 1)  # of a clip without any, which is an error
     return start[source], end[source], first < nowhere
 
 
-def _hand_box(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _is_box(size: Float64Array) -> BoolArray:
+    """Tell which boxes of these sizes (T, 2) have a width and a height."""
+    large: BoolArray = np.abs(size) > _SMALLEST_BOX  # False for NaN
+    return large[:, 0] & large[:, 1]
+
+
+def _hand_box(hand: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return the corners (T, 2) of a square around each frame's hand (T, P, 2), a tenth of its larger side wider.
 
-    NaN where the hand is missing, or has neither width nor height to be measured by.
+    They are NaN where the hand is missing, and equal where it has neither width nor height.
     """
     absent = np.isnan(hand)
     low = np.where(absent, np.inf, hand).min(axis=1, initial=np.inf)
@@ -259,10 +255,12 @@ def _hand_box(hand: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return low - grow, high + grow
 
 
-def _rescale(out: np.ndarray, points: np.ndarray, columns: np.ndarray, start: np.ndarray, end: np.ndarray) -> None:
-    """Write `columns` of `points` (T, K, 2) relative to each frame's box into `out`; frames without a box are left."""
+def _rescale(
+    out: Float64Array, points: Float64Array, columns: IndexArray, start: Float64Array, end: Float64Array
+) -> None:
+    """Write `columns` of `points` (T, K, 2) relative to each frame's box into `out`; frames without a box stay."""
     size = end - start
-    usable = (np.abs(size) > _SMALLEST_BOX).all(axis=1)  # False for NaN
+    usable = _is_box(size)
     size = np.where(usable[:, None], size, 1.0)[:, None]
     raw = points[:, columns]
     moved = usable[:, None] & (raw[..., 0] != 0)
