@@ -9,8 +9,8 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from benchmarks.load.client import Request, run_closed_loop
-from benchmarks.load.usage import ProcessUsage, Usage
-from spoter.torchserve.server import Server
+from benchmarks.load.usage import ProcessUsage, measure_usage
+from spoter.torchserve.server import TorchServe
 from stress.harness import wait_until
 from stress.raw_http import dial, post
 
@@ -69,7 +69,7 @@ class Met:
     served: bool
 
 
-def meet(server: Server, crowd: Crowd, connections: int, stay: float = STAY) -> Met:
+def meet(server: TorchServe, crowd: Crowd, connections: int, stay: float = STAY) -> Met:
     """Hold a crowd of connections to a server for a while, and serve another client beside it."""
     from benchmarks.load.bodies import compact_request
 
@@ -111,5 +111,5 @@ def _is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def _java(server: Server) -> ProcessUsage:
-    return Usage.from_session(server.leader).frontend
+def _java(server: TorchServe) -> ProcessUsage:
+    return measure_usage(server.leader).frontend

@@ -15,14 +15,14 @@ from tqdm import tqdm
 
 from benchmarks.load.processes import end_on_signals
 from spoter.errors import SpoterError
-from spoter.torchserve.server import StartError
+from spoter.torchserve.process import StartError
 from stress.fault_environments import CannotBeTried
 from stress.harness import Outcome, Stream, counted, logged, table, wait_workers
 from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Answer
-    from spoter.torchserve.server import Server
+    from spoter.torchserve.server import TorchServe
 
 COLUMNS = (
     "Fault", "Sent", "200", "503", "Other statuses", "No answer", "Slowest answer, s", "Back after, s",
@@ -50,7 +50,7 @@ def attack(fault: Fault, rate: float, before: float = 3.0) -> Seen:
         return strike(server, fault, rate, before)
 
 
-def strike(server: Server, fault: Fault, rate: float, before: float = 3.0) -> Seen:
+def strike(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> Seen:
     """Strike a server with a fault while requests come in, and see what clients see.
 
     Parameters

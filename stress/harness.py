@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.load.client import Answer, Request, open_loop
+from spoter.ops.local_server import NAME
 from spoter.ops.readiness import Reply, send
-from spoter.torchserve.server import NAME, Process, Server
+from spoter.torchserve.process import ServerProcess
+from spoter.torchserve.server import TorchServe
 from stress import ROOT
 
 WORKERS_OF_ATTACKS = 2
@@ -150,19 +152,19 @@ def call(url: str, body: bytes | None = None, content_type: str = JSON) -> Reply
     return send(url, None, body, content_type, PATIENCE)
 
 
-def worker_pids(server: Process) -> list[int]:
+def worker_pids(server: ServerProcess) -> list[int]:
     """Return the processes of the workers that TorchServe calls READY, of the model's default version."""
     told = call(f"{server.management}/models/{NAME}")
     workers = json.loads(told.body)[0]["workers"] if told.status == 200 else []
     return [worker["pid"] for worker in workers if worker["status"] == "READY"]
 
 
-def wait_workers(server: Process, count: int) -> bool:
+def wait_workers(server: ServerProcess, count: int) -> bool:
     """Wait until so many workers are READY: `wait_ready` is content with one."""
     return wait_until(lambda: len(worker_pids(server)) == count)
 
 
-def logged(server: Server, cause: str) -> str | None:
+def logged(server: TorchServe, cause: str) -> str | None:
     """Return the last line of a server's logs in which `cause`, a regular expression, is found, without its time."""
     found = None
     for path in sorted(server.logs.rglob("*.log")):

@@ -21,7 +21,7 @@ from typing import Annotated
 import typer
 
 from benchmarks.load.processes import INTERRUPTED, end_on_signals
-from spoter.torchserve.server import NAME
+from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK
 from stress import ROOT
 from stress.harness import table

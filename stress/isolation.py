@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from benchmarks.load.processes import end_on_signals
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 from stress.harness import CSV, JSON, call, table
 
 if TYPE_CHECKING:
-    from spoter.torchserve.server import Server
+    from spoter.torchserve.server import TorchServe
 
 # Keys of the archive's model-config.yaml: eight requests together, and a worker that waits for them.
 ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}
@@ -86,7 +86,7 @@ def _same(one: object, other: object) -> bool:
     return type(one) is type(other) and one == other
 
 
-def batches(server: Server) -> int:
+def batches(server: TorchServe) -> int:
     """Return how many batches workers have answered, once TorchServe has read all that they wrote about them."""
     found = [-1, -2]
     while found[-1] != found[-2]:
@@ -97,7 +97,7 @@ def batches(server: Server) -> int:
     return found[-1]
 
 
-def mixed(server: Server, asked: list[Item], rounds: int) -> tuple[list[list[object]], int, float]:
+def mixed(server: TorchServe, asked: list[Item], rounds: int) -> tuple[list[list[object]], int, float]:
     """Ask each alone, then all at once again and again.
 
     Returns

@@ -14,7 +14,7 @@ from functools import cache
 import numpy as np
 
 from spoter.formats.request import CSV, JSON, JSONLINES, MP4, NPY, SYNONYMS, VIDEOS
-from spoter.torchserve.server import NAME
+from spoter.ops.local_server import NAME
 from stress import ROOT
 
 PATH = f"/predictions/{NAME}"

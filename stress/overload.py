@@ -18,7 +18,7 @@ from stress.harness import WORKERS_OF_ATTACKS, counted, table, wait_workers
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Load
-    from spoter.torchserve.server import Server
+    from spoter.torchserve.server import TorchServe
 
 # Clients of the closed loop: as many as two full batches for each worker.
 CLIENTS = 16
@@ -67,7 +67,7 @@ def bound_s(rate: float, queue: int, batch: int) -> float:
 
 
 def overload(
-    server: Server, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0, frames: int = FRAMES
+    server: TorchServe, seconds: float, times: float, calm: float = 5.0, patience: float = 30.0, frames: int = FRAMES
 ) -> Overloaded:
     """Measure capacity for `calm` seconds, overload the server for `seconds`, and watch it recover for `patience`."""
     from benchmarks.load.bodies import compact_request
@@ -96,7 +96,8 @@ def main(
 ) -> None:
     """Overload a server; exit 1 where it does not refuse at once, keeps clients too long, or does not recover."""
     from benchmarks.serving.server import running_server
-    from spoter.torchserve.server import NAME, ROOT
+    from spoter.ops.local_server import NAME
+    from spoter.torchserve.server import ROOT
 
     settings = {"TS_JOB_QUEUE_SIZE": str(queue)}
     with running_server(ROOT / "models" / "dgs11", WORKERS_OF_ATTACKS, settings=settings) as server:

@@ -8,7 +8,8 @@ import socket
 import time
 from dataclasses import dataclass
 
-from spoter.torchserve.server import LOOPBACK, NAME
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import LOOPBACK
 
 PATH = f"/predictions/{NAME}"
 LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)

@@ -19,7 +19,9 @@ import yaml
 
 from benchmarks.load.usage import WORKER
 from spoter.files import atomic_write_bytes
-from spoter.torchserve.server import NAME, Server, end_session, session_members
+from spoter.ops.local_server import NAME
+from spoter.processes import end_process_tree, session_members
+from spoter.torchserve.server import TorchServe
 from stress import ROOT
 from stress.fault_environments import CLOCK_FILE, clock, set_clock, small_disk
 from stress.harness import wait_until, worker_pids
@@ -67,7 +69,7 @@ class Fault:
 
     name: str
     what: str
-    strike: Callable[[Server], None]
+    strike: Callable[[TorchServe], None]
     cause: str
     statuses: frozenset[int] = frozenset()
     away: bool = False
@@ -78,15 +80,15 @@ class Fault:
     around: Callable[[], AbstractContextManager] = nullcontext
 
 
-def kill_worker(server: Server) -> None:
+def kill_worker(server: TorchServe) -> None:
     _strike_worker(server, signal.SIGKILL)
 
 
-def stop_worker(server: Server) -> None:
+def stop_worker(server: TorchServe) -> None:
     _strike_worker(server, signal.SIGSTOP)
 
 
-def _strike_worker(server: Server, number: int) -> None:
+def _strike_worker(server: TorchServe, number: int) -> None:
     """Send a worker a signal, and wait until another has its place."""
     struck = worker_pids(server)[0]
     os.kill(struck, number)
@@ -99,7 +101,7 @@ def _strike_worker(server: Server, number: int) -> None:
         raise TimeoutError("no new worker took its place")
 
 
-def cannot_start(server: Server) -> None:
+def cannot_start(server: TorchServe) -> None:
     """Take away what workers load, kill them all, and put it back after they have tried to start in vain."""
     [handler] = Path(server.store.parent, "models").glob("*/spoter_handler.py")  # TorchServe's copy of the archive
     aside = handler.with_suffix(".aside")
@@ -114,7 +116,7 @@ def cannot_start(server: Server) -> None:
         raise TimeoutError("workers do not start again")
 
 
-def fill_disk(server: Server) -> None:
+def fill_disk(server: TorchServe) -> None:
     """Fill the disk, have a worker start on the full one, and empty it again."""
     spare = server.store / "spare"
     try:
@@ -132,7 +134,7 @@ def fill_disk(server: Server) -> None:
         spare.unlink()
 
 
-def replace_archive(server: Server) -> None:
+def replace_archive(server: TorchServe) -> None:
     """Cut the archive short where it lies, as a copy that failed does, and have a worker start beside that."""
     archive = server.store / f"{NAME}.mar"
     whole = archive.read_bytes()
@@ -143,13 +145,13 @@ def replace_archive(server: Server) -> None:
     archive.write_bytes(whole)
 
 
-def register_again(server: Server) -> None:
+def register_again(server: TorchServe) -> None:
     """Take the model away through the management API, and bring it back."""
     server.manage("DELETE", f"/models/{NAME}")
     _register(server, f"{NAME}.mar")
 
 
-def next_version(server: Server) -> None:
+def next_version(server: TorchServe) -> None:
     """Bring another version up beside the model, make it the default, and take the old one away."""
     from spoter.torchserve.pack import MANIFEST, zipped
 
@@ -166,33 +168,33 @@ def next_version(server: Server) -> None:
     server.manage("DELETE", f"/models/{NAME}/{old}")
 
 
-def _version(server: Server) -> str:
+def _version(server: TorchServe) -> str:
     return server.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
 
 
-def _register(server: Server, archive: str) -> None:
+def _register(server: TorchServe, archive: str) -> None:
     query = f"url={archive}&model_name={NAME}&initial_workers={WORKERS}&synchronous=true"
     server.manage("POST", f"/models?{query}")
 
 
-def restart(server: Server) -> None:
+def restart(server: TorchServe) -> None:
     """End the server as an update does, and start it again on the same ports."""
-    end_session(server.leader)
+    end_process_tree(server.leader)
     _start(server)
 
 
-def kill_frontend(server: Server) -> None:
+def kill_frontend(server: TorchServe) -> None:
     """Kill Java outright; see its workers go, and start again over what it left."""
     java = [process for process in session_members(server.leader) if process.name() == "java"]
     for process in java:
         process.kill()
     if not wait_until(lambda: not _workers(server)):
         raise TimeoutError("workers outlive their front end")
-    end_session(server.leader)
+    end_process_tree(server.leader)
     _start(server)
 
 
-def _workers(server: Server) -> list[psutil.Process]:
+def _workers(server: TorchServe) -> list[psutil.Process]:
     found = []
     for process in session_members(server.leader):
         with suppress(psutil.Error):
@@ -200,12 +202,12 @@ def _workers(server: Server) -> list[psutil.Process]:
     return found
 
 
-def _start(server: Server) -> None:
+def _start(server: TorchServe) -> None:
     server.start()
     server.wait_ready()
 
 
-def move_clock(server: Server) -> None:
+def move_clock(server: TorchServe) -> None:
     """Move the clock an hour on, two back and to the right time; each time a worker starts at that time."""
     for seconds in (HOUR, -HOUR, 0):
         set_clock(os.environ[CLOCK_FILE], seconds)

@@ -25,7 +25,7 @@ from stress.harness import JSON, WORKERS_OF_ATTACKS, Stream, counted, samples, t
 
 if TYPE_CHECKING:
     from benchmarks.load.client import Request
-    from spoter.torchserve.server import Server
+    from spoter.torchserve.server import TorchServe
 
 SAMPLES_CSV = Path("build", "attacks", "soak.csv")
 # What memory may grow by from the first `PART` of the samples to the last; and how many more handles and threads there
@@ -64,11 +64,11 @@ def mix() -> list[tuple[Request, int]]:
     return good * several + bad
 
 
-def look(server: Server) -> dict[str, int]:
+def look(server: TorchServe) -> dict[str, int]:
     """Return what a server uses now: of the workers together, of Java, and the bytes of its logs."""
-    from benchmarks.load.usage import Usage
+    from benchmarks.load.usage import measure_usage
 
-    usage = Usage.from_session(server.leader)
+    usage = measure_usage(server.leader)
     workers, java = usage.workers, usage.frontend
     return {
         "worker_rss": sum(worker.rss for worker in workers),
@@ -161,7 +161,7 @@ def main(
         raise typer.Exit(1)
 
 
-def _at_rest(server: Server) -> dict[str, int]:
+def _at_rest(server: TorchServe) -> dict[str, int]:
     time.sleep(REST)
     return look(server)
 

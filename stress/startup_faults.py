@@ -14,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.processes import run_to_end
-from spoter.torchserve.server import LOOPBACK, NAME, Server, StartError, free_port
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.torchserve.process import StartError
+from spoter.torchserve.server import TorchServe
 from stress import ROOT
 
 SERVE, ARCHIVE = "spoter serve", "an archive"
@@ -80,14 +83,14 @@ def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
 
 def _by_archive(scratch: Path, broken: Broken) -> tuple[int, str, bool]:
     """Start TorchServe as `spoter serve` does, but with an archive that was harmed after it was packed."""
-    from spoter.ops.doctor import find_java
+    from spoter.ops.java import find_java
     from spoter.torchserve.pack import build
 
     java = find_java()
     if java is None:
         raise SystemExit("found no Java to run TorchServe with: spoter doctor tells more")
     ports = (free_port(), free_port(), free_port())
-    server = Server(LOOPBACK, ports, 1, False, scratch / "logs", java.environment(os.environ))
+    server = TorchServe(LOOPBACK, ports, 1, False, scratch / "logs", java.environment(os.environ))
     try:
         build(ROOT / "models" / "dgs11", NAME, None, server.store)
         broken.harm(server.store / f"{NAME}.mar")

@@ -28,7 +28,7 @@ from benchmarks.peers.servers import NAMES, executable
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES, choose_runtime
-from spoter.torchserve.server import StartError
+from spoter.torchserve.process import StartError
 
 OUT = ROOT / "build" / "bench" / "peers.json"
 PACKAGES = ("torch", "torchserve", "fastapi", "uvicorn", "litserve", "bentoml")

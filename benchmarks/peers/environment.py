@@ -1,8 +1,8 @@
-"""The Python that the other servers run in: `.venv/peers`, made by `python -m benchmarks.peers.environment`.
+"""The Python environment of the other servers, `.venv/peers`, made by `python -m benchmarks.peers.environment`.
 
-BentoML pins versions of packages that others of this project want newer, so it has a virtual environment of its own.
-That one looks into the environment it was made from after its own packages: torch is not installed twice, and the
-recognizer computes with the very same libraries behind every server.
+BentoML pins versions of packages that others of this project need newer, so it has a separate virtual environment. That
+one also sees the packages of the environment that it was made from, after its own: torch is not installed twice, and
+the recognizer computes with the very same libraries behind every server.
 """
 
 from __future__ import annotations
@@ -19,50 +19,46 @@ from spoter.files import atomic_write_bytes, exclusive_lock
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FOLDER = Path(sys.prefix) / "peers"
-HOW = "make bench-peers, or python -m benchmarks.peers.environment, makes it"
 
 _MARK = "whole"  # written last: an environment without it was not finished
 
 
-def find(folder: Path = FOLDER) -> Path:
-    """Return the interpreter of an environment that `make` finished; `SpoterError` where there is none."""
-    try:
-        fits = (folder / _MARK).read_bytes() == _wanted()
-    except OSError:
-        fits = False
-    python = folder / "bin" / "python"
-    if not (fits and python.exists()):
-        raise SpoterError(f"{folder}: found no environment of the present requirements for the other servers; {HOW}")
+def find_environment(folder: Path = FOLDER) -> Path:
+    """Return the interpreter of a finished environment of today's requirements; raise `SpoterError` without one."""
+    mark, python = folder / _MARK, folder / "bin" / "python"
+    if not (python.exists() and mark.exists() and mark.read_bytes() == describe_requirements()):
+        how = "`make bench-peers` or `python -m benchmarks.peers.environment` makes it"
+        raise SpoterError(f"{folder}: found no environment of the present requirements for the other servers; {how}")
     return python
 
 
-def make(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
-    """Make the environment where `find` finds none, and return its interpreter; pip tells its steps itself.
+def make_environment(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
+    """Make the environment unless `find_environment` finds it, and return its interpreter; pip prints its steps.
 
     Raises
     ------
     SpoterError
-        Where venv or pip failed, after their own words.
+        Where venv or pip failed, after its own message.
     """
     with exclusive_lock(folder.parent):
         try:
-            return find(folder)
+            return find_environment(folder)
         except SpoterError:
             pass  # absent, not finished, or of other requirements
         (folder / _MARK).unlink(missing_ok=True)
         _run([sys.executable, "-m", "venv", "--clear", folder])
         python = folder / "bin" / "python"
-        asked = [python, "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
-        own = Path(subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip())
-        # Paths of a .pth file come after the environment's own; pip counts what it finds there as installed.
-        atomic_write_bytes(own / "made_from.pth", f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
+        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+        packages = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+        # Paths of a .pth file come after the environment's own; pip counts the packages there as installed.
+        atomic_write_bytes(Path(packages, "made_from.pth"), f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
         _run([python, "-m", "pip", "install", "--no-input", "--requirement", REQUIREMENTS, *pip_options])
-        atomic_write_bytes(folder / _MARK, _wanted())
+        atomic_write_bytes(folder / _MARK, describe_requirements())
         return python
 
 
-def _wanted() -> bytes:
-    """Return what the environment is made from; another Python or other requirements need another one."""
+def describe_requirements() -> bytes:
+    """Return all that the environment depends on; another Python or other requirements need another environment."""
     return b"\n".join([sys.version.encode(), sysconfig.get_path("purelib").encode(), REQUIREMENTS.read_bytes()])
 
 
@@ -73,9 +69,9 @@ def _run(command: list[str | Path]) -> None:
 
 
 def main() -> None:
-    """Make the environment; what follows on the command line is for pip."""
+    """Make the environment; further arguments are pip's."""
     try:
-        print(make(pip_options=sys.argv[1:]))
+        print(make_environment(pip_options=sys.argv[1:]))
     except (SpoterError, OSError) as error:
         raise SystemExit(f"python -m benchmarks.peers.environment: {error}") from None
 

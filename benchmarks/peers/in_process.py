@@ -1,7 +1,7 @@
-"""The recognizer without a server: as many processes as a server has workers, each with one thread, asking itself.
+"""The recognizer without a server: as many processes as a server has workers, each with one thread.
 
-`python -m benchmarks.peers.in_process MODEL RUNTIME` is one of them: it reads ``{"request": NAME, "seconds": S}`` a line and
-writes a JSON list: the seconds that each request took, and those of the processor that all took together.
+`python -m benchmarks.peers.in_process MODEL RUNTIME` is one of them. For each line ``{"request": NAME, "seconds": S}`` it
+answers that request again and again, and writes a JSON list: the seconds of each answer, and the processor seconds of all.
 """
 
 from __future__ import annotations
@@ -11,63 +11,62 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks import ROOT
-from spoter.torchserve.server import StartError, end_session
+from benchmarks.load.bodies import BODIES
+from benchmarks.peers.shared import load_with_one_thread
+from spoter.messages import RawRequest
+from spoter.processes import end_process_tree
+from spoter.serving.service import respond
+from spoter.torchserve.process import StartError
 
 
-class Alone:
-    """Processes that wait to be told how long to work; waiting costs nothing."""
+class RecognizerProcesses:
+    """Processes that wait for an order; waiting costs nothing."""
 
-    def __init__(self, processes: list[subprocess.Popen]):
-        self._processes = processes
+    def __init__(self, processes: list[subprocess.Popen[str]]):
+        self.processes = processes
 
-    def ask(self, request: str, processes: int, seconds: float) -> list[tuple[list[float], float]]:
+    def run(self, request: str, processes: int, seconds: float) -> list[tuple[list[float], float]]:
         """Have some of the processes answer a request again and again, at the same time.
 
         Parameters
         ----------
         request : str
-            Its name, of `benchmarks.load.bodies.bodies`.
+            Its name in `benchmarks.load.bodies.BODIES`.
         processes : int
-            1 up to as many as there are.
         seconds : float
-            How long.
 
         Returns
         -------
         list of (list of float, float)
-            For each process the seconds that each request took, and the processor's for all of them.
+            For each process the seconds of each answer, and its processor seconds for all of them.
         """
-        chosen = self._processes[:processes]
+        chosen = self.processes[:processes]
         for process in chosen:
             process.stdin.write(json.dumps({"request": request, "seconds": seconds}) + "\n")
             process.stdin.flush()
-        return [tuple(json.loads(_line(process))) for process in chosen]
+        return [tuple(json.loads(_read_line(process))) for process in chosen]
 
 
 @contextmanager
-def started(model: Path, runtime: str, processes: int) -> Iterator[Alone]:
-    """Start the processes and wait until each has its model; end them with the block."""
+def running_processes(model: Path, runtime: str, count: int) -> Iterator[RecognizerProcesses]:
+    """Start the processes and wait until each has loaded the model; end them with the block."""
     command = [sys.executable, "-m", "benchmarks.peers.in_process", str(model.resolve()), runtime]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    running: list[subprocess.Popen] = []
-    try:
-        for _ in range(processes):
-            running.append(subprocess.Popen(command, cwd=ROOT, **pipes))
-        for process in running:
-            _line(process)
-        yield Alone(running)
-    finally:
-        for process in running:
-            end_session(process)
-            process.stdin.close()
-            process.stdout.close()
+    with ExitStack() as stack:
+        processes = []
+        for _ in range(count):
+            processes.append(stack.enter_context(subprocess.Popen(command, cwd=ROOT, **pipes)))
+            stack.callback(end_process_tree, processes[-1])
+        for process in processes:
+            _read_line(process)
+        yield RecognizerProcesses(processes)
 
 
-def _line(process: subprocess.Popen) -> str:
+def _read_line(process: subprocess.Popen[str]) -> str:
     line = process.stdout.readline()
     if not line:
         raise StartError(f"a process of the recognizer alone ended with status {process.wait()}, for the reason above")
@@ -75,26 +74,20 @@ def _line(process: subprocess.Popen) -> str:
 
 
 def main() -> None:
-    """Answer what standard input asks for, until it ends."""
-    from benchmarks.load.bodies import bodies
-    from benchmarks.peers.shared import load_with_one_thread
-    from spoter.messages import RawRequest
-    from spoter.serving.service import respond
-
+    """Follow the orders of standard input, until it ends."""
     recognizer = load_with_one_thread(Path(sys.argv[1]), sys.argv[2])
-    asked = {name: [RawRequest(body, "application/json")] for name, body in bodies().items()}
-    for incoming in asked.values():
-        respond(recognizer, incoming)
+    requests = {name: [RawRequest(make(), "application/json")] for name, make in BODIES.items()}
+    for request in requests.values():
+        respond(recognizer, request)
     print("ready", flush=True)
     for line in sys.stdin:
-        order = json.loads(line)
-        incoming, taken = asked[order["request"]], []
-        before = time.process_time()
-        end = time.perf_counter() + order["seconds"]
+        order, taken = json.loads(line), []
+        request = requests[order["request"]]
+        cpu_before, end = time.process_time(), time.perf_counter() + order["seconds"]
         while (began := time.perf_counter()) < end:
-            respond(recognizer, incoming)
+            respond(recognizer, request)
             taken.append(time.perf_counter() - began)
-        print(json.dumps([taken, time.process_time() - before]), flush=True)
+        print(json.dumps([taken, time.process_time() - cpu_before]), flush=True)
 
 
 if __name__ == "__main__":

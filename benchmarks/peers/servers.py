@@ -19,15 +19,10 @@ from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.load.usage import Usage
 from benchmarks.peers.shared import LOADED, MODEL, PORT, RUNTIME, WORKERS
 from spoter.ops import readiness
-from spoter.torchserve.server import (
-    LOOPBACK,
-    START_TIMEOUT,
-    Server,
-    StartError,
-    end_session,
-    free_port,
-    session_members,
-)
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.processes import end_process_tree, session_members
+from spoter.torchserve.process import START_TIMEOUT, StartError
+from spoter.torchserve.server import TorchServe
 
 OURS, ORIGINAL = "spoter", "original"
 NAMES = {
@@ -144,7 +139,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
         other = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
     body, began = full_request(), time.monotonic()
 
-    def wait(server: Server) -> None:
+    def wait(server: TorchServe) -> None:
         def all_loaded() -> bool:
             return readiness.workers(server.management, server.model).ok
 
@@ -215,7 +210,7 @@ def _wait(leader: subprocess.Popen, url: str, body: bytes, all_loaded: Callable[
 def end(leader: subprocess.Popen) -> None:
     """End a server: its session, and then what of its descendants lies outside of that and has not gone with it."""
     outside = family(leader)
-    end_session(leader)
+    end_process_tree(leader)
     for ask in (psutil.Process.terminate, psutil.Process.kill):
         _, outside = psutil.wait_procs(outside, timeout=0)
         for process in outside:

@@ -1,4 +1,4 @@
-"""What every peer serves: the recognizer by way of `spoter.serving.service.respond`, with one thread in each process."""
+"""The recognizer that every peer serves, by way of `spoter.serving.service.respond`, one thread in each process."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from spoter.serving.service import respond
 if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer
 
-MODEL = "SPOTER_PEERS_MODEL"  # the model folder
-RUNTIME = "SPOTER_PEERS_RUNTIME"  # what computes
-WORKERS = "SPOTER_PEERS_WORKERS"  # how many processes load it
-LOADED = "SPOTER_PEERS_LOADED"  # a folder in which each process that has loaded it leaves a file named by its number
-PORT = "SPOTER_PEERS_PORT"  # for servers that are not told on their command line
+# Environment variables of a peer.
+MODEL = "SPOTER_PEERS_MODEL"  # model folder
+RUNTIME = "SPOTER_PEERS_RUNTIME"
+WORKERS = "SPOTER_PEERS_WORKERS"  # number of processes that load the model
+LOADED = "SPOTER_PEERS_LOADED"  # folder in which each process that has loaded it leaves a file named by its number
+PORT = "SPOTER_PEERS_PORT"  # of servers that have no option for it
 
-# As handler/model-config.yaml has them for TorchServe: so many requests go through the model together, and the first of
-# them waits so many seconds for the others.
+PATH = "/predict"
+# As in handler/model-config.yaml: the most requests of a batch, and the seconds that the first of them waits.
 BATCH, DELAY = 8, 0.001
 
 
-def load() -> Recognizer:
-    """Load the model that the environment names, and leave word that this process has it."""
+def load_from_environment() -> Recognizer:
+    """Load the model that the environment names, and mark this process as one that holds it."""
     recognizer = load_with_one_thread(Path(os.environ[MODEL]), os.environ[RUNTIME])
     Path(os.environ[LOADED], str(os.getpid())).touch()
     return recognizer
 
 
 def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
-    """Load a model folder for one process of several, just as our own handler does: there is a process for each core.
-
-    With one thread, numpy's BLAS included, and what is there by then kept from the garbage collector.
-    """
+    """Load a model folder as our own handler does, for one process of several: one thread, and no garbage to search."""
     from spoter.runtime.threads import limit_threads
     from spoter.serving.recognizer import Recognizer
 
@@ -47,13 +45,13 @@ def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
     return recognizer
 
 
-def incoming(body: bytes, headers: Mapping[str, str]) -> RawRequest:
+def make_request(body: bytes, headers: Mapping[str, str]) -> RawRequest:
     """Make a service request of a body and its headers, whose names are looked up in lower case."""
     return RawRequest(
         body, headers.get("content-type"), headers.get("accept"), headers.get("x-amzn-sagemaker-custom-attributes")
     )
 
 
-def answer(recognizer: Recognizer, asked: Sequence[RawRequest]) -> list[Response]:
-    """Answer requests together, one response for each."""
-    return respond(recognizer, asked)[0]
+def respond_together(recognizer: Recognizer, requests: Sequence[RawRequest]) -> list[Response]:
+    """Answer requests in one batch, one response for each."""
+    return respond(recognizer, requests)[0]

@@ -1,11 +1,12 @@
 """Very many clips: `python -m benchmarks.serving.batch` times `spoter predict … --out` over HDF5 files that it makes.
 
-Clips a second with one worker and with two, in turn; the most memory that a run takes, by the number of clips; and what
-a run that is killed and gone on with costs more than one that is not. Markdown on stdout.
+It prints, in Markdown, the clips a second with one worker and with two, in turn; the most memory of a run, by the number
+of clips; and whether a run that is killed and resumed writes the same bytes as one that is not.
 """
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
@@ -20,11 +21,13 @@ import numpy as np
 import psutil
 import typer
 
-from benchmarks import ROOT
-from benchmarks.load.processes import end_on_signals
+from benchmarks import MODEL, ROOT
+from benchmarks.command import ModelOption, run_command
+from benchmarks.tables import markdown_table
+from spoter.errors import SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 
-# Clips of a file that differ: more would fill the disk and cost no more to answer.
+# Different clips of a file: more would fill the disk and take no longer to predict.
 _DIFFERENT = 500
 _FRAMES = (20, 100)
 _MIB = 2**20
@@ -33,7 +36,7 @@ _MIB = 2**20
 def write_clips(path: Path, count: int, seed: int = 0) -> Path:
     """Write a ConnectingPoints file of `count` made-up clips of 20 to 100 frames; 500 differ, the others are links.
 
-    A body stands still, its hands wander at random: nothing that a model knows, and as much work as any clip.
+    A body stands still, its hands wander at random: no model knows such a sign, and it is as much work as any clip.
     """
     rng = np.random.default_rng(seed)
     body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))
@@ -60,25 +63,23 @@ class Run:
     worker_mib: float
 
 
-def run(model: Path, clips: Path, out: Path, jobs: int, kill_after: float | None = None) -> Run:
-    """Run the command and watch its processes; kill it where `kill_after` says how many parts are to be kept."""
-    command = [sys.executable, "-m", "spoter.cli.main", "predict", str(model), str(clips), "--out", str(out)]
+def run_predict(model: Path, clips: Path, out: Path, jobs: int, kill_after: int | None = None) -> Run:
+    """Run `spoter predict` and watch its processes; kill it after `kill_after` finished parts."""
+    command = [sys.executable, "-m", "spoter", "predict", str(model), str(clips), "--out", str(out)]
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--jobs", str(jobs)], cwd=ROOT, stdout=subprocess.DEVNULL)
-    parent, cpu = psutil.Process(process.pid), {}
-    most = {"parent": 0.0, "worker": 0.0}
+    parent = psutil.Process(process.pid)
+    cpu: dict[int, float] = {}
+    parent_rss = worker_rss = 0
     try:
         while process.poll() is None:
-            try:
-                for one in (parent, *parent.children(recursive=True)):
-                    times = one.cpu_times()
-                    cpu[one.pid] = times.user + times.system
-                    kind = "parent" if one == parent else "worker"
-                    most[kind] = max(most[kind], one.memory_info().rss / _MIB)
-            except psutil.NoSuchProcess:
-                pass
-            if kill_after is not None and len(list(out.with_name(f"{out.name}.parts").glob("*.jsonl"))) >= kill_after:
-                process.send_signal(signal.SIGKILL)
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+                parent_rss = max(parent_rss, parent.memory_info().rss)
+                workers = parent.children(recursive=True)
+                worker_rss = max([worker_rss, *(worker.memory_info().rss for worker in workers)])
+                cpu |= {each.pid: sum(each.cpu_times()[:2]) for each in (parent, *workers)}
+            if kill_after is not None and _count_parts(out) >= kill_after:
+                process.kill()
                 process.wait()
             time.sleep(0.05)
     finally:
@@ -86,12 +87,54 @@ def run(model: Path, clips: Path, out: Path, jobs: int, kill_after: float | None
             process.send_signal(signal.SIGINT)
             process.wait()
     if process.returncode not in (0, -signal.SIGKILL):
-        raise SystemExit(f"spoter predict ended with {process.returncode}")
-    return Run(time.perf_counter() - started, sum(cpu.values()), most["parent"], most["worker"])
+        raise SpoterError(f"spoter predict ended with status {process.returncode}")
+    return Run(time.perf_counter() - started, sum(cpu.values()), parent_rss / _MIB, worker_rss / _MIB)
+
+
+def _count_parts(out: Path) -> int:
+    return len(list(out.with_name(f"{out.name}.parts").glob("*.jsonl")))
+
+
+def report_workers(model: Path, folder: Path, count: int, rounds: int) -> str:
+    """Compare one worker with two."""
+    file = write_clips(folder / "timed.hdf5", count)
+    runs: dict[int, list[Run]] = {1: [], 2: []}
+    for number in range(rounds):
+        for jobs, of_jobs in runs.items():
+            of_jobs.append(run_predict(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
+    rows = []
+    for jobs, of_jobs in runs.items():
+        seconds, cpu_s = (np.median([getattr(run, field) for run in of_jobs]) for field in ("seconds", "cpu_s"))
+        rows.append((jobs, f"{count / seconds:.0f}", f"{1e3 * cpu_s / count:.2f}"))
+    ratio = np.median([one.seconds / two.seconds for one, two in zip(runs[1], runs[2], strict=True)])
+    return (
+        markdown_table(("workers", "clips/s", "processor ms a clip"), rows, f"Workers, {count:,} clips", left=0)
+        + f"\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, start included).\n"
+    )
+
+
+def report_memory(model: Path, folder: Path, sizes: list[int]) -> str:
+    """Show whether memory grows with the number of clips."""
+    rows = []
+    for count in sizes:
+        run = run_predict(model, write_clips(folder / f"{count}.hdf5", count), folder / f"{count}.jsonl", 2)
+        rows.append((f"{count:,}", f"{count / run.seconds:.0f}", f"{run.parent_mib:.0f}", f"{run.worker_mib:.0f}"))
+    return markdown_table(("clips", "clips/s", "parent MiB", "largest worker MiB"), rows, "Memory, 2 workers", left=0)
+
+
+def report_resume(model: Path, folder: Path, count: int) -> str:
+    """Kill a run of the file of `report_workers`, resume it, and compare its output with that of a whole run."""
+    file, whole, out = folder / "timed.hdf5", folder / "timed-2-0.jsonl", folder / "killed.jsonl"
+    run_predict(model, file, out, 2, kill_after=8)
+    kept = _count_parts(out)
+    run_predict(model, file, out, 2)
+    if out.read_bytes() != whole.read_bytes():
+        raise SpoterError(f"a run that was killed with {kept} parts and resumed wrote other bytes than a whole run")
+    return f"Killed with {kept} parts of {count:,} clips kept, and resumed: the same bytes as a whole run."
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
+    model: ModelOption = MODEL,
     clips: Annotated[list[int] | None, typer.Option(help="Sizes of files, to see whether memory grows.")] = None,
     timed: Annotated[int, typer.Option(help="Clips of the file that workers are compared by.")] = 10_000,
     rounds: Annotated[int, typer.Option(min=1, help="Rounds of one and two workers in turn.")] = 3,
@@ -99,45 +142,10 @@ def main(
     """Time `spoter predict … --out`."""
     with tempfile.TemporaryDirectory(prefix="spoter-bulk-") as scratch:
         folder = Path(scratch)
-        _workers(model, folder, timed, rounds)
-        _memory(model, folder, clips or [10_000, 100_000])
-        _killed(model, folder, timed)
-
-
-def _workers(model: Path, folder: Path, count: int, rounds: int) -> None:
-    file = write_clips(folder / "timed.hdf5", count)
-    taken: dict[int, list[Run]] = {1: [], 2: []}
-    for number in range(rounds):
-        for jobs, runs in taken.items():
-            runs.append(run(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
-    print(f"### Workers, {count:,} clips\n\n| workers | clips/s | processor ms a clip |\n|---:|---:|---:|")
-    for jobs, runs in taken.items():
-        rate, cpu = (count / np.median([one.seconds for one in runs]), np.median([one.cpu_s for one in runs]))
-        print(f"| {jobs} | {rate:.0f} | {1e3 * cpu / count:.2f} |")
-    ratio = np.median([one.seconds / two.seconds for one, two in zip(taken[1], taken[2], strict=True)])
-    print(f"\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, start included).\n")
-
-
-def _memory(model: Path, folder: Path, sizes: list[int]) -> None:
-    print("### Memory, 2 workers\n\n| clips | clips/s | parent MiB | largest worker MiB |\n|---:|---:|---:|---:|")
-    for count in sizes:
-        file = write_clips(folder / f"{count}.hdf5", count)
-        one = run(model, file, folder / f"{count}.jsonl", 2)
-        print(f"| {count:,} | {count / one.seconds:.0f} | {one.parent_mib:.0f} | {one.worker_mib:.0f} |", flush=True)
-    print()
-
-
-def _killed(model: Path, folder: Path, count: int) -> None:
-    file, whole, out = folder / "timed.hdf5", folder / "timed-2-0.jsonl", folder / "killed.jsonl"
-    run(model, file, out, 2, kill_after=8)
-    kept = len(list((folder / "killed.jsonl.parts").glob("*.jsonl")))
-    run(model, file, out, 2)
-    same = "the same bytes as" if out.read_bytes() == whole.read_bytes() else "OTHER BYTES THAN"
-    print(f"Killed with {kept} parts of {count:,} clips kept, and gone on with: {same} a run that was left alone.")
-    if same.startswith("OTHER"):
-        raise typer.Exit(1)
+        print(report_workers(model, folder, timed, rounds), flush=True)
+        print(report_memory(model, folder, clips or [10_000, 100_000]), flush=True)
+        print(report_resume(model, folder, timed))
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

@@ -1,31 +1,39 @@
-"""How costs grow with what is asked: `python -m benchmarks.serving.growth` prints tables, and draws them with `--picture PATH`.
+"""How costs grow with the size of a request: `python -m benchmarks.serving.growth` prints tables, `--picture` draws them.
 
-A request is answered in this process, on one thread, by models with random weights in the sizes of a real one, each
-answer by the way that all doors go (`spoter.serving.service.respond`). Along an axis one thing grows and the others stay at 60
-frames, one clip and the model's own glosses. With `--server` as many clients ask a TorchServe at once.
+A request is answered in this process, on one thread, by models with random weights in the sizes of a real one. Along an
+axis one size grows and the others stay at 60 frames, one clip and the model's own glosses. With `--server` a growing
+number of clients sends requests to a TorchServe.
 
-A slope is that of the logarithm of the median over that of the size, fitted to the upper half of the sizes, where what
-a request costs in any case weighs less: 0 is constant, 1 linear, 2 quadratic.
+A slope is that of the logarithm of the median over that of the size, fitted to the upper half of the sizes, where the
+fixed costs of a request weigh less: 0 is constant, 1 linear, 2 quadratic.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import numpy as np
 import typer
+from tqdm import tqdm
 
-from benchmarks import ROOT
-from benchmarks.load.processes import end_on_signals
-from benchmarks.timing import Timing, in_turn, machine, one_thread
-
-if TYPE_CHECKING:
-    from spoter.model.config import Sizes
-    from spoter.serving.recognizer import Recognizer
+from benchmarks import MODEL
+from benchmarks.command import ModelOption, run_command
+from benchmarks.load.bodies import compact_request, full_request
+from benchmarks.load.client import Request, run_closed_loop
+from benchmarks.load.usage import measure_usage
+from benchmarks.models import bind_request, write_random_model
+from benchmarks.serving.server import running_server
+from benchmarks.tables import markdown_table
+from benchmarks.timing import Timing, describe_machine, measure_seconds, use_one_thread
+from spoter.errors import SpoterError
+from spoter.files import atomic_write
+from spoter.model.config import Sizes
+from spoter.serving.recognizer import Recognizer
 
 FRAMES = (15, 30, 60, 120, 240, 400, 600)
 CLIPS = (1, 2, 4, 8, 16, 32, 64)
@@ -37,18 +45,20 @@ _ROUNDS = 3  # of each number of clients, in turn
 
 @dataclass(frozen=True)
 class Series:
-    """One line of a plot, and one column of a table: what something costs at each size."""
+    """One line of a plot, and one column of a table: the cost at each size."""
 
     name: str
     timings: tuple[Timing, ...]
 
+    @property
     def medians(self) -> list[float]:
+        """The median at each size."""
         return [timing.median for timing in self.timings]
 
 
 @dataclass(frozen=True)
 class Growth:
-    """A table: `axis` names what grows, `unit` what the numbers of `series` are, `note` what is to be known of them."""
+    """A table: `axis` names the size that grows, `unit` that of the numbers in `series`, `note` is printed below it."""
 
     axis: str
     sizes: tuple[int, ...]
@@ -57,11 +67,11 @@ class Growth:
     note: str = ""
 
 
-def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
+def fit_slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     """Return the slope of log value over log size, by least squares, of the sizes above their geometric middle."""
-    sizes, values = np.asarray(sizes, dtype=float), np.asarray(values, dtype=float)
-    upper = sizes >= min(np.sqrt(sizes[0] * sizes[-1]), sizes[-2])  # two points at least
-    return float(np.polyfit(np.log(sizes[upper]), np.log(values[upper]), 1)[0])
+    x, y = np.log(sizes), np.log(values)
+    upper = x >= min((x[0] + x[-1]) / 2, x[-2])  # two points at least
+    return float(np.polyfit(x[upper], y[upper], 1)[0])
 
 
 def quadratic_share(sizes: Sizes, frames: int) -> float:
@@ -75,200 +85,150 @@ def quadratic_share(sizes: Sizes, frames: int) -> float:
     return square / (square + linear)
 
 
-def table(growth: Growth) -> str:
+def growth_table(growth: Growth) -> str:
     """Return a Markdown table, a row a size, with the first and last decile in brackets and slopes in the last row."""
-    lines = [
-        f"### Against {growth.axis}, {growth.unit}",
-        "",
-        f"| {growth.axis} | {' | '.join(series.name for series in growth.series)} |",
-        f"|---:|{'---:|' * len(growth.series)}",
-    ]
-    for i, size in enumerate(growth.sizes):
-        cells = [series.timings[i] for series in growth.series]
-        shown = (f"{cell.median:.2f} ({cell.low:.2f} - {cell.high:.2f})" for cell in cells)
-        lines.append(f"| {size} | {' | '.join(shown)} |")
-    slopes = (f"{slope(growth.sizes, series.medians()):.2f}" for series in growth.series)
-    lines.append(f"| slope | {' | '.join(slopes)} |")
-    return "\n".join(lines) + "\n" + (f"\n{growth.note}\n" if growth.note else "")
+    rows = []
+    for size, timings in zip(growth.sizes, zip(*(series.timings for series in growth.series), strict=True), strict=True):
+        rows.append((size, *(f"{timing.median:.2f} ({timing.spread})" for timing in timings)))
+    rows.append(("slope", *(f"{fit_slope(growth.sizes, series.medians):.2f}" for series in growth.series)))
+    columns = (growth.axis, *(series.name for series in growth.series))
+    table = markdown_table(columns, rows, f"Against {growth.axis}, {growth.unit}", left=0)
+    return table + (f"\n{growth.note}\n" if growth.note else "")
 
 
-def against_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder: Path) -> Growth:
+def grow_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder: Path) -> Growth:
     """Measure a clip of more and more frames: both forms of the request, and the forward alone."""
-    from benchmarks.load.bodies import compact_request, full_request
-    from benchmarks.random_models import write_random
-
-    recognizer = _load(write_random(folder / "frames", sizes, max_frames=max(lengths), max_bytes=_BYTES))
-    things: dict[tuple[str, int], Callable[[], object]] = {}
+    limits = {"max_frames": max(lengths), "max_bytes": _BYTES}
+    recognizer = Recognizer.load(write_random_model(folder / "frames", sizes, **limits))
+    functions: dict[tuple[str, int], Callable[[], object]] = {}
     for frames in lengths:
         features = np.random.default_rng(0).normal(size=(frames, sizes.width)).astype(np.float32)
-        things["compact request", frames] = _asking(recognizer, compact_request(recognizer.layout, frames))
-        things["full request", frames] = _asking(recognizer, full_request(frames))
-        things["forward alone", frames] = lambda features=features: recognizer.forward([features], False)
+        functions["compact request", frames] = bind_request(recognizer, compact_request(recognizer.layout, frames))
+        functions["full request", frames] = bind_request(recognizer, full_request(frames))
+        functions["forward alone", frames] = partial(recognizer.forward, [features], False)
     shares = ", ".join(f"{100 * quadratic_share(sizes, frames):.0f} % at {frames}" for frames in lengths)
-    note = f"Of the encoder's multiplications grow with the square of the frames: {shares}."
-    return _measure("frames", lengths, things, seconds, note)
+    note = f"Share of the encoder's multiplications that grows with the square of the frames: {shares}."
+    return _measure_growth("frames", lengths, functions, seconds, note)
 
 
-def against_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
-    """Measure a compact request of more and more clips, one answer after the other and all in one."""
-    from benchmarks.load.bodies import compact_request
-    from benchmarks.random_models import write_random
-
-    recognizer = _load(write_random(folder / "clips", sizes, max_clips=max(counts)))
+def grow_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
+    """Measure a compact request of more and more clips."""
+    recognizer = Recognizer.load(write_random_model(folder / "clips", sizes, max_clips=max(counts)))
     clip = compact_request(recognizer.layout)
-    things: dict[tuple[str, int], Callable[[], object]] = {}
+    functions = {}
     for count in counts:
-        things["one request", count] = _asking(recognizer, b'{"clips":[' + b",".join([clip] * count) + b"]}")
-    return _measure("clips in a request", counts, things, seconds)
+        functions["one request", count] = bind_request(recognizer, b'{"clips":[' + b",".join([clip] * count) + b"]}")
+    return _measure_growth("clips in a request", counts, functions, seconds)
 
 
-def against_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
+def grow_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
     """Measure a compact request to models of more and more glosses, with and without prototypes."""
-    from benchmarks.load.bodies import compact_request
-    from benchmarks.random_models import write_random
-
-    things: dict[tuple[str, int], Callable[[], object]] = {}
+    functions = {}
     for count in counts:
         for prototypes, name in ((False, "without prototypes"), (True, "with prototypes")):
             place = folder / f"glosses-{count}-{name.split()[0]}"
-            recognizer = _load(write_random(place, sizes, classes=count, prototypes=prototypes))
-            things[name, count] = _asking(recognizer, compact_request(recognizer.layout))
-    return _measure("glosses", counts, things, seconds)
+            recognizer = Recognizer.load(write_random_model(place, sizes, classes=count, prototypes=prototypes))
+            functions[name, count] = bind_request(recognizer, compact_request(recognizer.layout))
+    return _measure_growth("glosses", counts, functions, seconds)
 
 
-def against_clients(model: Path, counts: Sequence[int], seconds: float) -> list[Growth]:
-    """Ask a TorchServe with a worker for each core, by more and more clients at once, compact requests."""
-    from tqdm import tqdm
+def _measure_growth(
+    axis: str,
+    sizes: Sequence[int],
+    functions: Mapping[tuple[str, int], Callable[[], object]],
+    seconds: float,
+    note: str = "",
+) -> Growth:
+    """Time all functions in turn; their keys are the name of a series and a size."""
+    measured = measure_seconds(functions, seconds, axis)
+    names = dict.fromkeys(name for name, _ in functions)
+    series = tuple(_series(name, (measured[name, size] for size in sizes)) for name in names)
+    return Growth(axis, tuple(sizes), series, note=note)
 
-    from benchmarks.load.bodies import compact_request
-    from benchmarks.load.client import Request, run_closed_loop
-    from benchmarks.load.usage import Usage
-    from benchmarks.serving.server import PATH, running_server
-    from spoter.torchserve.server import LOOPBACK
 
-    request = Request(compact_request(_load(model).layout))
-    rates: dict[int, list[float]] = {count: [] for count in counts}
-    waits: dict[int, list[float]] = {count: [] for count in counts}
-    used: dict[int, list[float]] = {count: [] for count in counts}
+def _series(name: str, seconds: Iterable[Sequence[float]]) -> Series:
+    return Series(name, tuple(Timing.from_seconds(name, values) for values in seconds))
+
+
+def grow_clients(model: Path, counts: Sequence[int], seconds: float) -> list[Growth]:
+    """Load a TorchServe with a worker for each core, by more and more clients that send compact requests."""
+    request = Request(compact_request(Recognizer.load(model).layout))
+    rates, waits, used = ({count: [] for count in counts} for _ in range(3))
     with running_server(model, workers=None) as server:
-        url = f"http://{LOOPBACK}:{server.ports[0]}{PATH}"
-        run_closed_loop(url, [request], counts[-1], 2.0)  # the Java side compiles what it runs often
+        run_closed_loop(server.url, [request], counts[-1], 2.0)  # the Java side compiles what it runs often
         for count in tqdm([*counts] * _ROUNDS, desc="clients", unit=" runs", leave=False):
-            before = Usage.from_session(server.leader).cpu_s
-            load = run_closed_loop(url, [request], count, seconds / (_ROUNDS * len(counts)))
-            if load.failures() or not load.good:
-                raise SystemExit(f"error: {count} clients: found {dict(load.statuses)}, expected only answers of 200")
-            rates[count].append(load.rate)
+            before = measure_usage(server.leader).cpu_s
+            load = run_closed_loop(server.url, [request], count, seconds / (_ROUNDS * len(counts))).require_success()
+            rates[count].append(load.rate / 1e3)  # a Timing holds thousandths
             waits[count] += [answer.seconds for answer in load.good]
-            used[count].append((Usage.from_session(server.leader).cpu_s - before) / len(load.good))
-    waiting = tuple(Timing.of(str(count), waits[count]) for count in counts)
-    using = tuple(Timing.of(str(count), used[count]) for count in counts)
-    # Timing.of takes seconds and gives thousands of what it is given: answers a second go in as a thousandth.
-    answering = tuple(Timing.of(str(count), [rate / 1e3 for rate in rates[count]]) for count in counts)
+            used[count].append((measure_usage(server.leader).cpu_s - before) / len(load.good))
+    waiting, using = _series("wait", waits.values()), _series("processor, each answer", used.values())
     note = "In a closed loop: where all workers are busy, waiting grows linearly and answers a second stay."
     return [
-        Growth("clients", tuple(counts), (Series("wait", waiting), Series("processor, each answer", using)), note=note),
-        Growth("clients", tuple(counts), (Series("all", answering),), "answers a second"),
+        Growth("clients", tuple(counts), (waiting, using), note=note),
+        Growth("clients", tuple(counts), (_series("all", rates.values()),), "answers a second"),
     ]
 
 
 def draw(growths: Sequence[Growth], path: Path) -> None:
-    """Write a picture of all tables, both axes logarithmic; its kind is told by the path's ending."""
+    """Draw all tables into a file, both axes logarithmic; the path's ending decides its format."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
     from matplotlib.ticker import LogLocator
 
-    from spoter.files import atomic_write
-
-    columns = 2
-    rows = -(-len(growths) // columns)
-    figure, places = pyplot.subplots(rows, columns, figsize=(11, 4 * rows), squeeze=False, layout="constrained")
-    for place in places.flat[len(growths) :]:
-        place.remove()
-    for growth, place in zip(growths, places.flat, strict=False):
+    rows = -(-len(growths) // 2)
+    figure, axes = pyplot.subplots(rows, 2, figsize=(11, 4 * rows), squeeze=False, layout="constrained")
+    for unused in axes.flat[len(growths) :]:
+        unused.remove()
+    for growth, plot in zip(growths, axes.flat, strict=False):
         for series in growth.series:
             low, high = [timing.low for timing in series.timings], [timing.high for timing in series.timings]
-            label = f"{series.name}, slope {slope(growth.sizes, series.medians()):.2f}"
-            place.plot(growth.sizes, series.medians(), marker="o", label=label)
-            place.fill_between(growth.sizes, low, high, alpha=0.2)
-        place.set(xscale="log", yscale="log", xlabel=growth.axis, ylabel=growth.unit)
-        place.set_xticks(growth.sizes, [str(size) for size in growth.sizes])
-        place.minorticks_off()
-        bottom, top = place.get_ylim()
-        widen = max(1.0, (10 * bottom / top) ** 0.5)  # to a decade at least, so that what hardly grows looks so
-        place.set_ylim(bottom / widen, top * widen)
-        place.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        place.yaxis.set_major_formatter("{x:g}")
-        place.grid(alpha=0.3)
-        place.legend(fontsize="small")
+            label = f"{series.name}, slope {fit_slope(growth.sizes, series.medians):.2f}"
+            plot.plot(growth.sizes, series.medians, marker="o", label=label)
+            plot.fill_between(growth.sizes, low, high, alpha=0.2)
+        plot.set(xscale="log", yscale="log", xlabel=growth.axis, ylabel=growth.unit)
+        plot.set_xticks(growth.sizes, [str(size) for size in growth.sizes])
+        plot.minorticks_off()
+        bottom, top = plot.get_ylim()
+        widen = max(1.0, (10 * bottom / top) ** 0.5)  # to a decade at least, so that small growth looks small
+        plot.set_ylim(bottom / widen, top * widen)
+        plot.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        plot.yaxis.set_major_formatter("{x:g}")
+        plot.grid(alpha=0.3)
+        plot.legend(fontsize="small")
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
-        figure.savefig(temporary, format=path.suffix.lstrip(".") or "png", dpi=110)
+        figure.savefig(temporary, format=path.suffix.lstrip("."), dpi=110)
     pyplot.close(figure)
 
 
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder whose sizes are taken.")] = ROOT / "models" / "dgs11",
+    model: ModelOption = MODEL,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 30.0,
     with_server: Annotated[bool, typer.Option("--server/--no-server", help="Start TorchServe, too.")] = True,
     picture: Annotated[Path | None, typer.Option(help="Draw the tables: a .png or .svg file.")] = None,
 ) -> None:
     """Measure how costs grow, and print Markdown tables."""
-    from spoter.errors import SpoterError
-
     if picture is not None and picture.suffix not in (".png", ".svg"):
-        raise SystemExit(f"error: found --picture {picture}, expected a file ending in .png or .svg")
-    one_thread()
-    print(f"{machine()}, one thread; medians (first to last decile) of alternating rounds\n")
-    try:
-        recognizer = _load(model)
-        sizes = recognizer.config.sizes(2 * len(recognizer.layout))
-        growths = []
-        with tempfile.TemporaryDirectory(prefix="spoter-growth-") as scratch:
-            folder = Path(scratch)
-            for measure, along in ((against_frames, FRAMES), (against_clips, CLIPS), (against_glosses, GLOSSES)):
-                growths.append(measure(sizes, along, seconds, folder))
-                print(table(growths[-1]))
-        if with_server:
-            growths += against_clients(model, CLIENTS, seconds)
-            print("\n".join(table(growth) for growth in growths[-2:]))
-    except SpoterError as error:
-        raise SystemExit(f"error: {error}") from None
+        raise SpoterError(f"found --picture {picture}, expected a file ending in .png or .svg")
+    use_one_thread()
+    print(f"{describe_machine()}, one thread; medians (first to last decile) of alternating rounds\n")
+    recognizer = Recognizer.load(model)
+    sizes = recognizer.config.sizes(2 * len(recognizer.layout))
+    growths = []
+    with tempfile.TemporaryDirectory(prefix="spoter-growth-") as scratch:
+        for grow, along in ((grow_frames, FRAMES), (grow_clips, CLIPS), (grow_glosses, GLOSSES)):
+            growths.append(grow(sizes, along, seconds, Path(scratch)))
+            print(growth_table(growths[-1]))
+    if with_server:
+        by_clients = grow_clients(model, CLIENTS, seconds)
+        print("\n".join(map(growth_table, by_clients)))
+        growths += by_clients
     if picture is not None:
         draw(growths, picture)
 
 
-def _load(folder: Path) -> Recognizer:
-    from spoter.serving.recognizer import Recognizer
-
-    return Recognizer.load(folder)
-
-
-def _asking(recognizer: Recognizer, body: bytes) -> Callable[[], object]:
-    """Return what answers a request, and fails where the answer is an error: that would cost something else."""
-    from spoter.messages import RawRequest
-    from spoter.serving.service import respond
-
-    def ask() -> None:
-        (response,), _ = respond(recognizer, [RawRequest(body, "application/json")])
-        if response.status != 200:
-            raise SystemExit(f"error: found {response.status}, expected 200: {response.body[:300].decode()}")
-
-    return ask
-
-
-def _measure(
-    axis: str, sizes: Sequence[int], things: dict[tuple[str, int], Callable[[], object]], seconds: float, note: str = ""
-) -> Growth:
-    """Time all things in turn; their keys are a series' name and a size."""
-    timings = {key: timing for key, timing in zip(things, in_turn(things, seconds, axis), strict=True)}
-    names = dict.fromkeys(name for name, _ in things)
-    series = tuple(Series(name, tuple(timings[name, size] for size in sizes)) for name in names)
-    return Growth(axis, tuple(sizes), series, note=note)
-
-
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

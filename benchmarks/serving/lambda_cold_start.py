@@ -1,16 +1,14 @@
-"""Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start` (docs/deploy.md has the figures).
+"""Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start`.
 
-Each start is a fresh process of the function's Python in which nothing but the unzipped package can be imported, timed
-from benchmarks import ROOT
-from before the import of standalone to after its first answer. What Lambda itself adds, starting a machine and
-fetching the package, can only be measured there.
+docs/deploy.md has the figures. Each start is a fresh process of the function's Python that can import nothing but the
+unzipped package, timed from before the import of standalone to after its first answer. Lambda itself starts a machine and
+fetches the package; that can only be measured there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import tempfile
@@ -22,6 +20,9 @@ import typer
 from tqdm import tqdm
 
 from benchmarks import ROOT
+from benchmarks.command import run_command
+from benchmarks.tables import markdown_table
+from benchmarks.timing import describe_machine
 from spoter.aws.functions.build_standalone import NAME
 from spoter.aws.functions.wheels import PYTHON, find_python
 from spoter.errors import SpoterError
@@ -63,7 +64,7 @@ def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_
         JSON of a direct invocation.
     starts : int
     from_disk : bool
-        Whether the system is to forget the package's files before each start, as on a machine that never read them.
+        Whether the system forgets the package's files before each start, as on a machine that never read them.
 
     Returns
     -------
@@ -74,7 +75,7 @@ def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_
     rows = []
     for _ in tqdm(range(starts), desc="from disk" if from_disk else "from memory", unit=" starts", leave=False):
         if from_disk:
-            forget(tree)
+            drop_from_cache(tree)
         command = [python, "-I", "-S", "-B", "-c", _PROGRAM, str(tree), str(event)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
         if done.returncode:
@@ -83,7 +84,7 @@ def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_
     return rows
 
 
-def forget(tree: Path) -> None:
+def drop_from_cache(tree: Path) -> None:
     """Have the system drop the files of `tree` from its cache, where there is a way to ask it to."""
     for path in tree.rglob("*"):
         if path.is_file():
@@ -93,40 +94,29 @@ def forget(tree: Path) -> None:
 
 
 def main(
-    package: Annotated[Path, typer.Option(help="What spoter/aws/functions/build_standalone.py wrote.")] = ROOT
-    / "model_store"
-    / NAME,
-    python: Annotated[
-        str | None, typer.Option(help=f"The Python {PYTHON} to run it [default: the one on PATH].")
-    ] = None,
+    package: Annotated[Path, typer.Option(help="Package that build_standalone wrote.")] = ROOT / "model_store" / NAME,
+    python: Annotated[str | None, typer.Option(help=f"Python {PYTHON} [default: the one on PATH].")] = None,
     event: Annotated[Path, typer.Option(help="JSON of a request.")] = ROOT / "samples" / "hallo.json",
     starts: Annotated[int, typer.Option(min=1, help="Processes to start of each kind.")] = 15,
 ) -> None:
     """Measure the cold start of the Lambda function in fresh processes."""
-    try:
-        found = find_python(python)
-        if found is None:
-            raise SpoterError(f"found no Python {PYTHON}, expected the function's: name it by --python PATH")
-        with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+    found = find_python(python)
+    if found is None:
+        raise SpoterError(f"found no Python {PYTHON}, expected the function's: name it by --python PATH")
+    kinds = {"files in memory": False} | ({"files from disk": True} if hasattr(os, "posix_fadvise") else {})
+    rows = []
+    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
+        try:
             with zipfile.ZipFile(package) as archive:
                 archive.extractall(scratch)
-            kinds = {"files in memory": False}
-            if hasattr(os, "posix_fadvise"):
-                kinds["files from disk"] = True
-            results = {
-                kind: measure_cold_starts(Path(scratch), found, event, starts, disk) for kind, disk in kinds.items()
-            }
-    except (SpoterError, OSError, zipfile.BadZipFile) as error:
-        typer.echo(f"cold_start.py: {error}", err=True)
-        raise typer.Exit(2) from None
-    load = os.getloadavg()[0]
-    print(f"{platform.machine()}, {os.cpu_count()} cores, load {load:.1f}; Python {PYTHON}, {event.name}\n")
-    print(f"| median (most) of {starts} starts, ms | {' | '.join(_COLUMNS)} |")
-    print(f"|---|{'---:|' * len(_COLUMNS)}")
-    for kind, rows in results.items():
-        cells = [f"{statistics.median(column):.0f} ({max(column):.0f})" for column in zip(*rows, strict=True)]
-        print(f"| {kind} | {' | '.join(cells)} |")
+        except zipfile.BadZipFile as error:
+            raise SpoterError(f"{package}: {error}") from None
+        for kind, from_disk in kinds.items():
+            columns = zip(*measure_cold_starts(Path(scratch), found, event, starts, from_disk), strict=True)
+            rows.append((kind, *(f"{statistics.median(column):.0f} ({max(column):.0f})" for column in columns)))
+    print(f"{describe_machine()}; the function's Python {PYTHON}, {event.name}\n")
+    print(markdown_table((f"median (most) of {starts} starts, ms", *_COLUMNS), rows))
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -1,4 +1,4 @@
-"""The whole request through a real TorchServe on loopback, beside the same request in this process."""
+"""A TorchServe for benchmarks, and one client's requests to it next to the same requests in this process."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from benchmarks.load.bodies import compact_request, full_request
-from benchmarks.timing import Timing, in_turn, one_thread
-from spoter.messages import RawRequest
-from spoter.ops.doctor import find_java
-from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import respond
-from spoter.torchserve.pack import build, zipped
-from spoter.torchserve.server import LOOPBACK, NAME, Server, free_port
+import yaml
 
-PATH = f"/predictions/{NAME}"
-HEADERS = {"Content-Type": "application/json"}
+from benchmarks.load.bodies import compact_request, full_request
+from benchmarks.models import bind_request
+from benchmarks.timing import Timing, time_functions, use_one_thread
+from spoter.errors import SpoterError
+from spoter.ops.doctor import find_java
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.serving.recognizer import Recognizer
+from spoter.torchserve.pack import build, zipped
+from spoter.torchserve.server import TorchServe
 
 
 @contextmanager
@@ -30,51 +32,48 @@ def running_server(
     settings: Mapping[str, str] | None = None,
     runtime: str | None = None,
     archive: Mapping[str, object] | None = None,
-    tokens: bool = False,
     files: Mapping[str, bytes] | None = None,
-    wait: Callable[[Server], object] = Server.wait_ready,
-) -> Iterator[Server]:
+    wait: Callable[[TorchServe], object] = TorchServe.wait_ready,
+) -> Iterator[TorchServe]:
     """Run TorchServe on free ports of loopback, as `make serve` would, until the block ends.
 
     Parameters
     ----------
     model : Path
-        Model folder; it is packed anew.
+        Model folder, from which an archive is built.
     workers : int or None
-        None takes one for each core.
+        None starts one for each core.
     settings : mapping of str to str, optional
-        Variables on top of the environment: ``{"TS_JOB_QUEUE_SIZE": "20"}``.
+        Environment variables to add: ``{"TS_JOB_QUEUE_SIZE": "20"}``.
     runtime : str, optional
-        What computes, in place of what the model's config says; the folder has its file.
+        In place of the runtime in the model's config; the folder has its file.
     archive : mapping, optional
         Keys of model-config.yaml in place of the archive's own: ``{"batchSize": 8, "handler": {"threads": 2}}``.
-    tokens : bool
-        Whether requests need a token.
-    files : mapping, optional
-        Contents put into the archive by their paths there, in place of its own where it has such.
+    files : mapping of str to bytes, optional
+        Files to put into the archive, by their paths in it; they replace the archive's own.
     wait : callable
-        Waits until it answers; another one for an archive whose handler is not ours.
+        Waits until the server answers; an archive with another handler needs another one.
 
     Yields
     ------
-    Server
+    TorchServe
         Ready, with its ``url``, the ``ports`` of predictions, management and metrics, its ``logs``, and the ``leader``
         of its session.
 
     Raises
     ------
-    SystemExit
-        With one line, where there is no Java.
+    SpoterError
+        Where there is no Java.
     spoter.torchserve.server.StartError
-        Where it did not come up.
+        Where the server did not start.
     """
     java = find_java()
     if java is None:
-        raise SystemExit("found no Java to run TorchServe with: spoter doctor tells more")
+        raise SpoterError("found no Java to run TorchServe with; `spoter doctor` says more")
     environ = java.environment(os.environ) | dict(settings or {})
     ports = (free_port(), free_port(), free_port())
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as logs:
-        server = Server(LOOPBACK, ports, workers, tokens, Path(logs), environ)
+        server = TorchServe(LOOPBACK, ports, workers, False, Path(logs), environ)
         try:
             build(model, NAME, None, server.store, runtime)
             if archive or files:
@@ -87,41 +86,32 @@ def running_server(
 
 
 def change_archive(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) -> None:
-    """Change keys of an archive's model-config.yaml, also those within a key, and put files into it."""
-    import yaml
-
+    """Change keys of an archive's model-config.yaml, also those within a key, and put files into the archive."""
     with zipfile.ZipFile(mar) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
-    told = yaml.safe_load(files["model-config.yaml"])
+    settings = yaml.safe_load(files["model-config.yaml"])
     for key, value in config.items():
-        told[key] = told.get(key, {}) | value if isinstance(value, dict) else value
-    mar.write_bytes(zipped(files | {"model-config.yaml": yaml.safe_dump(told).encode(), **added}))
+        settings[key] = settings.get(key, {}) | value if isinstance(value, dict) else value
+    mar.write_bytes(zipped(files | {"model-config.yaml": yaml.safe_dump(settings).encode(), **added}))
 
 
-def measure(model: Path, seconds: float) -> list[Timing]:
-    """Time one client's requests over a kept connection, in turn with the same work in process."""
-    one_thread()
+def time_requests(model: Path, seconds: float) -> list[Timing]:
+    """Time one client's requests over a kept connection, in turn with the same requests in process."""
+    use_one_thread()
     recognizer = Recognizer.load(model)
     bodies = {"full": full_request(), "compact": compact_request(recognizer.layout)}
     with running_server(model) as server:
         connection = http.client.HTTPConnection(LOOPBACK, server.ports[0], timeout=60)
 
-        def post(body: bytes) -> Callable[[], object]:
-            def run() -> bytes:
-                connection.request("POST", PATH, body, HEADERS)
-                response = connection.getresponse()
-                content = response.read()
-                if response.status != 200:
-                    raise SystemExit(f"the server answered {response.status}: {content[:500].decode()}")
-                return content
+        def post(body: bytes) -> None:
+            connection.request("POST", f"/predictions/{NAME}", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            content = response.read()
+            if response.status != 200:
+                raise SpoterError(f"the server answered {response.status}: {content[:500].decode()}")
 
-            return run
-
-        def alone(body: bytes) -> Callable[[], object]:
-            return lambda: respond(recognizer, [RawRequest(body, "application/json")])
-
-        things = {}
+        functions: dict[str, Callable[[], object]] = {}
         for name, body in bodies.items():
-            things[f"in process, {name}"] = alone(body)
-            things[f"through the server, {name}"] = post(body)
-        return in_turn(things, seconds, "through the server")
+            functions[f"in process, {name}"] = bind_request(recognizer, body)
+            functions[f"through the server, {name}"] = partial(post, body)
+        return time_functions(functions, seconds, "through the server")

@@ -22,9 +22,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spoter.ops.doctor import listener, port_is_free
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import RESOURCES
-from spoter.torchserve.server import LOOPBACK, NAME, START_TIMEOUT
+from spoter.torchserve.process import START_TIMEOUT
 
 WEB = RESOURCES / "web"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

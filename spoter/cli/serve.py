@@ -23,9 +23,13 @@ from rich.console import Console
 from spoter.errors import ModelFolderError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
-from spoter.ops.doctor import OLDEST_JAVA, find_java, listener, port_is_free, temporary_folder
+from spoter.ops.doctor import temporary_folder
+from spoter.ops.java import OLDEST_JAVA, find_java
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import RESOURCES, WORK_FOLDER
-from spoter.torchserve.server import LOOPBACK, NAME, SAMPLES, Server, StartError
+from spoter.torchserve.process import SAMPLES, StartError
+from spoter.torchserve.server import TorchServe
 
 # RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
@@ -106,7 +110,7 @@ def serve(
         )
 
         ports = (port, management_port, metrics_port)
-        server = Server(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
+        server = TorchServe(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
         with console.status(f"packing {model}"):
             for path in build(model, NAME, None, server.store, runtime):
                 _keep(path, model_store)
@@ -165,7 +169,7 @@ def _keep(path: Path, folder: Path) -> None:
         )
 
 
-def _greet(server: Server, sample: Path, prediction: str, seconds: float) -> None:
+def _greet(server: TorchServe, sample: Path, prediction: str, seconds: float) -> None:
     shown = os.path.relpath(sample)
     lines = [f"ready after {seconds:.1f} s; {shown} is answered:", "", prediction.rstrip(), "", "try it:", ""]
     token = ""

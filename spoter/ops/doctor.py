@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -16,6 +15,7 @@ from packaging.requirements import Requirement
 from spoter.errors import ModelFolderError, SpoterError
 from spoter.model.config import read_config
 from spoter.ops.java import OLDEST_JAVA, find_java, javas
+from spoter.ops.ports import listener, port_is_free
 from spoter.ops.readiness import Check
 
 OLDEST_PYTHON = (3, 11)
@@ -32,32 +32,6 @@ class OwnServer:
 
     pid: int
     model: str
-
-
-def port_is_free(host: str, port: int) -> bool:
-    """Tell whether a server could listen on `port` of `host` now."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TorchServe does: a closing port counts as free
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def listener(port: int) -> str | None:
-    """Return "is in use by process 123 (java)", as far as this user may know it."""
-    try:
-        import psutil
-    except ImportError:  # TorchServe brings it, and is not there either
-        return None
-    try:
-        for connection in psutil.net_connections("tcp"):  # Java listens on IPv6 sockets, also for IPv4
-            if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
-                return f"is in use by process {connection.pid} ({psutil.Process(connection.pid).name()})"
-    except psutil.Error:
-        pass
-    return None
 
 
 def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
@@ -142,7 +116,7 @@ def server_checks(
     SpoterError
         For what is no address, and for a file without keys.
     """
-    from spoter.client.transport import address
+    from spoter.client.transport import prediction_url
     from spoter.ops.readiness import checks, key
 
     tokens = {"inference": token, "management": token}
@@ -151,7 +125,7 @@ def server_checks(
         if None in found.values():
             raise SpoterError(f"{keys}: found no keys, expected the key_file.json that TorchServe writes")
         tokens = found | ({} if token is None else {"inference": token})
-    return checks(address(url, "spoter"), management, tokens, timeout)
+    return checks(prediction_url(url, "spoter"), management, tokens, timeout)
 
 
 def _python() -> Check:

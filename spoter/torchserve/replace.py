@@ -20,9 +20,9 @@ from urllib.parse import urlencode, urlsplit
 from spoter.errors import SpoterError, one_line
 from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import CONFIG, RUNTIMES, read_config
+from spoter.ops.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
 from spoter.ops.readiness import LOGS, Reply, key, prediction, refused_token, send
 from spoter.ops.tokens import rotate
-from spoter.ops.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
 
 if TYPE_CHECKING:
     import psutil

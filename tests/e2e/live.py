@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from spoter.ops.doctor import find_java
-from spoter.torchserve.server import LOOPBACK, end_session, free_port
+from spoter.ops.java import find_java
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.processes import end_process_tree
 from tests import ROOT
 
 START_TIMEOUT = 180.0
@@ -147,4 +148,4 @@ def torchserve(
         sys.stderr.write("".join(said[-60:]))
         raise
     finally:
-        end_session(process)
+        end_process_tree(process)

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from spoter.torchserve.server import free_port
+from spoter.ops.ports import free_port
 from tests import ROOT
 from tests.e2e.live import send, server_environment, wait_ready
 

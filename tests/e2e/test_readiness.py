@@ -12,8 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
+from spoter.ops.ports import free_port
 from spoter.torchserve.pack import zipped
-from spoter.torchserve.server import free_port
 from tests.e2e.live import RunningServer, send, torchserve
 
 pytestmark = pytest.mark.server

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from spoter.torchserve.server import free_port
+from spoter.ops.ports import free_port
 from tests import ROOT, videos
 from tests.e2e.live import send, server_environment, wait_ready
 from tests.training.datasets import generated_clips, write_hdf5

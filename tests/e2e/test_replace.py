@@ -23,9 +23,9 @@ from typer.testing import CliRunner
 from benchmarks.serving.server import change_archive
 from spoter.cli.main import app
 from spoter.errors import SpoterError
+from spoter.ops.ports import LOOPBACK, free_port
 from spoter.torchserve import replace as command
 from spoter.torchserve.pack import build
-from spoter.torchserve.server import LOOPBACK, free_port
 from tests import ROOT
 from tests.e2e.live import send, server_environment, wait_ready
 from tests.e2e.test_serve import Serve

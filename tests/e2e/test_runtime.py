@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.load.usage import Usage
+from benchmarks.load.usage import measure_usage
 from benchmarks.serving.server import running_server
 from spoter.messages import RawRequest
+from spoter.ops.ports import LOOPBACK, free_port
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from spoter.torchserve.server import LOOPBACK, Server, free_port
+from spoter.torchserve.server import TorchServe
 from tests.e2e.live import send
 
 pytestmark = pytest.mark.server
@@ -23,7 +24,7 @@ JSON, CSV = "application/json", "text/csv"
 
 
 @pytest.fixture(scope="module")
-def onnx_server(dgs11: Path) -> Iterator[Server]:
+def onnx_server(dgs11: Path) -> Iterator[TorchServe]:
     """Its bucket of videos is one that nobody answers for."""
     videos = {"SPOTER_VIDEO_BUCKET": "videos", "SPOTER_VIDEO_PYTHON": sys.executable}
     nowhere = {"AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{free_port()}", "AWS_DEFAULT_REGION": "eu-central-1"}
@@ -32,7 +33,7 @@ def onnx_server(dgs11: Path) -> Iterator[Server]:
         yield server
 
 
-def ask(server: Server, body: bytes, content_type: str = JSON):
+def ask(server: TorchServe, body: bytes, content_type: str = JSON):
     return send(server.ports[0], "POST", "/predictions/spoter", body, {"Content-Type": content_type})
 
 
@@ -47,7 +48,7 @@ def test_it_answers_as_the_graph_does_in_process(onnx_server, dgs11, samples):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="what a process has in memory is read in /proc, of Linux")
 def test_its_worker_has_no_torch(onnx_server):
-    (worker,) = Usage.from_session(onnx_server.leader).workers
+    (worker,) = measure_usage(onnx_server.leader).workers
     loaded = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "onnxruntime" in loaded and "libtorch" not in loaded
 

@@ -21,8 +21,8 @@ import typer
 from typer.testing import CliRunner
 
 from spoter.cli import serve
-from spoter.ops.doctor import port_is_free
-from spoter.torchserve.server import LOOPBACK, Server, free_port
+from spoter.ops.ports import LOOPBACK, free_port, port_is_free
+from spoter.torchserve.server import TorchServe
 from tests import ROOT
 from tests.e2e.live import send
 
@@ -268,9 +268,9 @@ def test_no_java_at_all_is_said(monkeypatch):
     ],
 )
 def test_a_key_file_that_is_half_written_is_none_yet(tmp_path, content, key):
-    server = Server("192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
+    server = TorchServe("192.0.2.1", (1, 2, 3), None, True, tmp_path, {})
     if content is not None:
         server.key_file.write_text(content)
-    assert server._key("inference") == key
+    assert server.key("inference") == key
     server.stop()
     assert not server.key_file.parent.exists()

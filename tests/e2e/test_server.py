@@ -288,7 +288,7 @@ def test_no_landmark_is_written_to_a_log(server):
 
 def test_it_describes_itself(server, in_process, monkeypatch):
     """To whoever asks by a request, and in TorchServe's own description."""
-    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: False)  # here they may be; there they are not
+    monkeypatch.setattr("spoter.formats.video_format.videos_supported", lambda: False)  # here they may be; there they are not
     reply = server.predict(b'{"describe": true}', JSON)
     model = send(server.management, "GET", "/models/spoter?customized=true").json[0]
     assert reply.status == 200 and model["customizedMetadata"] == reply.json

@@ -18,12 +18,14 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.client import Client, RequestError, Retry
 from spoter.errors import SpoterError
-from spoter.ops.doctor import find_java
+from spoter.ops.java import find_java
+from spoter.ops.local_server import NAME
+from spoter.ops.ports import free_port
 from spoter.ops.readiness import key, prediction, refused_token, workers
 from spoter.ops.readiness import send as ask
 from spoter.ops.tokens import rotate
 from spoter.torchserve.pack import build
-from spoter.torchserve.server import NAME, Server, free_port
+from spoter.torchserve.server import TorchServe
 from tests import ROOT
 from tests.e2e.live import send
 
@@ -35,24 +37,24 @@ POINTS = np.full((3, 54, 2), 0.5) + np.linspace(0, 0.2, 54)[:, None]
 
 
 @pytest.fixture(scope="module")
-def guarded(dgs11: Path, scratch: Path) -> Iterator[Server]:
+def guarded(dgs11: Path, scratch: Path) -> Iterator[TorchServe]:
     """What `make serve SPOTER_HOST=0.0.0.0` runs, but for the time that its keys hold."""
     environ = find_java().environment(os.environ) | {"TS_TOKEN_EXPIRATION_TIME_MIN": str(HOLDS / 60)}
     ports = (free_port(), free_port(), free_port())
-    server = Server("0.0.0.0", ports, 1, True, scratch / "guarded-logs", environ)
+    server = TorchServe("0.0.0.0", ports, 1, True, scratch / "guarded-logs", environ)
     try:
         build(dgs11, NAME, None, server.store)
         server.start()
         deadline = time.monotonic() + 180
         while not (key(server.key_file, "API") and _is_up(server)):
-            assert time.monotonic() < deadline, server._cause()
+            assert time.monotonic() < deadline, server.reason()
             time.sleep(0.2)
         yield server
     finally:
         server.stop()
 
 
-def _is_up(server: Server) -> bool:
+def _is_up(server: TorchServe) -> bool:
     try:
         token = rotate(server.management, server.key_file, "management")
     except SpoterError:

@@ -14,8 +14,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from spoter.ops import doctor, java, local_server
-from spoter.ops.doctor import Check, checks, port_is_free
+from spoter.ops.doctor import Check, checks
 from spoter.ops.java import Java, find_java, java_version
+from spoter.ops.ports import port_is_free
 from spoter.ops.readiness import Reply
 from tests import ROOT
 

@@ -17,11 +17,12 @@ from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import SCHEMES, check_scheme, normalize
 from spoter.messages import RawRequest
 from spoter.ops import readiness
+from spoter.ops.ports import free_port
 from spoter.ops.readiness import Reply, checks, key, made_clip, prediction, refused_token, send, workers
 from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from spoter.torchserve.server import Process, free_port
+from spoter.torchserve.process import ServerProcess
 from tests.http_double import ANSWER, LATE, serving
 
 DESCRIBED = (200, {"name": "m", "layout": {"name": "54", "landmarks": ["a"] * 54}, "limits": {"max_frames": 9}}, {})
@@ -145,12 +146,12 @@ def test_a_type_is_told_of_a_body_and_of_nothing_else():
 
 
 @pytest.fixture
-def managed() -> Iterator[Callable[[str], Process]]:
+def managed() -> Iterator[Callable[[str], ServerProcess]]:
     """A process that was not started, with a management API of its own."""
-    made: list[Process] = []
+    made: list[ServerProcess] = []
 
-    def make(management: str) -> Process:
-        made.append(Process("spoter", management, management))
+    def make(management: str) -> ServerProcess:
+        made.append(ServerProcess("spoter", management, management))
         return made[-1]
 
     yield make

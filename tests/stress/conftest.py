@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks.serving.server import running_server
-from spoter.torchserve.server import Server
+from spoter.torchserve.server import TorchServe
 from stress.harness import wait_workers
 from stress.runtime_faults import MODEL_API, WORKERS
 
 
 @pytest.fixture(scope="session")
-def attacked(dgs11: Path) -> Iterator[Server]:
+def attacked(dgs11: Path) -> Iterator[TorchServe]:
     """Two workers, a queue that is soon full, and an open model API.
 
     Its workers wait no longer for company than they do in earnest: what a worker holds while it waits gets no answer
@@ -26,7 +26,7 @@ def attacked(dgs11: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
-def unharmed(attacked: Server) -> Server:
+def unharmed(attacked: TorchServe) -> TorchServe:
     """The server, with all of its workers up, whatever the test before did to it."""
     assert wait_workers(attacked, WORKERS)
     return attacked

@@ -13,7 +13,8 @@ import pytest
 
 from benchmarks.load.bodies import compact_request
 from benchmarks.load.client import Request, run_closed_loop
-from spoter.torchserve.server import LOOPBACK, Server, free_port
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.torchserve.server import TorchServe
 from stress.harness import call, wait_until
 from stress.raw_http import dial, post
 from tests import ROOT
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.skipif(NGINX is None, reason="no nginx here: Debian's p
 
 
 @pytest.fixture
-def proxy(unharmed: Server, tmp_path: Path) -> Iterator[str]:
+def proxy(unharmed: TorchServe, tmp_path: Path) -> Iterator[str]:
     """Run it before a real TorchServe; the URL for predictions."""
     [block] = re.findall(r"```nginx\n(.*?)```", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.DOTALL)
     assert f"rate={RATE}r/s" in block and f"burst={BURST} " in block and f"limit_conn open {OPEN};" in block

@@ -14,8 +14,9 @@ from pathlib import Path
 from spoter.aws.deploy.requests import container_environment
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
-from spoter.ops.doctor import OLDEST_JAVA, Java, find_java
-from spoter.torchserve.server import LOOPBACK, Process, free_port
+from spoter.ops.java import OLDEST_JAVA, Java, find_java
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.torchserve.process import ServerProcess
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 # Of AWS's documents' examples: log streams need an account and a region, and there is neither.
@@ -43,7 +44,7 @@ class WayIn(StrEnum):
     FUNCTIONS = "functions"  # code/inference.py, where MAR-INF is not there
 
 
-class Container(Process):
+class Container(ServerProcess):
     """A running container: the model in BASE/model, /ping and /invocations on one port of loopback.
 
     Parameters
@@ -85,20 +86,20 @@ class Container(Process):
         port = free_port()
         root = f"http://{LOOPBACK}:{port}"
         super().__init__("model", f"{root}/invocations", root)  # the start-up code's name for it, and one port for both
-        self.root, base = root, Path(self._folder.name)
+        self.root, base = root, self.folder
         self.logs = logs.resolve() if logs is not None else base / "logs"
         try:
             unpack(archive, base / "model")
         except SpoterError:
-            self._folder.cleanup()
+            self._temporary.cleanup()
             raise
         if way_in is WayIn.FUNCTIONS:
             shutil.rmtree(base / "model" / "MAR-INF", ignore_errors=True)
-        self._command = [str(python), "-P", str(LAUNCHER)]  # -P: nothing of this folder is to be imported there
+        self.command = [str(python), "-P", str(LAUNCHER)]  # -P: nothing of this folder is to be imported there
         deployed = container_environment(environ or {}, REGION)
-        self._environ = _outer(python, java) | _IMAGE | deployed | self._inner(base, port)
+        self.environ = _outer(python, java) | _IMAGE | deployed | self._inner(base, port)
         if workers is not None:
-            self._environ["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
+            self.environ["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
 
     def _inner(self, base: Path, port: int) -> dict[str, str]:
         """Return what places the container on this machine; a real one has it to itself."""

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 from spoter.aws.local.container import REGION, Container, WayIn
 from spoter.aws.local.environment import FOLDER, environment
 from spoter.errors import SpoterError
-from spoter.ops.doctor import listener, port_is_free, temporary_folder
+from spoter.ops.doctor import temporary_folder
+from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import WORK_FOLDER
-from spoter.torchserve.server import LOOPBACK, StartError
+from spoter.torchserve.process import StartError
 
 if TYPE_CHECKING:
     import uvicorn
@@ -235,7 +236,7 @@ def _interrupt(*_: object) -> None:
 
 
 def _greeting(endpoint: LocalEndpoint, seconds: float) -> str:
-    from spoter.torchserve.server import SAMPLES
+    from spoter.torchserve.process import SAMPLES
 
     sample = shlex.quote(str(endpoint.sample))
     return "\n".join(

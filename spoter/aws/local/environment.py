@@ -16,7 +16,7 @@ from pathlib import Path
 
 from spoter.files import atomic_write_bytes
 from spoter.resources import RESOURCES, WORK_FOLDER
-from spoter.torchserve.server import StartError
+from spoter.torchserve.process import StartError
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 CONSTRAINTS = RESOURCES / "constraints.txt"  # its torch is this environment's too

@@ -83,7 +83,7 @@ def test_a_batch_of_good_and_bad_lines_is_answered_in_order(ready, job_container
 
 def test_the_container_here_has_the_variables_that_a_deployment_gives_it(local_endpoint):
     there = requests.container(told_settings(), REGION, f"s3://{NUMBER}/k/model.tar.gz")["Environment"]
-    here = local_endpoint.container._environ
+    here = local_endpoint.container.environ
     assert {name: here.get(name) for name in there} == there
     mine = {name for name in here if name.startswith("SAGEMAKER_")} - there.keys()
     placing = {"SAGEMAKER_BASE_DIR", "SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_MODEL_SERVER_WORKERS"}

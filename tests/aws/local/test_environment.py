@@ -20,7 +20,7 @@ import pytest
 from spoter.aws.local.container import WayIn
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.aws.local.environment import FOLDER, _wanted, environment
-from spoter.torchserve.server import StartError
+from spoter.torchserve.process import StartError
 from tests import ROOT
 from tests.aws.local.fixtures import invoke, runtime_client
 

@@ -14,7 +14,7 @@ from botocore.exceptions import ClientError
 
 from spoter.aws.local import runtime
 from spoter.aws.local.endpoint import LocalEndpoint
-from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.ops.ports import LOOPBACK, free_port
 from tests import ROOT
 from tests.aws.local.fixtures import runtime_client
 

@@ -18,7 +18,9 @@ import pytest
 from spoter.aws.local.container import WayIn, unpack
 from spoter.aws.local.endpoint import LocalEndpoint, _line_printer
 from spoter.errors import SpoterError
-from spoter.torchserve.server import LOOPBACK, StartError, session_members
+from spoter.ops.ports import LOOPBACK
+from spoter.processes import session_members
+from spoter.torchserve.process import StartError
 from tests import ROOT
 from tests.aws.local.fixtures import invoke, runtime_client
 
@@ -43,9 +45,9 @@ def tree(archive, tmp_path) -> Path:
 def test_it_minds_no_torchserve_but_its_own(local_endpoint, archive):
     """Another one is up all the while: it is neither taken for this one's, nor ended with it."""
     with LocalEndpoint(archive, "other", workers=1) as endpoint:
-        family = session_members(endpoint.container._process)
+        family = session_members(endpoint.container.leader)
         assert len(family) >= 3  # the launcher, Java, a worker
-        folder = Path(endpoint.container._folder.name)
+        folder = endpoint.container.folder
         other = boto3.client("sagemaker-runtime", endpoint_url=endpoint.url, **endpoint.credentials)
         sent = {"Body": SAMPLE, "ContentType": "application/json"}
         assert other.invoke_endpoint(EndpointName="other", **sent)["Body"].read()
@@ -62,8 +64,8 @@ def test_a_model_that_cannot_be_loaded_is_said(tree, tmp_path, way_in):
     endpoint = LocalEndpoint(packed(tree, tmp_path / "model.tar.gz"), workers=1, way_in=way_in)
     with pytest.raises(StartError, match=r"config.json"), endpoint:
         pass
-    assert session_members(endpoint.container._process) == []
-    assert not Path(endpoint.container._folder.name).exists()
+    assert session_members(endpoint.container.leader) == []
+    assert not endpoint.container.folder.exists()
 
 
 def test_batches_are_refused_where_they_cannot_be_answered(archive):

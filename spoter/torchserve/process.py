@@ -1,0 +1,189 @@
+"""Start a process that starts TorchServe, wait until it answers a prediction, and end it with all that it started."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from spoter.errors import SpoterError
+from spoter.ops import readiness
+from spoter.processes import GRACE, end_process_tree
+from spoter.resources import RESOURCES
+
+SAMPLES = {".json": "application/json", ".csv": "text/csv"}
+ANSWER_TIMEOUT = 30.0  # seconds
+START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java some before them
+# TorchServe logs one of these when a worker ends or cannot load its model; it would retry for minutes.
+FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
+# TorchServe logs this when it has read all that a worker wrote, unless log4j2.xml keeps it out.
+OUTPUT_READ = re.compile(r"Stopped Scanner - \S+-stdout")
+OUTPUT_TIMEOUT = 3.0  # seconds to wait for it: not every failure is a worker's
+LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
+
+
+class StartError(Exception):
+    """The server did not come up; the text gives the reason."""
+
+
+class ServerProcess:
+    """A process that starts TorchServe, in a separate session and temporary folder. Subclasses set the command.
+
+    Parameters
+    ----------
+    model : str
+        The model's name in the management API.
+    url, management : str
+        Address of predictions, and root of the management API.
+
+    Attributes
+    ----------
+    folder : pathlib.Path
+        The temporary folder.
+    key_file : pathlib.Path or None
+        Where TorchServe writes its tokens, if requests need one.
+    """
+
+    #: Seconds that `stop` waits for requests that are being answered.
+    grace = GRACE
+
+    def __init__(self, model: str, url: str, management: str):
+        self.model, self.url, self.management = model, url, management
+        self._temporary = tempfile.TemporaryDirectory(prefix="spoter-")  # a short path: TorchServe's sockets go there
+        self.folder = Path(self._temporary.name)
+        self.key_file: Path | None = None
+        self.command: Sequence[str | Path] = []
+        self.environ: Mapping[str, str] = {}
+        self._process: subprocess.Popen[str] | None = None
+        self._failed = threading.Event()
+        self._output_read = threading.Event()
+        self._output: deque[str] = deque(maxlen=500)
+
+    @property
+    def leader(self) -> subprocess.Popen[str]:
+        """The process that `start` started. It leads the session of all processes of the server."""
+        if self._process is None:
+            raise RuntimeError("the server was not started")
+        return self._process
+
+    def start(self) -> None:
+        """Start the process, or start it again after it ended. `stop` ends it."""
+        self._failed.clear()
+        self._output_read.clear()
+        self._output.clear()
+        self._process = subprocess.Popen(
+            self.command,
+            cwd=self.folder,  # TorchServe writes key_file.json into its working folder
+            env=self.environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C reaches this process alone, and `stop` the whole session
+        )
+        threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True).start()
+
+    def _read_output(self, lines: Iterable[str]) -> None:
+        """Read what TorchServe prints, so that it never waits for a reader; logs/ holds all of it."""
+        for line in lines:
+            self._output.append(line.rstrip())
+            if FAILURE.search(line):
+                self._failed.set()
+            if OUTPUT_READ.search(line):
+                self._output_read.set()
+
+    def wait_ready(self) -> tuple[Path, str]:
+        """Wait for a READY worker and an answered prediction.
+
+        Returns
+        -------
+        sample : pathlib.Path
+            The request that was sent.
+        answer : str
+
+        Raises
+        ------
+        StartError
+            With the reason, as far as TorchServe logs one.
+        """
+        deadline = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < deadline:
+            if self.leader.poll() is not None:
+                raise StartError(f"TorchServe ended with status {self.leader.returncode}:\n{self.reason()}")
+            if self._failed.is_set():
+                self._output_read.wait(OUTPUT_TIMEOUT)  # the worker's traceback may come after the failure
+                raise StartError(f"the worker did not start:\n{self.reason()}")
+            reply = readiness.send(f"{self.management}/models/{self.model}", self.key("management"))
+            if "READY" in (readiness.worker_states(reply) or ()):
+                return self._first_prediction()
+            time.sleep(0.1)
+        raise StartError(f"no worker was ready after {START_TIMEOUT:g} seconds:\n{self.reason()}")
+
+    def _first_prediction(self) -> tuple[Path, str]:
+        """Send a clip that is made for the model, and then a sample, whose answer is shown.
+
+        A model of other landmarks refuses the samples with an error, which is an answer, too.
+        """
+        check, _ = readiness.prediction(self.url, self.key("inference"), timeout=ANSWER_TIMEOUT)
+        if not check.ok:
+            raise StartError(f"no prediction was answered: {check.found}\n{self.reason()}")
+        samples = [path for path in (RESOURCES / "samples").iterdir() if path.suffix in SAMPLES]
+        for sample in sorted(samples, key=lambda path: (path.suffix != ".json", path)):
+            kind, token = SAMPLES[sample.suffix], self.key("inference")
+            reply = readiness.send(self.url, token, sample.read_bytes(), kind, ANSWER_TIMEOUT)
+            if reply.status is None or reply.status >= 500:
+                raise StartError(f"{sample.name} was answered with {reply.status}: {reply.body}\n{self.reason()}")
+            if reply.status == 200:
+                break
+        return sample, reply.body
+
+    def manage(self, method: str, path: str) -> object:
+        """Send a request to the management API, which may start workers meanwhile, and return the JSON document.
+
+        Raises
+        ------
+        SpoterError
+            If the status is not 200, or no answer comes.
+        """
+        reply = readiness.send(self.management + path, self.key("management"), timeout=START_TIMEOUT, method=method)
+        if reply.status != 200:
+            status = "no answer" if reply.status is None else f"status {reply.status}"
+            raise SpoterError(f"{method} {path}: {status}: {reply.body.strip()[:300]}")
+        document: object = json.loads(reply.body)
+        return document
+
+    def key(self, kind: str) -> str | None:
+        """Return a key of TorchServe's. None while the file is absent or half written, as at the start."""
+        return None if self.key_file is None else readiness.key(self.key_file, kind)
+
+    def reason(self) -> str:
+        """Return the lines of TorchServe's output that explain a failure: one worker's, warnings and errors."""
+        chosen: list[str] = []
+        worker = None
+        for line in self._output:
+            match = LOG_LINE.match(line)
+            if match is None:
+                chosen += [line] if line.strip() and not line.startswith("\tat ") else []  # no Java stack
+            elif match["logger"] == "MODEL_LOG":
+                worker = worker or match["thread"].rsplit("-", 1)[0]  # W-9000-spoter_1.0-stdout or -stderr
+                chosen += [match["text"]] if match["thread"].startswith(worker) else []
+            elif match["level"] in ("WARN", "ERROR"):
+                chosen.append(match["text"])
+        return "\n".join(f"  {line}" for line in chosen[-25:]) or "  it printed nothing"
+
+    def wait(self) -> int:
+        """Wait until TorchServe ends, and return its exit status."""
+        return self.leader.wait()
+
+    def stop(self) -> None:
+        """End every process of the server and remove its temporary folder."""
+        if self._process is not None:
+            end_process_tree(self._process, self.grace)
+        self._temporary.cleanup()
