@@ -62,16 +62,16 @@ class InputError(SpoterError):
 
     def __init__(self, code: ErrorCode, message: str, where: str | None = None):
         super().__init__(f"{where}: {message}" if where else message)
-        self.code = code
+        self.code: str = code
         self.message = message
         self.where = where
-        self.status = code.status
+        self.status: int = code.status
 
     def within(self, outer: str) -> InputError:
         """Return the same error with `outer` ("clip 2") put before its place."""
         where = f"{outer}, {self.where}" if self.where else outer
-        return InputError(self.code, self.message, where)
+        return InputError(ErrorCode[self.code.upper()], self.message, where)
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, dict[str, str | None]]:
         """Return ``{"error": {"code", "message", "where"}}``, the body a client gets."""
         return {"error": {"code": self.code, "message": self.message, "where": self.where}}

@@ -14,7 +14,7 @@ from spoter.batch.reader import Place, Reader
 from spoter.errors import InputError
 from spoter.formats.request import JSONLINES
 from spoter.messages import RawRequest, error_response
-from spoter.serving.recognizer import Recognizer, load
+from spoter.serving.recognizer import Recognizer, load_single_threaded
 from spoter.serving.service import respond
 
 # Bytes of requests that are answered together. It bounds the memory of a worker whatever form the clips have: of
@@ -66,7 +66,7 @@ class Answering:
 
     @cached_property
     def _recognizer(self) -> Recognizer:
-        return load(self.model, self.runtime)
+        return load_single_threaded(self.model, self.runtime)
 
     def _batches(self, reader: Reader, pieces: Sequence[Piece]) -> Iterator[list[Asked]]:
         batch: list[Asked] = []

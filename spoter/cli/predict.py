@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from spoter.errors import InputError, SpoterError
-from spoter.serving.recognizer import load
+from spoter.serving.recognizer import load_single_threaded
 
 if TYPE_CHECKING:
     from spoter.messages import RawRequest, Response
@@ -120,7 +120,7 @@ def in_process(model: Path, runtime: str | None = None) -> Iterator[Ask]:
 
     from spoter.serving.service import respond
 
-    recognizer = load(model, runtime)
+    recognizer = load_single_threaded(model, runtime)
     yield lambda incoming: respond(recognizer, [incoming])[0][0]
 
 

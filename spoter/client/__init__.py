@@ -1,31 +1,27 @@
-"""A client of the server, for programs: `Client`, and `AsyncClient` with the same methods to be awaited.
+"""A client of the server for programs: `Client`, and `AsyncClient` with the same methods to be awaited.
 
-    from spoter.client import Client
+    from spoter import Client
 
     with Client("http://127.0.0.1:8080") as client:
         print(client.predict("samples/hallo.json").gloss)
 
-It needs neither torch nor pandas (a CSV file needs pandas). docs/client.md is the short guide.
+It needs neither torch nor pandas, except that a CSV file needs pandas. docs/client.md is the short guide.
 """
 
 from __future__ import annotations
 
 from spoter.client.client import AsyncClient, Client
-from spoter.client.errors import (
-    NoAnswerError,
-    RequestError,
-    ServerError,
-    UnavailableError,
-    UnexpectedAnswerError,
-)
-from spoter.client.results import Description, Enrolment, ModelName, Prediction
-from spoter.client.transport import Retry
+from spoter.client.encoding import ClipOptions
+from spoter.client.errors import NoAnswerError, RequestError, ServerError, UnavailableError, UnexpectedAnswerError
+from spoter.client.results import Description, Enrolment
+from spoter.client.retry import Retry
 from spoter.errors import InputError
-from spoter.formats.response import Ranked
+from spoter.formats.response import ModelName, Prediction, Ranked
 
 __all__ = [
     "AsyncClient",
     "Client",
+    "ClipOptions",
     "Description",
     "Enrolment",
     "InputError",

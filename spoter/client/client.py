@@ -3,151 +3,157 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TypeVar, Unpack
 
 import httpx
 import tenacity
 
-from spoter.client import transport
-from spoter.client.encoding import Signs
-from spoter.client.protocol import About, Asking, OneClip, Steps
-from spoter.client.results import Description, Enrolment, Prediction
+from spoter.client.base import BaseClient, Steps
+from spoter.client.encoding import ClipLike, ClipOptions, ClipsLike, EnrolledLike
+from spoter.client.results import Description, Enrolment
+from spoter.client.transport import (
+    HttpxOptions,
+    connection_error,
+    parse_answer,
+    request_content,
+    request_headers,
+)
 from spoter.errors import InputError
+from spoter.formats.response import Prediction
 from spoter.messages import RawRequest, Response
 
 _T = TypeVar("_T")
 
 
-class Client(Asking):
-    """A server, to be asked what clips show. Threads may share a client; use it in a ``with``, or `close` it.
+class Client(BaseClient):
+    """A client of one server. Threads may share it; use it in a ``with`` statement, or `close` it.
 
     Parameters
     ----------
     url : str
-        TorchServe's root, such as ``http://127.0.0.1:8080``; or, with a path, the whole address that predictions are
-        asked for at, such as API Gateway's ``https://….amazonaws.com/invocations``.
+        TorchServe's root, such as ``http://127.0.0.1:8080``; or, with a path, the whole address of predictions, such as
+        API Gateway's ``https://….amazonaws.com/invocations``.
     model : str
-        The model's name in TorchServe. Not used where `url` has a path.
+        The model's name in TorchServe; ignored if `url` has a path.
     token : str or path, optional
-        Sent as ``Authorization: Bearer``. A `pathlib.Path` is a file that holds it and is read for each request: a
-        token that ``spoter token`` renews. One that is refused meanwhile is asked for again, as `retry` has it.
+        Sent as ``Authorization: Bearer``. A `pathlib.Path` names a file with the token, read for each request, such as
+        the file that ``spoter token`` renews; a request refused for its token is then retried.
     headers : mapping, optional
         Sent with each request, such as an API key of a gateway.
     timeout : float
         Seconds to wait for an answer.
     retry : Retry
-        How often to ask again after a 503 or a broken connection; and once where none came in time.
+        How often to retry after a 503 or a broken connection, and once after a timeout.
     layout : str or int, optional
-        The model's layout, where it is known: otherwise the client asks for it once.
+        The model's layout; by default the client asks the server once.
     max_clips, max_bytes : int, optional
-        The most clips and bytes of one request; the model's limits unless said. What lies between may take less: API
-        Gateway 10 MB, a Lambda function 6 MB.
+        Limits of one request, by default the model's. A gateway may take less: API Gateway 10 MB, a Lambda function
+        6 MB.
 
     Attributes
     ----------
     url : str
-        Where requests go.
+        Address of the requests.
 
     Raises
     ------
     SpoterError
-        For a `url` that is none.
+        For a wrong `url`.
     ModelFolderError
         For an unknown `layout`.
 
     Notes
     -----
-    All methods raise `NoAnswerError` where nobody answers, `UnavailableError` where all attempts met a 503,
-    `ServerError` where the server failed, and `UnexpectedAnswerError` where the address is another server's.
+    All methods raise `NoAnswerError` without an answer, `UnavailableError` for a 503 after all attempts, `ServerError`
+    if the server failed, and `UnexpectedAnswerError` if the address is another server's.
     """
 
-    def predict(self, clip: OneClip, *, enrolled: Signs | None = None, **about: Unpack[About]) -> Prediction:
-        """Name the sign in a clip.
+    def predict(
+        self, clip: ClipLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
+    ) -> Prediction:
+        """Recognize the sign in a clip.
 
         Parameters
         ----------
         clip : array_like, Clip, mapping, str or path
             Points (T, K, 2) in image units or, with `width` and `height`, pixels, y down, NaN = missing, in the order
-            of a layout or an estimator; a `spoter.landmarks.clip.Clip`; a document of docs/formats.md, sent as it is; or the
-            path of a file that ``spoter predict`` reads, with one clip.
-        enrolled : Enrolment or spoter.fewshot.enrolled.EnrolledGlosses, optional
-            What `enroll` returned: glosses to choose from beside the model's own.
-        **about
-            See `About`.
+            of a layout or an estimator; a `Clip`; a document of docs/formats.md, sent unchanged; or the path of a file
+            with one clip, as ``spoter predict`` reads it.
+        enrolled : Enrolment or EnrolledGlosses, optional
+            What `enroll` returned: glosses to choose from in addition to the model's.
+        **options
+            See `ClipOptions`.
 
         Raises
         ------
         InputError
-            For a clip that cannot be used; a `RequestError` where it was the server to find out.
+            For an unusable clip; a `RequestError` if the server refused it.
         SpoterError
-            For a file that cannot be read.
+            For an unreadable file.
         """
-        return self._run(self._predict(clip, enrolled, about))
+        return self._run(self._predict(clip, enrolled, options))
 
     def predict_many(
-        self, clips: Iterable[OneClip] | str | os.PathLike, *, enrolled: Signs | None = None, **about: Unpack[About]
+        self, clips: ClipsLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
     ) -> list[Prediction | InputError]:
-        """Name the signs in many clips, as many in a request as the server takes.
+        """Recognize the signs in many clips, as many per request as the server takes.
 
         Parameters
         ----------
-        clips : iterable of what `predict` takes; or a path
-            A path is that of a file with several clips, such as .jsonl.
-        enrolled, **about
+        clips : iterable of what `predict` takes; or the path of a file with several clips, such as .jsonl
+        enrolled, **options
             As for `predict`, for all clips.
 
         Returns
         -------
         list of Prediction or InputError
-            One for each clip, in order. The error of a clip that cannot be used stands in its place and names it by its
-            number, from 0.
+            One for each clip, in order. The error of an unusable clip names it by its number, from 0.
 
         Raises
         ------
         InputError
-            For `enrolled` and what is said about the clips.
+            For wrong `enrolled` or `options`.
         SpoterError
-            For a file that cannot be read, and for one clip in place of several.
+            For an unreadable file, and for one clip in place of several.
         """
-        return self._run(self._predict_many(clips, enrolled, about))
+        return self._run(self._predict_many(clips, enrolled, options))
 
     def enroll(
         self,
         gloss: str,
-        clips: Iterable[OneClip] | str | os.PathLike,
+        clips: ClipsLike,
         *,
-        enrolled: Signs | None = None,
-        **about: Unpack[About],
+        enrolled: EnrolledLike | None = None,
+        **options: Unpack[ClipOptions],
     ) -> Enrolment:
-        """Learn a sign from a few clips. The server keeps nothing: hand the result to `predict`.
+        """Learn a sign from a few clips. The server keeps nothing: pass the result to `predict`.
 
         Parameters
         ----------
         gloss : str
-            A name for the sign, none of those the model was trained on.
-        clips : iterable of what `predict` takes; or a path
+            A name for the sign that is not one of the model's trained glosses.
+        clips : iterable of what `predict` takes; or the path of a file with several clips
             Each of one whole sign; five, by several people, are better than one. All go in one request.
-        enrolled : Enrolment or spoter.fewshot.enrolled.EnrolledGlosses, optional
-            Glosses that were learned before: the result holds them too.
-        **about
-            See `About`; `top_k` means nothing here.
+        enrolled : Enrolment or EnrolledGlosses, optional
+            Glosses learned before: the result holds them too.
+        **options
+            See `ClipOptions`; `top_k` has no effect.
 
         Raises
         ------
         InputError
-            For a clip that cannot be used, for the name, and for a model that learns no signs.
+            For an unusable clip, a wrong gloss, and a model without enrolment.
         """
-        return self._run(self._enroll(gloss, clips, enrolled, about))
+        return self._run(self._enroll(gloss, clips, enrolled, options))
 
     def describe(self) -> Description:
         """Return what the server's model knows and reads."""
         return self._run(self._describe())
 
-    def send(self, call: RawRequest) -> Response:
-        """Send a body of one's own and return the very bytes of the answer, an error of the request's among them."""
-        return tenacity.Retrying(**self._policy)(self._send_once, call)
+    def send(self, request: RawRequest) -> Response:
+        """Send a request as it is, and return the bytes of the answer; errors of the request are answers, too."""
+        return tenacity.Retrying(**self._retry_options)(self._send_once, request)
 
     def close(self) -> None:
         """Close the connections."""
@@ -156,69 +162,70 @@ class Client(Asking):
     def __enter__(self) -> Client:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, settings: dict) -> None:
-        self._http = httpx.Client(**settings)
+    def _open(self, options: HttpxOptions) -> None:
+        self._http = httpx.Client(**options)
 
-    def _send_once(self, call: RawRequest) -> Response:
+    def _send_once(self, request: RawRequest) -> Response:
         try:
-            answer = self._http.post(self.url, content=call.body, headers=transport.headers_of(call))
+            answer = self._http.post(self.url, content=request_content(request), headers=request_headers(request))
         except httpx.RequestError as error:
-            raise transport.no_answer(error, self.url) from error
-        return transport.take(answer)
+            raise connection_error(error, self.url) from error
+        return parse_answer(answer)
 
     def _run(self, steps: Steps[_T]) -> _T:
-        responses = None
-        while True:
-            try:
-                calls = steps.send(responses)
-            except StopIteration as end:
-                return end.value
-            responses = [self.send(call) for call in calls]
+        try:
+            requests = next(steps)
+            while True:
+                requests = steps.send([self.send(request) for request in requests])
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
 
-class AsyncClient(Asking):
-    """`Client`, to be awaited with asyncio: ``async with``, or `aclose`.
+class AsyncClient(BaseClient):
+    """`Client` for asyncio: use it in ``async with``, or `aclose` it.
 
-    The parameters, and what the methods take, return and raise, are those of `Client`. Files are read, and clips
-    written, between the awaits.
+    Parameters, results and errors are those of `Client`. It reads files and encodes clips between the awaits.
     """
 
-    async def predict(self, clip: OneClip, *, enrolled: Signs | None = None, **about: Unpack[About]) -> Prediction:
-        """Name the sign in a clip."""
-        return await self._run(self._predict(clip, enrolled, about))
+    async def predict(
+        self, clip: ClipLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
+    ) -> Prediction:
+        """Recognize the sign in a clip."""
+        return await self._run(self._predict(clip, enrolled, options))
 
     async def predict_many(
         self,
-        clips: Iterable[OneClip] | str | os.PathLike,
+        clips: ClipsLike,
         *,
-        enrolled: Signs | None = None,
+        enrolled: EnrolledLike | None = None,
         concurrency: int = 4,
-        **about: Unpack[About],
+        **options: Unpack[ClipOptions],
     ) -> list[Prediction | InputError]:
-        """Name the signs in many clips, with at most `concurrency` requests at a time."""
-        return await self._run(self._predict_many(clips, enrolled, about), concurrency)
+        """Recognize the signs in many clips, with at most `concurrency` requests at a time."""
+        return await self._run(self._predict_many(clips, enrolled, options), concurrency)
 
     async def enroll(
         self,
         gloss: str,
-        clips: Iterable[OneClip] | str | os.PathLike,
+        clips: ClipsLike,
         *,
-        enrolled: Signs | None = None,
-        **about: Unpack[About],
+        enrolled: EnrolledLike | None = None,
+        **options: Unpack[ClipOptions],
     ) -> Enrolment:
         """Learn a sign from a few clips."""
-        return await self._run(self._enroll(gloss, clips, enrolled, about))
+        return await self._run(self._enroll(gloss, clips, enrolled, options))
 
     async def describe(self) -> Description:
         """Return what the server's model knows and reads."""
         return await self._run(self._describe())
 
-    async def send(self, call: RawRequest) -> Response:
-        """Send a body of one's own and return the very bytes of the answer."""
-        return await tenacity.AsyncRetrying(**self._policy)(self._send_once, call)
+    async def send(self, request: RawRequest) -> Response:
+        """Send a request as it is, and return the bytes of the answer."""
+        return await tenacity.AsyncRetrying(**self._retry_options)(self._send_once, request)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -227,41 +234,41 @@ class AsyncClient(Asking):
     async def __aenter__(self) -> AsyncClient:
         return self
 
-    async def __aexit__(self, *_) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _open(self, settings: dict) -> None:
-        self._http = httpx.AsyncClient(**settings)
+    def _open(self, options: HttpxOptions) -> None:
+        self._http = httpx.AsyncClient(**options)
 
-    async def _send_once(self, call: RawRequest) -> Response:
+    async def _send_once(self, request: RawRequest) -> Response:
         try:
-            answer = await self._http.post(self.url, content=call.body, headers=transport.headers_of(call))
+            answer = await self._http.post(self.url, content=request_content(request), headers=request_headers(request))
         except httpx.RequestError as error:
-            raise transport.no_answer(error, self.url) from error
-        return transport.take(answer)
+            raise connection_error(error, self.url) from error
+        return parse_answer(answer)
 
     async def _run(self, steps: Steps[_T], concurrency: int = 1) -> _T:
-        responses = None
-        while True:
-            try:
-                calls = steps.send(responses)
-            except StopIteration as end:
-                return end.value
-            responses = await self._send_all(calls, concurrency)
+        try:
+            requests = next(steps)
+            while True:
+                requests = steps.send(await self._send_all(requests, concurrency))
+        except StopIteration as end:
+            result: _T = end.value
+            return result
 
-    async def _send_all(self, calls: Iterable[RawRequest], concurrency: int) -> list[Response]:
-        """Send requests as places get free, so that no more than `concurrency` of them are in memory."""
-        waiting = enumerate(calls)
-        found: dict[int, Response] = {}
+    async def _send_all(self, requests: Iterable[RawRequest], concurrency: int) -> Sequence[Response]:
+        """Send requests, encoding each when a sender is free, so that at most `concurrency` are in memory."""
+        numbered = enumerate(requests)
+        responses: dict[int, Response] = {}
 
-        async def sender() -> None:
-            for i, call in waiting:
-                found[i] = await self.send(call)
+        async def send_next() -> None:
+            for i, request in numbered:
+                responses[i] = await self.send(request)
 
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(max(1, concurrency)):
-                    group.create_task(sender())
+                    group.create_task(send_next())
         except BaseExceptionGroup as errors:
             raise errors.exceptions[0] from None
-        return [found[i] for i in sorted(found)]
+        return [responses[i] for i in sorted(responses)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.client.results import Enrolment
 from spoter.error_codes import ErrorCode
@@ -19,23 +20,50 @@ from spoter.formats import Options
 from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
 from spoter.landmarks.clip import Clip, masked_to_nan, round_points
-from spoter.landmarks.layouts import Layout, load_layout
+from spoter.landmarks.layouts import Layout
 from spoter.messages import RawRequest
 from spoter.sources.clip_files import read_clips
 
-# A ten-thousandth of the picture: a fifth of a pixel of 1080p, far below what an estimator is sure of.
-DECIMALS = 4
-
-Signs = Enrolment | EnrolledGlosses
+ClipLike = npt.ArrayLike | Clip | Mapping[str, Any] | os.PathLike[str]
+"""Points (T, K, 2), NaN = missing; a `Clip`; the JSON of a request; or the path of a file with one clip."""
+ClipsLike = Iterable[ClipLike] | str | os.PathLike[str]
+EnrolledLike = Enrolment | EnrolledGlosses
 """What `enroll` returned, or what a model folder's enrolled.json holds."""
 
-_OF_OTHERS = {"clips": "predict_many", "enroll": "enroll", "describe": "describe"}
-_ENVELOPE = 64  # bytes that {"clips":[…],"top_k":…} takes beside clips and enrolled signs
+_DECIMALS = 4  # a ten-thousandth of the picture is a fifth of a pixel of 1080p, far below an estimator's precision
+_OTHER_METHODS = {"clips": "predict_many", "enroll": "enroll", "describe": "describe"}
+_ENVELOPE_BYTES = 64  # what {"clips":[…],"top_k":…} takes in addition to clips and enrolled signs
+
+
+class ClipOptions(TypedDict, total=False):
+    """Options of one clip, or of all clips of a call.
+
+    Attributes
+    ----------
+    top_k : int
+        Number of glosses in an answer, 5 by default.
+    layout : str or int
+        The layout of arrays, in which clips and files are sent, too. By default, an array's number of points tells its
+        estimator or layout (docs/formats.md).
+    estimator : str
+        The estimator of the landmarks: mediapipe, openpose or wholepose.
+    fps : float
+        Frames per second.
+    width, height : float
+        Size of the picture, for points in pixels.
+    """
+
+    top_k: int
+    layout: str | int
+    estimator: str
+    fps: float
+    width: float
+    height: float
 
 
 @dataclass(frozen=True)
-class Said(Options):
-    """What a caller says about clips: `Options`, and the layout that arrays are in already."""
+class CheckedOptions(Options):
+    """`ClipOptions`, checked: raises ``wrong_type``."""
 
     layout: str | int | None = None
 
@@ -43,162 +71,149 @@ class Said(Options):
         for name in ("top_k", "width", "height", "fps"):
             check_option(name, getattr(self, name))
 
-    def needs_table(self, clip: object) -> bool:
-        """Tell whether the model's layout has to be known before `clip` can be written."""
-        return self.layout is None and not isinstance(clip, Mapping)
+    def of_clip(self) -> Options:
+        """Return the options that belong to a clip, not to the request."""
+        return Options(None, self.width, self.height, self.estimator, self.fps)
 
-    def table(self, model: Layout | None) -> Layout:
-        """Return the layout that clips are sent in: the one that was said, or else the model's."""
-        return model if self.layout is None else load_layout(str(self.layout))
+    def merge_into(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a caller's own document with these options, except `top_k`."""
+        return dict(document) | {
+            name: value for name, value in asdict(replace(self, top_k=None)).items() if value is not None
+        }
 
 
-def one(clip: Any, said: Said, table: Layout | None, enrolled: Signs | None) -> RawRequest:
-    """Return the request for one clip.
+def encode_one(document: dict[str, Any], options: CheckedOptions, enrolled: EnrolledLike | None) -> RawRequest:
+    """Return the request for one clip; raise `SpoterError` for a document of another request."""
+    for key, method in _OTHER_METHODS.items():
+        if key in document:
+            raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
+    return RawRequest(_to_json(document | _shared_keys(options.top_k, enrolled)), JSON)
 
-    Parameters
-    ----------
-    clip : array_like (T, K, 2), Clip, mapping, str or path
-    said : Said
-        `top_k` among it.
-    table : Layout or None
-        The model's; may be None where `said.needs_table` tells so.
-    enrolled : Enrolment, EnrolledGlosses or None
+
+def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict[str, Any]:
+    """Return one clip as a JSON document, without `top_k`.
 
     Raises
     ------
     InputError
-        For a clip that cannot be used.
+        For an unusable clip.
     SpoterError
-        For a file that cannot be read or holds several clips.
+        For a file that is unreadable or holds several clips.
     """
-    document = _document(clip, said, table)
-    for key, method in _OF_OTHERS.items():
-        if key in document:
-            raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
-    return RawRequest(_written(document | _top(said, enrolled)), JSON)
+    if isinstance(clip, Mapping):
+        return options.merge_into(clip)
+    if isinstance(clip, str | os.PathLike):
+        clips = read_clips([Path(clip)], layout, options.of_clip())
+        if len(clips) != 1:
+            raise SpoterError(f"{clip}: found {len(clips)} clips, expected one: predict_many takes several")
+        clip = clips[0]
+    elif not isinstance(clip, Clip):
+        clip = _from_array(clip, options, layout)
+    return _to_compact(clip, layout)
 
 
-def enrolling(gloss: str, clips: Iterable[Any], said: Said, table: Layout | None, enrolled: Signs | None) -> RawRequest:
-    """Return the request to learn `gloss` from clips; raises as `one`, naming the clip."""
-    written = [msgspec.Raw(_located(clip, i, said, table)) for i, clip in enumerate(_several(clips, said, table))]
+def encode_enrolment(
+    gloss: str, clips: ClipsLike, options: CheckedOptions, layout: Layout, enrolled: EnrolledLike | None
+) -> RawRequest:
+    """Return the request to learn `gloss`; raise as `to_document`, with the clip's number."""
+    encoded = [msgspec.Raw(_encode_numbered(clip, i, options, layout)) for i, clip in _iterate(clips, options, layout)]
     if not isinstance(gloss, str):
         raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
-    document = {"enroll": gloss, "clips": written} | _top(replace(said, top_k=None), enrolled)
-    return RawRequest(_written(document), JSON)
+    return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | _shared_keys(None, enrolled)), JSON)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A request of several clips, and the numbers of those it holds."""
+    """A request of several clips, and their numbers."""
 
-    call: RawRequest
+    request: RawRequest
     numbers: tuple[int, ...]
 
 
-def batches(
-    clips: Iterable[Any],
-    said: Said,
-    table: Layout | None,
-    enrolled: Signs | None,
+def encode_batches(
+    clips: ClipsLike,
+    options: CheckedOptions,
+    layout: Layout,
+    enrolled: EnrolledLike | None,
     max_clips: int,
     max_bytes: int,
-    bad: dict[int, InputError],
+    errors: dict[int, InputError],
 ) -> Iterator[Batch]:
-    """Write clips into as few requests as the limits allow, one after another as they are asked for.
+    """Encode clips, when they are asked for, into as few requests as the limits allow.
 
-    A clip that is too large by itself goes alone: it is the server's to refuse. One that cannot be used is left out,
-    and its error put into `bad` under its number.
+    A clip that exceeds `max_bytes` alone goes alone, and the server refuses it. An unusable clip is left out; its error
+    goes to `errors` under its number.
     """
-    top = _top(said, enrolled)
-    room = max_bytes - _ENVELOPE - len(_written(top))
-    held: list[msgspec.Raw] = []
-    numbers: list[int] = []
+    shared = _shared_keys(options.top_k, enrolled)
+    room = max_bytes - _ENVELOPE_BYTES - len(_to_json(shared))
+    held: dict[int, msgspec.Raw] = {}
     size = 0
-    for i, clip in enumerate(_several(clips, said, table)):
+
+    def finish() -> Batch:
+        return Batch(RawRequest(_to_json({"clips": list(held.values()), **shared}), JSON), tuple(held))
+
+    for i, clip in _iterate(clips, options, layout):
         try:
-            written = msgspec.Raw(_located(clip, i, said, table))
+            encoded = _encode_numbered(clip, i, options, layout)
         except InputError as error:
-            bad[i] = error
+            errors[i] = error
             continue
-        length = len(memoryview(written)) + 1
-        if held and (len(held) == max_clips or size + length > room):
-            yield Batch(_together(held, top), tuple(numbers))
-            held, numbers, size = [], [], 0
-        held.append(written)
-        numbers.append(i)
-        size += length
+        if held and (len(held) == max_clips or size + len(encoded) + 1 > room):
+            yield finish()
+            held, size = {}, 0
+        held[i] = msgspec.Raw(encoded)
+        size += len(encoded) + 1
     if held:
-        yield Batch(_together(held, top), tuple(numbers))
+        yield finish()
 
 
-def _together(clips: Sequence[msgspec.Raw], top: dict) -> RawRequest:
-    return RawRequest(_written({"clips": clips, **top}), JSON)
-
-
-def _top(said: Said, enrolled: Signs | None) -> dict:
-    """Return what stands once in a request, beside its clip or clips."""
-    top: dict[str, object] = {} if said.top_k is None else {"top_k": said.top_k}
+def _shared_keys(top_k: int | None, enrolled: EnrolledLike | None) -> dict[str, object]:
+    """Return the keys that a request has once, whatever its number of clips."""
+    shared: dict[str, object] = {} if top_k is None else {"top_k": top_k}
     if enrolled is not None:
-        top["enrolled"] = enrolled.enrolled if isinstance(enrolled, Enrolment) else enrolled
-    return top
+        shared["enrolled"] = enrolled.enrolled if isinstance(enrolled, Enrolment) else enrolled
+    return shared
 
 
-def _several(clips: Iterable[Any], said: Said, table: Layout | None) -> Iterable[Any]:
-    """Return clips one by one; a path in place of several is that of a file which holds them."""
+def _iterate(clips: ClipsLike, options: CheckedOptions, layout: Layout) -> Iterator[tuple[int, ClipLike]]:
+    """Yield clips with their numbers; a path stands for the clips of that file."""
     if isinstance(clips, str | os.PathLike):
-        return read_clips([Path(clips)], said.table(table), _options(said))
-    if isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
+        clips = read_clips([Path(clips)], layout, options.of_clip())
+    elif isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
         raise SpoterError("found one clip, expected several: put it into a list")
-    return clips
+    yield from enumerate(clips)
 
 
-def _located(clip: Any, number: int, said: Said, table: Layout | None) -> bytes:
-    """Write one clip of several; its errors name it."""
+def _encode_numbered(clip: ClipLike, number: int, options: CheckedOptions, layout: Layout) -> bytes:
     try:
-        return _written(_document(clip, replace(said, top_k=None), table))
+        return _to_json(to_document(clip, options, layout))
     except InputError as error:
         raise error.within(f"clip {number}") from None
 
 
-def _document(clip: Any, said: Said, table: Layout | None) -> dict:
-    """Return one clip as JSON's own types; `top_k` is left out."""
-    if isinstance(clip, Mapping):
-        words = {name: value for name, value in asdict(said).items() if value is not None and name != "top_k"}
-        return dict(clip) | words
-    table = said.table(table)
-    if isinstance(clip, str | os.PathLike):
-        found = read_clips([Path(clip)], table, _options(said))
-        if len(found) != 1:
-            raise SpoterError(f"{clip}: found {len(found)} clips, expected one: predict_many takes several")
-        (clip,) = found
-    elif not isinstance(clip, Clip):
-        clip = _from_array(clip, said, table)
-    return _compact(clip, table)
-
-
-def _from_array(array: Any, said: Said, table: Layout) -> Clip:
-    points = _numbers(array)
+def _from_array(array: npt.ArrayLike, options: CheckedOptions, layout: Layout) -> Clip:
+    points = _to_floats(array)
     if points.ndim != 3 or points.shape[2] != 2:
         raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {points.shape}, expected (frames, points, 2)")
-    if said.layout is None:
-        names, estimator = names_of_size(points.shape[1], table, said.estimator)
-    elif points.shape[1] == len(table):
-        names, estimator = table.names, said.estimator
+    if options.layout is None:
+        names, estimator = names_of_size(points.shape[1], layout, options.estimator)
+    elif points.shape[1] == len(layout):
+        names, estimator = layout.names, options.estimator
     else:
         raise InputError(
             ErrorCode.WRONG_POINT_COUNT,
-            f"found {points.shape[1]} points a frame, expected {len(table)} (layout {table.name})",
+            f"found {points.shape[1]} points a frame, expected {len(layout)} (layout {layout.name})",
         )
-    return finish_clip(points, names, estimator, table, _options(said))
+    return finish_clip(points, names, estimator, layout, options.of_clip())
 
 
-def _numbers(array: Any) -> np.ndarray:
-    """Return what a caller hands over as an array of float64, None and what is masked as NaN."""
+def _to_floats(array: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return a caller's array as float64, with NaN for None and masked values."""
     try:
         points = np.asarray(masked_to_nan(array))
         if points.dtype.kind in "fiuO":
             return points.astype(np.float64)
-    except (TypeError, ValueError, RecursionError):  # ragged lists, and what is no number
+    except (TypeError, ValueError, RecursionError):  # ragged lists, and values that are not numbers
         pass
     raise InputError(
         ErrorCode.WRONG_TYPE,
@@ -206,16 +221,12 @@ def _numbers(array: Any) -> np.ndarray:
     )
 
 
-def _options(said: Said) -> Options:
-    return Options(None, said.width, said.height, said.estimator, said.fps)
-
-
-def _compact(clip: Clip, table: Layout) -> dict:
-    """Return the layout's points only; an estimator's whole array where the layout's table is not known for it."""
-    document: dict[str, object] = {}
+def _to_compact(clip: Clip, layout: Layout) -> dict[str, Any]:
+    """Return only the layout's points, or the estimator's whole array if the layout does not know its indices."""
+    document: dict[str, Any] = {}
     try:
-        points = table.select(clip)
-        document["layout"] = table.name
+        points = layout.select(clip)
+        document["layout"] = layout.name
     except InputError:
         if clip.estimator is None:
             raise
@@ -223,28 +234,26 @@ def _compact(clip: Clip, table: Layout) -> dict:
         document["estimator"] = clip.estimator
     if clip.fps is not None:
         document["fps"] = clip.fps
-    return document | {"points": nested(points)}
+    return document | {"points": points_to_json(points)}
 
 
-def nested(points: np.ndarray) -> list:
-    """Return points, (T, K, 2), as lists of lists: rounded to `DECIMALS`, None for a point that is missing."""
-    missing = np.isnan(points).any(axis=2)
-    frames = round_points(points, DECIMALS).tolist()
-    for frame, column in np.argwhere(missing):
+def points_to_json(points: npt.NDArray[np.floating]) -> list[list[list[float] | None]]:
+    """Return points, (T, K, 2), as lists of lists: rounded to 4 decimals, None for a missing point."""
+    frames: list[list[list[float] | None]] = round_points(points, _DECIMALS).tolist()
+    for frame, column in np.argwhere(np.isnan(points).any(axis=2)):
         frames[frame][column] = None
     return frames
 
 
-def _written(document: dict) -> bytes:
-    """Write JSON; ``wrong_type`` for what it cannot hold."""
+def _to_json(document: dict[str, Any]) -> bytes:
+    """Encode JSON; raise ``wrong_type`` for a value that JSON cannot hold."""
     try:
-        return msgspec.json.encode(document, enc_hook=_plain)
+        return msgspec.json.encode(document, enc_hook=_numpy_to_json)
     except (TypeError, ValueError, RecursionError) as error:
         raise InputError(ErrorCode.WRONG_TYPE, f"{error}; expected what JSON can hold") from None
 
 
-def _plain(value: object) -> object:
-    """Write what a caller's own document may hold beside JSON's types."""
+def _numpy_to_json(value: object) -> object:
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()  # msgspec writes NaN as null
     raise TypeError(f"found {type(value).__name__} in a clip")

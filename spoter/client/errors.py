@@ -1,7 +1,7 @@
 """What a client raises when a server does not answer as it should.
 
-What is wrong with a clip is an `InputError`, whether it is found here, before anything is sent, or by the server
-(`RequestError`): its code is one of docs/errors.md. The other codes are listed in docs/client.md.
+A wrong clip is an `InputError`, whether the client finds it before it sends anything or the server refuses it
+(`RequestError`): its code is one of docs/errors.md. docs/client.md lists the other codes.
 """
 
 from __future__ import annotations
@@ -10,64 +10,56 @@ from spoter.errors import InputError, SpoterError
 
 
 class ServerError(SpoterError):
-    """Base of all errors that have to do with a server, and what is raised where the server itself failed.
+    """The server failed; also the base of all other errors about a server.
 
     Attributes
     ----------
     code : str
-        Stable word for programs.
+        Stable code for programs.
     message : str
-        For people.
+        Text for people.
     where : str or None
-        Place in the request, where the server names one.
+        Place in the request, if the server names one.
     status : int or None
-        HTTP status of the answer; None where there was none.
+        HTTP status of the answer; None without an answer.
     """
 
     exit_code = 1
+    code: str
+    status: int | None
 
     def __init__(self, code: str, message: str, where: str | None = None, status: int | None = None):
         SpoterError.__init__(self, f"{where}: {message}" if where else message)
-        self.code = code
-        self.message = message
-        self.where = where
-        self.status = status
+        self.code, self.message, self.where, self.status = code, message, where, status
 
 
 class NoAnswerError(ServerError):
-    """Nobody answers at the address (code ``no_server``), or not in time (``timeout``)."""
+    """No server answers at the address (code ``no_server``), or not in time (``timeout``)."""
 
     exit_code = 2
 
 
 class UnavailableError(ServerError):
-    """The server has no worker free, or bids to wait: status 503 or 429, after all retries.
+    """Status 503 or 429 after all attempts: the server has no free worker, or limits the rate of requests.
 
     Attributes
     ----------
     retry_after : float or None
-        Seconds after which to come again, where the server says so.
+        Seconds after which to retry, if the server names them.
     """
 
-    def __init__(
-        self,
-        code: str,
-        message: str,
-        where: str | None = None,
-        status: int | None = None,
-        retry_after: float | None = None,
-    ):
-        super().__init__(code, message, where, status)
-        self.retry_after = retry_after
+    retry_after: float | None = None
 
 
 class RequestError(ServerError, InputError):
     """The server refused the request, or one of its clips: any other status from 400 to 499."""
 
     exit_code = 2
+    code: str
+    status: int
 
 
 class UnexpectedAnswerError(ServerError):
-    """What came back is no answer of this server's (code ``unexpected_answer``): most often, the address is wrong."""
+    """The answer is not one of SPOTER's (code ``unexpected_answer``): the address is probably wrong."""
 
     exit_code = 2

@@ -10,86 +10,51 @@ import msgspec
 from spoter.client.errors import RequestError, UnexpectedAnswerError
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
-from spoter.formats.response import Ranked
+from spoter.formats.response import Prediction
 from spoter.landmarks.layouts import BUILT_IN, Landmark, Layout, load_layout
 from spoter.limits import Limits
 from spoter.messages import Response
 
-SEVERAL = "several"
-"""In place of an error's code: each clip of a request has an error of its own."""
+SEVERAL_ERRORS = "several"
+"""Stands for an error's code where each clip of a request has an error."""
 
 _T = TypeVar("_T")
 
 
-class ModelName(msgspec.Struct, frozen=True):
-    """Which model answered."""
-
-    name: str
-    version: str
-
-
-class Prediction(msgspec.Struct, frozen=True, rename={"glosses": "instances"}):
-    """What a model says about one clip.
-
-    Attributes
-    ----------
-    glosses : tuple of Ranked
-        Each with `gloss`, `score` (a probability among the glosses the model knows) and `index` (the label index), best
-        first.
-    known : bool or None
-        Whether the sign looks like the clips of the gloss that comes first; False means "none of my signs", whatever
-        the scores are; None that this model cannot tell.
-    frames : int
-        Length of the clip, as the server read it.
-    model : ModelName
-    similarity : float or None
-        The cosine by which `known` was decided, where the server sends it.
-    """
-
-    glosses: tuple[Ranked, ...]
-    known: bool | None
-    frames: int
-    model: ModelName
-    similarity: float | None = None
-
-    @property
-    def gloss(self) -> str:
-        """The gloss that comes first."""
-        return self.glosses[0].gloss
-
-    @property
-    def score(self) -> float:
-        """Its score."""
-        return self.glosses[0].score
-
-
-class LayoutOf(msgspec.Struct, frozen=True):
-    """The landmarks a model is fed, in order, and where MediaPipe's array has each (544 points, the last the neck)."""
+class LayoutDescription(msgspec.Struct, frozen=True):
+    """A model's input landmarks, in order, and each one's index in MediaPipe's 544 points (the last is the neck)."""
 
     name: str
     landmarks: tuple[str, ...]
     mediapipe: tuple[int | None, ...]
 
+    def to_layout(self) -> Layout:
+        """Return a `Layout` that selects from clips.
+
+        A custom layout knows only MediaPipe's indices: clips of the other estimators are sent whole.
+        """
+        if self.name in BUILT_IN:
+            return load_layout(self.name)
+        landmarks = (
+            Landmark(name, name.partition("_")[0], None, {} if index is None else {"mediapipe": index})
+            for name, index in zip(self.landmarks, self.mediapipe, strict=True)
+        )
+        return Layout(self.name, tuple(landmarks))
+
 
 class Description(msgspec.Struct, frozen=True):
-    """What a server's model knows and reads; `spoter.serving.describe` tells it.
+    """A server's model: what it knows and reads; `spoter.serving.describe` writes it.
 
     Attributes
     ----------
-    name, version : str
-        The model's.
     glosses : tuple of str
-        By label index, those that were enrolled last.
-    enrolled : tuple of str
-        Those of them that were enrolled.
-    layout : LayoutOf
+        By label index; the enrolled ones, which `enrolled` repeats, come last.
     estimator : str
-        Whose landmarks the model was trained on.
+        The estimator whose landmarks the model was trained on.
     tells_unknown, enrolment, video : bool
-        Whether it tells a sign that is none of its own, learns signs from clips, and reads video.
-    limits : spoter.formats.Limits
-        Those of videos count only where `video` is true.
-    content_types : tuple of str
+        Whether the model tells unknown signs, learns signs from clips, and reads video.
+    limits : Limits
+        Those of videos apply only if `video` is true.
     spoter : str
         Version of the server's code.
     """
@@ -98,7 +63,7 @@ class Description(msgspec.Struct, frozen=True):
     version: str
     glosses: tuple[str, ...]
     enrolled: tuple[str, ...]
-    layout: LayoutOf
+    layout: LayoutDescription
     estimator: str
     tells_unknown: bool
     enrolment: bool
@@ -107,32 +72,18 @@ class Description(msgspec.Struct, frozen=True):
     video: bool
     spoter: str
 
-    def table(self) -> Layout:
-        """Return the layout as something that selects from clips.
-
-        A layout of one's own is known by MediaPipe's indices only: clips of the other estimators are sent whole.
-        """
-        if self.layout.name in BUILT_IN:
-            return load_layout(self.layout.name)
-        rows = zip(self.layout.landmarks, self.layout.mediapipe, strict=True)
-        landmarks = (
-            Landmark(name, name.partition("_")[0], None, {} if index is None else {"mediapipe": index})
-            for name, index in rows
-        )
-        return Layout(self.layout.name, tuple(landmarks))
-
 
 class Enrolment(msgspec.Struct, frozen=True):
     """A sign that was learned from clips: for `predict`, for the next `enroll`, and for a model folder's enrolled.json.
 
     Attributes
     ----------
-    enrolled : spoter.fewshot.enrolled.EnrolledGlosses
-        What enrolled.json holds: the new gloss, after those that `enroll` was handed.
+    enrolled : EnrolledGlosses
+        What enrolled.json holds: the earlier glosses that `enroll` got, and the new one last.
     agreement : float
         Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
     nearest, similarity : str, float
-        The gloss it is likeliest to be confused with, and the cosine between the two.
+        The gloss that is most easily confused with the new one, and the cosine between the two.
     """
 
     enrolled: EnrolledGlosses
@@ -141,76 +92,79 @@ class Enrolment(msgspec.Struct, frozen=True):
     similarity: float
 
 
-class _Refused(msgspec.Struct):
+class ErrorBody(msgspec.Struct):
+    """The document of an error."""
+
     code: str
     message: str
     where: str | None = None
 
 
-class _Place(msgspec.Struct):
-    error: _Refused | None = None
+class _MaybeError(msgspec.Struct):
+    error: ErrorBody | None = None
 
 
-class _Places(msgspec.Struct):
+class _Answers(msgspec.Struct):
     answers: list[msgspec.Raw]
 
 
-def read(response: Response, kind: type[_T]) -> _T:
-    """Return what a response says.
+def parse_result(response: Response, kind: type[_T]) -> _T:
+    """Return a response's document.
 
     Raises
     ------
     RequestError
-        Where the request was refused.
+        If the server refused the request.
     UnexpectedAnswerError
-        Where the document is of another kind.
+        If the document is of another kind.
     """
     if response.status != 200:
-        raise _refused(_convert(response.body, _Place).error, response.status)
-    return _convert(response.body, kind)
+        raise _refusal(response)
+    return _decode(response.body, kind)
 
 
-def read_several(response: Response, numbers: Sequence[int]) -> list[Prediction | InputError]:
-    """Return the answers to a request of several clips, with an error in the place of a clip that is wrong.
+def parse_results(response: Response, numbers: Sequence[int]) -> list[Prediction | InputError]:
+    """Return the answers to a request of several clips, with an error in the place of a wrong clip.
 
     Parameters
     ----------
     response : Response
     numbers : sequence of int
-        The caller's numbers of the request's clips, which errors are to name. A body that is too large for the server
-        is an error of all clips in it: elsewhere there may be smaller ones.
+        The caller's numbers of the request's clips, for the places of errors. A body that is too large for the server
+        is an error of each clip in it: other requests may be smaller.
 
     Raises
     ------
     RequestError, UnexpectedAnswerError
-        As `read`, where the request was refused for another reason than its clips.
+        As `parse_result`, if the server refused the request for another reason than its clips.
     """
-    if response.status != 200 and response.error_code != SEVERAL:
-        refused = _refused(_convert(response.body, _Place).error, response.status)
-        if response.status != 413:
-            raise refused
-        return [RequestError(refused.code, refused.message, f"clip {number}", 413) for number in numbers]
-    answers = _convert(response.body, _Places).answers
+    if response.status == 413:
+        refusal = _refusal(response)
+        return [RequestError(refusal.code, refusal.message, f"clip {number}", 413) for number in numbers]
+    if response.status != 200 and response.error_code != SEVERAL_ERRORS:
+        raise _refusal(response)
+    answers = _decode(response.body, _Answers).answers
     if len(answers) != len(numbers):
         raise _unexpected(f"{len(answers)} answers to {len(numbers)} clips")
-    return [_in_place(raw, i, number) for i, (raw, number) in enumerate(zip(answers, numbers, strict=True))]
+    return [_parse_one(raw, i, number) for i, (raw, number) in enumerate(zip(answers, numbers, strict=True))]
 
 
-def _in_place(raw: msgspec.Raw, position: int, number: int) -> Prediction | RequestError:
-    error = _convert(raw, _Place).error
+def _parse_one(raw: msgspec.Raw, position: int, number: int) -> Prediction | InputError:
+    error = _decode(raw, _MaybeError).error
     if error is None:
-        return _convert(raw, Prediction)
+        return _decode(raw, Prediction)
     inner = (error.where or "").removeprefix(f"clip {position}").removeprefix(", ")
     return RequestError(error.code, error.message, ", ".join(filter(None, (f"clip {number}", inner))), 400)
 
 
-def _refused(error: _Refused | None, status: int) -> RequestError | UnexpectedAnswerError:
+def _refusal(response: Response) -> RequestError | UnexpectedAnswerError:
+    error = _decode(response.body, _MaybeError).error
     if error is None:
         return _unexpected("an error without a code")
-    return RequestError(error.code, error.message, error.where, status)
+    return RequestError(error.code, error.message, error.where, response.status)
 
 
-def _convert(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
+def _decode(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
     try:
         return msgspec.json.decode(body, type=kind)
     except msgspec.MsgspecError as error:

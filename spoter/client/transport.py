@@ -1,128 +1,30 @@
-"""From a request to an answer's bytes: addresses, retries, and what an answer that is none of ours is called.
-
-Nothing here sends: `spoter.client.client` does, once in each of its two ways.
-"""
+"""HTTP without sending: addresses, headers, and the errors for answers that are not SPOTER's."""
 
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
+from typing import TypedDict
 
 import httpx
 import msgspec
-import tenacity
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.client.errors import (
-    NoAnswerError,
-    RequestError,
-    ServerError,
-    UnavailableError,
-    UnexpectedAnswerError,
-)
-from spoter.client.results import SEVERAL
+from spoter.client.errors import NoAnswerError, RequestError, ServerError, UnavailableError, UnexpectedAnswerError
+from spoter.client.results import SEVERAL_ERRORS, ErrorBody
+from spoter.client.retry import INVALID_KEY, TIMEOUT, parse_retry_after
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
-from spoter.formats.request import CSV, JSON, JSONLINES, short
+from spoter.formats.request import CSV, JSON, JSONLINES, quote
 from spoter.messages import RawRequest, Response, error_response
 
-# Statuses of a server that may well answer a moment later; 429 is API Gateway's way of saying 503.
-_COME_AGAIN = (429, 503)
-# No answer was begun, or it broke off. Asking twice does no harm: a server keeps nothing of a request.
-_BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
-# A server that is there answers in milliseconds, one at the other end of the world in one second.
-_CONNECT_SECONDS = 5.0
-# The largest power of 2 that a float holds is 1023.
-_MOST_DOUBLINGS = 1000
-# What TorchServe (0.12.0) calls a token that is wrong, missing or expired.
-INVALID_KEY = "InvalidKeyException"
-# No answer in time.
-TIMEOUT = "timeout"
-# What TorchServe answers for itself where a worker died over a request: 507, or 500 of this type.
-_DIED, _DIED_TYPE = 507, "InternalServerException"
+_UNAVAILABLE = (429, 503)  # API Gateway answers 429 where TorchServe answers 503
+_CONNECT_TIMEOUT_S = 5.0  # a running server accepts in milliseconds, one at the other end of the world in one second
 
 
-@dataclass(frozen=True)
-class Retry:
-    """How often to ask again after a 503, a 429 or a broken connection; and once where a worker may have died.
-
-    A worker's death is answered 507 or 500 by TorchServe, or not at all: a request that it held for a batch is then
-    lost, and comes to nothing but the client's own timeout. Since the request may have been the cause, or take as long
-    again, it is asked again only after a first attempt.
-
-    Between two attempts lies a random time of up to `first` seconds, twice as much each time, at most `longest`: so
-    that many clients do not come back together. Where the server says ``Retry-After``, it is at least that long; where
-    that is longer than `longest`, the client gives up at once.
-
-    Attributes
-    ----------
-    attempts : int
-        At most, the first one included; 1 for none but it.
-    first, longest : float
-        Seconds.
-    """
-
-    attempts: int = 4
-    first: float = 0.5
-    longest: float = 10.0
-
-    def __post_init__(self) -> None:
-        if self.attempts < 1 or not 0 <= self.first <= self.longest:
-            raise ValueError(f"found {self}, expected attempts of at least 1 and 0 <= first <= longest")
-
-    def seconds(self, attempt: int, error: BaseException) -> float:
-        """Return how long to wait after the `attempt`-th attempt, counted from 1, which ended in `error`."""
-        doublings = min(attempt - 1, _MOST_DOUBLINGS)
-        jitter = random.uniform(0, min(self.longest, self.first * 2.0**doublings))
-        after = getattr(error, "retry_after", None)
-        return jitter if after is None else min(self.longest, after + jitter)
-
-    def worthwhile(self, error: BaseException, attempt: int = 1) -> bool:
-        """Tell whether asking again may help after the `attempt`-th attempt, counted from 1, ended in `error`."""
-        if isinstance(error, UnavailableError):
-            return error.retry_after is None or error.retry_after <= self.longest
-        if isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN):
-            return True
-        return attempt == 1 and _may_have_lost_its_worker(error)
-
-    def policy(self, renewed: bool = False) -> dict:
-        """Return this as arguments of tenacity's `Retrying` and `AsyncRetrying`.
-
-        Parameters
-        ----------
-        renewed : bool
-            Whether the token is read anew for each attempt, so that a refused one may be followed by one that holds.
-        """
-
-        def again(state: tenacity.RetryCallState) -> bool:
-            error = state.outcome.exception()
-            if error is None:
-                return False
-            renewable = renewed and getattr(error, "code", None) == INVALID_KEY
-            return renewable or self.worthwhile(error, state.attempt_number)
-
-        return {
-            "stop": tenacity.stop_after_attempt(self.attempts),
-            "wait": lambda state: self.seconds(state.attempt_number, state.outcome.exception()),
-            "retry": again,
-            "reraise": True,
-        }
-
-
-def _may_have_lost_its_worker(error: BaseException) -> bool:
-    if isinstance(error, NoAnswerError):
-        return error.code == TIMEOUT
-    status, code = getattr(error, "status", None), getattr(error, "code", None)
-    return status == _DIED or (status == 500 and code == _DIED_TYPE)
-
-
-def address(url: str, model: str) -> str:
-    """Return where predictions are asked for.
+def prediction_url(url: str, model: str) -> str:
+    """Return the address of predictions.
 
     Parameters
     ----------
@@ -133,7 +35,7 @@ def address(url: str, model: str) -> str:
     Raises
     ------
     SpoterError
-        For what is no address of HTTP.
+        If `url` is not an HTTP address.
     """
     try:
         parsed = httpx.URL(url)
@@ -145,13 +47,13 @@ def address(url: str, model: str) -> str:
 
 
 class FileToken(httpx.Auth):
-    """Sends the token that stands in a file at the moment of each attempt; `spoter token` writes such files."""
+    """Sends the token that a file holds at the moment of each attempt; `spoter token` writes such files."""
 
-    def __init__(self, path: os.PathLike):
+    def __init__(self, path: os.PathLike[str]):
         self.path = Path(path)
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        """Put the token into a request; `SpoterError` where the file cannot be read or holds none."""
+        """Put the token into a request; raise `SpoterError` if the file is unreadable or empty."""
         try:
             token = self.path.read_text(encoding="utf-8-sig").strip()
         except OSError as error:
@@ -160,44 +62,63 @@ class FileToken(httpx.Auth):
             token = ""
         if not token:
             raise SpoterError(f"{self.path}: found no token in it, expected one line of text")
-        request.headers.update(_sendable({"Authorization": f"Bearer {token}"}))
+        request.headers.update(_check_headers({"Authorization": f"Bearer {token}"}))
         yield request
 
 
-def settings(token: str | os.PathLike | None, headers: Mapping[str, str] | None, timeout: float) -> dict:
-    """Return the arguments of httpx's `Client` and `AsyncClient`."""
+class HttpxOptions(TypedDict):
+    """Arguments of httpx's `Client` and `AsyncClient`."""
+
+    auth: httpx.Auth | None
+    headers: dict[str, str]
+    timeout: httpx.Timeout
+    mounts: dict[str, None]
+
+
+def httpx_options(
+    token: str | os.PathLike[str] | None, headers: Mapping[str, str] | None, timeout: float
+) -> HttpxOptions:
+    """Return httpx's settings; raise `ValueError` for a timeout that is not above 0."""
     if not timeout > 0:
         raise ValueError(f"found a timeout of {timeout} seconds, expected one above 0")
     own = {"Authorization": f"Bearer {token}"} if token and isinstance(token, str) else {}
     return {
         "auth": FileToken(token) if isinstance(token, os.PathLike) else None,
-        "headers": _sendable(own | dict(headers or {})),
-        "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_SECONDS)),
-        # No proxy that the environment names leads to this machine itself.
+        "headers": _check_headers(own | dict(headers or {})),
+        "timeout": httpx.Timeout(timeout, connect=min(timeout, _CONNECT_TIMEOUT_S)),
+        # Requests to this machine bypass the proxies that the environment names.
         "mounts": {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")},
     }
 
 
-def headers_of(call: RawRequest) -> dict[str, str]:
+def request_headers(request: RawRequest) -> dict[str, str]:
     """Return the headers of a request."""
-    named = {
-        "Content-Type": call.content_type,
-        "Accept": call.accept,
-        "X-Amzn-SageMaker-Custom-Attributes": call.attributes,
+    headers = {
+        "Content-Type": request.content_type,
+        "Accept": request.accept,
+        "X-Amzn-SageMaker-Custom-Attributes": request.attributes,
     }
-    return _sendable({name: value for name, value in named.items() if value})
+    return _check_headers({name: value for name, value in headers.items() if value})
 
 
-def _sendable(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return headers that HTTP can hold; `SpoterError` for others, without the value: it may be a secret."""
+def request_content(request: RawRequest) -> bytes:
+    """Return the bytes of a request's body."""
+    body = request.body
+    if isinstance(body, bytes | bytearray | memoryview):
+        return bytes(body)
+    return body.encode() if isinstance(body, str) else msgspec.json.encode(body)
+
+
+def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers that HTTP can hold; raise `SpoterError` for others, without the value: it may be a secret."""
     for name, value in headers.items():
         if not (isinstance(value, str) and value.isascii() and value.isprintable()):
             raise SpoterError(f"found a header {name} with line breaks or letters beyond ASCII, expected none of them")
     return dict(headers)
 
 
-def no_answer(error: httpx.TransportError, url: str) -> NoAnswerError:
-    """Return the error for a request that got no answer; raise it from `error`, which tells whether to try again."""
+def connection_error(error: httpx.RequestError, url: str) -> NoAnswerError:
+    """Return the error for a request without an answer; raise it from `error`, by which `Retry` decides."""
     if isinstance(error, httpx.TimeoutException) and not isinstance(error, httpx.ConnectTimeout):
         return NoAnswerError(TIMEOUT, f"{url}: no answer in time; send less, or allow a longer timeout")
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
@@ -205,8 +126,8 @@ def no_answer(error: httpx.TransportError, url: str) -> NoAnswerError:
     return NoAnswerError("no_server", f"{url}: the connection broke off ({error or type(error).__name__})")
 
 
-class _Document(msgspec.Struct):
-    """What tells an answer of ours: one of these keys; `type` and `message` are TorchServe's and API Gateway's."""
+class _AnswerBody(msgspec.Struct):
+    """The keys of SPOTER's answers, and `type` and `message`, those of TorchServe's and API Gateway's errors."""
 
     instances: Raw | UnsetType = UNSET
     answers: Raw | UnsetType = UNSET
@@ -216,82 +137,57 @@ class _Document(msgspec.Struct):
     message: str | None = None
 
 
-class _Error(msgspec.Struct):
-    code: str
-    message: str
-    where: str | None = None
+_BODY = msgspec.json.Decoder(_AnswerBody)
+_ERROR = msgspec.json.Decoder(ErrorBody)
 
 
-_DOCUMENT = msgspec.json.Decoder(_Document)
-_ERROR = msgspec.json.Decoder(_Error)
-
-
-def take(answer: httpx.Response) -> Response:
-    """Return an answer as it came, where it is one of ours.
+def parse_answer(answer: httpx.Response) -> Response:
+    """Return an answer of SPOTER's, errors of the request included.
 
     Raises
     ------
     UnavailableError, RequestError, ServerError
-        Where TorchServe or API Gateway answers for itself, and for every 503, 429 and 5xx.
+        For an answer by TorchServe or API Gateway itself, and for every 503, 429 and 5xx.
     UnexpectedAnswerError
-        For what another server answers.
+        For the answer of another server.
     """
-    status, url = answer.status_code, str(answer.request.url)
+    status = answer.status_code
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
-    document, error = _Document(), None
+    body, error = _AnswerBody(), None
     if kind == JSON:
         try:
-            document = _DOCUMENT.decode(answer.content)
-            error = None if document.error is UNSET else _ERROR.decode(document.error)
+            body = _BODY.decode(answer.content)
+            error = None if body.error is UNSET else _ERROR.decode(body.error)
         except msgspec.MsgspecError:
-            document = _Document()
-    ours = kind in (CSV, JSONLINES) or any(
-        part is not UNSET for part in (document.instances, document.answers, document.enrolled)
-    )
+            body = _AnswerBody()
+    ours = kind in (CSV, JSONLINES) or any(part is not UNSET for part in (body.instances, body.answers, body.enrolled))
     if status == 200 and ours:
         return Response(status, kind, answer.content)
-    if 400 <= status < 500 and status not in _COME_AGAIN and (ours or error):
-        return Response(status, kind, answer.content, error.code if error else SEVERAL)
+    if 400 <= status < 500 and status not in _UNAVAILABLE and (ours or error):
+        return Response(status, kind, answer.content, error.code if error else SEVERAL_ERRORS)
     if status == 413:  # TorchServe's own has no body
-        refused = InputError(ErrorCode.BODY_TOO_LARGE, "found more bytes than the server reads")
-        return error_response(refused)
-    raise _refusal(status, url, document, error, answer)
+        return error_response(InputError(ErrorCode.BODY_TOO_LARGE, "found more bytes than the server reads"))
+    raise _to_exception(answer, body, error)
 
 
-def _refusal(status: int, url: str, document: _Document, error: _Error | None, answer: httpx.Response) -> ServerError:
+def _to_exception(answer: httpx.Response, body: _AnswerBody, error: ErrorBody | None) -> ServerError:
+    status, url = answer.status_code, answer.request.url
     if status < 400:
-        kind = answer.headers.get("content-type", "no type")
         return UnexpectedAnswerError(
             "unexpected_answer",
-            f"{url}: found status {status} and {short(kind)} that is no answer of SPOTER's: is the address right?",
+            f"{url}: found status {status} and {quote(answer.headers.get('content-type', 'no type'))}, expected an "
+            "answer of SPOTER's: is the address right?",
             status=status,
         )
-    code, where = f"status_{status}", None
-    if error is not None:
-        code, message, where = error.code, error.message, error.where
-    elif document.message is not None:
-        code, message = document.type or code, f"{url}: {document.message}"
-    else:
-        message = f"{url}: found status {status} {answer.reason_phrase}, without a reason"
-    if status in _COME_AGAIN:
-        return UnavailableError(code, message, where, status, retry_after(answer.headers.get("retry-after")))
+    if error is None and body.message is not None:
+        error = ErrorBody(body.type or f"status_{status}", f"{url}: {body.message}")
+    elif error is None:
+        error = ErrorBody(f"status_{status}", f"{url}: found status {status} {answer.reason_phrase}, without a reason")
+    if status in _UNAVAILABLE:
+        unavailable = UnavailableError(error.code, error.message, error.where, status)
+        unavailable.retry_after = parse_retry_after(answer.headers.get("retry-after"))
+        return unavailable
     if status >= 500:
-        return ServerError(code, message, where, status)
-    if status in (401, 403) or document.type == INVALID_KEY:
-        message += " (pass a token that holds)"
-    return RequestError(code, message, where, status)
-
-
-def retry_after(header: str | None) -> float | None:
-    """Return the seconds of a header ``Retry-After``, which is a number of them or a date (RFC 9110, 10.2.3)."""
-    if header is None:
-        return None
-    if header.strip().isascii() and header.strip().isdigit():
-        return float(header)
-    try:
-        date = parsedate_to_datetime(header)
-    except ValueError:
-        return None
-    if date.tzinfo is None:
-        return None
-    return max(0.0, (date - datetime.now(UTC)).total_seconds())
+        return ServerError(error.code, error.message, error.where, status)
+    hint = " (pass a token that holds)" if status in (401, 403) or body.type == INVALID_KEY else ""
+    return RequestError(error.code, error.message + hint, error.where, status)

@@ -20,7 +20,7 @@ from spoter.client import (
     UnexpectedAnswerError,
 )
 from spoter.errors import SpoterError
-from spoter.torchserve.server import free_port
+from spoter.ops.ports import free_port
 from tests.http_double import ANSWER, LATE, hanging_up
 
 POINTS = np.full((3, 54, 2), 0.5)
@@ -124,7 +124,7 @@ def test_a_request_that_kills_workers_does_not_kill_them_all(connect, double, di
 
 def test_between_two_attempts_the_client_waits(connect, double, monkeypatch):
     waits = []
-    monkeypatch.setattr(Retry, "seconds", lambda retry, attempt, error: waits.append(attempt) or 0.0)
+    monkeypatch.setattr(Retry, "wait_seconds", lambda retry, attempt, error: waits.append(attempt) or 0.0)
     double.answers = [DIED[0], FULL, GOOD]
     connect(double.url).predict(POINTS)
     assert waits == [1, 2]
@@ -198,14 +198,15 @@ def test_a_token_that_no_header_can_hold_is_not_shown(connect, double, token):
 
 def test_waiting_grows_with_jitter_and_is_bounded():
     retry = Retry(attempts=9, first=1.0, longest=5.0)
-    drawn = [[retry.seconds(attempt, OSError()) for _ in range(200)] for attempt in (1, 2, 3, 4, 8)]
+    drawn = [[retry.wait_seconds(attempt, OSError()) for _ in range(200)] for attempt in (1, 2, 3, 4, 8)]
     assert [max(row) <= most for row, most in zip(drawn, (1, 2, 4, 5, 5), strict=True)] == [True] * 5
     assert all(len(set(row)) > 100 for row in drawn) and max(drawn[2]) > 2
-    asked = UnavailableError("busy", "busy", status=503, retry_after=3.0)
-    assert all(3 <= retry.seconds(1, asked) <= 4 for _ in range(50))
-    assert retry.worthwhile(asked)
+    asked = UnavailableError("busy", "busy", status=503)
+    asked.retry_after = 3.0
+    assert all(3 <= retry.wait_seconds(1, asked) <= 4 for _ in range(50))
+    assert retry.should_retry(asked)
     for longest in (5.0, 1e308):
-        assert 0 <= Retry(attempts=10**6, longest=longest).seconds(10**6, OSError()) <= longest
+        assert 0 <= Retry(attempts=10**6, longest=longest).wait_seconds(10**6, OSError()) <= longest
     for wrong in ({"attempts": 0}, {"first": -1}, {"first": 3, "longest": 2}):
         with pytest.raises(ValueError, match="expected attempts"):
             Retry(**wrong)

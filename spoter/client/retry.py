@@ -1,0 +1,117 @@
+"""When a client sends a request again, and how long it waits before that."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypedDict
+
+import httpx
+import tenacity
+
+from spoter.client.errors import NoAnswerError, ServerError, UnavailableError
+
+INVALID_KEY = "InvalidKeyException"
+"""TorchServe's (0.12.0) type of error for a wrong, missing or expired token."""
+TIMEOUT = "timeout"
+
+# The connection failed or broke. A repeated request does no harm: a server keeps nothing of a request.
+_BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_MAX_DOUBLINGS = 1000  # the largest power of 2 that a float holds is 1023
+
+
+class TenacityOptions(TypedDict):
+    """Arguments of tenacity's `Retrying` and `AsyncRetrying`."""
+
+    stop: tenacity.stop_after_attempt
+    wait: Callable[[tenacity.RetryCallState], float]
+    retry: Callable[[tenacity.RetryCallState], bool]
+    reraise: bool
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often to send a request again after a 503, a 429 or a broken connection; and once if a worker may have died.
+
+    TorchServe answers 507 or 500 when a worker dies, or nothing at all: it loses a request that it held for a batch,
+    and only the client's own timeout ends that. Since the request may have killed the worker, or may take as long
+    again, it is sent again only after the first attempt.
+
+    The client waits a random time of up to `first` seconds, twice as much after each attempt, at most `longest`: so
+    that many clients do not come back together. It waits at least as long as ``Retry-After`` says; if that is longer
+    than `longest`, it gives up at once.
+
+    Attributes
+    ----------
+    attempts : int
+        At most, including the first.
+    first, longest : float
+        Seconds.
+    """
+
+    attempts: int = 4
+    first: float = 0.5
+    longest: float = 10.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or not 0 <= self.first <= self.longest:
+            raise ValueError(f"found {self}, expected attempts of at least 1 and 0 <= first <= longest")
+
+    def wait_seconds(self, attempt: int, error: BaseException | None) -> float:
+        """Return how long to wait after the `attempt`-th attempt, counted from 1, which ended in `error`."""
+        doublings = min(attempt - 1, _MAX_DOUBLINGS)
+        jitter = random.uniform(0, min(self.longest, self.first * 2.0**doublings))
+        after = error.retry_after if isinstance(error, UnavailableError) else None
+        return jitter if after is None else min(self.longest, after + jitter)
+
+    def should_retry(self, error: BaseException | None, attempt: int = 1) -> bool:
+        """Tell whether to send again after the `attempt`-th attempt, counted from 1, ended in `error`."""
+        if isinstance(error, UnavailableError):
+            return error.retry_after is None or error.retry_after <= self.longest
+        if isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN):
+            return True
+        return attempt == 1 and _may_have_lost_its_worker(error)
+
+    def tenacity_options(self, token_is_renewed: bool) -> TenacityOptions:
+        """Return these settings for tenacity; with `token_is_renewed`, an expired token is a reason to retry, too."""
+
+        def again(state: tenacity.RetryCallState) -> bool:
+            error = _outcome(state)
+            expired = token_is_renewed and isinstance(error, ServerError) and error.code == INVALID_KEY
+            return expired or self.should_retry(error, state.attempt_number)
+
+        return {
+            "stop": tenacity.stop_after_attempt(self.attempts),
+            "wait": lambda state: self.wait_seconds(state.attempt_number, _outcome(state)),
+            "retry": again,
+            "reraise": True,
+        }
+
+
+def parse_retry_after(header: str | None) -> float | None:
+    """Return the seconds of a header ``Retry-After``, which is a number of them or a date (RFC 9110, 10.2.3)."""
+    if header is None:
+        return None
+    if header.strip().isascii() and header.strip().isdigit():
+        return float(header)
+    try:
+        date = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return None if date.tzinfo is None else max(0.0, (date - datetime.now(UTC)).total_seconds())
+
+
+def _outcome(state: tenacity.RetryCallState) -> BaseException | None:
+    return state.outcome.exception() if state.outcome else None
+
+
+def _may_have_lost_its_worker(error: BaseException | None) -> bool:
+    """Tell whether `error` is what TorchServe 0.12.0 answers, or does not answer, after a worker died."""
+    if isinstance(error, NoAnswerError):
+        return error.code == TIMEOUT
+    return isinstance(error, ServerError) and (
+        error.status == 507 or (error.status == 500 and error.code == "InternalServerException")
+    )
