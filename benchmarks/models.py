@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from spoter.errors import SpoterError
-from spoter.fewshot.prototypes import PARTS, Prototypes, to_unit_vectors
+from spoter.fewshot.prototypes import Prototypes, embedding_size, to_unit_vectors
 from spoter.files import atomic_write_bytes
 from spoter.messages import RawRequest
 from spoter.model.config import ModelConfig, Sizes
@@ -59,7 +59,7 @@ def write_random_model(
 
 
 def _random_prototypes(sizes: Sizes) -> Prototypes:
-    size = (PARTS + 1) * sizes.width
+    size = embedding_size(sizes.width)
     trained = to_unit_vectors(np.random.default_rng(0).normal(size=(sizes.classes, size))).astype(np.float32)
     centre, whitening = np.zeros(size, dtype=np.float32), np.eye(size, dtype=np.float32)
     return Prototypes(centre=centre, whitening=whitening, trained=trained, scale=10.0, typical=0.7)

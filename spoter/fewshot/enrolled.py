@@ -1,6 +1,6 @@
-"""Glosses that were added to a model without training it, each from a few clips.
+"""Enrolled glosses, which were added to a model from a few clips each, without training.
 
-They lie in enrolled.json of a model folder, or come with a request: the same JSON, checked by the same rules.
+They are in enrolled.json of a model folder or come with a request: the same JSON, checked by the same rules.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
 from spoter.fewshot.prototypes import Prototypes
 from spoter.files import atomic_write_bytes, read_text
+from spoter.landmarks.arrays import Float32Array
 
 ENROLLED = "enrolled.json"
 MAX_GLOSS_LENGTH = 100
-"""Of an enrolled gloss's name; a limit, so that answers stay small."""
+"""Letters in an enrolled gloss's name; a limit, so that answers stay small."""
 
 # A prototype is a unit vector, written with 6 decimals: of 10,000 numbers that moves its length by 5e-5 at most.
 _DECIMALS = 6
@@ -36,13 +37,13 @@ class EnrolledGloss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     prototype: tuple[float, ...]
 
     @property
-    def direction(self) -> np.ndarray:
+    def direction(self) -> Float32Array:
         """The prototype as a row, shape (1, E), float32."""
         return np.array([self.prototype], dtype=np.float32)
 
 
 class EnrolledGlosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What enrolled.json holds; `space` tells in which space the prototypes lie (`Prototypes.space`)."""
+    """The content of enrolled.json; `space` identifies the space of the prototypes (`Prototypes.space`)."""
 
     space: str
     glosses: tuple[EnrolledGloss, ...]
@@ -50,7 +51,7 @@ class EnrolledGlosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A gloss that was learned from clips, and how good that looks.
+    """A gloss that was learned from clips, and measures of its quality.
 
     Attributes
     ----------
@@ -58,7 +59,7 @@ class Enrolment:
     agreement : float
         Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
     nearest, similarity : str, float
-        The gloss whose prototype is nearest to the new one, and their cosine: the likeliest to be confused with it.
+        The gloss whose prototype is nearest to the new one, and their cosine. It is the likeliest to be confused.
     """
 
     learned: EnrolledGloss
@@ -68,7 +69,7 @@ class Enrolment:
 
 
 def check_gloss(gloss: str, trained: Collection[str]) -> str:
-    """Return a name for a sign without the white space around it.
+    """Return a new gloss without the white space around it.
 
     Raises
     ------
@@ -97,40 +98,32 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
 def check_enrolled(
     enrolled: EnrolledGlosses, trained: Collection[str], prototypes: Prototypes
 ) -> tuple[EnrolledGloss, ...]:
-    """Return the glosses of `enrolled`, once it is sure that they are of this model and can be compared with.
-
-    Parameters
-    ----------
-    enrolled : EnrolledGlosses
-    trained : collection of str
-        The glosses that the model was trained on, none of which may be enrolled again.
-    prototypes : Prototypes
-        The model's own.
+    """Return the glosses of `enrolled`, checked against the model's trained glosses and its prototypes.
 
     Raises
     ------
     InputError
-        ``enrolled_of_another_model``; ``bad_enrolled`` for a gloss that comes twice, and for what is no prototype; and
-        those of `check_gloss`.
+        ``enrolled_of_another_model``; ``bad_enrolled`` for a gloss that comes twice, or whose prototype is no unit
+        vector of the model's space; and those of `check_gloss`.
     """
     if enrolled.space != prototypes.space:
         raise InputError(
             ErrorCode.ENROLLED_OF_ANOTHER_MODEL,
-            "found glosses that were enrolled in another model, expected some of this one's: enroll them anew",
+            "found glosses that were enrolled in another model, expected glosses of this model: enroll them again",
         )
     size = len(prototypes.centre)
-    seen: set[str] = set()
+    earlier: set[str] = set()
     for number, gloss in enumerate(enrolled.glosses):
         where = f"glosses, item {number}"
         try:
             name = check_gloss(gloss.gloss, trained)
         except InputError as error:
             raise error.within(where) from None
-        if name in seen or name != gloss.gloss:
+        if name in earlier or name != gloss.gloss:
             raise InputError(
                 ErrorCode.BAD_ENROLLED, f"found the gloss {gloss.gloss!r} twice, or with spaces around it", where
             )
-        seen.add(name)
+        earlier.add(name)
         length = math.hypot(*gloss.prototype) if len(gloss.prototype) == size else 0.0
         if not abs(length - 1) < _LENGTH_TOLERANCE:
             raise InputError(
@@ -142,64 +135,44 @@ def check_enrolled(
 
 
 def merge_enrolled(own: Sequence[EnrolledGloss], added: Sequence[EnrolledGloss]) -> tuple[EnrolledGloss, ...]:
-    """Return `own` followed by `added`; of two with the same gloss, the added one in the own one's place."""
-    return tuple(({known.gloss: known for known in own} | {new.gloss: new for new in added}).values())
+    """Return `own` followed by `added`; an added gloss of the same name replaces the own one in its place."""
+    return tuple({gloss.gloss: gloss for gloss in (*own, *added)}.values())
 
 
 def learn_gloss(
     gloss: str,
-    embeddings: np.ndarray,
+    embeddings: Float32Array,
     trained: Sequence[str],
     prototypes: Prototypes,
     enrolled: Sequence[EnrolledGloss],
 ) -> Enrolment:
-    """Learn a gloss from the embeddings of its clips, shape (clips, E), float32.
+    """Learn a gloss, checked by `check_gloss`, from the embeddings of its clips, shape (clips, E), float32.
 
-    Parameters
-    ----------
-    gloss : str
-        Of `check_gloss`.
-    embeddings : numpy.ndarray
-    trained, prototypes
-        The model's own.
-    enrolled : sequence of EnrolledGloss
-        Other glosses that the new one may be confused with; an older one of its own name is left out.
+    The result tells its nearest gloss among `trained` and `enrolled`; an enrolled gloss of its own name is left out.
     """
     prototype = prototypes.prototype(embeddings)
-    # Not with the prototype: it is made of them, so that even clips of different signs are near it.
+    # Clips are not compared with the prototype, their mean: even clips of different signs are near it.
     directions = prototypes.directions(embeddings)
     agreement = min(1.0, float((directions @ directions.T).min()))
-    others = [known for known in enrolled if known.gloss != gloss]
-    rivals = np.concatenate([prototypes.trained, *(known.direction for known in others)]) @ prototype
-    names = [*trained, *(known.gloss for known in others)]
+    others = [other for other in enrolled if other.gloss != gloss]
+    similarities = np.concatenate([prototypes.trained, *(other.direction for other in others)]) @ prototype
+    names = [*trained, *(other.gloss for other in others)]
     learned = EnrolledGloss(gloss, len(embeddings), tuple(round(float(value), _DECIMALS) for value in prototype))
-    return Enrolment(learned, agreement, names[int(rivals.argmax())], float(rivals.max()))
+    return Enrolment(learned, agreement, names[int(similarities.argmax())], float(similarities.max()))
 
 
 def read_enrolled(path: Path, trained: Sequence[str], prototypes: Prototypes) -> tuple[EnrolledGloss, ...]:
-    """Read an enrolled.json.
-
-    Parameters
-    ----------
-    path : Path
-    trained, prototypes
-        As for `check_enrolled`.
-
-    Raises
-    ------
-    ModelFolderError
-        Where the file is none, or does not fit the model.
-    """
+    """Read an enrolled.json; raise `ModelFolderError` where it is none or does not fit the model (`check_enrolled`)."""
     try:
         return check_enrolled(msgspec.json.decode(read_text(path), type=EnrolledGlosses), trained, prototypes)
     except msgspec.MsgspecError as error:
-        raise ModelFolderError(f"{path}: {error}; expected what spoter enroll writes") from None
+        raise ModelFolderError(f"{path}: {error}; expected a file that spoter enroll wrote") from None
     except InputError as error:
-        raise ModelFolderError(f"{path}: {error}; mend the file, or delete it") from None
+        raise ModelFolderError(f"{path}: {error}; correct the file, or delete it") from None
 
 
 def write_enrolled(path: Path, glosses: Sequence[EnrolledGloss], prototypes: Prototypes) -> None:
-    """Write an enrolled.json, whole or not at all; without glosses there shall be none."""
+    """Write an enrolled.json, whole or not at all; without glosses, delete it."""
     if not glosses:
         path.unlink(missing_ok=True)
         return

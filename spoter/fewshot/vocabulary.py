@@ -1,4 +1,4 @@
-"""What a clip may be named: the glosses a model was trained on, then those enrolled in its folder or by a request."""
+"""The glosses that a clip may be named: those of training, then those enrolled in the model folder or by a request."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import numpy as np
 
 from spoter.fewshot.enrolled import EnrolledGloss
 from spoter.fewshot.prototypes import Prototypes, include_enrolled
+from spoter.landmarks.arrays import Float32Array
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Glosses, and where each lies in a model's space.
+    """Glosses, and the direction of each in a model's space.
 
     Attributes
     ----------
@@ -21,35 +22,35 @@ class Vocabulary:
         By label index.
     prototypes : Prototypes or None
         The model's own; None where it has none.
-    directions : numpy.ndarray or None, shape (G, E), float32
-        What clips are compared with; None without prototypes.
+    directions : numpy.ndarray, shape (G, E), float32
+        Clips are compared with them; empty without prototypes.
     """
 
     glosses: tuple[str, ...]
     prototypes: Prototypes | None
-    directions: np.ndarray | None
+    directions: Float32Array
 
     @classmethod
     def build(
         cls, trained: Sequence[str], prototypes: Prototypes | None, enrolled: Sequence[EnrolledGloss] = ()
     ) -> Vocabulary:
-        """Put the glosses that a model was trained on and enrolled ones together; the latter need prototypes."""
+        """Combine the glosses that a model was trained on and enrolled ones; the latter need prototypes."""
         glosses = (*trained, *(gloss.gloss for gloss in enrolled))
         if prototypes is None:
-            return cls(glosses, None, None)
-        # Longer by what the few clips of a prototype make a cosine smaller, so that all glosses compete as equals.
+            return cls(glosses, None, np.empty((0, 0), dtype=np.float32))
+        # Longer by the attenuation of cosines with prototypes of few clips, so that all glosses compete as equals.
         later = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
         return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
 
-    def score(self, probabilities: np.ndarray, embeddings: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+    def score(self, probabilities: Float32Array, embeddings: Float32Array) -> tuple[Float32Array, Float32Array | None]:
         """Compare clips with all glosses.
 
         Parameters
         ----------
         probabilities : numpy.ndarray, shape (B, C)
-            The head's, among the glosses it was trained on.
+            The head's, of the glosses it was trained on.
         embeddings : numpy.ndarray, shape (B, E)
-            Not needed without prototypes.
+            Not used without prototypes.
 
         Returns
         -------

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from spoter.errors import ModelFolderError
-from spoter.fewshot.prototypes import PARTS, Prototypes, include_enrolled, read_prototypes
+from spoter.fewshot.prototypes import Prototypes, embedding_size, include_enrolled, read_prototypes
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import CONFIG, PROTOTYPES, load_model_folder
 from spoter.model.network import embed
@@ -26,7 +26,7 @@ def test_the_embedding_of_a_padded_clip_is_that_of_the_clip_alone():
     seen = torch.randn(3, 40, 6)
     lengths = torch.tensor([40, 11, 1])
     together = embed(seen, lengths)
-    assert together.shape == (3, (PARTS + 1) * 6)
+    assert together.shape == (3, embedding_size(6))
     for clip, length, row in zip(seen, lengths, together, strict=True):
         torch.testing.assert_close(embed(clip[None, :length])[0], row)
 
