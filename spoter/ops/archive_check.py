@@ -86,7 +86,7 @@ def _manifest(path: Path, files: dict[str, Entry]) -> Check:
 
 def project_file(name: str) -> Path:
     """Return the file of this project that `build_mar.py` would put into an archive under a name."""
-    if name == "NOTICE":
+    if name in ("LICENSE", "NOTICE"):
         return RESOURCES / name
     if name.startswith("spoter/"):
         return PACKAGE.parent / name

@@ -49,8 +49,8 @@ def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
     except psutil.Error:  # a process has just ended, or is another user's
         return {}
     for port, process in processes.items():
-        if models[process] is not None:
-            found[port] = OwnServer(process.pid, models[process])
+        if (model := models[process]) is not None:
+            found[port] = OwnServer(process.pid, model)
     return found
 
 

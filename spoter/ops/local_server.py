@@ -48,7 +48,7 @@ def listening(process: psutil.Process) -> list[tuple[str, int]]:
     return [(each.ip.removeprefix("::ffff:").replace("::", "0.0.0.0"), each.port) for each in found]
 
 
-def open_connections(process: psutil.Process) -> set[tuple]:
+def open_connections(process: psutil.Process) -> set[tuple[object, object]]:
     """Return the TCP connections of a process that are not closed on both sides."""
     return {(each.laddr, each.raddr) for each in process.net_connections("tcp") if each.raddr}
 

@@ -11,7 +11,8 @@ def free_port() -> int:
     """Return a port of loopback that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def port_is_free(host: str, port: int) -> bool:
@@ -33,7 +34,12 @@ def listener(port: int) -> str | None:
         return None
     try:
         for connection in psutil.net_connections("tcp"):  # Java listens on IPv6 sockets, also for IPv4
-            if connection.laddr.port == port and connection.status == psutil.CONN_LISTEN and connection.pid:
+            if (
+                connection.laddr
+                and connection.laddr.port == port
+                and connection.status == psutil.CONN_LISTEN
+                and connection.pid
+            ):
                 return f"is in use by process {connection.pid} ({psutil.Process(connection.pid).name()})"
     except psutil.Error:
         pass

@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT = 10.0  # seconds
@@ -49,7 +50,7 @@ class Reply:
     seconds: float = 0.0
 
     @property
-    def document(self) -> dict:
+    def document(self) -> dict[str, Any]:
         """The JSON object in it; empty where it holds none."""
         try:
             document = json.loads(self.body)
@@ -134,7 +135,7 @@ def refused_token(reply: Reply) -> bool:
     )
 
 
-def made_clip(description: Mapping) -> bytes:
+def made_clip(description: Mapping[str, Any]) -> bytes:
     """Return a request with a clip for any model that describes itself so, of points spread over the picture.
 
     Parameters
@@ -206,9 +207,9 @@ def workers(management: str, model: str, token: str | None = None, timeout: floa
 
 def _refusal(name: str, reply: Reply, url: str) -> Check:
     """Say what a refusal means, as TorchServe 0.12.0 and our own handler word theirs."""
-    said = reply.document
-    ours = said.get("error") if isinstance(said.get("error"), dict) else {}
-    reason = ours.get("message") or said.get("message") or ""
+    document = reply.document
+    error = document.get("error")
+    reason = (error.get("message") if isinstance(error, dict) else None) or document.get("message") or ""
     found = reply.body if reply.status is None else f"status {reply.status}{f': {reason}' if reason else ''}"
     place = urlsplit(url).netloc
     if reply.body.startswith(LATE):

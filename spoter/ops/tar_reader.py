@@ -76,7 +76,8 @@ def members(stream: Stream) -> Iterator[tuple[str, bool, Callable[[], Iterator[b
     EOFError
         Where the file ends before its end marker.
     """
-    reader, records = _Reader(stream), {}
+    reader = _Reader(stream)
+    records: dict[bytes, bytes] = {}
     while (block := reader.take(_BLOCK)) != bytes(_BLOCK):
         place = f"byte {reader.offset - _BLOCK:,}"
         kind, name, size = _parse(block, place)
@@ -95,7 +96,7 @@ def members(stream: Stream) -> Iterator[tuple[str, bool, Callable[[], Iterator[b
                 raise BadTar(f"{place}: found a folder of {size:,} bytes, expected 0")
             text = text.removesuffix("/")
         content = reader.content(size)
-        yield text, kind != _FOLDER, lambda content=content: content
+        yield text, kind != _FOLDER, content.__iter__
         for _ in content:  # as far as the caller has not read it
             pass
     if records:

@@ -18,7 +18,6 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -27,8 +26,8 @@ from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
-from spoter.model.config import RUNTIMES, ModelConfig, choose_runtime, read_config
-from spoter.model.folder import CARD, CONFIG, MEANING, PROTOTYPES, RUNTIME_FILES, load_model_folder
+from spoter.model.config import CONFIG, ModelConfig, choose_runtime, read_config
+from spoter.model.folder import CARD, MEANING, PROTOTYPES, RUNTIME_FILES, load_model_folder
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
 from spoter.runtime.loading import load_onnx_folder
@@ -39,8 +38,11 @@ MANIFEST = "MAR-INF/MANIFEST.json"
 # The parts of the spoter package that serve. Nothing else goes into an archive.
 SERVED = (
     "__init__.py",
+    "error_codes.py",
     "errors.py",
     "files.py",
+    "limits.py",
+    "messages.py",
     "fewshot",
     "formats",
     "landmarks",
@@ -51,7 +53,6 @@ SERVED = (
 )
 # Parts of a model folder that a model need not have.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
-Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
 # A zip file cannot hold an earlier time.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -70,8 +71,7 @@ def build(model: Path, name: str, version: str | None, out: Path, runtime: str |
     out : Path
         Folder to write in, made where it is not there.
     runtime : str, optional
-        What the archive's model runs in, one of `spoter.model.config.RUNTIMES`; the model's own unless given. The archive
-        carries that runtime's file and no other.
+        One of `spoter.model.config.RUNTIMES`; the model's own by default. The archive holds this runtime's file only.
 
     Returns
     -------
@@ -130,7 +130,8 @@ def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
         to.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, to)
     shutil.copy(HANDLER / "video_bucket.py", extra)
-    shutil.copy(RESOURCES / "NOTICE", extra)  # attributions go where the work goes
+    for name in ("LICENSE", "NOTICE"):
+        shutil.copy(RESOURCES / name, extra)
     (extra / "code").mkdir()
     shutil.copy(HANDLER / "inference.py", extra / "code")
     (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))

@@ -14,7 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import wait as wait_for
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from spoter.errors import SpoterError, one_line
@@ -66,7 +66,7 @@ class _Server:
             reply = send(url, rotate(self.management, self._keys, "management"), timeout=timeout, method=method)
         return reply
 
-    def manage(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> list[dict] | dict:
+    def manage(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> Any:
         """Send a request to the management API; return the JSON document in its answer.
 
         Raises
@@ -85,13 +85,14 @@ class _Server:
             raise ReplaceError(f"{method} {self.management}{path}: expected status 200, got {status}: {reason}")
         return document
 
-    def versions(self) -> dict[str, dict]:
+    def versions(self) -> dict[str, dict[str, Any]]:
         """Return the registered versions of the model, each with its description."""
         return {each["modelVersion"]: each for each in self.manage("GET", f"/models/{NAME}/all")}
 
     def default(self) -> str:
         """Return the version that requests without a version go to."""
-        return self.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
+        version: str = self.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
+        return version
 
     def inference(self) -> tuple[str, str | None]:
         """Return the root of the inference API and its token: of all ports, only that one answers /ping."""
@@ -184,7 +185,7 @@ def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable
         say(f"version {old['modelVersion']} is removed; {server.store / f'{NAME}.mar'} holds version {new}")
 
 
-def _check(server: _Server, model: Path) -> tuple[dict, str]:
+def _check(server: _Server, model: Path) -> tuple[dict[str, Any], str]:
     """Return the description of the served version, and the version of the new one, if one may follow the other."""
     new = read_config(model).version
     if server.send("GET", f"/models/{NAME}").status in (404, 405):
@@ -239,7 +240,7 @@ def _removed_on_failure(server: _Server, new: str, archive: Path, say: Callable[
         raise
 
 
-def _register(server: _Server, archive: Path, old: dict, new: str, say: Callable[[str], None]) -> None:
+def _register(server: _Server, archive: Path, old: dict[str, Any], new: str, say: Callable[[str], None]) -> None:
     """Register the new version with as many workers as the old one has, and wait until all of them are ready."""
     workers = max(1, old["minWorkers"])
     query = urlencode(
@@ -248,7 +249,7 @@ def _register(server: _Server, archive: Path, old: dict, new: str, say: Callable
     say(f"version {new}: starting {workers} worker{'s' if workers > 1 else ''}")
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
-        registered: Future = pool.submit(server.manage, "POST", f"/models?{query}", REGISTER_TIMEOUT)
+        registered: Future[object] = pool.submit(server.manage, "POST", f"/models?{query}", REGISTER_TIMEOUT)
         while wait_for([registered], PROGRESS).not_done:
             say(f"version {new}: still starting after {time.monotonic() - began:.0f} s")
     try:
@@ -257,7 +258,7 @@ def _register(server: _Server, archive: Path, old: dict, new: str, say: Callable
         raise ReplaceError(f"version {new} does not start: {error}; {LOGS}") from None
 
 
-def _drain(server: _Server, old: dict, say: Callable[[str], None]) -> None:
+def _drain(server: _Server, old: dict[str, Any], say: Callable[[str], None]) -> None:
     """Wait until the old version has answered its requests.
 
     Every one of them holds one of the connections that are open now. A connection that stays open may be kept alive by

@@ -96,5 +96,5 @@ class TorchServe(ServerProcess):
         command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
         command += ["--ts-config", str(RESOURCES / "config.properties")]
         # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
-        command += ["--log-config", shutil.copy(RESOURCES / "handler" / "log4j2.xml", self.folder)]
+        command += ["--log-config", str(shutil.copy(RESOURCES / "handler" / "log4j2.xml", self.folder))]
         self.command, self.environ = command, environ | settings

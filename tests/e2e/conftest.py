@@ -8,10 +8,8 @@ the project's is in it, so that an archive which is not self-contained does not 
 from __future__ import annotations
 
 import tempfile
-import venv
 import zipfile
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -19,6 +17,7 @@ from packaging.requirements import Requirement
 
 from spoter.torchserve.pack import build
 from tests.e2e.live import RunningServer, torchserve
+from tests.environments import linked_environment
 
 
 @pytest.fixture(scope="session")
@@ -37,26 +36,10 @@ def model_store(scratch: Path, dgs11: Path) -> Path:
 @pytest.fixture(scope="session")
 def bare_python(scratch: Path, model_store: Path) -> Path:
     """The interpreter of an environment that holds only what the archive may rely on."""
-    folder = scratch / "env"
-    venv.create(folder, symlinks=True, with_pip=False)
-    site = next((folder / "lib").glob("python*/site-packages"))
     with zipfile.ZipFile(model_store / "spoter.mar") as archive:
         lines = archive.read("requirements.txt").decode().splitlines()
-    wanted = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    wanted += [Requirement("torch"), Requirement("torchserve")]
-    seen: set[str] = set()
-    while wanted:
-        name = wanted.pop().name.lower()
-        if name in seen:
-            continue
-        seen.add(name)
-        package = metadata.distribution(name)
-        needs = [Requirement(line) for line in package.requires or []]
-        wanted += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
-        for top in {path.parts[0] for path in package.files or []} - {"..", "__pycache__"}:
-            if not (site / top).exists():
-                (site / top).symlink_to(package.locate_file(top))
-    return folder / "bin" / "python"
+    asked = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return linked_environment(scratch / "env", [*asked, Requirement("torch"), Requirement("torchserve")])
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from pathlib import Path
 import inference
 import pytest
 import spoter_handler
-from spoter_handler import SpoterHandler, take_up
+from spoter_handler import SpoterHandler, to_raw_request
 from ts.context import Context, RequestProcessor
 from ts.metrics.metric_cache_yaml_impl import MetricsCacheYamlImpl
 
@@ -193,7 +193,7 @@ def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
     ],
 )
 def test_taking_up_a_request(item, headers, body, content_type):
-    raw = take_up(item, headers)
+    raw = to_raw_request(item, headers)
     assert (raw.body, raw.content_type) == (body, content_type)
 
 

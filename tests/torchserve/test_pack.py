@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -51,6 +52,21 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
     packed = {name.split("/")[1] for name in files if name.startswith("spoter/")}
     assert packed == set(pack.SERVED)
     assert not [name for name in files if "__pycache__" in name]
+
+
+def test_the_archive_holds_every_module_that_its_code_imports(built):
+    """But for what runs only outside of a server: `spoter extract`, and the export of graphs."""
+    files = mar_files(built[0])
+    missing = set()
+    for name, content in files.items():
+        if not name.endswith(".py") or name.startswith("spoter/video/"):
+            continue
+        for node in ast.walk(ast.parse(content)):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "spoter":
+                path = node.module.replace(".", "/")
+                inside = f"{path}.py" in files or f"{path}/__init__.py" in files
+                missing |= set() if inside else {f"{name}: {node.module}"}
+    assert missing == set()
 
 
 def test_the_manifest_is_at_the_root(built, dgs11):
@@ -192,7 +208,9 @@ def requirements(path: Path) -> set[str]:
 
 def test_the_archives_requirements_are_the_projects():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    ours = {str(Requirement(line)) for line in project["dependencies"] + project["optional-dependencies"]["serve"]}
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *extras["serve"], *extras["onnx"]]
+    ours = {str(Requirement(line)) for line in lines}
     packed = requirements(ROOT / "handler" / "requirements.txt")
     assert packed and packed <= ours
 
@@ -209,7 +227,8 @@ def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch)
     root = tmp_path / "checkout"
     for name in ("spoter", "handler"):
         shutil.copytree(ROOT / name, root / name)
-    shutil.copy(ROOT / "NOTICE", root)
+    for name in ("LICENSE", "NOTICE"):
+        shutil.copy(ROOT / name, root)
     for stray in (
         "spoter/.DS_Store",
         "spoter/landmarks/clip.py.orig",

@@ -37,7 +37,7 @@ def test_an_archive_carries_what_its_runtime_needs(tmp_path, dgs11, runtime):
     assert used in names and other not in names and told["model"]["serializedFile"] == used
     assert read_config(tmp_path / "unpacked").runtime == runtime
     assert all(("onnxruntime" in text) == (runtime == "onnx") for text in asked)
-    assert Recognizer.load(tmp_path / "unpacked").recognize([figure_clip()])[0].instances
+    assert Recognizer.load(tmp_path / "unpacked").recognize([figure_clip()])[0].glosses
     if runtime == "onnx":  # and no others
         (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes() + b" ")
         with pytest.raises(ModelFolderError, match="found a graph of other weights"):
