@@ -1,4 +1,4 @@
-"""AWS as one set of credentials sees it: every call of deploy.py goes through `Account`, which can just show it."""
+"""Calls to AWS: every call of `spoter deploy` goes through `Account`, which can print it instead."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -14,40 +16,32 @@ from botocore.config import Config
 
 from spoter.aws.deploy.settings import DeployError, Settings
 
-# What services answer where something is not there. SageMaker has no code for it, only words.
+# Error codes of services for something that does not exist. SageMaker has no code for it, only words.
 _ABSENT_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFound"}
 _ABSENT_CODES |= {"ResourceNotFoundException", "RepositoryNotFoundException", "ImageNotFoundException"}
 _ABSENT_CODES |= {"ObjectNotFoundException", "NoSuchResourceException"}
-_UNTOLD_CODE = "ValidationException"
 _ABSENT_WORDS = ("could not find", "cannot find", "does not exist", "not found")
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
-# Stands for the account's number where nobody is asked for it.
-DRY_ACCOUNT = "ACCOUNT"
+DRY_RUN_ACCOUNT = "ACCOUNT"
+"""Stands for the account's number in a dry run."""
 
 
 class CallError(DeployError):
-    """AWS refused a call.
+    """AWS refused a call with a code such as ``ResourceLimitExceeded`` and a reason.
 
-    Attributes
-    ----------
-    code : str
-        AWS's own, such as ``ResourceLimitExceeded``.
-    reason : str
-        AWS's own words.
-    answer : dict
-        All of AWS's answer; that of ModelError holds the container's.
+    `response` is botocore's parsed response; that of ModelError holds the container's.
     """
 
-    status = 1
+    exit_code = 1
 
-    def __init__(self, operation: str, code: str, reason: str, answer: dict | None = None):
-        hint = ": the deploying user lacks this permission, see aws/iam/" if code in _DENIED else ""
+    def __init__(self, operation: str, code: str, reason: str, response: dict[str, Any] | None = None):
+        hint = ": the deploying user lacks this permission, see spoter/aws/iam/" if code in _DENIED else ""
         super().__init__(f"{operation}: {code}: {reason}{hint}")
         self.code = code
         self.reason = reason
-        self.answer = answer or {}
+        self.response = response or {}
 
     @property
     def denied(self) -> bool:
@@ -56,16 +50,16 @@ class CallError(DeployError):
 
     @property
     def absent(self) -> bool:
-        """Whether AWS says that what the call was about is not there."""
-        if self.code == _UNTOLD_CODE:
+        """Whether AWS says that the resource does not exist."""
+        if self.code == "ValidationException":
             return any(words in self.reason.lower() for words in _ABSENT_WORDS)
         return self.code in _ABSENT_CODES
 
 
 class Unreachable(DeployError):
-    """A call found no way to AWS, or broke off."""
+    """AWS could not be reached, or the connection broke."""
 
-    status = 1
+    exit_code = 1
 
 
 class Account:
@@ -74,12 +68,12 @@ class Account:
     Parameters
     ----------
     settings : Settings
-        Their region and profile; AWS's own configuration where they have none. AWS_REGION counts there as it does for
-        AWS's other tools, though boto3 knows AWS_DEFAULT_REGION only.
+        Their region and profile; AWS's own configuration where they have none. AWS_REGION counts as it does for AWS's
+        other tools, though boto3 knows AWS_DEFAULT_REGION only.
     dry_run : bool
-        Show every call and make none: `read` then finds nothing, as in an empty account.
+        Show every call and make none: `read` then returns None, as in an empty account.
     show : callable, optional
-        Is given a line for each call, before it is made.
+        Gets a line for each call, before it is made.
 
     Raises
     ------
@@ -91,7 +85,6 @@ class Account:
         self.dry_run = dry_run
         self._show = show or (lambda line: None)
         self._clients: dict[str, Any] = {}
-        self._number: str | None = None
         try:
             region = settings.region or os.environ.get("AWS_REGION") or None
             self.session = boto3.Session(profile_name=settings.profile, region_name=region)
@@ -99,32 +92,30 @@ class Account:
             self.partition: str = self.session.get_partition_for_region(region) if region else ""
         except botocore.exceptions.ProfileNotFound as error:
             raise DeployError(f"{error}; expected one of `aws configure list-profiles`") from None
-        except botocore.exceptions.BotoCoreError as error:  # a region that cannot be one, a configuration that is none
+        except botocore.exceptions.BotoCoreError as error:  # an invalid region or configuration
             raise DeployError(f"AWS's configuration: {error}") from None
         if not region:
             raise DeployError("found no region: set region in deploy.toml, or AWS_REGION, or run `aws configure`")
         self.region: str = region
 
-    @property
-    def number(self) -> str:
-        """The account's number, asked for once; `DRY_ACCOUNT` in a dry run."""
-        if self._number is None:
-            answer = self.call("sts", "get_caller_identity")
-            self._number = answer["Account"] if answer else DRY_ACCOUNT
-        return self._number
+    @cached_property
+    def account_id(self) -> str:
+        """The account's number; `DRY_RUN_ACCOUNT` in a dry run."""
+        identity = self.call("sts", "get_caller_identity")
+        return str(identity["Account"]) if identity else DRY_RUN_ACCOUNT
 
     def client(self, service: str) -> Any:
-        """Return boto3's client of a service, for what is no single call (transfers, paginators)."""
+        """Return boto3's client of a service, for what is no single call (paginators, waiters)."""
         if service not in self._clients:
             config = Config(retries={"mode": "standard", "max_attempts": 5}, user_agent_extra="spoter-serve")
-            # In a dry run keys that are none: a search for real ones may ask the network (instance metadata, SSO).
+            # Fake keys in a dry run: a search for real ones may use the network (instance metadata, SSO).
             keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"} if self.dry_run else {}
-            with translated(service, "client"):
+            with translate_errors(service, "client"):
                 self._clients[service] = self.session.client(service, config=config, **keys)
         return self._clients[service]
 
-    def read(self, service: str, operation: str, **parameters: Any) -> dict | None:
-        """Make a call that changes nothing; None where what it asks for is not there, and in a dry run."""
+    def read(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
+        """Make a call that changes nothing; None where the resource does not exist, and in a dry run."""
         try:
             return self.call(service, operation, **parameters)
         except CallError as error:
@@ -132,16 +123,16 @@ class Account:
                 return None
             raise
 
-    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> list:
+    def pages(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
         """Return what all pages of a listing hold under `key`; nothing in a dry run."""
-        self._show(line(service, operation, parameters))
+        self._show(format_call(service, operation, parameters))
         if self.dry_run:
             return []
-        with translated(service, operation):
+        with translate_errors(service, operation):
             pages = self.client(service).get_paginator(operation).paginate(**parameters)
             return [item for page in pages for item in page.get(key, [])]
 
-    def call(self, service: str, operation: str, **parameters: Any) -> dict | None:
+    def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
         """Make a call, shown before; raises `CallError` where AWS refuses it. None in a dry run.
 
         Raises
@@ -149,26 +140,32 @@ class Account:
         DeployError
             Where AWS cannot be reached or there are no credentials.
         """
-        self._show(line(service, operation, parameters))
+        self._show(format_call(service, operation, parameters))
         if self.dry_run:
             return None
-        with translated(service, operation):
-            return getattr(self.client(service), operation)(**parameters)
+        with translate_errors(service, operation):
+            response: dict[str, Any] = getattr(self.client(service), operation)(**parameters)
+            return response
+
+
+def bucket_name(settings: Settings, account: Account) -> str:
+    """Return the bucket of a deployment: that of the settings, or else the SDK's default of the account and region."""
+    return settings.bucket or f"sagemaker-{account.region}-{account.account_id}"
 
 
 @contextmanager
-def translated(service: str, operation: str) -> Iterator[None]:
+def translate_errors(service: str, operation: str) -> Iterator[None]:
     """Turn botocore's errors into ours."""
     name = f"{service} {operation}"
     try:
         yield
     except botocore.exceptions.ClientError as error:
-        told = error.response.get("Error", {})
-        raise CallError(name, told.get("Code", "?"), told.get("Message", ""), error.response) from None
+        details = error.response.get("Error", {})
+        raise CallError(name, details.get("Code", "?"), details.get("Message", ""), error.response) from None
     except (botocore.exceptions.NoCredentialsError, botocore.exceptions.PartialCredentialsError):
         raise DeployError(
             "found no AWS credentials: run `aws configure sso` or `aws configure`, or set AWS_PROFILE; "
-            "`python deploy.py --dry-run` and `--local` need none"
+            "`spoter deploy --dry-run` and `--local` need none"
         ) from None
     except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
         raise Unreachable(f"{name}: {error}") from None
@@ -176,6 +173,13 @@ def translated(service: str, operation: str) -> Iterator[None]:
         raise DeployError(f"{name}: {error}") from None
 
 
-def line(service: str, operation: str, parameters: dict) -> str:
-    """Return a call as a line of text: ``sagemaker create_model {"ModelName": …}``."""
-    return f"{service} {operation} {json.dumps(parameters, default=str, ensure_ascii=False)}"
+def format_call(service: str, operation: str, parameters: dict[str, Any]) -> str:
+    """Return a call as a line of text: ``sagemaker create_model {"ModelName": …}``; contents only by their size."""
+    return f"{service} {operation} {json.dumps(parameters, default=_describe, ensure_ascii=False)}"
+
+
+def _describe(value: object) -> str:
+    if isinstance(value, bytes):  # never the landmarks of a person
+        return f"{len(value)} bytes"
+    name = getattr(value, "name", None)  # a file has one
+    return f"{Path(name).name}, {Path(name).stat().st_size} bytes" if name else str(value)

@@ -6,9 +6,11 @@ from typing import Any
 
 import msgspec
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.ownership import has_our_tag
+from spoter.aws.deploy.settings import DeployError, ScalingBounds, Settings
 
 SERVICE = "application-autoscaling"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
@@ -27,84 +29,86 @@ OUT_COOLDOWN = 300
 IN_COOLDOWN = 600
 
 
-def apply(settings: Settings, account: Account) -> None:
-    """Let the endpoint scale as the settings say, or not at all; what is right already is left as it is.
+def apply_scaling(settings: Settings, account: Account) -> None:
+    """Scale the endpoint as the settings say, or not at all; a setup that is right already is not touched.
 
     Raises
     ------
     DeployError
         Where the endpoint is scaled by something that this deployment has not set up.
     """
-    scaling = settings.scaling()
-    target = _target(account, settings.name)
+    bounds = settings.scaling()
+    target = _describe_target(account, settings.name)
     ours = target is not None and _is_ours(settings, account, target)
-    if scaling is None:
+    if bounds is None:
         if ours:
-            remove(settings, account)
+            remove_scaling(settings, account)
         return
     if target is not None and not ours:
         raise DeployError(
             f"endpoint {settings.name} is scaled from {target['MinCapacity']} to {target['MaxCapacity']} instances, "
-            f"which deploy.py has not set up: `aws {SERVICE} deregister-scalable-target --service-namespace sagemaker "
-            f"--resource-id {_resource(settings.name)} --scalable-dimension {DIMENSION}` ends that; or leave autoscale "
-            "out"
+            f"which `spoter deploy` has not set up: `aws {SERVICE} deregister-scalable-target --service-namespace "
+            f"sagemaker --resource-id {_resource_id(settings.name)} --scalable-dimension {DIMENSION}` ends that; or "
+            "leave autoscale out"
         )
-    if target is not None and _is_as_told(settings, account, target):
+    if target is not None and _is_current(settings, account, bounds, target):
         return
-    where = _where(settings.name)
-    tags = {"Tags": requests.tags(settings)} if target is None else {}  # AWS takes them only when a target is made
+    dimension = _dimension(settings.name)
+    tags = {"Tags": requests.tags(settings)} if target is None else {}  # AWS takes them only for a new target
     account.call(
-        SERVICE, "register_scalable_target", **where, MinCapacity=scaling.least, MaxCapacity=scaling.most, **tags
+        SERVICE, "register_scalable_target", **dimension, MinCapacity=bounds.least, MaxCapacity=bounds.most, **tags
     )
     account.call(
         SERVICE,
         "put_scaling_policy",
-        **where,
+        **dimension,
         PolicyName=load_policy(settings.name),
         PolicyType="TargetTrackingScaling",
         TargetTrackingScalingPolicyConfiguration=_tracking(settings),
     )
-    if scaling.least == 0:
-        _wake(settings, account)
-    else:
-        _drop_wake(settings, account)
+    wake = wake_policy(settings.name)
+    if bounds.least == 0:
+        _put_wake_policy(settings, account)
+        return
+    if wake in _read_policies(settings, account):
+        account.call(SERVICE, "delete_scaling_policy", **dimension, PolicyName=wake)
+    _delete_alarm(settings, account)
 
 
-def remove(settings: Settings, account: Account) -> None:
-    """End what `apply` has set up; nothing where nothing is, or where it is not ours."""
-    target = _target(account, settings.name)
-    if account.dry_run or (target is not None and _is_ours(settings, account, target)):
-        for policy in _policies(settings, account):
-            account.call(SERVICE, "delete_scaling_policy", **_where(settings.name), PolicyName=policy["PolicyName"])
-        account.call(SERVICE, "deregister_scalable_target", **_where(settings.name))
-    if (alarm := find_alarm(settings, account)) is not None:
-        account.call("cloudwatch", "delete_alarms", AlarmNames=[alarm["AlarmName"]])
+def remove_scaling(settings: Settings, account: Account) -> None:
+    """Remove what `apply_scaling` has set up; nothing where there is nothing, or where it is not ours."""
+    dimension = _dimension(settings.name)
+    if account.dry_run or find_target(settings, account) is not None:
+        for name in _read_policies(settings, account):
+            account.call(SERVICE, "delete_scaling_policy", **dimension, PolicyName=name)
+        account.call(SERVICE, "deregister_scalable_target", **dimension)
+    _delete_alarm(settings, account)
 
 
-def as_found(settings: Settings, account: Account) -> Settings:
-    """Return the settings with the scaling that is there now and is ours, for `apply` to set it up again."""
+def with_current_scaling(settings: Settings, account: Account) -> Settings:
+    """Return the settings with the current scaling, where it is ours, for `apply_scaling` to set it up again."""
     target = find_target(settings, account)
     if target is None:
         return msgspec.structs.replace(settings, autoscale=None)
-    policies = {policy["PolicyName"]: policy for policy in _policies(settings, account)}
-    tracking = policies.get(load_policy(settings.name), {}).get("TargetTrackingScalingPolicyConfiguration", {})
+    policy = _read_policies(settings, account).get(load_policy(settings.name), {})
+    tracking = policy.get("TargetTrackingScalingPolicyConfiguration", {})
     bounds = f"{target['MinCapacity']}:{target['MaxCapacity']}"
     return msgspec.structs.replace(settings, autoscale=bounds, autoscale_target=tracking.get("TargetValue"))
 
 
 def find_target(settings: Settings, account: Account) -> dict[str, Any] | None:
     """Return the endpoint's scalable target where it is ours."""
-    target = _target(account, settings.name)
+    target = _describe_target(account, settings.name)
     return target if target is not None and _is_ours(settings, account, target) else None
 
 
-def find_alarm(settings: Settings, account: Account) -> dict[str, Any] | None:
-    """Return the alarm that wakes an endpoint without instances, where it is ours."""
-    found = account.read("cloudwatch", "describe_alarms", AlarmNames=[wake_policy(settings.name)])
-    for alarm in (found or {}).get("MetricAlarms", []):
-        tags = account.read("cloudwatch", "list_tags_for_resource", ResourceARN=alarm["AlarmArn"]) or {}
-        if {"Key": requests.TAG, "Value": settings.name} in tags.get("Tags", []):
-            return alarm
+def find_alarm(settings: Settings, account: Account) -> str | None:
+    """Return the name of the alarm that wakes an endpoint without instances, where it is ours."""
+    response = account.read("cloudwatch", "describe_alarms", AlarmNames=[wake_policy(settings.name)]) or {}
+    for alarm in response.get("MetricAlarms", []):
+        tagging = account.read("cloudwatch", "list_tags_for_resource", ResourceARN=alarm["AlarmArn"]) or {}
+        if has_our_tag(settings, tagging.get("Tags")):
+            return str(alarm["AlarmName"])
     return None
 
 
@@ -114,41 +118,37 @@ def load_policy(name: str) -> str:
 
 
 def wake_policy(name: str) -> str:
-    """Return the name of the policy, and of its alarm, that makes the first instance."""
+    """Return the name of the policy, and of its alarm, that starts the first instance."""
     return f"{name}-wake"
 
 
 def _tracking(settings: Settings) -> dict[str, Any]:
     cooldowns = {"ScaleInCooldown": IN_COOLDOWN, "ScaleOutCooldown": OUT_COOLDOWN}
-    if settings.mode == "async":
+    if settings.mode == Mode.asynchronous:
         metric = {
             "MetricName": "ApproximateBacklogSizePerInstance",
             "Namespace": "AWS/SageMaker",
             "Dimensions": [{"Name": "EndpointName", "Value": settings.name}],
             "Statistic": "Average",
         }
-        return {
-            "TargetValue": settings.autoscale_target or BACKLOG,
-            "CustomizedMetricSpecification": metric,
-        } | cooldowns
-    metric = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
-    return {
-        "TargetValue": settings.autoscale_target or INVOCATIONS,
-        "PredefinedMetricSpecification": metric,
-    } | cooldowns
+        target = {"TargetValue": settings.autoscale_target or BACKLOG, "CustomizedMetricSpecification": metric}
+    else:
+        predefined = {"PredefinedMetricType": "SageMakerVariantInvocationsPerInstance"}
+        target = {"TargetValue": settings.autoscale_target or INVOCATIONS, "PredefinedMetricSpecification": predefined}
+    return target | cooldowns
 
 
-def _wake(settings: Settings, account: Account) -> None:
-    """Add one instance when something waits and there is none.
+def _put_wake_policy(settings: Settings, account: Account) -> None:
+    """Add one instance when a request waits and there is none.
 
     A backlog per instance says nothing where there are no instances: without this the endpoint would sleep until the
     backlog were above the target (developer guide, "Define a scaling policy that scales up from zero").
     """
     name = wake_policy(settings.name)
-    answer = account.call(
+    policy = account.call(
         SERVICE,
         "put_scaling_policy",
-        **_where(settings.name),
+        **_dimension(settings.name),
         PolicyName=name,
         PolicyType="StepScaling",
         StepScalingPolicyConfiguration={
@@ -163,7 +163,7 @@ def _wake(settings: Settings, account: Account) -> None:
         "put_metric_alarm",
         AlarmName=name,
         AlarmDescription=f"A request waits for endpoint {settings.name}, which has no instance",
-        AlarmActions=[answer["PolicyARN"] if answer else "POLICY-ARN"],
+        AlarmActions=[policy["PolicyARN"] if policy else "POLICY-ARN"],
         Namespace="AWS/SageMaker",
         MetricName="HasBacklogWithoutCapacity",
         Dimensions=[{"Name": "EndpointName", "Value": settings.name}],
@@ -178,47 +178,47 @@ def _wake(settings: Settings, account: Account) -> None:
     )
 
 
-def _is_as_told(settings: Settings, account: Account, target: dict[str, Any]) -> bool:
-    """Tell whether a target has the settings' bounds, and just the policies and the alarm that go with them."""
-    scaling = settings.scaling()
-    if (target["MinCapacity"], target["MaxCapacity"]) != (scaling.least, scaling.most):
+def _delete_alarm(settings: Settings, account: Account) -> None:
+    alarm = find_alarm(settings, account)
+    if alarm is not None:
+        account.call("cloudwatch", "delete_alarms", AlarmNames=[alarm])
+
+
+def _is_current(settings: Settings, account: Account, bounds: ScalingBounds, target: dict[str, Any]) -> bool:
+    """Tell whether a target has these bounds, and exactly the policies and the alarm that belong to them."""
+    if (target["MinCapacity"], target["MaxCapacity"]) != (bounds.least, bounds.most):
         return False
-    found = {policy["PolicyName"]: policy for policy in _policies(settings, account)}
-    expected = {load_policy(settings.name)} | ({wake_policy(settings.name)} if scaling.least == 0 else set())
-    if found.keys() != expected or (find_alarm(settings, account) is not None) != (scaling.least == 0):
+    wakes = bounds.least == 0
+    policies = _read_policies(settings, account)
+    expected = {load_policy(settings.name)} | ({wake_policy(settings.name)} if wakes else set())
+    if policies.keys() != expected or (find_alarm(settings, account) is not None) != wakes:
         return False
-    tracking = found[load_policy(settings.name)].get("TargetTrackingScalingPolicyConfiguration", {})
+    tracking = policies[load_policy(settings.name)].get("TargetTrackingScalingPolicyConfiguration", {})
     return all(tracking.get(key) == value for key, value in _tracking(settings).items())
 
 
-def _policies(settings: Settings, account: Account) -> list[dict[str, Any]]:
-    where = {"ServiceNamespace": "sagemaker", "ResourceId": _resource(settings.name)}
-    return account.pages(SERVICE, "describe_scaling_policies", "ScalingPolicies", **where)
+def _read_policies(settings: Settings, account: Account) -> dict[str, dict[str, Any]]:
+    """Return the endpoint's scaling policies by name."""
+    resource = {"ServiceNamespace": "sagemaker", "ResourceId": _resource_id(settings.name)}
+    policies = account.pages(SERVICE, "describe_scaling_policies", "ScalingPolicies", **resource)
+    return {policy["PolicyName"]: policy for policy in policies}
 
 
-def _drop_wake(settings: Settings, account: Account) -> None:
-    name = wake_policy(settings.name)
-    if any(policy["PolicyName"] == name for policy in _policies(settings, account)):
-        account.call(SERVICE, "delete_scaling_policy", **_where(settings.name), PolicyName=name)
-    if find_alarm(settings, account) is not None:
-        account.call("cloudwatch", "delete_alarms", AlarmNames=[name])
-
-
-def _target(account: Account, name: str) -> dict[str, Any] | None:
-    told = {"ServiceNamespace": "sagemaker", "ResourceIds": [_resource(name)], "ScalableDimension": DIMENSION}
-    found = account.pages(SERVICE, "describe_scalable_targets", "ScalableTargets", **told)
-    return found[0] if found else None
+def _describe_target(account: Account, name: str) -> dict[str, Any] | None:
+    query = {"ServiceNamespace": "sagemaker", "ResourceIds": [_resource_id(name)], "ScalableDimension": DIMENSION}
+    targets = account.pages(SERVICE, "describe_scalable_targets", "ScalableTargets", **query)
+    return targets[0] if targets else None
 
 
 def _is_ours(settings: Settings, account: Account, target: dict[str, Any]) -> bool:
     arn = target.get("ScalableTargetARN")
-    answer = account.read(SERVICE, "list_tags_for_resource", ResourceARN=arn) if arn else None
-    return (answer or {}).get("Tags", {}).get(requests.TAG) == settings.name
+    tagging = account.read(SERVICE, "list_tags_for_resource", ResourceARN=arn) if arn else None
+    return bool((tagging or {}).get("Tags", {}).get(requests.TAG) == settings.name)
 
 
-def _resource(name: str) -> str:
+def _resource_id(name: str) -> str:
     return f"endpoint/{name}/variant/{requests.VARIANT}"
 
 
-def _where(name: str) -> dict[str, str]:
-    return {"ServiceNamespace": "sagemaker", "ResourceId": _resource(name), "ScalableDimension": DIMENSION}
+def _dimension(name: str) -> dict[str, str]:
+    return {"ServiceNamespace": "sagemaker", "ResourceId": _resource_id(name), "ScalableDimension": DIMENSION}

@@ -1,4 +1,4 @@
-"""Batch transform: JSON Lines in S3 to JSON Lines in S3, in order, by instances that are there only for that."""
+"""Batch transform: JSON Lines in S3 to JSON Lines in S3, in order, by instances that run only for that."""
 
 from __future__ import annotations
 
@@ -6,69 +6,58 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 from spoter.aws.deploy import limits, requests
-from spoter.aws.deploy.account import Account
-from spoter.aws.deploy.preflight import bucket_name
+from spoter.aws.deploy.account import Account, bucket_name
 from spoter.aws.deploy.settings import DeployError, Settings
-from spoter.aws.deploy.waiting import POLL, StillGoing, tail, watch
+from spoter.aws.deploy.waiting import POLL, StillBusy, explain_failure, wait_until_idle
 from spoter.formats.request import JSONLINES
 
-# Where SageMaker writes what the containers of all jobs say (developer guide, "Log groups and streams").
+# Where SageMaker writes the logs of all jobs' containers (developer guide, "Log groups and streams").
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
-# Statuses that pass by themselves (API reference, DescribeTransformJob).
-BUSY = ("InProgress", "Stopping")
 
 
 class JobError(DeployError):
     """A batch job has failed or was stopped."""
 
-    status = 1
+    exit_code = 1
 
 
-def run(settings: Settings, account: Account, model_name: str, show: Callable[[str], None], poll: float = POLL) -> str:
+def run_job(
+    settings: Settings, account: Account, model_name: str, show: Callable[[str], None], poll: float = POLL
+) -> str:
     """Answer the clips of `settings.input`, and return where the answers are.
 
-    Each line is a request of its own (BatchStrategy SingleRecord): a request of many lines would be cut by size, which
-    says nothing about how many clips a model takes at once. The handler puts requests that arrive together through the
-    model together all the same. SageMaker keeps the order, and makes ``NAME.out`` of each object NAME.
-
-    Parameters
-    ----------
-    settings : Settings
-    account : Account
-    model_name : str
-    show : callable
-        Is given a line when there is something new.
-    poll : float
-        Seconds between two looks.
+    Each line is a request (BatchStrategy SingleRecord): a request of many lines would be cut by size, which says
+    nothing about how many clips a model takes at once. The handler puts requests that arrive together through the
+    model together all the same. SageMaker keeps the order, and writes ``NAME.out`` for each object NAME.
 
     Raises
     ------
     JobError
         With AWS's reason and the last lines of the container's log.
-    KeyboardInterrupt, StillGoing
-        The job goes on; how to stop it was shown.
+    KeyboardInterrupt, StillBusy
+        The job continues; how to stop it was shown.
     """
-    bucket = bucket_name(settings, account)
     # A job cannot be deleted, and its name is never free again.
     job = f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
-    output = settings.output or requests.folder(settings, bucket, "answers", job)
-    account.call("sagemaker", "create_transform_job", **request(settings, model_name, job, output))
+    output = settings.output or requests.folder(settings, bucket_name(settings, account), "answers", job)
+    account.call("sagemaker", "create_transform_job", **job_request(settings, model_name, job, output))
     show(f"job {job}")
     try:
-        _wait(account, job, show, poll)
-    except (KeyboardInterrupt, StillGoing):
+        _wait_for_job(account, job, show, poll)
+    except (KeyboardInterrupt, StillBusy):
         show(
-            f"job {job} goes on, and is paid for, until it is done: `aws sagemaker stop-transform-job "
-            f"--transform-job-name {job} --region {account.region}` stops it, and so does `python deploy.py delete`"
+            f"job {job} continues, and is paid for, until it is done: `aws sagemaker stop-transform-job "
+            f"--transform-job-name {job} --region {account.region}` stops it, and so does `spoter deploy delete`"
         )
         raise
-    name = settings.input.rpartition("/")[2]
+    name = (settings.input or "").rpartition("/")[2]
     return "/".join([output.rstrip("/"), f"{name}.out" if name else ""])
 
 
-def request(settings: Settings, model_name: str, job: str, output: str) -> dict:
+def job_request(settings: Settings, model_name: str, job: str, output: str) -> dict[str, Any]:
     """Return CreateTransformJob's parameters."""
     source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": settings.input}}
     return {
@@ -78,32 +67,25 @@ def request(settings: Settings, model_name: str, job: str, output: str) -> dict:
         "MaxPayloadInMB": limits.BATCH_PAYLOAD_MB,
         "BatchStrategy": "SingleRecord",
         "TransformInput": {"DataSource": source, "ContentType": JSONLINES, "SplitType": "Line"},
-        # None joins the answers as they are: each line of ours ends itself, and a second line feed made empty lines.
+        # None joins the answers as they are: each of our lines ends itself, and a second line feed made empty lines.
         "TransformOutput": {"S3OutputPath": output, "Accept": JSONLINES, "AssembleWith": "None"},
         "TransformResources": {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count},
         "Tags": requests.tag_list(settings),
     }
 
 
-def _wait(account: Account, job: str, show: Callable[[str], None], poll: float) -> None:
-    started, seen = time.monotonic(), None
+def _wait_for_job(account: Account, job: str, show: Callable[[str], None], poll: float) -> None:
+    started = time.monotonic()
 
-    def tell(status: str) -> None:
-        nonlocal seen
-        if status != seen:
-            show(f"job {job}: {status} after {(time.monotonic() - started) / 60:.0f} min")
-        seen = status
+    def show_status(status: str) -> None:
+        show(f"job {job}: {status} after {(time.monotonic() - started) / 60:.0f} min")
 
-    found = watch(
-        account, "describe_transform_job", job, BUSY, tell, poll, longest=math.inf
-    )  # SageMaker ends it after days
-    if found is None:  # in a dry run: a job cannot be deleted
+    # SageMaker itself ends a job after days.
+    description = wait_until_idle(account, "describe_transform_job", job, show_status, poll, longest=math.inf)
+    if description is None:  # in a dry run: a job cannot be deleted
         return
-    status = found["TransformJobStatus"]
-    tell(status)
-    if status == "Completed":
-        return
-    told = [f"job {job} is {status}: {found.get('FailureReason') or 'AWS gives no reason'}"]
-    lines = tail(account, LOG_GROUP, job=job)
-    told += [f"  the last lines of {LOG_GROUP} (UTC):", *(f"    {line}" for line in lines)] if lines else []
-    raise JobError("\n".join(told))
+    status = description["TransformJobStatus"]
+    show_status(status)
+    if status != "Completed":
+        reason = f"job {job} is {status}: {description.get('FailureReason') or 'AWS gives no reason'}"
+        raise JobError(explain_failure(account, LOG_GROUP, reason, job))

@@ -1,35 +1,35 @@
-"""The endpoint itself: made, updated or left as it is, whatever state it is found in."""
+"""The endpoint itself: created, updated or left as it is, whatever state it is in."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-from spoter.aws.deploy import autoscale, requests, tags
+from spoter.aws.deploy import autoscale, requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.console import Reporter
-from spoter.aws.deploy.ownership import keep_tags
+from spoter.aws.deploy.ownership import add_missing_tags, tag_log_group
 from spoter.aws.deploy.rollback import Undo
 from spoter.aws.deploy.settings import DeployError, Settings
-from spoter.aws.deploy.waiting import BUSY, POLL, reason_and_log, settled
+from spoter.aws.deploy.waiting import BUSY, POLL, explain_failure, wait_for_endpoint
 
-# The clock here and AWS's may differ by this many seconds; AWS refuses signatures that differ by more.
-CLOCKS = 300
+# Our clock and AWS's may differ by this many seconds; AWS refuses signatures that differ by more.
+CLOCK_SKEW = 300
 
 
 class EndpointError(DeployError):
     """SageMaker could not bring the endpoint up."""
 
-    status = 1
+    exit_code = 1
 
 
-def look(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> bool:
-    """Look at what is there under the endpoint's name, and wait until nothing is under way with it.
+def check_existing(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> bool:
+    """Check an existing endpoint of this name, and wait until SageMaker is not busy with it.
 
     Returns
     -------
     bool
-        Whether something was under way: an earlier run may have been interrupted before it tried the endpoint.
+        Whether SageMaker was busy: an earlier run may have been interrupted before it tried the endpoint.
 
     Raises
     ------
@@ -38,21 +38,21 @@ def look(settings: Settings, account: Account, reporter: Reporter, poll: float =
     DeployError
         Where it is of another mode.
     """
-    found = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
-    if found is None:
+    description = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
+    if description is None:
         return False
-    keep_tags(settings, account, "Endpoint", found)
-    busy = found["EndpointStatus"] in BUSY
-    found = settled(account, settings.name, reporter, poll)
-    if found is None or found["EndpointStatus"] == "Failed":
+    add_missing_tags(settings, account, "Endpoint", description)
+    busy = description["EndpointStatus"] in BUSY
+    description = wait_for_endpoint(account, settings.name, reporter, poll)
+    if description is None or description["EndpointStatus"] == "Failed":
         return busy
-    config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=found["EndpointConfigName"])
+    config = _describe_config(account, description["EndpointConfigName"])
     # SageMaker turns no endpoint with instances into a serverless one (developer guide, "Update a serverless
-    # endpoint"), and an asynchronous one is called by another verb: clients would break on the day of the update.
+    # endpoint"), and an asynchronous one has another operation: clients would break on the day of the update.
     if config is not None and (mode := requests.mode_of(config)) != settings.mode:
         raise DeployError(
             f"endpoint {settings.name} is of mode {mode}, found mode {settings.mode} in the settings: an endpoint "
-            "keeps its mode. Remove it with `python deploy.py delete`, or deploy beside it with another --name"
+            "keeps its mode. Remove it with `spoter deploy delete`, or deploy next to it with another --name"
         )
     return busy
 
@@ -61,17 +61,6 @@ def bring_up(
     settings: Settings, account: Account, config_name: str, undo: Undo, reporter: Reporter, poll: float = POLL
 ) -> str:
     """Let the endpoint serve a configuration.
-
-    Parameters
-    ----------
-    settings : Settings
-    account : Account
-    config_name : str
-    undo : Undo
-        Is told what was made.
-    reporter : Reporter
-    poll : float
-        Seconds between two looks.
 
     Returns
     -------
@@ -84,44 +73,56 @@ def bring_up(
         With AWS's reason and the last lines of the container's log.
     """
     name = settings.name
-    found = account.read("sagemaker", "describe_endpoint", EndpointName=name)
-    if found is not None and found["EndpointStatus"] == "Failed":
-        # The only thing that can be done with it (API reference, DescribeEndpoint).
-        why = reason_and_log(account, name, found.get("FailureReason", "no reason given"), 0.0)
-        _tag_logs(settings, account, found, reporter)
-        reporter.note(f"endpoint {name} has failed earlier and serves nothing; it is removed and made anew: {why}")
-        remove(account, name, reporter, poll)
-        found = None
-    since = time.time() - CLOCKS
-    if found is None:
+    group = requests.log_group(name)
+    existing = account.read("sagemaker", "describe_endpoint", EndpointName=name)
+    if existing is not None and existing["EndpointStatus"] == "Failed":
+        # Deletion is all that SageMaker can do with it (API reference, DescribeEndpoint).
+        reason = explain_failure(account, group, existing.get("FailureReason", "no reason given"))
+        _tag_log_group(settings, account, existing, reporter)
+        reporter.note(f"endpoint {name} has failed earlier and serves nothing; it is created again: {reason}")
+        delete_endpoint(account, name, reporter, poll)
+        existing = None
+    since = time.time() - CLOCK_SKEW
+    if existing is None:
         account.call("sagemaker", "create_endpoint", **requests.endpoint_request(settings, config_name))
-        undo.add(f"endpoint {name}", lambda: remove(account, name, reporter, poll))
-    elif (found["EndpointConfigName"], found["EndpointStatus"]) == (config_name, "InService"):
-        _tag_logs(settings, account, found, reporter)  # a run that was interrupted has not come to it
+        undo.add(f"endpoint {name}", lambda: delete_endpoint(account, name, reporter, poll))
+    elif (existing["EndpointConfigName"], existing["EndpointStatus"]) == (config_name, "InService"):
+        _tag_log_group(settings, account, existing, reporter)  # an interrupted run has not done it
         return "unchanged"
     else:
-        _update(settings, account, found, config_name, undo, reporter, poll)
-    after = settled(account, name, reporter, poll)
-    done = "created" if found is None else "updated"
+        _update(settings, account, existing, config_name, undo, reporter, poll)
+    result = wait_for_endpoint(account, name, reporter, poll)
+    change = "created" if existing is None else "updated"
     if account.dry_run:
-        _tag_logs(settings, account, {}, reporter)
-        return done
-    if after is None:
-        raise EndpointError(f"endpoint {name} is gone: someone has removed it meanwhile")
-    _tag_logs(settings, account, after, reporter)
-    status, serving = after["EndpointStatus"], after["EndpointConfigName"]
+        _tag_log_group(settings, account, {}, reporter)
+        return change
+    if result is None:
+        raise EndpointError(f"endpoint {name} is gone: someone else has deleted it")
+    _tag_log_group(settings, account, result, reporter)
+    status, serving = result["EndpointStatus"], result["EndpointConfigName"]
     if status != "InService" or serving != config_name:
-        reason = reason_and_log(account, name, after.get("FailureReason") or "AWS gives no reason", since)
+        reason = explain_failure(account, group, result.get("FailureReason") or "AWS gives no reason", since=since)
         back = f", with {serving} as before" if serving != config_name else ""
         raise EndpointError(f"endpoint {name} is {status}{back}: {reason}")
-    return done
+    return change
 
 
-def _tag_logs(settings: Settings, account: Account, found: dict[str, Any], reporter: Reporter) -> None:
-    """Make the log group ours, which SageMaker makes when the first container speaks."""
-    made = found["CreationTime"].timestamp() if found else 0.0
+def delete_endpoint(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> None:
+    """Delete an endpoint and wait until it is gone."""
+    account.call("sagemaker", "delete_endpoint", EndpointName=name)
+    if not account.dry_run:
+        wait_for_endpoint(account, name, reporter, poll)
+
+
+def _describe_config(account: Account, name: str) -> dict[str, Any] | None:
+    return account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=name)
+
+
+def _tag_log_group(settings: Settings, account: Account, description: dict[str, Any], reporter: Reporter) -> None:
+    """Tag the log group, which SageMaker creates when the first container logs."""
+    created = description["CreationTime"].timestamp() if description else 0.0
     try:
-        if not tags.tag_logs(settings, account, made):
+        if not tag_log_group(settings, account, created):
             reporter.note(
                 f"{requests.log_group(settings.name)} is older than the endpoint: `delete` will leave it alone"
             )
@@ -132,38 +133,33 @@ def _tag_logs(settings: Settings, account: Account, found: dict[str, Any], repor
 def _update(
     settings: Settings,
     account: Account,
-    found: dict[str, Any],
+    existing: dict[str, Any],
     config_name: str,
     undo: Undo,
     reporter: Reporter,
     poll: float,
 ) -> None:
-    """Begin to replace the instances, and note the way back."""
-    old = found["EndpointConfigName"]
-    variant = (found.get("ProductionVariants") or [{}])[0]
+    """Begin to replace the instances, and register how to undo that."""
+    old = existing["EndpointConfigName"]
+    variant = (existing.get("ProductionVariants") or [{}])[0]
     request = requests.update_request(settings, config_name, variant.get("CurrentInstanceCount", 0))
-    if _type_changes(settings, account, old):
+    old_config = _describe_config(account, old) or {"ProductionVariants": [{}]}
+    if old_config["ProductionVariants"][0].get("InstanceType") not in (None, settings.instance_type):
         # SageMaker refuses another instance type while scaling is automatic (developer guide, "Update endpoints that
-        # use auto scaling"); it is set up again when the update is done.
-        scaled = autoscale.as_found(settings, account)
-        autoscale.remove(settings, account)
-        undo.add("automatic scaling", lambda: autoscale.apply(scaled, account), "set up again")
+        # use auto scaling"); it is set up again after the update.
+        scaled = autoscale.with_current_scaling(settings, account)
+        autoscale.remove_scaling(settings, account)
+        undo.add("automatic scaling", lambda: autoscale.apply_scaling(scaled, account), "set up again")
     reporter.note(f"endpoint {settings.name} serves {old} until the new instances answer")
     account.call("sagemaker", "update_endpoint", **request)
     undo.add(f"configuration {old}", lambda: _go_back(settings, account, old, reporter, poll), "went back to")
 
 
-def _type_changes(settings: Settings, account: Account, config_name: str) -> bool:
-    config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=config_name)
-    there = (config or {"ProductionVariants": [{}]})["ProductionVariants"][0].get("InstanceType")
-    return there is not None and there != settings.instance_type
-
-
 def _go_back(settings: Settings, account: Account, old: str, reporter: Reporter, poll: float) -> None:
     """Let the old configuration serve again, where SageMaker has not gone back to it by itself."""
     name = settings.name
-    found = settled(account, name, reporter, poll)
-    if found is None or (found["EndpointConfigName"] == old and found["EndpointStatus"] == "InService"):
+    description = wait_for_endpoint(account, name, reporter, poll)
+    if description is None or (description["EndpointConfigName"], description["EndpointStatus"]) == (old, "InService"):
         return
     account.call(
         "sagemaker",
@@ -173,13 +169,6 @@ def _go_back(settings: Settings, account: Account, old: str, reporter: Reporter,
         # Where they are scaled, as many instances as serve now.
         RetainAllVariantProperties=autoscale.find_target(settings, account) is not None,
     )
-    after = settled(account, name, reporter, poll)
+    after = wait_for_endpoint(account, name, reporter, poll)
     if after is not None and (after["EndpointConfigName"], after["EndpointStatus"]) != (old, "InService"):
         raise DeployError(f"endpoint {name} is {after['EndpointStatus']}: {after.get('FailureReason', 'no reason')}")
-
-
-def remove(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> None:
-    """Delete an endpoint and wait until it is gone."""
-    account.call("sagemaker", "delete_endpoint", EndpointName=name)
-    if not account.dry_run:
-        settled(account, name, reporter, poll)

@@ -1,20 +1,30 @@
-"""Whose a thing in the account is: what carries our tag may be used again, anything else is left alone."""
+"""Which resources belong to a deployment: those with our tag may be used again and deleted, others are left alone."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable
 from typing import Any
 
-from spoter.aws.deploy import requests
-from spoter.aws.deploy.account import Account
+from spoter.aws.deploy import limits, requests
+from spoter.aws.deploy.account import Account, CallError, bucket_name
 from spoter.aws.deploy.settings import DeployError, Settings
+
+# Folders that SageMaker itself writes to, without tags.
+UNTAGGED_FOLDERS = ("answers", "failures", "captured")
 
 
 class NameTaken(DeployError):
-    """Something of this name is there that this deployment has not made."""
+    """A resource of this name exists that this deployment has not created."""
 
 
-def check_ours(settings: Settings, account: Account, kind: str, found: dict[str, Any]) -> dict[str, str]:
-    """Make sure that a thing of SageMaker's is of this deployment, and return its tags.
+def has_our_tag(settings: Settings, tags: list[dict[str, str]] | None) -> bool:
+    """Tell whether tags, in the form of SageMaker and S3, hold ours with the endpoint's name."""
+    return {"Key": requests.TAG, "Value": settings.name} in (tags or [])
+
+
+def check_ours(settings: Settings, account: Account, kind: str, description: dict[str, Any]) -> dict[str, str]:
+    """Make sure that a resource of SageMaker belongs to this deployment, and return its tags.
 
     Parameters
     ----------
@@ -22,7 +32,7 @@ def check_ours(settings: Settings, account: Account, kind: str, found: dict[str,
     account : Account
     kind : str
         ``Model``, ``EndpointConfig`` or ``Endpoint``.
-    found : dict
+    description : dict
         SageMaker's description of it.
 
     Raises
@@ -30,21 +40,123 @@ def check_ours(settings: Settings, account: Account, kind: str, found: dict[str,
     NameTaken
         Where it is someone else's; the text says whose, as far as its tags do.
     """
-    arn = found[f"{kind}Arn"]
+    arn = description[f"{kind}Arn"]
     tags = {tag["Key"]: tag["Value"] for tag in account.pages("sagemaker", "list_tags", "Tags", ResourceArn=arn)}
     if tags.get(requests.TAG) != settings.name:
-        told = ", ".join(f"{key}={value}" for key, value in sorted(tags.items())) or "none"
+        listed = ", ".join(f"{key}={value}" for key, value in sorted(tags.items())) or "none"
         raise NameTaken(
-            f"{arn} is there and not of this deployment: it lacks the tag {requests.TAG}={settings.name}; made on "
-            f"{found['CreationTime']:%Y-%m-%d}, tags: {told}. It is left alone: choose another name with --name"
+            f"{arn} exists and is not of this deployment: it lacks the tag {requests.TAG}={settings.name}; created on "
+            f"{description['CreationTime']:%Y-%m-%d}, tags: {listed}. It is left alone: choose another name with --name"
         )
     return tags
 
 
-def keep_tags(settings: Settings, account: Account, kind: str, found: dict[str, Any]) -> None:
-    """Do as `check_ours`, and give the thing the tags of the settings that it lacks."""
-    there = check_ours(settings, account, kind, found)
-    missing = requests.missing_tags(settings, there)
+def add_missing_tags(settings: Settings, account: Account, kind: str, description: dict[str, Any]) -> None:
+    """Do as `check_ours`, and add the tags of the settings that the resource lacks."""
+    missing = requests.missing_tags(settings, check_ours(settings, account, kind, description))
     if missing:
         tags = [{"Key": key, "Value": value} for key, value in missing.items()]
-        account.call("sagemaker", "add_tags", ResourceArn=found[f"{kind}Arn"], Tags=tags)
+        account.call("sagemaker", "add_tags", ResourceArn=description[f"{kind}Arn"], Tags=tags)
+
+
+def list_folders(settings: Settings, account: Account, models: Iterable[str]) -> list[tuple[str, str]]:
+    """Return the deployment's folders as bucket and prefix of keys: the settings', and those of its models.
+
+    `spoter deploy delete --name NAME` need not know the bucket and the prefix that were deployed into.
+    """
+    folders = {(bucket_name(settings, account), f"{settings.prefix}/{settings.name}/")}
+    for name in models:
+        model = account.read("sagemaker", "describe_model", ModelName=name) or {}
+        location = limits.split_s3_url(model.get("PrimaryContainer", {}).get("ModelDataUrl", ""))
+        if location is not None:
+            head, marker, _ = location[1].rpartition(f"/{settings.name}/")
+            if marker:
+                folders.add((location[0], head + marker))
+    return sorted(folders)
+
+
+def list_keys(account: Account, bucket: str, folder: str) -> list[str]:
+    """Return the keys of all objects of a folder; none where there is no such bucket."""
+    try:
+        items = account.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=folder)
+    except CallError as error:
+        if error.code == "NoSuchBucket":
+            return []
+        raise
+    return [item["Key"] for item in items]
+
+
+def list_our_keys(settings: Settings, account: Account, bucket: str, folder: str) -> list[str]:
+    """Return the keys of the folder's objects that carry our tag."""
+    ours = []
+    for key in list_keys(account, bucket, folder):
+        if key.removeprefix(folder).partition("/")[0] in UNTAGGED_FOLDERS:
+            continue
+        tagging = account.read("s3", "get_object_tagging", Bucket=bucket, Key=key) or {}
+        if has_our_tag(settings, tagging.get("TagSet")):
+            ours.append(key)
+    return ours
+
+
+def is_our_bucket(settings: Settings, account: Account, bucket: str) -> bool:
+    """Tell whether this deployment has created a bucket."""
+    tagging = account.read("s3", "get_bucket_tagging", Bucket=bucket) or {}
+    return has_our_tag(settings, tagging.get("TagSet"))
+
+
+def holds_only(account: Account, bucket: str, keys: Iterable[str]) -> bool:
+    """Tell whether a bucket would be empty without the objects of these keys."""
+    keys = set(keys)
+    listing = account.read("s3", "list_objects_v2", Bucket=bucket, MaxKeys=min(len(keys) + 1, 1000)) or {}
+    return {item["Key"] for item in listing.get("Contents", [])} <= keys and not listing.get("IsTruncated")
+
+
+def is_our_log_group(settings: Settings, account: Account) -> bool:
+    """Tell whether the endpoint's log group carries our tag."""
+    group = _find_log_group(settings, account)
+    return group is not None and _log_tags(account, group[0]).get(requests.TAG) == settings.name
+
+
+def tag_log_group(settings: Settings, account: Account, since: float) -> bool:
+    """Put our tags on the endpoint's log group, which SageMaker creates without any, so that `delete` finds it.
+
+    Parameters
+    ----------
+    settings : Settings
+    account : Account
+    since : float
+        When the endpoint was created, seconds since 1970. An older group is the log of someone else's endpoint of
+        this name, unless it carries our tag already.
+
+    Returns
+    -------
+    bool
+        False where there is a group and it is not ours.
+    """
+    group = _find_log_group(settings, account)
+    if group is None:
+        return True
+    arn, created = group
+    tags = _log_tags(account, arn)
+    if tags.get(requests.TAG) != settings.name and created < since:
+        return False
+    missing = requests.missing_tags(settings, tags)
+    if missing:
+        account.call("logs", "tag_resource", resourceArn=arn, tags=missing)
+    return True
+
+
+def _find_log_group(settings: Settings, account: Account) -> tuple[str, float] | None:
+    """Return the endpoint's log group: its ARN, and when it was created, in seconds since 1970."""
+    name = requests.log_group(settings.name)
+    for group in account.pages("logs", "describe_log_groups", "logGroups", logGroupNamePrefix=name):
+        if group["logGroupName"] == name:
+            return group["arn"].removesuffix(":*"), group["creationTime"] / 1000
+    if account.dry_run:  # the first container that logs would have created it
+        return f"arn:{account.partition}:logs:{account.region}:{account.account_id}:log-group:{name}", time.time()
+    return None
+
+
+def _log_tags(account: Account, arn: str) -> dict[str, str]:
+    response = account.read("logs", "list_tags_for_resource", resourceArn=arn) or {}
+    return dict(response.get("tags", {}))

@@ -1,29 +1,32 @@
-"""What has to be there before a deployment begins: all that is missing is told at once, each with what to do."""
+"""Check everything that a deployment needs before it begins; all problems are reported at once, with what to do."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
-from spoter.aws.deploy.account import Account, CallError
+from spoter.aws.deploy.account import Account, CallError, bucket_name
 from spoter.aws.deploy.ownership import check_ours
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.errors import SpoterError
-from spoter.files import read_text
-from spoter.model.config import parse_config
-from spoter.model.folder import CONFIG, read_layout
+from spoter.model.config import read_config
+from spoter.model.folder import read_layout
 
-# The service that takes on the role, in every partition (developer guide, "SageMaker AI execution roles").
+# The service that assumes the role, in every partition (developer guide, "SageMaker AI execution roles").
 _SERVICE = "sagemaker.amazonaws.com"
 _ECR = re.compile(r"(?P<number>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<name>[^:@]+)(?P<version>[:@].+)?")
 
 
 @dataclass
-class Ground:
-    """What a deployment stands on.
+class Preflight:
+    """The checks of a deployment, and what they find out.
+
+    In a dry run the calls are shown and nothing of the account is read: names stand for what they would return.
 
     Attributes
     ----------
@@ -31,230 +34,206 @@ class Ground:
         The role that the container runs as.
     bucket : str
     bucket_exists : bool
-        Where not, it has to be made.
+        False where it has to be created.
     warnings : list of str
-        What does not stand in the way, and should be known.
+        What does not prevent a deployment, and should be known.
     """
 
+    settings: Settings
+    account: Account
+    model_dir: Path
     role_arn: str = ""
     bucket: str = ""
     bucket_exists: bool = True
     warnings: list[str] = field(default_factory=list)
 
+    def run(self) -> None:
+        """Run all checks.
 
-def check(settings: Settings, account: Account, model_dir: Path) -> Ground:
-    """Look at everything that a deployment needs.
+        Raises
+        ------
+        DeployError
+            With all problems, one a line.
+        """
+        problems = limits.check_mode(self.settings, self.account.client("sagemaker"))
+        problems += [*self._problems(self._check_model), *self._problems(self._check_requests)]
+        unreachable = self._problems(self._check_credentials)
+        problems += unreachable
+        if not unreachable:
+            role = f"role {self.settings.role} could not be read, for lack of iam:GetRole: it is taken as it is"
+            image = f"image {self.settings.image_uri} could not be read, for lack of ecr:DescribeImages: it is taken "
+            quotas = "quotas could not be read, for lack of servicequotas:ListServiceQuotas: not checked"
+            problems += self._problems(self._check_role, role)
+            problems += self._problems(self._check_bucket)
+            problems += self._problems(self._check_image, f"{image}as it is")
+            problems += [*self._problems(self._check_name), *self._problems(self._check_alarms)]
+            problems += self._problems(self._check_quota, quotas)
+            problems += self._problems(self._check_batch_input)
+        if problems:
+            raise DeployError("\n".join(["this cannot be deployed yet:", *(f"  - {problem}" for problem in problems)]))
 
-    In a dry run the calls are shown and nothing is known of the account: names stand in for what they would answer.
+    def _problems(self, check: Callable[[], Iterable[str]], if_denied: str | None = None) -> list[str]:
+        """Return the problems that a check yields, or the error it ends with; `if_denied` is a warning instead."""
+        problems: list[str] = []
+        try:
+            problems.extend(check())
+        except SpoterError as error:
+            if if_denied is not None and isinstance(error, CallError) and error.denied:
+                self.warnings.append(if_denied)
+            else:
+                problems.append(str(error))
+        return problems
 
-    Raises
-    ------
-    DeployError
-        With all problems found, one a line.
-    """
-    ground = Ground()
-    problems = limits.of_mode(settings, account.client("sagemaker"))
-    for look in (_model, _tags_and_image):
-        problems += _told(look, settings, model_dir, ground)
-    reached = _told(_credentials, account)
-    problems += reached
-    if not reached:
-        for look in (_role, _bucket, _image, _name, _alarms, _quota, _batch_input):
-            problems += _told(look, settings, account, ground)
-    if problems:
-        raise DeployError("\n".join(["this cannot be deployed yet:", *(f"  - {problem}" for problem in problems)]))
-    return ground
+    def _check_model(self) -> list[str]:
+        config = read_config(self.model_dir)
+        self.warnings += limits.check_payload(self.settings, config, len(read_layout(self.model_dir, config)))
+        problems, warnings = limits.check_memory(self.settings, self.model_dir)
+        self.warnings += warnings
+        return problems
+
+    def _check_requests(self) -> tuple[()]:
+        requests.tags(self.settings)
+        requests.check_image(self.settings)
+        return ()
+
+    def _check_credentials(self) -> tuple[()]:
+        self.account.account_id  # noqa: B018  the first call: here its failure has a name
+        return ()
+
+    def _check_role(self) -> Iterator[str]:
+        account, role = self.account, self.settings.role
+        name = role.rpartition("/")[2]
+        is_arn = role.startswith("arn:")
+        self.role_arn = role if is_arn else f"arn:{account.partition}:iam::{account.account_id}:role/{name}"
+        if is_arn and role.split(":")[4:5] != [account.account_id] and not account.dry_run:
+            yield f"found role {role}, which is of another account: expected one of account {account.account_id}"
+            return
+        response = account.read("iam", "get_role", RoleName=name)
+        if account.dry_run:
+            return
+        if response is None:
+            yield f"found no role {name} in account {account.account_id}: create it (docs/deploy.md) or name another"
+            return
+        self.role_arn = response["Role"]["Arn"]
+        if not _trusts_sagemaker(response["Role"]["AssumeRolePolicyDocument"]):
+            yield (
+                f"role {name} cannot be assumed by {_SERVICE}: its trust policy has to allow sts:AssumeRole to that "
+                "service, as spoter/aws/iam/ has it"
+            )
+
+    def _check_bucket(self) -> Iterator[str]:
+        account = self.account
+        self.bucket = bucket = bucket_name(self.settings, account)
+        try:
+            response = account.read("s3", "head_bucket", Bucket=bucket, ExpectedBucketOwner=account.account_id)
+        except CallError as error:
+            if not error.denied:
+                raise
+            yield (
+                f"found bucket {bucket}, which is another account's or may not be read: expected one of account "
+                f"{account.account_id} with s3:ListBucket; name another with --bucket"
+            )
+            return
+        if account.dry_run:
+            self.bucket_exists = self.settings.bucket is not None
+            return
+        self.bucket_exists = response is not None
+        if response is None:
+            if self.settings.bucket:
+                command = f"aws s3 mb s3://{bucket} --region {account.region}"
+                yield f"found no bucket {bucket}: `{command}` creates it, or leave bucket out"
+            return
+        region = response.get("BucketRegion", account.region)
+        if region != account.region:
+            yield f"bucket {bucket} is in {region}, expected one in {account.region}, the endpoint's region"
+
+    def _check_image(self) -> Iterator[str]:
+        uri, account = self.settings.image_uri, self.account
+        if uri is None:
+            return
+        match = _ECR.fullmatch(uri)
+        if match is None:
+            yield f"found image-uri {uri}, expected one in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"
+            return
+        if match["region"] != account.region:
+            yield f"image {uri} is in {match['region']}, expected one in {account.region}: docker/push.sh pushes it"
+            return
+        version = match["version"] or ":latest"
+        image = {"imageDigest" if version[0] == "@" else "imageTag": version[1:]}
+        query = {"registryId": match["number"], "repositoryName": match["name"], "imageIds": [image]}
+        if account.read("ecr", "describe_images", **query) is None and not account.dry_run:
+            yield f"found no image {uri} in ECR: docker/push.sh puts it there"
+
+    def _check_name(self) -> tuple[()]:
+        if self.settings.mode != Mode.batch:
+            description = self.account.read("sagemaker", "describe_endpoint", EndpointName=self.settings.name)
+            if description is not None:
+                check_ours(self.settings, self.account, "Endpoint", description)
+        return ()
+
+    def _check_alarms(self) -> Iterator[str]:
+        """Look for the alarms of updates, which SageMaker looks for only when there is one."""
+        names = list(self.settings.rollback_alarms)
+        if not names:
+            return
+        kinds = ["MetricAlarm", "CompositeAlarm"]
+        response = self.account.read("cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds) or {}
+        existing = {alarm["AlarmName"] for kind in kinds for alarm in response.get(f"{kind}s", [])}
+        for name in [] if self.account.dry_run else sorted(set(names) - existing):
+            yield f"found no CloudWatch alarm {name} in {self.account.region}: rollback-alarms names it"
+
+    def _check_quota(self) -> Iterator[str]:
+        settings = self.settings
+        if settings.mode == Mode.serverless:
+            name = "Maximum total concurrency that can be allocated across all serverless endpoints"
+            wanted = settings.max_concurrency
+        else:
+            bounds = settings.scaling()
+            name = (
+                f"{settings.instance_type} for {'transform job' if settings.mode == Mode.batch else 'endpoint'} usage"
+            )
+            wanted = bounds.most if bounds else settings.instance_count
+        quotas = self.account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
+        if self.account.dry_run:
+            return
+        value = next((quota["Value"] for quota in quotas if quota.get("QuotaName") == name), None)
+        if value is None:
+            self.warnings.append(f"Service Quotas has no {name!r}: not checked")
+        elif value < wanted:
+            yield (
+                f"the account's quota {name!r} is {value:.0f}, expected at least {wanted}: request more in the console "
+                "under Service Quotas, Amazon SageMaker; it takes hours to days"
+            )
+        elif settings.mode == Mode.realtime and value < 2 * wanted:
+            self.warnings.append(
+                f"the account's quota {name!r} is {value:.0f}: an update runs old and new instances side by side and "
+                f"needs up to {2 * wanted}"
+            )
+
+    def _check_batch_input(self) -> Iterator[str]:
+        location = limits.split_s3_url(self.settings.input or "")
+        if self.settings.mode != Mode.batch or location is None:
+            return
+        response = self.account.read("s3", "list_objects_v2", Bucket=location[0], Prefix=location[1], MaxKeys=2)
+        contents = (response or {}).get("Contents", [])
+        if self.account.dry_run:
+            return
+        if not contents:
+            yield f"found nothing under {self.settings.input}: expected JSON Lines, a clip a line"
+        elif len(contents) > 1:
+            self.warnings.append(f"several objects have keys that begin with {self.settings.input}: all are answered")
 
 
-def bucket_name(settings: Settings, account: Account) -> str:
-    """Return the bucket of a deployment: that of the settings, or else the SDK's own of the account and region."""
-    return settings.bucket or f"sagemaker-{account.region}-{account.number}"
-
-
-def _told(look: Any, *arguments: Any) -> list[str]:
-    """Run a check; return the problems it yields, or the error it ends with."""
-    found = []
-    try:
-        found.extend(look(*arguments) or ())
-    except SpoterError as error:
-        found.append(str(error))
-    return found
-
-
-def _model(settings: Settings, model_dir: Path, ground: Ground) -> list[str]:
-    config = parse_config(read_text(model_dir / CONFIG), str(model_dir / CONFIG))
-    ground.warnings += limits.payload(settings, config, len(read_layout(model_dir, config)))
-    problems, warnings = limits.memory(settings, model_dir)
-    ground.warnings += warnings
-    return problems
-
-
-def _tags_and_image(settings: Settings, model_dir: Path, ground: Ground) -> None:
-    requests.tags(settings)
-    requests.check_image(settings)
-
-
-def _credentials(account: Account) -> None:
-    account.number  # noqa: B018  asked for here, where its failure has a name
-
-
-def _role(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    name = settings.role.rpartition("/")[2]
-    arn = settings.role if settings.role.startswith("arn:") else None
-    ground.role_arn = arn or f"arn:{account.partition}:iam::{account.number}:role/{name}"
-    if arn is not None and arn.split(":")[4:5] != [account.number] and not account.dry_run:
-        return [f"found role {arn}, which is of another account: expected one of account {account.number}"]
-    try:
-        found = account.read("iam", "get_role", RoleName=name)
-    except CallError as error:
-        if not error.denied:
-            raise
-        ground.warnings.append(f"role {name} could not be looked at, for lack of iam:GetRole: it is taken as it is")
-        return []
-    if account.dry_run:
-        return []
-    if found is None:
-        return [f"found no role {name} in account {account.number}: make it as docs/deploy.md says, or name another"]
-    ground.role_arn = found["Role"]["Arn"]
-    if not _trusts(found["Role"]["AssumeRolePolicyDocument"]):
-        return [
-            f"role {name} cannot be assumed by {_SERVICE}: its trust policy has to allow sts:AssumeRole to that "
-            "service, as aws/iam/ has it"
-        ]
-    return []
-
-
-def _trusts(policy: dict) -> bool:
-    statements = policy.get("Statement", [])
-    for statement in [statements] if isinstance(statements, dict) else statements:
+def _trusts_sagemaker(policy: dict[str, Any]) -> bool:
+    """Tell whether a trust policy allows SageMaker to assume its role."""
+    for statement in _as_list(policy.get("Statement")):
         principal = statement.get("Principal", {})
-        services = _list(principal.get("Service")) if isinstance(principal, dict) else [principal]
-        allowed = {"sts:AssumeRole", "sts:*", "*"} & set(_list(statement.get("Action")))
+        services = _as_list(principal.get("Service")) if isinstance(principal, dict) else [principal]
+        allowed = {"sts:AssumeRole", "sts:*", "*"} & set(_as_list(statement.get("Action")))
         if statement.get("Effect") == "Allow" and allowed and {_SERVICE, "*"} & set(services):
             return True
     return False
 
 
-def _list(value: Any) -> list:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
-
-
-def _bucket(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    ground.bucket = bucket = bucket_name(settings, account)
-    try:
-        found = account.read("s3", "head_bucket", Bucket=bucket, ExpectedBucketOwner=account.number)
-    except CallError as error:
-        if not error.denied:
-            raise
-        return [
-            f"found bucket {bucket}, which is another account's or may not be read: expected one of account "
-            f"{account.number} with s3:ListBucket; name another with --bucket"
-        ]
-    if account.dry_run:
-        ground.bucket_exists = settings.bucket is not None
-        return []
-    ground.bucket_exists = found is not None
-    if found is None:
-        made = f"aws s3 mb s3://{bucket} --region {account.region}"
-        return [f"found no bucket {bucket}: `{made}` makes it, or leave bucket out"] if settings.bucket else []
-    region = found.get("BucketRegion", account.region)
-    if region != account.region:
-        return [f"bucket {bucket} lies in {region}, expected one in {account.region}, where the endpoint is to be"]
-    return []
-
-
-def _image(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    uri = settings.image_uri
-    if uri is None:
-        return []
-    match = _ECR.fullmatch(uri)
-    if match is None:
-        return [f"found image-uri {uri}, expected one in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"]
-    if match["region"] != account.region:
-        return [
-            f"image {uri} lies in {match['region']}, expected one in {account.region}: docker/push.sh puts one there"
-        ]
-    version = match["version"] or ":latest"
-    wanted = {"imageDigest" if version[0] == "@" else "imageTag": version[1:]}
-    where = {"registryId": match["number"], "repositoryName": match["name"], "imageIds": [wanted]}
-    try:
-        found = account.read("ecr", "describe_images", **where)
-    except CallError as error:
-        if not error.denied:
-            raise
-        ground.warnings.append(
-            f"image {uri} could not be looked at, for lack of ecr:DescribeImages: it is taken as it is"
-        )
-        return []
-    missing = found is None and not account.dry_run
-    return [f"found no image {uri} in ECR: docker/push.sh puts it there"] if missing else []
-
-
-def _name(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    if settings.mode == "batch":
-        return []
-    found = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
-    if found is not None:
-        check_ours(settings, account, "Endpoint", found)
-    return []
-
-
-def _alarms(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    """Look for the alarms of updates, which SageMaker looks for only when there is one."""
-    names = list(settings.rollback_alarms)
-    if not names:
-        return []
-    kinds = ["MetricAlarm", "CompositeAlarm"]
-    found = account.read("cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds) or {}
-    there = {alarm["AlarmName"] for kind in kinds for alarm in found.get(f"{kind}s", [])}
-    missing = [] if account.dry_run else sorted(set(names) - there)
-    return [f"found no CloudWatch alarm {name} in {account.region}: rollback-alarms names it" for name in missing]
-
-
-def _quota(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    if settings.mode == "serverless":
-        name = "Maximum total concurrency that can be allocated across all serverless endpoints"
-        wanted = settings.max_concurrency
-    else:
-        scaling = settings.scaling()
-        name = f"{settings.instance_type} for {'transform job' if settings.mode == 'batch' else 'endpoint'} usage"
-        wanted = scaling.most if scaling else settings.instance_count
-    try:
-        quotas = account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
-    except CallError as error:
-        if not error.denied:
-            raise
-        ground.warnings.append("quotas could not be read, for lack of servicequotas:ListServiceQuotas: not checked")
-        return []
-    if account.dry_run:
-        return []
-    values = [quota["Value"] for quota in quotas if quota.get("QuotaName") == name]
-    if not values:
-        ground.warnings.append(f"Service Quotas does not tell {name!r}: not checked")
-        return []
-    if values[0] < wanted:
-        return [
-            f"the account's quota {name!r} is {values[0]:.0f}, expected at least {wanted}: ask for more in the console "
-            "under Service Quotas, Amazon SageMaker; it takes hours to days"
-        ]
-    if settings.mode == "realtime" and values[0] < 2 * wanted:
-        ground.warnings.append(
-            f"the account's quota {name!r} is {values[0]:.0f}: an update runs old and new instances side by side and "
-            f"needs up to {2 * wanted}"
-        )
-    return []
-
-
-def _batch_input(settings: Settings, account: Account, ground: Ground) -> list[str]:
-    place = limits.split(settings.input) if settings.mode == "batch" and settings.input else None
-    if place is None:
-        return []
-    found = account.read("s3", "list_objects_v2", Bucket=place[0], Prefix=place[1], MaxKeys=2)
-    if account.dry_run:
-        return []
-    contents = (found or {}).get("Contents", [])
-    if not contents:
-        return [f"found nothing under {settings.input}: expected JSON Lines, a clip a line"]
-    if len(contents) > 1:
-        ground.warnings.append(f"{settings.input} begins the keys of several objects: all of them are answered")
-    return []

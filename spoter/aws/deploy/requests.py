@@ -1,7 +1,7 @@
-"""What a deployment is made of: names, tags and the bodies of requests. Nothing here calls AWS.
+"""Names, tags and the bodies of requests of a deployment. Nothing here calls AWS.
 
-Names hold a hash of what they name, so that a step that is repeated finds what it made before, and a change makes
-something new beside the old.
+Names hold a hash of what they name, so that a repeated step finds what it created before, and a change creates a new
+resource and leaves the old one.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy.settings import DeployError, Settings
 
-# On everything that deploy.py makes, with the endpoint's name: by it things are told as ours, to be used and removed.
+# On everything that `spoter deploy` creates, with the endpoint's name: only resources with it are used and deleted.
 TAG = "spoter:deployment"
 VARIANT = "AllTraffic"  # the name that the sagemaker SDK gives to an only variant
 
@@ -55,9 +56,9 @@ def tags(settings: Settings) -> dict[str, str]:
     return settings.tags | {TAG: settings.name}
 
 
-def missing_tags(settings: Settings, there: dict[str, str]) -> dict[str, str]:
-    """Return those of `tags` that a thing with the tags `there` lacks, or has with another value."""
-    return {key: value for key, value in tags(settings).items() if there.get(key) != value}
+def missing_tags(settings: Settings, present: dict[str, str]) -> dict[str, str]:
+    """Return those of `tags` that a resource with the tags `present` lacks, or has with another value."""
+    return {key: value for key, value in tags(settings).items() if present.get(key) != value}
 
 
 def tag_list(settings: Settings) -> list[dict[str, str]]:
@@ -66,7 +67,7 @@ def tag_list(settings: Settings) -> list[dict[str, str]]:
 
 
 def folder(settings: Settings, bucket: str, *parts: str) -> str:
-    """Return the s3:// address of something that belongs to this deployment."""
+    """Return the s3:// address of a folder or file of this deployment."""
     return "s3://" + "/".join([bucket, settings.prefix, settings.name, *parts])
 
 
@@ -76,7 +77,7 @@ def archive_key(settings: Settings, digest: str) -> str:
 
 
 def log_group(name: str) -> str:
-    """Return where SageMaker writes what an endpoint's containers say (developer guide, "Log groups and streams")."""
+    """Return the log group of an endpoint's containers (developer guide, "Log groups and streams")."""
     return f"/aws/sagemaker/Endpoints/{name}"
 
 
@@ -88,27 +89,27 @@ def invocation_url(name: str, region: str, partition: str) -> str:
 
 def check_image(settings: Settings) -> None:
     """Raise `DeployError` where AWS's PyTorch image does not run on the instance type."""
-    if settings.image_uri is not None or settings.mode == "serverless":
+    if settings.image_uri is not None or settings.mode == Mode.serverless:
         return
-    found = f"found instance type {settings.instance_type}, which"
+    finding = f"found instance type {settings.instance_type}, which"
     if _ARM.match(settings.instance_type):
         raise DeployError(
-            f"{found} has an ARM processor: AWS has no PyTorch {FRAMEWORK_VERSION} image for it. Take one with an x86 "
-            "processor such as ml.c5.large, or an image of your own built for ARM with --image-uri"
+            f"{finding} has an ARM processor: AWS has no PyTorch {FRAMEWORK_VERSION} image for it. Take one with an "
+            "x86 processor such as ml.c5.large, or an image of your own built for ARM with --image-uri"
         )
     if _COMPILED.match(settings.instance_type):
         raise DeployError(
-            f"{found} runs only models compiled for its accelerator: take a CPU type such as ml.c5.large or a GPU type "
-            "such as ml.g4dn.xlarge"
+            f"{finding} runs only models compiled for its accelerator: take a CPU type such as ml.c5.large or a GPU "
+            "type such as ml.g4dn.xlarge"
         )
 
 
-def runtime(settings: Settings) -> str | None:
-    """Return what the archive's model is to run in: ``torch`` on AWS's image for GPUs, or None for the model's own.
+def choose_runtime(settings: Settings) -> str | None:
+    """Return the runtime of the archive's model: ``torch`` on AWS's image for GPUs, or None for the model's own.
 
-    ONNX Runtime computes on the CPU here, so that a GPU would be paid for and stay idle.
+    ONNX Runtime computes on the CPU here: a GPU would be paid for and stay idle.
     """
-    on_gpu = settings.mode != "serverless" and settings.image_uri is None and _GPU.match(settings.instance_type)
+    on_gpu = settings.mode != Mode.serverless and settings.image_uri is None and _GPU.match(settings.instance_type)
     return "torch" if on_gpu else None
 
 
@@ -140,16 +141,16 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
     """
     check_image(settings)
     environment = container_environment(settings.environment, region)
-    logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # it tells of files that it did not find
-    # The SDK only writes a request here. With keys that are none it could make no call, nor look for real ones, which
-    # asks the network on a machine that has none; it would do so while it is imported.
+    logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # it logs which files it did not find
+    # The SDK only writes a request here. With fake keys it neither makes a call nor looks for real ones, which it would
+    # do while it is imported, and by the network on a machine without keys.
     with _environment(AWS_ACCESS_KEY_ID="none", AWS_SECRET_ACCESS_KEY="none", SAGEMAKER_SUPPRESS_V2_WARNING="1"):
         import boto3
-        from sagemaker import Session
-        from sagemaker.pytorch import PyTorchModel
-        from sagemaker.serverless import ServerlessInferenceConfig
+        from sagemaker.pytorch.model import PyTorchModel
+        from sagemaker.serverless.serverless_inference_config import ServerlessInferenceConfig
+        from sagemaker.session import Session
 
-        nobody = Session(boto3.Session(region_name=region), sagemaker_config={})
+        session = Session(boto3.Session(region_name=region), sagemaker_config={})
         model = PyTorchModel(
             model_data=model_data,
             role=None,
@@ -157,18 +158,18 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
             py_version=PY_VERSION,
             image_uri=settings.image_uri,
             env=dict(environment),
-            sagemaker_session=nobody,
+            sagemaker_session=session,
             code_location=model_data.rpartition("/")[0],  # else the SDK asks for the account's default bucket
         )
-    serverless = settings.mode == "serverless"
+    serverless = settings.mode == Mode.serverless
     try:
-        definition = model.prepare_container_def(
+        definition: dict[str, Any] = model.prepare_container_def(  # type: ignore[no-untyped-call]
             instance_type=None if serverless else settings.instance_type,
             serverless_inference_config=ServerlessInferenceConfig() if serverless else None,
         )
     except ValueError as error:
         raise DeployError(f"the sagemaker SDK finds no image: {error}; --image-uri names one") from None
-    # The SDK leaves names empty where it packs no code of its own, and puts those it has above ours.
+    # The SDK leaves variables empty where it packs no code itself, and overrides ours with those it has.
     theirs = {key: value for key, value in definition["Environment"].items() if value}
     definition["Environment"] = theirs | environment
     return definition
@@ -177,19 +178,19 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
 def model_request(settings: Settings, role_arn: str, definition: dict[str, Any]) -> dict[str, Any]:
     """Return CreateModel's parameters; the name is a hash of the image, the archive, the environment and the role."""
     content = {"PrimaryContainer": definition, "ExecutionRoleArn": role_arn}
-    return {"ModelName": _named(settings, content)} | content | {"Tags": tag_list(settings)}
+    return {"ModelName": _hashed_name(settings, content)} | content | {"Tags": tag_list(settings)}
 
 
 def config_request(settings: Settings, model_name: str, bucket: str) -> dict[str, Any]:
     """Return CreateEndpointConfig's parameters; the name is a hash of all the others but tags."""
     variant: dict[str, Any] = {"VariantName": VARIANT, "ModelName": model_name, "InitialVariantWeight": 1.0}
-    if settings.mode == "serverless":
+    if settings.mode == Mode.serverless:
         sizes = {"MemorySizeInMB": settings.memory_mb, "MaxConcurrency": settings.max_concurrency}
         variant["ServerlessConfig"] = sizes
     else:
         variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": _first_count(settings)}
     content: dict[str, Any] = {"ProductionVariants": [variant]}
-    if settings.mode == "async":
+    if settings.mode == Mode.asynchronous:
         output = settings.output or folder(settings, bucket, "answers")
         content["AsyncInferenceConfig"] = {
             "OutputConfig": {"S3OutputPath": output, "S3FailurePath": folder(settings, bucket, "failures")},
@@ -203,7 +204,7 @@ def config_request(settings: Settings, model_name: str, bucket: str) -> dict[str
             "CaptureOptions": [{"CaptureMode": "Input"}, {"CaptureMode": "Output"}],
             "CaptureContentTypeHeader": {"JsonContentTypes": JSON_TYPES, "CsvContentTypes": CSV_TYPES},
         }
-    return {"EndpointConfigName": _named(settings, content)} | content | {"Tags": tag_list(settings)}
+    return {"EndpointConfigName": _hashed_name(settings, content)} | content | {"Tags": tag_list(settings)}
 
 
 def endpoint_request(settings: Settings, config_name: str) -> dict[str, Any]:
@@ -212,7 +213,7 @@ def endpoint_request(settings: Settings, config_name: str) -> dict[str, Any]:
 
 
 def update_request(settings: Settings, config_name: str, instances: int) -> dict[str, Any]:
-    """Return UpdateEndpoint's parameters: new instances beside the old, then all traffic at once to the new.
+    """Return UpdateEndpoint's parameters: new instances next to the old, then all traffic at once to the new.
 
     Parameters
     ----------
@@ -224,7 +225,7 @@ def update_request(settings: Settings, config_name: str, instances: int) -> dict
         because SageMaker would otherwise call an update good that has never run.
     """
     retain = settings.scaling() is not None and instances > 0
-    policy = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
+    policy: dict[str, Any] = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}
     deployment: dict[str, Any] = {"BlueGreenUpdatePolicy": policy}
     if settings.rollback_alarms:
         policy["TerminationWaitInSeconds"] = BAKING
@@ -238,25 +239,22 @@ def update_request(settings: Settings, config_name: str, instances: int) -> dict
     }
 
 
-def mode_of(config: dict[str, Any]) -> str:
-    """Return the mode that DescribeEndpointConfig's answer stands for."""
+def mode_of(config: dict[str, Any]) -> Mode:
+    """Return the mode of an endpoint with this configuration (DescribeEndpointConfig)."""
     if config.get("AsyncInferenceConfig"):
-        return "async"
-    return "serverless" if config["ProductionVariants"][0].get("ServerlessConfig") else "realtime"
+        return Mode.asynchronous
+    return Mode.serverless if config["ProductionVariants"][0].get("ServerlessConfig") else Mode.realtime
 
 
 @contextmanager
 def _environment(**variables: str) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in variables}
+    before = dict(os.environ)
     os.environ.update(variables)
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _first_count(settings: Settings) -> int:
@@ -266,6 +264,6 @@ def _first_count(settings: Settings) -> int:
     return min(max(settings.instance_count, scaling.least), scaling.most)
 
 
-def _named(settings: Settings, content: dict[str, Any]) -> str:
+def _hashed_name(settings: Settings, content: dict[str, Any]) -> str:
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return f"{settings.name}-{digest[:12]}"

@@ -1,4 +1,4 @@
-"""What a run has made, so that it can be taken away again when the run fails."""
+"""Undo what a run has created when it fails."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.settings import DeployError
 
 
-class Failed(DeployError):
-    """A deployment was begun and has failed; why is said already, this says what is left of it."""
+class DeploymentFailed(DeployError):
+    """A deployment was begun and has failed; the reason was shown before, and the text says what is left of it."""
 
-    status = 1
+    exit_code = 1
 
 
 class Undo:
-    """Things made in this run, newest last."""
+    """What this run has created or changed, newest last."""
 
     def __init__(self, reporter: Reporter):
         self._reporter = reporter
-        self._made: list[tuple[str, str, Callable[[], object]]] = []
+        self._actions: list[tuple[str, str, Callable[[], object]]] = []
 
     def __bool__(self) -> bool:
-        return bool(self._made)
+        return bool(self._actions)
 
-    def add(self, what: str, remove: Callable[[], object], verb: str = "removed") -> None:
-        """Note a thing that was just made and how it is taken away; `verb` says so afterwards."""
-        self._made.append((what, verb, remove))
+    def add(self, what: str, action: Callable[[], object], verb: str = "removed") -> None:
+        """Register how to undo something that was just created; `verb` reports that afterwards."""
+        self._actions.append((what, verb, action))
 
     def run(self) -> list[str]:
-        """Take everything away, newest first, each told; return what could not be."""
+        """Undo everything, newest first, and report each; return what could not be undone."""
         left = []
-        while self._made:
-            what, verb, remove = self._made.pop()
+        while self._actions:
+            what, verb, action = self._actions.pop()
             try:
-                remove()
+                action()
             except DeployError as error:
                 if isinstance(error, CallError) and error.absent:
                     self._reporter.note(f"{what} is gone already")

@@ -1,6 +1,6 @@
-"""What a deployment is told: deploy.toml (or the original system's configuration/config.json) and deploy.py's options.
+"""Settings of a deployment: deploy.toml (or the original system's configuration/config.json) and options.
 
-Credentials are in none of them. They come from AWS's ordinary chain: environment, profile, SSO, instance role.
+Neither holds credentials. They come from AWS's ordinary chain: environment, profile, SSO, instance role.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ import json
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from spoter.aws.choices import Mode
 from spoter.errors import SpoterError
 from spoter.files import read_text
 from spoter.resources import RESOURCES
 
-MODES = ("realtime", "serverless", "async", "batch")
 # The smallest of its family for batch jobs: there is no ml.c5.large (API reference, TransformResources).
 BATCH_INSTANCE_TYPE = "ml.c5.xlarge"
-Mode = Literal["realtime", "serverless", "async", "batch"]
 
 # EndpointName in SageMaker's API, where it has 63 characters; names that are made from it are longer.
 _NAME = r"^[a-zA-Z0-9](-*[a-zA-Z0-9])*\Z"
@@ -30,25 +29,11 @@ _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z"
 
 
 class DeployError(SpoterError):
-    """What the user has to put right before a deployment can go on; the text says what was found and what to do.
-
-    Attributes
-    ----------
-    status : int
-        deploy.py's exit status: 2, and 1 for what fails though nothing was wrong with what was asked.
-    """
-
-    status = 2
+    """The user has to put something right before a deployment; the text says what was found and what to do."""
 
 
-class AutoScale(msgspec.Struct, frozen=True):
-    """Instances that automatic scaling may choose among.
-
-    Attributes
-    ----------
-    least, most : int
-        `least` is 0 only for asynchronous endpoints.
-    """
+class ScalingBounds(NamedTuple):
+    """The fewest and the most instances of automatic scaling; `least` is 0 only for asynchronous endpoints."""
 
     least: int
     most: int
@@ -63,8 +48,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
         The endpoint's name.
     model : str
         Model folder; in a file relative to that file. The embedded model where none is named.
-    mode : str
-        One of `MODES`.
+    mode : Mode
     region, profile : str or None
         None leaves it to AWS's configuration (AWS_REGION, AWS_PROFILE, ~/.aws/config).
     role : str
@@ -83,7 +67,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     environment : dict
         Variables of the container.
     tags : dict
-        Put on everything, besides our own.
+        Put on everything, in addition to our own.
     capture_percent : int
         Share of a real-time endpoint's requests that SageMaker writes to the bucket, with their answers. They hold
         landmarks of persons.
@@ -100,7 +84,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
     name: Annotated[str, Meta(pattern=_NAME, max_length=40)] = "spoter"
     model: str = str(RESOURCES / "models" / "dgs11")
-    mode: Mode = "realtime"
+    mode: Mode = Mode.realtime
     region: str | None = None
     profile: str | None = None
     role: Annotated[str, Meta(min_length=1)] = "spoter-endpoint"
@@ -120,18 +104,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     input: str | None = None
     output: str | None = None
 
-    def scaling(self) -> AutoScale | None:
-        """Return `autoscale` taken apart; raises `DeployError` where it is not MIN:MAX or does not fit the mode."""
+    def scaling(self) -> ScalingBounds | None:
+        """Parse `autoscale`; raises `DeployError` where it is not MIN:MAX or does not fit the mode."""
         if self.autoscale is None:
             return None
         match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", self.autoscale)
-        if match is None or int(match[1]) > int(match[2]) or int(match[2]) == 0:
+        bounds = ScalingBounds(int(match[1]), int(match[2])) if match else ScalingBounds(0, 0)
+        if bounds.most < max(bounds.least, 1):
             raise DeployError(f"found autoscale {self.autoscale!r}, expected MIN:MAX such as 1:4")
-        if self.mode not in ("realtime", "async"):
+        if self.mode not in (Mode.realtime, Mode.asynchronous):
             raise DeployError(f"found autoscale with mode {self.mode}, expected realtime or async")
-        if int(match[1]) == 0 and self.mode != "async":
+        if bounds.least == 0 and self.mode != Mode.asynchronous:
             raise DeployError("found autoscale from 0 instances, which only mode async can; expected 1 or more")
-        return AutoScale(int(match[1]), int(match[2]))
+        return bounds
 
 
 def read_settings(path: Path | None, options: dict[str, object]) -> tuple[Settings, list[str]]:
@@ -155,50 +140,46 @@ def read_settings(path: Path | None, options: dict[str, object]) -> tuple[Settin
     DeployError
         Where the file cannot be read, or holds what is not known or not allowed.
     """
-    found: dict[str, object] = {}
+    values: dict[str, Any] = {}
     warnings: list[str] = []
     if path is not None:
         text = read_text(path)
-        found, warnings = _original(text, path) if path.suffix == ".json" else (_toml(text, path), [])
-        if isinstance(found.get("model"), str):
-            found["model"] = str(path.parent / found["model"])
+        values, warnings = _parse_original(text, path) if path.suffix == ".json" else (_parse_toml(text, path), [])
+        if isinstance(values.get("model"), str):
+            values["model"] = str(path.parent / values["model"])
     given = {name.replace("_", "-"): value for name, value in options.items() if value is not None}
     where = f"{path}, with the options" if path is not None and given else str(path or "the options")
-    found |= given
-    if found.get("mode") == "batch":
-        found.setdefault("instance-type", BATCH_INSTANCE_TYPE)
+    values |= given
+    if values.get("mode") == Mode.batch:
+        values.setdefault("instance-type", BATCH_INSTANCE_TYPE)
     try:
-        settings = msgspec.convert(found, Settings)
+        settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as error:
-        raise DeployError(f"{where}: {_plain(str(error))}") from None
+        # Expected `int`, got `str` - at `$.memory-mb`
+        message = str(error).replace("`", "").replace(" - at $.", " at ").replace(" - at $", "")
+        raise DeployError(f"{where}: {message}") from None
     settings.scaling()
     return settings, warnings
 
 
-def _toml(text: str, path: Path) -> dict[str, object]:
+def _parse_toml(text: str, path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise DeployError(f"{path}: {error}; expected TOML such as name = 'spoter'") from None
 
 
-def _original(text: str, path: Path) -> tuple[dict[str, object], list[str]]:
+def _parse_original(text: str, path: Path) -> tuple[dict[str, Any], list[str]]:
     """Take region and role from {"credential": {"id", "key", "region", "role"}}; the keys are not used."""
-    expected = '{"credential": {"region": "…", "role": "…"}}, the original system\'s form'
     try:
         credential = json.loads(text)["credential"]
         fields = {name: credential[name] for name in ("region", "role") if credential.get(name)}
     except (ValueError, KeyError, TypeError, AttributeError):
+        expected = '{"credential": {"region": "…", "role": "…"}}, the original system\'s form'
         raise DeployError(f"{path}: expected {expected}") from None
-    warnings = []
-    if credential.get("id") or credential.get("key"):
-        warnings.append(
-            f"{path} holds an access key, which is not used: keys do not belong in files of a project. Delete it "
-            "there, make it invalid in IAM, and sign in with `aws configure sso` or `aws configure`"
-        )
-    return fields, warnings
-
-
-def _plain(message: str) -> str:
-    """Turn msgspec's message into one of ours: ``Expected `int`, got `str` - at `$.memory-mb` ``."""
-    return message.replace("`", "").replace(" - at $.", " at ").replace(" - at $", "")
+    if not credential.get("id") and not credential.get("key"):
+        return fields, []
+    return fields, [
+        f"{path} holds an access key, which is not used: keys do not belong in files of a project. Delete it there, "
+        "make it invalid in IAM, and sign in with `aws configure sso` or `aws configure`"
+    ]

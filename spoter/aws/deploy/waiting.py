@@ -1,4 +1,4 @@
-"""Waiting for SageMaker, and what a container said last."""
+"""Wait for SageMaker, and read the last lines of a container's log."""
 
 from __future__ import annotations
 
@@ -8,40 +8,38 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account, Unreachable
 from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.settings import DeployError
 
-# Statuses that pass by themselves (API reference, DescribeEndpoint).
-BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
-# Seconds between two looks, as the sagemaker SDK has them.
+# Temporary statuses (API reference, DescribeEndpoint and DescribeTransformJob).
+BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting", "InProgress", "Stopping")
+# Seconds between two polls, as in the sagemaker SDK.
 POLL = 30.0
-# Seconds. SageMaker ends what it cannot do itself: an instance has an hour to get ready, and twice that to go back.
+# Seconds. SageMaker ends what fails itself: an instance has an hour to get ready, and twice that to go back.
 LONGEST = 3 * 3600.0
-# Streams that a failure is told from: one for each of the first few instances.
+# Log streams that a failure is explained from: one for each of the first few instances.
 STREAMS = 3
 LINES = 20
 
 
-class StillGoing(DeployError):
-    """How something ends that SageMaker is busy with cannot be awaited: nothing is known to have failed."""
+class StillBusy(DeployError):
+    """It is not known how an operation of SageMaker ends; nothing is known to have failed."""
 
-    status = 1
+    exit_code = 1
 
 
-def watch(
+def wait_until_idle(
     account: Account,
     operation: str,
     name: str,
-    busy: tuple[str, ...],
     show: Callable[[str], None],
     poll: float = POLL,
     longest: float = LONGEST,
 ) -> dict[str, Any] | None:
-    """Look at something of SageMaker's until it is in none of the statuses `busy`; return its description.
+    """Poll an endpoint or a job until its status is none of `BUSY`; return its description, None where there is none.
 
-    A connection that breaks meanwhile says nothing about what is under way: it is waited for as well.
+    boto3's waiters give up where the connection breaks, which says nothing about the operation: here it continues.
 
     Parameters
     ----------
@@ -49,117 +47,95 @@ def watch(
     operation : str
         ``describe_endpoint`` or ``describe_transform_job``.
     name : str
-    busy : tuple of str
     show : callable
-        Is given the status after each look.
-    poll : float
-        Seconds between two looks.
-    longest : float
-        Seconds for which it is waited.
-
-    Returns
-    -------
-    dict or None
-        None where it is not there.
+        Gets each new status.
+    poll, longest : float
+        Seconds between two polls, and in all.
 
     Raises
     ------
-    StillGoing
-        When `longest` is over, and where AWS does not answer those who ask any more, as when credentials run out.
+    StillBusy
+        After `longest`, and where AWS no longer answers, as when credentials expire.
     """
     words = operation.split("_")[1:]
     field = "".join(word.capitalize() for word in words)
     what, end = " ".join([*words, name]), time.monotonic() + longest
+    shown = None
     while True:
         try:
-            found = account.read("sagemaker", operation, **{f"{field}Name": name})
+            description = account.read("sagemaker", operation, **{f"{field}Name": name})
         except Unreachable:
             status = "out of reach"
         except DeployError as error:
-            raise StillGoing(f"{error}. AWS goes on with {what}, and nothing was removed") from None
+            raise StillBusy(f"{error}. AWS continues with {what}, and nothing was removed") from None
         else:
-            if found is None or found[f"{field}Status"] not in busy:
-                return found
-            status = found[f"{field}Status"]
+            if description is None or description[f"{field}Status"] not in BUSY:
+                return description
+            status = description[f"{field}Status"]
         if time.monotonic() > end:
-            raise StillGoing(
-                f"{what} is still {status} after {longest / 3600:.0f} hours: `python deploy.py status` shows it, "
-                "`python deploy.py` goes on waiting"
+            raise StillBusy(
+                f"{what} is still {status} after {longest / 3600:.0f} hours: `spoter deploy status` shows it, "
+                "`spoter deploy` continues to wait"
             )
-        show(status)
+        if status != shown:
+            show(status)
+        shown = status
         time.sleep(poll)
 
 
-def settled(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> dict[str, Any] | None:
-    """Wait until nothing is under way with an endpoint; return its description, None where there is none.
-
-    Parameters
-    ----------
-    account : Account
-    name : str
-        The endpoint's.
-    reporter : Reporter
-    poll : float
-        Seconds between two looks.
-
-    Raises
-    ------
-    StillGoing
-        As `watch` does.
-    """
+def wait_for_endpoint(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> dict[str, Any] | None:
+    """Do as `wait_until_idle` for an endpoint."""
     with reporter.waiting(f"endpoint {name}") as show:
-        return watch(account, "describe_endpoint", name, BUSY, show, poll)
+        return wait_until_idle(account, "describe_endpoint", name, show, poll)
 
 
-def tail(account: Account, group: str, job: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
-    """Return the last lines that containers wrote to CloudWatch, each with its time; none where there are none.
+def tail_log(account: Account, group: str, job: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
+    """Return the last lines that containers wrote to CloudWatch, each with its time.
 
     Parameters
     ----------
     account : Account
     group : str
-        Log group: `plan.log_group` of an endpoint, ``/aws/sagemaker/TransformJobs``.
+        Log group: `requests.log_group` of an endpoint, or `batch.LOG_GROUP`.
     job : str, optional
         Of a group that holds many jobs: the name of a transform job, or of a deployment for all of its jobs.
     since : float
-        Seconds since 1970: streams that began before are left out, as those of instances that serve on.
+        Seconds since 1970: streams that began before are left out, as those of instances that continue to serve.
     lines : int
         How many at most.
     """
     # CloudWatch does not take a prefix and an order by time together (API reference, DescribeLogStreams). Names of jobs
     # hold their time.
-    told = {"logStreamNamePrefix": job} if job else {"orderBy": "LastEventTime"}
-    answer = account.read("logs", "describe_log_streams", logGroupName=group, limit=50, descending=True, **told) or {}
+    order = {"logStreamNamePrefix": job} if job else {"orderBy": "LastEventTime"}
+    listing = account.read("logs", "describe_log_streams", logGroupName=group, limit=50, descending=True, **order) or {}
     streams = [
-        stream
-        for stream in answer.get("logStreams", [])
+        stream["logStreamName"]
+        for stream in listing.get("logStreams", [])
         if stream.get("creationTime", 0) / 1000 >= since and (job is None or is_of_job(stream["logStreamName"], job))
     ]
     events = []
-    for stream in streams[:STREAMS]:
-        name = stream["logStreamName"]
+    for name in streams[:STREAMS]:
         parameters = {"logGroupName": group, "logStreamName": name, "limit": lines, "startFromHead": False}
         events += (account.read("logs", "get_log_events", **parameters) or {}).get("events", [])
     events.sort(key=lambda event: event["timestamp"])
-    return [shown(event) for event in events[-lines:]]
+    return [format_event(event) for event in events[-lines:]]
 
 
 def is_of_job(stream: str, job: str) -> bool:
-    """Tell whether a log stream is a transform job's, or any job's of a deployment: spoter-2's are none of spoter's."""
+    """Tell whether a log stream is a transform job's, or any job's of a deployment: not of spoter-2 for spoter."""
     return re.match(re.escape(job) + r"(-\d{8}-\d{6}-\d{6})?/", stream) is not None
 
 
-def shown(event: dict[str, Any]) -> str:
+def format_event(event: dict[str, Any]) -> str:
     """Return an event of CloudWatch Logs as a line: ``12:30:59 message``, in UTC."""
     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
     return f"{moment:%H:%M:%S} {event['message'].rstrip()}"
 
 
-def reason_and_log(account: Account, name: str, reason: str, since: float) -> str:
-    """Return why an endpoint failed: AWS's reason, then what its containers said last."""
-    group = requests.log_group(name)
+def explain_failure(account: Account, group: str, reason: str, job: str | None = None, since: float = 0.0) -> str:
+    """Return why an endpoint or a job failed: AWS's reason, then the last lines of its containers; see `tail_log`."""
     try:
-        lines = tail(account, group, since=since)
+        lines = tail_log(account, group, job, since)
     except DeployError as error:  # the reason counts more than the log
         return f"{reason}\n  {group} cannot be read: {error}"
     if not lines:

@@ -22,21 +22,13 @@ from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
-from spoter.runtime.onnx_runtime import GRAPH
+from spoter.model.folder import GRAPH
 from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
 
 NAME = "lambda.zip"
-# What serves without torch, pandas and MediaPipe.
+# What serves; no process in the function decodes videos.
 IN_FUNCTION = (
-    *(part for part in SERVED if part not in ("model", "runtime", "video")),
-    "model/__init__.py",
-    "model/config.py",
-    "model/folder.py",
-    "runtime/__init__.py",
-    "runtime/base.py",
-    "runtime/onnx_external.py",
-    "runtime/onnx_runtime.py",
-    "runtime/threads.py",
+    *(part for part in SERVED if part != "video"),
     "aws/__init__.py",
     "aws/functions/__init__.py",
     "aws/functions/events.py",

@@ -21,7 +21,7 @@ from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_
 from werkzeug.serving import make_server
 from werkzeug.test import create_environ, run_wsgi_app
 
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 from tests.aws.deploy.aws_http import Answer, Request
 from tests.aws.deploy.containers import Container
 from tests.aws.deploy.sagemaker_double import SageMakerDouble

@@ -9,7 +9,7 @@ import httpx
 
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import as_record, respond
+from spoter.serving.service import respond, to_record
 
 # body, headers (lower case) -> status, content type, body
 Container = Callable[[bytes, Mapping[str, str | None]], tuple[int, str, bytes]]
@@ -30,7 +30,7 @@ def in_process(model: Path, in_job: bool = False) -> Container:
         attributes = headers.get("x-amzn-sagemaker-custom-attributes")
         incoming = RawRequest(body, headers.get("content-type"), headers.get("accept"), attributes)
         response = respond(recognizer, [incoming])[0][0]
-        response = as_record(response) if in_job else response
+        response = to_record(response) if in_job else response
         return response.status, response.content_type, response.body
 
     return answer

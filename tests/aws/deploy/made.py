@@ -32,5 +32,5 @@ def make(cloud: Cloud, **fields: object) -> str:
     sagemaker.create_endpoint(**requests.endpoint_request(settings, config["EndpointConfigName"]))
     while sagemaker.describe_endpoint(EndpointName=settings.name)["EndpointStatus"] == "Creating":
         pass  # each look brings it on
-    autoscale.apply(settings, Account(settings))
+    autoscale.apply_scaling(settings, Account(settings))
     return config["EndpointConfigName"]

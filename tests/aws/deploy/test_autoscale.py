@@ -18,7 +18,7 @@ WHERE = {
 
 def apply(**fields) -> None:
     settings = told_settings(**fields)
-    autoscale.apply(settings, Account(settings))
+    autoscale.apply_scaling(settings, Account(settings))
 
 
 def there(cloud) -> tuple[list[tuple[int, int]], dict[str, dict], list[str]]:
@@ -77,16 +77,16 @@ def test_what_others_have_set_up_is_left_alone(cloud):
     cloud.client("application-autoscaling").register_scalable_target(**WHERE, MinCapacity=2, MaxCapacity=3)
     apply()
     assert there(cloud)[0] == [(2, 3)]
-    with pytest.raises(DeployError, match=r"scaled from 2 to 3 instances, which deploy.py has not set up"):
+    with pytest.raises(DeployError, match=r"scaled from 2 to 3 instances, which `spoter deploy` has not set up"):
         apply(autoscale="1:4")
     settings = told_settings()
-    autoscale.remove(settings, Account(settings))
+    autoscale.remove_scaling(settings, Account(settings))
     assert there(cloud)[0] == [(2, 3)]
 
 
 def test_a_dry_run_shows_all_of_it(cloud):
     settings, lines = told_settings(mode="async", autoscale="0:2"), []
-    autoscale.apply(settings, Account(settings, dry_run=True, show=lines.append))
+    autoscale.apply_scaling(settings, Account(settings, dry_run=True, show=lines.append))
     assert cloud.calls == []
     verbs = [line.split()[1] for line in lines]
     assert verbs == [

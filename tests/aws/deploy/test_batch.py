@@ -35,7 +35,7 @@ def ready(cloud, container, samples):
 
 def run(shown: list[str], **fields) -> str:
     settings = told_settings(**FIELDS | fields)
-    return batch.run(settings, Account(settings), "spoter-m", shown.append, poll=0)
+    return batch.run_job(settings, Account(settings), "spoter-m", shown.append, poll=0)
 
 
 def test_answers_are_in_order_and_a_bad_line_has_its_own(ready):
@@ -64,7 +64,7 @@ def test_without_an_output_answers_go_to_the_deployments_folder(ready):
     s3 = ready.client("s3")
     s3.create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": REGION})
     settings = told_settings(**{**FIELDS, "output": None, "bucket": "mine"})
-    place = batch.run(settings, Account(settings), "spoter-m", lambda line: None, poll=0)
+    place = batch.run_job(settings, Account(settings), "spoter-m", lambda line: None, poll=0)
     assert place.startswith("s3://mine/spoter/spoter/answers/spoter-")
     assert s3.get_object(Bucket="mine", Key=place.removeprefix("s3://mine/"))["Body"].read().count(b"\n") == 5
 
@@ -94,7 +94,7 @@ def test_interrupted_the_job_goes_on_and_how_to_stop_it_is_told(ready):
     settings = told_settings(**FIELDS)
     account = Account(settings)
     with pytest.raises(KeyboardInterrupt):
-        batch.run(settings, account, "spoter-m", show, poll=0)
+        batch.run_job(settings, account, "spoter-m", show, poll=0)
     job = ready.called("CreateTransformJob")[0]["TransformJobName"]
     assert f"stop-transform-job --transform-job-name {job}" in shown[-1]
     assert "StopTransformJob" not in ready.operations()
@@ -102,6 +102,6 @@ def test_interrupted_the_job_goes_on_and_how_to_stop_it_is_told(ready):
 
 def test_a_dry_run_makes_no_job(cloud):
     settings, lines = told_settings(**FIELDS), []
-    batch.run(settings, Account(settings, dry_run=True, show=lines.append), "spoter-m", lambda line: None)
+    batch.run_job(settings, Account(settings, dry_run=True, show=lines.append), "spoter-m", lambda line: None)
     assert [line.split()[1] for line in lines][-2:] == ["create_transform_job", "describe_transform_job"]
     assert cloud.calls == []

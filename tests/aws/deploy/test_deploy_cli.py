@@ -177,7 +177,7 @@ def test_ctrl_c_while_waiting_removes_nothing_and_the_next_run_goes_on(ready):
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
-    assert "AWS goes on with what was begun" in error and "python deploy.py delete" in error
+    assert "AWS continues with what was begun" in error and "spoter deploy delete" in error
     assert "Traceback" not in error
     assert names(ready)["endpoints"] == ["spoter"]
     again = cli()

@@ -52,14 +52,14 @@ def test_a_model_that_the_container_does_not_run_is_taken_back(real, samples, dg
     swapped = {index: f"NOT-{gloss}" for index, gloss in meaning.items()}
     (other / "meaning.json").write_text(json.dumps(swapped))
     done = run(real, model=str(other))
-    assert done.error.status == 1 and "expected NOT-HALLO" in done.told and "HALLO 0.98" in done.told
+    assert done.error.exit_code == 1 and "expected NOT-HALLO" in done.told and "HALLO 0.98" in done.told
     assert not any(names(real).values())
 
 
 def test_the_containers_own_words_come_through(real, samples, tmp_path):
     settings = told_settings()
     (tmp_path / "bad.json").write_text('{"layout": 54')
-    with pytest.raises(invoke.Refused, match="endpoint spoter answers 400: invalid_json: "):
+    with pytest.raises(invoke.RequestRefused, match="endpoint spoter answers 400: invalid_json: "):
         invoke.invoke(settings, Account(settings), tmp_path / "bad.json", None, None, None)
     answer = invoke.invoke(settings, Account(settings), samples / "deutschland.csv", None, "text/csv", 1)
     assert b"DEUTSCHLAND" in answer

@@ -19,7 +19,7 @@ def test_an_endpoint_keeps_its_mode(ready):
     before = names(ready)
     again = run(ready, mode="async")
     assert again.changes == []
-    assert "is of mode realtime, found mode async" in str(again.error) and again.error.status == 2
+    assert "is of mode realtime, found mode async" in str(again.error) and again.error.exit_code == 2
     assert names(ready) == before
 
 
@@ -30,7 +30,7 @@ def test_a_name_of_someone_else_is_left_alone(ready):
     sagemaker.create_endpoint(EndpointName="spoter", EndpointConfigName=config, Tags=[{"Key": "team", "Value": "x"}])
     before = names(ready)
     done = run(ready)
-    assert done.changes == [] and done.error.status == 2
+    assert done.changes == [] and done.error.exit_code == 2
     assert "spoter" in str(done.error) and "--name" in str(done.error)
     assert names(ready) == before
 
@@ -42,7 +42,7 @@ def test_a_model_of_someone_else_under_our_name_is_left_alone(ready):
     arn = sagemaker.describe_model(ModelName=model)["ModelArn"]
     sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": requests.TAG, "Value": "theirs"}])
     done = run(ready)
-    assert done.changes == [] and done.error.status == 2
+    assert done.changes == [] and done.error.exit_code == 2
     assert f"{requests.TAG}=theirs" in str(done.error)
 
 

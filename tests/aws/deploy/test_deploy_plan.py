@@ -116,10 +116,10 @@ def test_the_image_goes_with_the_instance_type():
 )
 def test_the_archive_for_an_image_with_cuda_runs_in_torch_which_alone_uses_it(dgs11, tmp_path, fields, runtime):
     chosen = settings(**fields)
-    assert plan.runtime(chosen) == runtime
+    assert plan.choose_runtime(chosen) == runtime
     image = plan.container(chosen, REGION, "s3://b/k/model.tar.gz")["Image"]
     assert ("-gpu-" in image) == (runtime == "torch")
-    packed = set(scan(build_archive(dgs11, tmp_path, plan.runtime(chosen))))
+    packed = set(scan(build_archive(dgs11, tmp_path, plan.choose_runtime(chosen))))
     assert packed & {"model.pth", "model.onnx"} == {"model.pth" if runtime else "model.onnx"}
 
 

@@ -50,7 +50,7 @@ def test_a_first_deployment_says_where_it_is_and_how_to_undo_it(ready):
     text = "\n".join(done.lines)
     assert "https://runtime.sagemaker.eu-central-1.amazonaws.com/endpoints/spoter/invocations" in text
     assert "aws sagemaker-runtime invoke-endpoint --endpoint-name spoter --region eu-central-1" in text
-    assert "python deploy.py delete --name spoter --region eu-central-1" in text
+    assert "spoter deploy delete --name spoter --region eu-central-1" in text
     assert ready.called("InvokeEndpoint"), "the endpoint was not tried"
 
 
@@ -154,5 +154,5 @@ def test_a_batch_job_that_fails_takes_its_model_back(ready):
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="clips", Key="clips.jsonl", Body=b"{}")
     done = run(ready, mode="batch", input="s3://clips/clips.jsonl")
-    assert done.error.status == 1 and "ClientError" in done.told
+    assert done.error.exit_code == 1 and "ClientError" in done.told
     assert names(ready)["models"] == []

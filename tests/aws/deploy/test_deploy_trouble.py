@@ -53,8 +53,8 @@ def test_a_connection_that_breaks_while_waiting_is_no_failure_of_the_endpoint(re
 
 def test_credentials_that_run_out_while_waiting_take_nothing_away(ready):
     done = broken(ready, "describe_endpoint", EXPIRED, 4, 1000)
-    assert done.error.status == 1
-    assert "The security token is expired. AWS goes on with endpoint spoter" in str(done.error)
+    assert done.error.exit_code == 1
+    assert "The security token is expired. AWS continues with endpoint spoter" in str(done.error)
     assert names(ready)["endpoints"] == ["spoter"] and "DeleteEndpoint" not in done.changes
     assert run(ready).error is None and len(ready.called("CreateEndpoint")) == 0
 
@@ -66,7 +66,7 @@ def test_a_job_goes_on_when_nobody_can_look_at_it(ready, samples):
     told = {"mode": "batch", "input": "s3://clips/a.jsonl", "output": "s3://clips/out"}
     assert broken(ready, "describe_transform_job", FAILED, 1, 3, **told).error is None
     done = broken(ready, "describe_transform_job", EXPIRED, 1, 1000, **told)
-    assert "AWS goes on with transform job spoter-" in str(done.error) and "stop-transform-job" in done.told
+    assert "AWS continues with transform job spoter-" in str(done.error) and "stop-transform-job" in done.told
     assert len(names(ready)["models"]) == 1
 
 
@@ -86,8 +86,8 @@ def test_a_role_that_is_just_made_is_waited_for(ready, at_once):
 def test_a_role_that_stays_useless_is_told(ready, at_once):
     ready.refuse("CreateModel", "ValidationException", ROLE_IS_NEW)
     done = run(ready)
-    assert "Could not assume role" in done.told and done.error.status == 1
-    assert done.changes.count("CreateModel") == steps.ROLE_LOOKS and names(ready)["buckets"] == []
+    assert "Could not assume role" in done.told and done.error.exit_code == 1
+    assert done.changes.count("CreateModel") == steps.ROLE_ATTEMPTS and names(ready)["buckets"] == []
 
 
 def test_another_refusal_is_not_tried_again(ready, at_once):
@@ -121,7 +121,7 @@ def test_an_update_that_is_taken_back_scales_as_before(ready, changed):
     for fields in ({"autoscale": "2:8"}, {}):
         ready.sagemaker.fail("UpdateEndpoint", "no capacity")
         done = run(ready, model=changed, instance_type="ml.c5.xlarge", **fields)
-        assert done.error.status == 1 and "set up again automatic scaling" in done.told
+        assert done.error.exit_code == 1 and "set up again automatic scaling" in done.told
         (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
         assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
         (after,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
@@ -163,7 +163,7 @@ def test_the_log_group_of_someone_elses_endpoint_of_that_name_is_left_alone(read
     assert done.error is None and log_tags(ready) == {}
     assert f"{group} is older than the endpoint" in done.told
     settings = told_settings()
-    assert not any(thing.kind == manage.LOG for thing in manage.owned(settings, Account(settings)))
+    assert not any(thing.kind == manage.Kind.log_group for thing in manage.list_resources(settings, Account(settings)))
 
 
 # --- what is printed instead of done
@@ -214,7 +214,7 @@ def test_jobs_of_a_deployment_with_a_name_like_ours_are_not_in_its_logs(ready):
     for number in range(3):
         ready.log("/aws/sagemaker/TransformJobs", f"spoter-20250101-00000{number}-000000/x", ["from long ago"])
     settings, shown = told_settings(mode="batch", input="s3://a/b"), []
-    manage.logs(settings, Account(settings), False, shown.append)
+    manage.show_logs(settings, Account(settings), False, shown.append)
     said = [line.split(" ", 1)[1] for line in shown]
     assert "from a" in said and "from b" in said and "from c" not in said, "the newest three streams of this deployment"
     assert said.count("from long ago") == 1
@@ -230,5 +230,5 @@ def test_absent_is_said_in_words_by_sagemaker_alone():
 def test_scaling_as_found_is_what_was_set_up(ready):
     run(ready, mode="async", autoscale="0:2", autoscale_target=3.0)
     settings = told_settings(mode="async")
-    found = autoscale.as_found(settings, Account(settings))
+    found = autoscale.with_current_scaling(settings, Account(settings))
     assert (found.autoscale, found.autoscale_target) == ("0:2", 3.0)

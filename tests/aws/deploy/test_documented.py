@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from spoter.torchserve.server import end_session, free_port
+from spoter.ops.ports import free_port
+from spoter.processes import end_process_tree
 from tests import ROOT
 from tests.aws.deploy.containers import over_http
 
@@ -87,4 +88,4 @@ def test_without_an_account(cloud):
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 0
     finally:
-        end_session(process)
+        end_process_tree(process)

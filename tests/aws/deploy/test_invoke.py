@@ -62,16 +62,16 @@ def test_an_ending_or_a_content_type_tells_what_it_is(ready, samples, tmp_path):
 def test_the_containers_reason_is_told(ready, tmp_path, mode):
     make(ready, mode=mode)
     (tmp_path / "bad.json").write_text('{"layout": 54')
-    with pytest.raises(invoke.Refused) as error:
+    with pytest.raises(invoke.RequestRefused) as error:
         ask(tmp_path / "bad.json")
     assert str(error.value).startswith("endpoint spoter answers 400: invalid_json: ")
-    assert error.value.status == 1
+    assert error.value.exit_code == 1
 
 
 def test_awss_own_refusal_is_told(ready, samples):
     make(ready)
     ready.refuse("InvokeEndpoint", "AccessDeniedException", "not authorized to perform sagemaker:InvokeEndpoint")
-    with pytest.raises(DeployError, match=r"AccessDeniedException: not authorized.*aws/iam/"):
+    with pytest.raises(DeployError, match=r"AccessDeniedException: not authorized.*spoter/aws/iam/"):
         ask(samples / "hallo.json")
 
 
@@ -135,7 +135,7 @@ def test_a_model_that_refuses_the_sample_must_refuse_it_there_too(ready, samples
     ready.container = in_process(other)
     assert "refused as here" in smoke(samples, other)
     ready.container = lambda body, headers: (503, "text/plain", b"Prediction failed")
-    with pytest.raises(invoke.Refused, match="answers 503: Prediction failed"):
+    with pytest.raises(invoke.RequestRefused, match="answers 503: Prediction failed"):
         smoke(samples, other)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from spoter.aws.deploy import manage
-from spoter.aws.deploy import tags as tagged
+from spoter.aws.deploy import ownership as tagged
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
 from tests.aws.deploy.cloud import REGION
@@ -18,7 +18,7 @@ GROUP = "/aws/sagemaker/Endpoints/spoter"
 
 def lines(**fields) -> dict[str, str]:
     settings = told_settings(**fields)
-    told = manage.status(settings, Account(settings))
+    told = manage.status_lines(settings, Account(settings))
     return {line[:14].strip(): line[15:] for line in told}
 
 
@@ -26,8 +26,8 @@ def remove(shown: list[str] | None = None, **fields) -> list[str]:
     """Delete everything and return what was found."""
     settings = told_settings(**fields)
     account = Account(settings)
-    found = manage.owned(settings, account)
-    manage.delete(settings, account, found, (shown if shown is not None else []).append, poll=0)
+    found = manage.list_resources(settings, account)
+    manage.delete_resources(settings, account, found, (shown if shown is not None else []).append, poll=0)
     return [str(thing) for thing in found]
 
 
@@ -128,7 +128,7 @@ def test_what_lacks_the_tag_is_never_touched(cloud):
     assert "spoter/spoter/notes.txt" in left["objects"] and len(left["objects"]) == 3
     assert len(cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]) == 1
     settings = told_settings()
-    told = manage.stays(settings, Account(settings), [])
+    told = manage.explain_remaining(settings, Account(settings), [])
     assert any("captured/ stays with 1 objects" in line for line in told)
     assert any(f"bucket {BUCKET} stays" in line for line in told)
 
@@ -168,7 +168,7 @@ def test_a_running_job_is_stopped_and_a_finished_one_told(cloud):
         sagemaker.describe_transform_job(TransformJobName="spoter-2")
     assert remove() == []
     settings = told_settings()
-    assert "the record of 2 transform jobs stays" in manage.stays(settings, Account(settings), [])[0]
+    assert "the record of 2 transform jobs stays" in manage.explain_remaining(settings, Account(settings), [])[0]
 
 
 def test_one_thing_that_cannot_be_removed_does_not_keep_the_others(cloud):
@@ -184,9 +184,11 @@ def test_what_is_gone_meanwhile_is_no_error(cloud):
     make(cloud)
     settings = told_settings()
     account, shown = Account(settings), []
-    found = manage.owned(settings, account)
-    manage.delete(settings, account, found, shown.append, poll=0)
-    manage.delete(settings, account, [thing for thing in found if thing.kind != "object"], shown.append, poll=0)
+    found = manage.list_resources(settings, account)
+    manage.delete_resources(settings, account, found, shown.append, poll=0)
+    manage.delete_resources(
+        settings, account, [thing for thing in found if thing.kind != "object"], shown.append, poll=0
+    )
     assert sum("is gone already" in line for line in shown) == 4
 
 
@@ -194,9 +196,9 @@ def test_logs(cloud):
     settings = told_settings()
     account, shown = Account(settings), []
     with pytest.raises(DeployError, match="holds nothing"):
-        manage.logs(settings, account, False, shown.append)
+        manage.show_logs(settings, account, False, shown.append)
     cloud.log(GROUP, "AllTraffic/i-1", ["one", "two"])
-    manage.logs(settings, account, False, shown.append)
+    manage.show_logs(settings, account, False, shown.append)
     assert [line.split(" ", 1)[1] for line in shown] == ["one", "two"]
 
 
@@ -212,7 +214,7 @@ def test_logs_are_followed_until_interrupted(cloud):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        manage.logs(settings, Account(settings), True, show, poll=0)
+        manage.show_logs(settings, Account(settings), True, show, poll=0)
     assert shown == ["one", "two", "three"]
 
 
@@ -220,8 +222,8 @@ def test_the_log_group_is_removed_once_it_is_tagged(cloud):
     settings = told_settings(tags={"team": "signs"})
     account = Account(settings)
     cloud.log(GROUP, "AllTraffic/i-1", ["one"])
-    assert manage.owned(settings, account) == []
-    assert tagged.tag_logs(settings, account, since=0.0)
+    assert manage.list_resources(settings, account) == []
+    assert tagged.tag_log_group(settings, account, since=0.0)
     cloud.log(f"{GROUP}-two", "AllTraffic/i-1", ["of another"])
     assert remove() == [f"log group {GROUP}"]
     groups = cloud.client("logs").describe_log_groups()["logGroups"]

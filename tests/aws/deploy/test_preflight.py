@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spoter.aws.deploy import limits, preflight
+from spoter.aws.deploy import limits
 from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.preflight import Preflight
 from spoter.aws.deploy.settings import DeployError
 from tests.aws.deploy.cloud import NUMBER, REGION
 from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, told_settings
@@ -26,7 +27,9 @@ def ready(cloud):
 
 def check(model: Path, **fields):
     settings = told_settings(**fields)
-    return preflight.check(settings, Account(settings), model)
+    preflight = Preflight(settings, Account(settings), model)
+    preflight.run()
+    return preflight
 
 
 def problems(model: Path, **fields) -> list[str]:
@@ -131,7 +134,9 @@ def test_serverless_memory_follows_the_model(ready, dgs11, tmp_path):
     for size, memory, words in ((400, 3072, "leaves little"), (800, 3072, "expected at least 5120")):
         with (tmp_path / "large" / "model.onnx").open("ab") as file:
             file.truncate(size * 2**20)  # sparse
-        problems_, warnings = limits.memory(told_settings(mode="serverless", memory_mb=memory), tmp_path / "large")
+        problems_, warnings = limits.check_memory(
+            told_settings(mode="serverless", memory_mb=memory), tmp_path / "large"
+        )
         assert words in (problems_ + warnings)[0]
 
 
@@ -214,7 +219,8 @@ def test_a_model_folder_that_is_none(ready, tmp_path):
 
 def test_a_dry_run_shows_the_calls_and_makes_none(cloud, dgs11):
     settings, lines = told_settings(autoscale="1:3", image_uri=IMAGE, rollback_alarms=("errors",)), []
-    ground = preflight.check(settings, Account(settings, dry_run=True, show=lines.append), dgs11)
+    ground = Preflight(settings, Account(settings, dry_run=True, show=lines.append), dgs11)
+    ground.run()
     assert cloud.calls == []
     assert ground.role_arn == "arn:aws:iam::ACCOUNT:role/spoter-endpoint"
     assert (ground.bucket, ground.bucket_exists) == (f"sagemaker-{REGION}-ACCOUNT", False)

@@ -13,7 +13,7 @@ import pytest
 import video_bucket
 
 from spoter.errors import InputError
-from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.ops.ports import LOOPBACK, free_port
 from tests.aws.deploy.cloud import Cloud
 
 BUCKET, KEY, CONTENT = "videos-of-people", "0.123.webm", bytes(range(256)) * 1000

@@ -19,9 +19,9 @@ from types import SimpleNamespace
 import pytest
 
 from spoter.messages import RawRequest
+from spoter.ops.ports import LOOPBACK
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from spoter.torchserve.server import LOOPBACK
 
 
 class Context:

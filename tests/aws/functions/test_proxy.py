@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from spoter.aws.functions.build_proxy import build
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 from tests.aws.functions.lambda_runtime import Context, Trouble, model_error
 from tests.aws.functions.test_events import v1, v2
 

@@ -19,7 +19,7 @@ from cfnlint.api import lint
 from moto.server import ThreadedMotoServer
 
 from spoter.aws.functions.build_proxy import build
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 from tests import ROOT
 
 # What moto says of each resource that it passes over; the docstring above says what becomes of them.
