@@ -1,6 +1,8 @@
-"""Where a request's time goes: `make bench`. Timings live here, never in tests."""
+"""Measures what requests, models and servers cost: `make bench`. Timings live here, never in tests."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 """The checkout."""
+MODEL = ROOT / "models" / "dgs11"
+"""The model folder that is measured by default."""

@@ -1,7 +1,6 @@
-"""Run every bench, one after the other, into one report: `make bench-all`. Half an hour of an otherwise idle machine.
+"""Run every benchmark, one after the other, into one report: `make bench-all`.
 
-Each is a command of its own and can be run alone. A report that was broken off goes on: what is in its folder is not
-measured again.
+It takes half an hour of an otherwise idle machine. Each is also a command. An interrupted report resumes: what is in its folder is not measured again.
 """
 
 from __future__ import annotations
@@ -16,39 +15,38 @@ import typer
 from tqdm import tqdm
 
 from benchmarks import ROOT
-from benchmarks.load.processes import end_on_signals, run_to_end
-from benchmarks.timing import machine
+from benchmarks.command import run_command, split_names
+from benchmarks.load.processes import run_to_end
+from benchmarks.timing import describe_machine
 from spoter.files import atomic_write_bytes
 
 COMMANDS = {
     "runtimes": "benchmarks.serving.runtimes",
-    "requests": "bench",
+    "requests": "benchmarks",
     "profile": "benchmarks.serving.in_process --profile --runtimes torch,onnx",
     "growth": "benchmarks.serving.growth --picture {out}/growth.png",
     "start": "benchmarks.serving.startup",
     "tuning": "benchmarks.serving.tuning",
     "peers": "benchmarks.peers --out {out}/peers.json",
-    "scale": "benchmarks.capacity.__main__ --validate --measure {out}/times.json",
-    "plan": "benchmarks.capacity.__main__ --times {out}/times.json --rate 10000 --price 0.10",
+    "scale": "benchmarks.capacity --validate --measure {out}/times.json",
+    "plan": "benchmarks.capacity --times {out}/times.json --rate 10000 --price 0.10",
     "bulk": "benchmarks.serving.batch",
 }
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the report and what belongs to it.")] = Path("build/bench"),
+    out: Annotated[Path, typer.Option(help="Folder of the report and its parts.")] = Path("build/bench"),
     only: Annotated[str, typer.Option(help=f"Some of {', '.join(COMMANDS)}, comma-separated.")] = ",".join(COMMANDS),
 ) -> None:
-    """Run every bench into OUT/report.md, as far as that is not done yet."""
-    names = only.split(",")
-    if unknown := set(names) - set(COMMANDS):
-        raise SystemExit(f"error: found {min(unknown)}, expected some of {', '.join(COMMANDS)}")
+    """Run every benchmark that has no result yet, and write OUT/report.md."""
+    names = split_names(only, COMMANDS, "--only")
     out.mkdir(parents=True, exist_ok=True)
     failed = []
-    for name in tqdm(names, unit=" benches"):
+    for name in tqdm(names, unit=" benchmarks"):
         part = out / f"{name}.md"
         if part.exists():
             continue
-        before = machine()
+        before = describe_machine()
         command = f"python -m {COMMANDS[name].format(out=shlex.quote(str(out)))}"
         done = run_to_end([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         if done.returncode:
@@ -63,5 +61,4 @@ def main(
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

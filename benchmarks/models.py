@@ -18,7 +18,7 @@ from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.onnx_export import export_graph
-from spoter.runtime.onnx_runtime import GRAPH, GRAPHS
+from spoter.model.folder import GRAPH, RUNTIME_FILES
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.training.evaluation.quantize import quantize
@@ -70,7 +70,7 @@ def add_graph(folder: Path, runtime: str) -> None:
 
     An 8-bit graph is calibrated on noise: it is as fast as one of `spoter export`, and less accurate.
     """
-    if runtime == "torch" or (folder / GRAPHS[runtime]).exists():
+    if runtime == "torch" or (folder / RUNTIME_FILES[runtime]).exists():
         return
     model = load_model_folder(folder)
     graph = export_graph(model, file_sha256(folder / WEIGHTS))
@@ -78,7 +78,7 @@ def add_graph(folder: Path, runtime: str) -> None:
     if runtime == "onnx-int8":
         rng = np.random.default_rng(0)
         noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
-        atomic_write_bytes(folder / GRAPHS[runtime], quantize(graph, noise))
+        atomic_write_bytes(folder / RUNTIME_FILES[runtime], quantize(graph, noise))
 
 
 def copy_with_graph(model: Path, runtime: str, folder: Path) -> Path:

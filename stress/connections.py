@@ -1,4 +1,4 @@
-"""Crowds of connections that cost their sender nothing: idle ones, slow ones, ones that never finish."""
+"""Crowds of connections that cost their sender nothing: idle, slow, or never finished."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from statistics import median
 
+from benchmarks.load.bodies import compact_request
 from benchmarks.load.client import Request, run_closed_loop
 from benchmarks.load.usage import ProcessUsage, measure_usage
 from spoter.torchserve.server import TorchServe
 from stress.harness import wait_until
-from stress.raw_http import dial, post
+from stress.raw_http import connect, http_request
 
-# Seconds that a crowd stays, and that others are served beside it.
-STAY = 5.0
-LARGE = 19 << 20
+_STAY = 5.0  # seconds that a crowd stays while another client is served
+_LARGE = 19 << 20
 
 
 @dataclass(frozen=True)
@@ -27,80 +28,82 @@ class Crowd:
     ----------
     name : str
     share : float
-        Of the number asked for.
+        Of the number of connections on the command line.
     first : callable
-        The bytes that each sends at once.
-    drip : callable
-        The byte that each sends in a second, given how many went before; nothing for those that are silent.
+        Returns the bytes that each sends at once.
+    drip : bytes
+        What each sends every second.
     """
 
     name: str
     share: float
     first: Callable[[], bytes]
-    drip: Callable[[int], bytes] = lambda _: b""
-
-
-def _request() -> bytes:
-    from benchmarks.load.bodies import compact_request
-
-    return post(compact_request())
+    drip: bytes = b""
 
 
 CROWDS = (
     Crowd("nothing sent", 5, lambda: b""),
     Crowd("half a request line", 1, lambda: b"POST /predic"),
-    Crowd("a byte of the headers a second", 1, lambda: _request()[:60], lambda _: b"x"),
-    Crowd("a byte of the body a second", 1, lambda: _request()[:300], lambda n: b"0"),
-    Crowd("19 of 20 MiB of a body", 0.1, lambda: post(b" " * LARGE, length=LARGE + (1 << 20))),
+    Crowd("a byte of the headers a second", 1, lambda: http_request(compact_request())[:60], b"x"),
+    Crowd("a byte of the body a second", 1, lambda: http_request(compact_request())[:300], b"0"),
+    Crowd("19 of 20 MiB of a body", 0.1, lambda: http_request(b" " * _LARGE, length=_LARGE + (1 << 20))),
 )
 
 
 @dataclass(frozen=True)
-class Met:
-    """What a crowd did: Java's use, others' median milliseconds, and whether all of theirs were answered 200."""
+class CrowdEffect:
+    """The effect of a crowd: Java's use of resources, and the median milliseconds of another client's requests.
+
+    `closed` counts the crowd's connections that the server closed; `all_served` tells whether all requests of the
+    other client were answered 200.
+    """
 
     number: int
     before: ProcessUsage
     during: ProcessUsage
     after: ProcessUsage
     alone_ms: float
-    beside_ms: float
+    during_ms: float
     closed: int
-    served: bool
+    all_served: bool
 
 
-def meet(server: TorchServe, crowd: Crowd, connections: int, stay: float = STAY) -> Met:
-    """Hold a crowd of connections to a server for a while, and serve another client beside it."""
-    from benchmarks.load.bodies import compact_request
-
+def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float = _STAY) -> CrowdEffect:
+    """Hold a crowd of connections to a server for `stay` seconds while another client sends requests."""
     requests = [Request(compact_request())]
     number = max(1, round(crowd.share * connections))
     alone = run_closed_loop(server.url, requests, 1, stay)
-    before = _java(server)
+    before = _measure_java(server)
     with ExitStack() as stack:
-        held = [stack.enter_context(dial(server.ports[0])) for _ in range(number)]
-        first = crowd.first()
-        for connection in held:
-            with suppress(OSError):  # a server may close it: that is counted below
-                connection.sendall(first)
-        loads, end, dripped = [], time.monotonic() + stay, 0
+        held = [stack.enter_context(connect(server.ports[0])) for _ in range(number)]
+        _send_to_all(held, crowd.first())
+        loads, end = [], time.monotonic() + stay
         while time.monotonic() < end:
-            for connection in held:
-                with suppress(OSError):
-                    connection.sendall(crowd.drip(dripped))
-            dripped += 1
+            _send_to_all(held, crowd.drip)
             loads.append(run_closed_loop(server.url, requests, 1, 1.0))
-        during = _java(server)
+        during = _measure_java(server)
         closed = sum(_is_closed(connection) for connection in held)
-    wait_until(lambda: _java(server).handles <= before.handles + 5, 10)
-    after = _java(server)
-    statuses = alone.statuses + sum((load.statuses for load in loads), start=type(alone.statuses)())
-    middle = sorted(load.percentile(50) for load in loads)[len(loads) // 2]
-    return Met(number, before, during, after, alone.percentile(50), middle, closed, set(statuses) == {200})
+    wait_until(lambda: _measure_java(server).handles <= before.handles + 5, 10)
+    return CrowdEffect(
+        number,
+        before,
+        during,
+        _measure_java(server),
+        alone.percentile(50),
+        median(load.percentile(50) for load in loads),
+        closed,
+        not any(load.failures for load in (alone, *loads)),
+    )
+
+
+def _send_to_all(connections: list[socket.socket], content: bytes) -> None:
+    for connection in connections:
+        with suppress(OSError):  # the server may have closed it, which is counted later
+            connection.sendall(content)
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Tell whether the server has ended a connection, or answered on it, which it does before that."""
+    """Tell whether the server has closed a connection, or answered on it, which comes first."""
     connection.setblocking(False)
     try:
         connection.recv(1)
@@ -111,5 +114,5 @@ def _is_closed(connection: socket.socket) -> bool:
     return True
 
 
-def _java(server: TorchServe) -> ProcessUsage:
+def _measure_java(server: TorchServe) -> ProcessUsage:
     return measure_usage(server.leader).frontend

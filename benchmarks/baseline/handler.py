@@ -1,10 +1,8 @@
-"""TorchServe's door to the original's request handling, for comparison: `benchmarks.peers` puts it into an archive.
+"""A TorchServe handler with the original's request handling, for comparison: `benchmarks.peers` puts it into an archive.
 
-The three functions of `benchmarks.baseline.pipeline` in the place of our handler: one request after the other, as the container
-of the original ran its code, with original-style layers of the archive's model and random weights. The log of whole
-bodies goes to a file, which is cut off when it has grown, as a container's log is rotated. Torch gets one thread here,
-which the original did not see to: with a worker for each core it is faster that way. So it is with what is loaded
-kept from the garbage collector, as our handler keeps it.
+One request after the other, as the container of the original ran its code, with original-style layers of the archive's
+model and random weights. The log of whole bodies goes to a file that is truncated when it is large, as a container's log
+is rotated. One thread for torch, and no loaded object for the garbage collector to search, as in our handler.
 """
 
 from __future__ import annotations
@@ -14,20 +12,21 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 LOG = "original.log"
 LARGEST_LOG = 200_000_000  # bytes
 
 
 class OriginalHandler:
-    """What TorchServe calls: `initialize` once in each worker, then `handle` for each request."""
+    """TorchServe calls `initialize` once in each worker, then `handle` for each request."""
 
-    def initialize(self, context) -> None:
-        """Make the layers of the archive's sizes; without their weights, which cost nothing other than others."""
+    def initialize(self, context: Any) -> None:
+        """Make the layers of the archive's sizes; their weights are random, which costs the same."""
         folder = Path(context.system_properties["model_dir"])
         sys.path.insert(0, str(folder))
         from benchmarks.baseline.layers import SPOTER
-        from benchmarks.baseline.pipeline import Original, logger_to
+        from benchmarks.baseline.pipeline import Original, open_logger
         from spoter.runtime.threads import limit_threads
 
         limit_threads(1, "torch")
@@ -41,15 +40,15 @@ class OriginalHandler:
             rows=config["position_rows"],
         ).eval()
         self.log = Path(os.environ["LOG_LOCATION"], f"{os.getpid()}-{LOG}")
-        self.answer = Original(model, json.loads((folder / "meaning.json").read_text()), logger_to(self.log))
+        self.answer = Original(model, json.loads((folder / "meaning.json").read_text()), open_logger(self.log))
         gc.collect()
         gc.freeze()
 
-    def handle(self, data: list[dict], context) -> list[bytes]:
-        """Answer the full requests of a batch, of which TorchServe is told to make none larger than one."""
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
+        """Answer the full requests of a batch, which TorchServe is configured to limit to one."""
         answers = [self.answer(bytes(item["body"])) for item in data]
         for index in range(len(data)):
             context.set_response_content_type(index, "application/json")
         if self.log.stat().st_size > LARGEST_LOG:
-            os.truncate(self.log, 0)  # the file is open for appending: what follows starts at its new end
+            os.truncate(self.log, 0)  # the file is open for appending: further lines start at its new end
         return answers

@@ -8,9 +8,10 @@ first, is not taken; it was not in the original either.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 class SPOTERTransformerDecoderLayer(nn.TransformerDecoderLayer):
@@ -20,7 +21,8 @@ class SPOTERTransformerDecoderLayer(nn.TransformerDecoderLayer):
         super().__init__(width, heads, feedforward)
         del self.self_attn
 
-    def forward(self, tgt, memory, *_, **__):
+    def forward(self, tgt: Tensor, memory: Tensor, *_: Any, **__: Any) -> Tensor:
+        """Attend to the encoder's output only."""
         tgt = self.norm1(tgt + self.dropout1(tgt))
         tgt = self.norm2(tgt + self.dropout2(self.multihead_attn(tgt, memory, memory, need_weights=False)[0]))
         return self.norm3(tgt + self.dropout3(self.linear2(self.dropout(self.linear1(tgt).relu()))))
@@ -44,8 +46,8 @@ class SPOTER(nn.Module):
         )
         self.linear_class = nn.Linear(width, classes)
 
-    def forward(self, frames):
-        """Logits (classes,) of one clip (T, 2K), frames first and a batch of one, as the original ran it."""
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the logits (classes,) of one clip (T, 2K), frames first and a batch of one, as the original ran it."""
         memory = self.transformer.encoder(frames[:, None] + self.pos)
         query = self.class_query[:, None]
         for layer in self.transformer.decoder.layers:

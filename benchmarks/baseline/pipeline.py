@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Original:
     meaning : dict of str to str
         Of meaning.json: a gloss for each label index.
     logger : logging.Logger
-        Of `logger_to`.
+        Of `open_logger`.
     """
 
     def __init__(self, model: torch.nn.Module, meaning: dict[str, str], logger: logging.Logger):
@@ -63,7 +64,7 @@ class Original:
 
     def __call__(self, body: bytes) -> bytes:
         """Answer the full request of the browser's client."""
-        return output_fn(predict_fn(input_fn(body, self.logger), self.model), self.meaning)
+        return answer(predict(self.model, input_fn(body, self.logger)), self.meaning)
 
 
 def input_fn(body: bytes | bytearray | str, logger: logging.Logger) -> torch.Tensor:
@@ -73,18 +74,8 @@ def input_fn(body: bytes | bytearray | str, logger: logging.Logger) -> torch.Ten
     return tensor(normalize(select(frames)))
 
 
-def predict_fn(frames: torch.Tensor, model: torch.nn.Module) -> list[int]:
-    """Return the five likeliest label indices, best first."""
-    return predict(model, frames)
-
-
-def output_fn(indices: list[int], meaning: dict[str, str]) -> bytes:
-    """Return the answer's body."""
-    return answer(indices, meaning)
-
-
-def logger_to(path: Path) -> logging.Logger:
-    """Return a logger that writes to a file, with the original's form of a line; `close` it."""
+def open_logger(path: Path) -> logging.Logger:
+    """Return a logger that writes to a file in the original's format; `close_logger` closes the file."""
     logger = logging.Logger("inference")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(name)s - %(levelname)s - %(message)s"))
@@ -92,8 +83,8 @@ def logger_to(path: Path) -> logging.Logger:
     return logger
 
 
-def close(logger: logging.Logger) -> None:
-    """Close the file of a logger of `logger_to`."""
+def close_logger(logger: logging.Logger) -> None:
+    """Close the file of a logger of `open_logger`."""
     for handler in logger.handlers:
         handler.close()
 
@@ -129,7 +120,7 @@ def log(logger: logging.Logger, frames: list[list[list[float]]]) -> None:
 
 def select(frames: list[list[list[float]]]) -> dict[str, list[list[float]]]:
     """Return the track of each of the 54 points by name: T points [x, y]."""
-    with resources.files("spoter.landmarks.layouts").joinpath("points_54.csv").open() as file:
+    with resources.files("spoter.landmarks").joinpath("tables", "points_54.csv").open() as file:
         table = pd.read_csv(file)
     tracks = {}
     for name, index in zip(table["name"], table["mediapipe"], strict=True):
@@ -143,7 +134,7 @@ def select(frames: list[list[list[float]]]) -> dict[str, list[list[float]]]:
 def normalize(tracks: dict[str, list[list[float]]]) -> np.ndarray:
     """Return the features (T, 2K), float64, of tracks of K points; 0 is missing."""
     count = len(next(iter(tracks.values())))
-    moved = {name: [] for name in tracks}
+    moved: dict[str, list[Sequence[float]]] = {name: [] for name in tracks}
     for i in range(count):
         left, right = tracks["pose_left_shoulder"][i], tracks["pose_right_shoulder"][i]
         if left[0] == 0 or right[0] == 0:
@@ -166,7 +157,7 @@ def normalize(tracks: dict[str, list[list[float]]]) -> np.ndarray:
     return (out - 0.5).reshape(count, -1)
 
 
-def hand_box(points: list) -> tuple[tuple[float, float], tuple[float, float]] | None:
+def hand_box(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tuple[float, float]] | None:
     """Return the corners of a square around a hand's points, a tenth wider; None where it has no width or height."""
     xs, ys = [point[0] for point in points], [point[1] for point in points]
     width, height = max(xs) - min(xs), max(ys) - min(ys)
@@ -180,7 +171,7 @@ def hand_box(points: list) -> tuple[tuple[float, float], tuple[float, float]] | 
     return None if start[0] == end[0] or start[1] == end[1] else (start, end)
 
 
-def within(point, start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
+def within(point: Sequence[float], start: tuple[float, float], end: tuple[float, float]) -> tuple[float, float]:
     """Return a point relative to a box; one with x = 0 stays as it is."""
     if point[0] == 0:
         return point[0], point[1]

@@ -1,88 +1,120 @@
-"""What a rate of requests takes on SageMaker: `python -m benchmarks.capacity.__main__`, after `python -m benchmarks.capacity.__main__ --measure FILE`.
+"""Plan a SageMaker endpoint for a rate of requests: `python -m benchmarks.capacity`.
 
 Instances are simulated at several loads, request by request, and then an hour or a day of an endpoint that scales by
 itself. docs/scaling.md says how to read it and what is left out.
 
-`--measure FILE` starts a TorchServe here and writes its service times; `--validate` also asks it at 30, 60 and 80 % of
-what it can do and puts what it did beside what is simulated.
+`--measure FILE` starts a TorchServe here and writes its service times, which `--times FILE` reads; `--validate` also
+puts that server under 30, 60 and 80 % of its full load and prints its latencies next to simulated ones.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import msgspec
 import numpy as np
 import typer
 
-from benchmarks import ROOT
-from benchmarks.capacity.queueing import Times
-
-if TYPE_CHECKING:
-    from benchmarks.capacity.autoscaling import Hour, Policy
-    from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes
+from benchmarks import MODEL
+from benchmarks.capacity.autoscaling import Policy, Timeline, latency_percentiles, make_arrivals, simulate_endpoint
+from benchmarks.capacity.queueing import InstanceMeasurement, Outcome, simulate_fleet
+from benchmarks.capacity.server import measure_server, measurement_table
+from benchmarks.command import ModelOption, run_command
+from benchmarks.tables import markdown_table
+from spoter.errors import SpoterError
+from spoter.files import atomic_write_bytes
 
 LOADS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
-_CURVE = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # loads that an hour's latencies are put together from
-_ROWS = 12  # of an hour's table
+_CURVE = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # loads from which an hour's latencies are interpolated
+_ROWS = 12  # of the table of an hour
 
 
-def read_times(path: Path) -> Times:
-    """Read what `--measure` wrote; raises `SpoterError` for what is none."""
-    from spoter.errors import SpoterError
+@dataclass(frozen=True)
+class Plan:
+    """A rate of requests to instances of one kind, and how the simulation is made."""
 
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=Times)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise SpoterError(
-            f"{path}: {error}; expected what `python -m benchmarks.capacity.__main__ --measure FILE` writes"
-        ) from None
+    measurement: InstanceMeasurement
+    rate: float
+    requests: int
+    routing: str
+    seed: int
+    price: float | None
+
+    def instances(self, load: float) -> int:
+        """Return how many instances are loaded to a share of their capacity."""
+        return math.ceil(self.rate / (load * self.measurement.capacity))
+
+    def simulate(self, load: float, requests: int) -> Outcome:
+        """Simulate a fleet at a load."""
+        found = self.measurement
+        instances = self.instances(load)
+        return simulate_fleet(
+            found.times, found.instance, instances, self.rate, requests, self.routing, self.seed
+        )  # fmt: skip
 
 
-def steady_table(
-    service: ServiceTimes, instance: Instance, rate: float, requests: int, routing: str, seed: int, price: float | None
-) -> str:
-    """Simulate a fleet that is loaded to several shares of what it can do, and return a Markdown table."""
-    from benchmarks.capacity.queueing import simulate
-
-    lines = [
-        "| load | instances | p50 ms | p95 ms | p99 ms | refused % | cost per million |",
-        "|---:|---:|---:|---:|---:|---:|---:|",
-    ]
+def report_fleets(plan: Plan) -> str:
+    """Return the Markdown of fleets of a fixed size, one for each of `LOADS`."""
+    found = plan.measurement
+    rows = []
     for load in LOADS:
-        count = math.ceil(rate / (load * instance.capacity(service)))
-        found = simulate(service, instance, count, rate, requests, routing, seed)
-        cells = [f"{1e3 * found.percentile(percent):.1f}" for percent in (50, 95, 99)]
-        cost = "-" if price is None else f"{price * count / 3600 / rate * 1e6 / (1 - found.refused_share):.3f}"
-        lines.append(
-            f"| {100 * load:.0f} % | {count} | {' | '.join(cells)} | {100 * found.refused_share:.2f} | {cost} |"
-        )
-    return "\n".join(lines) + "\n"
+        count, outcome = plan.instances(load), plan.simulate(load, plan.requests)
+        latencies = [f"{1e3 * outcome.percentile(percent):.1f}" for percent in (50, 95, 99)]
+        cost = "-"
+        if plan.price is not None:
+            cost = f"{plan.price * count / 3600 / plan.rate * 1e6 / (1 - outcome.refused_share):.3f}"
+        rows.append((f"{100 * load:.0f} %", count, *latencies, f"{100 * outcome.refused_share:.2f}", cost))
+    columns = ("load", "instances", "p50 ms", "p95 ms", "p99 ms", "refused %", "cost per million")
+    return (
+        f"An instance of {found.workers} workers, batches of {found.batch}, a delay of {found.delay_ms:g} ms and a queue "
+        f"of {found.queue}\nanswers at most {found.capacity:.0f} requests/s ({found.request}; {found.machine}, "
+        f"{found.date}).\n\n"
+        + markdown_table(columns, rows, f"{plan.rate:.0f} requests/s, {plan.routing} routing", left=0)
+    )
 
 
-def hour_table(hour: Hour) -> str:
-    """Return a Markdown table of what happened, a row a twelfth of the time."""
-    lines = [
-        "| minute | requests/s | instances, serving | instances, paid | most wait, ms | refused % |",
-        "|---:|---:|---:|---:|---:|---:|",
+def report_scaling(plan: Plan, policy: Policy, profile: str, hours: float) -> str:
+    """Return the Markdown of an endpoint that scales: a row for each twelfth of the time, and its latencies."""
+    arrivals = make_arrivals(profile, plan.rate, round(3600 * hours))
+    hour = simulate_endpoint(arrivals, policy, plan.measurement.capacity, plan.measurement.queue)
+    at_load = cache(lambda load: plan.simulate(load, max(plan.requests // 10, 1000)))
+    p50, p95, p99 = (1e3 * value for value in latency_percentiles(hour, at_load, _CURVE, (50, 95, 99)))
+    cost = "" if plan.price is None else f"; {hour.cost_per_million(plan.price):.3f} for a million answers"
+    title = (
+        f"Scaling by itself: {profile}, at most {plan.rate:.0f} requests/s, target {policy.target:.0f} invocations a "
+        f"minute and instance, {policy.least} to {policy.most} instances"
+    )
+    columns = ("minute", "requests/s", "instances, serving", "instances, paid", "most wait, ms", "refused %")
+    parts = np.array_split(np.arange(len(hour.arrived)), min(_ROWS, len(hour.arrived)))
+    return (
+        markdown_table(columns, (_row(hour, part) for part in parts), title, left=0)
+        + f"\np50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms; refused {100 * hour.refused_share:.2f} %{cost}.\n"
+    )
+
+
+def _row(hour: Timeline, part: np.ndarray) -> list[str]:
+    refused = 100 * hour.refused[part].sum() / hour.arrived[part].sum()
+    instances = [
+        " - ".join(f"{n:.0f}" for n in np.unique([v[part].min(), v[part].max()])) for v in (hour.serving, hour.paid)
     ]
-    for part in np.array_split(np.arange(len(hour.arrived)), min(_ROWS, len(hour.arrived))):
-        refused = 100 * hour.refused[part].sum() / hour.arrived[part].sum()
-        lines.append(
-            f"| {part[0] // 60} - {(part[-1] + 1) // 60} | {hour.arrived[part].mean():.0f} "
-            f"| {_span(hour.serving[part])} | {_span(hour.paid[part])} | {1e3 * hour.wait_s[part].max():.0f} "
-            f"| {refused:.2f} |"
-        )
-    return "\n".join(lines) + "\n"
+    minutes = f"{part[0] // 60} - {(part[-1] + 1) // 60}"
+    return [
+        minutes,
+        f"{hour.arrived[part].mean():.0f}",
+        *instances,
+        f"{1e3 * hour.wait_s[part].max():.0f}",
+        f"{refused:.2f}",
+    ]
 
 
 def main(
     times: Annotated[Path | None, typer.Option(help="What --measure wrote.")] = None,
     service_ms: Annotated[float | None, typer.Option(min=0.001, help="Instead: constant, for each request.")] = None,
-    overhead_ms: Annotated[float | None, typer.Option(min=0, help="Of each request, beside its worker.")] = None,
+    overhead_ms: Annotated[float | None, typer.Option(min=0, help="Of each request, outside of its worker.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Of an instance.")] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Most requests of a batch.")] = None,
     delay_ms: Annotated[float | None, typer.Option(min=0, help="For which a batch waits to be full.")] = None,
@@ -99,86 +131,38 @@ def main(
     price: Annotated[float | None, typer.Option(min=0, help="Of an instance-hour, in any currency.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="One seed, one outcome.")] = 0,
     measure: Annotated[Path | None, typer.Option(help="Measure a TorchServe here, write its times and stop.")] = None,
-    validate: Annotated[bool, typer.Option(help="Measure one, ask it at several loads, compare and stop.")] = False,
-    model: Annotated[Path, typer.Option(help="Model folder, to measure.")] = ROOT / "models" / "dgs11",
+    validate: Annotated[bool, typer.Option(help="Measure one, load it to several shares, compare and stop.")] = False,
+    model: ModelOption = MODEL,
     seconds: Annotated[float, typer.Option(min=1, help="Of each part of measuring.")] = 20.0,
 ) -> None:
     """Plan for a rate of requests: loads, instances, latencies, refusals and costs."""
-    from spoter.errors import SpoterError
-    from spoter.files import atomic_write_bytes
-
-    try:
-        if measure is not None or validate:
-            from benchmarks.capacity import measure as scale_server
-
-            found, compared = scale_server.measure(model, workers or 2, seconds, validate, seed)
-            if measure is not None:
-                atomic_write_bytes(measure, msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n")
-            print(scale_server.table(found, compared))
-            return
-        told = _times(times, service_ms)
-        given = {"workers": workers, "batch": batch, "delay_ms": delay_ms, "queue": queue, "overhead_ms": overhead_ms}
-        told = msgspec.structs.replace(told, **{name: value for name, value in given.items() if value is not None})
-        print(plan(told, rate, requests, routing, seed, price))
-        policy = _policy(told, target, least, most, start_minutes)
-        print(scaling(told, policy, rate, profile, hours, requests, routing, seed, price))
-    except SpoterError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(2) from None
+    if measure is not None or validate:
+        measurement, comparisons = measure_server(model, workers or 2, seconds, validate, seed)
+        if measure is not None:
+            atomic_write_bytes(measure, msgspec.json.format(msgspec.json.encode(measurement), indent=1) + b"\n")
+        print(measurement_table(measurement, comparisons))
+        return
+    given = {"workers": workers, "batch": batch, "delay_ms": delay_ms, "queue": queue, "overhead_ms": overhead_ms}
+    given = {name: value for name, value in given.items() if value is not None}
+    measurement = msgspec.structs.replace(_read_measurement(times, service_ms), **given)
+    plan = Plan(measurement, rate, requests, routing, seed, price)
+    print(report_fleets(plan))
+    policy = Policy(60 * target * measurement.capacity, least, most, start_s=60 * start_minutes)
+    print(report_scaling(plan, policy, profile, hours))
 
 
-def plan(told: Times, rate: float, requests: int, routing: str, seed: int, price: float | None) -> str:
-    """Return the Markdown of fleets that do not scale."""
-    service, instance = told.service(), told.instance()
-    return (
-        f"An instance of {instance.workers} workers, batches of {instance.batch}, a delay of {told.delay_ms:g} ms and "
-        f"a queue of {instance.queue}\nanswers at most {instance.capacity(service):.0f} requests/s ({told.request}; "
-        f"{told.machine}, {told.date}).\n\n### {rate:.0f} requests/s, {routing} routing\n\n"
-        + steady_table(service, instance, rate, requests, routing, seed, price)
-    )
-
-
-def scaling(
-    told: Times,
-    policy: Policy,
-    rate: float,
-    profile: str,
-    hours: float,
-    requests: int,
-    routing: str,
-    seed: int,
-    price: float | None,
-) -> str:
-    """Return the Markdown of an endpoint that scales."""
-    from benchmarks.capacity.autoscaling import arrivals, percentiles, run
-    from benchmarks.capacity.queueing import simulate
-
-    service, instance = told.service(), told.instance()
-    hour = run(arrivals(profile, rate, round(3600 * hours)), policy, instance.capacity(service), instance.queue)
-
-    @cache
-    def at_load(load: float) -> Outcome:
-        count = math.ceil(rate / (load * instance.capacity(service)))
-        return simulate(service, instance, count, rate, max(requests // 10, 1000), routing, seed)
-
-    p50, p95, p99 = (1e3 * value for value in percentiles(hour, at_load, _CURVE, (50, 95, 99)))
-    cost = "" if price is None else f"; {hour.cost_per_million(price):.3f} for a million answers"
-    return (
-        f"### Scaling by itself: {profile}, at most {rate:.0f} requests/s, target {policy.target:.0f} invocations a "
-        f"minute and instance, {policy.least} to {policy.most} instances\n\n"
-        + hour_table(hour)
-        + f"\np50 {p50:.0f} ms, p95 {p95:.0f} ms, p99 {p99:.0f} ms; refused {100 * hour.refused_share:.2f} %{cost}.\n"
-    )
-
-
-def _times(times: Path | None, service_ms: float | None) -> Times:
-    from spoter.errors import SpoterError
-
+def _read_measurement(times: Path | None, service_ms: float | None) -> InstanceMeasurement:
+    """Return what `--measure` wrote to `times`, or else an instance with constant service times."""
     if (times is None) == (service_ms is None):
         raise SpoterError("found both or neither of --times and --service-ms, expected one of them")
     if times is not None:
-        return read_times(times)
-    return Times(
+        try:
+            return msgspec.json.decode(times.read_bytes(), type=InstanceMeasurement)
+        except (OSError, msgspec.MsgspecError) as error:
+            raise SpoterError(
+                f"{times}: {error}; expected the file that `python -m benchmarks.capacity --measure FILE` writes"
+            ) from None
+    return InstanceMeasurement(
         machine="no machine",
         date="not measured",
         request=f"assumed: {service_ms:g} ms a request",
@@ -191,20 +175,5 @@ def _times(times: Path | None, service_ms: float | None) -> Times:
     )
 
 
-def _policy(told: Times, target: float, least: int, most: int, start_minutes: float) -> Policy:
-    from benchmarks.capacity.autoscaling import Policy
-
-    each_minute = 60 * target * told.instance().capacity(told.service())
-    return Policy(each_minute, least, most, start_s=60 * start_minutes)
-
-
-def _span(values: np.ndarray) -> str:
-    low, high = int(values.min()), int(values.max())
-    return f"{low}" if low == high else f"{low} - {high}"
-
-
 if __name__ == "__main__":
-    from benchmarks.load.processes import end_on_signals
-
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

@@ -1,9 +1,9 @@
-"""An endpoint that scales by itself, second by second: how many instances has it when, and what does that cost?
+"""An endpoint that scales by itself, second by second: its number of instances over time, and what they cost.
 
-Requests flow here: of each second's arrivals as many are answered as the instances that serve can, what is left waits,
-and what finds no room in the queues is refused. What chance does within a second is taken from the simulation of single
-requests (`benchmarks.capacity.queueing`) at the same load, to which the flow's wait is added. Near full load both count some of
-the same waiting, so that latencies come out a little too high there.
+Requests are a flow here: of each second's arrivals the serving instances answer what they can, the rest waits, and
+what exceeds the queues is refused. Chance within a second comes from the simulation of single requests
+(`benchmarks.capacity.queueing`) at the same load, to which the flow's wait is added. Near full load both count some of
+the same waiting, so that latencies are a little too high there.
 
 The policy is Application Auto Scaling's target tracking on SageMakerVariantInvocationsPerInstance, as AWS documents it:
 requests a minute for each instance; more instances after some minutes in a row above the target, fewer after many below
@@ -61,10 +61,24 @@ class Policy:
         if not 1 <= self.least <= self.most:
             raise SpoterError(f"found {self.least} to {self.most} instances, expected at least 1, and no fewer at most")
 
+    def wanted(self, metrics: Sequence[float], serving: int) -> int:
+        """Return the number of instances that target tracking asks for, of the metric of all periods so far."""
+        fitted = self.clip(serving * metrics[-1] / self.target)
+        lately, long = metrics[-self.above :], metrics[-self.below :]
+        if len(lately) == self.above and min(lately) > self.target:
+            return max(fitted, serving)
+        if len(long) == self.below and max(long) < self.slack * self.target:
+            return min(fitted, serving)
+        return serving
+
+    def clip(self, instances: float) -> int:
+        """Round a number of instances up, and keep it within the bounds."""
+        return min(max(math.ceil(instances), self.least), self.most)
+
 
 @dataclass(frozen=True)
-class Hour:
-    """What became of each second; arrays of one number a second.
+class Timeline:
+    """An endpoint over time: arrays of one number a second.
 
     Attributes
     ----------
@@ -88,6 +102,7 @@ class Hour:
 
     @property
     def refused_share(self) -> float:
+        """Refused requests as a share of all."""
         return float(self.refused.sum() / self.arrived.sum())
 
     def cost_per_million(self, price: float) -> float:
@@ -95,7 +110,7 @@ class Hour:
         return price * self.paid.sum() / 3600 / self.answered.sum() * 1e6
 
 
-def arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
+def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
     """Return the requests of each second.
 
     ``steady``: always the peak. ``burst``: a third of the peak, and for the middle third of the time all of it, at
@@ -111,25 +126,27 @@ def arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
     raise SpoterError(f"found profile {profile!r}, expected one of {', '.join(PROFILES)}")
 
 
-def run(arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None) -> Hour:
-    """Let requests arrive.
+def simulate_endpoint(
+    arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None
+) -> Timeline:
+    """Let requests arrive at an endpoint that scales.
 
     Parameters
     ----------
     arrived : numpy.ndarray
-        Of `arrivals`.
+        Of `make_arrivals`.
     policy : Policy
     capacity : float
-        Requests a second that an instance answers at most.
+        The most requests a second that an instance answers.
     queue : int
         Requests that may wait at an instance.
     first : int, optional
         Instances at the beginning; as many as the target asks for at the first second's rate unless given.
     """
-    if first is None:
-        first = _fit(math.ceil(60 * arrived[0] / policy.target), policy)
-    serving, starting, ready_at, quiet_until = first, 0, 0.0, 0.0
-    backlog, metrics, in_period, instance_seconds = 0.0, [], 0.0, 0
+    serving = policy.clip(60 * arrived[0] / policy.target) if first is None else first
+    starting, ready_at, quiet_until = 0, 0.0, 0.0
+    backlog, in_period, instance_seconds = 0.0, 0.0, 0
+    metrics: list[float] = []
     rows = []
     for second, coming in enumerate(arrived.tolist()):
         if starting and second >= ready_at:
@@ -147,50 +164,35 @@ def run(arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first:
             in_period, instance_seconds = 0.0, 0
             # An endpoint takes one change at a time.
             if not starting and second >= quiet_until:
-                wanted = _wanted(metrics, serving, policy)
+                wanted = policy.wanted(metrics, serving)
                 if wanted > serving:
                     starting, ready_at = wanted - serving, second + policy.start_s
                 elif wanted < serving:
                     serving, quiet_until = wanted, second + policy.in_cooldown_s
-    return Hour(*(np.array(column, dtype=float) for column in zip(*rows, strict=True)))
+    return Timeline(*(np.array(column, dtype=float) for column in zip(*rows, strict=True)))
 
 
-def _wanted(metrics: Sequence[float], serving: int, policy: Policy) -> int:
-    """Return the number of instances that target tracking asks for."""
-    fitted = _fit(math.ceil(serving * metrics[-1] / policy.target), policy)
-    lately, long = metrics[-policy.above :], metrics[-policy.below :]
-    if len(lately) == policy.above and min(lately) > policy.target:
-        return max(fitted, serving)
-    if len(long) == policy.below and max(long) < policy.slack * policy.target:
-        return min(fitted, serving)
-    return serving
-
-
-def _fit(instances: int, policy: Policy) -> int:
-    return min(max(instances, policy.least), policy.most)
-
-
-def percentiles(
-    hour: Hour, at_load: Callable[[float], Outcome], loads: Sequence[float], percents: Sequence[float]
+def latency_percentiles(
+    timeline: Timeline, at_load: Callable[[float], Outcome], loads: Sequence[float], percents: Sequence[float]
 ) -> list[float]:
-    """Return seconds within which so many percent of the hour's answers came.
+    """Return the seconds within which each of `percents` of all answers came.
 
     Parameters
     ----------
-    hour : Hour
+    timeline : Timeline
     at_load : callable
         Simulates single requests to an endpoint at a share of its capacity.
     loads : sequence of float
-        Ascending shares that are simulated; what lies between two is interpolated, what lies beyond is the last one's.
+        Ascending shares to simulate; between two of them quantiles are interpolated, beyond them the last one counts.
     percents : sequence of float
     """
-    at = (np.arange(200) + 0.5) / 200
-    known = np.array([np.quantile(at_load(load).seconds, at) for load in loads])  # (loads, 200)
-    place = np.interp(hour.load, loads, np.arange(len(loads)))
+    levels = (np.arange(200) + 0.5) / 200
+    quantiles = np.array([np.quantile(at_load(load).seconds, levels) for load in loads])  # (loads, 200)
+    place = np.interp(timeline.load, loads, np.arange(len(loads)))
     below = np.minimum(place.astype(int), len(loads) - 2)
-    part = (place - below)[:, None]
-    seconds = (1 - part) * known[below] + part * known[below + 1] + hour.wait_s[:, None]  # (time, 200)
+    share = (place - below)[:, None]
+    seconds = (1 - share) * quantiles[below] + share * quantiles[below + 1] + timeline.wait_s[:, None]  # (time, 200)
     order = np.argsort(seconds, axis=None)
-    weights = np.cumsum(np.repeat(hour.answered, len(at))[order])
-    found = np.searchsorted(weights, np.asarray(percents) / 100 * weights[-1])
-    return seconds.ravel()[order][np.minimum(found, len(order) - 1)].tolist()
+    weights = np.cumsum(np.repeat(timeline.answered, len(levels))[order])
+    indices = np.searchsorted(weights, np.asarray(percents) / 100 * weights[-1])
+    return seconds.ravel()[order][np.minimum(indices, len(order) - 1)].tolist()

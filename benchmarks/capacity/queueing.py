@@ -1,4 +1,4 @@
-"""Instances with workers behind queues, event by event (simpy): how long do requests wait, how many are refused?
+"""Instances with workers behind queues, simulated event by event (simpy): waiting times and refused requests.
 
 An instance is a TorchServe: a queue of limited length before workers that take batches. A worker takes the request that
 waited longest, then others as they come until the batch is full or its delay is over, and one worker at a time gathers
@@ -11,27 +11,21 @@ the least outstanding ones, the choice among a sample is a little worse than amo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+import simpy
 
 from spoter.errors import SpoterError
-
-if TYPE_CHECKING:
-    from benchmarks.capacity.queueing import Instance, ServiceTimes
-
-if TYPE_CHECKING:
-    import simpy
 
 ROUTINGS = ("random", "least")
 """SageMaker's RANDOM and LEAST_OUTSTANDING_REQUESTS."""
 SAMPLED = 16
-"""As many instances of a fleet are simulated."""
-_WARM_UP = 0.1  # of the requests are left out of what is told: they found empty queues
+"""The most instances of a fleet that are simulated."""
+_WARM_UP = 0.1  # share of the requests that is not counted: they found empty queues
 
 
 class ServiceTimes:
@@ -48,31 +42,28 @@ class ServiceTimes:
             raise SpoterError("found no service times above 0 for batches of 1, expected some for every size measured")
         self.largest = max(samples)
         count = max(map(len, samples.values()))
-        at = (np.arange(count) + 0.5) / count
-        quantiles = {size: np.quantile(samples[size], at, method="hazen") for size in sorted(samples)}
-        self._seconds = {}
+        levels = (np.arange(count) + 0.5) / count
+        quantiles = {size: np.quantile(samples[size], levels, method="hazen") for size in sorted(samples)}
+        self._seconds = {self.largest: quantiles[self.largest]}
         for below, above in pairwise(quantiles):
             for size in range(below, above):
-                part = (size - below) / (above - below)
-                self._seconds[size] = (1 - part) * quantiles[below] + part * quantiles[above]
-        self._seconds[self.largest] = quantiles[self.largest]
+                share = (size - below) / (above - below)
+                self._seconds[size] = (1 - share) * quantiles[below] + share * quantiles[above]
 
     def mean(self, size: int) -> float:
         """Return the mean seconds of a batch of `size`."""
-        return float(self.of(size).mean())
+        return float(self.seconds(size).mean())
 
-    def of(self, size: int) -> np.ndarray:
+    def seconds(self, size: int) -> np.ndarray:
         """Return equally likely seconds of a batch of `size`."""
         if size not in self._seconds:
-            raise SpoterError(
-                f"found batches of {size}, expected at most {self.largest}, the largest that was measured"
-            )
+            raise SpoterError(f"found batches of {size}, expected at most {self.largest}, the largest measured size")
         return self._seconds[size]
 
 
 @dataclass(frozen=True)
 class Instance:
-    """What an instance is made of.
+    """The settings of an instance.
 
     Attributes
     ----------
@@ -80,11 +71,11 @@ class Instance:
     batch : int
         Most requests of a batch.
     delay_s : float
-        For which a batch that is not full waits for others.
+        Time for which a batch that is not full waits for more requests.
     queue : int
         Requests that may wait; more are refused (TorchServe's job_queue_size).
     overhead_s : float
-        Of each request, beside its turn at a worker: the front end and the network.
+        Time of each request that is not spent at a worker: the front end and the network.
     """
 
     workers: int
@@ -98,158 +89,16 @@ class Instance:
         return self.workers * self.batch / times.mean(self.batch)
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Seconds from asking to the answer of those that were answered, and counts of those refused and all."""
-
-    seconds: np.ndarray
-    refused: int
-    asked: int
-
-    @property
-    def refused_share(self) -> float:
-        return self.refused / self.asked
-
-    def percentile(self, percent: float) -> float:
-        """Return seconds; NaN where nobody was answered."""
-        return float(np.percentile(self.seconds, percent)) if len(self.seconds) else float("nan")
-
-
-def simulate(
-    times: ServiceTimes,
-    instance: Instance,
-    instances: int,
-    rate: float,
-    requests: int,
-    routing: str = "random",
-    seed: int = 0,
-) -> Outcome:
-    """Send requests at random times (a Poisson process) to a fleet.
-
-    Parameters
-    ----------
-    times : ServiceTimes
-    instance : Instance
-        All are alike.
-    instances : int
-    rate : float
-        Requests a second to all of them.
-    requests : int
-        To the sample; the first tenth is not counted.
-    routing : str
-        One of `ROUTINGS`.
-    seed : int
-        The same one gives the same outcome.
-    """
-    if routing not in ROUTINGS:
-        raise SpoterError(f"found routing {routing!r}, expected one of {', '.join(ROUTINGS)}")
-    import simpy
-
-    sampled = min(instances, SAMPLED)
-    rng = np.random.default_rng(seed)
-    gaps = rng.exponential(instances / (sampled * rate), size=requests)
-    random_choices = rng.integers(sampled, size=requests)
-    environment = simpy.Environment()
-    fleet = [_Simulated(environment, times, instance, rng.spawn(1)[0]) for _ in range(sampled)]
-    first, refused = int(_WARM_UP * requests), 0
-
-    def arrivals() -> Iterator[simpy.Event]:
-        nonlocal refused
-        for number, (gap, choice) in enumerate(zip(gaps.tolist(), random_choices.tolist(), strict=True)):
-            yield environment.timeout(gap)
-            # The random choice breaks ties, too: the first instance would get all of them.
-            order = range(choice, choice + sampled)
-            to = choice if routing == "random" else min(order, key=lambda i: fleet[i % sampled].outstanding) % sampled
-            taken = fleet[to].take(counted=number >= first)
-            refused += number >= first and not taken
-
-    environment.run(environment.process(arrivals()))
-    while any(one.outstanding for one in fleet):
-        environment.step()
-    answered = np.array([seconds for one in fleet for seconds in one.answered])
-    return Outcome(answered, refused, requests - first)
-
-
-@dataclass
-class _Simulated:
-    """An instance at work; `answered` holds the seconds of those that count."""
-
-    environment: simpy.Environment
-    times: ServiceTimes
-    kind: Instance
-    rng: np.random.Generator
-    outstanding: int = 0
-    answered: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        import simpy
-
-        self.waiting = simpy.Store(self.environment)
-        self.gathering = simpy.Resource(self.environment)
-        for _ in range(self.kind.workers):
-            self.environment.process(self._work())
-
-    def take(self, counted: bool) -> bool:
-        """Take a request in, or tell that the queue is full."""
-        if len(self.waiting.items) >= self.kind.queue:
-            return False
-        self.outstanding += 1
-        self.waiting.put((self.environment.now, counted))
-        return True
-
-    def _work(self) -> Iterator[simpy.Event]:
-        seconds = self._service()
-        while True:
-            with self.gathering.request() as turn:
-                yield turn
-                batch = yield from self._gather()
-            yield self.environment.timeout(seconds(len(batch)))
-            self.outstanding -= len(batch)
-            now = self.environment.now + self.kind.overhead_s
-            self.answered += [now - arrived for arrived, counted in batch if counted]
-
-    def _gather(self) -> Iterator[simpy.Event]:
-        batch = [(yield self.waiting.get())]
-        closes = self.environment.now + self.kind.delay_s
-        while len(batch) < self.kind.batch:
-            coming = self.waiting.get()
-            if not coming.triggered:
-                left = closes - self.environment.now
-                if left > 0:
-                    yield coming | self.environment.timeout(left)
-                if not coming.triggered:
-                    coming.cancel()
-                    break
-            batch.append(coming.value)
-        return batch
-
-    def _service(self):
-        """Return what draws a batch's seconds."""
-        by_size = {size: self.times.of(size) for size in range(1, self.kind.batch + 1)}
-        draws = iter(())
-
-        def seconds(size: int) -> float:
-            nonlocal draws
-            draw = next(draws, None)
-            if draw is None:
-                draws = iter(self.rng.random(4096).tolist())
-                draw = next(draws)
-            values = by_size[size]
-            return float(values[int(draw * len(values))])
-
-        return seconds
-
-
-class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What `--measure` writes: service times of an instance, and what it was.
+class InstanceMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The file that `--measure` writes: an instance and its service times.
 
     Attributes
     ----------
     machine, date, request : str
-        Where, when and with what it was measured, for whoever reads the file.
+        Where, when and with which request it was measured, for readers of the file.
     workers, batch, queue : int
     delay_ms, overhead_ms : float
-        As of `benchmarks.capacity.queueing.Instance`, in milliseconds.
+        As in `Instance`, in milliseconds.
     service_ms : dict of int to list of float
         Milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
     """
@@ -264,12 +113,150 @@ class Times(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     overhead_ms: float
     service_ms: dict[int, list[float]]
 
+    @property
     def instance(self) -> Instance:
-        from benchmarks.capacity.queueing import Instance
-
+        """The settings, in seconds."""
         return Instance(self.workers, self.batch, self.delay_ms / 1e3, self.queue, self.overhead_ms / 1e3)
 
-    def service(self) -> ServiceTimes:
-        from benchmarks.capacity.queueing import ServiceTimes
-
+    @property
+    def times(self) -> ServiceTimes:
+        """The service times, in seconds."""
         return ServiceTimes({size: [value / 1e3 for value in values] for size, values in self.service_ms.items()})
+
+    @property
+    def capacity(self) -> float:
+        """The most requests a second that the instance answers."""
+        return self.instance.capacity(self.times)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Seconds from request to answer of all answered requests, and the numbers of refused and of all requests."""
+
+    seconds: np.ndarray
+    refused: int
+    requests: int
+
+    @property
+    def refused_share(self) -> float:
+        """Refused requests as a share of all."""
+        return self.refused / self.requests
+
+    def percentile(self, percent: float) -> float:
+        """Return seconds; NaN where no request was answered."""
+        return float(np.percentile(self.seconds, percent)) if len(self.seconds) else float("nan")
+
+
+def simulate_fleet(
+    times: ServiceTimes,
+    instance: Instance,
+    instances: int,
+    rate: float,
+    requests: int,
+    routing: str = "random",
+    seed: int = 0,
+) -> Outcome:
+    """Send requests at random times (a Poisson process) to a fleet.
+
+    Parameters
+    ----------
+    times : ServiceTimes
+    instance : Instance
+        Of which all `instances` are copies.
+    instances : int
+    rate : float
+        Requests a second to the whole fleet.
+    requests : int
+        Number of requests to the sample; the first tenth is not counted.
+    routing : str
+        One of `ROUTINGS`.
+    seed : int
+        The same seed gives the same outcome.
+    """
+    if routing not in ROUTINGS:
+        raise SpoterError(f"found routing {routing!r}, expected one of {', '.join(ROUTINGS)}")
+    sampled = min(instances, SAMPLED)
+    rng = np.random.default_rng(seed)
+    gaps = rng.exponential(instances / (sampled * rate), size=requests)
+    random_choices = rng.integers(sampled, size=requests)
+    environment = simpy.Environment()
+    fleet = [_SimulatedInstance(environment, times, instance, rng.spawn(1)[0]) for _ in range(sampled)]
+    first, refused = int(_WARM_UP * requests), 0
+
+    def send_requests() -> Iterator[simpy.Event]:
+        nonlocal refused
+        for number, (gap, choice) in enumerate(zip(gaps.tolist(), random_choices.tolist(), strict=True)):
+            yield environment.timeout(gap)
+            target = fleet[choice]
+            if routing == "least":  # the random choice breaks ties: the first instance would get all of them
+                target = min(fleet[choice:] + fleet[:choice], key=lambda one: one.outstanding)
+            accepted = target.accept(counted=number >= first)
+            refused += number >= first and not accepted
+
+    environment.run(environment.process(send_requests()))
+    while any(one.outstanding for one in fleet):
+        environment.step()
+    return Outcome(np.array([seconds for one in fleet for seconds in one.answered]), refused, requests - first)
+
+
+@dataclass(eq=False)
+class _SimulatedInstance:
+    """An instance at work; `answered` holds the seconds of the answers that count."""
+
+    environment: simpy.Environment
+    times: ServiceTimes
+    settings: Instance
+    rng: np.random.Generator
+    outstanding: int = 0
+    answered: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.waiting = simpy.Store(self.environment)
+        self.gathering = simpy.Resource(self.environment)
+        for _ in range(self.settings.workers):
+            self.environment.process(self._work())
+
+    def accept(self, counted: bool) -> bool:
+        """Put a request into the queue; return False where it is full."""
+        if len(self.waiting.items) >= self.settings.queue:
+            return False
+        self.outstanding += 1
+        self.waiting.put((self.environment.now, counted))
+        return True
+
+    def _work(self) -> Iterator[simpy.Event]:
+        draw_seconds = self._service()
+        while True:
+            with self.gathering.request() as turn:
+                yield turn
+                batch = yield from self._gather()
+            yield self.environment.timeout(draw_seconds(len(batch)))
+            self.outstanding -= len(batch)
+            now = self.environment.now + self.settings.overhead_s
+            self.answered += [now - arrived for arrived, counted in batch if counted]
+
+    def _gather(self) -> Iterator[simpy.Event]:
+        batch = [(yield self.waiting.get())]
+        closes = self.environment.now + self.settings.delay_s
+        while len(batch) < self.settings.batch:
+            coming = self.waiting.get()
+            if not coming.triggered:
+                left = closes - self.environment.now
+                if left > 0:
+                    yield coming | self.environment.timeout(left)
+                if not coming.triggered:
+                    coming.cancel()
+                    break
+            batch.append(coming.value)
+        return batch
+
+    def _service(self) -> Callable[[int], float]:
+        """Return a function that draws the seconds of a batch of a size."""
+        by_size = {size: self.times.seconds(size) for size in range(1, self.settings.batch + 1)}
+
+        def uniform() -> Iterator[float]:
+            while True:
+                yield from self.rng.random(4096).tolist()
+
+        draws = uniform()
+        return lambda size: float(by_size[size][int(next(draws) * len(by_size[size]))])

@@ -149,5 +149,7 @@ def _measure_batches(recognizer: Recognizer, body: bytes, batch: int, seconds: f
     """Return seconds that batches of the sizes 1, 2, 4, … and `batch` take, in turn, one thread."""
     sizes = sorted({batch, *(2**power for power in range(batch.bit_length()))})
     request = RawRequest(body, "application/json")
-    taken = measure_seconds({size: partial(respond, recognizer, [request] * size) for size in sizes}, seconds, "batches")
+    taken = measure_seconds(
+        {size: partial(respond, recognizer, [request] * size) for size in sizes}, seconds, "batches"
+    )
     return {size: values[:: -(-len(values) // _KEPT)] for size, values in taken.items()}

@@ -1,4 +1,4 @@
-"""Requests of a size that people send, made of noise: what is in them does not change what they cost."""
+"""Requests of usual sizes, made of noise: the values of landmarks do not change what a request costs."""
 
 from __future__ import annotations
 
@@ -29,12 +29,11 @@ def full_request(frames: int = FRAMES) -> bytes:
 
 
 def compact_request(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
-    """Return the compact form: only a layout's points, 4 decimals."""
+    """Return the compact form: only the landmarks of a layout (54 unless given), 4 decimals."""
     layout = layout or load_layout("54")
     points = np.random.default_rng(0).uniform(0.2, 0.8, size=(frames, len(layout), 2)).round(4)
     return json.dumps({"layout": layout.name, "points": points.tolist()}, separators=(",", ":")).encode()
 
 
-def bodies() -> dict[str, bytes]:
-    """Return the requests by name."""
-    return {"compact": compact_request(), "full": full_request()}
+BODIES = {"compact": compact_request, "full": full_request}
+"""Functions that make a request, by the name that options take."""

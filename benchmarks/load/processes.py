@@ -1,47 +1,50 @@
-"""Commands that start servers: what ends them, and how one runs another, so that none leaves a server behind."""
+"""Ends for commands that start servers, so that none leaves a server behind."""
 
 from __future__ import annotations
 
 import signal
 import subprocess
 from collections.abc import Sequence
+from types import FrameType
 from typing import Any
 
-from spoter.torchserve.server import end_session
+from spoter.processes import end_process_tree
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
 GRACE = 60.0
-"""Seconds that a command has to end its servers once it was told to end."""
+"""Seconds that a command gets to end its servers."""
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP end this command as Ctrl-C does, with all that it has started, and the second one wait.
+    """Have SIGTERM and SIGHUP end this command as Ctrl-C does, with all that it has started; ignore further signals.
 
-    As Ctrl-C exactly: an event loop that runs takes that one for its own, and cancels what is under way.
+    A running event loop takes a SIGINT over and cancels its tasks, so the signals are turned into SIGINT.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells have what they start with & ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has SIGHUP
-            signal.signal(number, _as_ctrl_c)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
+            signal.signal(number, _interrupt)
 
 
-def _as_ctrl_c(*_) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     signal.raise_signal(signal.SIGINT)
 
 
-def run_to_end(command: Sequence[str], seconds: float | None = None, **options: Any) -> subprocess.CompletedProcess:
-    """Run a command that starts servers to its end; where that is not waited for, have it end them first.
+def run_to_end(
+    command: Sequence[str], seconds: float | None = None, **options: Any
+) -> subprocess.CompletedProcess[Any]:
+    """Run a command that starts servers; where it is interrupted or takes too long, let it end its servers.
 
-    `subprocess.run` would kill it, and its servers, in sessions of their own, would go on.
+    `subprocess.run` would kill the command, and its servers, in their own sessions, would stay.
 
     Parameters
     ----------
     command : sequence of str
     seconds : float, optional
-        After which it is told to end.
+        Time limit.
     **options
         Of `subprocess.Popen`.
 
@@ -49,12 +52,9 @@ def run_to_end(command: Sequence[str], seconds: float | None = None, **options: 
     ------
     subprocess.TimeoutExpired
     """
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options)
-    try:
-        said, complained = process.communicate(timeout=seconds)
-    finally:
-        end_session(process, GRACE)
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
-    return subprocess.CompletedProcess(command, process.returncode, said, complained)
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options) as process:
+        try:
+            out, err = process.communicate(timeout=seconds)
+        finally:
+            end_process_tree(process, GRACE)
+    return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -1,21 +1,22 @@
-"""What a running server uses: processor seconds, memory and file handles of each of its processes."""
+"""What a running server uses: processor time, memory and file handles of each of its processes."""
 
 from __future__ import annotations
 
 import contextlib
 import subprocess
 from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
-from spoter.torchserve.server import session_members
+from spoter.processes import process_tree
 
 WORKER = "model_service_worker"
 
 
 @dataclass(frozen=True)
 class ProcessUsage:
-    """One process: bytes of memory (`rss` with, `pss` with a share of what it has in common with others), handles."""
+    """One process; `rss` and `pss` are bytes, `pss` has a share only of the memory that other processes use too."""
 
     pid: int
     name: str
@@ -28,30 +29,18 @@ class ProcessUsage:
 
 @dataclass(frozen=True)
 class Usage:
-    """All processes of a server at one moment."""
+    """All processes of a server at one moment, ordered by number."""
 
     processes: tuple[ProcessUsage, ...]
 
-    @classmethod
-    def of(cls, leader: subprocess.Popen) -> Usage:
-        """Look at the session that `leader` was started in, as `spoter.torchserve.server.Process` starts servers."""
-        return cls.of_processes(session_members(leader))
-
-    @classmethod
-    def from_processes(cls, processes: list[psutil.Process]) -> Usage:
-        found = []
-        for process in processes:
-            with contextlib.suppress(psutil.Error):  # it ended in the meantime
-                found.append(_usage(process))
-        return cls(tuple(sorted(found, key=lambda usage: usage.pid)))
-
     @property
     def cpu_s(self) -> float:
-        """Seconds of all processes that live now; a difference of two readings tells what was used between them."""
+        """Processor seconds of all living processes; a difference of two readings is the use between them."""
         return sum(process.cpu_s for process in self.processes)
 
     @property
     def rss(self) -> int:
+        """Bytes of memory of all processes."""
         return sum(process.rss for process in self.processes)
 
     @property
@@ -65,7 +54,16 @@ class Usage:
         return next((process for process in self.processes if process.name == "java"), None)
 
 
-def _usage(process: psutil.Process) -> ProcessUsage:
+def measure_usage(leader: subprocess.Popen[Any]) -> Usage:
+    """Measure the processes that belong to `leader`, which was started as the leader of a session."""
+    usages = []
+    for process in process_tree(leader):
+        with contextlib.suppress(psutil.Error):  # it has ended since
+            usages.append(_measure_process(process))
+    return Usage(tuple(usages))
+
+
+def _measure_process(process: psutil.Process) -> ProcessUsage:
     with process.oneshot():
         memory = process.memory_full_info()
         times = process.cpu_times()

@@ -1,6 +1,6 @@
-"""wrk as the client of a closed loop: it takes a sixth of the processor that ours takes from the server it measures.
+"""wrk as the client of a closed loop: it takes a sixth of the processor time that `benchmarks.load.client` takes.
 
-https://github.com/wg/wrk, which most systems have as a package; `benchmarks.load.client` stands in where it is not installed.
+https://github.com/wg/wrk, a package of most systems. Where it is not installed, `benchmarks.load.client` is used.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load.client import TIMEOUT, cpu_s
+from benchmarks.load.client import TIMEOUT, Request, cpu_seconds
 
-# wrk tells a script's `done` what it has counted. Latencies are in microseconds.
+# wrk calls `done` with its counts. Times are in microseconds.
 _SCRIPT = """
 function init(args)
    local file = io.open(args[1], "rb")
@@ -26,35 +26,40 @@ function init(args)
 end
 function done(summary, latency, requests)
    local lost = summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
-   io.write(string.format('\\n{"duration": %d, "requests": %d, "refused": %d, "lost": %d, "us": [%d, %d, %d]}\\n',
-      summary.duration, summary.requests, summary.errors.status, lost,
-      latency:percentile(50), latency:percentile(95), latency:percentile(99)))
+   io.write(string.format(
+      '\\n{"requests": %d, "refused": %d, "lost": %d, "seconds": %f, "p50": %f, "p95": %f, "p99": %f}\\n',
+      summary.requests, summary.errors.status, lost, summary.duration / 1e6,
+      latency:percentile(50) / 1e3, latency:percentile(95) / 1e3, latency:percentile(99) / 1e3))
 end
 """
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What wrk tells of a run.
+class WrkLoad:
+    """A run of wrk.
 
     Attributes
     ----------
     requests : int
-        That were answered.
-    refused, lost : int
-        Of these, with a status of 400 and above; and beside them those that got no whole answer.
+        Number of answers.
+    refused : int
+        Those of them with a status of 400 and above.
+    lost : int
+        Requests without a whole answer, not counted in `requests`.
     seconds : float
-    percentiles : tuple of float
+    p50, p95, p99 : float
         Milliseconds within which 50, 95 and 99 % of the answers came.
     cpu_s : float
-        Seconds of the processor that wrk took.
+        Processor seconds of wrk.
     """
 
     requests: int
     refused: int
     lost: int
     seconds: float
-    percentiles: tuple[float, float, float]
+    p50: float
+    p95: float
+    p99: float
     cpu_s: float
 
     @property
@@ -63,38 +68,28 @@ class Counted:
         return (self.requests - self.refused) / self.seconds
 
 
-def found() -> str | None:
-    """Return the path of wrk, where it is installed."""
-    return shutil.which("wrk")
+def is_installed() -> bool:
+    """Return whether there is a wrk on the PATH."""
+    return shutil.which("wrk") is not None
 
 
-def run(url: str, body: bytes, content_type: str, clients: int, seconds: float) -> Counted:
-    """Ask with `clients` that each wait for an answer before they ask again, for whole `seconds`, rounded up.
+def run_wrk(url: str, request: Request, clients: int, seconds: float) -> WrkLoad:
+    """Send a request from `clients` that each wait for an answer, for `seconds`, rounded up to whole ones.
 
     Raises
     ------
     OSError
-        Where wrk did not come to its end; with its words.
+        Where wrk failed; with its message.
     """
     with tempfile.TemporaryDirectory(prefix="spoter-wrk-") as folder:
-        script, content = Path(folder, "script.lua"), Path(folder, "body")
+        script, body = Path(folder, "script.lua"), Path(folder, "body")
         script.write_text(_SCRIPT)
-        content.write_bytes(body)
-        command = [found() or "wrk", "--threads", "1", "--connections", str(clients)]
-        command += ["--duration", f"{math.ceil(seconds)}s", "--timeout", f"{TIMEOUT:g}s"]
-        before = cpu_s(resource.RUSAGE_CHILDREN)
-        done = subprocess.run(
-            [*command, "--script", str(script), url, "--", str(content), content_type], capture_output=True, text=True
-        )
-        taken = cpu_s(resource.RUSAGE_CHILDREN) - before
+        body.write_bytes(request.body)
+        command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{math.ceil(seconds)}s"]
+        command += ["--timeout", f"{TIMEOUT:g}s", "--script", str(script), url, "--", str(body), request.content_type]
+        cpu_before = cpu_seconds(resource.RUSAGE_CHILDREN)
+        done = subprocess.run(command, capture_output=True, text=True)
+        cpu_s = cpu_seconds(resource.RUSAGE_CHILDREN) - cpu_before
     if done.returncode:
         raise OSError(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-    told = json.loads(done.stdout.splitlines()[-1])
-    return Counted(
-        told["requests"],
-        told["refused"],
-        told["lost"],
-        told["duration"] / 1e6,
-        tuple(us / 1e3 for us in told["us"]),
-        taken,
-    )
+    return WrkLoad(**json.loads(done.stdout.splitlines()[-1]), cpu_s=cpu_s)

@@ -1,7 +1,7 @@
 """The recognizer without a server: as many processes as a server has workers, each with one thread.
 
-`python -m benchmarks.peers.in_process MODEL RUNTIME` is one of them. For each line ``{"request": NAME, "seconds": S}`` it
-answers that request again and again, and writes a JSON list: the seconds of each answer, and the processor seconds of all.
+`python -m benchmarks.peers.in_process MODEL RUNTIME` is one of them. For each line ``{"request": NAME, "seconds": S}``
+it answers that request again and again, and writes a JSON list: the seconds of each answer, and its processor seconds.
 """
 
 from __future__ import annotations

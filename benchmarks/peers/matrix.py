@@ -1,4 +1,4 @@
-"""Asks every server the same in turn, in rounds, so that a slow moment of the machine hits all of them."""
+"""Puts every server under the same loads in turn, in rounds, so that a slow moment of the machine hits all of them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,26 +15,55 @@ from pathlib import Path
 from tqdm import tqdm
 
 from benchmarks.load import wrk
-from benchmarks.load.bodies import bodies
+from benchmarks.load.bodies import BODIES
 from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
-from benchmarks.peers import in_process
-from benchmarks.peers import servers as server
-from benchmarks.peers.servers import ORIGINAL, Running
+from benchmarks.peers.in_process import RecognizerProcesses, running_processes
+from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
 IN_PROCESS = "in process"
 SHARES = (0.5, 0.8)
-"""Rates of the open loop, as shares of what the server reached in the closed loop of the most clients."""
+"""Rates of the open loop, as shares of the server's rate in the closed loop of the most clients."""
 
-# To each server once it is up, of each kind: so many requests, for so many seconds at most. TorchServe's Java compiles
-# its code after some hundred of them, and takes a third of the time from then on; production is past that.
+# Limits, in requests and seconds, of the load that each server gets once it is up. TorchServe's Java compiles its code
+# after some hundred requests, and takes a third of the time from then on; production is past that.
 FIRST, FIRST_S = 600, 6.0
-# Before each measurement, to bring back what a pause has cost: so many requests, for so many seconds at most.
+# Limits before each measurement, to bring back what a pause has cost.
 WARM, WARM_S = 200, 1.0
 
 
 @dataclass(frozen=True)
+class Settings:
+    """A comparison.
+
+    Attributes
+    ----------
+    runtime : str
+    servers : sequence of str
+        Of `benchmarks.peers.servers.NAMES`.
+    requests : sequence of str
+        Of `benchmarks.load.bodies.BODIES`.
+    clients : sequence of int
+        Of the closed loops.
+    seconds : float
+        Of each measurement.
+    rounds : int
+        Number of measurements of each kind.
+    workers : int
+        Processes that hold the model, of each server and of the recognizer without a server.
+    """
+
+    runtime: str
+    servers: Sequence[str]
+    requests: Sequence[str]
+    clients: Sequence[int]
+    seconds: float
+    rounds: int
+    workers: int
+
+
+@dataclass(frozen=True)
 class Figures:
-    """What was measured of one server under one load: each figure the median of the rounds, but counts are summed.
+    """Figures of one server under one load: each is the median of the rounds, but counts are summed.
 
     Attributes
     ----------
@@ -46,7 +75,7 @@ class Figures:
         Processor milliseconds for each request: of all the server's processes, and of the client, which ran on the same
         cores. None where there is no client.
     lag_ms : float
-        In the open loop: by how much later than planned the client sent half of its requests.
+        Open loop: median milliseconds by which requests were sent later than planned.
     requests : int
     failures : dict of str to int
         Requests that were not answered with 200, by what came instead.
@@ -65,7 +94,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Row:
-    """Figures with what they are of; `load` is ``closed N`` (clients) or ``open N %``."""
+    """Figures of a server for a kind of request; `load` is ``closed N`` (clients) or ``open N %``."""
 
     server: str
     request: str
@@ -75,7 +104,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a server takes beside requests: seconds to its first answer, % of a core while idle, memory in bytes."""
+    """What a server takes without load: seconds to its first answer, % of a core; and bytes of memory after all load."""
 
     server: str
     ready_s: float
@@ -85,136 +114,123 @@ class Footprint:
     pss: int
 
 
-def asked(name: str, requests: Sequence[str]) -> list[str]:
-    """Return those of the requests that a server understands: the original knew the full one alone."""
-    return [request for request in requests if name != ORIGINAL or request == "full"]
+def accepts(server: str, request: str) -> bool:
+    """Return whether a server understands a kind of request: the original knew the full one only."""
+    return server != ORIGINAL or request == "full"
 
 
-def measure(
-    model: Path,
-    runtime: str,
-    servers: Sequence[str],
-    requests: Sequence[str],
-    clients: Sequence[int],
-    seconds: float,
-    rounds: int,
-    workers: int,
-) -> tuple[list[Row], list[Footprint]]:
-    """Measure all servers with one model.
-
-    Parameters
-    ----------
-    model : pathlib.Path
-        Model folder.
-    runtime : str
-        What computes.
-    servers : sequence of str
-        Of `benchmarks.peers.servers.NAMES`.
-    requests : sequence of str
-        Of `bodies`.
-    clients : sequence of int
-        Of the closed loops.
-    seconds : float
-        Of each measurement.
-    rounds : int
-        How often each is made.
-    workers : int
-        Processes that hold the model, of each server; also those of the recognizer without a server.
+def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Footprint]]:
+    """Measure all servers with one model folder.
 
     Raises
     ------
     spoter.torchserve.server.StartError
-        Where a server did not come up.
+        Where a server did not start.
     """
-    python = server.executable(list(servers))
-    contents = bodies()
-    cells = sum(len(asked(name, requests)) for name in servers) * (len(clients) + len(SHARES))
-    rows: list[Row] = []
+    bodies = {name: Request(BODIES[name]()) for name in settings.requests}
+    cells = sum(accepts(server, request) for server in settings.servers for request in settings.requests)
+    cells *= settings.rounds * (len(settings.clients) + len(SHARES))
     with (
         ExitStack() as stack,
-        tqdm(
-            total=cells * rounds, leave=False, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}"
-        ) as bar,
+        tqdm(total=cells, leave=False, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}") as bar,
     ):
         bar.set_description(f"{model.name}: starting servers")
-        processes = stack.enter_context(in_process.started(model, runtime, workers))
-        running, footprints = [], []
-        for name in servers:
-            running.append(stack.enter_context(server.started(name, model, runtime, workers, python)))
-            footprints.append(_at_rest(running[-1]))
-            for request in asked(name, requests):
-                run_closed_loop(running[-1].url, [Request(contents[request])], 8, FIRST_S, most=FIRST)
-            running[-1].pause()
-        for request in requests:
-            ready = [one for one in running if request in asked(one.name, requests)]
-            body = Request(contents[request])
-            reached: dict[str, float] = {}
-            # Rounds inside: a server that adapts itself to its load, as BentoML does, has had its time by the second.
-            for count in clients:
-                bar.set_description(f"{model.name}, {request}, {count} clients")
-                busy = 1 if count == 1 else workers
-                taken = {one.name: [] for one in ready} | {IN_PROCESS: []}
-                for turn in range(rounds):
-                    taken[IN_PROCESS].append(_of_process(processes.ask(request, busy, seconds)))
-                    for one in _turned(ready, turn):
-                        taken[one.name].append(_closed(one, body, count, seconds))
-                        bar.update()
-                found = {name: _together(figures) for name, figures in taken.items()}
-                reached = {name: figures.rate for name, figures in found.items()}
-                rows += [Row(name, request, f"closed {count}", figures) for name, figures in found.items()]
-            for share in SHARES:
-                bar.set_description(f"{model.name}, {request}, open loop at {share:.0%}")
-                taken = {one.name: [] for one in ready if reached[one.name]}
-                for seed in range(rounds):
-                    for one in _turned(ready, seed):
-                        if one.name in taken:
-                            taken[one.name].append(_open(one, body, share * reached[one.name], seconds, seed))
-                        bar.update()
-                rows += [
-                    Row(name, request, f"open {100 * share:.0f} %", _together(figures))
-                    for name, figures in taken.items()
-                ]
-        footprints = [_after(one, footprint) for one, footprint in zip(running, footprints, strict=True)]
+        processes = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
+        servers, idle = [], []
+        for name in settings.servers:
+            server = stack.enter_context(running_peer(name, model, settings.runtime, settings.workers))
+            servers.append(server)
+            idle.append(_measure_idle(server))
+            for request, body in bodies.items():
+                if accepts(name, request):
+                    run_closed_loop(server.url, [body], 8, FIRST_S, most=FIRST)
+            server.pause()
+        rows = []
+        for request, body in bodies.items():
+            bar.set_description(f"{model.name}, {request}")
+            chosen = [server for server in servers if accepts(server.name, request)]
+            rows += _measure_request(request, body, chosen, processes, settings, bar.update)
+        footprints = [_measure_footprint(server, share) for server, share in zip(servers, idle, strict=True)]
     return rows, footprints
 
 
-def _turned(servers: list[Running], turn: int) -> list[Running]:
+def _measure_request(
+    name: str,
+    request: Request,
+    servers: Sequence[PeerServer],
+    processes: RecognizerProcesses,
+    settings: Settings,
+    update: Callable[[], object],
+) -> list[Row]:
+    """Measure one kind of request in closed loops and then in open loops."""
+    rows: list[Row] = []
+    seconds, reached = settings.seconds, dict.fromkeys((server.name for server in servers), 0.0)
+
+    def add_rows(load: str, taken: Mapping[str, Sequence[Figures]]) -> None:
+        rows.extend(Row(server, name, load, combine_rounds(rounds)) for server, rounds in taken.items())
+
+    # Rounds inside: a server that adapts itself to its load, as BentoML does, has had its time by the second.
+    for clients in settings.clients:
+        taken: dict[str, list[Figures]] = {server.name: [] for server in servers} | {IN_PROCESS: []}
+        for turn in range(settings.rounds):
+            busy = 1 if clients == 1 else settings.workers
+            taken[IN_PROCESS].append(summarize_processes(processes.run(name, busy, seconds)))
+            for server in rotate(servers, turn):
+                taken[server.name].append(_measure_closed(server, request, clients, seconds))
+                update()
+        add_rows(f"closed {clients}", taken)
+        reached = {row.server: row.figures.rate for row in rows if row.load == f"closed {clients}"}
+    for share in SHARES:
+        taken = {server.name: [] for server in servers if reached[server.name]}
+        for turn in range(settings.rounds):
+            for server in rotate(servers, turn):
+                if server.name in taken:
+                    rate = share * reached[server.name]
+                    taken[server.name].append(_measure_open(server, request, rate, seconds, turn))
+                update()
+        add_rows(f"open {100 * share:.0f} %", taken)
+    return rows
+
+
+def rotate(servers: Sequence[PeerServer], turn: int) -> list[PeerServer]:
     """Return the servers with another one first in each round, so that none always follows the same."""
     first = turn % len(servers) if servers else 0
-    return servers[first:] + servers[:first]
+    return [*servers[first:], *servers[:first]]
 
 
 @contextmanager
-def _awake(running: Running) -> Iterator[None]:
-    running.resume()
+def _awake(server: PeerServer) -> Iterator[None]:
+    server.resume()
     try:
         yield
     finally:
-        running.pause()
+        server.pause()
 
 
-def _closed(running: Running, request: Request, clients: int, seconds: float) -> Figures:
-    with _awake(running):
-        run_closed_loop(running.url, [request], min(clients, 8), WARM_S, most=WARM)
-        before = running.usage().cpu_s
-        if wrk.found():
-            counted = wrk.run(running.url, request.body, request.content_type, clients, seconds)
-            return _of_wrk(counted, running.usage().cpu_s - before)
-        load = run_closed_loop(running.url, [request], clients, seconds)
-        return _of_load(load, running.usage().cpu_s - before)
+def _measure_closed(server: PeerServer, request: Request, clients: int, seconds: float) -> Figures:
+    with _awake(server):
+        run_closed_loop(server.url, [request], min(clients, 8), WARM_S, most=WARM)
+        before = server.usage().cpu_s
+        if wrk.is_installed():
+            counts = wrk.run_wrk(server.url, request, clients, seconds)
+            return summarize_wrk(counts, server.usage().cpu_s - before)
+        load = run_closed_loop(server.url, [request], clients, seconds)
+        return summarize_load(load, server.usage().cpu_s - before)
 
 
-def _open(running: Running, request: Request, rate: float, seconds: float, seed: int) -> Figures:
-    with _awake(running):
-        run_closed_loop(running.url, [request], 1, WARM_S, most=WARM)
-        before = running.usage().cpu_s
+def _measure_open(server: PeerServer, request: Request, rate: float, seconds: float, seed: int) -> Figures:
+    with _awake(server):
+        run_closed_loop(server.url, [request], 1, WARM_S, most=WARM)
+        before = server.usage().cpu_s
         # At least two requests, of a server that answers less than one a second.
-        load = run_open_loop(running.url, [request], rate, max(seconds, 2 / rate), seed=seed)
-        return _of_load(load, running.usage().cpu_s - before)
+        load = run_open_loop(server.url, [request], rate, max(seconds, 2 / rate), seed=seed)
+        return summarize_load(load, server.usage().cpu_s - before)
 
 
-def _of_load(load: Load, cpu_s: float) -> Figures:
+def summarize_load(load: Load, cpu_s: float) -> Figures:
+    """Return the figures of a load; `cpu_s` are the processor seconds of the server."""
     count = max(len(load.answers), 1)
+    reasons = (str(answer.status or answer.error).partition(":")[0] for answer in load.failures)
     return Figures(
         load.rate,
         *(load.percentile(percent) for percent in (50, 95, 99)),
@@ -222,67 +238,62 @@ def _of_load(load: Load, cpu_s: float) -> Figures:
         client_cpu_ms=1e3 * load.cpu_s / count,
         lag_ms=load.lag_ms,
         requests=len(load.answers),
-        failures=dict(Counter(_what(answer.status, answer.error) for answer in load.failures())),
+        failures=dict(Counter(reasons)),
     )
 
 
-def _of_wrk(counted: wrk.Counted, cpu_s: float) -> Figures:
-    count = max(counted.requests, 1)
-    failures = {"refused": counted.refused, "no answer": counted.lost}
+def summarize_wrk(load: wrk.WrkLoad, cpu_s: float) -> Figures:
+    """Return the figures of a load by wrk; `cpu_s` are the processor seconds of the server."""
+    count = max(load.requests, 1)
+    failures = {"refused": load.refused, "no answer": load.lost}
     return Figures(
-        counted.rate,
-        *counted.percentiles,
+        load.rate,
+        load.p50,
+        load.p95,
+        load.p99,
         cpu_ms=1e3 * cpu_s / count,
-        client_cpu_ms=1e3 * counted.cpu_s / count,
-        requests=counted.requests,
-        failures={what: number for what, number in failures.items() if number},
+        client_cpu_ms=1e3 * load.cpu_s / count,
+        requests=load.requests,
+        failures={reason: number for reason, number in failures.items() if number},
     )
 
 
-def _what(status: int | None, error: str | None) -> str:
-    return str(status) if status is not None else (error or "no answer").partition(":")[0]
-
-
-def _of_process(taken: list[tuple[list[float], float]]) -> Figures:
+def summarize_processes(taken: Sequence[tuple[Sequence[float], float]]) -> Figures:
     """Return the figures of the recognizer alone; each process works all the time, so that rates add up."""
-    each = sorted(1e3 * seconds for process, _ in taken for seconds in process)
-    cuts = statistics.quantiles(each, n=100, method="inclusive") if len(each) > 1 else each * 99
+    answers = sorted(1e3 * seconds for process, _ in taken for seconds in process)
+    cuts = statistics.quantiles(answers, n=100, method="inclusive") if len(answers) > 1 else answers * 99
     rate = sum(len(process) / sum(process) for process, _ in taken)
-    cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(each)
-    return Figures(rate, cuts[49], cuts[94], cuts[98], cpu_ms, requests=len(each), failures={})
+    cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(answers)
+    return Figures(rate, cuts[49], cuts[94], cuts[98], cpu_ms, requests=len(answers), failures={})
 
 
-def _together(rounds: list[Figures]) -> Figures:
+def combine_rounds(rounds: Sequence[Figures]) -> Figures:
     """Return the median of each figure over rounds, and the sums of their counts."""
-    middle = {}
-    for field in fields(Figures):
-        values = [getattr(figures, field.name) for figures in rounds]
-        if field.name == "requests":
-            middle[field.name] = sum(values)
-        elif field.name == "failures":
-            middle[field.name] = dict(sum(map(Counter, values), Counter()))
+    combined = {}
+    for name in (field.name for field in fields(Figures)):
+        values = [getattr(figures, name) for figures in rounds]
+        if name == "requests":
+            combined[name] = sum(values)
+        elif name == "failures":
+            combined[name] = dict(sum(map(Counter, values), Counter()))
         else:
-            middle[field.name] = None if None in values else statistics.median(values)
-    return Figures(**middle)
+            combined[name] = None if None in values else statistics.median(values)
+    return Figures(**combined)
 
 
-def _at_rest(running: Running, seconds: float = 1.0) -> Footprint:
-    before, began = running.usage().cpu_s, time.perf_counter()
+def _measure_idle(server: PeerServer, seconds: float = 1.0) -> float:
+    """Return % of a core that a server without load takes."""
+    before, began = server.usage().cpu_s, time.perf_counter()
     time.sleep(seconds)
-    usage = running.usage()
-    idle = (usage.cpu_s - before) / (time.perf_counter() - began)
-    return Footprint(running.name, running.ready_s, len(usage.processes), 100 * idle, 0, 0)
+    return 100 * (server.usage().cpu_s - before) / (time.perf_counter() - began)
 
 
-def _after(running: Running, footprint: Footprint) -> Footprint:
-    """Add the memory that a server has after all the load."""
-    usage = running.usage()
-    pss = sum(process.pss for process in usage.processes)
-    return Footprint(
-        running.name, footprint.ready_s, len(usage.processes), footprint.idle_percent, running.worker_rss(), pss
-    )
+def _measure_footprint(server: PeerServer, idle_percent: float) -> Footprint:
+    processes = server.usage().processes
+    pss = sum(process.pss for process in processes)
+    return Footprint(server.name, server.ready_s, len(processes), idle_percent, server.worker_rss(), pss)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
+def count_cores() -> int:
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

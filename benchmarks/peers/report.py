@@ -1,20 +1,22 @@
-"""The tables of a run, as Markdown, and what was to be reached."""
+"""The tables of a comparison, as Markdown, and the targets of our server."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peers.matrix import IN_PROCESS, Figures, Footprint, Row
+from benchmarks.peers.matrix import IN_PROCESS, Footprint, Row
 from benchmarks.peers.servers import NAMES, ORIGINAL, OURS
+from benchmarks.tables import markdown_table
 
-THROUGHPUT, ADDED_MS = 0.85, 4.0
-"""At least this share of the recognizer's rate without a server; at most so many ms more with one client."""
+THROUGHPUT, ADDED_MS, CPU_TIMES = 0.85, 4.0, 12
+"""At least this share of the recognizer's rate without a server; at most so many ms more with one client; and at most one
+part in so many of the original's processor time."""
 
 
 @dataclass(frozen=True)
-class Bar:
-    """Something to reach: what was found, what was expected, and whether that is so."""
+class Target:
+    """A target of our server: what was measured, what is expected, and whether that is reached."""
 
     name: str
     found: str
@@ -23,112 +25,67 @@ class Bar:
 
 
 def loads_table(title: str, rows: Sequence[Row], workers: int) -> str:
-    """Return the table of one model and one kind of request, servers beside each other for each load."""
-    lines = [
-        f"### {title}",
-        "",
-        "| load | server | requests/s | p50 ms | p95 ms | p99 ms | CPU ms each | client CPU ms | requests | not 200 |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---|",
-    ]
-    for load in dict.fromkeys(row.load for row in rows):
-        for row in rows:
-            if row.load == load:
-                lines.append(_line(load, name_of(row, workers), row.figures))
-    return "\n".join(lines) + "\n"
+    """Return the table of one model and one kind of request, servers next to each other for each load."""
+    cells = []
+    for row in sorted(rows, key=[row.load for row in rows].index):
+        f = row.figures
+        cpu, client = ("" if value is None else f"{value:.2f}" for value in (f.cpu_ms, f.client_cpu_ms))
+        failures = ", ".join(f"{count} x {reason}" for reason, count in sorted((f.failures or {}).items()))
+        cells.append(
+            (row.load, _server_name(row, workers), *(f"{value:.1f}" for value in (f.rate, f.p50, f.p95, f.p99)))
+            + (cpu, client, f.requests, failures)
+        )
+    columns = ("load", "server", "requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms each", "client CPU ms", "requests")
+    return markdown_table((*columns, "not 200"), cells, title, left=2)
 
 
-def name_of(row: Row, workers: int) -> str:
-    """Return a row's server as people call it."""
+def _server_name(row: Row, workers: int) -> str:
     if row.server != IN_PROCESS:
         return NAMES[row.server]
-    busy = 1 if row.load == "closed 1" else workers
-    return f"in process, {busy} process{'es' if busy > 1 else ''}"
+    return "in process, 1 process" if workers == 1 or row.load == "closed 1" else f"in process, {workers} processes"
 
 
-def _line(load: str, name: str, figures: Figures) -> str:
-    cpu, client = ("" if value is None else f"{value:.2f}" for value in (figures.cpu_ms, figures.client_cpu_ms))
-    failures = ", ".join(f"{count} x {what}" for what, count in sorted((figures.failures or {}).items()))
-    return (
-        f"| {load} | {name} | {figures.rate:.1f} | {figures.p50:.1f} | {figures.p95:.1f} | {figures.p99:.1f} "
-        f"| {cpu} | {client} | {figures.requests} | {failures} |"
-    )
-
-
-def footprint_table(title: str, footprints: Sequence[Footprint]) -> str:
-    """Return what servers take beside requests."""
-    lines = [
-        f"### {title}",
-        "",
-        "| server | ready after s | processes | idle, % of a core | largest worker's RSS MB | memory of all (PSS) MB |",
-        "|---|---:|---:|---:|---:|---:|",
+def footprints_table(title: str, footprints: Sequence[Footprint]) -> str:
+    """Return the table of what servers take apart from their load."""
+    rows = [
+        (NAMES[f.server], f"{f.ready_s:.1f}", f.processes, f"{f.idle_percent:.1f}")
+        + (f"{f.worker_rss / 1e6:.0f}", f"{f.pss / 1e6:.0f}")
+        for f in footprints
     ]
-    lines += [
-        f"| {NAMES[one.server]} | {one.ready_s:.1f} | {one.processes} | {one.idle_percent:.1f} "
-        f"| {one.worker_rss / 1e6:.0f} | {one.pss / 1e6:.0f} |"
-        for one in footprints
-    ]
-    return "\n".join(lines) + "\n"
+    columns = ("server", "ready after s", "processes", "idle, % of a core", "largest worker's RSS MB")
+    return markdown_table((*columns, "memory of all (PSS) MB"), rows, title)
 
 
-def bars(rows: Sequence[Row], clients: Sequence[int]) -> list[Bar]:
-    """Return what was to be reached by our server, as far as these rows tell."""
+def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:
+    """Judge our server by its targets, as far as these rows allow."""
     figures = {(row.server, row.request, row.load): row.figures for row in rows}
-    most = f"closed {max(clients)}"
-    found = []
+    most = max(clients)
+    targets = []
     for request in dict.fromkeys(row.request for row in rows):
-        ours, alone = (figures.get((name, request, most)) for name in (OURS, IN_PROCESS))
-        if ours and alone and max(clients) > 1:
-            # The client works on the same cores, which the rate suffers from, and CPU of a request does not.
+        by_server = {name: figures.get((name, request, f"closed {most}")) for name in (*NAMES, IN_PROCESS)}
+        ours, alone, original = (by_server.pop(name) for name in (OURS, IN_PROCESS, ORIGINAL))
+        rate = f"{request}: requests/s at {most} clients, next to"
+        if ours and alone and most > 1:
+            # The client works on the same cores: it lowers the rate, but not the processor time of a request.
             share, by_cpu = ours.rate / alone.rate, alone.cpu_ms / ours.cpu_ms
-            found.append(
-                Bar(
-                    f"{request}: requests/s at {max(clients)} clients, beside in process on the same cores",
-                    f"{share:.0%} ({by_cpu:.0%} by CPU a request)",
-                    f"at least {THROUGHPUT:.0%}",
-                    share >= THROUGHPUT,
-                )
-            )
+            found, expected = f"{share:.0%} ({by_cpu:.0%} by CPU a request)", f"at least {THROUGHPUT:.0%}"
+            targets.append(Target(f"{rate} in process on the same cores", found, expected, share >= THROUGHPUT))
         ours_one, alone_one = (figures.get((name, request, "closed 1")) for name in (OURS, IN_PROCESS))
         if ours_one and alone_one:
-            added = ours_one.p50 - alone_one.p50
-            found.append(
-                Bar(
-                    f"{request}: p50 with one client, more than in process",
-                    f"{added:.1f} ms",
-                    f"at most {ADDED_MS:g} ms",
-                    added <= ADDED_MS,
-                )
-            )
-        others = {
-            name: figures[name, request, most].rate
-            for name in NAMES
-            if name != OURS and (name, request, most) in figures
-        }
+            added, name = ours_one.p50 - alone_one.p50, f"{request}: p50 with one client, more than in process"
+            targets.append(Target(name, f"{added:.1f} ms", f"at most {ADDED_MS:g} ms", added <= ADDED_MS))
+        others = {NAMES[name]: f.rate for name, f in ({**by_server, ORIGINAL: original}).items() if f}
         if ours and others:
             best = max(others, key=others.__getitem__)
-            found.append(
-                Bar(
-                    f"{request}: requests/s at {max(clients)} clients, beside the best other ({NAMES[best]})",
-                    f"{ours.rate:.1f} against {others[best]:.1f}",
-                    "more",
-                    ours.rate > others[best],
-                )
-            )
-        if ours and ORIGINAL in others and others[ORIGINAL]:
-            then = figures[ORIGINAL, request, most]
-            found.append(
-                Bar(
-                    f"{request}: CPU of a request, the original's beside ours",
-                    f"{then.cpu_ms / ours.cpu_ms:.1f} times",
-                    "at least 12 times",
-                    then.cpu_ms >= 12 * ours.cpu_ms,
-                )
-            )
-    return found
+            found = f"{ours.rate:.1f} against {others[best]:.1f}"
+            targets.append(Target(f"{rate} the best other ({best})", found, "more", ours.rate > others[best]))
+        if ours and original and original.rate:
+            times, name = original.cpu_ms / ours.cpu_ms, f"{request}: CPU of a request, the original's over ours"
+            targets.append(Target(name, f"{times:.1f} times", f"at least {CPU_TIMES} times", times >= CPU_TIMES))
+    return targets
 
 
-def bars_table(title: str, found: Sequence[Bar]) -> str:
-    """Return what was to be reached, and whether it was."""
-    lines = [f"### {title}", "", "| | found | expected | reached |", "|---|---:|---:|---|"]
-    lines += [f"| {bar.name} | {bar.found} | {bar.expected} | {'yes' if bar.reached else 'no'} |" for bar in found]
-    return "\n".join(lines) + "\n"
+def targets_table(title: str, targets: Sequence[Target]) -> str:
+    """Return the table of targets and whether each is reached."""
+    rows = [(each.name, each.found, each.expected, "yes" if each.reached else "no") for each in targets]
+    return markdown_table(("", "found", "expected", "reached"), rows, title)

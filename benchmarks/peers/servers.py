@@ -1,28 +1,28 @@
-"""The servers that are compared, each started as it would be in production, on loopback, by one name."""
+"""The servers to compare, each started by its name as it would be in production, on loopback."""
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-
-import psutil
+from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.load.bodies import compact_request, full_request
-from benchmarks.load.usage import Usage
-from benchmarks.peers.shared import LOADED, MODEL, PORT, RUNTIME, WORKERS
+from benchmarks.load.usage import Usage, measure_usage
+from benchmarks.peers.environment import find_environment
+from benchmarks.peers.shared import LOADED, MODEL, PATH, PORT, RUNTIME, WORKERS
+from benchmarks.serving.server import running_server
 from spoter.ops import readiness
-from spoter.ops.ports import LOOPBACK, free_port
-from spoter.processes import end_process_tree, session_members
-from spoter.torchserve.process import START_TIMEOUT, StartError
-from spoter.torchserve.server import TorchServe
+from spoter.processes import end_process_tree, process_tree
+from spoter.torchserve.server import LOOPBACK, START_TIMEOUT, Server, StartError, free_port
 
 OURS, ORIGINAL = "spoter", "original"
 NAMES = {
@@ -33,69 +33,61 @@ NAMES = {
     "bentoml": "BentoML",
     ORIGINAL: "TorchServe, the original's handler",
 }
-"""What can be compared, by the name that `--servers` takes."""
+"""Servers by the names that `--servers` takes."""
 
-# What of the bench package the original's handler needs in its archive.
-_ORIGINAL_FILES = ("__init__.py", "original.py", "original_layers.py")
+# Modules that the original's handler needs in its archive.
+_ORIGINAL_MODULES = ("__init__.py", "baseline/__init__.py", "baseline/layers.py", "baseline/pipeline.py")
 
 
-class Running:
+@dataclass(frozen=True)
+class PeerServer:
     """A server that is up.
 
-    Parameters
+    Attributes
     ----------
     name : str
         Of `NAMES`.
     url : str
-        Where requests are posted.
+        Of predictions.
     leader : subprocess.Popen
-        The process that was started; the server is its session, and whatever it or they have started.
+        The process that was started, as the leader of a session.
     loaded : pathlib.Path or None
-        A folder with a file for each process that holds the model; None where TorchServe's workers are told by name.
+        Folder with a file for each process that holds the model; None for TorchServe, whose workers are known by name.
     ready_s : float
         Seconds from its start to its first answer.
     """
 
-    def __init__(self, name: str, url: str, leader: subprocess.Popen, loaded: Path | None, ready_s: float):
-        self.name, self.url, self.leader, self.ready_s = name, url, leader, ready_s
-        self._loaded = loaded
+    name: str
+    url: str
+    leader: subprocess.Popen[Any]
+    loaded: Path | None
+    ready_s: float
 
     def usage(self) -> Usage:
-        """Look at all of its processes."""
-        return Usage.from_processes(family(self.leader))
+        """Measure all of its processes."""
+        return measure_usage(self.leader)
 
     def worker_rss(self) -> int:
         """Return the bytes of memory of the largest of the processes that hold the model."""
         usage = self.usage()
-        if self._loaded is None:
+        if self.loaded is None:
             return max(worker.rss for worker in usage.workers)
-        holders = {int(path.name) for path in self._loaded.iterdir()}
+        holders = {int(path.name) for path in self.loaded.iterdir()}
         return max(process.rss for process in usage.processes if process.pid in holders)
 
     def pause(self) -> None:
-        """Stop its processes: some of the servers look for work all the time, at the cost of whoever is measured."""
-        for process in family(self.leader):
+        """Stop its processes: some servers poll for work all the time, at the cost of the server under load."""
+        for process in process_tree(self.leader):
             process.suspend()
 
     def resume(self) -> None:
-        """Let it go on, its workers before those that watch them."""
-        for process in reversed(family(self.leader)):
+        """Resume its processes, workers before those that watch them."""
+        for process in reversed(process_tree(self.leader)):
             process.resume()
 
 
-def family(leader: subprocess.Popen) -> list[psutil.Process]:
-    """Return the living processes of a leader's session and their descendants: BentoML's have sessions of their own."""
-    found = {process.pid: process for process in session_members(leader)}
-    for process in list(found.values()):
-        try:
-            found |= {child.pid: child for child in process.children(recursive=True)}
-        except psutil.NoSuchProcess:  # it ended in the meantime
-            continue
-    return sorted(found.values(), key=lambda process: process.pid)
-
-
 @contextmanager
-def started(name: str, model: Path, runtime: str, workers: int, python: Path | None) -> Iterator[Running]:
+def running_peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
     """Run a server until the block ends.
 
     Parameters
@@ -105,122 +97,99 @@ def started(name: str, model: Path, runtime: str, workers: int, python: Path | N
     model : pathlib.Path
         Model folder.
     runtime : str
-        What computes, of `spoter.model.config.RUNTIMES`; the original's handler has nothing but torch.
+        Of `spoter.model.config.RUNTIMES`; the original's handler has torch only.
     workers : int
-        Processes that hold the model.
-    python : pathlib.Path or None
-        Interpreter of `benchmarks.peers.environment`; the two that TorchServe runs do without.
+        Number of processes that hold the model.
 
     Raises
     ------
     spoter.torchserve.server.StartError
-        Where it did not come up, with its last words.
+        Where it did not start, with its last lines of output.
+    spoter.errors.SpoterError
+        Where the environment of the other servers is missing.
     """
-    if name in (OURS, ORIGINAL):
-        serving = _torchserve(name, model, runtime, workers)
-    else:
-        serving = _peer(name, model, runtime, workers, python)
-    with serving as running:
+    with _start(name, model, runtime, workers) as server:
         try:
-            yield running
+            yield server
         finally:
-            running.resume()  # a process that is stopped does not end when it is asked to
+            server.resume()  # a stopped process does not react to SIGTERM
 
 
-@contextmanager
-def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[Running]:
-    from benchmarks.serving.server import running_server  # here, for it takes a second of torch
-
-    other = {"runtime": runtime}
+def _start(name: str, model: Path, runtime: str, workers: int) -> AbstractContextManager[PeerServer]:
+    if name == OURS:
+        return _torchserve(name, model, workers, runtime=runtime)
     if name == ORIGINAL:
-        files = {f"bench/{file}": (ROOT / "bench" / file).read_bytes() for file in _ORIGINAL_FILES}
-        files["spoter_handler.py"] = (ROOT / "bench" / "original_handler.py").read_bytes()
+        benchmarks = ROOT / "benchmarks"
+        files = {f"benchmarks/{module}": (benchmarks / module).read_bytes() for module in _ORIGINAL_MODULES}
+        files["spoter_handler.py"] = (benchmarks / "baseline" / "handler.py").read_bytes()
         # The toolkit of its container took one request after the other.
-        other = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
-    body, began = full_request(), time.monotonic()
-
-    def wait(server: TorchServe) -> None:
-        def all_loaded() -> bool:
-            return readiness.workers(server.management, server.model).ok
-
-        _wait(server.leader, server.url, body, all_loaded, server.logs / "model_log.log")
-
-    with running_server(model, workers, wait=wait, **other) as server:
-        yield Running(name, server.url, server.leader, None, time.monotonic() - began)
+        return _torchserve(name, model, workers, runtime="torch", archive={"batchSize": 1}, files=files)
+    return _peer(name, model, runtime, workers)
 
 
 @contextmanager
-def _peer(name: str, model: Path, runtime: str, workers: int, python: Path) -> Iterator[Running]:
-    port = free_port()
-    command = [str(python), "-m", *_commands(port, workers)[name]]
+def _torchserve(name: str, model: Path, workers: int, **options: Any) -> Iterator[PeerServer]:
+    began = time.monotonic()
+
+    def wait(server: Server) -> None:
+        all_loaded = partial(readiness.workers, server.management, server.model)
+        _wait(server.leader, server.url, full_request(), lambda: all_loaded().ok, server.logs / "model_log.log")
+
+    with running_server(model, workers, wait=wait, **options) as server:
+        yield PeerServer(name, server.url, server.leader, None, time.monotonic() - began)
+
+
+@contextmanager
+def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
+    port, python = free_port(), find_environment()
     with tempfile.TemporaryDirectory(prefix="spoter-peer-") as folder:
         loaded, log = Path(folder, "loaded"), Path(folder, "log")
         loaded.mkdir()
-        told = {
-            MODEL: str(model.resolve()),
-            RUNTIME: runtime,
-            WORKERS: str(workers),
-            LOADED: str(loaded),
-            PORT: str(port),
-        }
-        told |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True", "PYTHONPATH": str(ROOT)}
+        settings = {MODEL: model.resolve(), RUNTIME: runtime, WORKERS: workers, LOADED: loaded, PORT: port}
+        settings |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": True, "PYTHONPATH": ROOT}
         began = time.monotonic()
-        with log.open("w") as said:
+        with log.open("w") as output:
             leader = subprocess.Popen(
-                command,
-                cwd=folder,  # whatever a server leaves behind goes with it
-                env=os.environ | told,
+                [python, "-m", *_arguments(name, port, workers)],
+                cwd=folder,  # files that a server leaves behind are removed with it
+                env=os.environ | {key: str(value) for key, value in settings.items()},
                 stdin=subprocess.DEVNULL,
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
         try:
-            url = f"http://{LOOPBACK}:{port}/predict"
+            url = f"http://{LOOPBACK}:{port}{PATH}"
             _wait(leader, url, compact_request(), lambda: len(list(loaded.iterdir())) >= workers, log)
-            yield Running(name, url, leader, loaded, time.monotonic() - began)
+            yield PeerServer(name, url, leader, loaded, time.monotonic() - began)
         finally:
-            end(leader)
+            end_process_tree(leader)
 
 
-def _commands(port: int, workers: int) -> dict[str, list[str]]:
-    at = ["--host", LOOPBACK, "--port", str(port)]
-    uvicorn = [*at, "--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
+def _arguments(name: str, port: int, workers: int) -> list[str]:
+    address = ["--host", LOOPBACK, "--port", str(port)]
+    uvicorn = [*address, "--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
     uvicorn += ["--no-access-log", "--log-level", "warning"]
     return {
         "fastapi": ["uvicorn", "--factory", "benchmarks.peers.fastapi_app:create", *uvicorn],
         "fastapi-loop": ["uvicorn", "--factory", "benchmarks.peers.fastapi_app:create_on_loop", *uvicorn],
         "litserve": ["benchmarks.peers.litserve_app"],
-        "bentoml": ["bentoml", "serve", "benchmarks.peers.bentoml_app:Peer", *at],
-    }
+        "bentoml": ["bentoml", "serve", "benchmarks.peers.bentoml_app:Peer", *address],
+    }[name]
 
 
-def _wait(leader: subprocess.Popen, url: str, body: bytes, all_loaded: Callable[[], bool], log: Path) -> None:
+def _wait(leader: subprocess.Popen[Any], url: str, body: bytes, all_loaded: Callable[[], bool], log: Path) -> None:
     """Wait until every worker has its model and a request is answered."""
     deadline = time.monotonic() + START_TIMEOUT
     while leader.poll() is None and time.monotonic() < deadline:
         if all_loaded() and readiness.send(url, None, body).status == 200:
             return
         time.sleep(0.1)
-    words = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
-    said = "\n".join(f"  {line[:200]}" for line in words)
-    raise StartError(f"{' '.join(map(str, leader.args[1:5]))} did not come up:\n{said}")
+    lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
+    output = "\n".join(f"  {line[:200]}" for line in lines)
+    raise StartError(f"{' '.join(map(str, leader.args[1:5]))} did not start:\n{output}")
 
 
-def end(leader: subprocess.Popen) -> None:
-    """End a server: its session, and then what of its descendants lies outside of that and has not gone with it."""
-    outside = family(leader)
-    end_process_tree(leader)
-    for ask in (psutil.Process.terminate, psutil.Process.kill):
-        _, outside = psutil.wait_procs(outside, timeout=0)
-        for process in outside:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                ask(process)
-        _, outside = psutil.wait_procs(outside, timeout=5)
-
-
-def executable(servers: list[str]) -> Path | None:
-    """Return the interpreter that the peers among `servers` need; raises as `environment.find` does."""
-    from benchmarks.peers.environment import find
-
-    return find() if set(servers) - {OURS, ORIGINAL} else Path(sys.executable)
+def find_interpreter(servers: Sequence[str]) -> Path:
+    """Return the interpreter that the servers run in; raises as `find_environment` does."""
+    return find_environment() if set(servers) - {OURS, ORIGINAL} else Path(sys.executable)

@@ -1,4 +1,4 @@
-"""How costs grow with the size of a request: `python -m benchmarks.serving.growth` prints tables, `--picture` draws them.
+"""How costs grow with the size of a request: `python -m benchmarks.serving.growth`; `--picture` draws its tables.
 
 A request is answered in this process, on one thread, by models with random weights in the sizes of a real one. Along an
 axis one size grows and the others stay at 60 frames, one clip and the model's own glosses. With `--server` a growing
@@ -88,7 +88,9 @@ def quadratic_share(sizes: Sizes, frames: int) -> float:
 def growth_table(growth: Growth) -> str:
     """Return a Markdown table, a row a size, with the first and last decile in brackets and slopes in the last row."""
     rows = []
-    for size, timings in zip(growth.sizes, zip(*(series.timings for series in growth.series), strict=True), strict=True):
+    for size, timings in zip(
+        growth.sizes, zip(*(series.timings for series in growth.series), strict=True), strict=True
+    ):
         rows.append((size, *(f"{timing.median:.2f} ({timing.spread})" for timing in timings)))
     rows.append(("slope", *(f"{fit_slope(growth.sizes, series.medians):.2f}" for series in growth.series)))
     columns = (growth.axis, *(series.name for series in growth.series))

@@ -77,7 +77,7 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
         "normalise": lambda: normalize(points, layout, scheme),
         "decode and normalise, full request": lambda: recognizer.features(decode_clip(full)),
         "decode and normalise, compact request": lambda: recognizer.features(decode_clip(compact)),
-        f"forward, {recognizer.config.name}, {runtime}": lambda: recognizer.forward([features], False),
+        f"forward, {recognizer.config.name}, {runtime}": lambda: recognizer.runtime.run([features], False),
         "forward of the training code, 6 + 6 layers, 9 heads, 2048 / 256": train_forward,
         "whole request, full": bind_request(recognizer, full),
         "whole request, compact": bind_request(recognizer, compact),
@@ -121,7 +121,7 @@ def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple
 @contextmanager
 def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
     """Yield the original's steps, and its whole request with and without what it logs to `path`."""
-    logger, silent, model = pipeline.logger_to(path), pipeline.logger_to(path), peruvian()
+    logger, silent, model = pipeline.open_logger(path), pipeline.open_logger(path), peruvian()
     silent.disabled = True
     meaning = {str(index): f"GLOSS-{index}" for index in range(ORIGINAL.classes)}
     content = pipeline.parse(full)
@@ -145,7 +145,7 @@ def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
         yield steps, {WHOLE: partial(logged, full), UNLOGGED: partial(unlogged, full)}
     finally:
         for each in (logger, silent):
-            pipeline.close(each)
+            pipeline.close_logger(each)
 
 
 @contextmanager
@@ -208,7 +208,9 @@ def profile(model: Path, runtime: str) -> str:
             where = name if file == "~" else f"{Path(file).name}:{line} {name}"
             numbers = (f"{own / stats.total_tt:.1%}", f"{1e3 * own / _PROFILED:.3f}", f"{calls / _PROFILED:.1f}")
             rows.append((where, *numbers))
-        title = f"A {form} request to {recognizer.config.name}, {runtime}: its slowest functions (profiling slows calls)"
+        title = (
+            f"A {form} request to {recognizer.config.name}, {runtime}: its slowest functions (profiling slows calls)"
+        )
         tables.append(markdown_table(("", "own time", "ms a request", "calls a request"), rows, title))
     return "\n".join(tables)
 

@@ -74,17 +74,17 @@ def make_forwards(sizes: Sizes, clips: int) -> dict[str, Callable[[], object]]:
     features = [rng.uniform(-1, 1, (FRAMES, sizes.width)).astype(np.float32) for _ in range(max(clips, 8))]
     graph = build_graph(model).SerializeToString()
     onnx, int8 = (OnnxRuntime(each, "graph", sizes.width, sizes.classes) for each in (graph, quantize(graph, features)))
-    fast, features = TorchRuntime(model), features[:clips]
+    fused, features = TorchRuntime(model), features[:clips]
     tensors = [torch.from_numpy(clip) for clip in features]
     stacked = torch.stack(tensors)
     return {
         LAYERS: lambda: [original(clip) for clip in tensors],
         "Spoter, layer by layer": lambda: model(stacked),
-        "torch": lambda: fast(features, False),
-        "torch, with embeddings": lambda: fast(features, True),
-        "onnx": lambda: onnx(features, False),
-        "onnx, with embeddings": lambda: onnx(features, True),
-        "onnx-int8": lambda: int8(features, False),
+        "torch": lambda: fused.run(features, False),
+        "torch, with embeddings": lambda: fused.run(features, True),
+        "onnx": lambda: onnx.run(features, False),
+        "onnx, with embeddings": lambda: onnx.run(features, True),
+        "onnx-int8": lambda: int8.run(features, False),
         FLOOR: make_products(sizes, clips),
     }
 

@@ -1,7 +1,7 @@
 """Start time and memory of a server: `python -m benchmarks.serving.startup`; with `--clone` from an empty folder.
 
-Restart to ready: `spoter serve` from its start to the first prediction. A worker: TorchServe's own clock from its start to
-READY, the part of it that are Python's imports, and memory after requests. Clone to ready: `git clone`, `make serve`.
+Restart to ready: `spoter serve` from its start to the first prediction. A worker: TorchServe's own clock from its start
+to READY, the part of it that are Python's imports, and memory after requests. Clone to ready: `git clone`, `make serve`.
 """
 
 from __future__ import annotations
@@ -196,7 +196,15 @@ def main(
             bar.update()
             slowest = ", ".join(f"{package} {ms:.0f}" for package, ms in taken.most_common(8))
             packages.append(f"- {name}: {taken.total():.0f} in all; {slowest}")
-    columns = ("runtime", "restart to ready, s", "worker ready, s", "its RSS, MB", "PSS", "RSS after a CSV", "Java's RSS")
+    columns = (
+        "runtime",
+        "restart to ready, s",
+        "worker ready, s",
+        "its RSS, MB",
+        "PSS",
+        "RSS after a CSV",
+        "Java's RSS",
+    )
     print(f"{describe_machine()}; medians (most) of {starts}\n\n{markdown_table(columns, rows)}")
     print(f"Targets: ready within {READY_WITHIN:g} s; RSS at most 350 MB (torch), 150 MB (onnx).\n")
     print("Milliseconds of a worker's imports, which measuring makes longer:\n\n" + "\n".join(packages))

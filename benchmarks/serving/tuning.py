@@ -1,4 +1,4 @@
-"""Find the best workers x threads x batch x delay for a number of cores: `python -m benchmarks.serving.tuning --cores 2`.
+"""Find the best workers, threads, batch size and delay for some cores: `python -m benchmarks.serving.tuning --cores 2`.
 
 One TorchServe runs on those cores; each setting registers the model again with that many workers, and 1, 8 and 32
 clients load it. Each round goes through the settings in another order, so that a slow minute of the machine does not

@@ -1,10 +1,10 @@
-"""Our recipe against the original's, and what positions and layouts are worth: `python -m benchmarks.training.recipes --data FILE`.
+"""Our recipe next to the original's, and the effect of positions and layouts on accuracy.
 
-All variants of a table see the same clips, the same split by whole groups and the same number of epochs, and of each
-run the epoch with the best validation is kept. They go the way of `spoter train`: settings, `fit`, `score`.
+`python -m benchmarks.training.recipes --data FILE`. All variants of a table see the same clips, the same split by whole
+groups and the same number of epochs, and of each run the epoch with the best validation is kept, as in `spoter train`.
 
-Each run is a file in the results folder, written whole. Runs that are there are not repeated, so that a bench that was
-stopped goes on where it was, and the same command in a second process shares the work.
+Each run is a file in the results folder. Runs whose file exists are not repeated: the same command resumes a bench that
+was stopped, and shares the work with a second process.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import typer
 from sklearn.metrics import f1_score
 
-from spoter.errors import DataError, SpoterError
+from benchmarks.command import run_command, split_names, split_numbers
+from benchmarks.tables import markdown_table
+from spoter.errors import DataError
 from spoter.files import atomic_write_bytes
-from spoter.training.loop import TrainContext, fit, score
+from spoter.training.loop import TrainContext, fit, predict_logits
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 
-SPLIT_SEED = 0  # of the split alone, which all runs share: that of `spoter train` unless told otherwise
+SPLIT_SEED = 0  # of the split alone, which all runs share; the default of `spoter train`
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a table: settings that differ from ours. Rows with `faces` are trained on data with face points."""
+    """A row of a table: settings that differ from ours; whether its training data has face points."""
 
     title: str
     settings: Mapping[str, object]
@@ -72,33 +74,26 @@ def main(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Of first weights, dropout, order and augmentation.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="The budget of each run.")] = 60,
-    only: Annotated[str, typer.Option(help=f"Some of {', '.join(VARIANTS)}.")] = "",
+    only: Annotated[str, typer.Option(help=f"Some of {', '.join(VARIANTS)}.")] = ",".join(VARIANTS),
     out: Annotated[Path, typer.Option(help="Folder for the results, a file a run.")] = Path("build/recipe"),
 ) -> None:
-    """Train every variant with every seed, as far as that is not done yet, and print Markdown tables."""
-    chosen = [name.strip() for name in only.split(",") if name.strip()] or list(VARIANTS)
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise typer.BadParameter(f"found --seeds {seeds}, expected whole numbers such as 0,1,2") from None
-    try:
-        measure(data, asl, numbers, epochs, chosen, out)
-        for faces in (False, True):
-            names = [name for name in chosen if VARIANTS[name].faces == faces]
-            if names and (asl or not faces):
-                print(f"### {(asl if faces else data).name}\n\n{table(names, out)}")
-    except SpoterError as error:
-        raise SystemExit(f"error: {error}") from None
+    """Train every variant with every seed, except those with a result, and print Markdown tables."""
+    chosen = split_names(only, VARIANTS, "--only")
+    train_variants(data, asl, split_numbers(seeds, "--seeds", range(2**31)), epochs, chosen, out)
+    for source, faces in ((data, False), (asl, True)):
+        names = [name for name in chosen if VARIANTS[name].faces == faces]
+        if names and source:
+            print(results_table(source.name, names, out))
 
 
-def measure(
+def train_variants(
     data: Path,
     asl: Path | None,
     seeds: Sequence[int],
     epochs: int,
     names: Sequence[str],
     out: Path,
-    smaller: Mapping[str, object] | None = None,
+    smaller: Mapping[str, Any] | None = None,
 ) -> None:
     """Make the runs of variants `names` that `out` does not hold yet.
 
@@ -107,21 +102,18 @@ def measure(
     data, asl : Path
         Without `asl`, the variants that need it are left out.
     seeds, epochs, names, out
-        As `main`'s options.
+        As the options of `main`.
     smaller : mapping, optional
-        Settings that override those of all variants: a small model to try the bench itself with.
+        Settings that override those of all variants, for tests with a small model.
 
     Raises
     ------
     DataError
-        For an unknown variant, data that cannot be used, and results of other settings in `out`.
+        For data that cannot be used, and results of other settings in `out`.
     """
-    unknown = [name for name in names if name not in VARIANTS]
-    if unknown:
-        raise DataError(f"found no variant {', '.join(unknown)}, expected some of {', '.join(VARIANTS)}")
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:  # the outer loop, so that a bench that is stopped has a seed of each
+    for seed in seeds:  # the outer loop, so that a bench that is stopped has runs of each variant
         for name in names:
             source = asl if VARIANTS[name].faces else data
             if source is None:
@@ -131,22 +123,23 @@ def measure(
             chosen = {**VARIANTS[name].settings, **(smaller or {}), **fixed}
             settings = TrainSettings(data=source, out=out / name, **chosen)
             path = out / f"{name}.seed{seed}.json"
-            with _alone(path) as mine:
-                if mine and not _is_there(path, settings):
-                    result = {"variant": name, "settings": _told(settings), **run(settings, f"{name}, seed {seed}")}
+            with try_lock(path) as is_ours:
+                if is_ours and not is_done(path, settings):
+                    figures = train_once(settings, f"{name}, seed {seed}")
+                    result = {"variant": name, "settings": describe_settings(settings), **figures}
                     atomic_write_bytes(path, json.dumps(result).encode() + b"\n")
 
 
-def run(settings: TrainSettings, name: str) -> dict[str, object]:
-    """Train by `settings` and judge; return the figures of a run, by the keys of the table's columns and some more."""
+def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
+    """Train and evaluate; return the figures of a run, by the keys of the table's columns and some more."""
     progress = sys.stderr.isatty()
     task = replace(prepare(replace(settings, seed=SPLIT_SEED), progress), settings=settings)
-    model, where = task.new_model(), TrainContext(progress=progress)
+    model, context = task.new_model(), TrainContext(progress=progress)
     before = time.process_time()
-    fitted = fit(model, task.clip_sets["train"], task.clip_sets["validation"], settings, where, name)
+    fitted = fit(model, task.clip_sets["train"], task.clip_sets["validation"], settings, context, name)
     cpu = time.process_time() - before
     model.load_state_dict(fitted.state)
-    answers = score(model, task.clip_sets["test"].batches(settings.batch_size), where.ranks.device)
+    answers = predict_logits(model, task.clip_sets["test"].batches(settings.batch_size), context.processes.device)
     return {
         "test_top1": answers.top(1),
         "test_top5": answers.top(5),
@@ -166,51 +159,49 @@ def run(settings: TrainSettings, name: str) -> dict[str, object]:
     }
 
 
-def table(names: Sequence[str], out: Path) -> str:
+def results_table(title: str, names: Sequence[str], out: Path) -> str:
     """Return a Markdown table of the runs in `out`: the mean over seeds of each figure, with the least and the most."""
-    head = ["recipe", "parameters", "seeds", *(title for title, _ in _COLUMNS.values())]
-    lines = [f"| {' | '.join(head)} |", f"|---{'|---:' * (len(head) - 1)}|"]
-    clips = {}
+    rows: list[list[object]] = []
+    clips: dict[str, int] = {}
     for name in names:
         runs = [json.loads(path.read_bytes()) for path in sorted(out.glob(f"{name}.seed*.json"))]
         if not runs:
-            lines.append(f"| {VARIANTS[name].title} | | 0 |{' |' * len(_COLUMNS)}")
+            rows.append([VARIANTS[name].title, "", 0, *[""] * len(_COLUMNS)])
             continue
         clips = runs[0]["clips"]
-        cells = [VARIANTS[name].title, f"{runs[0]['parameters']:,}", str(len(runs))]
-        cells += [_spread([each[key] for each in runs], form) for key, (_, form) in _COLUMNS.items()]
-        lines.append(f"| {' | '.join(cells)} |")
-    sides = ", ".join(f"{side} {count}" for side, count in clips.items())
-    note = f"Mean (least to most) over seeds. Clips: {sides}. One thread; an epoch is training and validation."
-    return "\n".join(lines) + f"\n\n{note}\n"
+        cells = [_mean_and_range([run[key] for run in runs], form) for key, (_, form) in _COLUMNS.items()]
+        rows.append([VARIANTS[name].title, f"{runs[0]['parameters']:,}", len(runs), *cells])
+    subsets = ", ".join(f"{subset} {count}" for subset, count in clips.items())
+    note = f"Mean (least to most) over seeds. Clips: {subsets}. One thread; an epoch is training and validation."
+    columns = ("recipe", "parameters", "seeds", *(column for column, _ in _COLUMNS.values()))
+    return f"{markdown_table(columns, rows, title)}\n{note}\n"
 
 
-def _spread(values: Sequence[float], form: str) -> str:
-    mean = format(sum(values) / len(values), form)
-    low, high = format(min(values), form), format(max(values), form)
+def _mean_and_range(values: Sequence[float], form: str) -> str:
+    mean, low, high = (format(value, form) for value in (sum(values) / len(values), min(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 
-def _told(settings: TrainSettings) -> dict[str, object]:
-    """Return the settings as JSON gives them back, without where files lie."""
-    told = {key: value for key, value in asdict(settings).items() if key not in ("data", "out")}
-    return json.loads(json.dumps({"data": settings.data.name, **told}))
+def describe_settings(settings: TrainSettings) -> dict[str, Any]:
+    """Return the settings as JSON restores them, without where files lie."""
+    values = {key: value for key, value in asdict(settings).items() if key not in ("data", "out")}
+    return json.loads(json.dumps({"data": settings.data.name, **values}))
 
 
-def _is_there(path: Path, settings: TrainSettings) -> bool:
-    """Tell whether a run is done; raise `DataError` where it was done with other settings."""
+def is_done(path: Path, settings: TrainSettings) -> bool:
+    """Return whether a run has a result; raise `DataError` where it was made with other settings."""
     if not path.exists():
         return False
-    found, expected = json.loads(path.read_bytes())["settings"], _told(settings)
-    other = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
-    if other:
-        raise DataError(f"{path}: found results of another {', '.join(other)}: give another --out, or remove them")
+    found, expected = json.loads(path.read_bytes())["settings"], describe_settings(settings)
+    different = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+    if different:
+        raise DataError(f"{path}: found results of another {', '.join(different)}: give another --out, or remove them")
     return True
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[bool]:
-    """Hold a lock on a run, or yield False where another process is at it; it falls when a process dies."""
+def try_lock(path: Path) -> Iterator[bool]:
+    """Lock a run for this process; yield False where another process has it. The lock ends with the process."""
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -221,4 +212,4 @@ def _alone(path: Path) -> Iterator[bool]:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

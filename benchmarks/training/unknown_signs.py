@@ -1,13 +1,14 @@
-"""Signs a model was never shown: are they refused, and can they be enrolled? `python -m benchmarks.training.unknown_signs --data FILE`.
+"""Signs that a model was never trained on: whether they are refused, and whether they can be enrolled.
 
-In each draw some glosses are left out, a model is trained on the others, and then
-- it is asked about clips of both kinds: how well do similarities tell them apart (AUROC), and which share of either
-  kind does it call known;
-- the left-out glosses are enrolled from a few clips of the groups that were trained on, and it is asked about the test
-  groups' clips of all glosses.
+`python -m benchmarks.training.unknown_signs --data FILE`. In each draw some glosses are left out, a model is trained on
+the others, and then
+- it predicts clips of both kinds: how well do similarities separate them (AUROC), and which share of either kind does
+  it call known;
+- the left-out glosses are enrolled from a few clips of the training groups, and it predicts the test groups' clips of
+  all glosses.
 
-It goes the way of `spoter train --leave-out`, `spoter enroll` and the recognizer. Models stay in the results folder; a
-draw whose figures are there is not repeated.
+Steps are those of `spoter train --leave-out`, `spoter enroll` and the recognizer. Models stay in the results folder; a
+draw whose figures are in its folder is not repeated.
 """
 
 from __future__ import annotations
@@ -16,24 +17,25 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import typer
 from tqdm import tqdm
 
-from spoter.errors import SpoterError
+from benchmarks.command import run_command, split_numbers
+from benchmarks.tables import markdown_table
 from spoter.files import atomic_write_bytes
 from spoter.model.folder import CONFIG
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import DataSet, LabelledClip, read_dataset
 from spoter.training.data.split_record import SPLIT, read_split
-from spoter.training.evaluation.evaluate import evaluate_unknown_signs, predict
+from spoter.training.evaluation.evaluate import evaluate_unknown_signs
 from spoter.training.evaluation.metrics import auroc, mean_ignoring_nan
-from spoter.training.evaluation.predictions import Predictions
+from spoter.training.evaluation.predictions import Predictions, predict
 from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
@@ -57,43 +59,40 @@ def main(
     seed: Annotated[int, typer.Option(min=0, help="Of the draws and of the choices of clips.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for models and figures.")] = Path("build/left-out"),
 ) -> None:
-    """Train a model for each draw, as far as that is not done yet, and print a Markdown table."""
-    counts = [int(count) for count in clips.split(",")]
-    try:
-        data_set = read_dataset(data)
-        found = []
-        for number, glosses in enumerate(choose(data_set.glosses, draws, size, seed)):
-            settings = TrainSettings(data=data, out=out / f"draw{number}", leave_out=glosses, epochs=epochs, threads=1)
-            found.append(measure(settings, data_set, counts, tries, seed))
-            print(f"without {', '.join(glosses)}: {json.dumps(found[-1])}", file=sys.stderr)
-    except SpoterError as error:
-        raise SystemExit(f"error: {error}") from None
-    print(table(found, counts))
+    """Train a model for each draw that has none, and print Markdown tables."""
+    counts = split_numbers(clips, "--clips", range(1, 1001))
+    data_set = read_dataset(data)
+    results = []
+    for number, glosses in enumerate(draw_glosses(data_set.glosses, draws, size, seed)):
+        settings = TrainSettings(data=data, out=out / f"draw{number}", leave_out=glosses, epochs=epochs, threads=1)
+        results.append(measure_draw(settings, data_set, counts, tries, seed))
+        print(f"without {', '.join(glosses)}: {json.dumps(results[-1])}", file=sys.stderr)
+    print(results_tables(results, counts))
 
 
-def choose(glosses: Sequence[str], draws: int, size: int, seed: int) -> list[tuple[str, ...]]:
+def draw_glosses(glosses: Sequence[str], draws: int, size: int, seed: int) -> list[tuple[str, ...]]:
     """Draw glosses to leave out: each is left out once before any is twice."""
     rng = np.random.default_rng(seed)
     queue: list[str] = []
     drawn = []
     while len(drawn) < draws:
         while len(queue) < size:
-            # Those that the last round left over come late in this one: no draw holds a gloss twice.
+            # Those still in the queue come late in the new permutation: no draw holds a gloss twice.
             queue += sorted(rng.permutation(glosses).tolist(), key=queue.__contains__)
         drawn.append(tuple(sorted(queue[:size])))
         queue = queue[size:]
     return drawn
 
 
-def measure(
+def measure_draw(
     settings: TrainSettings, data: DataSet, counts: Sequence[int], tries: int, seed: int
-) -> dict[str, float | list[str]]:
-    """Train by `settings` where that is not done, and return the figures of a draw."""
+) -> dict[str, Any]:
+    """Train unless a model exists, and return the figures of a draw."""
     path = settings.out / "left_out.json"
-    told = {"leave_out": settings.leave_out, "epochs": settings.epochs, "counts": list(counts), "tries": tries}
-    told = json.loads(json.dumps(told | {"seed": seed, "data": data.digest()}))
-    if path.exists() and json.loads(path.read_bytes())["settings"] == told:
-        return json.loads(path.read_bytes())["figures"]
+    options = {"leave_out": list(settings.leave_out), "epochs": settings.epochs, "counts": list(counts)}
+    options |= {"tries": tries, "seed": seed, "data": data.digest()}
+    if path.exists() and (earlier := json.loads(path.read_bytes()))["settings"] == options:
+        return earlier["figures"]
     if not (settings.out / CONFIG).exists():
         train(settings, progress=sys.stderr.isatty(), resume=True)
     split = read_split(settings.out / SPLIT).split
@@ -101,25 +100,25 @@ def measure(
     unknown = [clip for clip in data.clips if clip.gloss in settings.leave_out]
     recognizer = Recognizer.load(settings.out)
     known = predict(recognizer, [clip for clip in test if clip.gloss not in settings.leave_out])
-    figures: dict[str, float | list[str]] = {"leave_out": list(settings.leave_out)}
-    figures |= told_apart(known, predict(recognizer, unknown))
+    figures: dict[str, Any] = {"leave_out": list(settings.leave_out)}
+    figures |= measure_separation(known, predict(recognizer, unknown))
     pool = [clip for clip in unknown if clip.group in split.train]
     rng = np.random.default_rng(seed)
     with tqdm(total=len(counts) * tries, desc="enrolling", disable=not sys.stderr.isatty()) as bar:
         for count in counts:
             rows = []
             for _ in range(tries):
-                rows.append(enrolled(settings, pool, test, count, rng))
+                rows.append(measure_enrolled(settings, pool, test, count, rng))
                 bar.update()
             for name, values in zip(("all", "trained", "enrolled", "known"), zip(*rows, strict=True), strict=True):
                 figures[f"{name}_{count}"] = float(np.mean(values))
-    atomic_write_bytes(path, json.dumps({"settings": told, "figures": figures}).encode() + b"\n")
+    atomic_write_bytes(path, json.dumps({"settings": options, "figures": figures}).encode() + b"\n")
     return figures
 
 
-def told_apart(known: Predictions, unknown: Predictions) -> dict[str, float]:
-    """Return how well clips of trained glosses are told from others."""
-    told = evaluate_unknown_signs(known, unknown, ())
+def measure_separation(known: Predictions, unknown: Predictions) -> dict[str, float]:
+    """Return how well clips of trained glosses are separated from others."""
+    unknown_figures = evaluate_unknown_signs(known, unknown, ())
     highest = np.concatenate([answers.scores[answers.answered].max(axis=1) for answers in (known, unknown)])
     groups = tuple(np.concatenate([np.array(answers.groups)[answers.answered] for answers in (known, unknown)]))
     is_known = np.arange(len(highest)) < known.answered.sum()
@@ -127,16 +126,20 @@ def told_apart(known: Predictions, unknown: Predictions) -> dict[str, float]:
     bar = np.nanquantile(known.similarities, 0.05)
     return {
         "top1": known.top(1),
-        "auroc": told.auroc.value,
+        "auroc": unknown_figures.auroc.value,
         "auroc_softmax": auroc(highest, is_known, groups).value,
         "refused_at_95": float((unknown.similarities < bar).mean()),
-        "called_known": 1 - told.falsely_called_unknown,
-        "refused": told.called_unknown,
+        "called_known": 1 - unknown_figures.falsely_called_unknown,
+        "refused": unknown_figures.called_unknown,
     }
 
 
-def enrolled(
-    settings: TrainSettings, pool: Sequence[LabelledClip], test: Sequence[LabelledClip], count: int, rng
+def measure_enrolled(
+    settings: TrainSettings,
+    pool: Sequence[LabelledClip],
+    test: Sequence[LabelledClip],
+    count: int,
+    rng: np.random.Generator,
 ) -> tuple[float, float, float, float]:
     """Enroll each left-out gloss from `count` clips of `pool`.
 
@@ -158,26 +161,27 @@ def enrolled(
     return right.mean(), right[~new].mean(), right[new].mean(), mean_ignoring_nan(answers.known[new])
 
 
-def table(found: Sequence[dict], counts: Sequence[int]) -> str:
-    """Return Markdown tables: a row a draw, and the mean of all."""
-    lines = [f"| left out | {' | '.join(FIGURES.values())} |", f"|---{'|---:' * len(FIGURES)}|"]
-    for figures in found:
-        cells = [f"{figures[key]:.3f}" for key in FIGURES]
-        lines.append(f"| {', '.join(figures['leave_out'])} | {' | '.join(cells)} |")
-    means = [f"**{np.mean([figures[key] for figures in found]):.3f}**" for key in FIGURES]
-    lines += [f"| **mean** | {' | '.join(means)} |", ""]
-    lines += [
-        "| enrolled from | top-1 on all glosses | on the trained | on the enrolled | enrolled signs called known |",
-        "|---|---:|---:|---:|---:|",
-    ]
+def results_tables(results: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> str:
+    """Return Markdown tables: a row a draw with the mean of all, and a row for each number of enrolled clips."""
+    rows = [[", ".join(figures["leave_out"]), *(f"{figures[key]:.3f}" for key in FIGURES)] for figures in results]
+    rows.append(["**mean**", *(f"**{np.mean([figures[key] for figures in results]):.3f}**" for key in FIGURES)])
+    enrolled = []
     for count in counts:
-        cells = []
+        cells = [f"{count} clip{'s' * (count > 1)}"]
         for name in ("all", "trained", "enrolled", "known"):
-            values = [figures[f"{name}_{count}"] for figures in found]
+            values = [figures[f"{name}_{count}"] for figures in results]
             cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
-        lines.append(f"| {count} clip{'s' * (count > 1)} | {' | '.join(cells)} |")
-    return "\n".join([*lines, "", f"Mean over {len(found)} draws (least to most of a draw).", ""])
+        enrolled.append(cells)
+    columns = (
+        "enrolled from",
+        "top-1 on all glosses",
+        "on the trained",
+        "on the enrolled",
+        "enrolled signs called known",
+    )
+    tables = markdown_table(("left out", *FIGURES.values()), rows), markdown_table(columns, enrolled)
+    return "\n".join([*tables, f"Mean over {len(results)} draws (least to most of a draw).\n"])
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.baseline import pipeline
 from benchmarks.baseline.layers import peruvian
-from benchmarks.random_models import ORIGINAL
+from benchmarks.models import ORIGINAL
 from benchmarks.serving import in_process
 from benchmarks.timing import Timing
 from spoter.formats import Limits, decode
@@ -39,9 +39,9 @@ def body(key: str = "keypoints_list") -> bytes:
 
 @pytest.fixture
 def logger(tmp_path):
-    logger = pipeline.logger_to(tmp_path / "log.txt")
+    logger = pipeline.open_logger(tmp_path / "log.txt")
     yield logger
-    pipeline.close(logger)
+    pipeline.close_logger(logger)
 
 
 @pytest.mark.parametrize("key", ["keypoints_list", "keypoints"])
@@ -82,16 +82,16 @@ def test_a_frame_without_shoulders_fails_as_it_did():
 
 def test_whole_requests_are_compared_with_the_originals(dgs11, monkeypatch):
     monkeypatch.setattr(in_process, "full_request", lambda: body("keypoints"))
-    steps, whole = in_process.compare(dgs11, ["torch"], 0)
+    steps, whole = in_process.time_original(dgs11, ["torch"], 0)
     assert [row.name for row in whole[:2]] == [in_process.WHOLE, in_process.UNLOGGED] and len(whole) == 6
     assert steps[0].name == "json.loads" and len(steps) == 8
-    assert "normalise" in in_process.steps_table(steps) and "log 1.14" in in_process.steps_table(steps)
+    assert "normalise" in in_process.original_table(steps) and "log 1.14" in in_process.original_table(steps)
 
 
 def test_ratios_are_to_the_originals_whole_request():
     names = [in_process.WHOLE, in_process.UNLOGGED, "ours: full, signs, torch", "ours: compact, signs, torch"]
     rows = [Timing(name, median, median, median) for name, median in zip(names, (80, 50, 5, 2), strict=True)]
-    lines = in_process.compared(rows).splitlines()
+    lines = in_process.requests_table(rows).splitlines()
     assert lines[-2].endswith("| 16.0 | 10.0 | 12 |") and lines[-1].endswith("| 40.0 | 25.0 | 20 |")
 
 

@@ -10,19 +10,16 @@ import math
 import msgspec
 import numpy as np
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from benchmarks.capacity import __main__
-from benchmarks.capacity.autoscaling import Policy, arrivals, percentiles, run
-from benchmarks.capacity.measure import fitted
-from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate
+from benchmarks.capacity.__main__ import main
+from benchmarks.capacity.autoscaling import Policy, latency_percentiles, make_arrivals, simulate_endpoint
+from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate_fleet
+from benchmarks.capacity.server import fit_measurement
+from benchmarks.command import application
 from spoter.errors import SpoterError
 
 pytestmark = pytest.mark.slow
-
-app = typer.Typer()
-app.command()(__main__.main)
 
 REQUESTS = 25_000
 COUNT = 5_000
@@ -35,7 +32,7 @@ def exponential(mean: float) -> ServiceTimes:
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_one_worker_with_exponential_times(load):
-    found = simulate(exponential(0.01), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=1)
+    found = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=1)
     rest = 100 - 100 * load  # M/M/1: the time from arrival to answer is exponential with this rate
     assert found.seconds.mean() == pytest.approx(1 / rest, rel=0.08)
     for percent in (50, 95):
@@ -46,7 +43,7 @@ def test_one_worker_with_exponential_times(load):
 @pytest.mark.parametrize(("workers", "load"), [(2, 0.7), (4, 0.8)])
 def test_several_workers_with_exponential_times(workers, load):
     arrivals, mean = 100 * workers * load, 0.01
-    found = simulate(exponential(mean), Instance(workers, queue=10_000), 1, arrivals, REQUESTS, seed=2)
+    found = simulate_fleet(exponential(mean), Instance(workers, queue=10_000), 1, arrivals, REQUESTS, seed=2)
     offered = arrivals * mean  # M/M/m: the probability to wait is Erlang's C formula
     last = offered**workers / math.factorial(workers) / (1 - load)
     waits = last / (sum(offered**k / math.factorial(k) for k in range(workers)) + last)
@@ -55,7 +52,7 @@ def test_several_workers_with_exponential_times(workers, load):
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_one_worker_with_constant_times(load):
-    found = simulate(ServiceTimes({1: [0.01]}), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=3)
+    found = simulate_fleet(ServiceTimes({1: [0.01]}), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=3)
     # M/D/1, by Pollaczek and Khinchine
     assert found.seconds.mean() == pytest.approx(0.01 * (1 + load / (2 * (1 - load))), rel=0.05)
 
@@ -63,36 +60,36 @@ def test_one_worker_with_constant_times(load):
 @pytest.mark.parametrize("load", [0.9, 2.0])
 def test_refusals_of_a_full_queue(load):
     queue = 4
-    found = simulate(exponential(0.01), Instance(1, queue=queue), 1, 100 * load, REQUESTS, seed=4)
+    found = simulate_fleet(exponential(0.01), Instance(1, queue=queue), 1, 100 * load, REQUESTS, seed=4)
     places = queue + 1  # M/M/1/K: those that wait, and the one at the worker
     expected = (1 - load) * load**places / (1 - load ** (places + 1))
     assert found.refused_share == pytest.approx(expected, rel=0.06)
-    assert found.asked == len(found.seconds) + found.refused == REQUESTS * 0.9
+    assert found.requests == len(found.seconds) + found.refused == REQUESTS * 0.9
 
 
 def test_a_fleet_with_random_routing_is_its_instances_one_by_one():
-    alone = simulate(exponential(0.01), Instance(1, queue=10_000), 1, 60, REQUESTS, seed=5)
-    fleet = simulate(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, seed=6)
+    alone = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 1, 60, REQUESTS, seed=5)
+    fleet = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, seed=6)
     assert fleet.seconds.mean() == pytest.approx(alone.seconds.mean(), rel=0.08)
-    least = simulate(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, "least", seed=6)
+    least = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, "least", seed=6)
     assert least.percentile(95) < 0.6 * fleet.percentile(95)  # nearly nobody meets a busy worker
 
 
 def test_batches_fill_under_load_and_wait_for_their_delay_without():
     times = ServiceTimes({1: [0.010], 4: [0.016]})
     instance = Instance(1, batch=4, delay_s=0.002, queue=50, overhead_s=0.001)
-    lone = simulate(times, instance, 1, 0.001, 300)
+    lone = simulate_fleet(times, instance, 1, 0.001, 300)
     np.testing.assert_allclose(lone.seconds, 0.013)  # delay, service of one, overhead
     assert instance.capacity(times) == pytest.approx(250)
-    full = simulate(times, instance, 1, 1000, 20_000)
+    full = simulate_fleet(times, instance, 1, 1000, 20_000)
     assert 1 - full.refused_share == pytest.approx(250 / 1000, rel=0.02)
-    two = simulate(times, Instance(1, batch=2, queue=50), 1, 1000, 20_000)
+    two = simulate_fleet(times, Instance(1, batch=2, queue=50), 1, 1000, 20_000)
     assert 1 - two.refused_share == pytest.approx(2 / 0.012 / 1000, rel=0.02)  # 12 ms lies between 10 and 16
 
 
 def test_one_seed_one_outcome():
     def run(seed: int) -> np.ndarray:
-        return simulate(exponential(0.01), Instance(2), 3, 400, 2000, "least", seed).seconds
+        return simulate_fleet(exponential(0.01), Instance(2), 3, 400, 2000, "least", seed).seconds
 
     assert np.array_equal(run(7), run(7)) and not np.array_equal(run(7), run(8))
 
@@ -103,14 +100,14 @@ def test_what_was_not_measured_is_told():
     with pytest.raises(SpoterError, match="batches of 8, expected at most 4"):
         Instance(1, batch=8).capacity(ServiceTimes({1: [0.1], 4: [0.2]}))
     with pytest.raises(SpoterError, match="routing 'best'"):
-        simulate(exponential(1), Instance(1), 1, 1, 10, "best")
+        simulate_fleet(exponential(1), Instance(1), 1, 1, 10, "best")
 
 
 POLICY = Policy(target=600, least=2, most=20, start_s=300)
 
 
 def test_a_burst_is_refused_until_new_instances_serve_and_then_not():
-    hour = run(arrivals("burst", 150, 3600), POLICY, capacity=20, queue=100)
+    hour = simulate_endpoint(make_arrivals("burst", 150, 3600), POLICY, capacity=20, queue=100)
     assert hour.serving[0] == 5  # 50 requests/s, 10 a second and instance
     began = 1200
     assert not hour.refused[:began].any()
@@ -127,33 +124,37 @@ def test_a_burst_is_refused_until_new_instances_serve_and_then_not():
 
 
 def test_bounds_and_cooldowns_hold():
-    hour = run(arrivals("steady", 1000, 1800), POLICY, capacity=20, queue=10, first=2)
+    hour = simulate_endpoint(make_arrivals("steady", 1000, 1800), POLICY, capacity=20, queue=10, first=2)
     assert set(hour.serving) == {2, 20}
-    down = run(arrivals("steady", 0.5, 3600), POLICY, capacity=20, queue=10, first=20)
+    down = simulate_endpoint(make_arrivals("steady", 0.5, 3600), POLICY, capacity=20, queue=10, first=20)
     assert set(down.serving) == {20, 2} and down.serving[-1] == 2
     slow = Policy(target=600, least=1, most=20, below=2, in_cooldown_s=1200)
     falling = np.repeat([40.0, 20.0, 10.0], 600)
-    changes = np.flatnonzero(np.diff(run(falling, slow, 20, 10, first=10).serving))
+    changes = np.flatnonzero(np.diff(simulate_endpoint(falling, slow, 20, 10, first=10).serving))
     assert len(changes) == 2 and changes[1] - changes[0] >= 1200
     with pytest.raises(SpoterError, match="3 to 2 instances"):
         Policy(target=1, least=3, most=2)
 
 
 def test_a_day_has_its_peak_at_noon():
-    day = arrivals("day", 100, 24 * 3600)
+    day = make_arrivals("day", 100, 24 * 3600)
     assert day[0] == pytest.approx(10) and day[12 * 3600] == pytest.approx(100) and day.max() <= 100
     with pytest.raises(SpoterError, match="profile 'week'"):
-        arrivals("week", 1, 10)
+        make_arrivals("week", 1, 10)
 
 
 def test_latencies_of_an_hour_are_those_of_its_loads_and_its_waits():
     def at_load(load: float) -> Outcome:
         return Outcome(np.full(100, load), 0, 100)
 
-    calm = run(arrivals("steady", 100, 600), Policy(target=600, least=1, most=10), capacity=20, queue=100)
-    assert percentiles(calm, at_load, (0.1, 0.9), (50, 99)) == pytest.approx([0.5, 0.5])
-    full = run(arrivals("steady", 100, 600), Policy(target=600, least=1, most=1), capacity=20, queue=100)
-    assert percentiles(full, at_load, (0.1, 0.9), (99,)) == pytest.approx([0.9 + 100 / 20])
+    calm = simulate_endpoint(
+        make_arrivals("steady", 100, 600), Policy(target=600, least=1, most=10), capacity=20, queue=100
+    )
+    assert latency_percentiles(calm, at_load, (0.1, 0.9), (50, 99)) == pytest.approx([0.5, 0.5])
+    full = simulate_endpoint(
+        make_arrivals("steady", 100, 600), Policy(target=600, least=1, most=1), capacity=20, queue=100
+    )
+    assert latency_percentiles(full, at_load, (0.1, 0.9), (99,)) == pytest.approx([0.9 + 100 / 20])
     assert full.refused_share == pytest.approx(0.8, abs=0.01)
     assert full.cost_per_million(2.0) == pytest.approx(2 / 3600 / 20 * 1e6)
 
@@ -164,19 +165,21 @@ def test_cooldowns_are_those_that_deploying_sets():
 
 
 def test_measured_times_are_fitted_to_an_idle_and_a_full_server():
-    told = fitted({1: [0.004, 0.006], 2: [0.008]}, 2, 2, 1.0, 100, rate=250, lone_ms=14, model="signs")
-    assert told.instance().capacity(told.service()) == pytest.approx(250)
-    assert told.service_ms == {1: [8.0, 12.0], 2: [16.0]}
-    lone = simulate(told.service(), told.instance(), 1, 0.001, 1000)
+    measured = fit_measurement(
+        {1: [0.004, 0.006], 2: [0.008]}, Instance(2, 2, 0.001), rate=250, lone_ms=14, model="signs"
+    )
+    assert measured.capacity == pytest.approx(250)
+    assert measured.service_ms == {1: [8.0, 12.0], 2: [16.0]}
+    lone = simulate_fleet(measured.times, measured.instance, 1, 0.001, 1000)
     assert lone.seconds.mean() == pytest.approx(0.014, rel=0.02)
 
 
 def test_the_command_reads_what_was_measured(tmp_path):
-    told = fitted({1: [0.004], 4: [0.008]}, 2, 4, 1.0, 100, rate=500, lone_ms=14, model="signs")
+    measured = fit_measurement({1: [0.004], 4: [0.008]}, Instance(2, 4, 0.001), rate=500, lone_ms=14, model="signs")
     path = tmp_path / "times.json"
-    path.write_bytes(msgspec.json.encode(told))
+    path.write_bytes(msgspec.json.encode(measured))
     small = ["--requests", "1000", "--hours", "0.25", "--price", "0.1", "--rate", "2000"]
-    done = CliRunner().invoke(app, ["--times", str(path), *small])
+    done = CliRunner().invoke(application(main), ["--times", str(path), *small])
     assert done.exit_code == 0, done.output
     assert "answers at most 500 requests/s (signs, compact requests" in done.output
     rows = [
@@ -184,8 +187,8 @@ def test_the_command_reads_what_was_measured(tmp_path):
     ]
     assert rows[0][2] == "8" and rows[0][7] == f"{0.1 * 8 / 3600 / 2000 * 1e6:.3f}"
     assert "target 15000 invocations a minute and instance" in done.output
-    assert done.output == CliRunner().invoke(app, ["--times", str(path), *small]).output
+    assert done.output == CliRunner().invoke(application(main), ["--times", str(path), *small]).output
     path.write_text("{}")
     for arguments in (["--times", str(path)], [], ["--times", str(path), "--service-ms", "3"]):
-        failed = CliRunner().invoke(app, arguments)
+        failed = CliRunner().invoke(application(main), arguments)
         assert failed.exit_code == 2 and failed.output.startswith("error: ") and failed.output.count("\n") == 1

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from benchmarks.random_models import ORIGINAL, write_random
+from benchmarks.command import application
+from benchmarks.models import ORIGINAL, bind_request, write_random_model
 from benchmarks.serving import growth
 from benchmarks.serving.growth import Growth, Series
 from benchmarks.timing import Timing
+from spoter.errors import SpoterError
 from spoter.model.config import Sizes
 from spoter.serving.recognizer import Recognizer
 
@@ -27,7 +28,7 @@ def series(name: str, *medians: float) -> Series:
 def test_slopes_are_powers_of_the_upper_half(power):
     sizes = (1, 10, 100, 1000, 10_000)
     values = [7.0, 7.0, *(3 * size**power for size in sizes[2:])]
-    assert growth.slope(sizes, values) == pytest.approx(power)
+    assert growth.fit_slope(sizes, values) == pytest.approx(power)
 
 
 def test_attention_is_the_part_that_grows_with_the_square():
@@ -39,26 +40,28 @@ def test_attention_is_the_part_that_grows_with_the_square():
 
 
 def test_each_axis_is_measured_and_its_models_are_of_its_sizes(tmp_path):
-    frames = growth.against_frames(SMALL, (2, 40), 0, tmp_path)
+    frames = growth.grow_frames(SMALL, (2, 40), 0, tmp_path)
     assert [found.name for found in frames.series] == ["compact request", "full request", "forward alone"]
-    clips = growth.against_clips(SMALL, (1, 3), 0, tmp_path)
-    glosses = growth.against_glosses(SMALL, (2, 7), 0, tmp_path)
+    clips = growth.grow_clips(SMALL, (1, 3), 0, tmp_path)
+    glosses = growth.grow_glosses(SMALL, (2, 7), 0, tmp_path)
     for found, sizes in ((frames, (2, 40)), (clips, (1, 3)), (glosses, (2, 7))):
         assert found.sizes == sizes
-        assert all(len(one.timings) == 2 and min(one.medians()) > 0 for one in found.series)
+        assert all(len(one.timings) == 2 and min(one.medians) > 0 for one in found.series)
     assert len(Recognizer.load(tmp_path / "glosses-7-with").vocabulary.directions) == 7
     assert Recognizer.load(tmp_path / "glosses-7-without").prototypes is None
     assert Recognizer.load(tmp_path / "frames").limits.max_frames == 40
 
 
 def test_an_answer_that_is_an_error_is_not_measured(tmp_path):
-    recognizer = Recognizer.load(write_random(tmp_path / "model", SMALL))
-    with pytest.raises(SystemExit, match="found 400, expected 200"):
-        growth._asking(recognizer, b"{}")()
+    recognizer = Recognizer.load(write_random_model(tmp_path / "model", SMALL))
+    with pytest.raises(SpoterError, match="400"):
+        bind_request(recognizer, b"{}")()
 
 
 def test_a_table_has_a_row_a_size_and_the_slopes():
-    text = growth.table(Growth("frames", (10, 100, 1000), (series("a", 1, 10, 100), series("b", 5, 5, 5)), note="So."))
+    text = growth.growth_table(
+        Growth("frames", (10, 100, 1000), (series("a", 1, 10, 100), series("b", 5, 5, 5)), note="So.")
+    )
     assert "| 100 | 10.00 (9.00 - 11.00) | 5.00 (4.50 - 5.50) |" in text
     assert "| slope | 1.00 | 0.00 |" in text and text.endswith("\nSo.\n")
 
@@ -76,12 +79,11 @@ def test_the_picture(tmp_path, ending):
 def test_the_command(tmp_path, monkeypatch):
     for axis, sizes in (("FRAMES", (5, 9)), ("CLIPS", (1, 2)), ("GLOSSES", (2, 3))):
         monkeypatch.setattr(growth, axis, sizes)
-    app = typer.Typer()
-    app.command()(growth.main)
-    folder = write_random(tmp_path / "model", SMALL)
+    app = application(growth.main)
+    folder = write_random_model(tmp_path / "model", SMALL)
     done = CliRunner().invoke(app, ["--model", str(folder), "--seconds", "0", "--no-server"])
     assert done.exit_code == 0, done.output
     assert [line for line in done.stdout.splitlines() if line.startswith("###")] == [
         "### Against frames, ms", "### Against clips in a request, ms", "### Against glosses, ms",
     ]  # fmt: skip
-    assert CliRunner().invoke(app, ["--picture", "growth.pdf"]).exit_code != 0
+    assert CliRunner().invoke(app, ["--picture", "growth.pdf"]).exit_code == 2

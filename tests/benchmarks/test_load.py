@@ -15,8 +15,10 @@ from starlette.routing import Route
 
 from benchmarks.load import wrk
 from benchmarks.load.client import Request, run_closed_loop, run_open_loop
-from benchmarks.load.usage import Usage
-from spoter.torchserve.server import LOOPBACK, end_session, free_port
+from benchmarks.load.usage import measure_usage
+from spoter.errors import SpoterError
+from spoter.ops.ports import LOOPBACK, free_port
+from spoter.processes import end_process_tree
 from tests.listening import listening
 
 pytestmark = pytest.mark.slow
@@ -55,14 +57,11 @@ def test_a_closed_loop_asks_with_so_many_clients_and_no_more(url, counting):
     assert load.statuses == {200: 20, 503: 20} and Counter(counting.bodies) == {b"200": 20, b"503": 20}
     assert counting.most == 3
     assert len(load.good) == 20 and load.rate == pytest.approx(20 / load.seconds)
-    refused = load.failures()[0]
+    refused = load.failures[0]
     assert (refused.body, refused.headers["x-kind"], refused.request) == (b"seen 503", "text/csv", 1)
-    assert load.good[0].body is None and load.good[0].size == len(b"seen 200")
-
-
-def test_good_bodies_are_kept_where_asked(url):
-    load = run_closed_loop(url, [Request(b"200")], clients=1, seconds=60, most=2, keep=True)
-    assert [answer.body for answer in load.answers] == [b"seen 200"] * 2
+    assert load.good[0].body == b""
+    with pytest.raises(SpoterError, match="503"):
+        load.require_success()
 
 
 def test_an_open_loop_does_not_wait_for_answers(url, counting):
@@ -90,24 +89,23 @@ def test_usage_sees_the_processes_of_a_session():
     try:
         while len(psutil.Process(leader.pid).children()) == 0:
             assert leader.poll() is None
-        usage = Usage.from_session(leader)
+        usage = measure_usage(leader)
         assert len(usage.processes) == 2 and usage.frontend is None
         [worker] = usage.workers
         assert worker.pid != leader.pid and 0 < worker.pss <= worker.rss < usage.rss and worker.handles >= 3
     finally:
-        end_session(leader, 1)
-    assert Usage.from_session(leader).processes == ()
+        end_process_tree(leader, 1)
+    assert measure_usage(leader).processes == ()
 
 
-@pytest.mark.skipif(wrk.found() is None, reason="wrk is not installed; benchmarks.load.client stands in for it")
+@pytest.mark.skipif(not wrk.is_installed(), reason="wrk is not installed; benchmarks.load.client stands in for it")
 def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
-    counted = wrk.run(url, b"200", "text/x-kind", 4, 0.3)
+    counted = wrk.run_wrk(url, Request(b"200", "text/x-kind"), 4, 0.3)
     assert counting.most == 4 and counted.seconds == pytest.approx(1, abs=0.5)  # whole seconds
     assert 0 < counted.requests <= len(counting.bodies) and not counted.refused and not counted.lost
     assert counted.rate == pytest.approx(counted.requests / counted.seconds) and counted.cpu_s > 0
-    p50, p95, p99 = counted.percentiles
-    assert 5 <= p50 <= p95 <= p99
-    refused = wrk.run(url, b"503", "text/x-kind", 1, 1)
+    assert 5 <= counted.p50 <= counted.p95 <= counted.p99
+    refused = wrk.run_wrk(url, Request(b"503", "text/x-kind"), 1, 1)
     assert refused.refused == refused.requests > 0 and refused.rate == 0
     with pytest.raises(OSError, match="unable to connect"):
-        wrk.run(f"http://{LOOPBACK}:{free_port()}/", b"200", "text/plain", 1, 1)
+        wrk.run_wrk(f"http://{LOOPBACK}:{free_port()}/", Request(b"200"), 1, 1)

@@ -12,18 +12,19 @@ from collections.abc import Callable
 
 import psutil
 import pytest
-import typer
 import yaml
 from typer.testing import CliRunner
 
+from benchmarks.command import application
 from benchmarks.load.client import Answer, Load
 from benchmarks.peers import environment, in_process, matrix, report
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
-from benchmarks.peers.servers import ORIGINAL, OURS, Running, end, family
-from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, RUNTIME, answer, incoming
+from benchmarks.peers.servers import ORIGINAL, OURS, PeerServer
+from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, PATH, RUNTIME, make_request, respond_together
 from spoter.errors import SpoterError
 from spoter.messages import RawRequest
+from spoter.processes import end_process_tree
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from tests import ROOT
@@ -57,23 +58,23 @@ def load(*statuses: int | None) -> Load:
 
 
 def test_the_figures_of_a_load_count_good_answers_and_tell_the_others_apart():
-    figures = matrix._of_load(load(200, 200, 200, 503, 503, None), cpu_s=0.6)
+    figures = matrix.summarize_load(load(200, 200, 200, 503, 503, None), cpu_s=0.6)
     assert figures.rate == 1.5 and figures.p50 == pytest.approx(2) and figures.requests == 6
     assert figures.failures == {"503": 2, "ClientOSError": 1}
     assert figures.cpu_ms == pytest.approx(100) and figures.client_cpu_ms == pytest.approx(10 / 6)
 
 
 def test_the_figures_of_the_recognizer_alone_add_up_its_processes():
-    figures = matrix._of_process([([0.01] * 100, 0.9), ([0.02] * 50, 0.6)])
+    figures = matrix.summarize_processes([([0.01] * 100, 0.9), ([0.02] * 50, 0.6)])
     assert figures.rate == pytest.approx(150) and figures.requests == 150
     assert figures.cpu_ms == pytest.approx(10)
     assert figures.p50 == pytest.approx(10) and figures.p99 == pytest.approx(20)
-    assert matrix._of_process([([0.25], 0.25)]).p95 == pytest.approx(250)
+    assert matrix.summarize_processes([([0.25], 0.25)]).p95 == pytest.approx(250)
 
 
 def test_rounds_become_one_by_their_medians_and_their_failures_are_added():
     rounds = [Figures(rate, 1, 2, 3, cpu_ms=rate, requests=10, failures={"503": 1}) for rate in (10.0, 90.0, 20.0)]
-    together = matrix._together(rounds)
+    together = matrix.combine_rounds(rounds)
     assert (together.rate, together.cpu_ms, together.client_cpu_ms) == (20, 20, None)
     assert together.requests == 30 and together.failures == {"503": 3}
 
@@ -99,7 +100,7 @@ def rows(ours: float, added_ms: float) -> list[Row]:
     ],
 )
 def test_what_was_to_be_reached_is_judged_by_the_figures(ours, added_ms, reached):
-    assert [bar.reached for bar in report.bars(rows(ours, added_ms), [1, 32])] == reached
+    assert [target.reached for target in report.judge_targets(rows(ours, added_ms), [1, 32])] == reached
 
 
 def test_tables_show_every_failure_and_how_many_processes_stood_alone():
@@ -112,14 +113,13 @@ def test_a_server_is_paused_resumed_and_ended_with_processes_of_other_sessions()
     leader = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         child = psutil.Process(int(leader.stdout.readline()))
-        assert [process.pid for process in family(leader)] == [leader.pid, child.pid]
-        running = Running("fastapi", "", leader, None, 0.0)
+        running = PeerServer("fastapi", "", leader, None, 0.0)
         running.pause()
         assert becomes(lambda: child.status() == psutil.STATUS_STOPPED)
         running.resume()
         assert becomes(lambda: child.status() != psutil.STATUS_STOPPED)
     finally:
-        end(leader)
+        end_process_tree(leader)
         leader.stdout.close()
     # Whoever has taken the child over from its dead parent may not have taken its exit status yet.
     assert leader.poll() is not None and (not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
@@ -130,9 +130,9 @@ def test_an_environment_that_was_not_finished_is_none(tmp_path):
     python.parent.mkdir()
     python.symlink_to(sys.executable)
     with pytest.raises(SpoterError, match="make bench-peers"):
-        environment.find(tmp_path)
-    (tmp_path / "whole").write_bytes(environment._wanted())
-    assert environment.find(tmp_path) == python
+        environment.find_environment(tmp_path)
+    (tmp_path / "whole").write_bytes(environment.describe_requirements())
+    assert environment.find_environment(tmp_path) == python
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,7 @@ def test_an_environment_that_was_not_finished_is_none(tmp_path):
     ],
 )
 def test_options_that_are_none_are_refused_in_one_line(arguments):
-    application = typer.Typer()
-    application.command()(main)
-    done = CliRunner().invoke(application, arguments)
+    done = CliRunner().invoke(application(main), arguments)
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "expected" in done.stderr and done.stdout == ""
 
 
@@ -171,7 +169,7 @@ def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeyp
         (b'{"points": "none"}', "application/json"),
     ):
         [expected] = respond(recognizer, [RawRequest(body, kind)])[0]
-        got = client.post(fastapi_app.PATH, content=body, headers={"Content-Type": kind})
+        got = client.post(PATH, content=body, headers={"Content-Type": kind})
         assert (got.status_code, got.content) == (expected.status, expected.body)
         assert got.headers["content-type"].startswith(expected.content_type)
     assert len(list(tmp_path.iterdir())) == 1  # this process has said that it holds the model
@@ -180,28 +178,29 @@ def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeyp
 def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
     recognizer = Recognizer.load(DGS11)
     asked = [
-        incoming((SAMPLES / name).read_bytes(), {"content-type": "application/json"}) for name in ("hallo.json",) * 2
+        make_request((SAMPLES / name).read_bytes(), {"content-type": "application/json"})
+        for name in ("hallo.json",) * 2
     ]
-    asked.insert(1, incoming(b"{", {"content-type": "application/json", "accept": "application/json"}))
-    together = answer(recognizer, asked)
+    asked.insert(1, make_request(b"{", {"content-type": "application/json", "accept": "application/json"}))
+    together = respond_together(recognizer, asked)
     assert [response.status for response in together] == [200, 400, 200]
-    assert [response.body for response in together] == [answer(recognizer, [one])[0].body for one in asked]
+    assert [response.body for response in together] == [respond_together(recognizer, [one])[0].body for one in asked]
 
 
 def test_the_recognizer_alone_works_in_processes_that_end_with_it():
-    with in_process.started(DGS11, "torch", 2) as processes:
-        taken = processes.ask("compact", 2, 0.05)
-        pids = [process.pid for process in processes._processes]
+    with in_process.running_processes(DGS11, "torch", 2) as processes:
+        taken = processes.run("compact", 2, 0.05)
+        pids = [process.pid for process in processes.processes]
     assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
     assert all(cpu_s > 0 for _, cpu_s in taken)
     assert not any(map(psutil.pid_exists, pids))
 
 
 def test_each_round_begins_with_another_server():
-    assert [matrix._turned(["a", "b", "c"], turn) for turn in range(4)] == [
+    assert [matrix.rotate(["a", "b", "c"], turn) for turn in range(4)] == [
         ["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"],
     ]  # fmt: skip
-    assert matrix._turned([], 1) == []
+    assert matrix.rotate([], 1) == []
 
 
 def test_peers_batch_as_our_server_does():

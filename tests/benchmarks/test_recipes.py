@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from benchmarks.training import recipes
-from spoter.errors import DataError
+from spoter.errors import DataError, SpoterError
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.settings import TrainSettings
@@ -31,7 +31,7 @@ def data(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def results(data, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("out") / "results"
-    recipes.measure(data, data, [0, 1], 2, ["original", "ours", "face-29"], out, SMALL)
+    recipes.train_variants(data, data, [0, 1], 2, ["original", "ours", "face-29"], out, SMALL)
     return out
 
 
@@ -61,9 +61,9 @@ def test_the_figures_are_those_of_the_epoch_with_the_best_validation(results):
 
 def test_macro_f1_is_that_of_the_glosses_tested(data, tmp_path, monkeypatch):
     scores = []
-    judge = recipes.score
-    monkeypatch.setattr(recipes, "score", lambda *given: scores.append(judge(*given)) or scores[-1])
-    run = recipes.run(TrainSettings(data=data, out=tmp_path, epochs=1, **SMALL), "once")
+    judge = recipes.predict_logits
+    monkeypatch.setattr(recipes, "predict_logits", lambda *given: scores.append(judge(*given)) or scores[-1])
+    run = recipes.train_once(TrainSettings(data=data, out=tmp_path, epochs=1, **SMALL), "once")
     right, named = scores[0].labels.numpy(), scores[0].logits.numpy().argmax(axis=1)
     assert run["test_top1"] == pytest.approx((right == named).mean())
     assert run["test_macro_f1"] == pytest.approx(f1_score(right, named, labels=[0, 1, 2], average="macro"))
@@ -88,28 +88,28 @@ def test_the_recipes_are_what_their_titles_say():
 
 def test_runs_that_are_there_are_not_repeated_and_others_are_made(data, results, monkeypatch):
     made = []
-    monkeypatch.setattr(recipes, "run", lambda settings, name: made.append(name) or {})
-    recipes.measure(data, data, [0, 1, 2], 2, ["original", "ours"], results, SMALL)
+    monkeypatch.setattr(recipes, "train_once", lambda settings, name: made.append(name) or {})
+    recipes.train_variants(data, data, [0, 1, 2], 2, ["original", "ours"], results, SMALL)
     assert made == ["original, seed 2", "ours, seed 2"]
     for name in ("original", "ours"):
         (results / f"{name}.seed2.json").unlink()
-    recipes.measure(data, None, [0], 2, ["face-29", "face-71"], results, SMALL)  # no data for these
+    recipes.train_variants(data, None, [0], 2, ["face-29", "face-71"], results, SMALL)  # no data for these
     assert len(made) == 2
 
 
 def test_results_of_other_settings_are_an_error(data, results):
     with pytest.raises(DataError, match=r"ours\.seed0\.json: found results of another epochs"):
-        recipes.measure(data, None, [0], 3, ["ours"], results, SMALL)
+        recipes.train_variants(data, None, [0], 3, ["ours"], results, SMALL)
     with pytest.raises(DataError, match="another encoder_feedforward, heads"):
-        recipes.measure(data, None, [0], 2, ["ours"], results, SMALL | dict(heads=4, encoder_feedforward=8))
+        recipes.train_variants(data, None, [0], 2, ["ours"], results, SMALL | dict(heads=4, encoder_feedforward=8))
 
 
 def test_a_run_that_another_process_is_at_is_left_to_it(data, tmp_path, monkeypatch):
     made = []
-    monkeypatch.setattr(recipes, "run", lambda settings, name: made.append(name) or {})
+    monkeypatch.setattr(recipes, "train_once", lambda settings, name: made.append(name) or {})
     with open(tmp_path / ".ours.seed0.json.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        recipes.measure(data, None, [0, 1], 1, ["ours"], tmp_path)
+        recipes.train_variants(data, None, [0, 1], 1, ["ours"], tmp_path)
     assert made == ["ours, seed 1"]
 
 
@@ -119,12 +119,12 @@ def test_a_run_that_fails_leaves_no_result(data, tmp_path, monkeypatch):
 
     monkeypatch.setattr(recipes, "fit", fail)
     with pytest.raises(DataError, match="lost"):
-        recipes.measure(data, None, [0], 1, ["ours"], tmp_path, SMALL)
+        recipes.train_variants(data, None, [0], 1, ["ours"], tmp_path, SMALL)
     assert not list(tmp_path.glob("[!.]*"))
 
 
 def test_the_table_holds_means_and_extremes(results):
-    lines = recipes.table(["original", "ours", "ours-29"], results).splitlines()
+    lines = recipes.results_table("signs", ["original", "ours", "ours-29"], results).splitlines()[2:]
     assert lines[0].split(" | ")[2:5] == ["seeds", "test top-1", "test top-5"]
     rows = {row[1].strip(): [cell.strip() for cell in row] for row in (line.split("|") for line in lines[2:5])}
     assert {len(row) for row in rows.values()} == {len(lines[0].split("|"))}
@@ -138,15 +138,12 @@ def test_the_table_holds_means_and_extremes(results):
 
 
 def test_unknown_variants_are_named(data, tmp_path):
-    with pytest.raises(DataError, match="no variant theirs, expected some of original, ours"):
-        recipes.measure(data, None, [0], 1, ["ours", "theirs"], tmp_path)
+    with pytest.raises(SpoterError, match="theirs.*original,ours"):
+        recipes.main(data, only="ours,theirs", out=tmp_path, seeds="0", epochs=1)
 
 
 def test_the_command_prints_the_tables(data, results, monkeypatch, capsys):
-    monkeypatch.setattr(recipes, "measure", lambda *_: None)
+    monkeypatch.setattr(recipes, "train_variants", lambda *_: None)
     recipes.main(data, asl=data, seeds="0,1", epochs=2, only="ours, face-29", out=results)
     printed = capsys.readouterr().out
     assert printed.count("### signs.hdf5") == 2 and printed.count("| recipe |") == 2
-    monkeypatch.undo()
-    with pytest.raises(SystemExit, match="error: found no variant theirs"):
-        recipes.main(data, only="theirs", out=results, seeds="0", epochs=1)

@@ -11,11 +11,10 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-import benchmarks.serving.server
-from benchmarks.capacity import measure
+from benchmarks.capacity import server as capacity_server
 from benchmarks.serving import growth
 from spoter.ops import readiness
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 from tests.e2e.live import RunningServer
 
 
@@ -30,30 +29,29 @@ def one_served(server: RunningServer, monkeypatch) -> None:
 
     @contextmanager
     def running_server(*_: object, **__: object) -> Iterator[SimpleNamespace]:
-        ports = (server.port, server.management, server.metrics)
-        yield SimpleNamespace(ports=ports, leader=leader, manage=manage)
+        yield SimpleNamespace(url=server.url, leader=leader, manage=manage)
 
-    monkeypatch.setattr(benchmarks.serving.server, "served", served)
-    monkeypatch.setattr(measure, "served", served)
+    monkeypatch.setattr(growth, "running_server", running_server)
+    monkeypatch.setattr(capacity_server, "running_server", running_server)
 
 
 def test_growth_with_clients(one_served, dgs11):
-    waiting, answering = growth.against_clients(dgs11, (1, 4), 2.0)
+    waiting, answering = growth.grow_clients(dgs11, (1, 4), 2.0)
     assert waiting.sizes == answering.sizes == (1, 4)
     assert [found.name for found in waiting.series] == ["wait", "processor, each answer"]
-    assert all(min(found.medians()) > 0 for found in (*waiting.series, *answering.series))
-    assert waiting.series[0].medians()[1] > waiting.series[0].medians()[0]  # one worker
+    assert all(min(found.medians) > 0 for found in (*waiting.series, *answering.series))
+    assert waiting.series[0].medians[1] > waiting.series[0].medians[0]  # one worker
 
 
 def test_scale_is_measured_and_compared(one_served, server, dgs11, monkeypatch):
-    monkeypatch.setattr(measure, "_WARM_UP", 0.3)
-    monkeypatch.setattr(measure, "_SIMULATED", 3000)
-    found, compared = measure.measure(dgs11, 1, 1.0, True, 0)
+    monkeypatch.setattr(capacity_server, "_WARM_UP", 0.3)
+    monkeypatch.setattr(capacity_server, "_SIMULATED", 3000)
+    found, compared = capacity_server.measure_server(dgs11, 1, 1.0, True, 0)
     told = server.describe()
     assert (found.batch, found.delay_ms, found.queue) == (told["batchSize"], told["maxBatchDelay"], 100)
     assert {1, found.batch} <= set(found.service_ms) and found.overhead_ms >= 0
-    rate = found.instance().capacity(found.service())
-    assert [row.rate for row in compared] == pytest.approx([load * rate for load in measure.LOADS], rel=0.01)
-    lines = measure.table(found, compared).splitlines()
+    rate = found.capacity
+    assert [row.rate for row in compared] == pytest.approx([load * rate for load in capacity_server.LOADS], rel=0.01)
+    lines = capacity_server.measurement_table(found, compared).splitlines()
     assert len(lines) == 8 and "| 60 % |" in lines[6]
-    assert all(math.isfinite(row.simulated_p95_s) and row.real.statuses[200] > 0 for row in compared)
+    assert all(math.isfinite(row.simulated.percentile(95)) and row.measured.statuses[200] > 0 for row in compared)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from benchmarks.serving import startup, tuning
-from benchmarks.serving.tuning import CLIENTS, Measured, Setting
+from benchmarks.serving.tuning import CLIENTS, LoadFigures, Setting
 from spoter.errors import SpoterError
 from tests import ROOT
 
@@ -26,18 +26,18 @@ pytestmark = pytest.mark.slow
     ],
 )
 def test_what_is_tried_goes_with_the_cores_and_holds_the_default(cores, runtime, pairs):
-    chosen = tuning.settings(cores, runtime)
+    chosen = tuning.list_settings(cores, runtime)
     assert {(setting.workers, setting.threads) for setting in chosen} == pairs
-    assert len(chosen) == len(set(chosen)) and tuning.shipped(cores) in chosen
+    assert len(chosen) == len(set(chosen)) and tuning.default_setting(cores) in chosen
     assert all(setting.delay >= 1 for setting in chosen)  # 0 is TorchServe's default, 100
 
 
 def test_the_table_is_ranked_and_marks_the_default():
-    def found(rate: float) -> dict[int, Measured]:
-        return {clients: Measured(rate * clients, 10.0, 20.0, 3.25) for clients in CLIENTS}
+    def found(rate: float) -> dict[int, LoadFigures]:
+        return {clients: LoadFigures(rate * clients, 10.0, 20.0, 3.25) for clients in CLIENTS}
 
     slow, fast = Setting(1, 1, 4, 1), Setting(2, 1, 8, 1)
-    *_, first, second = tuning.table({slow: found(1.0), fast: found(2.0)}, slow).splitlines()
+    *_, first, second = tuning.results_table({slow: found(1.0), fast: found(2.0)}, slow).splitlines()
     assert first.startswith("| 2 | 1 | 8 | 1 | 2 |") and first.endswith("| 64 | 10.0 | 20.0 | 3.25 |")
     assert second.startswith("| **1** (default) | 1 | 4 | 1 |")
 
@@ -47,7 +47,7 @@ def test_a_server_is_kept_on_its_cores_and_its_client_off_them():
     ours = os.sched_getaffinity(0)
     look = [sys.executable, "-c", "import os; print(len(os.sched_getaffinity(0)))"]
     try:
-        with tuning.on_cores(1):
+        with tuning.pin_to_cores(1):
             assert subprocess.check_output(look) == b"1\n"
         assert os.sched_getaffinity(0) == (set(sorted(ours)[1:]) or ours)
     finally:
@@ -79,12 +79,12 @@ def test_what_cannot_be_measured_is_told_in_a_line(module, arguments, said):
 
 def test_a_server_that_does_not_come_up_fails_with_what_it_said(tmp_path):
     ready = [sys.executable, "-c", "import time; print('ready after 1 s', flush=True); time.sleep(60)"]
-    assert startup.until_ready(ready, tmp_path, dict(os.environ), 30.0) < 30
+    assert startup.time_until_ready(ready, tmp_path, dict(os.environ), 30.0) < 30
     broken = [sys.executable, "-c", "print('found no Java')"]
     with pytest.raises(SpoterError, match=r"was not ready.*found no Java"):
-        startup.until_ready(broken, tmp_path, dict(os.environ), 30.0)
+        startup.time_until_ready(broken, tmp_path, dict(os.environ), 30.0)
     with pytest.raises(SpoterError, match=r"was not ready within 0.2 s"):
-        startup.until_ready([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, dict(os.environ), 0.2)
+        startup.time_until_ready([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, dict(os.environ), 0.2)
 
 
 def test_what_torchserve_says_of_a_start_is_read():
@@ -100,7 +100,12 @@ def test_what_torchserve_says_of_a_start_is_read():
 
 
 def test_a_bar_that_was_missed_is_marked():
-    worker = startup.Worker(ready_s=5.1, rss=149_000_000, pss=1, rss_after_csv=1, frontend_rss=1)
-    row = startup.row("onnx", [1.0], [worker])
+    worker = startup.WorkerStart(ready_s=5.1, rss=149_000_000, pss=1, rss_after_csv=1, frontend_rss=1)
+    row = " | ".join(startup.make_row("onnx", [1.0], [worker]))
     assert row.count("**missed**") == 1 and "5.1 (5.1) **missed**" in row
-    assert startup.row("torch", [1.0], [startup.Worker(1.0, 351_000_000, 1, 1, 1)]).count("**missed**") == 1
+    assert (
+        " | ".join(startup.make_row("torch", [1.0], [startup.WorkerStart(1.0, 351_000_000, 1, 1, 1)])).count(
+            "**missed**"
+        )
+        == 1
+    )

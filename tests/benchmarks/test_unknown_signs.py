@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.training import unknown_signs
+from spoter.errors import SpoterError
 from spoter.training.data import read_dataset
 from spoter.training.settings import TrainSettings
 from tests.training.datasets import GLOSSES, SMALL, write_hdf5
@@ -18,8 +19,12 @@ pytestmark = pytest.mark.slow
 
 def test_each_gloss_is_left_out_once_before_any_is_twice():
     glosses = tuple("ABCDEFGHIJK")
-    drawn = unknown_signs.choose(glosses, 11, 3, seed=0)
-    assert drawn == unknown_signs.choose(glosses, 11, 3, seed=0) != unknown_signs.choose(glosses, 11, 3, seed=1)
+    drawn = unknown_signs.draw_glosses(glosses, 11, 3, seed=0)
+    assert (
+        drawn
+        == unknown_signs.draw_glosses(glosses, 11, 3, seed=0)
+        != unknown_signs.draw_glosses(glosses, 11, 3, seed=1)
+    )
     assert all(len(set(draw)) == 3 for draw in drawn)
     assert set(Counter(gloss for draw in drawn for gloss in draw).values()) == {3}
     assert len({gloss for draw in drawn[:3] for gloss in draw}) == 9
@@ -29,16 +34,16 @@ def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
     path = write_hdf5(tmp_path / "signs.hdf5")
     data = read_dataset(path)
     settings = TrainSettings(data=path, out=tmp_path / "draw0", leave_out=GLOSSES[2:], epochs=12, **SMALL)
-    figures = unknown_signs.measure(settings, data, [1, 3], tries=2, seed=0)
+    figures = unknown_signs.measure_draw(settings, data, [1, 3], tries=2, seed=0)
     assert figures["leave_out"] == ["WAVE"]
     assert figures["enrolled_3"] > 0.8  # the figure whose hand is up is easily told from the two that move below
     assert 0 <= figures["refused"] <= 1 and 0 <= figures["called_known"] <= 1
     for count in (1, 3):
         assert min(figures[f"trained_{count}"], figures[f"enrolled_{count}"]) <= figures[f"all_{count}"]
-    monkeypatch.setattr(evaluate_unknown_signs, "train", None)  # nothing is trained again
-    monkeypatch.setattr(evaluate_unknown_signs, "enrolled", None)
-    assert unknown_signs.measure(settings, data, [1, 3], tries=2, seed=0) == figures
-    text = unknown_signs.table([figures, figures], [1, 3])
+    monkeypatch.setattr(unknown_signs, "train", None)  # nothing is trained again
+    monkeypatch.setattr(unknown_signs, "measure_enrolled", None)
+    assert unknown_signs.measure_draw(settings, data, [1, 3], tries=2, seed=0) == figures
+    text = unknown_signs.results_tables([figures, figures], [1, 3])
     assert f"| WAVE | {figures['top1']:.3f} | {figures['auroc']:.3f} |" in text
     assert f"| 3 clips | {figures['all_3']:.3f} (" in text
 
@@ -53,11 +58,11 @@ def test_auroc_is_above_a_half_where_known_signs_are_more_similar():
         labels = np.zeros(count, dtype=np.int64)
         return Predictions(("A", "B"), names, names, labels, scores, ones, np.array(similarities), {})
 
-    figures = unknown_signs.told_apart(answers([0.9, 0.8, 0.3]), answers([0.1, 0.2]))
+    figures = unknown_signs.measure_separation(answers([0.9, 0.8, 0.3]), answers([0.1, 0.2]))
     assert figures["auroc"] == 1 and figures["auroc_softmax"] == 0.5
     assert (figures["called_known"], figures["refused"]) == (1, 0)
 
 
 def test_data_that_cannot_be_read_are_one_line(tmp_path):
-    with pytest.raises(SystemExit, match=r"error: .*nothing.hdf5"):
+    with pytest.raises(SpoterError, match=r"nothing.hdf5"):
         unknown_signs.main(Path(tmp_path / "nothing.hdf5"), clips="1", out=tmp_path)
