@@ -1,8 +1,9 @@
 """Pack a model folder for TorchServe and SageMaker: the same as `spoter pack`."""
 
-import typer
+import sys
 
-from spoter.cli.pack import pack
+from spoter.__main__ import main
 
 if __name__ == "__main__":
-    typer.run(pack)
+    sys.argv.insert(1, "pack")
+    main()

@@ -26,24 +26,18 @@ def pack(
     ] = None,
 ) -> None:
     """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
-    from spoter.errors import ModelFolderError
     from spoter.model.config import CONFIG, choose_runtime
     from spoter.model.folder import MEANING, RUNTIME_FILES
     from spoter.torchserve.pack import MAYBE, build
 
-    try:
-        written = build(model, name, version, out, runtime)
-    except (ModelFolderError, OSError) as error:
-        typer.echo(f"spoter pack: {error}", err=True)
-        raise typer.Exit(2) from None
-    for path in written:
+    for path in build(model, name, version, out, runtime):
         content = path.read_bytes()
         typer.echo(f"{path}  {len(content):,} bytes  sha256 {hashlib.sha256(content).hexdigest()}")
     used = RUNTIME_FILES[choose_runtime(model, runtime)]
     unused = sorted(name for name in RUNTIME_FILES.values() if name != used and (model / name).exists())
     if unused:
-        typer.echo(f"left out, for the archive computes with {used}: {', '.join(unused)}")
+        typer.echo(f"left out, because the archive runs {used}: {', '.join(unused)}")
     packed = {*RUNTIME_FILES.values(), CONFIG, MEANING, *MAYBE}
     spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
     if spare:
-        typer.echo(f"left out, for they are no part of a model folder: {', '.join(spare)}")
+        typer.echo(f"left out, because they do not belong to a model folder: {', '.join(spare)}")

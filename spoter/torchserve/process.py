@@ -28,8 +28,10 @@ OUTPUT_TIMEOUT = 3.0  # seconds to wait for it: not every failure is a worker's
 LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
 
 
-class StartError(Exception):
+class StartError(SpoterError):
     """The server did not come up; the text gives the reason."""
+
+    exit_code = 1
 
 
 class ServerProcess:

@@ -21,6 +21,7 @@ import typer
 from typer.testing import CliRunner
 
 from spoter.cli import serve
+from spoter.errors import SpoterError
 from spoter.ops.ports import LOOPBACK, free_port, port_is_free
 from spoter.torchserve.server import TorchServe
 from tests import ROOT
@@ -222,13 +223,13 @@ def test_a_host_that_is_none_is_said(start):
 )
 def test_an_origin_whose_pages_would_get_no_answer(options, words):
     done = CliRunner().invoke(APP, options)
-    assert done.exit_code == 2 and words in done.output and len(done.output.splitlines()) == 1
+    assert isinstance(done.exception, SpoterError) and words in str(done.exception)
 
 
 def test_a_model_store_that_cannot_be_written_is_done_without(tmp_path, capsys):
     (tmp_path / "spoter.mar").write_bytes(b"archive")
     (tmp_path / "file").write_text("in the way")
-    serve._keep(tmp_path / "spoter.mar", tmp_path / "file")
+    serve._copy(tmp_path / "spoter.mar", tmp_path / "file")
     assert "served all the same" in capsys.readouterr().err
 
 
@@ -252,9 +253,8 @@ def test_a_broken_model_folder_is_refused(start, tmp_path):
 
 def test_no_java_at_all_is_said(monkeypatch):
     monkeypatch.setattr(serve, "find_java", lambda: None)
-    with pytest.raises(typer.Exit) as error:
+    with pytest.raises(SpoterError, match="found no Java"):
         serve.serve()
-    assert error.value.exit_code == 2
 
 
 @pytest.mark.parametrize(

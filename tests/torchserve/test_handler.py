@@ -189,6 +189,11 @@ def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
         ({"body": b"x"}, {"CONTENT-TYPE": "multipart/mixed", "body": "a header"}, b"x", None),
         ({"other": b"x"}, {"Content-Type": "multipart/form-data"}, b"form", "multipart/form-data"),
         ({"body": b""}, {"content-type": {"content-type": "a parameter's"}}, b"", None),
+        ({"body": bytearray(b"x")}, {"content-type": "a/b"}, b"x", "a/b"),
+        ({"body": memoryview(b"x")}, {"content-type": "a/b"}, b"x", "a/b"),
+        ({"body": "ü\ud800"}, {"content-type": "a/b"}, b"\xc3\xbc\xed\xa0\x80", "a/b"),
+        ({"body": {"points": [None]}}, {"content-type": "text/csv"}, b'{"points": [null]}', "application/json"),
+        ({"body": None}, {}, b"null", "application/json"),
         ({}, {}, b"form", None),
     ],
 )
@@ -253,7 +258,7 @@ def test_sagemakers_functions_refuse_batches(dgs11, monkeypatch):
     ("body", "content_type", "headers", "expected"),
     [
         (b"x", "text/csv", None, (b"x", "text/csv")),  # by hand
-        ("x", None, None, ("x", None)),
+        ("x", None, None, (b"x", None)),
         (b"x", "text/csv", {"CONTENT-TYPE": "text/csv", "accept": {"content-type": ""}}, (b"x", "text/csv")),
         (None, "multipart/form-data", {"Content-Type": "multipart/form-data"}, (b"form", "multipart/form-data")),
     ],

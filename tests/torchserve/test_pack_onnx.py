@@ -11,8 +11,7 @@ import pytest
 
 from spoter.errors import ModelFolderError
 from spoter.model.config import read_config
-from spoter.model.folder import WEIGHTS
-from spoter.runtime.onnx_runtime import GRAPH
+from spoter.model.folder import GRAPH, WEIGHTS
 from spoter.serving.recognizer import Recognizer
 from spoter.torchserve.pack import build
 from tests import ROOT
