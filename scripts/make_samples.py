@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from spoter.files import atomic_write, atomic_write_bytes
-from spoter.formats.csv_table import axes
+from spoter.formats.csv_table import axis_columns
 from spoter.formats.mediapipe_frames import PARTS
 from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.transforms import resample_time
 from spoter.training.data import LabelledClip, read_dataset
-from spoter.training.evaluation.evaluate import groups_of_side
+from spoter.training.data.split_record import SPLIT, read_split
 
 ROOT = Path(__file__).resolve().parents[1]
 CLIPS = 9
@@ -142,7 +142,7 @@ def _wide(points: np.ndarray) -> str:
     rows = [
         ["" if np.isnan(value) else f"{value:.{_DECIMALS}f}" for value in frame.ravel()] for frame in _selected(points)
     ]
-    return "".join(",".join(row) + "\n" for row in [axes(load_layout("54").names), *rows])
+    return "".join(",".join(row) + "\n" for row in [axis_columns(load_layout("54").names), *rows])
 
 
 def _long(points: np.ndarray) -> str:
@@ -166,7 +166,7 @@ def _selected(points: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Write the samples beside this file."""
-    groups = groups_of_side(ROOT / "models" / "dgs11", "train")
+    groups = read_split(ROOT / "models" / "dgs11" / SPLIT).split.groups("train")
     clips = [clip for clip in read_dataset(Path(sys.argv[1])).clips if clip.group in groups]
 
     def average(gloss: str) -> np.ndarray:

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, overload
 
 from tqdm import tqdm
 
 _T = TypeVar("_T")
 _LINE_INTERVAL_S = 10.0
 _LINE = "{desc}: {n_fmt}/{total_fmt} {unit}s, {elapsed}<{remaining}{postfix}"
+
+
+@overload
+def progress_bar(items: None = None, *, shown: bool, **options: Any) -> tqdm[Any]: ...
+
+
+@overload
+def progress_bar(items: Iterable[_T], *, shown: bool, **options: Any) -> tqdm[_T]: ...
 
 
 def progress_bar(items: Iterable[_T] | None = None, *, shown: bool, **options: Any) -> tqdm[_T]:

@@ -17,9 +17,11 @@ from spoter.cli.options import (
     Validation,
     ValidationByClip,
     ValidationData,
-    split_names,
+    is_given,
     note,
     print_skipped,
+    require_packages,
+    split_names,
 )
 from spoter.errors import DataError
 from spoter.training.settings import TrainSettings
@@ -44,18 +46,17 @@ def calibrate(
     DATA are clips of all of its glosses. Name by --val-groups or --validation-data clips that MODEL was not trained on:
     the temperature and the threshold are fitted to them. spoter train does all this by itself.
     """
+    require_packages("calibration", "torch", "scipy")
     import torch
 
     from spoter.runtime.device import choose_device
-    from spoter.training.calibrate_converted import calibrate as run
-    from spoter.training.data import read_dataset
+    from spoter.training.calibrate_converted import calibrate_folder
+    from spoter.training.data import DataSet, read_dataset
+    from spoter.training.data.split import Split, SplitOptions
     from spoter.training.data.split_record import SPLIT, split_dataset
 
-    chosen = [
-        name
-        for name in ("validation", "validation_by_clip", "val_groups", "validation_data")
-        if ctx.get_parameter_source(name).name != "DEFAULT"
-    ]
+    names = ("validation", "validation_by_clip", "val_groups", "validation_data")
+    chosen = [name for name in names if is_given(ctx, name)]
     if validation_data and len(chosen) > 1:
         raise typer.BadParameter("give --validation-data or other options of the validation clips, not both")
     if not chosen and (model / SPLIT).exists():
@@ -65,16 +66,22 @@ def calibrate(
         )
     if threads:
         torch.set_num_threads(threads)
-    options = {"skip_bad": skip_bad, "groups": group_regex, "progress": True}
-    clips = read_dataset(data, **options)
+    clips = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
     print_skipped(clips.skipped)
+    held_out: DataSet | Split
     if validation_data:
-        held_out = read_dataset(validation_data, **options)
+        held_out = read_dataset(validation_data, skip_bad=skip_bad, groups=group_regex, progress=True)
         print_skipped(held_out.skipped)
     else:
-        wanted = {"validation": validation, "test": None, "seed": seed, "by_clip": validation_by_clip}
-        clips, held_out = split_dataset(clips, skip_bad, note, wanted | {"validation_groups": split_names(val_groups)})
+        options = SplitOptions(
+            validation=validation,
+            test=None,
+            validation_groups=split_names(val_groups),
+            seed=seed,
+            by_clip=validation_by_clip,
+        )
+        clips, held_out = split_dataset(clips, options, skip_bad=skip_bad, note=note)
         note(f"validation groups: {', '.join(held_out.validation)}")
-    config, left_out = run(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
+    config, left_out = calibrate_folder(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
     print_skipped(left_out)
     print(f"{model}: temperature {config.temperature:g}, known from a similarity of {config.known_threshold:g} on")

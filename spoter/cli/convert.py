@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from spoter.cli.options import note
 
 
 def convert(
@@ -30,6 +31,9 @@ def convert(
 
     A checkpoint of the upstream project (matyasbohacek/spoter) wants --layout spoter54 --normalize bohacek.
     """
+    from spoter.model.torch_dependency import require_torch
+
+    require_torch("spoter convert")
     from spoter.model.convert import ConvertOptions, convert_checkpoint
 
     choices = ConvertOptions(nhead, layout, estimator, scheme, positions, name, version)
@@ -37,7 +41,7 @@ def convert(
         checkpoint, out, meaning or checkpoint.with_name("meaning.json"), config, choices
     )
     for line in disbelieved:
-        print(f"not believed of {config}: {line}", file=sys.stderr)
+        note(f"not believed of {config}: {line}")
     print(
         f"{out}: {written.classes} glosses, layout {written.layout}, landmarks of {written.estimator}, "
         f"normalize {written.normalize}, {written.encoder_layers} + {written.decoder_layers} layers, "

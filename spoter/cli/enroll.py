@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-# torch and all that needs it is imported by the commands: `spoter --help` shall not wait for it.
+from spoter.cli.options import Height, Model, Width, note
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
 Gloss = Annotated[str, typer.Argument(metavar="GLOSS", help="Name of the sign.")]
 
 
@@ -20,18 +18,22 @@ def enroll(
     files: Annotated[
         list[Path], typer.Argument(metavar="CLIP…", help="Landmarks (.json, .csv, .npy, .jsonl) or videos.")
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS anew.")] = False,
-    width: Annotated[float | None, typer.Option(help="Image width, where the points are in pixels.")] = None,
-    height: Annotated[float | None, typer.Option(help="Image height, where the points are in pixels.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS again.")] = False,
+    width: Width = None,
+    height: Height = None,
 ) -> None:
     """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
     from spoter.formats import Options
-    from spoter.model.folder import load_model_folder
+    from spoter.model.folder import read_model_folder
     from spoter.serving.enroll import enroll as run
     from spoter.sources.clip_files import read_clips
 
-    layout, options = load_model_folder(model).layout, Options(width=width, height=height)
-    found = [(clip, str(file)) for file in files for clip in read_clips([file], layout, options, _note)]
+    layout, options = read_model_folder(model).layout, Options(width=width, height=height)
+    found = [
+        (clip, str(file))
+        for file in files
+        for clip in read_clips([file], layout, options, lambda text: note(f"note: {text}"))
+    ]
     clips, places = zip(*found, strict=True) if found else ((), ())
     done = run(model, gloss, clips, replace, places)
     count = done.learned.clips
@@ -44,15 +46,11 @@ def enroll(
     print(f"nearest to it: {done.nearest}, {done.similarity:.2f}; the nearer to 1, the likelier the two are confused")
 
 
-def _note(text: str) -> None:
-    print(f"note: {text}", file=sys.stderr)
-
-
 def enrolled(model: Model) -> None:
     """List the glosses that were added to MODEL by enrolling them: label index, gloss, number of clips."""
-    from spoter.model.folder import load_model_folder
+    from spoter.model.folder import read_model_folder
 
-    folder = load_model_folder(model)
+    folder = read_model_folder(model)
     for index, gloss in enumerate(folder.enrolled, start=len(folder.glosses)):
         print(f"{index}\t{gloss.gloss}\t{gloss.clips}")
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import Data, Device, ModelGroupRegex, SkipBad, Threads, split_names, note
+from spoter.cli.options import (
+    Data,
+    Device,
+    Model,
+    ModelGroupRegex,
+    SkipBad,
+    Threads,
+    note,
+    require_packages,
+    split_names,
+)
 from spoter.errors import DataError
 
 if TYPE_CHECKING:
@@ -24,7 +34,7 @@ class UnknownGlosses(StrEnum):
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")],
+    model: Model,
     data: Data,
     groups: Annotated[
         str, typer.Option(help="Judge on these groups only: names or patterns, comma-separated: 'camera0*'.")
@@ -49,15 +59,16 @@ def evaluate(
     device: Device = "cpu",
 ) -> None:
     """Judge MODEL on the labelled clips of DATA, by the path that serves requests."""
+    if groups and split:
+        raise typer.BadParameter("give --groups or --split, not both")
+    require_packages("evaluation", "torch", "sklearn")
     import torch
 
     from spoter.training.evaluation.evaluate import evaluate as run
 
-    if groups and split:
-        raise typer.BadParameter("give --groups or --split, not both")
     if threads:
         torch.set_num_threads(threads)
-    write = _writer(out, report) if report or out else None  # what is lacking is said before the work, not after it
+    write = _prepare_report(out, report) if report or out else None  # its errors come before the work
     result = run(
         model,
         data,
@@ -72,8 +83,8 @@ def evaluate(
         progress=True,
         note=note,
     )
-    for name, reason in result.answers.refused.items():
-        print(f"refused, counted as wrong: {name}: {reason}", file=sys.stderr)
+    for name, reason in result.predictions.refused.items():
+        note(f"refused, counted as wrong: {name}: {reason}")
     written = write(result, out, report) if write else []
     if as_json:
         print(result.to_json())
@@ -83,74 +94,47 @@ def evaluate(
         print(f"wrote {path}")
 
 
-def _writer(out: Path | None, report: Path | None):
+def _prepare_report(out: Path | None, report: Path | None) -> Callable[..., list[Path]]:
+    """Check that the report can be written; return `write_report`."""
     for folder in filter(None, (out if out and out.exists() else None, report and report.parent)):
         if not folder.is_dir():
             raise DataError(f"{folder}: found no folder there, expected one to write the report into")
     if report and report.is_dir():
         raise DataError(f"{report}: found a folder there, expected the name of a file for the report")
-    try:
-        from spoter.training.evaluation.report import write
-    except ImportError as error:
-        raise DataError(f"a report needs {error.name}: pip install 'spoter[train]'") from None
-    return write
+    require_packages("a report", "jinja2", "matplotlib")
+    from spoter.training.evaluation.report import write_report
+
+    return write_report
 
 
 def _show(result: Evaluation) -> None:
     """Print tables for people."""
-    from rich.box import SIMPLE
+    from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     from spoter.training.evaluation import descriptions
-    from spoter.training.evaluation.metrics import per_gloss
 
     console = Console(highlight=False, markup=False)
 
-    def show(title: str, columns: dict[str, str], rows) -> None:
-        table = Table(title=title, title_justify="left", box=SIMPLE, pad_edge=False)
-        for name, justify in columns.items():
-            table.add_column(name, justify=justify)
-        for row in rows:
-            table.add_row(*(Text(str(cell)) for cell in row))  # a gloss may look like rich's markup
+    def show(content: descriptions.Table, columns: int) -> None:
+        table = Table(title=content.title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+        for number, name in enumerate(content.columns[:columns]):
+            table.add_column(name, justify="right" if number in content.numeric else "left")
+        for row in content.rows:
+            table.add_row(*map(Text, row[:columns]))  # a gloss may look like rich's markup
         console.print(table)
 
     figures = result.figures
     console.print(f"{result.model} on {result.data}, {result.side}: {figures.clips} clips, {figures.groups} groups")
     if result.trained_on:
         console.print(f"{result.trained_on} of these clips are of groups that the model was trained on.")
-    show(
-        "Figures",
-        {"Figure": "left", "Value": "right", "95 % interval": "right", "What it means": "left"},
-        ((row.name, row.value, row.interval, row.meaning) for row in descriptions.describe_figures(figures)),
-    )
+    show(descriptions.tabulate_figures(figures), 4)
     console.print(descriptions.describe_intervals(figures))
     for sentence in descriptions.describe_unknown_detection(result.known, result.unknown):
         console.print(sentence)
-    show(
-        "Each gloss",
-        {"Gloss": "left", "Clips": "right", "Right": "right", "Precision": "right", "Recall": "right", "F1": "right"}
-        | {"Most taken for": "left"},
-        (
-            (row.gloss, row.clips, row.right, *map(descriptions.format_number, (row.precision, row.recall, row.f1)))
-            + (descriptions.format_confusions(row),)
-            for row in per_gloss(result.answers)
-        ),
-    )
+    show(descriptions.tabulate_glosses(result.predictions), 7)
     if result.robustness:
-        show(
-            "Robustness",
-            {"Condition": "left", "Top-1": "right", "95 % interval": "right", "Top-5": "right", "ECE": "right"}
-            | {"Known": "right", "Refused": "right"},
-            (
-                (row.title, descriptions.format_number(row.top1.value), descriptions.format_interval(row.top1))
-                + (
-                    descriptions.format_number(row.top5.value),
-                    descriptions.format_number(row.ece),
-                    descriptions.format_number(row.known),
-                    row.refused,
-                )
-                for row in descriptions.build_robustness_rows(figures, result.known, result.robustness)
-            ),
-        )
+        rows = descriptions.build_robustness_rows(figures, result.known, result.robustness)
+        show(descriptions.tabulate_robustness(rows), 7)  # without the sentences

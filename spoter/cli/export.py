@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import ModelGroupRegex, SkipBad, print_skipped
+from spoter.cli.options import Model, ModelGroupRegex, SkipBad, note, print_skipped
 from spoter.errors import SpoterError
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def export(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")],
+    model: Model,
     int8: Annotated[
         bool, typer.Option("--int8", help="Write model-int8.onnx too, calibrated on --data and judged beside it.")
     ] = False,
@@ -44,31 +43,33 @@ def export(
     """
     if int8 != (data is not None) or (left_out is not None and not int8):
         raise SpoterError("found --int8 without --data, or clips without --int8; expected --int8 --data DATA, or none")
-    from spoter.files import atomic_write_bytes, exclusive_lock
-    from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder
-    from spoter.runtime.onnx_export import TOLERANCE, export_graph
-    from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH
+    from spoter.model.torch_dependency import require_torch
 
-    # Read once: the weights must not be replaced between what the graph is made of and what it notes.
+    require_torch("spoter export")
+    from spoter.files import atomic_write_bytes, exclusive_lock
+    from spoter.model.folder import GRAPH, INT8_GRAPH, WEIGHTS, file_sha256, load_model_folder
+    from spoter.runtime.onnx_export import TOLERANCE, export_graph
+
+    # The lock keeps the weights from being replaced between writing the graph and noting their digest in it.
     with exclusive_lock(model):
         loaded = load_model_folder(model)
-        _say(f"{model}: writing it as a graph, and comparing its answers with torch's …")
-        written = {GRAPH: export_graph(loaded, file_sha256(model / WEIGHTS))}
-        notes = {GRAPH: f"torch's answers to {TOLERANCE:g}"}
-        if int8:
-            judged = _int8(model, loaded, written[GRAPH], data, left_out, group_regex, skip_bad)
-            written[INT8_GRAPH] = judged.graph
-            notes[INT8_GRAPH] = (
-                f"calibrated on {judged.calibrated} clips; top-1 on {judged.judged} left-out clips "
-                f"{100 * judged.top1_int8:.2f} % (float32 {100 * judged.top1:.2f} %), "
-                f"the same gloss for {100 * judged.agreed:.1f} %"
+        note(f"{model}: writing it as a graph, and comparing its answers with torch's …")
+        graph = export_graph(loaded, file_sha256(model / WEIGHTS))
+        written = {GRAPH: (graph, f"torch's answers to {TOLERANCE:g}")}
+        if data:
+            quantized = _quantize(model, loaded, graph, data, left_out, group_regex, skip_bad)
+            written[INT8_GRAPH] = (
+                quantized.graph,
+                f"calibrated on {quantized.calibrated} clips; top-1 on {quantized.evaluated} left-out clips "
+                f"{100 * quantized.top1_int8:.2f} % (float32 {100 * quantized.top1:.2f} %), "
+                f"the same gloss for {100 * quantized.agreed:.1f} %",
             )
-        for name, content in written.items():
+        for name, (content, remark) in written.items():
             atomic_write_bytes(model / name, content)
-            print(f"{model / name}  {len(content):,} bytes; {notes[name]}")
+            print(f"{model / name}  {len(content):,} bytes; {remark}")
 
 
-def _int8(
+def _quantize(
     model: Path,
     loaded: ModelFolder,
     graph: bytes,
@@ -77,18 +78,16 @@ def _int8(
     group_regex: str | None,
     skip_bad: bool,
 ) -> QuantizedModel:
-    """Return the graph in 8 bits, judged; what was left out of the data is told on stderr."""
+    """Return the evaluated graph in 8 bits; print the clips that were left out of the data on stderr."""
     from spoter.training.data import read_dataset
     from spoter.training.data.split_record import find_split, reading_options
-    from spoter.training.evaluation.quantize import Sides, quantize_and_evaluate
+    from spoter.training.evaluation.quantize import quantize_and_evaluate, select_clips
 
     options = reading_options(find_split(model), group_regex, skip_bad)
-    sets = [read_dataset(path, **options, progress=True) if path else None for path in (data, left_out)]
-    print_skipped(skip for one in sets if one is not None for skip in one.skipped)
-    sides = Sides.of(model, loaded.glosses, *sets, skip_bad=options["skip_bad"])
-    _say(f"calibrating on {len(sides.train)} clips, judging on {len(sides.left_out)} …")
-    return quantize_and_evaluate(loaded, graph, sides, progress=True)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
+    data_set = read_dataset(data, **options, progress=True)
+    print_skipped(data_set.skipped)
+    others = read_dataset(left_out, **options, progress=True) if left_out else None
+    print_skipped(others.skipped if others else [])
+    clips = select_clips(model, loaded.glosses, data_set, others, options["skip_bad"])
+    note(f"calibrating on {len(clips.train)} clips, judging on {len(clips.left_out)} …")
+    return quantize_and_evaluate(loaded, graph, clips, progress=True)

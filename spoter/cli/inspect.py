@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -16,28 +17,29 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """Tell what is in a checkpoint or model folder, without running code from it."""
-    import math
+    from spoter.model.torch_dependency import require_torch
 
+    require_torch("spoter inspect")
     from spoter.model.checkpoint import infer_sizes, read_checkpoint
     from spoter.model.folder import WEIGHTS, load_model_folder
 
-    found: dict[str, object] = {}
+    facts: dict[str, object] = {}
     if path.is_dir():
         folder = load_model_folder(path)
-        found = msgspec.structs.asdict(folder.config) | {"glosses": folder.glosses}
+        facts = msgspec.structs.asdict(folder.config) | {"glosses": folder.glosses}
         path = path / WEIGHTS
     checkpoint = read_checkpoint(path)
     sizes = infer_sizes(checkpoint.state, heads=1)
-    found |= {
+    facts |= {
         "form": checkpoint.kind,
         "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.state.values()),
         "bytes": path.stat().st_size,
-        "heads": found.get("heads", checkpoint.heads or "not told by weights"),
+        "heads": facts.get("heads", checkpoint.heads or "not told by weights"),
         "layouts that fit": f"those of {sizes.width // 2} landmarks",
     }
-    found |= {name: value for name, value in vars(sizes).items() if name not in found} | (checkpoint.notes or {})
+    facts |= {name: value for name, value in vars(sizes).items() if name not in facts} | (checkpoint.notes or {})
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode(facts).decode())
     else:
-        for key, value in found.items():
+        for key, value in facts.items():
             print(f"{key:20} {', '.join(value) if isinstance(value, tuple) else value}")

@@ -1,4 +1,4 @@
-"""Giving a model that was trained elsewhere what `spoter train` gives its own: temperature, prototypes, threshold."""
+"""Calibrate a model that was trained elsewhere: temperature, prototypes and threshold, as `spoter train` fits them."""
 
 from __future__ import annotations
 
@@ -9,31 +9,39 @@ import torch
 
 from spoter.errors import DataError, ModelFolderError
 from spoter.files import atomic_write_bytes, exclusive_lock
-from spoter.model.config import ModelConfig
-from spoter.model.folder import CONFIG, MEANING, PROTOTYPES, WEIGHTS, file_sha256, load_model_folder, refuse_enrolled
-from spoter.training.batches import ClipSet
-from spoter.training.calibration import finish
+from spoter.model.config import CONFIG, ModelConfig
+from spoter.model.folder import (
+    MEANING,
+    PROTOTYPES,
+    WEIGHTS,
+    ModelFolder,
+    file_sha256,
+    load_model_folder,
+    refuse_enrolled,
+)
+from spoter.training.batches import ClipEncoder, ClipSet
+from spoter.training.calibration import fit_calibration
 from spoter.training.data import DataSet, LabelledClip, Skipped, merge_presplit
 from spoter.training.data.labelled import fingerprint
 from spoter.training.data.split import Split
 
 
-def calibrate(
+def calibrate_folder(
     folder: Path, data: DataSet, validation: DataSet | Split, device: torch.device, *, skip_bad: bool = False
 ) -> tuple[ModelConfig, list[Skipped]]:
-    """Fit everything about a model but its weights, and write it into the model folder.
+    """Fit temperature, prototypes and threshold of a model, and write them into its model folder.
 
-    The folder is locked for the whole time.
+    The folder is locked from reading to writing.
 
     Parameters
     ----------
     folder : Path
         Model folder.
     data : DataSet
-        Clips of each of its glosses, for the prototypes; those that it was trained on will do.
+        Clips of each of its glosses, for the prototypes; they may be those that it was trained on.
     validation : DataSet or Split
-        Other clips, for temperature and threshold; or the split of `data` whose validation side they are. Clips that
-        the model was trained on would make it look too sure.
+        Other clips, for temperature and threshold; or the split of `data` whose validation side they are. With clips
+        that the model was trained on, its scores would come out too high.
     device : torch.device
     skip_bad : bool
         Leave out clips of `validation` that hold the very same points as one of `data`; without it they are an error.
@@ -43,7 +51,7 @@ def calibrate(
     ModelConfig
         With the new `temperature` and `known_threshold`.
     list of Skipped
-        Clips that were left out here, beyond those that reading the data sets left out.
+        Clips that were left out here, in addition to those that reading the data sets left out.
 
     Raises
     ------
@@ -56,61 +64,62 @@ def calibrate(
     SpoterError
         Where another command is writing into the folder.
     """
-    with exclusive_lock(Path(folder)):
-        return _calibrate(Path(folder), data, validation, device, skip_bad)
-
-
-def _calibrate(
-    folder: Path, data: DataSet, validation: DataSet | Split, device: torch.device, skip_bad: bool
-) -> tuple[ModelConfig, list[Skipped]]:
-    before, loaded = _digests(folder), load_model_folder(folder)
-    refuse_enrolled(folder)
-    config = loaded.config
-    for clip in data.clips:
-        if clip.clip.estimator not in (None, config.estimator):
-            raise DataError(
-                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, expected "
-                f"{config.estimator}'s, as the model's"
+    with exclusive_lock(folder):
+        before, loaded = _compute_digests(folder), load_model_folder(folder)
+        refuse_enrolled(folder)
+        config = loaded.config
+        _check_data(data, loaded)
+        train, held_out, left_out = _separate(data, validation, skip_bad)
+        encoder = ClipEncoder(loaded.layout, config.normalize, config.max_frames)
+        train_set, validation_set = (ClipSet(clips, loaded.glosses, encoder) for clips in (train, held_out))
+        finished, prototypes = fit_calibration(loaded.model.to(device), train_set, validation_set, config, device)
+        if changed := [name for name, sha256 in _compute_digests(folder).items() if sha256 != before[name]]:
+            raise ModelFolderError(
+                f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: "
+                "run it again"
             )
-    lacking = sorted(set(loaded.glosses) - set(data.glosses))
-    unknown = sorted(set(data.glosses) - set(loaded.glosses))
-    if lacking or unknown:
-        named = ", ".join((lacking or unknown)[:10])
-        raise DataError(
-            f"{data.sources[0]}: found {'no clip of' if lacking else 'glosses that the model does not know:'} {named}; "
-            f"expected clips of each of the model's {len(loaded.glosses)} glosses and no others"
-        )
-    left_out: list[Skipped] = []
-    if isinstance(validation, Split):
-        sides = [validation.select(data.clips, side) for side in ("train", "validation")]
-    else:
-        merged, validation_groups, _ = merge_presplit(data, validation, skip_bad=skip_bad)
-        held_out = set(validation_groups)
-        sides = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
-        _check_apart(*sides, validation)
-        left_out = merged.skipped[len(data.skipped) + len(validation.skipped) :]
-    train, other = (ClipSet(side, loaded.glosses, loaded.layout, config.normalize, config.max_frames) for side in sides)
-    finished, prototypes = finish(loaded.model.to(device), train, other, config, device)
-    if changed := [name for name, found in _digests(folder).items() if found != before[name]]:  # by an editor
-        raise ModelFolderError(
-            f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: run it again"
-        )
-    # In this order: whenever it is interrupted, no threshold is there without the prototypes that it was fitted to.
-    atomic_write_bytes(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
-    atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
-    atomic_write_bytes(folder / CONFIG, finished.to_json())
+        # An interruption must not leave a threshold with other prototypes than those it was fitted to.
+        atomic_write_bytes(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
+        atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
+        atomic_write_bytes(folder / CONFIG, finished.to_json())
     return finished, left_out
 
 
-def _digests(folder: Path) -> dict[str, str]:
+def _compute_digests(folder: Path) -> dict[str, str]:
     return {name: file_sha256(folder / name) for name in (CONFIG, MEANING, WEIGHTS)}
 
 
-def _check_apart(train: list[LabelledClip], held_out: list[LabelledClip], validation: DataSet) -> None:
-    seen = {fingerprint(clip): clip.name for clip in train}
+def _check_data(data: DataSet, model: ModelFolder) -> None:
+    for clip in data.clips:
+        if clip.clip.estimator not in (None, model.config.estimator):
+            raise DataError(
+                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, expected "
+                f"{model.config.estimator}'s, as the model's"
+            )
+    missing = sorted(set(model.glosses) - set(data.glosses))
+    unknown = sorted(set(data.glosses) - set(model.glosses))
+    if missing or unknown:
+        problem = "no clip of" if missing else "glosses that the model does not know:"
+        raise DataError(
+            f"{data.sources[0]}: found {problem} {', '.join((missing or unknown)[:10])}; expected clips of each of the "
+            f"model's {len(model.glosses)} glosses and no others"
+        )
+
+
+def _separate(
+    data: DataSet, validation: DataSet | Split, skip_bad: bool
+) -> tuple[list[LabelledClip], list[LabelledClip], list[Skipped]]:
+    """Return the clips for the prototypes, those for temperature and threshold, and those left out."""
+    if isinstance(validation, Split):
+        return validation.select(data.clips, "train"), validation.select(data.clips, "validation"), []
+    merged, validation_groups, _ = merge_presplit(data, validation, skip_bad=skip_bad)
+    train = [clip for clip in merged.clips if clip.group not in validation_groups]
+    held_out = [clip for clip in merged.clips if clip.group in validation_groups]
+    names = {fingerprint(clip): clip.name for clip in train}
     for clip in held_out:
-        if (twin := seen.get(fingerprint(clip))) is not None:
+        if (twin := names.get(fingerprint(clip))) is not None:
             raise DataError(
                 f"{validation.sources[0]}, clip {clip.name}: found the very same points as in {twin}, expected clips "
                 "that the prototypes are not made of; --skip-bad leaves such out"
             )
+    return train, held_out, merged.skipped[len(data.skipped) + len(validation.skipped) :]

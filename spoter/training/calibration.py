@@ -1,19 +1,20 @@
-"""What makes a trained model's answers mean something: its temperature, its prototypes and its threshold.
+"""Calibration of a trained model: its temperature, its prototypes and its threshold.
 
-All three come after the weights are final. The prototypes come from the clips that were trained on, as they are and
-augmented, so that another tempo or a dropped frame counts as what differs between two clips of one sign. All else comes
-from validation clips, the nearest thing to a stranger's that may be looked at before testing: temperature and scale
-from the clips as they are; the threshold from them augmented, too, for validation has few cameras and the field many.
+All three are fitted to final weights. The prototypes come from the training clips, as they are and augmented, so that
+another tempo or a dropped frame counts as a difference between two clips of one sign. All else comes from validation
+clips: temperature and scale from the clips as they are; the threshold from augmented copies, too, for the validation
+clips are of few cameras.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from itertools import chain
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
@@ -21,21 +22,22 @@ from scipy.special import log_softmax
 from spoter.fewshot.prototypes import Prototypes, to_unit_vectors
 from spoter.model.config import ModelConfig
 from spoter.model.network import Spoter, embed
-from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.base import Augmenter
+from spoter.training.augment.augmentation import Augmentation, Augmenter
 from spoter.training.batches import Batch, ClipSet
 
+FloatArray = npt.NDArray[np.floating]
+
 # Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs.
-KEPT = 0.9
+KNOWN_SHARE = 0.9
 # Weight of the round matrix that the scatter within glosses is mixed with: there are fewer clips than directions.
 # Between 0.05 and 0.2 nothing changed by more than 0.005 on left-out glosses of dgs11.
 _SHRINKAGE = 0.1
-_AUGMENTED = 3  # times that each clip is looked at augmented
+_COPIES = 3  # augmented ones of each clip
 _BATCH = 32
 _TEMPERATURES = (0.01, 100.0)  # what ModelConfig allows
 
 
-def finish(
+def fit_calibration(
     model: Spoter,
     train: ClipSet,
     validation: ClipSet,
@@ -44,7 +46,7 @@ def finish(
     augmenter: Augmenter = Augmentation(),  # noqa: B008  frozen
     seed: int = 0,
 ) -> tuple[ModelConfig, Prototypes]:
-    """Fit everything about a model but its weights.
+    """Fit temperature, prototypes and threshold to final weights.
 
     Parameters
     ----------
@@ -55,19 +57,18 @@ def finish(
     config : ModelConfig
     device : torch.device
     augmenter : Augmenter
-        What clips are looked at under, too: what training did to them.
+        The augmentation of training; clips are used as they are and augmented.
     seed : int
-        Of these changes.
+        Of the augmentation.
 
     Returns
     -------
     ModelConfig, Prototypes
         The config with `temperature` and `known_threshold`.
     """
-    looked_at = chain(train.batches(_BATCH), _augmented(train, augmenter, seed))
-    _, embeddings, labels = _answers(model, looked_at, device)
+    _, embeddings, labels = _compute(model, train, device, augmenter, seed)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
-    logits, embeddings, labels = _answers(model, validation.batches(_BATCH), device)
+    logits, embeddings, labels = _compute(model, validation, device)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
     own = similarities[np.arange(len(labels)), labels]
     prototypes = replace(
@@ -76,16 +77,15 @@ def finish(
         typical=float(np.clip(np.median(own), 0.1, 1)),
     )
     temperature = fit_temperature(logits, labels)
-    looked_at = chain(validation.batches(_BATCH), _augmented(validation, augmenter, seed))
-    logits, embeddings, _ = _answers(model, looked_at, device)
+    logits, embeddings, _ = _compute(model, validation, device, augmenter, seed)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
     named = np.take_along_axis(similarities, logits.argmax(axis=1)[:, None], axis=1)
-    threshold = float(np.quantile(named, 1 - KEPT))
+    threshold = float(np.quantile(named, 1 - KNOWN_SHARE))
     config = msgspec.structs.replace(config, temperature=round(temperature, 4), known_threshold=round(threshold, 4))
     return config, prototypes
 
 
-def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
+def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
     """Return the temperature under which validation clips are likeliest.
 
     Temperature scaling: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of Modern Neural Networks", ICML
@@ -103,12 +103,12 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
     target[np.arange(count), labels] = (count + 1) / (count + 2)
 
     def loss(log_temperature: float) -> float:
-        return -(target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum()
+        return float(-(target * log_softmax(logits / np.exp(log_temperature), axis=1)).sum())
 
     return float(np.exp(minimize_scalar(loss, bounds=np.log(_TEMPERATURES), method="bounded").x))
 
 
-def fit_prototypes(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> Prototypes:
+def fit_prototypes(embeddings: FloatArray, labels: npt.NDArray[np.int64], classes: int) -> Prototypes:
     """Return the prototypes of `classes` glosses, with `scale` and `typical` 1.
 
     Parameters
@@ -127,25 +127,25 @@ def fit_prototypes(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> 
     scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * round_part
     whitening = np.linalg.cholesky(np.linalg.inv(scatter))
     directions = to_unit_vectors((means - centre) @ whitening)
-    return Prototypes(*(array.astype(np.float32) for array in (centre, whitening, directions)), scale=1.0, typical=1.0)
-
-
-def _augmented(clips: ClipSet, augmenter: Augmenter, seed: int) -> Iterator[Batch]:
-    for epoch in range(_AUGMENTED):
-        yield from clips.augmented_batches(_BATCH, augmenter, seed, epoch)
+    centre32, whitening32, directions32 = (array.astype(np.float32) for array in (centre, whitening, directions))
+    return Prototypes(centre32, whitening32, directions32, scale=1.0, typical=1.0)
 
 
 @torch.inference_mode()
-def _answers(
-    model: Spoter, batches: Iterable[Batch], device: torch.device
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return logits (clips, classes), embeddings (clips, E) and labels (clips,)."""
+def _compute(
+    model: Spoter, clips: ClipSet, device: torch.device, augmenter: Augmenter | None = None, seed: int = 0
+) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
+    """Return logits (N, classes), embeddings (N, E) and labels (N,) of all clips, and of their augmented copies."""
+    batches: Iterable[Batch] = clips.batches(_BATCH)
+    if augmenter:
+        copies = (clips.augmented_batches(_BATCH, augmenter, seed, epoch) for epoch in range(_COPIES))
+        batches = chain(batches, chain.from_iterable(copies))
     model.eval()
     logits, embeddings, labels = [], [], []
     for batch in batches:
         lengths = batch.lengths.to(device)
-        answer, seen = model.forward_and_embed(batch.frames.to(device), lengths)
-        logits.append(answer.cpu())
-        embeddings.append(embed(seen, lengths).cpu())
+        batch_logits, hidden = model.forward_and_embed(batch.frames.to(device), lengths)
+        logits.append(batch_logits.cpu())
+        embeddings.append(embed(hidden, lengths).cpu())
         labels.append(batch.labels)
-    return tuple(torch.cat(parts).numpy() for parts in (logits, embeddings, labels))
+    return torch.cat(logits).numpy(), torch.cat(embeddings).numpy(), torch.cat(labels).numpy()

@@ -1,4 +1,4 @@
-"""How a training goes, to be looked at while it does: metrics.jsonl, curves.png and, where asked for, TensorBoard."""
+"""The course of a training run, written while it runs: metrics.jsonl, curves.png and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
 
-from spoter.errors import DataError
 from spoter.files import atomic_write, atomic_write_bytes
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
 _REDRAWN = 20.0  # seconds between two drawings of a run that is not over: drawing takes as long as a small epoch
@@ -18,12 +21,8 @@ _REDRAWN = 20.0  # seconds between two drawings of a run that is not over: drawi
 
 def metrics_lines(history: Sequence[dict[str, float]]) -> bytes:
     """Return metrics.jsonl: a JSON object an epoch."""
-    lines = (json.dumps({name: _short(value) for name, value in line.items()}) for line in history)
-    return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _short(value: float) -> float:
-    return value if isinstance(value, int) else float(f"{value:.6g}")
+    rounded = ({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in line.items()} for line in history)
+    return "".join(f"{json.dumps(line)}\n" for line in rounded).encode()
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
@@ -49,51 +48,42 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class MetricsWriter:
-    """Writes what is to be seen of a run, after each epoch.
+    """Writes metrics.jsonl, curves.png and TensorBoard's files after each epoch.
 
     Parameters
     ----------
     folder : Path
-        Where metrics.jsonl and curves.png go.
+        The folder of metrics.jsonl and curves.png.
     tensorboard : Path or None
-        Folder for TensorBoard's event files. What it holds of an earlier run, or of this one before it was killed, is
-        dropped, and all of the history is written anew.
-
-    Raises
-    ------
-    DataError
-        TrainContext TensorBoard is asked for and not installed.
+        Folder for TensorBoard's event files. Events of an earlier run in it, or of this one before it was killed, are
+        dropped, and the whole history is written again.
     """
 
-    def __init__(self, folder: Path, tensorboard: Path | None):
+    def __init__(self, folder: Path, tensorboard: Path | None) -> None:
         self.folder = folder
-        self._board = _open_board(tensorboard) if tensorboard else None
-        self._on_board = 0  # epochs
+        self._board: SummaryWriter | None = None
+        if tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(tensorboard, purge_step=1)
+        self._epochs_on_board = 0
         self._drawn = time.monotonic()
 
     def __call__(self, history: Sequence[dict[str, float]]) -> None:
-        """Show `history`, whose lines are those of before and new ones."""
+        """Write `history`, which begins with the lines of the last call."""
         atomic_write_bytes(self.folder / METRICS, metrics_lines(history))
         if time.monotonic() - self._drawn >= _REDRAWN:
             draw_curves(self.folder / CURVES, history)
             self._drawn = time.monotonic()
         if self._board:
-            for line in history[self._on_board :]:
+            for line in history[self._epochs_on_board :]:
                 for name, value in line.items():
                     if name != "epoch":
                         self._board.add_scalar(name.replace("_", "/", 1), value, line["epoch"])
-            self._on_board = len(history)
+            self._epochs_on_board = len(history)
             self._board.flush()
 
     def close(self) -> None:
         """Close TensorBoard's files."""
         if self._board:
             self._board.close()
-
-
-def _open_board(folder: Path):
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise DataError("--tensorboard needs pip install 'spoter[tensorboard]'") from None
-    return SummaryWriter(folder, purge_step=1)

@@ -1,4 +1,4 @@
-"""The training loop: clips and a model in, the best weights out. What it may write, `UnfinishedRun` writes."""
+"""The training loop: clips and a model in, the best weights out."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,22 +20,23 @@ from spoter.progress import progress_bar
 from spoter.training.batches import Batch, ClipSet
 from spoter.training.distributed import ProcessGroup
 from spoter.training.resume import UnfinishedRun
-from spoter.training.settings import Recipe
+from spoter.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """A model's answers to a set of clips: `logits` (clips, classes) and the right `labels`."""
+    """A model's `logits` (clips, classes) for a set of clips, and the right `labels` (clips,)."""
 
     logits: Tensor
     labels: Tensor
 
     def top(self, k: int) -> float:
-        """Return the share of clips whose gloss is among the first `k` answers."""
+        """Return the share of clips whose gloss is among the `k` highest logits."""
         best = self.logits.topk(min(k, self.logits.shape[1]), dim=1).indices
         return (best == self.labels[:, None]).any(dim=1).double().mean().item()
 
     def loss(self) -> float:
+        """Return the mean cross-entropy."""
         return F.cross_entropy(self.logits, self.labels).item()
 
 
@@ -46,6 +48,105 @@ class FitResult:
     epoch: int
     history: list[dict[str, float]]
     seconds: float
+
+
+@dataclass(frozen=True)
+class TrainContext:
+    """How and where a model is trained; but for floating-point noise, the weights do not depend on it.
+
+    Attributes
+    ----------
+    processes : ProcessGroup
+        The processes that train together, and the device of this one.
+    precision : str
+        ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32.
+    run : UnfinishedRun or None
+        Saves the state after each epoch, and loads that of a killed run.
+    on_epoch : callable or None
+        Called with the history after each epoch.
+    progress : bool
+        Whether to show progress on stderr.
+    """
+
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
+    precision: str = "fp32"
+    run: UnfinishedRun | None = None
+    on_epoch: Callable[[list[dict[str, float]]], None] | None = None
+    progress: bool = False
+
+
+def fit(
+    model: nn.Module,
+    train: ClipSet,
+    validation: ClipSet | None,
+    settings: TrainSettings,
+    context: TrainContext,
+    name: str = "model",
+) -> FitResult:
+    """Train a model, or resume its training where `context.run` has a state of it.
+
+    On the same machine with the same number of threads, a resumed run gives the very weights and metrics, but for
+    seconds, of an uninterrupted one: augmentation and dropout depend only on the seed and the epoch number, and the
+    state holds all else.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        `spoter.model.network.Spoter`; its weights are changed.
+    train, validation : ClipSet
+        The weights with the highest validation accuracy are kept, of equals the later. Without a validation set all
+        epochs are run and the last weights kept.
+    settings : TrainSettings
+    context : TrainContext
+    name : str
+        Name of the state and of the progress bar.
+
+    Raises
+    ------
+    DataError
+        Where the loss is not finite.
+    """
+    trainer = _Trainer(model, settings, context)
+    trainer.resume(name)
+    validation_batches = validation.batches(settings.batch_size) if validation else []
+    processes, best, history = context.processes, trainer.best, trainer.history
+    bar = progress_bar(
+        shown=context.progress and processes.is_main,
+        total=settings.epochs * len(train),
+        initial=len(history) * len(train),
+        desc=name,
+        unit="clip",
+    )
+    for epoch in range(len(history) + 1, settings.epochs + 1):
+        if settings.patience and epoch - 1 - best.epoch >= settings.patience:
+            break
+        line = {"epoch": epoch, **trainer.train_epoch(train, epoch, bar)}
+        if validation and processes.is_main:
+            scores = predict_logits(trainer.kept_model, validation_batches, processes.device)
+            line["validation_loss"], line["validation_top1"] = scores.loss(), scores.top(1)
+        line["seconds"] = round(trainer.seconds, 2)
+        line = processes.broadcast(line)
+        best.offer(line.get("validation_top1", 0.0), epoch, trainer.kept_model)
+        history.append(line)
+        bar.set_postfix(
+            {"epoch": epoch} | {key: f"{value:.3f}" for key, value in line.items() if key.endswith(("loss", "top1"))},
+            best=best.epoch,
+        )
+        if processes.is_main:
+            if context.run:
+                context.run.save_state(name, trainer.state())
+            if context.on_epoch:
+                context.on_epoch(history)
+    bar.close()
+    return FitResult(best.state, best.epoch, history, trainer.seconds)
+
+
+@torch.inference_mode()
+def predict_logits(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> LabelledLogits:
+    """Compute the logits of batches of clips."""
+    model.eval()
+    logits = [model(batch.frames.to(device), batch.lengths.to(device)).cpu() for batch in batches]
+    return LabelledLogits(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
 
 
 @dataclass
@@ -66,187 +167,108 @@ class _Best:
             self.accuracy, self.epoch, self.state = accuracy, epoch, state
 
 
-@dataclass(frozen=True)
-class TrainContext:
-    """How and where a model is trained; none of it changes what is trained but for floating-point noise.
+class _Trainer:
+    """A model in training, with its optimizer, the average of its weights, and its history."""
 
-    Attributes
-    ----------
-    ranks : ProcessGroup
-        The processes that train together, and this one's device.
-    precision : str
-        ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32.
-    run : UnfinishedRun or None
-        Keeps the state after each epoch, and has that of a killed run to go on with.
-    watch : callable or None
-        Is shown the history after each epoch.
-    progress : bool
-        Whether to show progress on stderr: a bar, or a line an epoch.
-    """
+    def __init__(self, model: nn.Module, settings: TrainSettings, context: TrainContext) -> None:
+        self.model, self.settings, self.context = model.to(context.processes.device), settings, context
+        self.averaged: AveragedModel | None = None
+        if settings.average:
+            self.averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(settings.average))  # type: ignore[no-untyped-call]
+        self.kept_model = self.averaged.module if self.averaged else model
+        self.optimizer = _new_optimizer(model, settings)
+        self.best, self.history = _Best(), list[dict[str, float]]()
+        self._started = time.monotonic()
 
-    ranks: ProcessGroup = ProcessGroup()
-    precision: str = "fp32"
-    run: UnfinishedRun | None = None
-    watch: Callable[[list[dict[str, float]]], None] | None = None
-    progress: bool = False
+    @property
+    def seconds(self) -> float:
+        """Seconds of training, those before the run was killed included."""
+        return time.monotonic() - self._started
 
+    def state(self) -> dict[str, Any]:
+        """Return all that the next epoch depends on."""
+        return {
+            "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict() if self.averaged else {},
+            "optimizer": self.optimizer.state_dict(),
+            "best": vars(self.best),
+            "history": self.history,
+            "seconds": self.seconds,
+        }
 
-def fit(
-    model: nn.Module,
-    train: ClipSet,
-    validation: ClipSet | None,
-    recipe: Recipe,
-    where: TrainContext = TrainContext(),
-    name: str = "model",
-) -> FitResult:
-    """Train a model, or go on with its training where `where.run` has a state of it.
+    def resume(self, name: str) -> None:
+        """Load the saved state, if there is one, and prepare the model for training by several processes."""
+        processes, run = self.context.processes, self.context.run
+        saved = processes.broadcast(run.load_state(name) if run and processes.is_main else None)
+        if saved:
+            self.model.load_state_dict(saved["model"])
+            if self.averaged:
+                self.averaged.load_state_dict(saved["averaged"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.best, self.history = _Best(**saved["best"]), saved["history"]
+            self._started -= saved["seconds"]
+        self.wrapped_model = processes.wrap(self.model)
 
-    Going on gives the very weights and metrics, but for seconds, of a run that was never interrupted, on the same
-    machine with the same number of threads: an epoch's changes of clips and its dropout hang on the seed and the
-    epoch's number alone, and all else that it depends on is in the state.
+    def train_epoch(self, train: ClipSet, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
+        """Train on all clips once; return the mean loss and accuracy on the augmented clips, and the learning rate."""
+        settings, processes = self.settings, self.context.processes
+        device, rank, world_size = processes.device, processes.rank, processes.world_size
+        self.wrapped_model.train()
+        torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, rank]).generate_state(1)[0]))  # for dropout
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right predictions
+        seen, rate = 0, settings.learning_rate
+        for batch in train.augmented_batches(
+            settings.batch_size, settings.augmenter, settings.seed, epoch, rank, world_size
+        ):
+            if settings.schedule == "cosine":
+                rate = settings.learning_rate * warmup_cosine((epoch - 1 + seen / len(train)) / settings.epochs)
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            labels = batch.labels.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=self.context.precision == "bf16"):
+                logits = self.wrapped_model(batch.frames.to(device), batch.lengths.to(device))
+            logits = logits.float()
+            loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="sum")
+            if batch.is_filler:
+                loss = 0 * loss
+            # A batch of a few long clips weighs no more than its share. Averaged over processes, this is the sum again.
+            self._step(loss * world_size / settings.batch_size)
+            if not batch.is_filler:
+                sums += torch.stack([loss.detach().double(), (logits.argmax(dim=1) == labels).sum().double()])
+            seen += batch.global_size
+            bar.update(batch.global_size)
+        loss_sum, right = processes.sum(sums).tolist()
+        if not math.isfinite(loss_sum):
+            raise DataError(f"found a loss of {loss_sum} in epoch {epoch}: try a lower --learning-rate")
+        return {"train_loss": loss_sum / seen, "train_top1": right / seen, "learning_rate": rate}
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        `spoter.model.network.Spoter`; its weights are changed.
-    train, validation : ClipSet
-        The weights with the highest validation accuracy are kept, of equals the later. Without a validation set
-        nothing is selected: all epochs are run and the last weights kept.
-    recipe : Recipe
-    where : TrainContext
-    name : str
-        The state's, and the progress bar's.
-
-    Raises
-    ------
-    DataError
-        Where the loss is no finite number any more.
-    """
-    ranks = where.ranks
-    model.to(ranks.device)
-    averaged = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(recipe.average)) if recipe.average else None
-    kept = averaged.module if averaged else model
-    optimizer = _optimizer(model, recipe)
-    best, history, before = _Best(), [], 0.0
-    saved = ranks.share(where.run.load(name) if where.run and ranks.first else None)
-    if saved:
-        model.load_state_dict(saved["model"])
-        if averaged:
-            averaged.load_state_dict(saved["averaged"])
-        optimizer.load_state_dict(saved["optimizer"])
-        best, history, before = _Best(**saved["best"]), saved["history"], saved["seconds"]
-    parts = ranks.wrap(model)
-    held_out = validation.batches(recipe.batch_size) if validation else []
-    started = time.monotonic() - before
-    bar = progress_bar(
-        shown=where.progress and ranks.first,
-        total=recipe.epochs * len(train),
-        initial=len(history) * len(train),
-        desc=name,
-        unit="clip",
-    )
-    for epoch in range(len(history) + 1, recipe.epochs + 1):
-        if recipe.patience and epoch - 1 - best.epoch >= recipe.patience:
-            break
-        line = {"epoch": epoch, **_epoch(parts, model, averaged, train, recipe, epoch, optimizer, where, bar)}
-        if validation and ranks.first:
-            scores = score(kept, held_out, ranks.device)
-            line["validation_loss"], line["validation_top1"] = scores.loss(), scores.top(1)
-        line["seconds"] = round(time.monotonic() - started, 2)
-        line = ranks.share(line)
-        best.offer(line.get("validation_top1", 0.0), epoch, kept)
-        history.append(line)
-        bar.set_postfix(_shown(line), best=best.epoch)
-        if where.run and ranks.first:
-            where.run.save(name, {
-                "model": model.state_dict(), "averaged": averaged.state_dict() if averaged else {},
-                "optimizer": optimizer.state_dict(), "best": vars(best), "history": history,
-                "seconds": time.monotonic() - started,
-            })  # fmt: skip
-        if where.watch and ranks.first:
-            where.watch(history)
-    bar.close()
-    return FitResult(best.state, best.epoch, history, time.monotonic() - started)
+    def _step(self, loss: Tensor) -> None:
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(loss)
+        if self.settings.gradient_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.gradient_norm)
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
 
 
-@torch.inference_mode()
-def score(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> LabelledLogits:
-    """Let a model answer batches of clips."""
-    model.eval()
-    logits = [model(batch.frames.to(device), batch.lengths.to(device)).cpu() for batch in batches]
-    return LabelledLogits(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
-
-
-def _epoch(
-    parts: nn.Module,
-    model: nn.Module,
-    averaged: AveragedModel | None,
-    train: ClipSet,
-    recipe: Recipe,
-    epoch: int,
-    optimizer: torch.optim.Optimizer,
-    where: TrainContext,
-    bar: tqdm,
-) -> dict[str, float]:
-    """Look at all clips once, this process at its share; return loss and accuracy on the way, of the changed clips.
-
-    `parts` is `model`, or what makes the gradients of several processes one.
-    """
-    ranks, device = where.ranks, where.ranks.device
-    parts.train()
-    torch.manual_seed(int(np.random.SeedSequence([recipe.seed, epoch, ranks.rank]).generate_state(1)[0]))  # dropout's
-    sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right answers
-    seen, rate = 0, recipe.learning_rate
-    for batch in train.augmented_batches(
-        recipe.batch_size, recipe.augmenter, recipe.seed, epoch, ranks.rank, ranks.world
-    ):
-        if recipe.schedule == "cosine":
-            rate = recipe.learning_rate * warmup_cosine((epoch - 1 + seen / len(train)) / recipe.epochs)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        labels = batch.labels.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=where.precision == "bf16"):
-            logits = parts(batch.frames.to(device), batch.lengths.to(device))
-        logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing, reduction="sum")
-        if batch.is_filler:
-            loss = 0 * loss
-        optimizer.zero_grad(set_to_none=True)
-        # A batch of a few long clips has no more say than its share. The mean over processes becomes a sum again.
-        (loss * ranks.world / recipe.batch_size).backward()
-        if recipe.gradient_norm:
-            nn.utils.clip_grad_norm_(model.parameters(), recipe.gradient_norm)
-        optimizer.step()
-        if averaged:
-            averaged.update_parameters(model)
-        if not batch.is_filler:
-            sums += torch.stack([loss.detach().double(), (logits.argmax(dim=1) == labels).sum().double()])
-        seen += batch.global_size
-        bar.update(batch.global_size)
-    loss_sum, right = ranks.sum(sums).tolist()
-    if not math.isfinite(loss_sum):
-        raise DataError(f"found a loss of {loss_sum} in epoch {epoch}: try a lower --learning-rate")
-    return {"train_loss": loss_sum / seen, "train_top1": right / seen, "learning_rate": rate}
-
-
-def _shown(line: dict[str, float]) -> dict[str, str]:
-    """Return what the progress bar shows of an epoch."""
-    shown = {key: f"{value:.3f}" for key, value in line.items() if key.endswith(("loss", "top1"))}
-    return {"epoch": str(line["epoch"])} | shown
-
-
-def warmup_cosine(done: float, warm: float = 0.1) -> float:
+def warmup_cosine(done: float, warmup: float = 0.1) -> float:
     """Return the learning rate's factor after `done` of the training, 0 to 1: a straight rise, then half a cosine."""
-    if done < warm:
-        return 0.02 + 0.98 * done / warm
-    return 0.5 * (1 + math.cos(math.pi * (done - warm) / (1 - warm)))
+    if done < warmup:
+        return 0.02 + 0.98 * done / warmup
+    return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer; matrices of layers decay, all else does not."""
-    named = list(model.named_parameters())
-    matrices = [p for name, p in named if name.endswith("weight") and p.dim() > 1]
-    rest = [p for name, p in named if not (name.endswith("weight") and p.dim() > 1)]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    kind = {"adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}[recipe.optimizer]
-    return kind(groups, lr=recipe.learning_rate)
+def _new_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
+    """Return the optimizer. Only the matrices of layers decay: no biases, norms, positions and class query."""
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        (matrices if name.endswith("weight") and parameter.dim() > 1 else others).append(parameter)
+    groups = [
+        {"params": matrices, "weight_decay": settings.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if settings.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=settings.learning_rate)  # without momentum
+    return torch.optim.AdamW(groups, lr=settings.learning_rate)

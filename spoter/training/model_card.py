@@ -11,7 +11,16 @@ from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet
 from spoter.training.data.split import Split
 from spoter.training.data.split_record import find_leaks
-from spoter.training.evaluation import descriptions, metrics
+from spoter.training.evaluation import metrics
+from spoter.training.evaluation.descriptions import (
+    build_robustness_rows,
+    describe_intervals,
+    describe_unknown_detection,
+    format_confusions,
+    format_interval,
+    format_number,
+    tabulate_robustness,
+)
 from spoter.training.evaluation.evaluate import ConditionFigures
 from spoter.training.evaluation.predictions import Predictions
 from spoter.training.loop import FitResult, LabelledLogits
@@ -20,14 +29,14 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Results:
-    """A model's answers to clips it was not trained on.
+    """A model's predictions for clips it was not trained on.
 
     Attributes
     ----------
     validation, test : Predictions
-        By the path that serves (`spoter.training.evaluation.evaluate.ask`).
+        By the path that serves (`spoter.training.evaluation.predictions.predict`).
     robustness : tuple of ConditionFigures
-        Of the test clips (`spoter.training.evaluation.evaluate.robustness`).
+        Of the test clips (`spoter.training.evaluation.evaluate.evaluate_robustness`).
     folds : dict of tuple of str to LabelledLogits
         Of other models, trained by the same recipe without these groups.
     """
@@ -38,20 +47,24 @@ class Results:
     folds: dict[tuple[str, ...], LabelledLogits] = field(default_factory=dict)
 
 
-def model_card(
-    about: str,
-    settings: TrainSettings,
-    config: ModelConfig,
-    data: DataSet,
-    split: Split,
-    fitted: FitResult,
-    results: Results,
-) -> str:
-    """Return the card's text: `about`, then what the run itself knows."""
+@dataclass(frozen=True)
+class Trained:
+    """The outcome of a training run, as its model card describes it."""
+
+    config: ModelConfig
+    data: DataSet
+    split: Split
+    fitted: FitResult
+    results: Results
+
+
+def model_card(about: str, settings: TrainSettings, trained: Trained) -> str:
+    """Return the card's text: `about`, then the facts and figures of the run."""
+    config, data, split, results = trained.config, trained.data, trained.split, trained.results
     test = metrics.compute_figures(results.test)
     parts = [
         about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
-        _training(settings, config, fitted),
+        _training(settings, config, trained.fitted),
         _data(settings, data, split),
         _figures(config, {"validation groups": results.validation, "test groups": results.test}),
         _glosses(data, split, results.test),
@@ -102,32 +115,23 @@ def _split(data: DataSet, split: Split) -> str:
 
 def _figures(config: ModelConfig, sides: dict[str, Predictions]) -> str:
     columns = ["On", "Clips", "Top-1", "95 % interval", "Top-5", "Macro F1", "95 % interval", "ECE", "Loss"]
-    warm = config.temperature != 1
-    columns += ["ECE at temperature 1"] if warm else []
+    rescaled = config.temperature != 1
+    columns += ["ECE at temperature 1"] if rescaled else []
     rows, notes = [], []
-    for name, answers in sides.items():
-        found = metrics.compute_figures(answers)
-        row = [
-            name,
-            found.clips,
-            descriptions.format_number(found.top1.value, 4),
-            descriptions.format_interval(found.top1),
-        ]
-        row += [descriptions.format_number(found.top5.value, 4), descriptions.format_number(found.macro_f1.value)]
-        row += [
-            descriptions.format_interval(found.macro_f1),
-            descriptions.format_number(found.ece),
-            descriptions.format_number(found.nll),
-        ]
-        if warm:
-            plain = answers.at_temperature(1 / config.temperature)
-            row.append(descriptions.format_number(metrics.compute_reliability(plain).ece))
+    for name, predictions in sides.items():
+        figures = metrics.compute_figures(predictions)
+        row = [name, figures.clips, format_number(figures.top1.value, 4), format_interval(figures.top1)]
+        row += [format_number(figures.top5.value, 4), format_number(figures.macro_f1.value)]
+        row += [format_interval(figures.macro_f1), format_number(figures.ece), format_number(figures.nll)]
+        if rescaled:
+            plain = predictions.at_temperature(1 / config.temperature)
+            row.append(format_number(metrics.compute_reliability(plain).ece))
         rows.append(row)
-        chance = f"scores that mean exactly what they say would show an ECE of {descriptions.format_number(found.ece_by_chance)}"
-        notes.append(f"On the {name}: {descriptions.describe_intervals(found)} By chance alone {chance} there.")
-    notes.append(
-        descriptions.describe_unknown_detection(metrics.mean_ignoring_nan(sides["test groups"].known), None)[0]
-    )
+        notes.append(
+            f"On the {name}: {describe_intervals(figures)} By chance alone scores that mean exactly what they say "
+            f"would show an ECE of {format_number(figures.ece_by_chance)} there."
+        )
+    notes.append(describe_unknown_detection(metrics.mean_ignoring_nan(sides["test groups"].known), None)[0])
     text = "\n\n".join(map(_paragraph, notes))
     return f"## Figures\n\n{_table(columns, rows)}\n\n{text}"
 
@@ -135,42 +139,26 @@ def _figures(config: ModelConfig, sides: dict[str, Predictions]) -> str:
 def _glosses(data: DataSet, split: Split, test: Predictions) -> str:
     trained = Counter(clip.gloss for clip in split.select(data.clips, "train"))
     tested = {row.gloss: row for row in metrics.compute_gloss_figures(test)}
-    rows = []
+    rows: list[tuple[object, ...]] = []
     for gloss in test.glosses:
-        row = tested.get(gloss)
-        if row is None:
+        if row := tested.get(gloss):
+            shares = (format_number(row.precision), format_number(row.recall), format_confusions(row))
+            rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
+        else:
             rows.append((gloss, trained[gloss], 0, 0, "", "", ""))
-            continue
-        shares = (
-            descriptions.format_number(row.precision),
-            descriptions.format_number(row.recall),
-            descriptions.format_confusions(row),
-        )
-        rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
     columns = ("Gloss", "Clips trained on", "Test clips", "Right", "Precision", "Recall", "Most taken for")
     return f"## Glosses\n\n{_table(columns, rows)}"
 
 
 def _robustness(test: metrics.Figures, results: Results) -> str:
-    rows = [
-        (
-            row.title,
-            descriptions.format_number(row.top1.value, 4),
-            descriptions.format_interval(row.top1),
-            descriptions.format_number(row.top5.value, 4),
-        )
-        + (descriptions.format_number(row.ece), descriptions.format_number(row.known), row.refused, row.meaning)
-        for row in descriptions.build_robustness_rows(
-            test, metrics.mean_ignoring_nan(results.test.known), results.robustness
-        )
-    ]
-    columns = ("Test groups", "Top-1", "95 % interval", "Top-5", "ECE", "Known", "Refused", "What was done")
+    known = metrics.mean_ignoring_nan(results.test.known)
+    table = tabulate_robustness(build_robustness_rows(test, known, results.robustness), digits=4)
     text = (
         "The same clips, as another camera, a slower machine or another estimator would have given them. Known is the "
         "share of clips of which the model says that it knows the sign. A clip that a server would refuse counts as "
         "wrong."
     )
-    return f"## Robustness\n\n{_paragraph(text)}\n\n{_table(columns, rows)}"
+    return f"## Robustness\n\n{_paragraph(text)}\n\n{_table(('Test groups', *table.columns[1:]), table.rows)}"
 
 
 def _folds(settings: TrainSettings, results: dict[tuple[str, ...], LabelledLogits]) -> str:
@@ -182,7 +170,7 @@ def _folds(settings: TrainSettings, results: dict[tuple[str, ...], LabelledLogit
     top1, top5 = (sum(s.top(k) * len(s.labels) for s in results.values()) / clips for k in (1, 5))
     rows.append(("**all**", clips, f"**{top1:.4f}**", f"**{top5:.4f}**"))
     text = (
-        f"How much hangs on the choice of test groups: {len(results)} more models by the same recipe, each trained "
+        f"How much depends on the choice of test groups: {len(results)} more models by the same recipe, each trained "
         f"without one fold of groups for {settings.fold_epochs or settings.epochs} epochs, last weights, no selection."
     )
     return f"## Other groups left out\n\n{_paragraph(text)}\n\n{_table(('Left out', 'Clips', 'Top-1', 'Top-5'), rows)}"

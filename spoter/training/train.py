@@ -8,7 +8,7 @@ import math
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
@@ -16,41 +16,30 @@ import torch
 from spoter import __version__
 from spoter.errors import DataError
 from spoter.files import atomic_write_bytes, exclusive_lock
-from spoter.model.config import ModelConfig
-from spoter.model.folder import CARD, CONFIG, ModelFolder, refuse_enrolled, write_model_folder
+from spoter.model.config import CONFIG
+from spoter.model.folder import CARD, ModelFolder, refuse_enrolled, write_model_folder
 from spoter.model.network import Spoter
 from spoter.progress import progress_bar
 from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.recognizer import Recognizer
-from spoter.training.calibration import finish
+from spoter.training.calibration import fit_calibration
 from spoter.training.curves import CURVES, METRICS, MetricsWriter, draw_curves, metrics_lines
-from spoter.training.data import DataSet
 from spoter.training.data.folds import split_into_folds
-from spoter.training.data.split import Split
 from spoter.training.data.split_record import SPLIT, SplitRecord
 from spoter.training.distributed import ProcessGroup, join_processes
-from spoter.training.evaluation.evaluate import predict, robustness
+from spoter.training.evaluation.evaluate import evaluate_robustness
+from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
-from spoter.training.loop import FitResult, LabelledLogits, TrainContext, fit, score
-from spoter.training.model_card import Results, model_card
+from spoter.training.loop import FitResult, LabelledLogits, TrainContext, fit, predict_logits
+from spoter.training.model_card import Results, Trained, model_card
 from spoter.training.prepare import Task, prepare
 from spoter.training.resume import UnfinishedRun
-from spoter.training.settings import TrainSettings
+from spoter.training.settings import OPTIONS, TrainSettings
 
-# What may differ between a killed run and the one that goes on with it. Data are told by their content.
-_NO_MATTER = ("data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version",
-              "tensorboard")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a run leaves besides its model folder."""
-
-    config: ModelConfig
-    data: DataSet
-    split: Split
-    fitted: FitResult
-    results: Results
+# These may differ between a killed run and the run that resumes it. The data are compared by their content.
+_NOT_IN_IDENTITY = (
+    "data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version", "tensorboard",
+)  # fmt: skip
 
 
 def train(
@@ -60,7 +49,7 @@ def train(
     fresh: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Trained | None:
-    """Train a model and write its model folder, with split.json, metrics.jsonl and curves.png beside the weights.
+    """Train a model and write its model folder, with split.json, metrics.jsonl and curves.png next to the weights.
 
     The data are split by whole groups from the seed, or as their files are. Weights are selected by the validation
     clips; the test clips are looked at once, after that. Started by torchrun, the processes train together.
@@ -71,117 +60,111 @@ def train(
     progress : bool
         Whether to show progress on stderr.
     resume, fresh : bool
-        Go on with an unfinished run in the model folder, or throw it away; with neither, it is an error.
+        Resume an unfinished run in the model folder, or delete it; with neither, it is an error.
     note : callable
-        As for `spoter.training.prepare.prepare`; called in the first process alone.
+        As for `spoter.training.prepare.prepare`; called in the main process only.
 
     Returns
     -------
     Trained or None
-        None in all processes but the first.
+        None in all processes but the main one.
 
     Raises
     ------
     DataError
-        For data that cannot be read, split, or used with these settings, for another run in the folder, and for an
-        unfinished run that stands in the way or is another one.
+        For data that cannot be read, split, or used with these settings, and for an unfinished run in the folder that
+        was not to be resumed, or has another identity.
     ModelFolderError
         For an unknown layout, a scheme that does not fit it, or a model folder with enrolled glosses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with join_processes(settings.device) as ranks, ExitStack() as held:
-        progress = progress and ranks.first
-        task = prepare(settings, progress, note if ranks.first else lambda text: None)
-        left_out = split_into_folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
-        run = UnfinishedRun(settings.out, _identity(task, ranks))
-        precision = settings.precision or ("bf16" if ranks.device.type == "cuda" else "fp32")
-        where = TrainContext(ranks, precision, run, progress=progress)
-        watcher = None
-        if ranks.first:
+    with join_processes(settings.device) as processes, ExitStack() as held:
+        is_main, device = processes.is_main, processes.device
+        task = prepare(settings, progress and is_main, note if is_main else lambda text: None)
+        folds = split_into_folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
+        run = UnfinishedRun(settings.out, _run_identity(task, processes))
+        precision = settings.precision or ("bf16" if device.type == "cuda" else "fp32")
+        context = TrainContext(processes, precision, run, progress=progress and is_main)
+        writer = None
+        if is_main:
             _make_folder(settings.out)
             held.enter_context(exclusive_lock(settings.out))
             run.open(resume, fresh)
-            watcher = MetricsWriter(run.folder, settings.tensorboard)
-        model = task.new_model()
-        fitted = fit(
-            model, task.clip_sets["train"], task.clip_sets["validation"], settings, replace(where, watch=watcher)
-        )
+            writer = MetricsWriter(run.folder, settings.tensorboard)
+        model, clip_sets = task.new_model(), task.clip_sets
+        fitted = fit(model, clip_sets["train"], clip_sets["validation"], settings, replace(context, on_epoch=writer))
         trained = None
-        if ranks.first:
-            watcher(fitted.history)  # a run killed after its last epoch has shown nothing by now
-            watcher.close()
-            trained = _finish(task, model, fitted, ranks.device, progress)
-        if left_out:
-            results = {
-                groups: _try_fold(task, groups, where, f"fold-{i}") for i, groups in enumerate(left_out, start=1)
-            }
+        if writer:
+            writer(fitted.history)  # a run that was killed after its last epoch has not written it yet
+            writer.close()
+            trained = _write_model(task, model, fitted, device, context.progress)
+        if folds:
+            results = {groups: _train_fold(task, groups, context, f"fold-{i}") for i, groups in enumerate(folds, 1)}
             if trained:
                 trained = replace(trained, results=replace(trained.results, folds=results))
-                atomic_write_bytes(settings.out / CARD, _card(task, trained).encode())
-        if ranks.first:
+                atomic_write_bytes(settings.out / CARD, model_card(task.about, settings, trained).encode())
+        if is_main:
             run.finish()
     return trained
 
 
-def _identity(task: Task, ranks: ProcessGroup) -> dict[str, str]:
-    """Return what decides the weights, by name, as text: a run can go on only with one of the same."""
-    settings = task.settings
-    told = {field.name: getattr(settings, field.name) for field in fields(settings) if field.name not in _NO_MATTER}
-    landmarks = repr(task.layout.landmarks) + json.dumps(asdict(task.split))
-    told |= {"processes": ranks.world, "spoter": __version__, "data": f"clips {task.data.digest()[:12]}"}
-    told |= {"split": f"layout and sides {hashlib.sha256(landmarks.encode()).hexdigest()[:12]}"}
-    return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in told.items()}
+def _run_identity(task: Task, processes: ProcessGroup) -> dict[str, str]:
+    """Return all that decides the weights, by name, as text: a run resumes only where it is the same."""
+    settings, split = task.settings, repr(task.layout.landmarks) + json.dumps(asdict(task.split))
+    identity = {name: getattr(settings, name) for name in OPTIONS if name not in _NOT_IN_IDENTITY} | {
+        "processes": processes.world_size,
+        "spoter": __version__,
+        "data": f"clips {task.data.digest()[:12]}",
+        "split": f"layout and sides {hashlib.sha256(split.encode()).hexdigest()[:12]}",
+    }
+    return {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in identity.items()}
 
 
-def _finish(task: Task, model: Spoter, fitted: FitResult, device: torch.device, progress: bool) -> Trained:
-    """From the last weights to a model folder: everything else about the model is fitted, it is judged and written."""
-    settings, sides = task.settings, task.clip_sets
+def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.device, progress: bool) -> Trained:
+    """Calibrate and evaluate a model with its last weights, and write its model folder."""
+    settings, clip_sets = task.settings, task.clip_sets
     loss = fitted.history[fitted.epoch - 1]["validation_loss"]
-    if not math.isfinite(loss):  # the training loss can have been finite all the same, before the last step
+    if not math.isfinite(loss):  # the last step can spoil the weights after a finite training loss
         raise DataError(f"found a validation loss of {loss} in epoch {fitted.epoch}: try a lower --learning-rate")
     model.load_state_dict(fitted.state)
-    config, prototypes = finish(
-        model, sides["train"], sides["validation"], task.config, device, settings.augmenter, settings.seed
+    config, prototypes = fit_calibration(
+        model, clip_sets["train"], clip_sets["validation"], task.config, device, settings.augmenter, settings.seed
     )
-    folder = ModelFolder(config, task.data.glosses, task.layout, model, prototypes)
-    recognizer = Recognizer(folder, TorchRuntime(model, device))
+    recognizer = Recognizer(
+        ModelFolder(config, task.data.glosses, task.layout, prototypes), TorchRuntime(model, device)
+    )
     validation, test = task.select("validation"), task.select("test")
     total = len(validation) + (1 + len(CONDITIONS)) * len(test)
-    with progress_bar(shown=progress, total=total, desc="judging", unit="clip") as bar:
+    with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
         results = Results(
             predict(recognizer, validation, bar=bar),
             predict(recognizer, test, bar=bar),
-            robustness(recognizer, test, seed=settings.seed, bar=bar),
+            evaluate_robustness(recognizer, test, seed=settings.seed, bar=bar),
         )
     trained = Trained(config, task.data, task.split, fitted, results)
 
-    # An earlier model beside this split.json would be tested on groups that it was trained on.
+    # Next to this split.json, an earlier model would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)
     record = SplitRecord(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
     atomic_write_bytes(settings.out / SPLIT, record.to_json(task.data.clips))
     atomic_write_bytes(settings.out / METRICS, metrics_lines(fitted.history))
     draw_curves(settings.out / CURVES, fitted.history)
-    card = _card(task, trained)
+    card = model_card(task.about, settings, trained)
     write_model_folder(settings.out, fitted.state, config, task.data.glosses, card, task.layout_csv, prototypes)
     return trained
 
 
-def _card(task: Task, trained: Trained) -> str:
-    results, fitted = trained.results, trained.fitted
-    return model_card(task.about, task.settings, trained.config, task.data, task.split, fitted, results)
-
-
-def _try_fold(task: Task, left_out: tuple[str, ...], where: TrainContext, name: str) -> LabelledLogits:
-    """Train anew without these groups, and return the answers to them: last weights, nothing selected."""
+def _train_fold(task: Task, left_out: tuple[str, ...], context: TrainContext, name: str) -> LabelledLogits:
+    """Train a new model without these groups, select no epoch, and return its logits for them."""
     settings, clips = task.settings, task.data.clips
-    recipe = replace(settings, epochs=settings.fold_epochs or settings.epochs)
     inside = task.clip_set([clip for clip in clips if clip.group not in left_out])
     outside = task.clip_set([clip for clip in clips if clip.group in left_out])
     model = task.new_model()
-    fitted = fit(model, inside, None, recipe, where, name)
+    fold_settings = replace(settings, epochs=settings.fold_epochs or settings.epochs)
+    fitted = fit(model, inside, None, fold_settings, context, name)
     model.load_state_dict(fitted.state)
-    return score(model, outside.batches(settings.batch_size), where.ranks.device)
+    return predict_logits(model, outside.batches(settings.batch_size), context.processes.device)
 
 
 def _make_folder(out: Path) -> None:

@@ -16,7 +16,7 @@ from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.training.augment.transforms import resample_time
 from spoter.training.data import read_dataset
-from spoter.training.evaluation.evaluate import groups_of_side
+from spoter.training.data.split_record import SPLIT, read_split
 
 TYPES = {
     ".json": "application/json",
@@ -63,7 +63,7 @@ def test_the_model_names_each_sample_right(samples, recognizer, name):
 @pytest.mark.slow
 def test_no_sample_is_a_copy_of_a_clip(samples, shared_data, dgs11):
     """Two takes of a sign are 0.047 shoulder widths apart at the nearest; a copy, even one moved or scaled, 0."""
-    trained = set(groups_of_side(dgs11, "train"))
+    trained = set(read_split(dgs11 / SPLIT).split.groups("train"))
     clips = read_dataset(shared_data / "dgs11-train.hdf5").clips
     assert trained < {clip.group for clip in clips}
     body = [i for i, landmark in enumerate(LAYOUT.landmarks) if landmark.section == "pose"]

@@ -19,10 +19,10 @@ from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
 from spoter.training import calibrate_converted as module
-from spoter.training.augment.base import NoAugmentation
-from spoter.training.batches import ClipSet
-from spoter.training.calibrate_converted import calibrate
-from spoter.training.calibration import KEPT, finish, fit_prototypes, fit_temperature
+from spoter.training.augment.augmentation import NoAugmentation
+from spoter.training.batches import ClipEncoder, ClipSet
+from spoter.training.calibrate_converted import calibrate_folder
+from spoter.training.calibration import KNOWN_SHARE, fit_calibration, fit_prototypes, fit_temperature
 from spoter.training.data import read_dataset
 from spoter.training.data.split_record import SPLIT
 from spoter.training.settings import TrainSettings
@@ -113,9 +113,9 @@ def test_training_finishes_a_model(trained):
 
 
 def test_the_figures_that_are_fitted_are_those_of_the_validation_clips(bare, data, monkeypatch):
-    monkeypatch.setattr("spoter.training.calibration._AUGMENTED", 0)  # so that the clips can be asked about again
+    monkeypatch.setattr("spoter.training.calibration._COPIES", 0)  # so that the clips can be asked about again
     late = read_dataset(data["late"])
-    config, _ = calibrate(bare, read_dataset(data["early"]), late, CPU)
+    config, _ = calibrate_folder(bare, read_dataset(data["early"]), late, CPU)
     recognizer, prototypes = Recognizer.load(bare), load_model_folder(bare).prototypes
     clips = [clip.clip for clip in late.clips]
     labels = np.array([recognizer.glosses.index(clip.gloss) for clip in late.clips])
@@ -123,14 +123,15 @@ def test_the_figures_that_are_fitted_are_those_of_the_validation_clips(bare, dat
     assert prototypes.typical == pytest.approx(np.median(cosines[np.arange(len(labels)), labels]), abs=1e-3)
     assert fit_temperature(prototypes.scale * cosines, labels) == pytest.approx(1, abs=0.01)
     answers = recognizer.recognize(clips)
-    assert sum(answer.known for answer in answers) == pytest.approx(KEPT * len(clips), abs=1)
+    assert sum(answer.known for answer in answers) == pytest.approx(KNOWN_SHARE * len(clips), abs=1)
     assert {answer.known for answer in answers} == {answer.similarity >= config.known_threshold for answer in answers}
 
 
 def test_prototypes_and_threshold_see_the_clips_augmented_too(bare, data):
     loaded = load_model_folder(bare)
     sides = [
-        ClipSet(read_dataset(data[name]).clips, loaded.glosses, loaded.layout, "box", 64) for name in ("early", "late")
+        ClipSet(read_dataset(data[name]).clips, loaded.glosses, ClipEncoder(loaded.layout, "box", 64))
+        for name in ("early", "late")
     ]
 
     class Noisy:
@@ -141,9 +142,9 @@ def test_prototypes_and_threshold_see_the_clips_augmented_too(bare, data):
             return points + rng.normal(0, 0.02, points.shape).astype(np.float32)
 
     augmenter = Noisy()
-    config, prototypes = finish(loaded.model, *sides, loaded.config, CPU, augmenter)
+    config, prototypes = fit_calibration(loaded.model, *sides, loaded.config, CPU, augmenter)
     assert augmenter.seen == 3 * (len(sides[0]) + len(sides[1]))
-    plain_config, plain = finish(loaded.model, *sides, loaded.config, CPU, NoAugmentation())
+    plain_config, plain = fit_calibration(loaded.model, *sides, loaded.config, CPU, NoAugmentation())
     assert config.known_threshold < plain_config.known_threshold  # noise makes clips unlike
     assert np.abs(prototypes.whitening - plain.whitening).max() > 1e-3
     # the same clips four times over are no more than once
@@ -151,7 +152,7 @@ def test_prototypes_and_threshold_see_the_clips_augmented_too(bare, data):
 
 
 def test_a_model_from_elsewhere_is_finished(bare, data):
-    config, left_out = calibrate(bare, read_dataset(data["early"]), read_dataset(data["late"]), CPU)
+    config, left_out = calibrate_folder(bare, read_dataset(data["early"]), read_dataset(data["late"]), CPU)
     folder = load_model_folder(bare)
     assert not left_out
     assert folder.config == config and folder.prototypes is not None
@@ -199,31 +200,31 @@ def test_the_folder_is_locked_from_reading_to_writing(bare, data, monkeypatch):
         return load(folder)
 
     monkeypatch.setattr(module, "load_model_folder", locked)
-    calibrate(bare, early, late, CPU)
+    calibrate_folder(bare, early, late, CPU)
     with exclusive_lock(bare), pytest.raises(SpoterError, match="another command is writing"):
-        calibrate(bare, early, late, CPU)
+        calibrate_folder(bare, early, late, CPU)
 
 
 @pytest.mark.parametrize("name", [CONFIG, WEIGHTS])
 def test_a_model_that_is_edited_meanwhile_is_not_overwritten(bare, data, monkeypatch, name):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
-    fit = module.finish
+    fit = module.fit_calibration
 
     def edit(*arguments):
         (bare / name).write_bytes((bare / name).read_bytes() + b"\n")
         return fit(*arguments)
 
-    monkeypatch.setattr(module, "finish", edit)
+    monkeypatch.setattr(module, "fit_calibration", edit)
     before = {file.name: file.read_bytes() for file in bare.iterdir()}
     with pytest.raises(ModelFolderError, match=f"{name} changed"):
-        calibrate(bare, early, late, CPU)
+        calibrate_folder(bare, early, late, CPU)
     assert {file.name: file.read_bytes() for file in bare.iterdir()} == before | {name: before[name] + b"\n"}
 
 
 def test_clips_of_both_sides_are_refused(bare, data):
     before = (bare / CONFIG).read_bytes()
     with pytest.raises(DataError, match="camera00 is in two files"):
-        calibrate(bare, read_dataset(data["early"]), read_dataset(data["all"]), CPU)
+        calibrate_folder(bare, read_dataset(data["early"]), read_dataset(data["all"]), CPU)
     assert (bare / CONFIG).read_bytes() == before and not (bare / PROTOTYPES).exists()
 
 
@@ -231,31 +232,31 @@ def test_data_of_other_glosses_or_another_estimator_are_refused(bare, data):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
     fewer = replace(early, clips=[clip for clip in early.clips if clip.gloss != GLOSSES[0]])
     with pytest.raises(DataError, match=f"found no clip of {GLOSSES[0]}"):
-        calibrate(bare, fewer, late, CPU)
+        calibrate_folder(bare, fewer, late, CPU)
     other = replace(early, clips=[*early.clips, replace(early.clips[0], gloss="OTHER")])
     with pytest.raises(DataError, match="does not know: OTHER"):
-        calibrate(bare, other, late, CPU)
+        calibrate_folder(bare, other, late, CPU)
     first, *clips = early.clips
     foreign = replace(early, clips=[*clips, replace(first, clip=replace(first.clip, estimator="openpose"))])
     with pytest.raises(DataError, match=f"early.hdf5, clip {first.name}: found landmarks of openpose, expected mediap"):
-        calibrate(bare, foreign, late, CPU)
+        calibrate_folder(bare, foreign, late, CPU)
 
 
 def test_validation_clips_that_the_prototypes_are_made_of(bare, data):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
     twin = replace(early.clips[0], name="elsewhere/0", group="elsewhere")
     with pytest.raises(DataError, match=f"clip elsewhere/0: found the very same points as in {early.clips[0].name}"):
-        calibrate(bare, early, replace(late, clips=[*late.clips, twin]), CPU)
-    _, left_out = calibrate(bare, early, replace(late, clips=[*late.clips, twin]), CPU, skip_bad=True)
+        calibrate_folder(bare, early, replace(late, clips=[*late.clips, twin]), CPU)
+    _, left_out = calibrate_folder(bare, early, replace(late, clips=[*late.clips, twin]), CPU, skip_bad=True)
     assert [skipped.place for skipped in left_out] == [f"elsewhere/0 ({twin.gloss})"]
     with pytest.raises(DataError, match="all 1 clips are skipped"):
-        calibrate(bare, early, replace(late, clips=[twin]), CPU, skip_bad=True)
+        calibrate_folder(bare, early, replace(late, clips=[twin]), CPU, skip_bad=True)
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2])
 def test_a_threshold_never_stands_beside_the_prototypes_of_another(bare, data, monkeypatch, writes):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
-    calibrate(bare, early, late, CPU)
+    calibrate_folder(bare, early, late, CPU)
     before = load_model_folder(bare)
 
     left = list(range(writes))
@@ -269,7 +270,7 @@ def test_a_threshold_never_stands_beside_the_prototypes_of_another(bare, data, m
     monkeypatch.setattr(module, "atomic_write_bytes", interrupted)
     fewer = [clip for clip in early.clips if clip.group != early.clips[0].group]
     with pytest.raises(KeyboardInterrupt):
-        calibrate(bare, replace(early, clips=fewer), late, CPU)
+        calibrate_folder(bare, replace(early, clips=fewer), late, CPU)
     after = load_model_folder(bare)
     same = np.array_equal(after.prototypes.trained, before.prototypes.trained)
     assert same == (writes < 2)
@@ -278,7 +279,7 @@ def test_a_threshold_never_stands_beside_the_prototypes_of_another(bare, data, m
 
 def test_enrolled_glosses_are_not_made_worthless(bare, data):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
-    calibrate(bare, early, late, CPU)
+    calibrate_folder(bare, early, late, CPU)
     enroll(bare, "NEW", [late.clips[0].clip])
     with pytest.raises(ModelFolderError, match="enroll the glosses anew"):
-        calibrate(bare, early, late, CPU)
+        calibrate_folder(bare, early, late, CPU)

@@ -15,8 +15,8 @@ import torch
 from spoter.errors import DataError
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import load_model_folder
-from spoter.training.augment.base import NoAugmentation
-from spoter.training.batches import ClipSet
+from spoter.training.augment.augmentation import NoAugmentation
+from spoter.training.batches import ClipEncoder, ClipSet
 from spoter.training.data import read_dataset
 from spoter.training.distributed import join_processes
 from spoter.training.prepare import prepare
@@ -81,7 +81,7 @@ def test_two_processes_train_as_one_even_where_they_failed_and_went_on(tmp_path)
 def test_processes_share_out_each_batch(size, tmp_path):
     few = [clip for i, clip in enumerate(generated_clips()) if i % 5 == 0]
     clips = read_dataset(write_hdf5(tmp_path / "few.hdf5", few)).clips
-    sides = ClipSet(clips, GLOSSES, load_layout("54"), "box", 64)
+    sides = ClipSet(clips, GLOSSES, ClipEncoder(load_layout("54"), "box", 64))
     whole = list(sides.augmented_batches(size, NoAugmentation(), 0, 1))
     parts = [list(sides.augmented_batches(size, NoAugmentation(), 0, 1, rank, 3)) for rank in range(3)]
     assert sum(batch.global_size for batch in whole) == len(clips)

@@ -13,10 +13,11 @@ from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.split import Split
 from spoter.training.evaluation import metrics
-from spoter.training.evaluation.evaluate import ConditionFigures, predict
+from spoter.training.evaluation.evaluate import ConditionFigures
+from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from spoter.training.loop import FitResult, LabelledLogits
-from spoter.training.model_card import Results, model_card
+from spoter.training.model_card import Results, Trained, model_card
 from spoter.training.settings import TrainSettings
 from tests.training.datasets import generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member
@@ -52,7 +53,8 @@ def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more
         decoder_feedforward=8, position_rows=64, classes=3, temperature=temperature,
     )  # fmt: skip
     fitted = FitResult({"w": torch.zeros(5)}, 1, [{"epoch": 1}], 60.0)
-    return model_card("", settings, config, data, Split(("g|0",), ("g1",), groups), fitted, results), results
+    trained = Trained(config, data, Split(("g|0",), ("g1",), groups), fitted, results)
+    return model_card("", settings, trained), results
 
 
 def rows(card: str, heading: str) -> list[list[str]]:

@@ -17,11 +17,12 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, ModelFolderError
 from spoter.model.folder import load_model_folder
-from spoter.training.calibration import finish
-from spoter.training.evaluation.evaluate import evaluate, groups_of_side
+from spoter.training.calibration import fit_calibration
+from spoter.training.data.split_record import SPLIT, read_split
+from spoter.training.evaluation.evaluate import evaluate
 from spoter.training.loop import LabelledLogits, warmup_cosine
 from spoter.training.prepare import prepare
-from spoter.training.settings import RECIPES, TrainSettings
+from spoter.training.settings import OPTIONS, RECIPES, TrainSettings
 from spoter.training.train import train
 from tests.training import datasets as training_data
 from tests.training.datasets import GLOSSES, generated_clips, generated_points, write_hdf5
@@ -29,7 +30,7 @@ from tests.training.datasets import GLOSSES, generated_clips, generated_points, 
 pytestmark = pytest.mark.slow
 
 SMALL = training_data.SMALL | dict(epochs=24)
-OPTIONS = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+OPTIONS_OF_SMALL = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 NAMED = dict(val_groups=("camera01",), test_groups=("camera02",))  # spares the draw of a split
 
 
@@ -207,7 +208,7 @@ def test_bad_clips_are_an_error_or_skipped_and_listed(tmp_path):
         ("camera00/rare", "SHRUG", generated_points("NOD", 20, rng)),
     ]
     data = write_hdf5(tmp_path / "signs.hdf5", [*generated_clips(), *bad])
-    arguments = ["train", str(data), "--out", str(tmp_path / "m"), *OPTIONS, "--epochs", "1"]
+    arguments = ["train", str(data), "--out", str(tmp_path / "m"), *OPTIONS_OF_SMALL, "--epochs", "1"]
     refused = CliRunner().invoke(app, arguments)
     assert isinstance(refused.exception, DataError) and not (tmp_path / "m").exists()
     run = CliRunner().invoke(app, [*arguments, "--skip-bad"])
@@ -294,9 +295,9 @@ def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(dat
 
     def edit(*arguments):
         layout.write_bytes(before[: before.rindex(b"\n", 0, -1) + 1])
-        return finish(*arguments)
+        return fit_calibration(*arguments)
 
-    monkeypatch.setattr("spoter.training.train.finish", edit)
+    monkeypatch.setattr("spoter.training.train.fit_calibration", edit)
     settings = SMALL | NAMED | dict(epochs=1, heads=2, layout=str(layout))
     train(TrainSettings(data=data, out=tmp_path / "m", **settings))
     assert (tmp_path / "m" / "mine.csv").read_bytes() == before != layout.read_bytes()
@@ -305,11 +306,11 @@ def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(dat
 
 def test_the_command(data, tmp_path):
     out = tmp_path / "cli"
-    arguments = ["train", str(data), "--out", str(out), *OPTIONS, "--epochs", "1", "--test-groups", "camera03"]
+    arguments = ["train", str(data), "--out", str(out), *OPTIONS_OF_SMALL, "--epochs", "1", "--test-groups", "camera03"]
     run = CliRunner().invoke(app, arguments)
     assert run.exit_code == 0, run.output
     assert "test: top-1" in run.stdout and f"wrote {out}: epoch 1 of 1" in run.stdout
-    assert groups_of_side(out, "test") == ("camera03",)
+    assert read_split(out / SPLIT).split.groups("test") == ("camera03",)
 
 
 def test_tensorboard(data, tmp_path):
@@ -324,35 +325,28 @@ def test_tensorboard(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("module", "options", "said"),
-    [
-        ("matplotlib", [], r"training needs matplotlib: pip install 'spoter\[train\]'"),
-        ("sklearn", [], r"training needs sklearn: pip install 'spoter\[train\]'"),
-        ("tensorboard", ["--tensorboard", "b"], r"--tensorboard needs pip install 'spoter\[tensorboard\]'"),
-    ],
+    ("module", "options"),
+    [("torch", []), ("matplotlib", []), ("sklearn", []), ("tensorboard", ["--tensorboard", "b"])],
 )
-def test_a_library_that_is_not_installed_is_one_line(data, tmp_path, monkeypatch, module, options, said):
+def test_a_library_that_is_not_installed_is_one_line(data, tmp_path, monkeypatch, module, options):
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     monkeypatch.chdir(tmp_path)
-    arguments = ["train", str(data), "--out", "m", *OPTIONS, "--val-groups", "camera01", "--test-groups", "camera02"]
-    run = CliRunner().invoke(app, [*arguments, *options])
+    arguments = ["train", str(data), "--out", "m", *OPTIONS_OF_SMALL, "--val-groups", "camera01", *options]
+    run = CliRunner().invoke(app, arguments)
     assert isinstance(run.exception, DataError), run.exception
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=rf"{module}: pip install 'spoter\[train\]'"):
         raise run.exception
 
 
-def test_defaults_of_the_command_and_of_the_library_are_the_same():
+def test_each_setting_is_an_option_of_the_command_with_the_same_default():
     from spoter.cli import train as command
 
     options = inspect.signature(command.train).parameters
     fields = {field.name: field.default for field in dataclasses.fields(TrainSettings)}
-    about_the_run = {"ctx", "recipe", "config", "resume", "fresh"}
-    assert set(options) - about_the_run == set(fields)
-    for name, field in fields.items():
-        if name not in ("data", "out"):
-            given = options[name].default
-            assert (() if given == "" and isinstance(field, tuple) else given) == field, name
+    assert set(options) - {"ctx", "recipe", "config", "resume", "fresh"} == set(fields)
+    assert set(OPTIONS) == set(fields) - {"data", "out"} and all(option.help for option in OPTIONS.values())
+    for name in OPTIONS:
+        assert options[name].default == (fields[name] or ("" if fields[name] == () else fields[name])), name
 
 
 def test_scores_and_learning_rate():

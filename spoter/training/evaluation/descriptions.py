@@ -1,4 +1,4 @@
-"""Figures in words: what the command, the report and the model card say alike."""
+"""Figures in words, shared by the command, the report and the model card."""
 
 from __future__ import annotations
 
@@ -8,30 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from spoter.training.evaluation.evaluate import ConditionFigures, UnknownSignFigures
-from spoter.training.evaluation.metrics import BINS, Figure, Figures, GlossFigures
+from spoter.training.evaluation.metrics import BINS, Figure, Figures, GlossFigures, compute_gloss_figures
+from spoter.training.evaluation.predictions import Predictions
+from spoter.training.evaluation.robustness import AS_RECORDED
 
 
 @dataclass(frozen=True)
-class Row:
-    """A figure as it is shown: name, value, 95 % interval (or empty), and what it means in a sentence."""
-
-    name: str
-    value: str
-    interval: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class RobustnessRow:
-    """A row of the robustness table: the clips as they are, or under a condition."""
+class Table:
+    """A table for people; the cells of `numeric` columns are right-aligned."""
 
     title: str
-    top1: Figure
-    top5: Figure
-    ece: float
-    known: float | None
-    refused: int
-    meaning: str
+    columns: tuple[str, ...]
+    numeric: range
+    rows: Sequence[tuple[str, ...]]
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -50,49 +39,56 @@ def format_confusions(row: GlossFigures, most: int = 3) -> str:
     return shown + (", …" if len(row.taken_for) > most else "")
 
 
-def describe_figures(figures: Figures) -> list[Row]:
-    """Return the figures of a set of answers with what each means."""
-    answered = figures.clips - figures.refused
-    return [
-        Row(
-            "top-1",
-            format_number(figures.top1.value),
-            format_interval(figures.top1),
-            f"The right gloss was the first answer for {_of(figures.top1.value, figures.clips)} clips.",
-        ),
-        Row(
-            "top-5",
-            format_number(figures.top5.value),
-            format_interval(figures.top5),
-            f"It was among the first five answers for {_of(figures.top5.value, figures.clips)} clips.",
-        ),
-        Row(
-            "macro F1",
-            format_number(figures.macro_f1.value),
-            format_interval(figures.macro_f1),
-            "The balance of precision and recall, each gloss that occurs counting the same however many clips it has.",
-        ),
-        Row(
-            "ECE",
-            format_number(figures.ece),
-            "",
-            f"How far scores are from the share that is right, over {BINS} bins of {answered} answered clips. Scores "
-            f"that mean exactly what they say would show {format_number(figures.ece_by_chance)} on them, by chance alone.",
-        ),
-        Row("NLL", format_number(figures.nll), "", "Mean negative logarithm of the right gloss's score: 0 is best."),
-        Row("Brier", format_number(figures.brier), "", "Mean squared error of all scores: 0 is best, 2 worst."),
+def tabulate_figures(figures: Figures) -> Table:
+    """Return a row for each figure: name, value, interval, and what it means."""
+    top1, top5, f1 = figures.top1, figures.top5, figures.macro_f1
+    ece = (
+        f"How far scores are from the share that is right, over {BINS} bins of {figures.clips - figures.refused} "
+        "answered clips. Scores that mean exactly what they say would show "
+        f"{format_number(figures.ece_by_chance)} on them, by chance alone."
+    )
+    rows: list[tuple[str, Figure, str]] = [
+        ("top-1", top1, f"The right gloss was the first answer for {_of(top1.value, figures.clips)} clips."),
+        ("top-5", top5, f"It was among the first five answers for {_of(top5.value, figures.clips)} clips."),
+        ("macro F1", f1, "The balance of precision and recall; each gloss that occurs counts the same."),
+        ("ECE", Figure(figures.ece), ece),
+        ("NLL", Figure(figures.nll), "Mean negative logarithm of the right gloss's score: 0 is best."),
+        ("Brier", Figure(figures.brier), "Mean squared error of all scores: 0 is best, 2 worst."),
     ]
+    cells = [(name, format_number(figure.value), format_interval(figure), text) for name, figure, text in rows]
+    return Table("Figures", ("Figure", "Value", "95 % interval", "What it means"), range(1, 3), cells)
+
+
+def tabulate_glosses(predictions: Predictions) -> Table:
+    """Return a row for each gloss that occurs."""
+    rows = [
+        (row.gloss, str(row.clips), str(row.right))
+        + tuple(map(format_number, (row.precision, row.recall, row.f1)))
+        + (format_confusions(row),)
+        for row in compute_gloss_figures(predictions)
+    ]
+    columns = ("Gloss", "Clips", "Right", "Precision", "Recall", "F1", "Most taken for")
+    return Table("Each gloss", columns, range(1, 6), rows)
+
+
+def tabulate_robustness(rows: Sequence[ConditionFigures], digits: int = 3) -> Table:
+    """Return the robustness table with `digits` digits of top-1 and top-5."""
+    cells = [
+        (row.condition.title, format_number(row.top1.value, digits), format_interval(row.top1))
+        + (format_number(row.top5.value, digits), format_number(row.ece), format_number(row.known))
+        + (str(row.refused), row.condition.meaning)
+        for row in rows
+    ]
+    columns = ("Condition", "Top-1", "95 % interval", "Top-5", "ECE", "Known", "Refused", "What was done")
+    return Table("Robustness", columns, range(1, 7), cells)
 
 
 def build_robustness_rows(
     figures: Figures, known: float | None, changed: Sequence[ConditionFigures]
-) -> list[RobustnessRow]:
-    """Return the robustness table; its first row holds the clips as they are, of which a share `known` is known."""
-    plain = (figures.top1, figures.top5, figures.ece, known, figures.refused)
-    return [RobustnessRow("as recorded", *plain, "Nothing was changed.")] + [
-        RobustnessRow(row.condition.title, row.top1, row.top5, row.ece, row.known, row.refused, row.condition.meaning)
-        for row in changed
-    ]
+) -> list[ConditionFigures]:
+    """Return the robustness table; its first row is of the clips as they are, of which a share `known` is known."""
+    plain = ConditionFigures(AS_RECORDED, figures.refused, figures.top1, figures.top5, figures.ece, known)
+    return [plain, *changed]
 
 
 def describe_intervals(figures: Figures) -> str:
@@ -137,8 +133,8 @@ def describe_unknown_detection(known: float | None, unknown: UnknownSignFigures 
     if unknown.auroc is not None:
         between = f" (95 % interval {format_interval(unknown.auroc)})" if format_interval(unknown.auroc) else ""
         sentences.append(
-            f"AUROC {format_number(unknown.auroc.value)}{between}: the chance that a known sign looks more known to it than "
-            "an unknown one; 0.5 is guessing."
+            f"AUROC {format_number(unknown.auroc.value)}{between}: the chance that a known sign looks more known to it "
+            "than an unknown one; 0.5 is guessing."
         )
     if unknown.called_unknown is not None:
         sentences.append(f"It calls {unknown.called_unknown:.1%} of them unknown.")

@@ -1,4 +1,4 @@
-"""Judging a model on labelled clips, by the very path that serves requests: `spoter evaluate`, and a card's figures."""
+"""Evaluate a model on labelled clips: `spoter evaluate`, and the figures of a model card."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from spoter.errors import DataError, InputError
+from spoter.errors import DataError
 from spoter.progress import progress_bar
 from spoter.runtime.device import choose_device
 from spoter.serving.recognizer import Recognizer
@@ -19,10 +20,8 @@ from spoter.training.data.split import SUBSETS, match_groups
 from spoter.training.data.split_record import SPLIT, SplitRecord, find_split, reading_options
 from spoter.training.evaluation import metrics
 from spoter.training.evaluation.metrics import Figure, Figures
-from spoter.training.evaluation.predictions import Predictions
+from spoter.training.evaluation.predictions import Predictions, predict
 from spoter.training.evaluation.robustness import CONDITIONS, Condition
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -39,17 +38,18 @@ class ConditionFigures:
 
 @dataclass(frozen=True)
 class UnknownSignFigures:
-    """How a model takes signs that it does not know.
+    """How well a model detects signs that it does not know.
 
     Attributes
     ----------
     glosses : tuple of str
+        The signs.
     clips : int
-        That show one of them.
+        Number of clips that show one of them.
     auroc : Figure or None
-        Of telling known signs from these by `Prediction.similarity`; None where the model has no such score.
+        Of separating known signs from these by `Predictions.similarities`; None where the model has no such score.
     called_unknown, falsely_called_unknown : float or None
-        Share of these clips, and of those of known signs, that the model calls unknown; None where it does not tell.
+        Share of these clips, and of clips of known signs, that the model calls unknown; None where it cannot tell.
     """
 
     glosses: tuple[str, ...]
@@ -61,12 +61,12 @@ class UnknownSignFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model judged on labelled clips.
+    """A model's evaluation on labelled clips.
 
     Attributes
     ----------
     model : str
-        Its name and version.
+        Name and version.
     data, digest : str
         The data set's name, and the SHA-256 of all that was read of it (`DataSet.digest`).
     side : str
@@ -75,13 +75,12 @@ class Evaluation:
         How many of them are of groups that the model was trained on, by its split.json.
     skipped : list of Skipped
         Bad clips of the data set that were left out.
-    answers : Predictions
-        To the clips whose glosses the model knows.
+    predictions : Predictions
+        For the clips whose glosses the model knows.
     figures : Figures
     known : float or None
-        Share of those clips that the model says it knows; None where it does not tell.
+        Share of those clips that the model calls known; None where it cannot tell.
     robustness : tuple of ConditionFigures
-        Empty where it was not asked for.
     unknown : UnknownSignFigures or None
         None where the data hold no gloss that the model does not know.
     """
@@ -92,14 +91,14 @@ class Evaluation:
     side: str
     trained_on: int
     skipped: list[Skipped]
-    answers: Predictions
+    predictions: Predictions
     figures: Figures
     known: float | None
     robustness: tuple[ConditionFigures, ...]
     unknown: UnknownSignFigures | None
 
     def to_json(self) -> str:
-        """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where no clip was answered."""
+        """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where all were refused."""
         figures = self.figures
         numbers = {"top1": figures.top1.value, "top5": figures.top5.value, "ece": figures.ece}
         rounded = {name: None if np.isnan(value) else round(value, 6) for name, value in numbers.items()}
@@ -121,23 +120,23 @@ def evaluate(
     progress: bool = False,
     note: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
-    """Judge a model folder on a data set.
+    """Evaluate a model folder on a data set.
 
     Parameters
     ----------
     folder, data : Path
     groups : sequence of str
-        Judge on these groups' clips only, by name or pattern; on all of them where empty.
+        Evaluate on these groups' clips only, by name or pattern; on all of them where empty.
     split : str
-        Judge on the groups of this side of the model's own split instead.
+        Evaluate on the groups of this side of the model's own split instead.
     robust : bool
-        Whether to judge under each of `spoter.training.evaluation.robustness.CONDITIONS` too.
+        Whether to evaluate under each of `spoter.training.evaluation.robustness.CONDITIONS`, too.
     count_unknown : bool
         Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
     group_regex, skip_bad
         As in `spoter.training.data.split_record.reading_options`.
     seed : int
-        Of the intervals, and of what the conditions draw.
+        Of the intervals, and of the conditions' random numbers.
     device : str
         A torch device.
     progress : bool
@@ -153,133 +152,102 @@ def evaluate(
         For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
     """
     recognizer = Recognizer.load(folder, choose_device(device))
-    record = _record(folder, split) if split else find_split(folder)
+    glosses, config = set(recognizer.glosses), recognizer.config
+    record = _read_own_split(folder, split) if split else find_split(folder)
     data_set = read_dataset(data, **reading_options(record, group_regex, skip_bad), progress=progress)
-    skipped, kept = list(data_set.skipped), data_set.clips
+    skipped, clips = list(data_set.skipped), data_set.clips
     if record and not count_unknown:
-        left_out = set(record.left_out) - set(recognizer.glosses)
-        kept = [clip for clip in kept if clip.gloss not in left_out]
+        left_out = set(record.left_out) - glosses
         reason = "its gloss was left out of training; --unknown count judges it as an unknown sign"
-        skipped += [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in data_set.clips if clip.gloss in left_out]
+        skipped += [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in clips if clip.gloss in left_out]
+        clips = [clip for clip in clips if clip.gloss not in left_out]
     for skip in skipped:
         note(f"skipped: {skip}")
-    known_groups = {clip.group for clip in data_set.clips}
-    if split:
-        chosen = getattr(record.split, split)
-        if absent := sorted(set(chosen) - known_groups):
+    all_groups = {clip.group for clip in data_set.clips}
+    if record and split:
+        chosen = record.split.groups(split)
+        if absent := sorted(set(chosen) - all_groups):
             raise DataError(
                 f"{data}: found no group {', '.join(absent)} of the model's own split, expected the data that it was "
                 "trained on, and the --group-regex of its training"
             )
-        clips = record.split.select(kept, split)
+        clips = record.split.select(clips, split)
+        side = f"the {split} side of the model's own split: {', '.join(chosen)}"
     else:
-        chosen = match_groups(groups, known_groups, "--groups")
-        clips = [clip for clip in kept if not chosen or clip.group in chosen]
-    unknown = sorted({clip.gloss for clip in clips} - set(recognizer.glosses))
-    known = [clip for clip in clips if clip.gloss not in unknown]
+        chosen = match_groups(groups, all_groups, "--groups")
+        clips = [clip for clip in clips if not chosen or clip.group in chosen]
+        side = f"the groups {', '.join(chosen)}" if chosen else "all clips"
+    for estimator in sorted({clip.clip.estimator or config.estimator for clip in clips} - {config.estimator}):
+        side += f"; landmarks of {estimator}, though the model was trained on those of {config.estimator}"
+    known = [clip for clip in clips if clip.gloss in glosses]
+    unknown = [clip for clip in clips if clip.gloss not in glosses]
+    unknown_glosses = tuple(sorted({clip.gloss for clip in unknown}))
     if (unknown and not count_unknown) or not known:
-        more = ", …" if len(unknown) > 10 else ""
+        more = ", …" if len(unknown_glosses) > 10 else ""
         raise DataError(
-            f"{data}: found {len(unknown)} glosses that the model does not know: {', '.join(unknown[:10])}{more}; "
-            f"expected some of its {len(recognizer.glosses)}, or --unknown count to judge the others as unknown signs"
+            f"{data}: found {len(unknown_glosses)} glosses that the model does not know: "
+            f"{', '.join(unknown_glosses[:10])}{more}; expected some of its {len(glosses)}, or --unknown count to "
+            "judge the others as unknown signs"
         )
-    trained_groups = set(record.split.train) if record else set()  # of a converted checkpoint nobody knows
     conditions = CONDITIONS if robust else ()
     total = len(clips) + len(conditions) * len(known)
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
-        answers = predict(recognizer, known, bar=bar)
-        others = predict(recognizer, [clip for clip in clips if clip.gloss in unknown], bar=bar)
-        changed = robustness(recognizer, known, conditions, seed, bar)
-    if split:
-        side = f"the {split} side of the model's own split: {', '.join(chosen)}"
-    else:
-        side = f"the groups {', '.join(chosen)}" if chosen else "all clips"
-    for foreign in sorted({clip.clip.estimator for clip in clips} - {None, recognizer.config.estimator}):
-        side += f"; landmarks of {foreign}, though the model was trained on those of {recognizer.config.estimator}"
+        predictions = predict(recognizer, known, bar=bar)
+        of_unknown = predict(recognizer, unknown, bar=bar)
+        robustness = evaluate_robustness(recognizer, known, conditions, seed, bar)
+    trained_groups = set(record.split.train) if record else set()  # unknown for a converted checkpoint
     return Evaluation(
-        model=f"{recognizer.config.name} {recognizer.config.version}",
+        model=f"{config.name} {config.version}",
         data=Path(data).name,
         digest=data_set.digest(),
         side=side,
         trained_on=sum(clip.group in trained_groups for clip in known),
         skipped=skipped,
-        answers=answers,
-        figures=metrics.compute_figures(answers, seed),
-        known=metrics.mean_ignoring_nan(answers.known),
-        robustness=changed,
-        unknown=evaluate_unknown_signs(answers, others, tuple(unknown), seed) if unknown else None,
+        predictions=predictions,
+        figures=metrics.compute_figures(predictions, seed),
+        known=metrics.mean_ignoring_nan(predictions.known),
+        robustness=robustness,
+        unknown=evaluate_unknown_signs(predictions, of_unknown, unknown_glosses, seed) if unknown else None,
     )
 
 
-def predict(
-    recognizer: Recognizer,
-    clips: Sequence[LabelledClip],
-    condition: Condition | None = None,
-    seed: int = 0,
-    bar: tqdm | None = None,
-) -> Predictions:
-    """Let a recognizer answer clips, as they are or under a condition; a gloss that it does not know has label -1."""
-    glosses = recognizer.glosses
-    place = {gloss: label for label, gloss in enumerate(glosses)}
-    scores = np.full((len(clips), len(glosses)), np.nan)
-    known, similarities = np.full(len(clips), np.nan), np.full(len(clips), np.nan)
-    refused = {}
-    for start in range(0, len(clips), _BATCH):
-        batch = clips[start : start + _BATCH]
-        shown = [
-            member.clip if condition is None else condition.apply(member.clip, member.name, seed) for member in batch
-        ]
-        for row, answer in enumerate(recognizer.recognize(shown, top_k=len(glosses)), start):
-            if isinstance(answer, InputError):
-                refused[clips[row].name] = answer.code
-                continue
-            for ranked in answer.glosses:
-                scores[row, ranked.index] = ranked.score
-            known[row] = _told(answer.known)
-            similarities[row] = _told(answer.similarity)
-        if bar is not None:
-            bar.update(len(batch))
-    return Predictions(
-        glosses=tuple(glosses),
-        names=tuple(member.name for member in clips),
-        groups=tuple(member.group for member in clips),
-        labels=np.array([place.get(member.gloss, -1) for member in clips], dtype=np.int64),
-        scores=scores,
-        known=known,
-        similarities=similarities,
-        refused=refused,
-    )
-
-
-def robustness(
+def evaluate_robustness(
     recognizer: Recognizer,
     clips: Sequence[LabelledClip],
     conditions: Sequence[Condition] = CONDITIONS,
     seed: int = 0,
-    bar: tqdm | None = None,
+    bar: tqdm[Any] | None = None,
 ) -> tuple[ConditionFigures, ...]:
-    """Judge the same clips under each condition."""
+    """Evaluate on the same clips under each condition."""
     rows = []
     for condition in conditions:
-        answers = predict(recognizer, clips, condition, seed, bar)
-        top1, top5 = (metrics.mean_with_interval(answers.right(k).astype(float), answers.groups, seed) for k in (1, 5))
-        ece, known = metrics.compute_reliability(answers).ece, metrics.mean_ignoring_nan(answers.known)
-        rows.append(ConditionFigures(condition, len(answers.refused), top1, top5, ece, known))
+        predictions = predict(recognizer, clips, condition, seed, bar)
+        top1, top5 = (
+            metrics.mean_with_interval(predictions.right(k).astype(float), predictions.groups, seed) for k in (1, 5)
+        )
+        ece, known = metrics.compute_reliability(predictions).ece, metrics.mean_ignoring_nan(predictions.known)
+        rows.append(ConditionFigures(condition, len(predictions.refused), top1, top5, ece, known))
     return tuple(rows)
 
 
-def groups_of_side(model_folder: Path, side: str) -> tuple[str, ...]:
-    """Return the groups of one side of the split a model was trained by, from its split.json.
+def evaluate_unknown_signs(
+    known: Predictions, unknown: Predictions, glosses: tuple[str, ...], seed: int = 0
+) -> UnknownSignFigures:
+    """Evaluate how well a model separates clips of signs it does not know, `glosses`, from clips of known signs."""
+    scores = np.concatenate([known.similarities, unknown.similarities])
+    scored = ~np.isnan(scores)
+    is_known = (np.arange(len(scores)) < len(known))[scored]
+    groups = tuple(np.array(known.groups + unknown.groups)[scored])
+    return UnknownSignFigures(
+        glosses,
+        len(unknown),
+        metrics.auroc(scores[scored], is_known, groups, seed),
+        metrics.mean_ignoring_nan(1 - unknown.known),
+        metrics.mean_ignoring_nan(1 - known.known),
+    )
 
-    Raises
-    ------
-    DataError
-        Where the folder has no split.json, or that no such side.
-    """
-    return getattr(_record(model_folder, side).split, side)
 
-
-def _record(model_folder: Path, side: str) -> SplitRecord:
+def _read_own_split(model_folder: Path, side: str) -> SplitRecord:
     path = Path(model_folder) / SPLIT
     if side not in SUBSETS:
         raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SUBSETS)}")
@@ -290,21 +258,3 @@ def _record(model_folder: Path, side: str) -> SplitRecord:
             "for a model from elsewhere"
         )
     return record
-
-
-def evaluate_unknown_signs(
-    answers: Predictions, others: Predictions, glosses: tuple[str, ...], seed: int = 0
-) -> UnknownSignFigures:
-    """Judge how a model takes `others`, clips of signs that it does not know, beside `answers`, of signs it does."""
-    scores = np.concatenate([answers.similarities, others.similarities])
-    is_known = np.arange(len(scores)) < len(answers)
-    groups = np.array(answers.groups + others.groups)
-    told = ~np.isnan(scores)
-    scores, is_known, groups = scores[told], is_known[told], tuple(groups[told])
-    figure = metrics.auroc(scores, is_known, groups, seed)
-    called, called_falsely = (metrics.mean_ignoring_nan(1 - some.known) for some in (others, answers))
-    return UnknownSignFigures(glosses, len(others), figure, called, called_falsely)
-
-
-def _told(value: float | None) -> float:
-    return np.nan if value is None else float(value)

@@ -1,7 +1,4 @@
-"""Figures from a model's answers to labelled clips: accuracy, macro F1, intervals, calibration.
-
-Those of `spoter evaluate` and those of a model card come from here alike.
-"""
+"""Figures of a model's predictions for labelled clips: accuracy, macro F1, intervals, calibration."""
 
 from __future__ import annotations
 
@@ -9,9 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
 
-from spoter.errors import DataError
 from spoter.training.evaluation.predictions import Predictions
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 DRAWS = 2000
 BINS = 15
@@ -63,10 +64,10 @@ class Reliability:
     `score` is the mean highest score in a bin and `right` the share of its clips that were right; NaN in an empty bin.
     """
 
-    edges: np.ndarray
-    counts: np.ndarray
-    score: np.ndarray
-    right: np.ndarray
+    edges: FloatArray
+    counts: IntArray
+    score: FloatArray
+    right: FloatArray
 
     @property
     def ece(self) -> float:
@@ -76,35 +77,35 @@ class Reliability:
         return float(np.nansum(self.counts * np.abs(self.right - self.score)) / self.counts.sum())
 
 
-def compute_figures(answers: Predictions, seed: int = 0) -> Figures:
-    """Return all figures of answers to clips whose glosses the model knows; intervals are drawn from `seed`."""
-    among = {k: answers.right(k).astype(float) for k in (1, 5)}
-    labels, first = answers.labels, answers.first
-    f1 = _sklearn().f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
-    low, high = group_bootstrap(answers.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
-    bins = compute_reliability(answers)
+def compute_figures(predictions: Predictions, seed: int = 0) -> Figures:
+    """Return all figures of predictions for clips of known glosses; `seed` is the bootstrap's."""
+    among = {k: predictions.right(k).astype(float) for k in (1, 5)}
+    labels, first = predictions.labels, predictions.first
+    f1 = f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
+    low, high = group_bootstrap(predictions.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
+    bins = compute_reliability(predictions)
     return Figures(
-        clips=len(answers),
-        groups=len(set(answers.groups)),
-        refused=len(answers.refused),
-        top1=mean_with_interval(among[1], answers.groups, seed),
-        top5=mean_with_interval(among[5], answers.groups, seed),
+        clips=len(predictions),
+        groups=len(set(predictions.groups)),
+        refused=len(predictions.refused),
+        top1=mean_with_interval(among[1], predictions.groups, seed),
+        top5=mean_with_interval(among[5], predictions.groups, seed),
         macro_f1=Figure(float(f1), low, high),
         ece=bins.ece,
-        ece_by_chance=ece_by_chance(answers, seed),
-        nll=answers.loss(),
-        brier=answers.brier(),
+        ece_by_chance=ece_by_chance(predictions, seed),
+        nll=predictions.loss(),
+        brier=predictions.brier(),
     )
 
 
-def mean_with_interval(hits: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure:
+def mean_with_interval(hits: FloatArray, groups: tuple[str, ...], seed: int = 0) -> Figure:
     """Return the mean of `hits` (clips,) with its interval by `group_bootstrap`."""
     interval = group_bootstrap(groups, lambda drawn: drawn @ hits / drawn.sum(axis=1), seed)
     return Figure(float(hits.mean()), *interval)
 
 
 def group_bootstrap(
-    groups: tuple[str, ...], statistic: Callable[[np.ndarray], np.ndarray], seed: int = 0, draws: int = DRAWS
+    groups: tuple[str, ...], statistic: Callable[[FloatArray], FloatArray], seed: int = 0, draws: int = DRAWS
 ) -> tuple[float | None, float | None]:
     """Return the 95 % percentile interval of a statistic, drawing whole groups with replacement.
 
@@ -129,13 +130,13 @@ def group_bootstrap(
     if len(names) < 2:
         return None, None
     rng = np.random.default_rng(seed)
-    values = []
+    parts = []
     for start in range(0, draws, _AT_ONCE):
         size = min(_AT_ONCE, draws - start)
         drawn = rng.integers(len(names), size=(size, len(names))) + len(names) * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * len(names)).reshape(size, len(names))
-        values.append(statistic(times[:, number].astype(float)))
-    values = np.concatenate(values)
+        parts.append(statistic(times[:, number].astype(float)))
+    values = np.concatenate(parts)
     values = values[~np.isnan(values)]
     if not len(values):
         return None, None
@@ -143,33 +144,34 @@ def group_bootstrap(
     return float(low), float(high)
 
 
-def macro_f1(labels: np.ndarray, first: np.ndarray, drawn: np.ndarray) -> np.ndarray:
+def macro_f1(labels: IntArray, first: IntArray, drawn: FloatArray) -> FloatArray:
     """Return the mean F1 over the glosses that occur, for each draw (draws, clips) of `group_bootstrap`.
 
     F1 is 2 true positives / (clips of the gloss + clips named so). scikit-learn takes a millisecond for each draw.
     """
     classes = np.arange(max(labels.max(), first.max()) + 1)
     is_gloss, is_named = labels[:, None] == classes, first[:, None] == classes
-    there, named, both = (drawn @ hits.astype(float) for hits in (is_gloss, is_named, is_gloss & is_named))
-    f1 = 2 * both / np.maximum(there + named, 1)
-    return f1.sum(axis=1, where=there > 0) / np.count_nonzero(there, axis=1)
+    occurring, named, both = (drawn @ hits.astype(float) for hits in (is_gloss, is_named, is_gloss & is_named))
+    f1 = 2 * both / np.maximum(occurring + named, 1)
+    mean: FloatArray = f1.sum(axis=1, where=occurring > 0) / np.count_nonzero(occurring, axis=1)
+    return mean
 
 
-def compute_gloss_figures(answers: Predictions) -> list[GlossFigures]:
+def compute_gloss_figures(predictions: Predictions) -> list[GlossFigures]:
     """Return a row for each gloss that occurs, in the order of label indices."""
-    occurring = np.unique(answers.labels)
-    table = answers.confusion()
-    columns = (*answers.glosses, "(refused)")
-    precision, recall, f1, clips = _sklearn().precision_recall_fscore_support(
-        answers.labels, answers.first, labels=occurring, zero_division=0
+    occurring = np.unique(predictions.labels)
+    table = predictions.confusion()
+    columns = (*predictions.glosses, "(refused)")
+    precision, recall, f1, clips = precision_recall_fscore_support(
+        predictions.labels, predictions.first, labels=occurring, zero_division=0
     )
     rows = []
     for i, label in enumerate(occurring):
         wrong = [(columns[k], int(table[label, k])) for k in np.argsort(-table[label], kind="stable")]
-        wrong = [(name, count) for name, count in wrong if count and name != answers.glosses[label]]
+        wrong = [(name, count) for name, count in wrong if count and name != predictions.glosses[label]]
         rows.append(
             GlossFigures(
-                gloss=answers.glosses[label],
+                gloss=predictions.glosses[label],
                 clips=int(clips[i]),
                 right=int(table[label, label]),
                 precision=float(precision[i]),
@@ -181,15 +183,15 @@ def compute_gloss_figures(answers: Predictions) -> list[GlossFigures]:
     return rows
 
 
-def compute_reliability(answers: Predictions, bins: int = BINS) -> Reliability:
+def compute_reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
     """Sort the answered clips into equal bins of their highest score.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equations 2 to 5: bin m of M holds the scores in
     ((m - 1) / M, m / M], M = 15. On few clips the expected calibration error is noisy and too high: each bin's share
     differs from its score by chance alone (`ece_by_chance`).
     """
-    kept = answers.answered
-    top, right = answers.scores[kept].max(axis=1), answers.right()[kept]
+    kept = predictions.answered
+    top, right = predictions.scores[kept].max(axis=1), predictions.right()[kept]
     place = _bin(top, bins)
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -197,17 +199,17 @@ def compute_reliability(answers: Predictions, bins: int = BINS) -> Reliability:
     return Reliability(np.linspace(0, 1, bins + 1), counts, score, correct)
 
 
-def _bin(scores: np.ndarray, bins: int) -> np.ndarray:
-    return np.clip(np.ceil(scores * bins).astype(int) - 1, 0, bins - 1)
+def _bin(scores: FloatArray, bins: int) -> IntArray:
+    return np.clip(np.ceil(scores * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
-def ece_by_chance(answers: Predictions, seed: int = 0, draws: int = 500) -> float:
+def ece_by_chance(predictions: Predictions, seed: int = 0, draws: int = 500) -> float:
     """Return the mean ECE that a perfectly calibrated model would show on as many clips with these scores.
 
     Rightness is drawn from the scores themselves, as in the consistency resampling of Bröcker and Smith, "Increasing
     the Reliability of Reliability Diagrams", Weather and Forecasting 22, 2007.
     """
-    top = answers.scores[answers.answered].max(axis=1)
+    top = predictions.scores[predictions.answered].max(axis=1)
     if not len(top):
         return float("nan")
     right = np.random.default_rng(seed).random((draws, len(top))) < top
@@ -215,13 +217,14 @@ def ece_by_chance(answers: Predictions, seed: int = 0, draws: int = 500) -> floa
     return float(np.abs((right - top) @ members).sum(axis=1).mean() / len(top))
 
 
-def mean_ignoring_nan(told: np.ndarray) -> float | None:
-    """Return the mean of what was told (clips,), 0 or 1, leaving out NaN; None where nothing was."""
-    values = told[~np.isnan(told)]
-    return float(values.mean()) if len(values) else None
+def mean_ignoring_nan(values: FloatArray) -> float | None:
+    """Return the mean of the values that are not NaN; None where all are."""
+    return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def auroc(similarities: np.ndarray, is_known: np.ndarray, groups: tuple[str, ...], seed: int = 0) -> Figure | None:
+def auroc(
+    similarities: FloatArray, is_known: npt.NDArray[np.bool_], groups: tuple[str, ...], seed: int = 0
+) -> Figure | None:
     """Return the area under the ROC curve of telling clips of known signs from others by a score; None of one kind.
 
     Its interval is of 500 draws, as each takes a millisecond.
@@ -237,22 +240,13 @@ def auroc(similarities: np.ndarray, is_known: np.ndarray, groups: tuple[str, ...
     """
     if is_known.all() or not is_known.any():
         return None
-    area = _sklearn().roc_auc_score
 
-    def of_draws(drawn: np.ndarray) -> np.ndarray:
+    def of_draws(drawn: FloatArray) -> FloatArray:
         both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold clips of one kind alone
         rows = [
-            area(is_known, similarities, sample_weight=row) if ok else np.nan
+            roc_auc_score(is_known, similarities, sample_weight=row) if ok else np.nan
             for row, ok in zip(drawn, both, strict=True)
         ]
         return np.array(rows)
 
-    return Figure(float(area(is_known, similarities)), *group_bootstrap(groups, of_draws, seed, draws=500))
-
-
-def _sklearn():
-    try:
-        from sklearn import metrics
-    except ImportError:
-        raise DataError("judging a model needs scikit-learn: pip install 'spoter[train]'") from None
-    return metrics
+    return Figure(float(roc_auc_score(is_known, similarities)), *group_bootstrap(groups, of_draws, seed, draws=500))

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.figure import Figure as Picture
 
-from spoter.training.evaluation.descriptions import RobustnessRow
+from spoter.training.evaluation.evaluate import ConditionFigures
 from spoter.training.evaluation.metrics import Reliability
 from spoter.training.evaluation.predictions import Predictions
 
@@ -17,15 +17,15 @@ _DOTS = 110  # an inch
 _NUMBERED = 30  # so many glosses at most have room for numbers in the cells
 
 
-def draw_confusion(answers: Predictions) -> bytes:
+def draw_confusion(predictions: Predictions) -> bytes:
     """Draw clips by gloss (row) and first answer (column): shares of the row as colour, counts as numbers.
 
     Rows are the glosses that occur; columns those, and what else was answered. Many glosses have no room for numbers.
     """
-    table = answers.confusion()
+    table = predictions.confusion()
     rows = np.flatnonzero(table.sum(axis=1))
     columns = np.flatnonzero((table.sum(axis=0) > 0) | np.isin(np.arange(table.shape[1]), rows))
-    names = [*answers.glosses, "(refused)"]
+    names = [*predictions.glosses, "(refused)"]
     counts = table[np.ix_(rows, columns)]
     shares = counts / counts.sum(axis=1, keepdims=True)
     size = min(max(0.42 * len(columns), 4), 24)
@@ -77,18 +77,18 @@ def draw_reliability(bins: Reliability, by_chance: float) -> bytes:
     return _png(picture)
 
 
-def draw_robustness(rows: Sequence[RobustnessRow]) -> bytes:
+def draw_robustness(rows: Sequence[ConditionFigures]) -> bytes:
     """Draw the top-1 of each row as a bar with its interval; the first row is of the clips as they are."""
     plain = rows[0].top1
     picture = Picture(figsize=(7.5, 0.36 * len(rows) + 1.1), layout="constrained")
     axes = picture.add_subplot()
     for place, figure in enumerate(row.top1 for row in rows):
         axes.barh(place, figure.value, color=_BLUE if place else _GREY, height=0.7)
-        if figure.low is not None:
+        if figure.low is not None and figure.high is not None:
             axes.plot([figure.low, figure.high], [place, place], color=_RED, linewidth=2, marker="|", markersize=8)
         axes.text(1.02, place, f"{figure.value:.3f}", va="center", fontsize=9, transform=axes.get_yaxis_transform())
     axes.axvline(plain.value, color=_GREY, linestyle=":", linewidth=1)
-    axes.set_yticks(range(len(rows)), [row.title for row in rows], fontsize=9)
+    axes.set_yticks(range(len(rows)), [row.condition.title for row in rows], fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(0, 1)
     axes.set_xlabel("top-1" + (", with its 95 % interval by groups" if plain.low is not None else ""))

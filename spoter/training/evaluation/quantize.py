@@ -1,7 +1,7 @@
-"""A model's graph in 8-bit integers, and what that costs in right answers.
+"""A model's graph in 8-bit integers, and the accuracy that it loses.
 
-Static quantisation: what each product is fed gets its scale from training clips, once. Dynamic quantisation would take
-scales from each batch, so that a clip's answer hung on its neighbours.
+Static quantisation: the input of each product gets its scale from training clips, once. Dynamic quantisation would take
+scales from each batch, and a clip's prediction would depend on the other clips.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from spoter.errors import DataError, InputError, SpoterError
-from spoter.model.folder import ModelFolder
+from spoter.model.folder import INT8_GRAPH, ModelFolder
 from spoter.progress import progress_bar
 from spoter.runtime.onnx_export import require_packages
 from spoter.runtime.onnx_graph import ENCODER_PREFIX
-from spoter.runtime.onnx_runtime import FRAMES, INT8_GRAPH, LENGTHS, OnnxRuntime, import_onnxruntime
+from spoter.runtime.onnx_runtime import FRAMES, LENGTHS, OnnxRuntime, import_onnxruntime
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import DataSet, LabelledClip, merge_presplit
 from spoter.training.data.split import SUBSETS, check_split
 from spoter.training.data.split_record import SPLIT, find_split
-from spoter.training.evaluation.evaluate import predict
+from spoter.training.evaluation.predictions import predict
 
 MAX_POINTS_LOST = 0.5
 """Percentage points of top-1 on clips left out of training that a quantised model may lose."""
@@ -38,48 +39,100 @@ _CALIBRATION_CLIPS = 200
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantised graph, and how it did.
+    """A quantised graph, and its accuracy.
 
     Attributes
     ----------
     graph : bytes
-        What model-int8.onnx holds.
-    calibrated, judged : int
+        Content of model-int8.onnx.
+    calibrated, evaluated : int
         Numbers of clips.
     top1, top1_int8 : float
-        Shares of the judged clips that the graphs in float32 and in int8 named right.
+        Top-1 of the graphs in float32 and in int8 on the clips of the evaluation.
     agreed : float
-        Share of them to which both gave the same gloss.
+        Share of these clips for which both predict the same gloss.
     """
 
     graph: bytes
     calibrated: int
-    judged: int
+    evaluated: int
     top1: float
     top1_int8: float
     agreed: float
 
-    @property
-    def lost(self) -> float:
-        """Percentage points of top-1."""
-        return 100 * (self.top1 - self.top1_int8)
-
 
 class QuantizationLossError(SpoterError):
-    """A quantised model names too many clips wrong that the model itself names right."""
+    """A quantised model has lost too much accuracy."""
 
     exit_code = 1
 
 
-def quantize_and_evaluate(folder: ModelFolder, graph: bytes, sides: Sides, progress: bool = False) -> QuantizedModel:
-    """Quantise a model's graph by training clips, and judge it on clips that were left out of training.
+@dataclass(frozen=True)
+class QuantizationClips:
+    """Clips of the model's glosses: of its `train` groups, and of groups that were left out of training."""
+
+    train: list[LabelledClip]
+    left_out: list[LabelledClip]
+
+
+def select_clips(
+    folder: Path, glosses: Sequence[str], data: DataSet, left_out: DataSet | None = None, skip_bad: bool = False
+) -> QuantizationClips:
+    """Separate clips as the model's training did, by the split.json of its folder, or as they are given.
+
+    Parameters
+    ----------
+    folder : Path
+        Model folder.
+    glosses : sequence of str
+        The model's; clips of others are dropped.
+    data : DataSet
+        All clips of the training; with `left_out`, the clips of its training side.
+    left_out : DataSet, optional
+        Clips of groups that were left out of training.
+    skip_bad : bool
+        As for `spoter.training.data.merge_presplit`.
+
+    Raises
+    ------
+    DataError
+        Where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and where a side
+        has no clip of a gloss of the model.
+    """
+    if left_out is not None:
+        merged, held_out, _ = merge_presplit(data, left_out, skip_bad=skip_bad)
+        train = [clip for clip in merged.clips if clip.group not in held_out]
+        others = [clip for clip in merged.clips if clip.group in held_out]
+    elif (record := find_split(folder)) is not None:
+        clips = [clip for clip in data.clips if clip.gloss in glosses]
+        sides = {side: record.split.select(clips, side) for side in SUBSETS}
+        check_split(clips, record.split, [side for side in SUBSETS if side == "train" or sides[side]])
+        train, others = sides["train"], sides["validation"] + sides["test"]
+    else:
+        raise DataError(
+            f"{folder}: found no {SPLIT}, which says what the model was not trained on; expected --left-out DATA, "
+            "labelled clips of cameras or people that were left out of its training"
+        )
+    train, others = ([clip for clip in side if clip.gloss in glosses] for side in (train, others))
+    if not train or not others:
+        raise DataError(
+            f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
+            "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
+        )
+    return QuantizationClips(train, others)
+
+
+def quantize_and_evaluate(
+    folder: ModelFolder, graph: bytes, clips: QuantizationClips, progress: bool = False
+) -> QuantizedModel:
+    """Quantise a model's graph by training clips, and evaluate it on clips that were left out of training.
 
     Parameters
     ----------
     folder : ModelFolder
     graph : bytes
-        Its graph in float32 (`spoter.runtime.onnx_export.export`).
-    sides : Sides
+        Its graph in float32.
+    clips : QuantizationClips
     progress : bool
         Whether to show progress on stderr.
 
@@ -95,24 +148,23 @@ def quantize_and_evaluate(folder: ModelFolder, graph: bytes, sides: Sides, progr
     require_packages("onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
     plain = Recognizer(folder, OnnxRuntime(graph, "the graph in float32", width, config.classes))
-    features = _features(plain, sides.train)
-    total = len(features) + 2 * len(sides.left_out)
+    features = _compute_features(plain, clips.train)
+    total = len(features) + 2 * len(clips.left_out)
     with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
-        small = quantize(graph, features, bar)
-        quantized = Recognizer(folder, OnnxRuntime(small, INT8_GRAPH, width, config.classes))
-        ours, theirs = (predict(recognizer, sides.left_out, bar=bar) for recognizer in (plain, quantized))
-    agreed = float((ours.first == theirs.first).mean())
-    judged = QuantizedModel(small, len(features), len(sides.left_out), ours.top(1), theirs.top(1), agreed)
-    if judged.lost > MAX_POINTS_LOST:
+        int8_graph = quantize(graph, features, bar)
+        quantized = Recognizer(folder, OnnxRuntime(int8_graph, INT8_GRAPH, width, config.classes))
+        float32, int8 = (predict(recognizer, clips.left_out, bar=bar) for recognizer in (plain, quantized))
+    top1, top1_int8, agreed = float32.top(1), int8.top(1), float((float32.first == int8.first).mean())
+    if 100 * (top1 - top1_int8) > MAX_POINTS_LOST:
         raise QuantizationLossError(
-            f"{config.name}: found top-1 of {100 * judged.top1_int8:.1f} % in int8 and {100 * judged.top1:.1f} % in "
-            f"float32 on {judged.judged} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
+            f"{config.name}: found top-1 of {100 * top1_int8:.1f} % in int8 and {100 * top1:.1f} % in float32 on "
+            f"{len(clips.left_out)} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
             "it with runtime onnx, or calibrate on more clips or clips like those it was trained on"
         )
-    return judged
+    return QuantizedModel(int8_graph, len(features), len(clips.left_out), top1, top1_int8, agreed)
 
 
-def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = None) -> bytes:
+def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm[Any] | None = None) -> bytes:
     """Return a graph whose encoder layers multiply in 8-bit integers.
 
     The decoder, whose products are of single rows, attention between frames and norms stay in float32. Weights have a
@@ -133,7 +185,7 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = No
     import_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
             self._clips = iter(features)
 
@@ -162,70 +214,11 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm | None = No
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return onnx.load(small).SerializeToString(deterministic=True)
+        return bytes(onnx.load(small).SerializeToString(deterministic=True))
 
 
-@dataclass(frozen=True)
-class Sides:
-    """Clips that a model was trained on, and clips of groups that were left out of training."""
-
-    train: list[LabelledClip]
-    left_out: list[LabelledClip]
-
-    @classmethod
-    def of(
-        cls,
-        folder: Path,
-        glosses: Sequence[str],
-        data: DataSet,
-        left_out: DataSet | None = None,
-        skip_bad: bool = False,
-    ) -> Sides:
-        """Part clips as the model's training parted them, by the split.json of its folder, or as they are given.
-
-        Parameters
-        ----------
-        folder : Path
-            Model folder.
-        glosses : sequence of str
-            That the model knows; clips of others say nothing about it.
-        data : DataSet
-            All clips of the training; or with `left_out` those that it saw.
-        left_out : DataSet, optional
-            Clips of groups that it did not see.
-        skip_bad : bool
-            As for `spoter.training.data.merge_presplit`.
-
-        Raises
-        ------
-        DataError
-            Where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and where a side
-            has no clip of a gloss that the model knows.
-        """
-        if left_out is not None:
-            merged, held_out, _ = merge_presplit(data, left_out, skip_bad=skip_bad)
-            parts = [[clip for clip in merged.clips if (clip.group in held_out) == side] for side in (False, True)]
-        elif (record := find_split(folder)) is not None:
-            clips = [clip for clip in data.clips if clip.gloss in glosses]
-            sides = {side: record.split.select(clips, side) for side in SUBSETS}
-            check_split(clips, record.split, [side for side in SUBSETS if side == "train" or sides[side]])
-            parts = [sides["train"], sides["validation"] + sides["test"]]
-        else:
-            raise DataError(
-                f"{folder}: found no {SPLIT}, which says what the model was not trained on; expected --left-out DATA, "
-                "labelled clips of cameras or people that were left out of its training"
-            )
-        train, others = ([clip for clip in part if clip.gloss in glosses] for part in parts)
-        if not train or not others:
-            raise DataError(
-                f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
-                "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
-            )
-        return cls(train, others)
-
-
-def _features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[np.ndarray]:
-    """Return what the model is fed for some of `clips`."""
+def _compute_features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[np.ndarray]:
+    """Return the model's input for some of `clips`."""
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), _CALIBRATION_CLIPS)).astype(int)
     features = []
     for clip in (clips[i].clip for i in chosen):

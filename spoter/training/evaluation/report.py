@@ -1,4 +1,4 @@
-"""An evaluation as files: evaluation.json, pictures, and one HTML page that needs nothing but itself."""
+"""An evaluation as files: evaluation.json, pictures, and a self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -21,10 +22,10 @@ _TEMPLATE = "report.html.jinja"
 
 def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """Return the PNG pictures by name: confusion, reliability, and robustness where it was judged."""
-    answers, figures = evaluation.answers, evaluation.figures
+    predictions, figures = evaluation.predictions, evaluation.figures
     drawn = {
-        "confusion": plots.draw_confusion(answers),
-        "reliability": plots.draw_reliability(metrics.compute_reliability(answers), figures.ece_by_chance),
+        "confusion": plots.draw_confusion(predictions),
+        "reliability": plots.draw_reliability(metrics.compute_reliability(predictions), figures.ece_by_chance),
     }
     if evaluation.robustness:
         drawn["robustness"] = plots.draw_robustness(
@@ -36,33 +37,29 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
 def render_page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
     """Return the report: HTML with its pictures inside, no script, and no reference to anything elsewhere."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    environment.filters |= {
-        "number": descriptions.format_number,
-        "interval": descriptions.format_interval,
-        "taken_for": descriptions.format_confusions,
-    }
     template = environment.from_string(
         resources.files("spoter.training.evaluation").joinpath(_TEMPLATE).read_text("utf-8")
     )
     return template.render(
         evaluation=evaluation,
         figures=evaluation.figures,
-        rows=descriptions.describe_figures(evaluation.figures),
+        figures_table=descriptions.tabulate_figures(evaluation.figures),
         note=descriptions.describe_intervals(evaluation.figures),
-        conditions=descriptions.build_robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness),
+        robustness_table=descriptions.tabulate_robustness(
+            descriptions.build_robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness)
+        ),
         knowing=descriptions.describe_unknown_detection(evaluation.known, evaluation.unknown),
-        glosses=metrics.compute_gloss_figures(evaluation.answers),
+        gloss_table=descriptions.tabulate_glosses(evaluation.predictions),
         pictures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in drawn.items()},
         version=__version__,
     )
 
 
-def to_document(evaluation: Evaluation) -> dict:
-    """Return all that was measured, fit for JSON: null stands for what could not be."""
-    answers = evaluation.answers
-    bins = metrics.compute_reliability(answers)
-    table = answers.confusion()
-    found = {
+def to_document(evaluation: Evaluation) -> Any:
+    """Return evaluation.json's content; None stands for a figure that could not be computed."""
+    predictions = evaluation.predictions
+    bins = metrics.compute_reliability(predictions)
+    document = {
         "model": evaluation.model,
         "data": evaluation.data,
         "sha256": evaluation.digest,
@@ -75,14 +72,14 @@ def to_document(evaluation: Evaluation) -> dict:
             row.condition.key: {name: value for name, value in asdict(row).items() if name != "condition"}
             for row in evaluation.robustness
         },
-        "per_gloss": [asdict(row) for row in metrics.compute_gloss_figures(answers)],
+        "per_gloss": [asdict(row) for row in metrics.compute_gloss_figures(predictions)],
         "reliability": {name: getattr(bins, name).tolist() for name in ("edges", "counts", "score", "right")},
-        "glosses": answers.glosses,
-        "confusion": table.tolist(),  # the last column: refused
-        "refused": answers.refused,
+        "glosses": predictions.glosses,
+        "confusion": predictions.confusion().tolist(),  # the last column: refused
+        "refused": predictions.refused,
         "skipped": [{"place": skipped.place, "reason": skipped.reason} for skipped in evaluation.skipped],
     }
-    return _without_nan(found)
+    return _without_nan(document)
 
 
 def write_report(evaluation: Evaluation, out: Path | None, report: Path | None) -> list[Path]:
@@ -103,8 +100,8 @@ def write_report(evaluation: Evaluation, out: Path | None, report: Path | None) 
     return list(files)
 
 
-def _without_nan(value):
-    """Return `value` with None for each NaN in it, which JSON has no word for."""
+def _without_nan(value: Any) -> Any:
+    """Return `value` with None for each NaN in it: JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(part) for key, part in value.items()}
     if isinstance(value, list | tuple):

@@ -1,8 +1,7 @@
 """The robustness table: the same clips, as another camera, a slower machine or another estimator would have given them.
 
-Each change takes a Clip and gives a Clip, in image units and before anything of the model's, and goes through the
-Recognizer like any other clip. What a change draws at random hangs on the seed and the clip's name alone, so that a
-clip is changed alike whatever it is judged together with.
+Each change turns a Clip into a Clip, in image units; the Recognizer then takes it like any other clip. The random
+numbers of a change depend only on the seed and the clip's name.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ class Condition:
         return self.change(clip, np.random.default_rng([seed, zlib.crc32(f"{self.key}/{name}".encode())]))
 
 
-def half_rate(clip: Clip, _: np.random.Generator | None = None) -> Clip:
+def half_rate(clip: Clip, _: np.random.Generator) -> Clip:
     """Keep every second frame, the first among them, as the original system's server did."""
     return _at_rate(clip, clip.points[::2], 0.5)
 
 
-def double_rate(clip: Clip, _: np.random.Generator | None = None) -> Clip:
+def double_rate(clip: Clip, _: np.random.Generator) -> Clip:
     """Put a frame half-way between each two: `half_rate` of it is the clip again."""
     return _at_rate(clip, transforms.resample_time(clip.points, 2 * len(clip) - 1), 2.0)
 
@@ -55,17 +54,17 @@ def lose_hands(clip: Clip, rng: np.random.Generator, missing: float = MISSING_HA
     hand of a frame.
     """
     hands = [hand_columns(clip.names, side) for side in ("left", "right")]
-    there = np.stack([~np.isnan(clip.points[:, hand]).all(axis=(1, 2)) for hand in hands])  # (2, T)
-    gone = np.zeros_like(there)
-    wanted = round(missing * np.count_nonzero(there))
+    found = np.stack([~np.isnan(clip.points[:, hand]).all(axis=(1, 2)) for hand in hands])  # (2, T)
+    gone = np.zeros_like(found)
+    wanted = round(missing * np.count_nonzero(found))
     while (lacking := wanted - np.count_nonzero(gone)) > 0:
-        hand, start = rng.choice(np.argwhere(there & ~gone))
+        hand, start = rng.choice(np.argwhere(found & ~gone))
         length = rng.integers(1, max(len(clip) // 5, 1) + 1)
-        stretch = start + np.flatnonzero((there & ~gone)[hand, start : start + length])
+        stretch = start + np.flatnonzero((found & ~gone)[hand, start : start + length])
         gone[hand, stretch[:lacking]] = True
     points = clip.points
     for columns, frames in zip(hands, gone, strict=True):
-        points = transforms.hide(points, columns, frames)
+        points = transforms.remove_points(points, columns, frames)
     return replace(clip, points=points)
 
 
@@ -73,7 +72,7 @@ def drop_half(clip: Clip, rng: np.random.Generator) -> Clip:
     """Leave out half of the frames, drawn at random; of an odd number one more is kept."""
     keep = np.zeros(len(clip), dtype=bool)
     keep[rng.choice(len(clip), size=(len(clip) + 1) // 2, replace=False)] = True
-    return replace(clip, points=transforms.keep_frames(clip.points, keep))
+    return replace(clip, points=clip.points[keep])
 
 
 def shift_anywhere(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -82,25 +81,32 @@ def shift_anywhere(clip: Clip, rng: np.random.Generator) -> Clip:
     return replace(clip, points=transforms.shift(clip.points, SHIFT * np.cos(angle), SHIFT * np.sin(angle)))
 
 
-def mirrored(clip: Clip, _: np.random.Generator | None = None) -> Clip:
+def mirror(clip: Clip, _: np.random.Generator) -> Clip:
     """Mirror the picture and exchange left and right: the sign as a left-handed signer makes it."""
     return replace(clip, points=transforms.mirror(clip.points, clip.names))
 
 
-def shuffled(clip: Clip, rng: np.random.Generator) -> Clip:
+def shuffle_frames(clip: Clip, rng: np.random.Generator) -> Clip:
     """Put the frames in a random order."""
     return replace(clip, points=clip.points[rng.permutation(len(clip))])
 
 
-def tilted(degrees: float) -> Change:
+def tilt(degrees: float) -> Change:
     """Return the change that turns the picture by `degrees`, clockwise, around its centre."""
-    return lambda clip, _=None: replace(clip, points=transforms.rotate(clip.points, degrees))
+
+    def change(clip: Clip, _: np.random.Generator) -> Clip:
+        return replace(clip, points=transforms.rotate(clip.points, degrees))
+
+    return change
 
 
-def zoomed(factor_x: float, factor_y: float | None = None) -> Change:
-    """Return the change that stretches the picture around its centre, in height as in width unless told otherwise."""
-    factor_y = factor_x if factor_y is None else factor_y
-    return lambda clip, _=None: replace(clip, points=transforms.rescale(clip.points, factor_x, factor_y))
+def zoom(factor_x: float, factor_y: float) -> Change:
+    """Return the change that stretches the picture around its centre."""
+
+    def change(clip: Clip, _: np.random.Generator) -> Clip:
+        return replace(clip, points=transforms.rescale(clip.points, factor_x, factor_y))
+
+    return change
 
 
 def hand_columns(names: tuple[str, ...], side: str) -> np.ndarray:
@@ -112,6 +118,7 @@ def _at_rate(clip: Clip, points: np.ndarray, factor: float) -> Clip:
     return replace(clip, points=points, fps=clip.fps and clip.fps * factor)
 
 
+AS_RECORDED = Condition("as_recorded", "as recorded", "Nothing was changed.", lambda clip, _: clip)
 CONDITIONS = (
     Condition("half_rate", "half frame rate", "Every second frame is left out, evenly.", half_rate),
     Condition("double_rate", "double frame rate", "A frame is put half-way between each two.", double_rate),
@@ -126,30 +133,30 @@ CONDITIONS = (
         "tilt_right",
         f"tilt +{TILT:g}°",
         "The picture, taken for square, is turned clockwise: a camera that hangs askew.",
-        tilted(TILT),
+        tilt(TILT),
     ),
-    Condition("tilt_left", f"tilt -{TILT:g}°", "The same anticlockwise.", tilted(-TILT)),
-    Condition("zoom_out", "zoom 0.7x", "The signer is smaller, around the picture's centre.", zoomed(0.7)),
-    Condition("zoom_in", "zoom 1.3x", "The signer is larger, around the picture's centre.", zoomed(1.3)),
+    Condition("tilt_left", f"tilt -{TILT:g}°", "The same anticlockwise.", tilt(-TILT)),
+    Condition("zoom_out", "zoom 0.7x", "The signer is smaller, around the picture's centre.", zoom(0.7, 0.7)),
+    Condition("zoom_in", "zoom 1.3x", "The signer is larger, around the picture's centre.", zoom(1.3, 1.3)),
     Condition(
         "shifted",
         f"shifted by {SHIFT:.0%}",
         f"The signer stands {SHIFT:.0%} of the picture farther to a side, up or down; the direction is random.",
         shift_anywhere,
     ),
-    Condition("mirrored", "mirrored", "Left and right are exchanged: the sign made with the other hand.", mirrored),
+    Condition("mirrored", "mirrored", "Left and right are exchanged: the sign made with the other hand.", mirror),
     # x and y are fractions of width and height, each by itself, and nothing tells the picture's shape: what was
     # recorded at 4:3 has its widths shrunk to three quarters where the same signer is filmed at 16:9.
-    Condition("wider", "16:9 for 4:3", "A camera with a wider picture: x is squeezed to 0.75.", zoomed(_WIDER, 1.0)),
+    Condition("wider", "16:9 for 4:3", "A camera with a wider picture: x is squeezed to 0.75.", zoom(_WIDER, 1.0)),
     Condition(
-        "narrower", "4:3 for 16:9", "A camera with a narrower picture: x is stretched to 1.33.", zoomed(1 / _WIDER, 1.0)
+        "narrower", "4:3 for 16:9", "A camera with a narrower picture: x is stretched to 1.33.", zoom(1 / _WIDER, 1.0)
     ),
     Condition(
         "shuffled",
         "frames shuffled",
         "The frames come in a random order. A model for which order counts should fall here; one that does not fall "
         "looks at postures alone.",
-        shuffled,
+        shuffle_frames,
     ),
 )
-"""All rows, in the order of the table."""
+"""All rows but the first, which is `AS_RECORDED`, in the order of the table."""

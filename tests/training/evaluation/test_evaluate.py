@@ -12,9 +12,11 @@ import pytest
 from spoter.errors import DataError
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import read_dataset
+from spoter.training.data.split_record import SPLIT, read_split
 from spoter.training.evaluation import evaluate as module
 from spoter.training.evaluation import report
-from spoter.training.evaluation.evaluate import evaluate, groups_of_side, predict
+from spoter.training.evaluation.evaluate import evaluate
+from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
@@ -33,31 +35,31 @@ def folder(tmp_path_factory) -> Path:
 
 
 def test_scores_reach_their_own_gloss_and_a_refused_clip_none():
-    answers = predict(
+    predictions = predict(
         Oracle(known_from=0.6),
         [member("B", [0.2, 0.7, 0.1]), member("C", [0.5, 0.2, 0.3], name="m"), member("X", None, name="bad")],
     )
-    assert answers.labels.tolist() == [1, 2, -1]
-    assert answers.scores[:2].tolist() == [[0.2, 0.7, 0.1], [0.5, 0.2, 0.3]]
-    assert np.isnan(answers.scores[2]).all() and answers.refused == {"bad": "no_usable_frames"}
-    assert answers.right().tolist() == [True, False, False]
-    assert answers.known[:2].tolist() == [1.0, 0.0] and answers.similarities[:2].tolist() == [0.7, 0.5]
-    assert np.isnan([answers.known[2], answers.similarities[2]]).all()
+    assert predictions.labels.tolist() == [1, 2, -1]
+    assert predictions.scores[:2].tolist() == [[0.2, 0.7, 0.1], [0.5, 0.2, 0.3]]
+    assert np.isnan(predictions.scores[2]).all() and predictions.refused == {"bad": "no_usable_frames"}
+    assert predictions.right().tolist() == [True, False, False]
+    assert predictions.known[:2].tolist() == [1.0, 0.0] and predictions.similarities[:2].tolist() == [0.7, 0.5]
+    assert np.isnan([predictions.known[2], predictions.similarities[2]]).all()
     assert np.isnan(predict(Oracle(), [member("B", [0.2, 0.7, 0.1])]).known).all()
 
 
 def test_the_figures_are_those_of_single_answers(folder, data):
     judged = evaluate(folder, data, split="test", robust=False)
     recognizer = Recognizer.load(folder)
-    assert groups_of_side(folder, "test") == ("camera03", "camera04")
-    assert set(judged.answers.groups) == {"camera03", "camera04"} and judged.figures.clips == 18
+    assert read_split(folder / SPLIT).split.groups("test") == ("camera03", "camera04")
+    assert set(judged.predictions.groups) == {"camera03", "camera04"} and judged.figures.clips == 18
     right = 0
     for clip in read_dataset(data).clips:
         if clip.group in ("camera03", "camera04"):
             (answer,) = recognizer.recognize([clip.clip])
             right += answer.glosses[0].gloss == clip.gloss
-            row = judged.answers.names.index(clip.name)
-            assert judged.answers.scores[row].max() == pytest.approx(answer.glosses[0].score, abs=1e-5)
+            row = judged.predictions.names.index(clip.name)
+            assert judged.predictions.scores[row].max() == pytest.approx(answer.glosses[0].score, abs=1e-5)
     assert 0 < right < 18  # the weights are random, but not so that the test is empty
     assert judged.figures.top1.value == pytest.approx(right / 18)
     assert judged.figures.top5.value == 1.0  # three glosses are always among five
@@ -79,7 +81,7 @@ def test_robustness_is_the_same_evaluation_of_changed_clips(folder, data):
     row = next(row for row in judged.robustness if row.condition is tilt)
     assert row.top1.value == pytest.approx(np.mean(by_hand))
     scores = {row.condition.key: predict(recognizer, clips, row.condition).scores for row in judged.robustness}
-    plain = judged.answers.scores
+    plain = judged.predictions.scores
     assert all(not np.allclose(scores[key], plain, atol=1e-7) for key in scores)
 
 
@@ -103,9 +105,9 @@ def test_a_clip_that_a_server_would_refuse_counts_as_wrong(folder, tmp_path):
         ("camera00/long", "WAVE", generated_points("WAVE", 65, rng)),
     ]
     judged = evaluate(folder, write_hdf5(tmp_path / "some.hdf5", clips), robust=False)
-    assert judged.answers.refused == {"camera00/headless": "no_usable_frames", "camera00/long": "too_many_frames"}
+    assert judged.predictions.refused == {"camera00/headless": "no_usable_frames", "camera00/long": "too_many_frames"}
     assert judged.figures.clips == 3 and judged.figures.top5.value == pytest.approx(1 / 3)
-    row = judged.answers.confusion()[GLOSSES.index("WAVE")]
+    row = judged.predictions.confusion()[GLOSSES.index("WAVE")]
     assert row[-1] == 2 and row.sum() == 3  # the last column: refused
 
 
@@ -115,7 +117,7 @@ def test_glosses_the_model_does_not_know_are_named_or_counted(tmp_path, data, fo
         evaluate(two, data)
     judged = evaluate(two, data, count_unknown=True, robust=False)
     assert judged.trained_on == 12  # of the 36 clips that the figures are of, not of all 54
-    assert judged.figures.clips == 36 and set(judged.answers.labels) == {0, 1}
+    assert judged.figures.clips == 36 and set(judged.predictions.labels) == {0, 1}
     assert (judged.unknown.glosses, judged.unknown.clips) == (("WAVE",), 18)
     assert (judged.unknown.auroc, judged.unknown.called_unknown, judged.known) == (None, None, None)  # it does not tell
     none = write_hdf5(tmp_path / "none.hdf5", [("g/a", "SHRUG", generated_points("NOD", 8, np.random.default_rng(0)))])

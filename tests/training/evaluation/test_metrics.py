@@ -176,7 +176,7 @@ def test_all_refused_has_no_calibration_but_is_all_wrong():
     found = metrics.compute_figures(none)
     assert (found.top1.value, found.top1.high, found.refused) == (0.0, 0.0, 2)
     assert np.isnan([found.ece, found.ece_by_chance, found.nll, found.brier]).all()
-    assert [row.value for row in descriptions.describe_figures(found)] == ["0.000", "0.000", "0.000", "-", "-", "-"]
+    assert [row[1] for row in descriptions.tabulate_figures(found).rows] == ["0.000", "0.000", "0.000", "-", "-", "-"]
 
 
 def test_auroc_by_hand():

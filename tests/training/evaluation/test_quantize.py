@@ -16,9 +16,9 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
 from spoter.model.config import ModelConfig, read_config
-from spoter.model.folder import CARD, WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import CARD, GRAPH, INT8_GRAPH, WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
-from spoter.runtime.onnx_runtime import GRAPH, INT8_GRAPH, WEIGHTS_SHA256
+from spoter.runtime.onnx_runtime import WEIGHTS_SHA256
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data.split_record import SPLIT
 from spoter.training.evaluation.quantize import QuantizationLossError
@@ -76,10 +76,10 @@ def test_both_graphs_are_written_and_serve(model, data):
 
 def test_an_answer_in_8_bits_does_not_hang_on_its_neighbours(model, data):
     assert export(model, "--int8", "--data", data).exit_code == 0
-    forward = Recognizer.load(model, runtime="onnx-int8").forward
+    runtime = Recognizer.load(model, runtime="onnx-int8").runtime
     rng = np.random.default_rng(0)
     quiet, loud = (rng.uniform(-size, size, (50, 108)).astype(np.float32) for size in (0.2, 30))
-    np.testing.assert_allclose(forward([quiet, loud], True)[0][0], forward([quiet], True)[0][0], atol=1e-5)
+    np.testing.assert_allclose(runtime.run([quiet, loud], True)[0][0], runtime.run([quiet], True)[0][0], atol=1e-5)
 
 
 def test_the_same_clips_give_the_same_graph(model, data):

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from spoter.errors import DataError
 from spoter.training.evaluation import plots, report
-from spoter.training.evaluation.evaluate import evaluate, predict
+from spoter.training.evaluation.evaluate import evaluate
+from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
@@ -182,5 +183,5 @@ def test_what_the_command_refuses(folder, data, tmp_path, monkeypatch):
     with pytest.raises(DataError, match=r"needs jinja2: pip install 'spoter\[train\]'"):
         run(folder, data, "--report", "never.html")
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(DataError, match=r"scikit-learn: pip install 'spoter\[train\]'"):
+    with pytest.raises(DataError, match=r"sklearn: pip install 'spoter\[train\]'"):
         run(folder, data, "--json")

@@ -10,7 +10,7 @@ import torch
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.response import Prediction, Ranked
+from spoter.formats.response import ModelName, Prediction, Ranked
 from spoter.landmarks.layouts import load_layout
 from spoter.model.config import ModelConfig, Sizes
 from spoter.model.folder import write_model_folder
@@ -51,7 +51,8 @@ class Oracle:
         order = sorted(range(len(scores)), key=lambda k: -scores[k])
         ranked = [Ranked(self.glosses[k], scores[k], k) for k in order]
         known = None if self.known_from is None else max(scores) >= self.known_from
-        return Prediction(ranked, 9, "oracle", "1.0", known, None if known is None else max(scores))
+        similarity = None if known is None else max(scores)
+        return Prediction(tuple(ranked), known, 9, ModelName("oracle", "1.0"), similarity)
 
 
 def member(gloss, scores, group="g", name="n"):
