@@ -54,13 +54,13 @@ def _take_bytes() -> None:
 
 def input_fn(body: bytes | str | None, content_type: str | None, context=None) -> RawRequest:
     """Take up a request; it is read in `predict_fn`, which knows the model's layout and limits."""
-    from spoter_handler import take_up
+    from spoter_handler import to_raw_request
 
     if context is None:
         headers = {"content-type": content_type}
     else:
         headers = context.request_processor[0].get_request_properties()
-    return take_up({} if body is None else {"body": body}, headers)  # None: a form without a part of that name
+    return to_raw_request({} if body is None else {"body": body}, headers)  # None: a form without a part of that name
 
 
 def predict_fn(raw: RawRequest, recognizer: Recognizer) -> Response:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import sys
@@ -111,6 +112,8 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     if config.runtime == "torch":
         import torch  # only here: without it a worker has 200 MB less (worker_path/sitecustomize.py)
 
+        from spoter.formats import csv_format  # noqa: F401  imports pandas now, so that no client waits for it
+
         if gpu is not None and torch.cuda.is_available():
             device = f"cuda:{gpu}"
     recognizer = Recognizer.load(model_dir, device, config.runtime)
@@ -195,7 +198,7 @@ def as_records(responses: list[Response]) -> list[Response]:
 
 
 def to_raw_request(item: dict, headers: dict) -> RawRequest:
-    """Make a service request of what TorchServe hands over for one HTTP request.
+    """Make a raw request of what TorchServe passes for one HTTP request.
 
     Parameters
     ----------
@@ -210,20 +213,33 @@ def to_raw_request(item: dict, headers: dict) -> RawRequest:
         return RawRequest(b'{"describe":true}', content_type="application/json")
     name = "body" if "body" in item else "data"
     # A header and a parameter can have the same name, so that either kind of value may stand under it.
-    said = {key.lower(): value for key, value in headers.items() if isinstance(value, str)}
-    content_type = said.get("content-type")
+    texts = {key.lower(): value for key, value in headers.items() if isinstance(value, str)}
+    content_type = texts.get("content-type")
     if name in item and (content_type or "").lower().startswith("multipart/"):  # a form's part has a type of its own
         part = headers.get(name)
         content_type = part.get("content-type") if isinstance(part, dict) else None
+    # TorchServe takes a form apart. Where no part is named as expected only its content type is left, which the
+    # service refuses (415: curl -d sends such), while a body that looks empty would be a 400.
+    body = item.get(name, b"form")
+    if isinstance(body, str):
+        body = body.encode(errors="surrogatepass")  # the format reports what is not Unicode
+    elif not isinstance(body, bytes | bytearray | memoryview):
+        body, content_type = encode_parsed(body), "application/json"
     return RawRequest(
-        # TorchServe takes a form apart. Where no part is named as expected only its content type is left, which the
-        # service is to refuse (415: curl -d sends such), rather than a body that looks empty.
-        item.get(name, b"form"),
+        bytes(body),
         content_type=content_type,
-        accept=said.get("accept"),
-        attributes=said.get("x-amzn-sagemaker-custom-attributes"),
-        content_encoding=said.get("content-encoding"),
+        accept=texts.get("accept"),
+        attributes=texts.get("x-amzn-sagemaker-custom-attributes"),
+        content_encoding=texts.get("content-encoding"),
     )
+
+
+def encode_parsed(document: object) -> bytes:
+    """Write JSON that TorchServe has parsed as JSON again; NaN and Infinity stay what the service refuses."""
+    try:
+        return json.dumps(document).encode()
+    except RecursionError:
+        return b"[" * 10_000  # nested as deep, and refused as the document would be
 
 
 def respond_each(

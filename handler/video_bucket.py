@@ -22,7 +22,7 @@ from typing import Any
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.request import short
+from spoter.formats.request import quote
 
 logger = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ class VideoBucket:
         if not key.isprintable() or {"", ".", ".."}.intersection(key.split("/")) or size > LONGEST_KEY:
             raise InputError(
                 ErrorCode.BAD_KEY,
-                f"found {short(key, 80)}, expected the key of a video, such as '0.123.webm': printable, at most "
+                f"found {quote(key, 80)}, expected the key of a video, such as '0.123.webm': printable, at most "
                 f"{LONGEST_KEY} bytes, and no empty, . or .. part between slashes",
                 "uniqueName",
             )
@@ -112,7 +112,7 @@ class VideoBucket:
     def _failure(self, code: str, key: str) -> InputError:
         """Return what an error of S3's is answered with; the log gets its code, and never the key."""
         if code == "NoSuchKey":
-            return InputError(ErrorCode.UNKNOWN_VIDEO, f"found no video {short(key, 80)} in the bucket", "uniqueName")
+            return InputError(ErrorCode.UNKNOWN_VIDEO, f"found no video {quote(key, 80)} in the bucket", "uniqueName")
         if code in PASSING:
             logger.warning("bucket %s: %s", self.bucket, code)
             return _busy("S3 is overburdened")

@@ -38,7 +38,11 @@ class Limits:
         if clips == 0:
             raise InputError(ErrorCode.NO_CLIPS, "found 0 clips, expected at least 1")
         if clips > self.max_clips:
-            raise InputError(ErrorCode.TOO_MANY_CLIPS, f"found more than {self.max_clips} clips, expected at most that")
+            raise self.too_many_clips()
+
+    def too_many_clips(self) -> InputError:
+        """Return the error of a request of too many clips, however many they are."""
+        return InputError(ErrorCode.TOO_MANY_CLIPS, f"found more than {self.max_clips} clips, expected at most that")
 
     def check_enrolled(self, glosses: int) -> None:
         """Raise ``too_many_enrolled`` where a request brings too many glosses along, or would with what it learns."""

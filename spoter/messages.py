@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from spoter.errors import InputError
-from spoter.formats import JSON
+from spoter.formats.request import JSON
 
 
 @dataclass(frozen=True)
@@ -16,13 +16,12 @@ class RawRequest:
 
     Attributes
     ----------
-    body : bytes, bytearray, str, or what JSON can hold
-        As the model server hands it over; parsed JSON where the server insists on parsing.
+    body : bytes
     content_type, accept, attributes, content_encoding : str or None
         The headers Content-Type, Accept, X-Amzn-SageMaker-Custom-Attributes and Content-Encoding.
     """
 
-    body: bytes | bytearray | memoryview | str | dict | list | float | None
+    body: bytes
     content_type: str | None = None
     accept: str | None = None
     attributes: str | None = None
@@ -31,7 +30,7 @@ class RawRequest:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer as it leaves; `error_code` is None where at least one clip was answered."""
+    """A response as it leaves; `error_code` is None where at least one clip was answered."""
 
     status: int
     content_type: str

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.load.bodies import full_request
-from spoter.formats.json_format import BRACKET, COMMA, MADE
+from spoter.formats.json_format import BRACKET_BYTES, COMMA_BYTES, MAX_EXPANSION
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY
 from spoter.formats.spoter_csv import NAMES
 from spoter.landmarks.layouts import Layout
@@ -88,8 +88,11 @@ def _json() -> Iterator[tuple[str, Make]]:
     }  # fmt: skip
     for name, (before, item, after) in lists.items():
         yield name, _json_of(before, item, after)
-        made = BRACKET * (item.count("{") + item.count("[")) + COMMA * (item.count(",") + 1)
-        yield f"{name}, as many as are read", _json_of(before, item, after, MADE * Limits.max_bytes // made - 1)
+        made = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
+        yield (
+            f"{name}, as many as are read",
+            _json_of(before, item, after, MAX_EXPANSION * Limits.max_bytes // made - 1),
+        )
 
 
 def _json_of(before: str, item: str, after: str, most: int | None = None) -> Make:

@@ -1,4 +1,4 @@
-"""Pieces -> lines of JSON: what a server answers to each, with the clip's place before it."""
+"""Sources -> lines of JSON: what a server answers to each, after the clip's place."""
 
 from __future__ import annotations
 
@@ -9,101 +9,98 @@ from pathlib import Path
 
 import msgspec
 
-from spoter.batch.inputs import Piece
-from spoter.batch.reader import Place, Reader
+from spoter.batch.inputs import ClipSource
+from spoter.batch.reader import Place, RequestReader
 from spoter.errors import InputError
 from spoter.formats.request import JSONLINES
 from spoter.messages import RawRequest, error_response
 from spoter.serving.recognizer import Recognizer, load_single_threaded
 from spoter.serving.service import respond
 
-# Bytes of requests that are answered together. It bounds the memory of a worker whatever form the clips have: of
-# Holistic's JSON a batch is some six clips, of the layout's points alone as many as `Answering.batch` says.
-_MOST_BYTES = 2**24
+# Bytes of requests that are answered together. This bounds a worker's memory whatever form the clips have: some six
+# clips of Holistic's JSON fill a batch, of the layout's points `batch` clips fit.
+_MAX_BATCH_BYTES = 2**24
 
-Asked = tuple[Place, RawRequest | InputError]
+Located = tuple[Place, RawRequest | InputError]
 
 
 @dataclass(frozen=True)
-class Answering:
-    """Answers pieces with a model folder, which is loaded when the first come.
+class ShardPredictor:
+    """Answers the sources of a shard. It loads the model with the first shard, so that it can be sent to a process.
 
     Attributes
     ----------
     model : Path
         Model folder.
     runtime : str or None
-        What computes; None takes what the model's config says.
-    said : dict
-        `top_k`, `width` and `height`, as for `Reader`.
+        None selects the runtime of the model's config.
+    options : dict
+        `top_k`, `width` and `height`, as for `RequestReader`.
     batch : int
-        Clips that go through the model together.
+        Clips in a forward pass.
     root : Path
-        What paths of pieces are relative to.
+        Folder that the paths of sources are relative to.
     """
 
     model: Path
     runtime: str | None = None
-    said: dict[str, float | None] = field(default_factory=dict)
+    options: dict[str, float | None] = field(default_factory=dict)
     batch: int = 64
     root: Path = field(default_factory=Path.cwd)
 
-    def __call__(self, pieces: Sequence[Piece], stopped: Callable[[], bool] = lambda: False) -> bytes:
-        """Return a line for each clip, in order; fewer where `stopped` says so between two batches.
+    def __call__(self, sources: Sequence[ClipSource], is_stopped: Callable[[], bool] = lambda: False) -> bytes:
+        """Return a line for each clip, in order; fewer if `is_stopped` returns true between two batches.
 
-        Raises
-        ------
-        ModelFolderError
-            Where the model cannot be loaded. What is wrong with a clip is its line.
+        A wrong clip's line is its error. Raises `ModelFolderError` if the model cannot be loaded.
         """
         lines: list[bytes] = []
-        with Reader(self.root, self.said) as reader:
-            for batch in self._batches(reader, pieces):
-                if stopped():
+        with RequestReader(self.root, self.options) as reader:
+            for batch in self._batches(reader, sources):
+                if is_stopped():
                     break
-                lines += self._lines(batch)
+                lines += self._answer(batch)
         return b"".join(lines)
 
     @cached_property
     def _recognizer(self) -> Recognizer:
         return load_single_threaded(self.model, self.runtime)
 
-    def _batches(self, reader: Reader, pieces: Sequence[Piece]) -> Iterator[list[Asked]]:
-        batch: list[Asked] = []
+    def _batches(self, reader: RequestReader, sources: Sequence[ClipSource]) -> Iterator[list[Located]]:
+        batch: list[Located] = []
         size = 0
-        for piece in pieces:
-            place, asked = reader.read(piece)
-            batch.append((place, asked))
-            size += len(asked.body) if isinstance(asked, RawRequest) else 0
-            if len(batch) == self.batch or size >= _MOST_BYTES:
+        for source in sources:
+            place, request = reader.read(source)
+            batch.append((place, request))
+            size += len(request.body) if isinstance(request, RawRequest) else 0
+            if len(batch) == self.batch or size >= _MAX_BATCH_BYTES:
                 yield batch
                 batch, size = [], 0
         if batch:
             yield batch
 
-    def _lines(self, batch: list[Asked]) -> Iterator[bytes]:
-        requests = [asked for _, asked in batch if isinstance(asked, RawRequest)]
+    def _answer(self, batch: list[Located]) -> Iterator[bytes]:
+        requests = [request for _, request in batch if isinstance(request, RawRequest)]
         responses = iter(respond(self._recognizer, requests)[0])
-        for place, asked in batch:
-            response = error_response(asked) if isinstance(asked, InputError) else next(responses)
+        for place, request in batch:
+            response = error_response(request) if isinstance(request, InputError) else next(responses)
             answers = response.body.rstrip(b"\n").split(b"\n")
-            of_a_line = isinstance(asked, RawRequest) and asked.content_type == JSONLINES
+            is_line = isinstance(request, RawRequest) and request.content_type == JSONLINES
             for number, answer in enumerate(answers):
-                yield line(place | {"clip": number} if len(answers) > 1 else place, answer, of_a_line)
+                yield encode_line(place | {"clip": number} if len(answers) > 1 else place, answer, is_line)
 
 
-def line(place: Place, answer: bytes, of_a_line: bool) -> bytes:
-    """Return an answer with ``input``, its clip's place, as its first key, and a line end.
+def encode_line(place: Place, answer: bytes, is_line: bool) -> bytes:
+    """Return an answer with its clip's place under ``input``, as the first key, and a line end.
 
     Parameters
     ----------
     place : dict
     answer : bytes
         A JSON object without a line end, as a server answers it.
-    of_a_line : bool
-        Whether a request of one line was answered. An error then says "line 1", which is told better by the place.
+    is_line : bool
+        Whether the request was a single line. An error of it names "line 1", which the place says better.
     """
-    if of_a_line and answer.startswith(b'{"error"'):
+    if is_line and answer.startswith(b'{"error"'):
         document = msgspec.json.decode(answer)
         first, _, rest = (document["error"]["where"] or "").partition(", ")
         if first == "line 1":

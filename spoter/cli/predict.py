@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spoter.errors import InputError, SpoterError
-from spoter.serving.recognizer import load_single_threaded
 
 if TYPE_CHECKING:
     from spoter.messages import RawRequest, Response
 
-    Ask = Callable[[RawRequest], Response]
+    Respond = Callable[[RawRequest], Response]
 
-# torch and what reads clips are imported by the command: `spoter --help` shall not wait for them.
+# The command imports torch and the modules that read clips, so that `spoter --help` does not wait for them.
 
 
 def predict(
@@ -35,10 +34,10 @@ def predict(
         str | None, typer.Option(metavar="URL", help="Ask this server instead: http://127.0.0.1:8080, or a whole URL.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="SPOTER_TOKEN", help="The server's token, where it wants one.")
+        str | None, typer.Option(envvar="SPOTER_TOKEN", help="The server's token, if it requires one.")
     ] = None,
     top_k: Annotated[
-        int | None, typer.Option(min=1, help="Glosses to print; the server's default unless said.")
+        int | None, typer.Option(min=1, help="Glosses to print; by default as many as the server does.")
     ] = None,
     width: Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")] = None,
     height: Annotated[
@@ -46,51 +45,52 @@ def predict(
     ] = None,
     accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
     runtime: Annotated[
-        str | None, typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8; the model's own unless said.")
+        str | None, typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8; by default the model's.")
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Answer very many clips into this file of JSON Lines: PATH may hold folders and .hdf5, too."),
+        typer.Option(
+            help="Write the answers to this file of JSON Lines, for large batches: PATH may be a folder or .hdf5, too."
+        ),
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="With --out: worker processes; one a core unless said.")
+        int | None, typer.Option(min=1, help="With --out: worker processes; by default one a core.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="With --out: clips that go through the model together.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="With --out: clips in a forward pass.")] = 64,
     ray: Annotated[
         str | None,
-        typer.Option(metavar="ADDRESS", help="With --out: have Ray answer, at `local`, `auto` or an address."),
+        typer.Option(metavar="ADDRESS", help="With --out: let Ray answer, at `local`, `auto` or an address."),
     ] = None,
 ) -> None:
-    """Name the sign in each file: a line each, the very JSON that the server answers.
+    """Recognize the sign in each file, and print the JSON that the server answers, a line each.
 
     spoter predict MODEL FILE…, or spoter predict --server URL FILE…
 
     spoter predict MODEL PATH… --out ANSWERS.jsonl
 
-    A video or folder that no clip can be made of gets its error for an answer, and keeps no other from being named.
-    With --out a run that was stopped goes on with the same command (docs/bulk.md).
+    The answer to an unreadable video or folder is its error; the other files are answered all the same. With --out, the
+    same command resumes a stopped run (docs/bulk.md).
     """
     model = None if server else paths.pop(0)
     if not paths:
         raise SpoterError(f"found no FILE, expected one after {model}; or FILE… and --server URL")
-    sizes = {"top_k": top_k, "width": width, "height": height}
+    options = {"top_k": top_k, "width": width, "height": height}
     if out is not None:
         if model is None or accept is not None:
             raise SpoterError("found --out with --server or --accept, expected a MODEL, and JSON Lines to be written")
-        from spoter.cli import batch as command
-
-        return command.predict(model, paths, out, sizes, runtime, jobs, batch, ray)
+        return _predict_to_file(model, paths, out, options, runtime, jobs, batch, ray)
     if jobs or ray:
         raise SpoterError("found --jobs or --ray without --out, expected the file to write answers to")
-    attributes = ",".join(f"{key}={value}" for key, value in sizes.items() if value is not None)
-    with of_server(server, token) if server else in_process(model, runtime) as ask:
-        answered = [_answer(file, ask, accept, attributes) for file in paths]
+    attributes = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
+    with ExitStack() as stack:
+        respond = _load_model(model, runtime) if model else _connect(server or "", token, stack)
+        answered = [_answer(file, respond, accept, attributes) for file in paths]
     if not all(answered):
         raise typer.Exit(2)
 
 
-def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
-    """Print the answer to a file, and say whether it is one."""
+def _answer(file: Path, respond: Respond, accept: str | None, attributes: str) -> bool:
+    """Print the answer to a file; return False if it is an error."""
     from spoter.messages import RawRequest, error_response
     from spoter.sources.clip_files import read_body
 
@@ -99,41 +99,56 @@ def _answer(file: Path, ask: Ask, accept: str | None, attributes: str) -> bool:
     except InputError as error:
         response = error_response(error)
     else:
-        response = ask(RawRequest(body, content_type, accept, attributes))
+        response = respond(RawRequest(body, content_type, accept, attributes))
     sys.stdout.write(response.body.decode().rstrip("\n") + "\n")
     if response.status != 200:
         print(f"error: {file}: status {response.status}", file=sys.stderr)
     return response.status == 200
 
 
-@contextmanager
-def in_process(model: Path, runtime: str | None = None) -> Iterator[Ask]:
-    """Answer with a model folder.
-
-    Raises
-    ------
-    SpoterError
-        For a folder that cannot be used, and for a server's address in its place.
-    """
+def _load_model(model: Path, runtime: str | None) -> Respond:
     if str(model).startswith(("http:", "https:")):  # a Path has made one slash of two
         raise SpoterError(f"found {model} for a model folder: a server's address goes after --server")
 
+    from spoter.serving.recognizer import load_single_threaded
     from spoter.serving.service import respond
 
     recognizer = load_single_threaded(model, runtime)
-    yield lambda incoming: respond(recognizer, [incoming])[0][0]
+    return lambda request: respond(recognizer, [request])[0][0]
 
 
-@contextmanager
-def of_server(url: str, token: str | None) -> Iterator[Ask]:
-    """Have a server answer.
-
-    Raises
-    ------
-    SpoterError
-        For what is no address; a `spoter.client.ServerError` where the server does not answer, or not as ours do.
-    """
+def _connect(url: str, token: str | None, stack: ExitStack) -> Respond:
     from spoter.client import Client
 
-    with Client(url, token=token) as client:
-        yield client.send
+    return stack.enter_context(Client(url, token=token)).send
+
+
+def _predict_to_file(
+    model: Path,
+    paths: list[Path],
+    out: Path,
+    options: dict[str, float | None],
+    runtime: str | None,
+    jobs: int | None,
+    batch: int,
+    ray: str | None,
+) -> None:
+    from functools import partial
+
+    from spoter.batch.output import predict_to_file
+    from spoter.batch.predictor import ShardPredictor
+    from spoter.batch.process_pool import count_cores, run_in_processes
+    from spoter.batch.ray_pool import run_in_ray
+    from spoter.batch.run import plan_run
+
+    plan = plan_run(out, model, paths, options | {"runtime": runtime})
+    if plan.skipped:
+        typer.echo(f"note: left out, because they hold no landmarks: {plan.skipped}", err=True)
+    predictor, jobs = ShardPredictor(model.resolve(), runtime, options, batch), jobs or count_cores()
+    if ray is None:
+        counts = predict_to_file(plan, partial(run_in_processes, predictor, jobs=jobs))
+    else:
+        counts = predict_to_file(plan, partial(run_in_ray, predictor, jobs=jobs, address=ray))
+    print(f"{out}: {counts}")
+    if counts.failed:
+        raise typer.Exit(2)

@@ -102,7 +102,7 @@ def _tell(recognizer, clip) -> None:
         print(
             f"look: landmarks of {clip.estimator}, but the model was trained on those of {recognizer.config.estimator}"
         )
-    best = answer.instances[0]
+    best = answer.glosses[0]
     known = {True: "one of its signs", False: "none of its signs", None: "cannot tell whether it is one of its signs"}
     print(f"answer: {best.gloss}, score {best.score:.2f}; {known[answer.known]}")
 

@@ -16,7 +16,6 @@ from spoter.client.transport import (
     HttpxOptions,
     connection_error,
     parse_answer,
-    request_content,
     request_headers,
 )
 from spoter.errors import InputError
@@ -170,7 +169,7 @@ class Client(BaseClient):
 
     def _send_once(self, request: RawRequest) -> Response:
         try:
-            answer = self._http.post(self.url, content=request_content(request), headers=request_headers(request))
+            answer = self._http.post(self.url, content=request.body, headers=request_headers(request))
         except httpx.RequestError as error:
             raise connection_error(error, self.url) from error
         return parse_answer(answer)
@@ -242,7 +241,7 @@ class AsyncClient(BaseClient):
 
     async def _send_once(self, request: RawRequest) -> Response:
         try:
-            answer = await self._http.post(self.url, content=request_content(request), headers=request_headers(request))
+            answer = await self._http.post(self.url, content=request.body, headers=request_headers(request))
         except httpx.RequestError as error:
             raise connection_error(error, self.url) from error
         return parse_answer(answer)

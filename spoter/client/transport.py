@@ -101,14 +101,6 @@ def request_headers(request: RawRequest) -> dict[str, str]:
     return _check_headers({name: value for name, value in headers.items() if value})
 
 
-def request_content(request: RawRequest) -> bytes:
-    """Return the bytes of a request's body."""
-    body = request.body
-    if isinstance(body, bytes | bytearray | memoryview):
-        return bytes(body)
-    return body.encode() if isinstance(body, str) else msgspec.json.encode(body)
-
-
 def _check_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """Return headers that HTTP can hold; raise `SpoterError` for others, without the value: it may be a secret."""
     for name, value in headers.items():

@@ -1,4 +1,4 @@
-"""What keeps a body from costing far more than its bytes: checks before it is decoded, and a decoder left in peace."""
+"""Guards against bodies that are cheap to send and expensive to decode, and a faster decoder."""
 
 from __future__ import annotations
 
@@ -13,73 +13,67 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 _PIECE = 1 << 20
-# Numbers near the least or the greatest that there is take the decoder 6 to 14 µs each instead of 0.03. No coordinate
-# is one. They are written with an exponent of three digits, such as 1e-310, or with 200 digits in a row and more. A few
-# are let through, so that a body that has no room for many need not be searched.
-_MOST_SLOW = 50_000
+# Numbers near the least or the greatest float take the decoder 6 to 14 µs each instead of 0.03. No coordinate is one.
+# They are written with an exponent of three digits, such as 1e-310, or with 200 digits in a row and more. Some are
+# accepted, so that a body without room for more need not be searched.
+_MAX_SLOW = 50_000
 _SHORTEST_SLOW = len("1e-310,")
-_SLOW = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
-_ROW = b"0" * 100
+_SLOW_EXPONENT = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
+_DIGIT_ROW = b"0" * 100
 _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def check_utf8(body: bytes) -> None:
     """Raise `UnicodeDecodeError`, whose `start` is the place in `body`, where it is not UTF-8.
 
-    As one piece of text, 25 MB could take 100.
+    It is decoded in pieces, since 25 MB could take 100 as one text.
     """
     if body.isascii():
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _PIECE):
-        waiting = len(decoder.getstate()[0])  # bytes of a letter that the last piece cut
+        pending = len(decoder.getstate()[0])  # bytes of a letter that the last piece cut
         try:
             decoder.decode(body[start : start + _PIECE], final=start + _PIECE >= len(body))
         except UnicodeDecodeError as error:
-            error.start += start - waiting
+            error.start += start - pending
             raise
 
 
-def check_numbers(body: bytes) -> None:
-    """Raise ``out_of_range`` where a body of JSON has very many numbers that take long to read.
-
-    Raises
-    ------
-    InputError
-    """
-    if len(body) < _SHORTEST_SLOW * _MOST_SLOW:
+def check_slow_numbers(body: bytes) -> None:
+    """Raise ``out_of_range`` where a body of JSON has very many numbers that are slow to parse."""
+    if len(body) < _SHORTEST_SLOW * _MAX_SLOW:
         return
-    slow = _rows_of_digits(body)
+    slow = _count_digit_rows(body)
     exponents = body.count(b"e") + (body.count(b"E") if b"E" in body else 0)
-    if slow + exponents > _MOST_SLOW:
-        slow += sum(1 for _ in islice(_SLOW.finditer(body), _MOST_SLOW + 1))
-    if slow > _MOST_SLOW:
+    if slow + exponents > _MAX_SLOW:
+        slow += sum(1 for _ in islice(_SLOW_EXPONENT.finditer(body), _MAX_SLOW + 1))
+    if slow > _MAX_SLOW:
         raise InputError(
             ErrorCode.OUT_OF_RANGE,
-            f"found more than {_MOST_SLOW} exponents of three digits and rows of {len(_ROW)} digits, "
+            f"found more than {_MAX_SLOW} exponents of three digits and rows of {len(_DIGIT_ROW)} digits, "
             "expected coordinates",
         )
 
 
-def _rows_of_digits(body: bytes) -> int:
-    """Count how often a hundred digits stand in a row, but for a few; none in a body that has no room for too many."""
-    if len(body) < len(_ROW) * _MOST_SLOW:
+def _count_digit_rows(body: bytes) -> int:
+    """Count the rows of a hundred digits, except for a few; 0 in a body without room for too many."""
+    if len(body) < len(_DIGIT_ROW) * _MAX_SLOW:
         return 0
     pieces = (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
-    return sum(piece.translate(_AS_ZEROS).count(_ROW) for piece in pieces)
+    return sum(piece.translate(_AS_ZEROS).count(_DIGIT_ROW) for piece in pieces)
 
 
 @contextmanager
-def without_collector() -> Iterator[None]:
-    """Leave Python's garbage collector off meanwhile.
+def paused_gc() -> Iterator[None]:
+    """Disable Python's garbage collector meanwhile.
 
-    What a decoder makes has no cycles, and looking for them among a million lists takes twenty times as long as making
-    them.
+    A decoder makes no cycles, and looking for them among a million lists takes twenty times as long as making them.
     """
-    was_on = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()

@@ -1,7 +1,6 @@
 """Clips as a list of frames in JSON, each as a pose estimator writes it: MediaPipe Holistic, OpenPose or MMPose.
 
-All three come under the same keys, so one frame type holds the keys of all of them, and those that are there tell
-which.
+All three come under the same keys, so that one frame type holds the keys of all estimators.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from msgspec import UNSET, UnsetType
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import mediapipe_frames, mmpose_frames, openpose_frames
+from spoter.formats.json_errors import Path
 from spoter.formats.request import Options, check_estimator, finish_clip
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
@@ -24,7 +24,9 @@ from spoter.limits import Limits
 KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
 """Keys of a body under which frames may come."""
 
-_POINT_NAMES = mediapipe_frames.POINT_NAMES | openpose_frames.POINT_NAMES | mmpose_frames.POINT_NAMES
+POINT_NAMES = mediapipe_frames.POINT_NAMES | openpose_frames.POINT_NAMES | mmpose_frames.POINT_NAMES
+"""Landmark name of each item of the arrays under each key of a frame or a person."""
+_FORMS = {"MediaPipe": tuple(mediapipe_frames.PARTS.values()), "OpenPose": ("people",), "MMPose": ("instances",)}
 _Landmarks = list[mediapipe_frames.Point | None] | None | UnsetType
 
 
@@ -49,7 +51,7 @@ def frame_type(layout: Layout) -> type[Frame]:
     return FrameWithFace if "face" in _parts(layout) else Frame
 
 
-def read(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
+def read_clip(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
     """Make a Clip of frames, whichever estimator wrote them.
 
     Raises
@@ -58,19 +60,22 @@ def read(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options
         ``mixed_forms`` for frames of several estimators; those of the estimator's module and of `finish_clip`.
     """
     limits.check_frames(len(frames))
-    form = _form(frames)
+    form, estimator = _find_form(frames), MEDIAPIPE
     if form == "OpenPose":
-        points, estimator = openpose_frames.read([frame and frame.people for frame in frames]), OPENPOSE
+        points, estimator = openpose_frames.read_points([(frame and frame.people) or () for frame in frames]), OPENPOSE
     elif form == "MMPose":
-        points, estimator = mmpose_frames.read([frame and frame.instances for frame in frames]), WHOLEPOSE
+        points, estimator = (
+            mmpose_frames.read_points([(frame and frame.instances) or () for frame in frames]),
+            WHOLEPOSE,
+        )
     else:
-        points, estimator = mediapipe_frames.read(frames, _parts(layout)), MEDIAPIPE
+        points = mediapipe_frames.read_points(frames, _parts(layout))
     check_estimator(estimator.name, options)
     return finish_clip(points, estimator.names, estimator.name, layout, options)
 
 
-def place(steps: list[str | int]) -> str | None:
-    """Put the path of a value into words: keypoints, 3, pose_landmarks, 15, x -> "frame 3, point pose_left_wrist"."""
+def describe_path(steps: Path) -> str | None:
+    """Describe the path of a value: keypoints, 3, pose_landmarks, 15, x -> "frame 3, point pose_left_wrist"."""
     words: list[str] = []
     for depth, step in enumerate(steps):
         key = steps[depth - 1] if depth else None
@@ -80,8 +85,7 @@ def place(steps: list[str | int]) -> str | None:
                 words.append(step)
         elif depth == 1 and key in KEYS:
             words.append(f"frame {step}")
-        elif key in _POINT_NAMES:
-            names = _POINT_NAMES[key]
+        elif isinstance(key, str) and (names := POINT_NAMES.get(key)):
             words.append(f"point {names[step]}" if step < len(names) else f"{key}, item {step}")
         elif key in ("people", "instances"):
             words += [f"person {step}"] if step else []
@@ -93,36 +97,24 @@ def place(steps: list[str | int]) -> str | None:
 @lru_cache(maxsize=64)
 def _parts(layout: Layout) -> tuple[str, ...]:
     """Return the parts of MediaPipe's array that `layout` uses; the derived neck needs the pose."""
-    used = [landmark.index.get("mediapipe", len(MEDIAPIPE.names)) for landmark in layout.landmarks]
-    parts = []
-    for part in MEDIAPIPE.parts:
-        where = MEDIAPIPE.part(part)
-        if any(where.start <= index < where.stop for index in used) or (
-            part == "pose" and max(used) >= len(MEDIAPIPE.names)
-        ):
-            parts.append(part)
-    return tuple(parts)
+    used = {landmark.index.get(MEDIAPIPE.name, len(MEDIAPIPE.names)) for landmark in layout.landmarks}
+    if max(used) >= len(MEDIAPIPE.names):
+        used.add(MEDIAPIPE.part("pose").start)
+    spans = {part: MEDIAPIPE.part(part) for part in MEDIAPIPE.parts}
+    return tuple(part for part, span in spans.items() if any(span.start <= index < span.stop for index in used))
 
 
-def _form(frames: Sequence[Frame | None]) -> str | None:
-    """Tell which estimator wrote the frames; None where every frame is without landmarks."""
-    form = None
+def _find_form(frames: Sequence[Frame | None]) -> str:
+    """Return the key of `_FORMS` that the frames are written in; MediaPipe where every frame is without landmarks."""
+    forms: set[str] = set()
     for i, frame in enumerate(frames):
-        if frame is None:
-            continue
-        here = []
-        if frame.people is not UNSET:
-            here.append("OpenPose")
-        if frame.instances is not UNSET:
-            here.append("MMPose")
-        if any(getattr(frame, key, UNSET) is not UNSET for key in mediapipe_frames.PARTS.values()):
-            here.append("MediaPipe")
-        forms = sorted({form, *here} - {None})
+        forms.update(
+            form for form, keys in _FORMS.items() if any(getattr(frame, key, UNSET) is not UNSET for key in keys)
+        )
         if len(forms) > 1:
             raise InputError(
                 ErrorCode.MIXED_FORMS,
-                f"found keys of {' and '.join(forms)}, expected those of one in all frames",
+                f"found keys of {' and '.join(sorted(forms))}, expected those of one in all frames",
                 f"frame {i}",
             )
-        form = here[0] if here else form
-    return form
+    return forms.pop() if forms else "MediaPipe"

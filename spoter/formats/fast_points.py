@@ -1,37 +1,38 @@
-"""An array of points in JSON read as one row of numbers, which takes half the time of a list of lists of pairs.
+"""An array of points in JSON parsed as one row of numbers, in half the time of a list of lists of pairs.
 
-It is for arrays as nearly all clients send them: each frame with as many points, a point a pair of numbers or null. Of
-whatever else is in them nothing is said here: who reads them the long way has the words for it.
+It is for arrays as nearly all clients send them: each frame with as many points, a point a pair of numbers or null. All
+other arrays are left to `spoter.formats.plain_points`, which also finds their errors.
 """
 
 from __future__ import annotations
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 _NUMBERS = msgspec.json.Decoder(list[float])
-# What a number is made of, and the white space of JSON. What is left of an array without them is its structure.
-_OF_NUMBERS = b"0123456789+-.eE \t\n\r"
+# The letters of numbers, and the white space of JSON. Without them an array is reduced to its structure.
+_NUMBER_BYTES = b"0123456789+-.eE \t\n\r"
 
 
-def read_flat(raw: bytes, size: int | None) -> np.ndarray | None:
-    """Read an array of frames of points.
+def parse_point_array(raw: bytes, size: int | None) -> npt.NDArray[np.float64] | None:
+    """Parse an array of frames of points.
 
     Parameters
     ----------
     raw : bytes
-        JSON that was found to be valid but for its numbers, as `msgspec.Raw` is.
+        JSON, valid but for its numbers, as `msgspec.Raw` is.
     size : int or None
         Points of a frame; None takes what the first frame has.
 
     Returns
     -------
     numpy.ndarray or None
-        (T, size, 2), float64, NaN for a point that is null; None where it is no such array, or an empty one.
+        (T, size, 2), float64, NaN for a point that is null; None for other arrays, and empty ones.
     """
     raw = raw.replace(b"null", b"n")
     # A point becomes p, so that two frames of three are [[p,p,p],[p,n,p]].
-    structure = raw.translate(None, _OF_NUMBERS).replace(b"[,]", b"p")
+    structure = raw.translate(None, _NUMBER_BYTES).replace(b"[,]", b"p")
     points = structure.count(b"p") + structure.count(b"n")
     size = structure.find(b"]") // 2 if size is None else size
     if not points or not size or points % size:

@@ -1,9 +1,9 @@
-"""What the JSON decoder says, in the words of a clip: frames and landmark names instead of paths and Python types."""
+"""Errors of the JSON decoder as errors of a clip: frames and landmark names instead of paths and Python types."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,12 +14,14 @@ _PATH = re.compile(r" - at `\$(.*)`$", re.DOTALL)
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 _TYPES = re.compile(r"\b(float|int|str|bool)\b")
 _WORDS = {"float": "number", "int": "integer", "str": "string", "bool": "boolean"}
-UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
-"""What the decoder says of a key that it does not know; the group is the key, of any length."""
-_LONGEST_KEY = 40  # letters of a key that an error quotes: one may be as long as a body
-_FOUND = re.compile(r"^Expected (?P<expected>.+), got (?P<found>.+)$", re.DOTALL)
+_UNKNOWN_FIELD = re.compile(r"unknown field `(.*)`", re.DOTALL)
+_MAX_KEY = 40  # letters of a key that an error quotes: one may be as long as a body
+_EXPECTED_GOT = re.compile(r"^Expected (?P<expected>.+), got (?P<found>.+)$", re.DOTALL)
 _BYTE = re.compile(r" ?\(byte (\d+)\)")
 _NOT_A_NUMBER = re.compile(rb".?-?(nan|inf)", re.DOTALL | re.IGNORECASE)
+
+Path = Sequence[str | int]
+"""The path of a value, keys and indices: ``("keypoints", 3, "pose_landmarks", 15, "x")``."""
 
 
 def invalid_json(error: Exception, body: bytes) -> InputError:
@@ -44,17 +46,21 @@ def invalid_json(error: Exception, body: bytes) -> InputError:
     return InputError(ErrorCode.INVALID_JSON, f"the JSON is malformed: {what}{hint}", f"byte {byte}")
 
 
-def wrong_type(
-    error: msgspec.ValidationError, place: Callable[[list[str | int]], str | None], outer: tuple[str | int, ...] = ()
-) -> InputError:
+def unknown_field(error: msgspec.ValidationError) -> str:
+    """Return the key that a decoder does not know, of any length."""
+    match = _UNKNOWN_FIELD.search(str(error))
+    return match[1] if match else ""
+
+
+def wrong_type(error: msgspec.ValidationError, place: Callable[[Path], str | None], outer: Path = ()) -> InputError:
     """Translate a value of the wrong type.
 
     Parameters
     ----------
     error : msgspec.ValidationError
     place : callable
-        Turns the steps of the path to the value, keys and indices, into the words for it.
-    outer : tuple
+        Describes a path in words.
+    outer : sequence
         First steps of the path, where the decoder was given a part of the body only.
     """
     message = str(error)
@@ -66,10 +72,9 @@ def wrong_type(
     where = place(steps)
     if message in ("Number out of range", "Integer value out of range"):
         return InputError(ErrorCode.OUT_OF_RANGE, "found a number too large to be one", where)
-    message = UNKNOWN_FIELD.sub(lambda match: f"unknown field {one_line(match[1], _LONGEST_KEY)}", message)
+    message = _UNKNOWN_FIELD.sub(lambda match: f"unknown field {one_line(match[1], _MAX_KEY)}", message)
     message = _TYPES.sub(lambda match: _WORDS[match[1]], message.replace("`", ""))
     message = message.replace("array of length 2", "a pair [x, y]")
-    match = _FOUND.match(message)
-    if match:
+    if match := _EXPECTED_GOT.match(message):
         message = f"found {match['found']}, expected {match['expected'].replace(' | ', ' or ')}"
     return InputError(ErrorCode.WRONG_TYPE, message[0].lower() + message[1:], where)

@@ -8,21 +8,20 @@ null or absent; a point with x or y null is missing. z and visibility are not us
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.estimators import MEDIAPIPE, REFINED_FACE_POINTS
 
 PARTS = {part: f"{part}_landmarks" for part in MEDIAPIPE.parts}
 """Key of each part of a frame."""
 
 POINT_NAMES = {key: MEDIAPIPE.parts[part] for part, key in PARTS.items()}
-
-# With refineFaceLandmarks the face mesh is followed by ten points of the irises.
-_REFINED_FACE = 478
 
 
 # gc=False: a clip has thousands of points; none can be part of a reference cycle.
@@ -36,7 +35,7 @@ class Point(msgspec.Struct, gc=False):
 _MISSING = Point()
 
 
-def read(frames: Sequence, parts: Sequence[str]) -> np.ndarray:
+def read_points(frames: Sequence[object], parts: Sequence[str]) -> npt.NDArray[np.float64]:
     """Return the points of `frames`, (T, 543, 2) with NaN where missing; of `parts` only.
 
     Parameters
@@ -44,7 +43,7 @@ def read(frames: Sequence, parts: Sequence[str]) -> np.ndarray:
     frames : sequence
         Decoded frames with the keys of `PARTS` as attributes; None = a frame without landmarks.
     parts : sequence of str
-        Parts of `spoter.landmarks.estimators.MEDIAPIPE` that are wanted.
+        Parts of `spoter.landmarks.estimators.MEDIAPIPE`.
 
     Raises
     ------
@@ -54,29 +53,30 @@ def read(frames: Sequence, parts: Sequence[str]) -> np.ndarray:
     points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
     for part in parts:
         key, size = PARTS[part], len(MEDIAPIPE.parts[part])
-        found, flat = [], []
+        rows: list[int] = []
+        flat: list[Point | None] = []
         for i, frame in enumerate(frames):
-            landmarks = getattr(frame, key) if frame is not None else None
+            landmarks = getattr(frame, key, None)
             if not landmarks:
                 continue
-            if len(landmarks) != size and not (part == "face" and len(landmarks) == _REFINED_FACE):
-                expected = f"{size} or {_REFINED_FACE}" if part == "face" else f"{size}"
+            if len(landmarks) != size and not (part == "face" and len(landmarks) == REFINED_FACE_POINTS):
+                expected = f"{size} or {REFINED_FACE_POINTS}" if part == "face" else f"{size}"
                 raise InputError(
                     ErrorCode.WRONG_POINT_COUNT,
                     f"found {len(landmarks)} points, expected {expected}, or none where the part was not found",
                     f"frame {i}, {key}",
                 )
-            found.append(i)
+            rows.append(i)
             flat += landmarks[:size]
-        if found:
-            points[found, MEDIAPIPE.part(part)] = coordinates(flat).reshape(len(found), size, 2)
+        if rows:
+            points[rows, MEDIAPIPE.part(part)] = _coordinates(flat).reshape(len(rows), size, 2)
     return points
 
 
-def coordinates(points: list[Point | None]) -> np.ndarray:
-    """Return x and y of points with such attributes, (n, 2) float64; NaN for null."""
+def _coordinates(points: Sequence[Point | None]) -> npt.NDArray[np.float64]:
+    """Return x and y of points, (n, 2); NaN for null."""
     try:
-        columns = [point.x for point in points], [point.y for point in points]
-    except AttributeError:  # a null in the place of a point: rare, so not looked for first
-        return coordinates([_MISSING if point is None else point for point in points])
+        columns = [list(map(attrgetter(axis), points)) for axis in ("x", "y")]
+    except AttributeError:  # a null in the place of a point is rare, and looking for it takes longer
+        return _coordinates([_MISSING if point is None else point for point in points])
     return np.array(columns, dtype=np.float64).T

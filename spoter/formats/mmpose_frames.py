@@ -12,19 +12,19 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.signer_tracking import points_of_signer
+from spoter.formats.signer_tracking import person_place, signer_points
 from spoter.landmarks.estimators import WHOLEPOSE
 
 POINT_NAMES = {"keypoints": WHOLEPOSE.names, "keypoint_scores": WHOLEPOSE.names}
 
-
 Pair = tuple[float | None, float | None]
-"""A point as ``[x, y]``; a third number is an error, for nobody can tell whether it is z or a confidence."""
+"""A point as ``[x, y]``; a third number is an error, since it may be z or a confidence."""
 
-_MISSING = (None, None)
+_MISSING: Pair = (None, None)
 
 
 class Instance(msgspec.Struct, gc=False):
@@ -34,7 +34,7 @@ class Instance(msgspec.Struct, gc=False):
     keypoint_scores: list[float | None] | None = None
 
 
-def read(instances: Sequence[list[Instance] | None]) -> np.ndarray:
+def read_points(instances: Sequence[Sequence[Instance]]) -> npt.NDArray[np.float64]:
     """Return the points of one person through all frames, (T, 133, 2) with NaN where missing.
 
     Raises
@@ -42,33 +42,29 @@ def read(instances: Sequence[list[Instance] | None]) -> np.ndarray:
     InputError
         ``wrong_point_count``
     """
-    return points_of_signer(instances, _points, len(WHOLEPOSE.names))
+    return signer_points(instances, _points, len(WHOLEPOSE.names))
 
 
-def _points(persons: Sequence[Instance], frame: int) -> np.ndarray:
+def _points(persons: Sequence[Instance], frame: int) -> npt.NDArray[np.float64]:
     """Return the points of the people of one frame, (P, 133, 2)."""
     size = len(WHOLEPOSE.names)
     points = np.empty((len(persons), size, 2))
     for j, person in enumerate(persons):
-        for key in ("keypoints", "keypoint_scores"):
-            values = getattr(person, key)
-            if values is None and key == "keypoint_scores":
-                continue  # all points count
-            if len(values or ()) != size:
-                whose = f"person {j}, " if j else ""
+        pairs, scores = person.keypoints or [], person.keypoint_scores
+        for key, values in (("keypoints", pairs), ("keypoint_scores", scores)):
+            if values is not None and len(values) != size:
                 raise InputError(
                     ErrorCode.WRONG_POINT_COUNT,
-                    f"found {len(values or ())} items, expected {size} (COCO-WholeBody)",
-                    f"frame {frame}, {whose}{key}",
+                    f"found {len(values)} items, expected {size} (COCO-WholeBody)",
+                    person_place(frame, j, key),
                 )
-        points[j] = coordinates(person.keypoints)
-        if person.keypoint_scores is not None:
-            scores = np.array(person.keypoint_scores, dtype=np.float64)
-            points[j, ~(scores > 0)] = np.nan
+        points[j] = coordinates(pairs)
+        if scores is not None:  # without scores all points count
+            points[j, ~(np.array(scores, dtype=np.float64) > 0)] = np.nan
     return points
 
 
-def coordinates(pairs: Sequence[Pair | None]) -> np.ndarray:
-    """Return points as an array, (n, 2) float64; NaN for null."""
-    pairs = [_MISSING if pair is None else pair for pair in pairs]
-    return np.array(([x for x, _ in pairs], [y for _, y in pairs]), dtype=np.float64).T
+def coordinates(pairs: Sequence[Pair | None]) -> npt.NDArray[np.float64]:
+    """Return points as an array, (n, 2); NaN for null."""
+    filled = [_MISSING if pair is None else pair for pair in pairs]
+    return np.array(([x for x, _ in filled], [y for _, y in filled]), dtype=np.float64).T

@@ -1,4 +1,4 @@
-"""application/x-npy: one clip as a NumPy array (T, N, 2), NaN = missing; N tells whose points they are."""
+"""application/x-npy: one clip as a NumPy array (T, N, 2), NaN = missing; the estimator follows from N."""
 
 from __future__ import annotations
 
@@ -6,42 +6,42 @@ import io
 import math
 
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.plain_points import names_of_size
-from spoter.formats.request import DEFAULT_TOP_K, NPY, Options, Request, finish_clip, short
+from spoter.formats.request import DEFAULT_TOP_K, NPY, Options, Request, finish_clip, quote
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    """Read an .npy file; as `spoter.formats.decode`.
+    """Decode an .npy file; as `spoter.formats.decode`.
 
     Raises
     ------
     InputError
-        ``invalid_npy`` for what is no such file, or not as long as its header says; ``wrong_type`` for anything but
+        ``invalid_npy`` for another file, and one not as long as its header says; ``wrong_type`` for anything but
         numbers; ``wrong_shape``; those of `names_of_size` and `finish_clip`.
     """
-    array = _array(body)
+    array = _view_array(body)
     limits.check_frames(array.shape[0])
     names, estimator = names_of_size(array.shape[1], layout, options.estimator)
     clip = finish_clip(array.astype(np.float64), names, estimator, layout, options)
     return Request([clip], False, options.top_k or DEFAULT_TOP_K, NPY)
 
 
-def _array(body: bytes) -> np.ndarray:
+def _view_array(body: bytes) -> npt.NDArray[np.generic]:
     """Return the file's array (T, N, 2), a view of `body`.
 
-    Only the header is parsed, and believed as far as the bytes after it bear it out: alone it could ask for terabytes,
-    or for the unpickling of objects.
+    `numpy.load` would trust the header, which could ask for terabytes, or for the unpickling of objects.
     """
     stream = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran_order, dtype = read(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran_order, dtype = read_header(stream)
     except Exception as error:  # NumPy hands the header to Python's tokenizer and parser, which fail in many ways
         raise InputError(
             ErrorCode.INVALID_NPY, "found no header of an .npy file, expected what numpy.save writes"
@@ -49,13 +49,13 @@ def _array(body: bytes) -> np.ndarray:
     if dtype.kind not in "fiu":
         raise InputError(ErrorCode.WRONG_TYPE, f"found an array of {dtype.name}, expected floating-point numbers")
     if len(shape) != 3 or shape[2] != 2:
-        raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {short(shape)}, expected (frames, points, 2)")
+        raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {quote(shape)}, expected (frames, points, 2)")
     start = stream.tell()
-    found, expected = len(body) - start, math.prod(shape) * dtype.itemsize
-    # the second: an empty array may claim any length, which NumPy then cannot make
-    if any(not 0 <= length <= len(body) for length in shape) or found != expected:
+    size, expected = len(body) - start, math.prod(shape) * dtype.itemsize
+    # An empty array may claim any length, which NumPy then cannot make.
+    if any(not 0 <= length <= len(body) for length in shape) or size != expected:
         raise InputError(
             ErrorCode.INVALID_NPY,
-            f"found {found} bytes of data, expected {expected} for {dtype.name} of shape {short(shape)}",
+            f"found {size} bytes of data, expected {expected} for {dtype.name} of shape {quote(shape)}",
         )
     return np.frombuffer(body, dtype, offset=start).reshape(shape, order="F" if fortran_order else "C")

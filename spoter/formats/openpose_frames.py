@@ -13,10 +13,11 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.signer_tracking import points_of_signer
+from spoter.formats.signer_tracking import person_place, signer_points
 from spoter.landmarks.estimators import OPENPOSE
 
 PARTS = {
@@ -40,7 +41,7 @@ class Person(msgspec.Struct, gc=False):
     hand_right_keypoints_2d: list[float | None] | None = None
 
 
-def read(people: Sequence[list[Person] | None]) -> np.ndarray:
+def read_points(people: Sequence[Sequence[Person]]) -> npt.NDArray[np.float64]:
     """Return the points of one person through all frames, (T, 137, 2) with NaN where missing.
 
     Raises
@@ -48,10 +49,10 @@ def read(people: Sequence[list[Person] | None]) -> np.ndarray:
     InputError
         ``wrong_point_count``
     """
-    return points_of_signer(people, _points, len(OPENPOSE.names))
+    return signer_points(people, _points, len(OPENPOSE.names))
 
 
-def _points(persons: Sequence[Person], frame: int) -> np.ndarray:
+def _points(persons: Sequence[Person], frame: int) -> npt.NDArray[np.float64]:
     """Return the points of the people of one frame, (P, 137, 2)."""
     numbers = np.full((len(persons), len(OPENPOSE.names), 3), np.nan)
     for j, person in enumerate(persons):
@@ -61,13 +62,12 @@ def _points(persons: Sequence[Person], frame: int) -> np.ndarray:
                 continue
             size = len(OPENPOSE.parts[part])
             if len(values) != 3 * size:
-                whose = f"person {j}, " if j else ""
                 hint = ", as OpenPose writes with --model_pose BODY_25" if part == "pose" else ""
                 raise InputError(
                     ErrorCode.WRONG_POINT_COUNT,
                     f"found {len(values)} numbers, expected {3 * size} (x, y and confidence of {size} points){hint}, "
                     "or none where the part was not found",
-                    f"frame {frame}, {whose}{key}",
+                    person_place(frame, j, key),
                 )
             numbers[j, OPENPOSE.part(part)] = np.array(values, dtype=np.float64).reshape(size, 3)
     points = numbers[:, :, :2]

@@ -15,11 +15,12 @@ import numpy as np
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.body_guards import without_collector
-from spoter.formats.fast_points import read_flat
-from spoter.formats.json_errors import wrong_type
+from spoter.formats.body_guards import paused_gc
+from spoter.formats.fast_points import parse_point_array
+from spoter.formats.json_errors import Path, wrong_type
 from spoter.formats.mmpose_frames import Pair, coordinates
-from spoter.formats.request import Options, finish_clip, short
+from spoter.formats.request import Options, check_estimator_name, finish_clip, quote
+from spoter.landmarks.arrays import Float64Array
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import BUILT_IN, Layout
@@ -28,12 +29,11 @@ from spoter.limits import Limits
 _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _TRACK = msgspec.json.Decoder(list[Pair | None] | None)
-# Names, among which are a clip's landmarks; of more, none is looked at. Many more than there are landmarks: colons of
-# objects in the places of points count too, and a client shall be told of those in other words.
-_MOST_NAMES = 100_000
+# Far more than there are landmarks: colons of objects in the places of points count too, and those have another error.
+_MAX_NAMES = 100_000
 
 
-def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
+def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
     """Make a Clip of a body's ``points``.
 
     Parameters
@@ -43,7 +43,7 @@ def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, o
     in_layout : bool
         Whether the body says that they are the layout's own, and not an estimator's.
     layout, limits, options
-        The model's layout; what a request may hold; what is said beside the points.
+        The model's layout, the limits of a request, and the request's options.
 
     Raises
     ------
@@ -51,31 +51,23 @@ def read(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, o
         ``unknown_estimator``, ``wrong_estimator``, ``wrong_type``, ``wrong_point_count``, ``unknown_landmark``,
         ``wrong_frame_count`` and those of `finish_clip`.
     """
-    known_estimator(options.estimator)
+    check_estimator_name(options.estimator)
     if bytes(memoryview(points)[:1]) == b"{":
-        array, names = _by_name(points, layout, limits)
+        array, names = _decode_by_name(points, layout, limits)
         estimator = options.estimator
     else:
-        array, names, estimator = _array(points, in_layout, layout, limits, options)
+        array, names, estimator = _decode_array(points, in_layout, layout, limits, options)
     return finish_clip(array, names, estimator, layout, options)
 
 
-def known_estimator(name: str | None) -> None:
-    """Raise ``unknown_estimator`` for a name that is none of `ESTIMATORS`."""
-    if name is not None and name not in ESTIMATORS:
-        raise InputError(
-            ErrorCode.UNKNOWN_ESTIMATOR, f"found {short(name)}, expected {', '.join(ESTIMATORS)}", "estimator"
-        )
-
-
 def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Tell the names and the estimator of an array of `size` points a frame.
+    """Return the names and the estimator of an array of `size` points a frame.
 
     Parameters
     ----------
     size : int
     layout : Layout
-        The model's; its own points may come without an estimator's others.
+        The model's.
     estimator : str or None
         The one the request names.
 
@@ -91,20 +83,20 @@ def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tup
         ``wrong_point_count`` for a size that is neither the layout's nor an estimator's; ``wrong_estimator`` for
         another estimator's than the one named.
     """
-    known_estimator(estimator)
+    check_estimator_name(estimator)
     if estimator is not None and size in ESTIMATORS[estimator].sizes:
         return ESTIMATORS[estimator].names_for(size), estimator
     if size == len(layout):
         return layout.names, estimator
     for other in ESTIMATORS.values():
-        if size in other.sizes and estimator is not None:
+        if size in other.sizes:
+            if estimator is None:
+                return other.names_for(size), other.name
             raise InputError(
                 ErrorCode.WRONG_ESTIMATOR, f"found {other.name}'s {size} points, but estimator {estimator}"
             )
-        if size in other.sizes:
-            return other.names_for(size), other.name
-    wanted = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
-    sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in wanted)
+    expected = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
+    sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in expected)
     raise InputError(
         ErrorCode.WRONG_POINT_COUNT,
         f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})",
@@ -117,47 +109,47 @@ def check_layout(name: str, layout: Layout) -> None:
     if name == own:
         return
     if name not in BUILT_IN:
-        raise InputError(ErrorCode.UNKNOWN_LAYOUT, f"found {short(name)}, expected {own}, the model's layout", "layout")
+        raise InputError(ErrorCode.UNKNOWN_LAYOUT, f"found {quote(name)}, expected {own}, the model's layout", "layout")
     raise InputError(ErrorCode.WRONG_LAYOUT, f"found layout {name}, but this model is fed layout {own}", "layout")
 
 
-def _array(
+def _decode_array(
     points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options
-) -> tuple[np.ndarray, tuple[str, ...], str | None]:
-    array = read_flat(bytes(points), len(layout) if in_layout else None)
+) -> tuple[Float64Array, tuple[str, ...], str | None]:
+    array = parse_point_array(bytes(points), len(layout) if in_layout else None)
     if array is not None:
         limits.check_frames(len(array))
-        names, estimator = _columns(array.shape[1], 0, in_layout, layout, options)
-        return array, names, estimator
+        return array, *_columns(array.shape[1], 0, in_layout, layout, options)
     try:
-        with without_collector():
+        with paused_gc():
             frames = _ARRAY.decode(points)
     except msgspec.ValidationError as error:
         names = layout.names
         if not in_layout:
             names = ESTIMATORS[options.estimator].names if options.estimator else ()
-        raise wrong_type(error, partial(_place, names), ("points",)) from error
+        raise wrong_type(error, partial(_describe_path, names), ("points",)) from error
     limits.check_frames(len(frames))
+    present = {i: frame for i, frame in enumerate(frames) if frame is not None}
     names, estimator = layout.names, options.estimator
-    there = [i for i, frame in enumerate(frames) if frame is not None]
-    if there:
-        names, estimator = _columns(len(frames[there[0]]), there[0], in_layout, layout, options)
-    for i in there:
-        if len(frames[i]) != len(names):
+    if present:
+        first = min(present)
+        names, estimator = _columns(len(present[first]), first, in_layout, layout, options)
+    for i, frame in present.items():
+        if len(frame) != len(names):
             raise InputError(
-                ErrorCode.WRONG_POINT_COUNT, f"found {len(frames[i])} points, expected {len(names)}", f"frame {i}"
+                ErrorCode.WRONG_POINT_COUNT, f"found {len(frame)} points, expected {len(names)}", f"frame {i}"
             )
     array = np.full((len(frames), len(names), 2), np.nan)
-    if there:
-        flat = [point for i in there for point in frames[i]]
-        array[there] = coordinates(flat).reshape(len(there), len(names), 2)
+    if present:
+        flat = [point for frame in present.values() for point in frame]
+        array[list(present)] = coordinates(flat).reshape(len(present), len(names), 2)
     return array, names, estimator
 
 
 def _columns(
     size: int, frame: int, in_layout: bool, layout: Layout, options: Options
 ) -> tuple[tuple[str, ...], str | None]:
-    """Tell names and estimator of an array whose first frame with points has `size` of them; `frame` is its number."""
+    """Return names and estimator of an array by its first frame with points: their number, and the frame's."""
     if in_layout:
         return layout.names, options.estimator
     try:
@@ -166,22 +158,22 @@ def _columns(
         raise error.within(f"frame {frame}") from error
 
 
-def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.ndarray, tuple[str, ...]]:
-    tracks = {}
-    # Those of the layout, and any estimator's, which a client may send besides.
+def _decode_by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[Float64Array, tuple[str, ...]]:
+    # A client may send any estimator's landmarks in addition to the layout's.
     known = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
-    if len(memoryview(points)) > 6 * _MOST_NAMES and bytes(points).count(b":") > _MOST_NAMES:  # "a":0,
+    if len(memoryview(points)) > 6 * _MAX_NAMES and bytes(points).count(b":") > _MAX_NAMES:  # "a":0,
         raise InputError(
-            ErrorCode.UNKNOWN_LANDMARK, f"found more than {_MOST_NAMES} keys, expected names of landmarks", "points"
+            ErrorCode.UNKNOWN_LANDMARK, f"found more than {_MAX_NAMES} keys, expected names of landmarks", "points"
         )
+    tracks: dict[str, list[Pair | None] | None] = {}
     for name, raw in _BY_NAME.decode(points).items():
         if name not in known:
             raise _unknown_landmark(name, layout)
         try:
-            with without_collector():
+            with paused_gc():
                 tracks[name] = _TRACK.decode(raw)
         except msgspec.ValidationError as error:
-            raise wrong_type(error, partial(_track_place, name)) from error
+            raise wrong_type(error, partial(_describe_track_path, name)) from error
     lengths = {name: len(track) for name, track in tracks.items() if track is not None}
     frames = next(iter(lengths.values()), 0)
     limits.check_frames(frames)
@@ -200,20 +192,20 @@ def _by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[np.nd
 
 
 def _unknown_landmark(name: str, layout: Layout) -> InputError:
-    """Return the error for a name that no estimator and no layout has, with the likeliest one that was meant."""
+    """Return the error for a name that no estimator and no layout has, with the most similar name."""
     near = difflib.get_close_matches(name[:80], layout.names, 1)
     expected = f"did you mean {near[0]}?" if near else f"expected landmarks such as {', '.join(layout.names[:3])}"
-    return InputError(ErrorCode.UNKNOWN_LANDMARK, f"found landmark {short(name)}; {expected}")
+    return InputError(ErrorCode.UNKNOWN_LANDMARK, f"found landmark {quote(name)}; {expected}")
 
 
-def _place(names: tuple[str, ...], steps: list[str | int]) -> str | None:
-    """Put the path of a value into words: points, 3, 15, 0 -> "frame 3, point pose_left_wrist"."""
+def _describe_path(names: tuple[str, ...], steps: Path) -> str:
+    """Describe the path of a value: points, 3, 15, 0 -> "frame 3, point pose_left_wrist"."""
     words = [f"frame {step}" for step in steps[1:2]]
     for step in steps[2:3]:
-        words.append(f"point {names[step] if step < len(names) else step}")
+        words.append(f"point {names[step] if isinstance(step, int) and step < len(names) else step}")
     return ", ".join(words) or "points"
 
 
-def _track_place(name: str, steps: list[str | int]) -> str | None:
-    """Put the path of a value of one landmark into words: 3, 0 -> "point pose_nose, frame 3"."""
+def _describe_track_path(name: str, steps: Path) -> str:
+    """Describe the path of a value of one landmark: 3, 0 -> "point pose_nose, frame 3"."""
     return ", ".join([f"point {name}", *(f"frame {step}" for step in steps[:1])])

@@ -1,18 +1,20 @@
-"""What a request holds once it is read, and the options and limits under which it is read."""
+"""A request once it is read, its options, and the steps that all formats share."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.landmarks.clip import Clip, is_in_pixels, make_clip
+from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import Layout
 
 JSON = "application/json"
@@ -36,17 +38,22 @@ _WRITE_PIXELS = ("openpose", "wholepose")
 TopK = Annotated[int, msgspec.Meta(ge=1)]
 Pixels = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
 FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
-EstimatorName = Literal["mediapipe", "openpose", "wholepose"]
+EstimatorName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ESTIMATORS)})$")]
+
+
+T = TypeVar("T")
+ClipOrError = Clip | InputError
+"""A clip of a request: its error stands in the place of a clip that cannot be read."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller says about a request beside its landmarks; None = not said.
+    """What a caller says about a request in addition to its landmarks; None where it says nothing.
 
     Attributes
     ----------
     top_k : int or None
-        Number of glosses wanted in an answer.
+        Number of glosses of an answer.
     width, height : float or None
         Size of the picture in pixels, needed where points are in pixels.
     estimator : str or None
@@ -55,27 +62,22 @@ class Options:
         Frames per second.
     """
 
-    top_k: int | None = None
-    width: float | None = None
-    height: float | None = None
-    estimator: str | None = None
-    fps: float | None = None
-
-    def override(self, **values) -> Options:
-        """Return these options with those of `values` that are not None in their places."""
-        return dataclasses.replace(self, **{name: value for name, value in values.items() if value is not None})
+    top_k: TopK | None = None
+    width: Pixels | None = None
+    height: Pixels | None = None
+    estimator: EstimatorName | None = None
+    fps: FramesPerSecond | None = None
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video in a clip's place: it takes seconds to read, which `spoter.formats.video_format` does later.
+    """A video that is not read yet.
 
     Attributes
     ----------
     content : bytes or str
         The file, or the key that it is stored under.
     options : Options
-        Of this video.
     """
 
     content: bytes | str
@@ -84,50 +86,44 @@ class Video:
 
 @dataclass
 class Request:
-    """A request, read.
+    """A decoded request.
 
     Attributes
     ----------
-    clips : list of Clip, InputError or Video
-        In the request's order. One of several clips that cannot be read stands here as its error; each Clip can be
-        selected from by the model's layout and has at least one of its landmarks in at least one frame. A video is a
-        request's only clip.
+    clips : list of Clip or InputError
+        In the request's order. Each Clip has all landmarks that the model's layout selects, at least one of them in at
+        least one frame. Empty where the request has a `video` that is not read yet.
     many : bool
-        Whether the request is of a form that holds several clips, and so gets a list for an answer.
+        Whether the request is of a form that holds several clips, so that the response is a list.
     top_k : int
-        Number of glosses wanted in an answer.
+        Number of glosses of an answer.
     content_type : str
         The request's type, without parameters.
     enrolled : EnrolledGlosses or None
-        Glosses that the request brings along, not checked yet: that takes the model.
+        Glosses that the request brings along. Only the model can check them.
     enroll : str or None
-        The gloss that the clips are to be learned as; None where they are to be named.
+        The gloss to learn from the clips; None where the clips are to be named.
     describe : bool
-        Whether the request has no clips, and asks what the model knows.
+        Whether the request has no clips and asks for the model's description.
+    video : Video or None
+        The video that the only clip is to be read from, by `spoter.formats.video_format.read_videos`.
     """
 
-    clips: list[Clip | InputError | Video]
+    clips: list[ClipOrError]
     many: bool = False
     top_k: int = DEFAULT_TOP_K
     content_type: str = JSON
     enrolled: EnrolledGlosses | None = None
     enroll: str | None = None
     describe: bool = False
-
-
-class _Attributes(msgspec.Struct, forbid_unknown_fields=True):
-    top_k: TopK | None = None
-    width: Pixels | None = None
-    height: Pixels | None = None
-    estimator: EstimatorName | None = None
-    fps: FramesPerSecond | None = None
+    video: Video | None = None
 
 
 _EXPECTED = {
     "top_k": "a whole number of at least 1",
     "width": "a number of pixels above 0",
     "height": "a number of pixels above 0",
-    "estimator": "mediapipe, openpose or wholepose",
+    "estimator": ", ".join(ESTIMATORS),
     "fps": "a number above 0, at most 1000",
 }
 
@@ -140,7 +136,7 @@ def parse_attributes(text: str | None) -> Options:
     InputError
         ``bad_attributes`` for a part that is not ``name=value``, and for an unknown, repeated or wrong one.
     """
-    values: dict[str, object] = {}
+    values: dict[str, str] = {}
     for part in (text or "").split(","):
         if not part.strip():
             continue
@@ -154,26 +150,25 @@ def parse_attributes(text: str | None) -> Options:
             )
         if name in values:
             raise InputError(ErrorCode.BAD_ATTRIBUTES, "found it twice, expected it once", where)
-        known = _option(name, value, strict=False)
-        if known is None:  # so is the word null
+        if not _is_option(name, value, strict=False):
             raise InputError(ErrorCode.BAD_ATTRIBUTES, f"found {quote(value)}, expected {_EXPECTED[name]}", where)
-        values[name] = known
-    return Options(**values)
+        values[name] = value
+    return msgspec.convert(values, Options, strict=False)
 
 
 def check_option(name: str, value: object) -> None:
-    """Raise ``wrong_type`` where an option of `Options` is neither None nor what a request may say."""
+    """Raise ``wrong_type`` where `value` is neither None nor a value of the option `name` of `Options`."""
     plain = value.item() if isinstance(value, np.generic) else value
-    if plain is not None and _option(name, plain, strict=True) is None:
+    if plain is not None and not _is_option(name, plain, strict=True):
         raise InputError(ErrorCode.WRONG_TYPE, f"found {quote(value)}, expected {_EXPECTED[name]}", name)
 
 
-def _option(name: str, value: object, strict: bool) -> object:
-    """Return the value of an option; None for what is none."""
+def _is_option(name: str, value: object, strict: bool) -> bool:
+    """Tell whether `value` is one of an option, and not null."""
     try:
-        return getattr(msgspec.convert({name: value}, _Attributes, strict=strict), name)
+        return getattr(msgspec.convert({name: value}, Options, strict=strict), name) is not None
     except msgspec.ValidationError:
-        return None
+        return False
 
 
 def quote(value: object, size: int = 40) -> str:
@@ -182,26 +177,44 @@ def quote(value: object, size: int = 40) -> str:
     return text if len(text) <= size else f"{text[: size - 1]}…"
 
 
-def check_estimator(found: str, options: Options) -> str:
-    """Return `found`, the estimator a form is written by; raise ``wrong_estimator`` where the options name another."""
-    if options.estimator not in (None, found):
+def decode_each(parts: Iterable[T], decode_clip: Callable[[T], Clip], place: Callable[[int], str]) -> list[ClipOrError]:
+    """Decode the clips of a request: each part gives a Clip or its error, with the place of the part's number."""
+    clips: list[ClipOrError] = []
+    for i, part in enumerate(parts):
+        try:
+            clips.append(decode_clip(part))
+        except InputError as error:
+            clips.append(error.within(place(i)))
+    return clips
+
+
+def check_estimator_name(name: str | None) -> None:
+    """Raise ``unknown_estimator`` for a name that is none of `ESTIMATORS`."""
+    if name is not None and name not in ESTIMATORS:
         raise InputError(
-            ErrorCode.WRONG_ESTIMATOR, f"the points are {found}'s, but the request says {options.estimator}"
+            ErrorCode.UNKNOWN_ESTIMATOR, f"found {quote(name)}, expected {', '.join(ESTIMATORS)}", "estimator"
         )
-    return found
+
+
+def check_estimator(name: str, options: Options) -> None:
+    """Raise ``wrong_estimator`` where the points are of estimator `name` and the options say another."""
+    if options.estimator not in (None, name):
+        raise InputError(
+            ErrorCode.WRONG_ESTIMATOR, f"the points are {name}'s, but the request says {options.estimator}"
+        )
 
 
 def finish_clip(
-    points: np.ndarray,
+    points: npt.NDArray[np.floating],
     names: tuple[str, ...],
     estimator: str | None,
     layout: Layout,
     options: Options,
 ) -> Clip:
-    """Make a Clip of what a wire format holds: the last step of all of them.
+    """Make a Clip of decoded points: the last step of all formats.
 
-    Points in pixels are divided by the picture's size where the options name it. Of an estimator that writes pixels it
-    is asked for; pixels of others are out of range.
+    Points in pixels are divided by the picture's size of the options. An estimator that writes pixels requires it;
+    pixels of others are out of range.
 
     Parameters
     ----------
@@ -228,7 +241,7 @@ def finish_clip(
             raise InputError(
                 ErrorCode.MISSING_IMAGE_SIZE,
                 f"found points in pixels (up to {largest:g}) and no size of the picture, expected width and height "
-                "beside them (--width and --height of a command), or points divided by them (0 to 1)",
+                "with them (--width and --height of a command), or points divided by them (0 to 1)",
             )
         points = points / np.array([options.width, options.height])
     clip = make_clip(points, names, estimator, options.fps, layout.used_columns(names, estimator))

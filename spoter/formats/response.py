@@ -11,7 +11,7 @@ import msgspec
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses, Enrolment
-from spoter.formats.request import CSV, JSON, JSONLINES, SYNONYMS, Request, short
+from spoter.formats.request import CSV, JSON, JSONLINES, SYNONYMS, Request, quote
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -22,38 +22,57 @@ class Ranked(msgspec.Struct, frozen=True):
     index: int
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What a model says about one clip.
+class ModelName(msgspec.Struct, frozen=True):
+    """Which model answered."""
+
+    name: str
+    version: str
+
+
+class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, rename={"glosses": "instances"}):
+    """What a model recognizes in one clip.
 
     Attributes
     ----------
-    instances : list of Ranked
-        Best first.
+    glosses : tuple of Ranked
+        Best first. A score is a probability among all glosses that the model knows.
+    known : bool or None
+        Whether the sign looks like the clips of the first gloss; False means "none of my signs", whatever the scores
+        are. None where the model cannot tell.
     frames : int
         Length of the clip.
-    model_name, model_version : str
-        Which model said so.
-    known : bool or None
-        Whether the sign looks like the clips of the gloss that comes first; None where the model cannot tell.
+    model : ModelName
     similarity : float or None
-        How much it does: a cosine (`spoter.fewshot.prototypes`), for a gloss of few clips put up by its attenuation. `known` is
-        decided by it.
+        The cosine that decides `known` (`spoter.fewshot.prototypes`), raised by its attenuation for a gloss of few
+        clips. It is not sent.
     """
 
-    instances: list[Ranked]
+    glosses: tuple[Ranked, ...]
+    known: bool | None
     frames: int
-    model_name: str
-    model_version: str
-    known: bool | None = None
+    model: ModelName
     similarity: float | None = None
 
+    @property
+    def gloss(self) -> str:
+        """The gloss that comes first."""
+        return self.glosses[0].gloss
+
+    @property
+    def score(self) -> float:
+        """The score of the gloss that comes first."""
+        return self.glosses[0].score
+
+
+PredictionOrError = Prediction | InputError
+"""The answer to one clip: the error stands in the place of a clip that cannot be used."""
 
 # Of a score. The last bits of a sum depend on the other clips of a batch, so that a score close to the middle between
 # two such numbers can be rounded to either (docs/formats.md).
 _DECIMALS = 4
 
 _OFFERED = (JSON, JSONLINES, CSV)
-_COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
+CSV_COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
 
 
 def choose_accept(accept: str | None, request: Request) -> str:
@@ -69,10 +88,11 @@ def choose_accept(accept: str | None, request: Request) -> str:
     """
     possible = (JSON,) if request.describe or request.enroll is not None else _OFFERED
     default = JSONLINES if request.content_type == JSONLINES else JSON
-    if not (accept or "").strip():
+    if accept is None or not accept.strip():
         return default
     qualities = _qualities(accept)
-    best, best_quality = None, 0.0
+    best: str | None = None
+    best_quality = 0.0
     for offered in (default, *possible):
         # the most specific range that fits counts (RFC 9110, 12.5.1)
         ranges = (offered, f"{offered.partition('/')[0]}/*", "*/*")
@@ -82,13 +102,13 @@ def choose_accept(accept: str | None, request: Request) -> str:
     if best is None:
         raise InputError(
             ErrorCode.NOT_ACCEPTABLE,
-            f"found {short(accept, 80)}, expected one of {', '.join(possible)}",
+            f"found {quote(accept, 80)}, expected one of {', '.join(possible)}",
             "header Accept",
         )
     return best
 
 
-def encode(request: Request, answers: Sequence[Answer | InputError], content_type: str) -> bytes:
+def encode(request: Request, answers: Sequence[PredictionOrError], content_type: str) -> bytes:
     """Write the answers to a request.
 
     Parameters
@@ -131,30 +151,23 @@ def encode_enrolment(done: Enrolment, enrolled: EnrolledGlosses) -> bytes:
     return msgspec.json.encode(document)
 
 
-def _document(answer: Answer | InputError) -> dict:
+def _document(answer: PredictionOrError) -> object:
     if isinstance(answer, InputError):
         return answer.to_dict()
-    return {
-        "instances": [
-            {"gloss": ranked.gloss, "score": round(ranked.score, _DECIMALS), "index": ranked.index}
-            for ranked in answer.instances
-        ],
-        "known": answer.known,
-        "frames": answer.frames,
-        "model": {"name": answer.model_name, "version": answer.model_version},
-    }
+    rounded = tuple(Ranked(ranked.gloss, round(ranked.score, _DECIMALS), ranked.index) for ranked in answer.glosses)
+    return Prediction(rounded, answer.known, answer.frames, answer.model)
 
 
-def _csv(answers: Sequence[Answer | InputError]) -> bytes:
+def _csv(answers: Sequence[PredictionOrError]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(_COLUMNS)
+    writer.writerow(CSV_COLUMNS)
     for clip, answer in enumerate(answers):
         if isinstance(answer, InputError):
             writer.writerow((clip, "", "", "", "", "", f"{answer.code}: {answer}"))
             continue
         known = {True: "true", False: "false", None: ""}[answer.known]
-        for rank, ranked in enumerate(answer.instances, 1):
+        for rank, ranked in enumerate(answer.glosses, 1):
             writer.writerow((clip, rank, ranked.gloss, round(ranked.score, _DECIMALS), ranked.index, known, ""))
     return text.getvalue().encode()
 

@@ -7,17 +7,18 @@ Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py and norma
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
+from dataclasses import replace
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats.body_guards import check_numbers
-from spoter.formats.csv_table import Table, axes, check_present, wanted
-from spoter.formats.request import Options, finish_clip
+from spoter.formats.body_guards import check_slow_numbers
+from spoter.formats.csv_table import RowLimit, Table, axis_columns, check_columns, landmarks_to_read
+from spoter.formats.request import ClipOrError, Options, decode_each, finish_clip
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
@@ -54,8 +55,8 @@ def recognizes(columns: Sequence[str]) -> bool:
     return any(column.endswith(("_X", "_Y")) and column[:-2] in NAMES for column in columns)
 
 
-def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list[Clip | InputError]:
-    """Make a Clip of each row, or the error that it holds.
+def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -> list[ClipOrError]:
+    """Make a Clip of each row.
 
     Raises
     ------
@@ -63,7 +64,7 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
         ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
         in two spellings.
     """
-    check_numbers(table.body)
+    check_slow_numbers(table.body)
     columns: dict[str, str] = {}
     for column in table.columns:
         name = NAMES.get(column[:-2]) if column.endswith(("_X", "_Y")) else None
@@ -74,29 +75,25 @@ def read(table: Table, layout: Layout, limits: Limits, options: Options) -> list
                     ErrorCode.DUPLICATE_COLUMNS, f"found {columns[key]} and {column}, the same point", "header"
                 )
             columns[key] = column
-    names = wanted(layout, {key[:-2] for key in columns})
-    keys = axes(names, "_X", "_Y")
-    check_present(tuple(columns), keys)
-    try:
-        limits.check_clips(limits.max_clips + 1)
-    except InputError as error:
-        table = table.at_most(limits.max_clips, error)
-    cells = table.strings([columns[key] for key in keys])
-    # The lists are in picture fractions by definition: a size beside them changes nothing.
-    options = dataclasses.replace(options, width=None, height=None)
-    clips: list[Clip | InputError] = []
-    for i, row in enumerate(cells.itertuples(index=False, name=None)):
-        try:
-            points = _points(row, list(cells.columns), limits)
-            clips.append(finish_clip(points, tuple(names), options.estimator, layout, options))
-        except InputError as error:
-            clips.append(error.within(f"clip {i}, {table.where(i)}"))
-    return clips
+    names = landmarks_to_read(layout, {key[:-2] for key in columns})
+    keys = axis_columns(names, "_X", "_Y")
+    check_columns(tuple(columns), keys)
+    table = replace(table, row_limit=RowLimit(limits.max_clips, limits.too_many_clips()))
+    cells = table.read_strings([columns[key] for key in keys])
+    # The lists are in picture fractions by definition: a size does not change them.
+    options = replace(options, width=None, height=None)
+
+    def read_clip(row: Sequence[str]) -> Clip:
+        points = _points(row, list(cells.columns), limits)
+        return finish_clip(points, tuple(names), options.estimator, layout, options)
+
+    rows = cells.itertuples(index=False, name=None)
+    return decode_each(rows, read_clip, lambda i: f"clip {i}, {table.place(i)}")
 
 
-def _points(row: Sequence[str], columns: list[str], limits: Limits) -> np.ndarray:
+def _points(row: Sequence[str], columns: list[str], limits: Limits) -> npt.NDArray[np.float64]:
     """Return the points of a row's lists, (T, points, 2), y turned to point down."""
-    tracks = []
+    tracks: list[list[float | None]] = []
     for column, cell in zip(columns, row, strict=True):
         limits.check_frames(cell.count(",") + 1)
         try:

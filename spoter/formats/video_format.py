@@ -1,8 +1,7 @@
-"""video/mp4, video/webm and video/quicktime, and videos that are stored elsewhere: clips by way of MediaPipe Holistic.
+"""Videos as clips, by way of MediaPipe Holistic: video/mp4, video/webm, video/quicktime, and stored videos.
 
-That takes a core about 0.05 s a frame, so that decoding a request only takes its video up; `read_videos` then reads
-those of a batch side by side. Each is read by a child process of `spoter.video`, which a deadline ends, whatever is in
-the file.
+That takes a core about 0.05 s a frame. Decoding a request only keeps its video; `read_videos` then reads those of a
+batch side by side, each in a child process of `spoter.video`, which a deadline ends whatever the file holds.
 """
 
 from __future__ import annotations
@@ -18,8 +17,16 @@ from pathlib import Path
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
-from spoter.formats.request import DEFAULT_TOP_K, VIDEOS, Options, Request, Video, check_estimator, finish_clip
-from spoter.landmarks.clip import Clip
+from spoter.formats.request import (
+    DEFAULT_TOP_K,
+    VIDEOS,
+    ClipOrError,
+    Options,
+    Request,
+    Video,
+    check_estimator,
+    finish_clip,
+)
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
@@ -27,32 +34,35 @@ from spoter.limits import Limits
 logger = logging.getLogger(__name__)
 
 Fetch = Callable[[str, Path, int, float], None]
-"""Writes a stored video into a file: its key, the file, the most bytes it may have, and the `time.monotonic` by which
-it has to be there. Raises `InputError`, with a status of 500 or above where the fault is not the request's."""
+"""Writes a stored video into a file: its key, the file, the maximum of bytes, and the deadline, of `time.monotonic`.
+Raises `InputError`, with a status of 500 or above where the fault is not the request's."""
 
-# Below this nothing can be read: the child only starts up.
+# In less time the child process only starts up.
 _LEAST_SECONDS = 1.0
 
 
-def readable() -> bool:
-    """Tell whether videos are read here: whether `spoter.video.environment` finds an interpreter with MediaPipe."""
+def videos_supported() -> bool:
+    """Tell whether `spoter.video.environment` finds an interpreter with MediaPipe, which reads videos."""
     try:
-        import spoter.video.environment as environment
+        from spoter.video.environment import find_python
     except ModuleNotFoundError:  # a Lambda function with the model inside is packed without it
         return False
     try:
-        return environment.find() is not None
+        return find_python() is not None
     except SpoterError:  # one is named that cannot be used
         return False
 
 
-def take_up(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
-    """Take up a video for `read_videos`; as `spoter.formats.decode`.
+def decode(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
+    """Keep a video for `read_videos`; as `spoter.formats.decode`.
 
     Parameters
     ----------
     content : bytes or str
         The file, or the key that it is stored under.
+    layout, limits
+        Not used here.
+    options : Options
     content_type : str
         Of the request.
 
@@ -62,15 +72,15 @@ def take_up(content: bytes | str, layout: Layout, limits: Limits, options: Optio
         ``unsupported_content_type`` (415) where no environment reads videos; ``wrong_estimator`` where the request
         names another than MediaPipe.
     """
-    if not readable():
-        raise _unreadable("header Content-Type" if content_type in VIDEOS else "uniqueName")
+    if not videos_supported():
+        raise _unsupported("header Content-Type" if content_type in VIDEOS else "uniqueName")
     check_estimator(MEDIAPIPE.name, options)
-    return Request([Video(content, options)], False, options.top_k or DEFAULT_TOP_K, content_type)
+    return Request([], False, options.top_k or DEFAULT_TOP_K, content_type, video=Video(content, options))
 
 
 def read_videos(
     videos: Sequence[Video], layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float
-) -> list[Clip | InputError]:
+) -> list[ClipOrError]:
     """Read videos side by side, as many at a time as there are cores.
 
     Parameters
@@ -83,7 +93,7 @@ def read_videos(
     fetch : callable or None
         Gets stored videos; None where there are none.
     deadline : float
-        Of `time.monotonic`: what is not read by then is given up, all of it.
+        Of `time.monotonic`: a video that is not read by then is given up.
 
     Returns
     -------
@@ -91,16 +101,16 @@ def read_videos(
         One for each video, in order.
     """
     with ThreadPoolExecutor(min(len(videos), os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda video: _read(video, layout, limits, fetch, deadline), videos))
+        return list(pool.map(lambda video: _read_video(video, layout, limits, fetch, deadline), videos))
 
 
-def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float) -> Clip | InputError:
-    from spoter.video import VideoLimits, read
+def _read_video(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float) -> ClipOrError:
+    from spoter.video.reader import VideoLimits, read
 
     try:
         with tempfile.TemporaryDirectory(prefix="spoter-video-") as folder:  # its owner's alone
             path = Path(folder, "video")
-            _write(video.content, path, limits, fetch, deadline)
+            _write_video(video.content, path, limits, fetch, deadline)
             left = deadline - time.monotonic()
             if left < _LEAST_SECONDS:
                 raise InputError(ErrorCode.VIDEO_BUSY, "found no time left for this video beside others, try again")
@@ -118,10 +128,10 @@ def _read(video: Video, layout: Layout, limits: Limits, fetch: Fetch | None, dea
         return error
     except SpoterError as error:  # there is an interpreter, but no MediaPipe in it
         logger.error("videos are not read: %s", error)
-        return _unreadable(None)
+        return _unsupported(None)
 
 
-def _unreadable(where: str | None) -> InputError:
+def _unsupported(where: str | None) -> InputError:
     return InputError(
         ErrorCode.UNSUPPORTED_CONTENT_TYPE,
         "found a video, which this server cannot read: it has no environment with MediaPipe (docs/operations.md, "
@@ -130,7 +140,7 @@ def _unreadable(where: str | None) -> InputError:
     )
 
 
-def _write(content: bytes | str, path: Path, limits: Limits, fetch: Fetch | None, deadline: float) -> None:
+def _write_video(content: bytes | str, path: Path, limits: Limits, fetch: Fetch | None, deadline: float) -> None:
     if isinstance(content, bytes):
         path.write_bytes(content)
         return

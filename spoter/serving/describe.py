@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 from spoter import __version__
 from spoter.formats import content_types
 from spoter.formats.request import VIDEOS
 from spoter.landmarks.estimators import MEDIAPIPE
-
-if TYPE_CHECKING:
-    from spoter.serving.recognizer import Recognizer
+from spoter.serving.recognizer import Recognizer
 
 
-def describe(recognizer: Recognizer) -> dict:
-    """Describe a model, and what is read where it runs.
+def describe(recognizer: Recognizer) -> dict[str, object]:
+    """Describe a model, and the content types that are read where it runs.
 
     Returns
     -------

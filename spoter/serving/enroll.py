@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from spoter.errors import ModelFolderError
+from spoter.errors import InputError, ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED, Enrolment, merge_enrolled, write_enrolled
+from spoter.fewshot.prototypes import Prototypes
 from spoter.files import exclusive_lock
 from spoter.landmarks.clip import Clip
-from spoter.serving.recognizer import NO_PROTOTYPES, Recognizer
+from spoter.serving.recognizer import Recognizer
 
 
 def enroll(
@@ -17,7 +18,7 @@ def enroll(
 ) -> Enrolment:
     """Add `gloss` to a model folder.
 
-    Its label index is the first free one. Servers that run have to load the folder, or the archive, anew.
+    Its label index is the first free one. Running servers have to load the folder, or the archive, again.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def enroll(
     clips : sequence of Clip
         Of that sign, each of one whole sign as in training; more clips, by more people, make a better prototype.
     replace : bool
-        Whether an enrolled gloss of this name gives way.
+        Whether to replace an enrolled gloss of this name; its label index stays.
     places : sequence of str
         Where each clip comes from, for errors; "clip 0" and so on where not given.
 
@@ -41,19 +42,18 @@ def enroll(
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
     with exclusive_lock(folder):
-        recognizer = _with_prototypes(folder)
+        recognizer, prototypes = _load(folder)
         if not replace and any(known.gloss == gloss for known in recognizer.enrolled):
             raise ModelFolderError(
                 f"{folder}: found {gloss} enrolled already; say --replace to learn it from new clips"
             )
-        done = recognizer.enroll(gloss, clips, recognizer.enrolled, places)
-        # Of one that is replaced the label index stays.
-        write_enrolled(folder / ENROLLED, merge_enrolled(recognizer.enrolled, [done.learned]), recognizer.prototypes)
-    return done
+        enrolment = recognizer.enroll(gloss, clips, recognizer.enrolled, places)
+        write_enrolled(folder / ENROLLED, merge_enrolled(recognizer.enrolled, [enrolment.learned]), prototypes)
+    return enrolment
 
 
 def unenroll(folder: Path, gloss: str) -> None:
-    """Take an enrolled gloss out of a model folder; those that were enrolled after it move up by one label index.
+    """Remove an enrolled gloss from a model folder; the label indices after it decrease by one.
 
     Raises
     ------
@@ -62,19 +62,20 @@ def unenroll(folder: Path, gloss: str) -> None:
     """
     folder, gloss = Path(folder), gloss.strip()
     with exclusive_lock(folder):
-        recognizer = _with_prototypes(folder)
+        recognizer, prototypes = _load(folder)
         others = [known for known in recognizer.enrolled if known.gloss != gloss]
         if len(others) == len(recognizer.enrolled):
-            there = ", ".join(known.gloss for known in others) or "none"
+            names = ", ".join(known.gloss for known in others) or "none"
             raise ModelFolderError(
-                f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {there}"
+                f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {names}"
             )
-        write_enrolled(folder / ENROLLED, others, recognizer.prototypes)
+        write_enrolled(folder / ENROLLED, others, prototypes)
 
 
-def _with_prototypes(folder: Path) -> Recognizer:
-    """Load a folder in its own runtime: what is learned here is to be, to the last digit, what its server learns."""
+def _load(folder: Path) -> tuple[Recognizer, Prototypes]:
+    """Load a folder in its own runtime, so that a gloss gets the very prototype that its server would compute."""
     recognizer = Recognizer.load(folder)
-    if recognizer.prototypes is None:
-        raise ModelFolderError(f"{folder}: {NO_PROTOTYPES}")
-    return recognizer
+    try:
+        return recognizer, recognizer.require_prototypes()
+    except InputError as error:
+        raise ModelFolderError(f"{folder}: {error}") from None

@@ -1,7 +1,7 @@
 """`Recognizer`: clips in, ranked glosses out. Every entry point calls it.
 
-The model's runtime computes: torch (`spoter.runtime.torch_runtime`), or ONNX Runtime (`spoter.runtime.onnx_runtime`) where
-torch is not imported. All other code is the same.
+The model's runtime computes: `spoter.runtime.torch_runtime`, or `spoter.runtime.onnx_runtime`, which does not import
+torch. All other code is the same.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
@@ -30,19 +29,20 @@ from spoter.fewshot.prototypes import Prototypes, softmax
 from spoter.fewshot.vocabulary import Vocabulary
 from spoter.formats.request import DEFAULT_TOP_K, ClipOrError
 from spoter.formats.response import ModelName, Prediction, PredictionOrError, Ranked
+from spoter.landmarks.arrays import Float32Array
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.normalize import normalize_clips
 from spoter.limits import Limits
-from spoter.model.config import RUNTIMES, choose_runtime
-from spoter.model.folder import ModelFolder, load_model_folder
-from spoter.runtime.base import Forward
-from spoter.runtime.loading import load_onnx_folder
+from spoter.model.config import choose_runtime
+from spoter.model.folder import ModelFolder
+from spoter.runtime.base import Runtime
+from spoter.runtime.loading import load_runtime
 from spoter.runtime.threads import limit_threads
 
 if TYPE_CHECKING:
     import torch
 
-Features = npt.NDArray[np.float32]
+Features = Float32Array
 """The input of a model for one clip, shape (T, 2K)."""
 
 
@@ -83,8 +83,8 @@ class Recognizer:
     Parameters
     ----------
     folder : spoter.model.folder.ModelFolder
-    forward : spoter.runtime.base.Forward
-        What computes, of the folder's own weights.
+    runtime : spoter.runtime.base.Runtime
+        With the folder's own weights.
 
     Attributes
     ----------
@@ -100,53 +100,26 @@ class Recognizer:
     layout : spoter.landmarks.layouts.Layout
     limits : spoter.limits.Limits
         How much a request may hold.
-    forward : spoter.runtime.base.Forward
+    runtime : spoter.runtime.base.Runtime
     """
 
-    def __init__(self, folder: ModelFolder, forward: Forward):
+    def __init__(self, folder: ModelFolder, runtime: Runtime):
         self.config = folder.config
         self.trained, self.prototypes, self.enrolled = folder.glosses, folder.prototypes, folder.enrolled
         self.vocabulary = Vocabulary.build(self.trained, self.prototypes, self.enrolled)
         self.layout = folder.layout
         self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
-        self.forward = forward
+        self.runtime = runtime
         # Also the first forward, which allocates and picks kernels, so that no client waits for it.
-        blank = np.zeros((min(2, self.limits.max_frames), 2 * len(self.layout)), dtype=np.float32)
+        blank = np.zeros((min(2, self.limits.max_frames), folder.width), dtype=np.float32)
         probabilities, embeddings = self._forward([blank])
         if not np.isfinite(self.vocabulary.score(probabilities, embeddings)[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
     def load(cls, folder: Path | str, device: str | torch.device = "cpu", runtime: str | None = None) -> Recognizer:
-        """Load a model folder.
-
-        Parameters
-        ----------
-        folder : Path or str
-        device : str or torch.device
-            Torch's; ONNX Runtime's graphs are for the CPU.
-        runtime : str, optional
-            One of `spoter.model.config.RUNTIMES`; unless given the config's own on the CPU, and ``torch`` on other devices.
-            Only ``torch`` imports torch.
-
-        Raises
-        ------
-        ModelFolderError
-            Where the folder is unfit, or lacks the runtime's file.
-        """
-        folder, on_cpu = Path(folder), str(device) == "cpu"
-        runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"
-        if runtime not in RUNTIMES:
-            raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
-        if runtime != "torch":
-            if not on_cpu:
-                raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
-            loaded = load_onnx_folder(folder, runtime)
-            return cls(loaded, loaded.model)
-        from spoter.runtime.torch_runtime import TorchRuntime
-
-        loaded = load_model_folder(folder)
-        return cls(loaded, TorchRuntime(loaded.model, device))
+        """Load a model folder; parameters and errors are those of `spoter.runtime.loading.load_runtime`."""
+        return cls(*load_runtime(Path(folder), runtime, device))
 
     @property
     def glosses(self) -> tuple[str, ...]:
@@ -173,7 +146,7 @@ class Recognizer:
     def _features(self, clips: Sequence[ClipOrError]) -> tuple[dict[int, Features], dict[int, InputError]]:
         """Return the features of each clip that can be used and the error of each other one, by position."""
         errors: dict[int, InputError] = {}
-        selected: dict[int, npt.NDArray[np.float32]] = {}
+        selected: dict[int, Float32Array] = {}
         for i, clip in enumerate(clips):
             if isinstance(clip, InputError):
                 errors[i] = clip
@@ -194,7 +167,7 @@ class Recognizer:
 
     def embed(
         self, clips: Sequence[ClipOrError], places: Sequence[str] = (), timings: Timings | None = None
-    ) -> npt.NDArray[np.float32]:
+    ) -> Float32Array:
         """Return the embeddings of clips, shape (clips, E) (`spoter.fewshot.prototypes`).
 
         Parameters
@@ -216,7 +189,7 @@ class Recognizer:
             i = min(errors)
             raise errors[i] if errors[i] is clips[i] else errors[i].within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
-        embeddings = self.forward(list(features.values()), True)[1]
+        _, embeddings = self.runtime.run(list(features.values()), True)
         if timings is not None:
             timings.add_forward(started, normalized, len(clips), features.values())
         return embeddings
@@ -300,27 +273,26 @@ class Recognizer:
             rows_of.setdefault(vocabularies[i] if vocabularies else self.vocabulary, []).append(row)
         results: dict[int, PredictionOrError] = {**errors}
         for vocabulary, rows in rows_of.items():
-            selected = embeddings if embeddings is None else embeddings[rows]
             lengths = [len(features[positions[row]]) for row in rows]
-            predictions = self._predictions(vocabulary, probabilities[rows], selected, lengths, top_k)
+            predictions = self._predictions(vocabulary, probabilities[rows], embeddings[rows], lengths, top_k)
             results.update(zip((positions[row] for row in rows), predictions, strict=True))
         if timings is not None:
             timings.add_forward(started, normalized, len(clips), features.values())
         return [results[i] for i in range(len(clips))]
 
-    def _forward(self, features: list[Features]) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-        """Return the head's probabilities, (clips, C), and embeddings, (clips, E), of each clip.
+    def _forward(self, features: list[Features]) -> tuple[Float32Array, Float32Array]:
+        """Return the head's probabilities, (clips, C), and the embeddings, (clips, E), of each clip.
 
-        Embeddings are None in a model without prototypes, which has nothing to compare them with.
+        E is 0 in a model without prototypes, which has nothing to compare embeddings with.
         """
-        logits, embeddings = self.forward(features, self.prototypes is not None)
+        logits, embeddings = self.runtime.run(features, self.prototypes is not None)
         return softmax(logits / self.config.temperature), embeddings
 
     def _predictions(
         self,
         vocabulary: Vocabulary,
-        probabilities: npt.NDArray[np.float32],
-        embeddings: npt.NDArray[np.float32] | None,
+        probabilities: Float32Array,
+        embeddings: Float32Array,
         lengths: Sequence[int],
         top_k: int,
     ) -> Iterator[Prediction]:

@@ -73,10 +73,10 @@ def test_wide_without_the_neck(name: str) -> None:
     ids=["CRLF", "CR", "BOM and blank lines", "no last newline", "spaces", "quotes", "spaces in the header"],
 )
 def test_wide_as_programs_write_it(change) -> None:
-    text = change(csv(WIDE).decode())
-    np.testing.assert_array_equal(LAYOUT.select(read(text.encode())), POINTS)
+    body = change(csv(WIDE).decode()).encode()
+    np.testing.assert_array_equal(LAYOUT.select(read(body)), POINTS)
     np.testing.assert_array_equal(
-        LAYOUT.select(decode(text, "text/csv; charset=utf-8", LAYOUT, LIMITS).clips[0]), POINTS
+        LAYOUT.select(decode(body, "text/csv; charset=utf-8", LAYOUT, LIMITS).clips[0]), POINTS
     )
 
 

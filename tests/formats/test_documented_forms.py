@@ -7,10 +7,10 @@ import re
 from scripts import error_table
 from spoter.error_codes import ErrorCode
 from spoter.formats import Limits, Options, request
-from spoter.formats.csv_format import _LONG
-from spoter.formats.estimator_frames import _POINT_NAMES
-from spoter.formats.json_format import _OF_THE_REQUEST, FORMS
-from spoter.formats.response import _COLUMNS
+from spoter.formats.csv_format import LONG_COLUMNS
+from spoter.formats.estimator_frames import POINT_NAMES
+from spoter.formats.json_format import FORMS, REQUEST_KEYS
+from spoter.formats.response import CSV_COLUMNS
 from spoter.landmarks.clip import COORDINATE_LIMIT
 from spoter.landmarks.estimators import ESTIMATORS
 from tests import ROOT
@@ -31,7 +31,7 @@ def test_every_error_code_is_used() -> None:
 def test_every_word_of_the_wire_is_documented() -> None:
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     kinds = (request.JSON, request.CSV, request.NPY, request.JSONLINES, *request.VIDEOS, *request.SYNONYMS)
-    words = [*FORMS, *_OF_THE_REQUEST, *_POINT_NAMES, *_LONG, *_COLUMNS, *kinds]
+    words = [*FORMS, *REQUEST_KEYS, *POINT_NAMES, *LONG_COLUMNS, *CSV_COLUMNS, *kinds]
     words += [*Options.__dataclass_fields__, *ESTIMATORS]
     assert [word for word in words if not re.search(rf"\b{re.escape(word)}\b", text)] == []
     limits = Limits()

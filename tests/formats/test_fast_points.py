@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spoter.errors import InputError
 from spoter.formats import Limits, decode, plain_points
-from spoter.formats.fast_points import read_flat
+from spoter.formats.fast_points import parse_point_array
 from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("29")
@@ -42,7 +42,7 @@ def both_ways(points: str, head: str) -> tuple[tuple, tuple]:
     """Return what is read with the short way and without it."""
     short = read(points, head)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain_points, "read_flat", lambda raw, size: None)
+        patch.setattr(plain_points, "parse_point_array", lambda raw, size: None)
         return short, read(points, head)
 
 
@@ -69,7 +69,7 @@ def test_both_ways_read_the_same_of_what_is_hardly_json(data):
 
 
 def test_points_and_gaps_keep_their_places():
-    array = read_flat(b"[[[0.5,1],null,[2e-1,-3]],\n [null, [4,5], [6,7.25]]]", None)
+    array = parse_point_array(b"[[[0.5,1],null,[2e-1,-3]],\n [null, [4,5], [6,7.25]]]", None)
     assert array.shape == (2, 3, 2) and array.dtype == np.float64
     assert array[0, 0].tolist() == [0.5, 1] and array[0, 2].tolist() == [0.2, -3] and array[1, 2].tolist() == [6, 7.25]
     assert np.argwhere(np.isnan(array[..., 0])).tolist() == [[0, 1], [1, 0]]
@@ -94,9 +94,9 @@ def test_points_and_gaps_keep_their_places():
     ],
 )
 def test_the_rest_is_left_to_the_long_way(raw):
-    assert read_flat(raw, None) is None
+    assert parse_point_array(raw, None) is None
 
 
 def test_no_frame_has_another_number_of_points_than_is_said():
-    assert read_flat(b"[[[1,2],[3,4]]]", 3) is None
-    assert not math.isnan(read_flat(b"[[[1,2],[3,4]]]", 2).sum())
+    assert parse_point_array(b"[[[1,2],[3,4]]]", 3) is None
+    assert not math.isnan(parse_point_array(b"[[[1,2],[3,4]]]", 2).sum())

@@ -13,6 +13,7 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import Limits, Options, Prediction, Ranked, Request, choose_accept, decode, encode, parse_attributes
 from spoter.formats.request import is_in_pixels, quote
+from spoter.formats.response import ModelName
 from spoter.landmarks.layouts import load_layout
 from tests.generate import figure_clip
 from tests.wire import LIMITS, dumps, holistic
@@ -32,7 +33,7 @@ def refuse(body, content_type: str | None, limits: Limits = LIMITS) -> InputErro
     "kind", ["application/json", "Application/JSON ; charset=utf-8", "application/json;charset=UTF-8", None, "", " "]
 )
 def test_json_by_its_content_type_or_its_looks(kind: str | None) -> None:
-    for body in (BODY, b" \r\n\t" + BODY, b"\xef\xbb\xbf" + BODY, memoryview(BODY), BODY.decode()):
+    for body in (BODY, b" \r\n\t" + BODY, b"\xef\xbb\xbf" + BODY):
         request = decode(body, kind, LAYOUT, LIMITS)
         assert len(request.clips[0]) == 3 and request.content_type == "application/json"
 
@@ -59,8 +60,8 @@ def test_no_content_type_and_no_json() -> None:
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "application/x-npy", None])
-@pytest.mark.parametrize("body", [b"", b" \r\n", b"\xef\xbb\xbf", ""])
-def test_empty_body(kind: str | None, body: bytes | str) -> None:
+@pytest.mark.parametrize("body", [b"", b" \r\n", b"\xef\xbb\xbf"])
+def test_empty_body(kind: str | None, body: bytes) -> None:
     error = refuse(body, kind)
     assert (error.code, error.status) == ("empty_body", 400)
 
@@ -72,7 +73,7 @@ def test_body_too_large_before_anything_else() -> None:
 
 
 def test_text_that_is_no_unicode() -> None:
-    assert refuse('{"layout":"\ud800"}', None).code == "invalid_json"
+    assert refuse('{"layout":"\ud800"}'.encode(errors="surrogatepass"), None).code == "invalid_json"
 
 
 @pytest.mark.parametrize(
@@ -138,8 +139,9 @@ def test_not_acceptable(accept: str) -> None:
     assert (caught.value.code, caught.value.status) == ("not_acceptable", 406)
 
 
+MODEL = ModelName("dgs11", "1.0")
 ANSWER = Prediction(
-    [Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)], 64, "dgs11", "1.0", True, 0.8
+    (Ranked('GRÜẞE, "x"', 0.97123449, 3), Ranked("HALLO", float(np.float32(0.02)), 0)), True, 64, MODEL, 0.8
 )
 DOCUMENT = {
     "instances": [
@@ -164,7 +166,7 @@ def test_one_answer() -> None:
 
 @pytest.mark.parametrize(("known", "in_json", "in_csv"), [(False, b"false", b"false"), (None, b"null", b"")])
 def test_a_sign_that_is_not_known_or_that_nobody_can_tell(known, in_json, in_csv) -> None:
-    answer = Prediction(ANSWER.glosses[1:], 64, "dgs11", "1.0", known)
+    answer = Prediction(ANSWER.glosses[1:], known, 64, MODEL)
     assert b'"known":' + in_json + b"," in encode(Request([None]), [answer], "application/json")
     assert b",0.02,0," + in_csv + b",\n" in encode(Request([None]), [answer], "text/csv")
 

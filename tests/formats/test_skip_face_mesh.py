@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.load.bodies import full_request
 from spoter.errors import InputError
 from spoter.formats import Limits, decode, skip_face_mesh
-from spoter.formats.skip_face_mesh import without_faces
+from spoter.formats.skip_face_mesh import remove_face_meshes
 from spoter.landmarks.layouts import load_layout
 
 KEY = "face_landmarks"
@@ -37,14 +37,14 @@ def emptied(value: object) -> object:
 @example([{f'"{KEY}': [1, 2]}, KEY, [3]], None, True)
 def test_nothing_else_is_touched(value, indent, ascii_only):
     body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
-    assert emptied(json.loads(without_faces(body))) == emptied(json.loads(body))
+    assert emptied(json.loads(remove_face_meshes(body))) == emptied(json.loads(body))
 
 
 def test_flat_arrays_of_points_go():
     body = full_request(3)
-    shorter = without_faces(body)
+    shorter = remove_face_meshes(body)
     assert json.loads(shorter) == emptied(json.loads(body)) and len(shorter) < len(body) / 5
-    assert without_faces(shorter.replace(b'"face', b'"phase')).find(b"phase") > 0
+    assert remove_face_meshes(shorter.replace(b'"face', b'"phase')).find(b"phase") > 0
 
 
 @pytest.mark.parametrize(
@@ -52,15 +52,15 @@ def test_flat_arrays_of_points_go():
     [b"", b'"face_landmarks"', b'{"face_landmarks":[', b'{"face_landmarks":null}', b'{"a\\"face_landmarks":[1]}'],
 )
 def test_what_is_no_whole_array_stays(body):
-    assert without_faces(body) is body
+    assert remove_face_meshes(body) is body
 
 
 @pytest.mark.parametrize("first", [b'{"face_landmarks":[1]}', b'{"a\\"face_landmarks":[1]}', b'{"face_landmarks":1}'])
 def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypatch, first):
-    monkeypatch.setattr(skip_face_mesh, "_MOST", 3)
+    monkeypatch.setattr(skip_face_mesh, "MAX_FACES", 3)
     faces = b'{"face_landmarks":[1]}'
-    assert without_faces(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
-    assert without_faces(first * 3 + faces).endswith(faces)
+    assert remove_face_meshes(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
+    assert remove_face_meshes(first * 3 + faces).endswith(faces)
 
 
 def test_a_face_is_read_by_layouts_that_use_it_and_passed_over_by_others():

@@ -18,10 +18,10 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import Options, content_types
 from spoter.formats.request import Video
-from spoter.formats.video_format import read_videos, readable
+from spoter.formats.video_format import read_videos, videos_supported
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import as_record, respond
+from spoter.serving.service import respond, to_record
 from tests.generate import figure_clip
 from tests.videos import children, draw, find_python
 
@@ -45,7 +45,7 @@ def without(request, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     if request.param == "packed without":
         monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
         monkeypatch.setitem(sys.modules, "spoter.video.environment", None)
-    assert not readable()
+    assert not videos_supported()
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def reading(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
-    assert python.exists() and readable()
+    assert python.exists() and videos_supported()
     return folder
 
 
@@ -117,7 +117,7 @@ def test_what_does_not_begin_as_a_video_starts_no_child(recognizer, monkeypatch,
         raise AssertionError("a child was started")
 
     monkeypatch.setenv("SPOTER_VIDEO_PYTHON", sys.executable)
-    monkeypatch.setattr("spoter.video.reader.subprocess.Popen", start)
+    monkeypatch.setattr("spoter.video.child.subprocess.Popen", start)
     noise = b"\x8c\xf5\x02\xd1\x7e\x90\x4b\x33\xa8\x0c\xe6\x59"
     others = (noise, b"x", b"ftyp", b"#EXTM3U\n", b"{}", b"RIFF\xff\xff\xff\x7fWAVE", b"\x1aE\xdf")
     answers = ask(recognizer, *[RawRequest(body, kind) for body in others])
@@ -154,7 +154,7 @@ def test_what_is_wrong_before_it_is_read(recognizer, reading):
 def test_a_stored_video_needs_a_bucket(recognizer, reading):
     [response], _ = respond(recognizer, [RawRequest(KEY, JSON)])
     assert json.loads(response.body)["error"]["code"] == "no_stored_videos"
-    assert response.status == as_record(response).status == 400  # of a batch job, all would be wrong alike
+    assert response.status == to_record(response).status == 400  # of a batch job, all would be wrong alike
 
 
 def test_what_fetching_says_is_answered_as_it_is(recognizer, reading):
@@ -173,7 +173,7 @@ def test_what_fetching_says_is_answered_as_it_is(recognizer, reading):
 def test_the_frame_rate_that_a_request_says_goes_before_the_videos(recognizer, monkeypatch):
     """A double in the place of MediaPipe: no answer of a server shows the frame rate."""
     clip = replace(figure_clip(), fps=30.0)
-    monkeypatch.setattr("spoter.video.read", lambda *_, **__: SimpleNamespace(clip=clip))
+    monkeypatch.setattr("spoter.video.reader.read", lambda *_, **__: SimpleNamespace(clip=clip))
     videos = [Video(b"x", Options()), Video(b"x", Options(fps=12.5))]
     found = read_videos(videos, recognizer.layout, recognizer.limits, None, time.monotonic() + 60)
     assert [one.fps for one in found] == [30.0, 12.5]

@@ -15,16 +15,16 @@ import torch
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError, SpoterError
-from spoter.fewshot.prototypes import PARTS, Prototypes, to_unit_vectors
+from spoter.fewshot.prototypes import Prototypes, embedding_size, to_unit_vectors
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest
 from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
-from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import GRAPH, WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
-from spoter.runtime.loading import load_onnx_folder
+from spoter.runtime.loading import load_runtime
 from spoter.runtime.onnx_export import TOLERANCE, compare_with_torch, export_graph
 from spoter.runtime.onnx_graph import OPSET
-from spoter.runtime.onnx_runtime import GRAPH, WEIGHTS_SHA256, OnnxRuntime
+from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
@@ -52,7 +52,7 @@ def make_folder(folder: Path, layout: str, positions: str, seed: int = 0, **conf
             elif parameter.dim() == 1 or name == "pos":  # biases and norms, which begin as zeros and ones
                 parameter += 0.1 * torch.randn_like(parameter)
     rng = np.random.default_rng(seed)
-    size = (PARTS + 1) * width
+    size = embedding_size(width)
     whitening = rng.normal(size=(size, size)).astype(np.float32) / size
     trained = to_unit_vectors(rng.normal(size=(len(GLOSSES), size)).astype(np.float32))
     space = Prototypes(np.zeros(size, np.float32), whitening, trained, 1.0, 0.5)
@@ -107,7 +107,7 @@ def test_the_graph_answers_as_torch_does(tmp_path, layout, positions):
 def test_the_embedded_model_and_its_samples(dgs11, samples, tmp_path):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
     torchs, onnxs = (Recognizer.load(folder, runtime=runtime) for runtime in ("torch", None))
-    assert isinstance(onnxs.forward, OnnxRuntime)
+    assert isinstance(onnxs.runtime, OnnxRuntime)
     clips = read_clips(sorted(path for path in samples.iterdir() if path.suffix not in (".md", ".py")), torchs.layout)
     assert len(clips) > 5
     answers = torchs.recognize(clips, top_k=99)
@@ -179,7 +179,7 @@ def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
     other = exported_graph(make_folder(tmp_path / "other", "54", "shared"))
     graph = (folder / GRAPH).read_bytes()
     for content, message in (
-        (None, "model.onnx: found no such file, expected one as `spoter export` writes it"),
+        (None, "model.onnx: found no such file"),
         (b"", "model.onnx: found what ONNX Runtime does not load"),
         (graph[: len(graph) // 2], "model.onnx, byte .*: found a damaged or unknown field"),
         (other, "found a graph with frames 108, .* expected frames 58, .* it is of another model"),
@@ -188,12 +188,12 @@ def test_a_folder_whose_graph_is_absent_broken_or_of_another_model(tmp_path):
         if content is not None:
             (folder / GRAPH).write_bytes(content)
         with pytest.raises(ModelFolderError, match=message) as error:
-            load_onnx_folder(folder)
+            load_runtime(folder, "onnx")
         assert "\n" not in str(error.value)
         (folder / GRAPH).write_bytes(graph)
-    load_onnx_folder(folder)
-    with pytest.raises(ModelFolderError, match=r"nowhere: found no such folder, expected one with model.onnx"):
-        load_onnx_folder(tmp_path / "nowhere")
+    load_runtime(folder, "onnx")
+    with pytest.raises(ModelFolderError, match=r"nowhere: found no such folder"):
+        load_runtime(tmp_path / "nowhere", "onnx")
 
 
 def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
@@ -203,7 +203,7 @@ def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
     weights = (make_folder(tmp_path / "other", "29", "shared", seed=1) / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(weights)
     with pytest.raises(
-        ModelFolderError, match=r"model\.onnx: found a graph of other weights \(.*write it anew by"
+        ModelFolderError, match=r"model\.onnx: found a graph of other weights \(.*write it again by"
     ) as error:
         Recognizer.load(folder, runtime="onnx")
     assert file_sha256(folder / WEIGHTS)[:12] in str(error.value)
@@ -212,17 +212,17 @@ def test_a_graph_of_other_weights_than_those_beside_it(tmp_path):
 def test_clips_of_a_batch_are_answered_as_alone(tmp_path):
     """Lengths that share a batch, padded, and such that do not; and nothing is pooled that nobody asks for."""
     folder = make_folder(tmp_path / "model", "29", "per-frame")
-    forward = OnnxRuntime(exported_graph(folder), GRAPH, 58, len(GLOSSES))
+    runtime = OnnxRuntime(exported_graph(folder), GRAPH, 58, len(GLOSSES))
     rng = np.random.default_rng(0)
     clips = [rng.uniform(-1, 1, (frames, 58)).astype(np.float32) for frames in (60, 7, 57, 60, 1, 50, 200)]
-    logits, embeddings = forward(clips, True)
+    logits, embeddings = runtime.run(clips, True)
     for clip, row, pooled in zip(clips, logits, embeddings, strict=True):
-        alone, its_own = forward([clip], True)
+        alone, its_own = runtime.run([clip], True)
         np.testing.assert_allclose(row, alone[0], atol=1e-5)
         np.testing.assert_allclose(pooled, its_own[0], atol=1e-5)
-    plain, nothing = forward(clips, False)
+    plain, nothing = runtime.run(clips, False)
     np.testing.assert_allclose(plain, logits, atol=1e-6)
-    assert nothing is None
+    assert nothing.shape == (len(clips), 0)
 
 
 def test_what_load_is_asked_for(tmp_path):
@@ -230,8 +230,8 @@ def test_what_load_is_asked_for(tmp_path):
     with pytest.raises(ModelFolderError, match=r"model\.onnx: found no such file"):
         Recognizer.load(folder)
     (folder / GRAPH).write_bytes(exported_graph(folder))
-    assert isinstance(Recognizer.load(folder).forward, OnnxRuntime)
-    assert isinstance(Recognizer.load(folder, runtime="torch").forward, TorchRuntime)
+    assert isinstance(Recognizer.load(folder).runtime, OnnxRuntime)
+    assert isinstance(Recognizer.load(folder, runtime="torch").runtime, TorchRuntime)
     with pytest.raises(ModelFolderError, match="found runtime onnx and device cuda:0, expected cpu"):
         Recognizer.load(folder, "cuda:0", "onnx")
     # Who asks for a device gets torch, which has it; "meta" is one that every torch has, and that answers nothing.
@@ -296,7 +296,7 @@ def test_a_model_is_served_without_torch_and_pandas(tmp_path):
         "from spoter.serving.recognizer import Recognizer\n"
         "from spoter.serving.service import RawRequest, respond\n"
         "recognizer = Recognizer.load(sys.argv[1], runtime='onnx')\n"
-        "[response], costs = respond(recognizer, [RawRequest(sys.stdin.read(), 'application/json')])\n"
+        "[response], costs = respond(recognizer, [RawRequest(sys.stdin.buffer.read(), 'application/json')])\n"
         "heavy = {'torch', 'pandas', 'h5py', 'typer', 'rich', 'onnx', 'sagemaker', 'boto3'}.intersection(sys.modules)\n"
         "assert not heavy, heavy\n"
         "print(response.status)"

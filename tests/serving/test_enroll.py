@@ -54,10 +54,10 @@ def test_an_enrolled_gloss_is_named_and_known(model, low_hallo):
     recognizer = Recognizer.load(model)
     assert recognizer.glosses[-1] == "LOW HALLO" and len(recognizer.glosses) == recognizer.config.classes + 1
     after = recognizer.recognize([low_hallo(9)], top_k=99)[0]
-    assert before.instances[0].gloss != "LOW HALLO"
-    assert (after.instances[0].gloss, after.instances[0].index) == ("LOW HALLO", 11)
-    assert after.known and len(after.instances) == 12
-    assert sum(ranked.score for ranked in after.instances) == pytest.approx(1, abs=1e-5)
+    assert before.glosses[0].gloss != "LOW HALLO"
+    assert (after.glosses[0].gloss, after.glosses[0].index) == ("LOW HALLO", 11)
+    assert after.known and len(after.glosses) == 12
+    assert sum(ranked.score for ranked in after.glosses) == pytest.approx(1, abs=1e-5)
 
 
 def test_the_similarity_to_an_enrolled_gloss_is_put_up_by_its_attenuation(model):
@@ -65,12 +65,12 @@ def test_the_similarity_to_an_enrolled_gloss_is_put_up_by_its_attenuation(model)
     enroll(model, "ONE", [clip])
     enroll(model, "FIVE", [clip] * 5)
     prototypes = load_model_folder(model).prototypes
-    scores = {ranked.gloss: ranked.score for ranked in Recognizer.load(model).recognize([clip], top_k=99)[0].instances}
+    scores = {ranked.gloss: ranked.score for ranked in Recognizer.load(model).recognize([clip], top_k=99)[0].glosses}
     # the very clip has the cosine 1 with both prototypes
     put_up = [1 / prototypes.attenuation(count) for count in (1, 5)]
     assert np.log(scores["ONE"] / scores["FIVE"]) == pytest.approx(prototypes.scale * (put_up[0] - put_up[1]), rel=1e-3)
     (answer,) = Recognizer.load(model).recognize([clip])
-    assert answer.instances[0].gloss == "ONE" and answer.similarity == pytest.approx(put_up[0], rel=1e-4)
+    assert answer.glosses[0].gloss == "ONE" and answer.similarity == pytest.approx(put_up[0], rel=1e-4)
 
 
 def test_the_other_glosses_are_named_as_before(model, samples, low_hallo):

@@ -101,7 +101,8 @@ def test_requests_with_glosses_of_their_own_share_a_forward(recognizer, hallo, m
     requests = [hallo, hallo | {"enrolled": kept[0]}, points(), points(1, enrolled=kept[1]), points(enrolled=kept[0])]
     alone = [told(recognizer, request) for request in requests]
     calls = []
-    monkeypatch.setattr(recognizer, "forward", lambda *asked, run=recognizer.forward: calls.append(1) or run(*asked))
+    run = recognizer.runtime.run
+    monkeypatch.setattr(recognizer.runtime, "run", lambda *arguments: calls.append(1) or run(*arguments))
     responses, timings = respond(recognizer, [RawRequest(json.dumps(request).encode(), JSON) for request in requests])
     assert len(calls) == 1 and timings.clips == 5
     for response, expected in zip(responses, alone, strict=True):

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spoter.batch.inputs import parts
-from spoter.batch.reader import Reader
+from spoter.batch.inputs import iterate_shards
+from spoter.batch.reader import RequestReader
 from spoter.cli.main import app
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.formats import Options, decode, parse_attributes
-from spoter.formats.signer_tracking import follow
+from spoter.formats.signer_tracking import choose_signer
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE
 from spoter.landmarks.layouts import load_layout
@@ -143,10 +143,10 @@ def test_a_byte_order_mark_is_read_everywhere(tmp_path, name):
     for file in tmp_path.rglob("*.json"):
         file.write_bytes(codecs.BOM_UTF8 + file.read_bytes())
     found = [_read(path)[0], *(labelled.clip for labelled in read_dataset(tmp_path / "data").clips)]
-    [part] = parts([tmp_path / "data"], 100)
-    with Reader(Path(), {}) as reader:
-        for piece in part.pieces:
-            asked = reader.read(piece)[1]
+    [shard] = iterate_shards([tmp_path / "data"], 100)
+    with RequestReader(Path(), {}) as reader:
+        for source in shard.sources:
+            asked = reader.read(source)[1]
             options = parse_attributes(asked.attributes)
             found += decode(asked.body, asked.content_type, LAYOUT, LIMITS, options).clips
     assert len(found) == 3
@@ -180,7 +180,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, files, said):
     for name, content in files.items():
         put(folder / name, content)
     with pytest.raises(SpoterError, match=said) as caught:
-        frame_folders.read(folder)
+        frame_folders.read_frame_folder(folder)
     assert str(folder) in str(caught.value)
 
 
@@ -227,15 +227,16 @@ def test_the_signer_is_followed_whatever_the_order_and_it_is_said(tmp_path, name
 
 def test_who_is_large_for_a_moment_is_not_the_signer():
     body = figure(OPENPOSE, 10).astype(float)
-    frames: list[np.ndarray | None] = [points[None] for points in body]
+    nobody = np.empty((0, *body.shape[1:]))
+    frames = [points[None] for points in body]
     frames[3] = np.stack([body[3] * 2 + 1, body[3]])
-    frames[7] = None
-    assert follow(frames) == [0, 0, 0, 1, 0, 0, 0, None, 0, 0]
+    frames[7] = nobody
+    assert choose_signer(frames) == [0, 0, 0, 1, 0, 0, 0, None, 0, 0]
 
 
 def test_one_person_a_frame_is_taken_however_far_apart():
     near, far = np.zeros((1, 3, 2)), np.full((1, 3, 2), 9.0)
-    assert follow([near, far, None, np.empty((0, 3, 2))]) == [0, 0, None, None]
+    assert choose_signer([near, far, np.empty((0, 3, 2))]) == [0, 0, None]
 
 
 # --- the commands, and data sets ---

@@ -9,6 +9,7 @@ import zipfile
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from spoter_handler import to_raw_request
 
 from spoter.formats import video_format
 from spoter.messages import RawRequest, Response
@@ -36,7 +37,7 @@ def recognizer(dgs11):
 def no_videos():
     """What a request's bytes are is judged here; no environment reads its videos, whatever the machine has."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(video_format, "readable", lambda: False)
+        patch.setattr(video_format, "videos_supported", lambda: False)
         yield
 
 
@@ -97,9 +98,13 @@ def test_mutated_enrolment(recognizer, data):
     answer(recognizer, RawRequest(body, "application/json"))
 
 
-def test_what_somebody_parsed_already(recognizer):
-    for body in (None, 1, 1e308, [], {}, {"points": [[[1e400]]]}, {"a": [None] * 100}, "\ud800", float("nan")):
-        [response], _ = respond(recognizer, [RawRequest(body)])
+def test_bodies_that_torchserve_parsed(recognizer):
+    deep = []
+    for _ in range(5_000):
+        deep = [deep]
+    parsed = (None, 1, 1e308, [], {}, {"points": [[[1e400]]]}, {"a": [None] * 100}, "\ud800", float("nan"), deep)
+    for body in parsed:
+        [response], _ = respond(recognizer, [to_raw_request({"body": body}, {})])
         assert 400 <= response.status < 500 and CODES[response.error_code] == response.status
 
 

@@ -180,7 +180,7 @@ def test_what_the_model_knows_and_a_sign_of_ones_own(run, server):
     request = holistic(figure_clip())
     learning = {"enroll": "OWN", "clips": [request, request]}
     told, learned = run([{"describe": True}, learning])["answers"]
-    [response, taught], _ = respond(server, [RawRequest({"describe": True}), RawRequest(learning)])
+    [response, taught], _ = respond(server, [RawRequest(dumps({"describe": True})), RawRequest(dumps(learning))])
     ours = json.loads(response.body)
     assert told["content_types"] == ["application/json", "application/x-npy", "application/jsonlines"]
     assert told["video"] is False and told["limits"].items() <= ours["limits"].items()
