@@ -1,8 +1,7 @@
-"""A real TorchServe, started once for all tests: by hand, and in an environment without this project.
+"""A real TorchServe, started once for all tests: by hand, and in an environment without this project and without torch.
 
-The environment is a new virtual one that holds torch, TorchServe, what the archive's requirements.txt asks for, and
-what those need themselves, by links to the packages that the tests run with. Neither `spoter` nor any other package of
-the project's is in it, so that an archive which is not self-contained does not start.
+The environment is a new virtual one that holds TorchServe, what the archive's requirements.txt asks for, and what those
+need themselves, by links to the packages that the tests run with. An archive that is not self-contained does not start.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def bare_python(scratch: Path, model_store: Path) -> Path:
     with zipfile.ZipFile(model_store / "spoter.mar") as archive:
         lines = archive.read("requirements.txt").decode().splitlines()
     asked = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return linked_environment(scratch / "env", [*asked, Requirement("torch"), Requirement("torchserve")])
+    return linked_environment(scratch / "env", [*asked, Requirement("onnxruntime"), Requirement("torchserve")])
 
 
 @pytest.fixture(scope="session")

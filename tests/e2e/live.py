@@ -124,7 +124,7 @@ def torchserve(
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
     environment = server_environment(folder, ports) | environ
-    environment.pop("PYTHONPATH", None)
+    environment["PYTHONPATH"] = str(ROOT / "handler" / "worker_path")  # as docs/operations.md has it
     command = [python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
     command += ["--ts-config", ROOT / "config.properties", "--log-config", ROOT / "handler" / "log4j2.xml"]
     command += ["--model-store", model_store, "--models", *(f"{name}={name}.mar" for name in models or ["spoter"])]
