@@ -1,7 +1,7 @@
-"""Very many clips: `spoter predict … --out`, and the way through SageMaker's batch jobs and through Ray.
+"""Large batches of clips: `spoter predict … --out`, SageMaker's batch jobs, and Ray.
 
-`pieces` finds what there is to answer and cuts it into parts, `reading` reads a clip, `answering` answers a part as a
-server would. Parts are answered by processes of this machine (`workers`) or of Ray's (`ray_data`), and kept, each
-whole, by `run`, so that a run which was stopped goes on. `predicting` joins them; `packing` writes and reads the files
-of a batch job; `command` is what the command line calls. How to use it: docs/bulk.md.
+`inputs` finds the clips and cuts them into shards, `reader` reads a clip, `predictor` answers a shard as a server
+would. Shards run in processes of this machine (`process_pool`) or of Ray (`ray_pool`); `run` keeps each result whole,
+so that a stopped run can be resumed. `output` joins the results; `sagemaker_jobs` writes and reads the files of a batch
+job. docs/bulk.md is the guide.
 """

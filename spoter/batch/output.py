@@ -1,7 +1,6 @@
 """All answers in one file, in the clips' order.
 
-Beside ``OUT`` lie ``OUT.parts/`` for as long as the run lasts, and ``OUT.run.json``, which stays and tells what the
-answers were made of.
+``OUT.parts/`` exists next to ``OUT`` during the run; ``OUT.run.json`` stays and records what the answers were made of.
 """
 
 from __future__ import annotations
@@ -15,18 +14,7 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from spoter.batch.resume import (
-    Doing,
-    Record,
-    begin,
-    do_parts,
-    part_file,
-    part_numbers,
-    read_part,
-    read_record,
-    write_part,
-    write_record,
-)
+from spoter.batch.run import Counts, RunPlan, ShardExecutor, ShardFolder, read_record, run_shards, write_record
 from spoter.errors import SpoterError
 from spoter.files import atomic_move, atomic_write, exclusive_lock
 
@@ -35,82 +23,71 @@ class _Line(msgspec.Struct):
     error: Raw | UnsetType = UNSET
 
 
-def predict(out: Path, record: Record, paths: list[Path], size: int, do: Doing) -> Record:
-    """Answer all clips and write the answers to `out`; go on where an earlier run was stopped.
+def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
+    """Answer all clips and write the answers to `plan.out`, JSON Lines; resume an earlier run.
 
     Parameters
     ----------
-    out : Path
-        JSON Lines; there whole or not at all.
-    record : Record
-    paths : list of Path
-    size : int
-        Pieces in a part.
-    do : callable
-        A `Doing` by `spoter.batch.predictor`.
-
-    Returns
-    -------
-    Record
-        With the numbers of lines, and of errors among them.
+    plan : RunPlan
+    execute : callable
+        A `ShardExecutor` with a `spoter.batch.predictor.ShardPredictor`.
 
     Raises
     ------
     SpoterError
-        Where answers of something else are there, or another command is writing them; those of `begin` and `do_parts`.
-    Stopped
+        If `plan.out` holds other answers, or another command is writing them; and as `ShardFolder.begin` and
+        `run_shards`.
     """
-    told, folder = _beside(out, ".run.json"), _beside(out, ".parts")
+    out, size = plan.out, plan.shard_size
+    record_file, folder = out.with_name(f"{out.name}.run.json"), out.with_name(f"{out.name}.parts")
+    shards = ShardFolder(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(folder):
         if out.exists():
-            earlier = read_record(told)
-            difference = "nobody knows what" if earlier is None else record.difference(earlier)
-            if difference:
-                with suppress(OSError):  # it may hold parts: of an earlier run, and not ours to remove
-                    folder.rmdir()
-                raise SpoterError(
-                    f"{out}: found answers of {difference}, expected none; remove them, or give another --out"
-                )
-            if earlier.clips is not None:
+            counts = _check_finished(plan, record_file, folder)
+            if counts is not None:
                 shutil.rmtree(folder)
-                return earlier
-
-        def keep(number: int, lines: bytes) -> None:
-            write_part(part_file(folder, number), lines)
-
-        begin(folder, told, record)
-        done = {number for number in part_numbers(folder) if read_part(part_file(folder, number)) is not None}
-        do_parts(record, paths, size, do, done, keep)
-        # In the folder first: what is left there of a run that is killed goes with it.
+                return counts
+        shards.begin(record_file, plan.record)
+        done = {number for number in shards.numbers() if shards.read(number) is not None}
+        run_shards(plan, execute, done, shards.write)
+        # First into the folder, so that the remains of a killed run disappear with it.
         whole = folder / "whole"
-        clips, failed = write_lines(_lines(folder, -(-record.pieces // size)), whole)
+        counts = write_lines(_all_lines(shards, -(-plan.record.pieces // size)), whole)
         atomic_move(whole, out)
-        finished = msgspec.structs.replace(record, clips=clips, failed=failed)
-        write_record(told, finished)
+        write_record(record_file, msgspec.structs.replace(plan.record, clips=counts.clips, failed=counts.failed))
         shutil.rmtree(folder)
-    return finished
+    return counts
 
 
-def write_lines(lines: Iterable[bytes], path: Path) -> tuple[int, int]:
-    """Write lines of answers to a file, whole or not at all; return how many there are, and how many are errors."""
+def _check_finished(plan: RunPlan, record_file: Path, folder: Path) -> Counts | None:
+    """Return the counts of an output that exists; None if its run was killed before it could record them."""
+    earlier = read_record(record_file)
+    difference = None if earlier is None else plan.record.difference(earlier)
+    if earlier is not None and difference is None:
+        return earlier.counts
+    with suppress(OSError):  # it may hold shards of an earlier run, which are the user's to remove
+        folder.rmdir()
+    problem = f"has no run record ({record_file.name})" if earlier is None else f"holds answers of {difference}"
+    raise SpoterError(f"{plan.out} exists but {problem}. Delete it or choose another --out")
+
+
+def write_lines(lines: Iterable[bytes], path: Path) -> Counts:
+    """Write lines of answers to a file, whole or not at all."""
     clips = failed = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         for line in lines:
             stream.write(line)
             clips += 1
             failed += msgspec.json.decode(line, type=_Line).error is not UNSET
-    return clips, failed
+    return Counts(clips, failed)
 
 
-def _lines(folder: Path, parts: int) -> Iterator[bytes]:
-    for number in range(parts):
-        path = part_file(folder, number)
-        lines = read_part(path)
+def _all_lines(shards: ShardFolder, count: int) -> Iterator[bytes]:
+    for number in range(count):
+        lines = shards.read(number)
         if lines is None:
-            raise SpoterError(f"{path}: the file is damaged or missing; run the same command to make this part again")
+            raise SpoterError(
+                f"{shards.path(number)}: the file is damaged or missing; run the same command to make this part again"
+            )
         yield from io.BytesIO(lines)
-
-
-def _beside(out: Path, ending: str) -> Path:
-    return out.with_name(out.name + ending)

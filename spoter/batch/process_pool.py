@@ -1,4 +1,4 @@
-"""Parts answered by processes of this machine, a few of them under way at a time."""
+"""Shards answered by processes of this machine, a few of them under way at a time."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.synchronize import Event
-from typing import Any
+from typing import Any, TypeVar
 
-from spoter.batch.inputs import Part, Piece
+from spoter.batch.inputs import ClipSource, Shard
 from spoter.errors import SpoterError
 
-Work = Callable[[Sequence[Piece], Callable[[], bool]], Any]
-"""Pieces, and a function that says whether to stop -> what becomes of them; can be pickled."""
+_T = TypeVar("_T")
+Work = Callable[[Sequence[ClipSource], Callable[[], bool]], _T]
+"""Sources and a function that tells whether to stop -> a result; can be pickled."""
 
-# Parts under way or done and not fetched yet, for each worker: one to do, and one to go on with.
-_EACH = 2
+_SHARDS_PER_WORKER = 2  # under way or waiting to be fetched: one to do, and one to continue with
 
-_work: Work | None = None
-_stop: Event | None = None
+_work: Work[Any]
+_stop: Event
 
 
 class WorkerDied(SpoterError):
@@ -31,59 +31,59 @@ class WorkerDied(SpoterError):
     exit_code = 1
 
 
-def in_processes(work: Work, parts: Iterable[Part], jobs: int) -> Iterator[tuple[int, Any]]:
-    """Yield the number of each part and what `work` makes of it, as they are done.
+def run_in_processes(work: Work[_T], shards: Iterable[Shard], jobs: int) -> Generator[tuple[int, _T], None, None]:
+    """Yield the number of each shard and the result of `work`, in the order of completion.
 
-    However many parts there are, `parts` is read only as far as workers can follow.
+    `shards` is read only as far as the workers can follow.
 
     Parameters
     ----------
     work : callable
-        Goes to each process once.
-    parts : iterable of Part
+        Sent to each process once.
+    shards : iterable of Shard
     jobs : int
         Processes.
 
     Raises
     ------
     WorkerDied
-        Where one was killed, or had no memory.
+        If a worker was killed or ran out of memory.
     SpoterError
         Of `work`.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
     pool = ProcessPoolExecutor(jobs, context, _begin, (work, stop))
-    pending: dict[Future, int] = {}
+    pending: dict[Future[_T], int] = {}
     try:
-        for part in parts:
-            while len(pending) >= _EACH * jobs:
-                yield from _done(pending)
-            pending[pool.submit(_do, part.pieces)] = part.number
+        for shard in shards:
+            while len(pending) >= _SHARDS_PER_WORKER * jobs:
+                yield from _fetch(pending)
+            pending[pool.submit(_run, shard.sources)] = shard.number
         while pending:
-            yield from _done(pending)
+            yield from _fetch(pending)
     except (BrokenProcessPool, MemoryError):
         raise WorkerDied(
-            "a worker was killed, most likely for want of memory: the same command goes on, with fewer --jobs or a "
-            "smaller --batch if need be"
+            "a worker was killed, probably out of memory. Run the same command again to resume; lower --jobs or "
+            "--batch if it happens again"
         ) from None
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
 
 
-def cores() -> int:
+def count_cores() -> int:
     """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _done(pending: dict[Future, int]) -> list[tuple[int, Any]]:
-    """Wait until something is done, and take that out of `pending`."""
+def _fetch(pending: dict[Future[_T], int]) -> list[tuple[int, _T]]:
+    """Wait until a shard is done, and take all done ones out of `pending`."""
     finished = wait(pending, return_when=FIRST_COMPLETED).done
     return [(pending.pop(future), future.result()) for future in finished]
 
 
-def _begin(work: Work, stop: Event) -> None:
+def _begin(work: Work[_T], stop: Event) -> None:
     global _work, _stop
     _work, _stop = work, stop
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
@@ -91,10 +91,11 @@ def _begin(work: Work, stop: Event) -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone: killed, it tells nobody, and a pool's workers would wait for ever."""
-    multiprocessing.parent_process().join()
+    """End this process when its parent was killed: a pool's workers would wait for it for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
     os._exit(1)
 
 
-def _do(pieces: Sequence[Piece]) -> Any:
-    return _work(pieces, _stop.is_set)
+def _run(sources: Sequence[ClipSource]) -> Any:
+    return _work(sources, _stop.is_set)

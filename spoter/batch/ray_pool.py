@@ -1,8 +1,8 @@
-"""Parts answered through Ray Data: on the cores of one machine, or of all machines of a cluster.
+"""Shards answered through Ray Data, on the cores of one machine or of all machines of a cluster.
 
-Ray starts an actor for each job, in which the model is loaded once, hands it part after part, and bounds what is under
-way. The actors read the clips themselves, and so need the model folder and the clips at the paths that the driver has:
-on a cluster, on a file system that all share. The answers come back to the driver, which keeps them as always.
+Ray starts an actor for each job, which loads the model once, hands it one shard after another, and bounds the work
+under way. Actors read the clips themselves, and need the model folder and the clips at the driver's paths: on a
+cluster, on a shared file system. The answers come back to the driver, which keeps them as usual.
 """
 
 from __future__ import annotations
@@ -10,95 +10,98 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
+from typing import Any
 
 import msgspec
-import numpy as np
 
-from spoter.batch.inputs import Part, Piece
+from spoter.batch.inputs import ClipSource, Shard
 from spoter.batch.process_pool import WorkerDied
 from spoter.errors import SpoterError
 
-Work = Callable[[Sequence[Piece]], bytes]
-
-_QUIET = {"log_to_driver": False, "logging_level": logging.ERROR}
-
 
 class _Actor:
-    """What Ray Data calls with batches of one part each."""
+    """Ray Data calls it with batches of one shard each."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Callable[[Sequence[ClipSource]], bytes]):
         self._work = work
 
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list]:
-        (packed,) = batch["pieces"]
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        (packed,) = batch["sources"]
         try:
-            lines, error = self._work(msgspec.json.decode(packed, type=list[Piece])), ""
-        except SpoterError as caught:  # raised here, it would come to the driver as a page of text
+            lines, error = self._work(msgspec.json.decode(packed, type=list[ClipSource])), ""
+        except SpoterError as caught:  # raised here, it would reach the driver as a page of text
             lines, error = b"", str(caught)
         return {"number": list(batch["number"]), "lines": [lines], "error": [error]}
 
 
-def in_actors(work: Work, parts: Iterable[Part], jobs: int, address: str) -> Iterator[tuple[int, bytes]]:
-    """Yield the number of each part and its lines, as they are done.
+def run_in_ray(
+    work: Callable[[Sequence[ClipSource]], bytes], shards: Iterable[Shard], jobs: int, address: str
+) -> Generator[tuple[int, bytes], None, None]:
+    """Yield the number of each shard and its lines, in the order of completion.
 
     Parameters
     ----------
     work : callable
-        Of `spoter.batch.predictor`; goes to each actor once.
-    parts : iterable of Part
-        Taken in at once: Ray plans by all of them, about 0.1 kB for each clip.
+        A `spoter.batch.predictor.ShardPredictor`; sent to each actor once.
+    shards : iterable of Shard
+        Read completely before the work begins, because Ray plans by all of them: about 0.1 kB a clip.
     jobs : int
         Actors, a core each.
     address : str
-        "local" starts Ray on this machine, "auto" finds the cluster that this machine is of; or a cluster's address.
+        "local" starts Ray on this machine, "auto" finds this machine's cluster; otherwise a cluster's address.
 
     Raises
     ------
     SpoterError
-        Without Ray; where it does not start or is not reached, and those of `work`.
+        If Ray is not installed, does not start or cannot be reached; and those of `work`.
     WorkerDied
-        Where an actor fails in another way.
+        If an actor fails in another way.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would tell its makers about this machine
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report this machine to its makers
     try:
         import ray
         import ray.data
     except ImportError as error:
         raise SpoterError(f"found no Ray ({error}), expected it: pip install 'spoter[ray]'") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    _check_reached(address)
+    _check_address(address)
     try:
-        # "local" takes as many cores as jobs, whether or not Ray would find so many.
-        ray.init(address, num_cpus=jobs if address == "local" else None, **_QUIET)
-    except Exception as error:  # Ray raises just that where a node does not start in time
+        # "local" takes as many cores as jobs, even if Ray finds fewer.
+        ray.init(
+            address,
+            num_cpus=jobs if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except Exception as error:  # Ray raises just that if a node does not start in time
         raise SpoterError(f"Ray at {address}: {_first_line(error)}") from error
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False  # there is one already
-        rows = [{"number": part.number, "pieces": msgspec.json.encode(part.pieces)} for part in parts]
+        ray.data.DataContext.get_current().enable_progress_bars = False  # the caller has one
+        rows = [{"number": shard.number, "sources": msgspec.json.encode(shard.sources)} for shard in shards]
         if not rows:
             return
-        answered = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
+        results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
             fn_constructor_args=(work,),
             batch_size=1,
             compute=ray.data.ActorPoolStrategy(size=jobs),
             num_cpus=1,
         )
-        for row in answered.iter_rows():
+        for row in results.iter_rows():
             if row["error"]:
                 raise SpoterError(row["error"])
             yield row["number"], row["lines"]
     except ray.exceptions.RayError as error:
         raise WorkerDied(
-            f"Ray: {_first_line(error)}; its logs say more, and the same command goes on with what is not done"
+            f"Ray: {_first_line(error)}; see its logs, and run the same command again to resume"
         ) from error
     finally:
         ray.shutdown()
 
 
-def _check_reached(address: str) -> None:
-    """Raise `SpoterError` where nothing listens at HOST:PORT, of which Ray makes sure for very many minutes."""
+def _check_address(address: str) -> None:
+    """Raise `SpoterError` if nothing listens at HOST:PORT, which Ray notices only after many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return

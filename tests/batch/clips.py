@@ -1,12 +1,14 @@
-"""Clips for tests of `spoter predict … --out` and `spoter batch-pack`, and the pieces that these find in a folder."""
+"""Clips for tests of `spoter predict … --out` and `spoter batch-pack`, and the sources that these find in a folder."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from spoter.batch.inputs import Piece, parts
+from spoter.batch.inputs import ClipSource, iterate_shards
+from spoter.batch.run import RunPlan, plan_run
 from tests.training.datasets import generated_points
 
 
@@ -16,6 +18,11 @@ def signs(count: int) -> list[tuple[str, str, np.ndarray]]:
     return [(f"camera/{i}", "WAVE", generated_points("WAVE", 4 + i % 5, rng)) for i in range(count)]
 
 
-def found(root: Path) -> list[Piece]:
+def found(root: Path) -> list[ClipSource]:
     """Return what a folder or file of clips is read as."""
-    return [piece for part in parts([root], 1000) for piece in part.pieces]
+    return [source for shard in iterate_shards([root], 1000) for source in shard.sources]
+
+
+def plan_shards(out: Path, model: Path, clips: Path, size: int, options: dict | None = None) -> RunPlan:
+    """Plan a run that has `size` sources in a shard."""
+    return replace(plan_run(out, model, [clips], options or {}), shard_size=size)

@@ -6,9 +6,9 @@ import os
 import signal
 
 
-def echo(pieces, stopped):
-    return [piece.file for piece in pieces]
+def echo(sources, stopped):
+    return [source.file for source in sources]
 
 
-def die(pieces, stopped):
+def die(sources, stopped):
     os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does for want of memory

@@ -13,7 +13,7 @@ from spoter.cli.main import main
 PART_S = 0.3
 
 
-class Slow(predictor.Answering):
+class Slow(predictor.ShardPredictor):
     """Waits before it answers a part."""
 
     def __call__(self, *given) -> bytes:
@@ -22,5 +22,5 @@ class Slow(predictor.Answering):
 
 
 if __name__ == "__main__":
-    predictor.Answering = Slow
+    predictor.ShardPredictor = Slow
     main()

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from spoter.batch.inputs import Piece, parts, survey
-from spoter.batch.predictor import Answering
+from spoter.batch.inputs import ClipSource, iterate_shards, scan_inputs
+from spoter.batch.predictor import ShardPredictor
 from spoter.cli.main import app
 from spoter.errors import SpoterError
 from spoter.formats import Request, encode
@@ -59,7 +59,7 @@ def folder(tmp_path_factory, samples) -> Path:
 
 
 def test_everything_that_holds_clips_is_found_in_an_order_that_stays(folder):
-    files = [(Path(piece.file).relative_to(folder).as_posix(), piece.group, piece.line) for piece in found(folder)]
+    files = [(Path(source.file).relative_to(folder).as_posix(), source.group, source.line) for source in found(folder)]
     assert files == [
         ("a/broken.json", None, 0),
         ("a/hallo.json", None, 0),
@@ -70,19 +70,19 @@ def test_everything_that_holds_clips_is_found_in_an_order_that_stays(folder):
         *(("c/signs.hdf5", str(group), 0) for group in range(5)),
         ("d.npy", None, 0),
     ]
-    counted = survey([folder])
-    assert (counted.pieces, counted.left_out) == (15, {".txt": 1})
-    cut = list(parts([folder], 4))
-    assert [part.number for part in cut] == [0, 1, 2, 3] and [len(part.pieces) for part in cut] == [4, 4, 4, 3]
-    assert [piece for part in cut for piece in part.pieces] == found(folder)
+    counted = scan_inputs([folder])
+    assert (counted.sources, counted.skipped) == (15, {".txt": 1})
+    cut = list(iterate_shards([folder], 4))
+    assert [shard.number for shard in cut] == [0, 1, 2, 3] and [len(shard.sources) for shard in cut] == [4, 4, 4, 3]
+    assert [source for shard in cut for source in shard.sources] == found(folder)
 
 
 def test_a_change_of_a_file_is_noticed(tmp_path):
     file = write_hdf5(tmp_path / "a.hdf5", signs(2))
-    before = survey([file]).digest
-    assert survey([file]).digest == before
+    before = scan_inputs([file]).digest
+    assert scan_inputs([file]).digest == before
     os.utime(file, ns=(0, 0))
-    assert survey([file]).digest != before
+    assert scan_inputs([file]).digest != before
 
 
 @pytest.mark.parametrize(
@@ -100,17 +100,17 @@ def test_a_path_without_clips_is_an_error_at_once(tmp_path, monkeypatch, name, c
     if name != "absent":
         Path(name).write_bytes(b"")
     with pytest.raises(SpoterError) as error:
-        survey([Path(name)])
+        scan_inputs([Path(name)])
     assert str(error.value).startswith(complaint)
 
 
 def test_frames_of_a_folder_that_are_changed_are_noticed(tmp_path):
     frame = tmp_path / "x_0_keypoints.json"
     frame.write_text(json.dumps(FRAME))
-    before = survey([tmp_path])
+    before = scan_inputs([tmp_path])
     with frame.open("a") as file:  # the folder itself is not touched
         file.write(" ")
-    assert before.pieces == 1 and survey([tmp_path]).digest != before.digest
+    assert before.sources == 1 and scan_inputs([tmp_path]).digest != before.digest
 
 
 def test_a_folder_that_comes_again_in_itself_is_refused(tmp_path):
@@ -118,10 +118,10 @@ def test_a_folder_that_comes_again_in_itself_is_refused(tmp_path):
     (tmp_path / "a/clip.json").write_text("{}")
     (tmp_path / "a/b/up").symlink_to("..")
     with pytest.raises(SpoterError, match="up: found a link to a folder that it lies in"):
-        survey([tmp_path])
+        scan_inputs([tmp_path])
     (tmp_path / "a/b/up").unlink()
     (tmp_path / "beside").symlink_to("a")
-    assert survey([tmp_path]).pieces == 2
+    assert scan_inputs([tmp_path]).sources == 2
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("nothing")], ids=["pipe", "link"])
@@ -129,7 +129,7 @@ def test_what_is_named_as_a_clip_and_is_no_file_is_not_waited_for(tmp_path, make
     make(tmp_path / "x.json")
     make(tmp_path / "x.txt")
     with pytest.raises(SpoterError, match=r"x\.json: found a link to nothing, a pipe or a device, expected a file"):
-        survey([tmp_path])
+        scan_inputs([tmp_path])
 
 
 @pytest.mark.parametrize("command", [["predict"], ["batch-pack"]])
@@ -151,7 +151,7 @@ def test_a_name_that_is_no_text_is_none(tmp_path, dgs11, name):
             file.create_group("0/video_name")
         else:
             file["0/video_name"] = {"empty": h5py.Empty("S1"), "number": 3, "several": [b"a", b"b"]}[name]
-    line = json.loads(Answering(dgs11)(found(tmp_path)))
+    line = json.loads(ShardPredictor(dgs11)(found(tmp_path)))
     assert "instances" in line and line["input"].keys() == {"file", "group"}
 
 
@@ -159,12 +159,12 @@ def test_points_that_are_none_are_their_clips_error(tmp_path, dgs11):
     with h5py.File(tmp_path / "a.hdf5", "w") as file:
         file["0/data"] = h5py.Empty("f")
         file["1/data"] = "text"
-    lines = [json.loads(line) for line in Answering(dgs11)(found(tmp_path)).splitlines()]
+    lines = [json.loads(line) for line in ShardPredictor(dgs11)(found(tmp_path)).splitlines()]
     assert [line["error"]["code"] for line in lines] == ["unreadable_clip"] * 2
 
 
 def test_answers_are_the_servers_each_with_its_place(folder, dgs11, recognizer):
-    lines = [json.loads(line) for line in Answering(dgs11, batch=4)(found(folder)).splitlines()]
+    lines = [json.loads(line) for line in ShardPredictor(dgs11, batch=4)(found(folder)).splitlines()]
     told = [line.pop("input") for line in lines]
     for place in told:
         place["file"] = Path(place["file"]).relative_to(folder).as_posix()
@@ -195,12 +195,12 @@ def test_answers_are_the_servers_each_with_its_place(folder, dgs11, recognizer):
 
 def test_options_and_what_picture_json_says_are_heeded(tmp_path, dgs11):
     np.save(tmp_path / "clip.npy", 1000 * figure_clip().points)
-    piece = found(tmp_path)[0]
-    assert b"out_of_range" in Answering(dgs11)([piece])
-    line = json.loads(Answering(dgs11, said={"top_k": 2, "width": 1000, "height": 1000})([piece]))
+    source = found(tmp_path)[0]
+    assert b"out_of_range" in ShardPredictor(dgs11)([source])
+    line = json.loads(ShardPredictor(dgs11, options={"top_k": 2, "width": 1000, "height": 1000})([source]))
     assert len(line["instances"]) == 2
     (tmp_path / "picture.json").write_text('{"width": 1000, "height": 1000}')
-    said = json.loads(Answering(dgs11, said={"top_k": 2, "width": 5, "height": 5})(found(tmp_path)))
+    said = json.loads(ShardPredictor(dgs11, options={"top_k": 2, "width": 5, "height": 5})(found(tmp_path)))
     assert said == line
 
 
@@ -216,7 +216,7 @@ def test_the_nearest_picture_json_counts(tmp_path):
         (tmp_path / name / "x_0_keypoints.json").write_text(json.dumps(FRAME))
     (tmp_path / "ben/frames/picture.json").write_text('{"width": 320}')
     outer, inner = "width=1280.0,height=720.0", "width=640.0,fps=25.0"
-    assert {Path(piece.file).relative_to(tmp_path).as_posix(): piece.said for piece in found(tmp_path)} == {
+    assert {Path(source.file).relative_to(tmp_path).as_posix(): source.options for source in found(tmp_path)} == {
         "clip.json": outer,
         "ana/clip.json": inner,
         "ana/below/clip.json": inner,
@@ -225,14 +225,16 @@ def test_the_nearest_picture_json_counts(tmp_path):
         "ben/empty/clip.json": "",
         "ben/frames": "width=320.0",
     }
-    before = survey([tmp_path]).digest
+    before = scan_inputs([tmp_path]).digest
     (tmp_path / "ana/picture.json").write_text('{"width": 641}')
-    assert survey([tmp_path]).digest != before
+    assert scan_inputs([tmp_path]).digest != before
     (tmp_path / "ana/picture.json").write_text('{"width": "wide"}')
     with pytest.raises(SpoterError, match=r"ana/picture.json: "):
-        survey([tmp_path])
+        scan_inputs([tmp_path])
 
 
 def test_a_file_that_is_gone_is_its_clips_error(tmp_path, dgs11):
-    lines = Answering(dgs11)([Piece(str(tmp_path / "x.json")), Piece(str(tmp_path / "x.hdf5"), group="0")])
+    lines = ShardPredictor(dgs11)(
+        [ClipSource(str(tmp_path / "x.json")), ClipSource(str(tmp_path / "x.hdf5"), group="0")]
+    )
     assert [json.loads(line)["error"]["code"] for line in lines.splitlines()] == ["unreadable_clip"] * 2

@@ -15,8 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from spoter.batch.inputs import parts, survey
-from spoter.batch.predictor import Answering
+from spoter.batch.inputs import iterate_shards, scan_inputs
+from spoter.batch.predictor import ShardPredictor
 from spoter.cli import main
 from spoter.errors import SpoterError
 from tests.training.datasets import generated_points, write_hdf5
@@ -24,7 +24,7 @@ from tests.training.datasets import generated_points, write_hdf5
 pytestmark = pytest.mark.slow
 
 CLIPS = 600
-SLOWLY = Path(__file__).with_name("bulk_slowly.py")
+SLOWLY = Path(__file__).with_name("slow_command.py")
 
 
 @pytest.fixture(scope="module")
@@ -79,25 +79,22 @@ def test_killed_and_stopped_it_loses_no_part_and_ends_in_the_same_bytes(tmp_path
     said, complaint = process.communicate()
     assert (process.returncode, said) == (130, "")
     stopped = kept()
-    size = survey([many]).part_size
+    size = scan_inputs([many]).shard_size
     # The signal may come when a part is written and not yet counted.
-    assert complaint in [
-        f"stopped: {size * number} of {CLIPS} clips are done and kept; the same command goes on\n"
-        for number in (len(stopped) - 1, len(stopped))
-    ]
+    assert any(f"{size * number} of {CLIPS} clips" in complaint for number in (len(stopped) - 1, len(stopped)))
+    assert complaint.count("\n") == 1
     assert killed.items() <= stopped.items() and len(stopped) < 30 and not out.exists()
 
     with pytest.raises(SpoterError) as error:
         main.app(["predict", str(dgs11), str(many), "--out", str(out), "--top-k", "2"], standalone_mode=False)
-    complaint = f"found {len(stopped)} parts of other options (none); to go on give the command that began it"
-    assert complaint in str(error.value) and "\n" not in str(error.value)
+    assert f"found {len(stopped)} parts of other options (none)" in str(error.value) and "\n" not in str(error.value)
 
     process = start(dgs11, many, out)
     said, complaint = process.communicate()
     assert (process.returncode, complaint) == (0, "")
     assert said == f"{out}: {CLIPS} clips, none of them with an error\n"
-    work = Answering(dgs11)
-    assert out.read_bytes() == b"".join(work(part.pieces) for part in parts([many], size))
+    work = ShardPredictor(dgs11)
+    assert out.read_bytes() == b"".join(work(shard.sources) for shard in iterate_shards([many], size))
     assert not folder.exists()
 
 

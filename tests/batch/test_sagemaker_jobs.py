@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from spoter.batch.inputs import parts
-from spoter.batch.predictor import Answering
-from spoter.batch.resume import Record, look, part_file, write_part, write_record
-from spoter.batch.sagemaker_jobs import Packing, join, pack, shortest
+from spoter.batch.inputs import iterate_shards
+from spoter.batch.predictor import ShardPredictor
+from spoter.batch.run import Counts, RunRecord, ShardFolder, write_record
+from spoter.batch.sagemaker_jobs import ShardPacker, join_answers, pack_clips, shorten
 from spoter.errors import SpoterError
 from tests.aws.deploy.containers import in_process
+from tests.batch.clips import plan_shards
 from tests.generate import figure_clip
 from tests.training.datasets import generated_points, write_hdf5
 
@@ -34,17 +35,17 @@ def clips(tmp_path_factory, samples) -> Path:
     return root
 
 
-def pack_all(out: Path, clips: Path, model: Path, done: list[int] | None = None) -> Record:
+def pack_all(out: Path, clips: Path, model: Path, done: list[int] | None = None) -> Counts:
     """Pack in this process, three pieces in a part, and note which parts were made."""
-    record, _ = look(model, [clips], {})
-    work, numbers = Packing(model), [] if done is None else done
+    plan = plan_shards(out, model, clips, 3)
+    work, numbers = ShardPacker(model), [] if done is None else done
 
     def do(rest):
-        for part in rest:
-            numbers.append(part.number)
-            yield part.number, work(part.pieces)
+        for shard in rest:
+            numbers.append(shard.number)
+            yield shard.number, work(shard.sources)
 
-    return pack(out, record, [clips], 3, do)
+    return pack_clips(plan, do)
 
 
 @pytest.fixture
@@ -73,9 +74,9 @@ def answer(packed: Path, dgs11: Path) -> Path:
 def test_a_jobs_answers_are_those_of_predict_byte_for_byte(packed, clips, dgs11, tmp_path):
     requests = [json.loads(line) for path in (packed / "requests").iterdir() for line in path.open()]
     assert {(document["layout"], len(document["points"][0])) for document in requests} == {("54", 54)}
-    assert join(packed, answer(packed, dgs11), tmp_path / "joined.jsonl") == (12, 4)
-    work = Answering(dgs11)
-    directly = b"".join(work(part.pieces) for part in parts([clips], 3))
+    assert join_answers(packed, answer(packed, dgs11), tmp_path / "joined.jsonl") == (12, 4)
+    work = ShardPredictor(dgs11)
+    directly = b"".join(work(shard.sources) for shard in iterate_shards([clips], 3))
     assert (tmp_path / "joined.jsonl").read_bytes() == directly
     errors = [json.loads(line).get("error", {}).get("code") for line in directly.splitlines()]
     assert [code for code in errors if code] == ["wrong_type", "invalid_json", "invalid_json", "no_usable_frames"]
@@ -83,7 +84,7 @@ def test_a_jobs_answers_are_those_of_predict_byte_for_byte(packed, clips, dgs11,
 
 def test_points_are_written_with_as_few_digits_as_they_need():
     points = np.array([0.3, 1 / 3, 0.00012345, -2.5, np.nan, 1.00000012, 3e-7], np.float32)
-    written = shortest(points)
+    written = shorten(points)
     np.testing.assert_array_equal(written.astype(np.float32), points)
     assert [str(number) for number in written[[0, 1, 2, 3]]] == ["0.3", "0.33333334", "0.00012345", "-2.5"]
 
@@ -95,8 +96,8 @@ def test_other_requests_than_landmarks_cannot_be_packed(tmp_path, dgs11):
         ("c", '{"uniqueName": "v"}'),
     ):
         (tmp_path / f"{name}.json").write_text(body)
-    (part,) = parts([tmp_path], 10)
-    requests, inputs = Packing(dgs11)(part.pieces)
+    (shard,) = iterate_shards([tmp_path], 10)
+    requests, inputs = ShardPacker(dgs11)(shard.sources)
     assert requests == b"" and all("error" in json.loads(line) for line in inputs.splitlines())
 
 
@@ -111,7 +112,7 @@ def test_answers_that_do_not_fit_are_refused(packed, dgs11, tmp_path, wrong):
     if wrong == "absent":
         path.unlink()
     with pytest.raises(SpoterError) as error:
-        join(packed, answers, tmp_path / "joined.jsonl")
+        join_answers(packed, answers, tmp_path / "joined.jsonl")
     assert str(error.value).startswith(f"{path}: ") and "\n" not in str(error.value)
     assert not (tmp_path / "joined.jsonl").exists()
 
@@ -121,9 +122,9 @@ def test_answers_keep_the_clips_order_beyond_the_digits_of_files_names(tmp_path)
     for number in (100_000, 99_999, 7):
         line = {"input": {"file": str(number)}, "error": {"code": "unreadable_clip"}}
         text = json.dumps(line).encode() + b"\n" + b'{"requests":"%s"}\n' % hashlib.sha256(b"").hexdigest().encode()
-        write_part(part_file(tmp_path / "inputs", number), text)
-    write_record(tmp_path / "run.json", Record("m 1", "", "", {}, 3, "0", clips=3, failed=3))
-    assert join(tmp_path, tmp_path, tmp_path / "joined.jsonl") == (3, 3)
+        ShardFolder(tmp_path / "inputs").write(number, text)
+    write_record(tmp_path / "run.json", RunRecord("m 1", "", "", {}, 3, "0", clips=3, failed=3))
+    assert join_answers(tmp_path, tmp_path, tmp_path / "joined.jsonl") == (3, 3)
     lines = [json.loads(line) for line in (tmp_path / "joined.jsonl").open()]
     assert [line["input"]["file"] for line in lines] == ["7", "99999", "100000"]
 
@@ -150,7 +151,7 @@ def test_a_part_without_a_line_for_the_job_has_no_file_of_it(tmp_path, dgs11):
     (out / "requests" / "00000.jsonl").write_text("{}\n")  # of other clips, which were packed here before
     pack_all(out, tmp_path / "bad", dgs11, done)
     assert done == [0] and content_of(out) == before
-    assert join(out, tmp_path, tmp_path / "joined.jsonl") == (1, 1)
+    assert join_answers(out, tmp_path, tmp_path / "joined.jsonl") == (1, 1)
 
 
 def test_requests_of_an_earlier_run_are_removed_with_its_inputs(packed, tmp_path, samples, dgs11):
@@ -179,7 +180,7 @@ def test_a_file_among_the_requests_that_pack_did_not_write_is_refused(packed, cl
 def test_the_requests_need_not_be_kept_for_the_join(packed, dgs11, tmp_path):
     answers = answer(packed, dgs11)
     shutil.rmtree(packed / "requests")
-    assert join(packed, answers, tmp_path / "joined.jsonl") == (12, 4)
+    assert join_answers(packed, answers, tmp_path / "joined.jsonl") == (12, 4)
 
 
 @pytest.mark.parametrize("kind", ["emptied", "cut", "removed"])
@@ -189,10 +190,10 @@ def test_damaged_inputs_are_not_joined(packed, dgs11, tmp_path, kind):
     if kind == "removed":
         path.unlink()
     with pytest.raises(SpoterError) as error:
-        join(packed, answers, tmp_path / "joined.jsonl")
+        join_answers(packed, answers, tmp_path / "joined.jsonl")
     assert str(packed / "inputs") in str(error.value) and not (tmp_path / "joined.jsonl").exists()
 
 
 def test_what_is_not_packed_to_its_end_is_refused(tmp_path):
-    with pytest.raises(SpoterError, match="found no clips packed to their end"):
-        join(tmp_path, tmp_path, tmp_path / "joined.jsonl")
+    with pytest.raises(SpoterError, match="found no completely packed clips"):
+        join_answers(tmp_path, tmp_path, tmp_path / "joined.jsonl")

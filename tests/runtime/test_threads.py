@@ -34,9 +34,9 @@ SpoterHandler().initialize(
 BULK = """
 import torch
 torch.set_num_threads(3)
-from spoter.batch.predictor import Answering
-from spoter.batch.inputs import Piece
-assert b"instances" in Answering(Path(model))([Piece(clip)])
+from spoter.batch.predictor import ShardPredictor
+from spoter.batch.inputs import ClipSource
+assert b"instances" in ShardPredictor(Path(model))([ClipSource(clip)])
 assert torch.get_num_threads() == 1
 """
 AFTER = """

@@ -1,11 +1,11 @@
 """A folder of glosses: ``GLOSS/clip.json`` and so on, a folder a gloss, a file a clip.
 
-Files ending in .json, .csv and .npy are of the wire formats (docs/formats.md), one clip each; .pose is pose-format's,
-and of a video the landmarks are found by MediaPipe. A folder is a clip of OpenPose's or MMPose's frames. A clip's name
-is ``GLOSS/clip``, without the ending. A file ``groups.csv`` at the root, with the columns ``clip,group``, says which
-clips belong together; it then names all of them. A file ``picture.json`` at the root says the size of the pictures and
-the frames per second of all clips of wire formats that do not say it themselves. Files and folders whose names begin
-with a dot are left out, and so are the overlays of ``spoter extract``.
+Files ending in .json, .csv and .npy are of the wire formats (docs/formats.md), one clip each; .pose is pose-format's;
+of a video MediaPipe extracts the landmarks. A folder is a clip of OpenPose's or MMPose's frames. A clip's name is
+``GLOSS/clip``, without the ending. A file ``groups.csv`` at the root, with the columns ``clip,group``, names the group
+of each clip. A file ``picture.json`` at the root has the size of the pictures and the frames per second, for all clips
+of wire formats that do not have their own. Files and folders whose names begin with a dot are ignored, and so are the
+overlays of ``spoter extract``.
 """
 
 from __future__ import annotations
@@ -21,91 +21,85 @@ from spoter.landmarks.clip import Clip
 from spoter.sources import frame_folders
 from spoter.training.data import pose_files, video, wire_files
 from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
-from spoter.video.reader import ENDINGS, is_overlay
+from spoter.video.reader import VIDEO_SUFFIXES, is_overlay
 
 GROUPS = "groups.csv"
 _READERS: dict[str, Callable[[Path], Clip]] = {
     ".pose": pose_files.read_clip,
-    **dict.fromkeys(ENDINGS, video.read_clip),
+    **dict.fromkeys(VIDEO_SUFFIXES, video.read_clip),
 }
 
 
-def read(path: Path) -> UnreadDataSet:
-    """Find the clips of a folder.
-
-    Raises
-    ------
-    DataError
-        Where there is no folder of a gloss in it, or groups.csv is wrong.
-    """
+def locate_clips(path: Path) -> UnreadDataSet:
+    """Locate the clips of a folder; `DataError` without a folder of a gloss, and for a wrong groups.csv."""
     try:
         glosses = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-        files = {folder: sorted(filter(_may_be_a_clip, folder.iterdir())) for folder in glosses}
+        files = {folder: sorted(file for file in folder.iterdir() if _may_be_clip(file)) for folder in glosses}
     except OSError as error:
         raise DataError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from error
     if not glosses:
         raise DataError(f"{path}: found no folder in it, expected one for each gloss, or a train.csv")
-    groups = _groups(path / GROUPS)
+    groups = _read_groups(path / GROUPS)
     try:
-        options = frame_folders.picture(path)
+        options = frame_folders.read_picture_options(path)
     except SpoterError as error:
         raise DataError(str(error)) from error
-    items = []
+    unread = []
+    names: dict[str, Path] = {}
     for folder, members in files.items():
         if not members:
-            items.append(UnreadClip(str(folder), _empty))
-        first: dict[str, Path] = {}
+            unread.append(UnreadClip(str(folder), _report_empty_gloss))
         for file in members:
-            twin = first.setdefault(_name(file), file)
-            items.append(UnreadClip(str(file), partial(_labelled, file, None if twin is file else twin, groups, options)))
-    if groups is not None:
-        known = {f"{folder.name}/{_name(file)}" for folder, members in files.items() for file in members}
-        absent = sorted(set(groups) - known)
-        if absent:
-            raise DataError(f"{path / GROUPS}: found clip {absent[0]!r}, which is not there, expected GLOSS/clip")
-    return UnreadDataSet(items)
+            name = _clip_name(file)
+            first = names.setdefault(name, file)
+            group = name if groups is None else groups.get(name)
+            load = partial(_read_labelled, file, name, None if first is file else first, group, options)
+            unread.append(UnreadClip(str(file), load))
+    absent = sorted(set(groups or ()) - set(names))
+    if absent:
+        raise DataError(f"{path / GROUPS}: found clip {absent[0]!r}, which is not there, expected GLOSS/clip")
+    return UnreadDataSet(unread)
 
 
-def _may_be_a_clip(file: Path) -> bool:
-    return file.name[0] != "." and not is_overlay(file)
+def _may_be_clip(file: Path) -> bool:
+    return not file.name.startswith(".") and not is_overlay(file)
 
 
-def _empty() -> LabelledClip:
+def _report_empty_gloss() -> LabelledClip:
     raise DataError("found no clip of this gloss, expected at least one file")
 
 
-def _name(file: Path) -> str:
-    return file.name if file.is_dir() else file.stem
+def _clip_name(file: Path) -> str:
+    return f"{file.parent.name}/{file.name if file.is_dir() else file.stem}"
 
 
-def _labelled(file: Path, twin: Path | None, groups: dict[str, str] | None, options: Options) -> LabelledClip:
-    gloss, name = file.parent.name, f"{file.parent.name}/{_name(file)}"
-    if twin is not None:
-        raise DataError(f"found a second file of the clip in {twin.name}, expected one")
+def _read_labelled(file: Path, name: str, first: Path | None, group: str | None, options: Options) -> LabelledClip:
+    """Read a clip; `first` is another file of the same name, if any."""
+    if first is not None:
+        raise DataError(f"found a second file of the clip in {first.name}, expected one")
     ending = file.suffix.lower()
-    if file.is_dir() or ending in wire_files.TYPES:
-        read_clip: Callable[[Path], Clip] = partial(wire_files.read_clip, options=options)
-    elif ending in _READERS:
-        read_clip = _READERS[ending]
-    else:
+    if not (file.is_dir() or ending in wire_files.TYPES or ending in _READERS):
         endings = ", ".join((*wire_files.TYPES, *_READERS))
         raise DataError(
             f"found {file.suffix or 'no ending'}, expected a file in {endings}, or a folder of OpenPose's or MMPose's "
             "frames"
         )
-    if groups is not None and name not in groups:
+    if group is None:
         raise DataError(f"found no group for {name!r} in {GROUPS}, expected one for each clip")
     try:
-        clip = read_clip(file)
+        if file.is_dir() or ending in wire_files.TYPES:
+            clip = wire_files.read_clip(file, options)
+        else:
+            clip = _READERS[ending](file)
     except (DataError, InputError):
         raise
-    except SpoterError as error:  # of a folder, which says its own name
+    except SpoterError as error:  # of a folder of frames, with its path
         raise DataError(str(error).removeprefix(f"{file}: ")) from error
-    return LabelledClip(clip, gloss, groups[name] if groups is not None else name, name)
+    return LabelledClip(clip, file.parent.name, group, name)
 
 
-def _groups(path: Path) -> dict[str, str] | None:
-    """Return the group of each clip by name; None where there is no such file."""
+def _read_groups(path: Path) -> dict[str, str] | None:
+    """Return the group of each clip by name; None without the file."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -113,18 +107,17 @@ def _groups(path: Path) -> dict[str, str] | None:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: {error}") from error
     rows = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
+    groups: dict[str, str] = {}
     try:
-        numbered = [(rows.line_num, row) for row in rows]
+        if tuple(rows.fieldnames or ()) != ("clip", "group"):
+            raise DataError(f"{path}: found columns {rows.fieldnames}, expected clip,group")
+        for row in rows:
+            place = f"{path}, line {rows.line_num}"
+            clip, group = row["clip"], row["group"]
+            if not clip or not (group or "").strip() or None in row:
+                raise DataError(f"{place}: found an empty cell or one too many, expected a clip and its group")
+            if groups.setdefault(clip, group) != group:
+                raise DataError(f"{place}: found clip {clip!r} for a second time in another group")
     except csv.Error as error:  # an open quote, a cell of a hundred thousand characters
         raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
-    if tuple(rows.fieldnames or ()) != ("clip", "group"):
-        raise DataError(f"{path}: found columns {rows.fieldnames}, expected clip,group")
-    groups: dict[str, str] = {}
-    for number, row in numbered:
-        place = f"{path}, line {number}"
-        clip, group = row["clip"], row["group"]
-        if not clip or not (group or "").strip() or None in row:
-            raise DataError(f"{place}: found an empty cell or one too many, expected a clip and its group")
-        if groups.setdefault(clip, group) != group:
-            raise DataError(f"{place}: found clip {clip!r} for a second time in another group")
     return groups

@@ -1,6 +1,6 @@
-"""A clip of a data set in a file of a wire format: what can be sent to a server can be trained on.
+"""A clip of a data set in a file of a wire format: a request that can be sent to a server is training data, too.
 
-A server decodes for its model's layout. A data set is read before anybody has chosen one, so as much is decoded as a
+A server decodes for its model's layout. A data set is read before a layout is chosen, so a clip keeps as much as its
 file holds: the landmarks of layouts 54 and 71 together, or else those of the first built-in layout that fits.
 """
 
@@ -9,31 +9,38 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from spoter.error_codes import ErrorCode
 from spoter.errors import DataError, InputError
-from spoter.formats import Limits, Options, Request, decode
+from spoter.formats import Limits, Options
 from spoter.formats.request import JSON
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout, load_layout
 from spoter.sources import clip_files, frame_folders
 
-TYPES = {ending: kind for ending, kind in clip_files.TYPES.items() if ending != ".jsonl"}
+TYPES = {ending: kind for ending, kind in clip_files.CONTENT_TYPES.items() if ending != ".jsonl"}
 """Content type of each ending: those of `spoter.sources.clip_files` that hold one clip."""
 
 LIMITS = Limits(max_frames=100_000, max_clips=10_000_000, max_bytes=2**36)
-"""Those of a server guard it from strangers; a data set is its owner's."""
+"""A server's limits guard against strangers; a data set is its owner's."""
 
-# 54 before spoter54: 54 points without a name of their layout are layout 54's. 29 last: the least that can be lacking.
+# 54 before spoter54: 54 points without a layout's name are layout 54's. 29 last: it needs the fewest landmarks.
 _LAYOUTS = ("71", "54", "spoter54", "29")
-_ANOTHER_LAYOUT = ("wrong_layout", "unknown_layout")
-_DOES_NOT_FIT = (*_ANOTHER_LAYOUT, "missing_landmarks", "missing_columns", "wrong_point_count", "unknown_landmark")
+_OTHER_LAYOUT = (ErrorCode.WRONG_LAYOUT, ErrorCode.UNKNOWN_LAYOUT)
+_DOES_NOT_FIT = (
+    *_OTHER_LAYOUT,
+    ErrorCode.MISSING_LANDMARKS,
+    ErrorCode.MISSING_COLUMNS,
+    ErrorCode.WRONG_POINT_COUNT,
+    ErrorCode.UNKNOWN_LANDMARK,
+)
 
 
 @lru_cache(maxsize=1)
-def layouts() -> tuple[Layout, ...]:
-    """Return the layouts to decode by, that with the most landmarks first."""
-    known = [load_layout(name) for name in _LAYOUTS]
-    everything = {landmark.name: landmark for layout in known for landmark in layout.landmarks}
-    return (Layout("all", tuple(everything.values())), *known)
+def candidate_layouts() -> tuple[Layout, ...]:
+    """Return the layouts to decode by, the one with the most landmarks first."""
+    layouts = [load_layout(name) for name in _LAYOUTS]
+    everything = {landmark.name: landmark for layout in layouts for landmark in layout.landmarks}
+    return (Layout("all", tuple(everything.values())), *layouts)
 
 
 def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  frozen
@@ -43,46 +50,46 @@ def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  
     ----------
     path : Path
     options : Options
-        What the data set says of all its clips; what the file says itself goes before it.
+        Those of all clips of the data set; the file's own win.
 
     Raises
     ------
     InputError
-        As `spoter.formats.decode`; for points that fit no layout, what the smallest of them lacks.
+        As `spoter.formats.decode`; for points that fit no layout, the error for the smallest.
     DataError
-        For a file that cannot be read, or holds another number of clips than one.
+        For a file that cannot be read, or does not hold exactly one clip.
     SpoterError
-        As `spoter.sources.frame_folders.read`.
+        As `spoter.sources.frame_folders.read_frame_folder`.
     """
     try:
         if path.is_dir():
-            body, kind = frame_folders.read(path)[0], JSON
+            body, content_type = frame_folders.read_frame_folder(path)[0], JSON
         else:
-            body, kind = path.read_bytes(), TYPES[path.suffix.lower()]
+            body, content_type = path.read_bytes(), TYPES[path.suffix.lower()]
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror or error})") from error
-    clips = _decode(frame_folders.wrap(body) if kind == JSON else body, kind, options).clips
-    if len(clips) != 1:
-        raise DataError(f"found {len(clips)} clips, expected one in a file")
-    if isinstance(clips[0], InputError):
-        raise clips[0]
-    return clips[0]
-
-
-def _decode(body: bytes, content_type: str, options: Options) -> Request:
-    refusals = []
-    for layout in layouts():
+    if content_type == JSON:
+        body = frame_folders.wrap_frame_list(body)
+    misfit: InputError | None = None
+    for layout in candidate_layouts():
         try:
-            request = decode(body, content_type, layout, LIMITS, options)
-            error = next((clip for clip in request.clips if isinstance(clip, InputError)), None)
-        except InputError as refused:
-            error = refused
-        if error is None:
-            return request
-        if error.code not in _DOES_NOT_FIT:
-            raise error
-        if error.code not in _ANOTHER_LAYOUT:
-            refusals.append(error)
-    if not refusals:
-        raise DataError(f"found points of a layout that is not built in, expected one of {', '.join(_LAYOUTS)}")
-    raise refusals[-1]
+            return _decode(body, content_type, layout, options)
+        except InputError as error:
+            if error.code not in _DOES_NOT_FIT:
+                raise
+            if error.code not in _OTHER_LAYOUT:
+                misfit = error
+    raise misfit or DataError(f"found points of a layout that is not built in, expected one of {', '.join(_LAYOUTS)}")
+
+
+def _decode(body: bytes, content_type: str, layout: Layout, options: Options) -> Clip:
+    """Return the one clip of a body; the first bad clip's error goes before the number of clips."""
+    clips = clip_files.decode_clips(body, content_type, layout, LIMITS, options)
+    good: list[Clip] = []
+    for clip in clips:
+        if isinstance(clip, InputError):
+            raise clip
+        good.append(clip)
+    if len(good) != 1:
+        raise DataError(f"found {len(good)} clips, expected one in a file")
+    return good[0]

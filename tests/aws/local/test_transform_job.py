@@ -10,12 +10,12 @@ import json
 import pytest
 
 from spoter.aws.local.endpoint import LocalEndpoint
-from spoter.batch.inputs import parts
-from spoter.batch.predictor import Answering
-from spoter.batch.resume import look
-from spoter.batch.sagemaker_jobs import REQUESTS, Packing, join, pack
+from spoter.batch.inputs import iterate_shards
+from spoter.batch.predictor import ShardPredictor
+from spoter.batch.sagemaker_jobs import REQUESTS, ShardPacker, join_answers, pack_clips
 from tests import ROOT
 from tests.aws.local.fixtures import invoke, runtime_client
+from tests.batch.clips import plan_shards
 
 pytestmark = pytest.mark.server
 
@@ -46,16 +46,16 @@ def test_each_line_is_answered_by_a_line_in_order(job):
 
 
 def test_packed_clips_are_answered_as_predict_answers_them(job, tmp_path, dgs11, samples):
-    record, _ = look(dgs11, [samples], {})
-    work = Packing(dgs11)
-    pack(tmp_path, record, [samples], 16, lambda rest: ((part.number, work(part.pieces)) for part in rest))
+    plan = plan_shards(tmp_path, dgs11, samples, 16)
+    work = ShardPacker(dgs11)
+    pack_clips(plan, lambda rest: ((shard.number, work(shard.sources)) for shard in rest))
     client = runtime_client(job)
     for path in (tmp_path / REQUESTS).iterdir():
         answers = [invoke(client, line, "application/jsonlines") for line in path.read_bytes().splitlines()]
         assert {status for status, *_ in answers} == {200}
         (tmp_path / f"{path.name}.out").write_bytes(b"".join(body for *_, body in answers))
-    clips, _ = join(tmp_path, tmp_path, tmp_path / "joined.jsonl")
-    directly = b"".join(Answering(dgs11)(part.pieces) for part in parts([samples], 16))
+    clips, _ = join_answers(tmp_path, tmp_path, tmp_path / "joined.jsonl")
+    directly = b"".join(ShardPredictor(dgs11)(shard.sources) for shard in iterate_shards([samples], 16))
     assert (tmp_path / "joined.jsonl").read_bytes() == directly and directly.count(b"\n") == clips > 5
 
 

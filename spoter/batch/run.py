@@ -1,0 +1,244 @@
+"""A run that can be stopped at any moment and resumed: shards, each kept in a file as soon as it is done.
+
+A record names what the shards were made of: model, clips and options. A run resumes only with shards made of the
+same. The last line of a shard's file is the SHA-256 of the lines above it: a file that a power cut damaged does not
+match, and its shard is made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+import spoter
+from spoter.batch.inputs import Shard, iterate_shards, scan_inputs
+from spoter.errors import SpoterError
+from spoter.files import TEMPORARY_PREFIX, atomic_write_bytes
+from spoter.model.config import read_config
+from spoter.model.folder import CARD
+from spoter.progress import progress_bar
+
+_T = TypeVar("_T")
+ShardExecutor = Callable[[Iterable[Shard]], Generator[tuple[int, _T], None, None]]
+"""Shards -> the number and the result of each, in the order of completion: `run_in_processes`, `run_in_ray`."""
+
+# Files that training writes into a model folder and that change no answer.
+_NOT_THE_MODEL = (CARD, "split.json", "metrics.jsonl", "curves.png")
+
+
+class Counts(NamedTuple):
+    """How many lines an output has, and how many of them are errors."""
+
+    clips: int
+    failed: int
+
+    def __str__(self) -> str:
+        return f"{self.clips} clip{'s' * (self.clips != 1)}, {self.failed or 'none'} of them with an error"
+
+
+class RunRecord(msgspec.Struct):
+    """What a run is made of.
+
+    Attributes
+    ----------
+    model : str
+        Name and version, for people.
+    weights : str
+        SHA-256 of the model folder's files.
+    inputs : str
+        `InputScan.digest`.
+    options : dict
+        Options of all clips.
+    pieces : int
+        Number of sources.
+    spoter : str
+        Version of this program.
+    clips, failed : int or None
+        `Counts`, once the run is done.
+    """
+
+    model: str
+    weights: str
+    inputs: str
+    options: dict[str, float | str | None]
+    pieces: int
+    spoter: str
+    clips: int | None = None
+    failed: int | None = None
+
+    @property
+    def counts(self) -> Counts | None:
+        """The lines of a run that is done."""
+        return None if self.clips is None or self.failed is None else Counts(self.clips, self.failed)
+
+    def difference(self, other: RunRecord) -> str | None:
+        """Describe what `other` was made of if that differs from this one; return None if it does not."""
+        if other.weights != self.weights:
+            return f"another model ({other.model})"
+        if other.options != self.options:
+            values = ", ".join(f"{name} {value}" for name, value in other.options.items() if value is not None)
+            return f"other options ({values or 'none'})"
+        if other.inputs != self.inputs:
+            return "other clips, or of files that were changed since"
+        if other.spoter != self.spoter:
+            return f"another version of this program ({other.spoter})"
+        return None
+
+
+class Stopped(SpoterError):
+    """Ctrl-C stopped the run; the text tells how far it is."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """A run to begin or to resume.
+
+    Attributes
+    ----------
+    out : Path
+        File or folder to write.
+    paths : sequence of Path
+        Clips.
+    record : RunRecord
+    shard_size : int
+        Sources in a shard.
+    skipped : str
+        Files in the folders of clips that hold no landmarks, such as "2 .txt"; "" if there are none.
+    """
+
+    out: Path
+    paths: Sequence[Path]
+    record: RunRecord
+    shard_size: int
+    skipped: str = ""
+
+
+def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str, float | str | None]) -> RunPlan:
+    """Count the clips, with a bar on stderr, and record what a run of them is made of.
+
+    Raises
+    ------
+    ModelFolderError, DataError, SpoterError
+        For `out` in a folder of clips, where a later run would read it as clips; for a model without a config; and as
+        `spoter.batch.inputs.scan_inputs`.
+    """
+    for path in paths:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise SpoterError(f"found --out {out} in the folder of clips {path}, expected another place")
+    config = read_config(model)
+    digest = hashlib.sha256()
+    for path in sorted(path for path in model.iterdir() if path.is_file() and path.name not in _NOT_THE_MODEL):
+        digest.update(msgspec.msgpack.encode((path.name, hashlib.sha256(path.read_bytes()).digest())))
+    with progress_bar(shown=True, desc="finding", unit="clip", leave=False) as bar:
+        scan = scan_inputs(paths, bar.update)
+    name = f"{config.name} {config.version}"
+    record = RunRecord(name, digest.hexdigest(), scan.digest, dict(options), scan.sources, spoter.__version__)
+    skipped = ", ".join(f"{count} {ending}" for ending, count in sorted(scan.skipped.items()))
+    return RunPlan(out, paths, record, scan.shard_size, skipped)
+
+
+def read_record(path: Path) -> RunRecord | None:
+    """Read a record; return None if there is no file, raise `SpoterError` for another content."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=RunRecord)
+    except FileNotFoundError:
+        return None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise SpoterError(f"{path}: {error}, expected what a run of this program writes; remove it") from error
+
+
+def write_record(path: Path, record: RunRecord) -> None:
+    """Write a record."""
+    atomic_write_bytes(path, msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n")
+
+
+class ShardFolder:
+    """The files of shards. One command at a time may write into the folder (`spoter.files.exclusive_lock`)."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def path(self, number: int) -> Path:
+        """Return the file of a shard."""
+        return self.folder / f"{number:05}.jsonl"
+
+    def numbers(self) -> set[int]:
+        """Return the numbers of the shards that have files."""
+        return {int(path.stem) for path in self.folder.glob("*.jsonl") if path.stem.isdecimal()}
+
+    def write(self, number: int, lines: bytes) -> None:
+        """Write a shard's lines and their checksum."""
+        atomic_write_bytes(self.path(number), lines + _checksum(lines))
+
+    def read(self, number: int) -> bytes | None:
+        """Return a shard's lines; None if its file is missing or damaged."""
+        try:
+            content = self.path(number).read_bytes()
+        except FileNotFoundError:
+            return None
+        lines = content[: -len(_checksum(b""))]
+        return lines if content == lines + _checksum(lines) else None
+
+    def begin(self, record_file: Path, record: RunRecord) -> None:
+        """Write the record, or check that the shards of an earlier run were made of the same; else `SpoterError`."""
+        remove_unfinished(self.folder)
+        count = len(self.numbers())
+        if not count:
+            return write_record(record_file, record)
+        earlier = read_record(record_file)
+        difference = "an unknown run" if earlier is None else record.difference(earlier)
+        if difference:
+            raise SpoterError(
+                f"{self.folder}: found {count} parts of {difference}. To resume, give the command that began it; to "
+                f"start over, remove {record_file} and {self.folder}"
+            )
+
+
+def _checksum(lines: bytes) -> bytes:
+    return b'{"sha256":"%s"}\n' % hashlib.sha256(lines).hexdigest().encode()
+
+
+def run_shards(plan: RunPlan, execute: ShardExecutor[_T], done: set[int], save: Callable[[int, _T], None]) -> None:
+    """Run the shards that are not `done`, with a bar on stderr, and pass the number and the result of each to `save`.
+
+    Raises
+    ------
+    SpoterError
+        Those of `execute`.
+    Stopped
+    """
+    total, size = plan.record.pieces, plan.shard_size
+    last = (total - 1) // size
+
+    def length(number: int) -> int:
+        return total - last * size if number == last else size
+
+    remaining = (shard for shard in iterate_shards(plan.paths, size) if shard.number not in done)
+    ready = sum(map(length, done))
+    try:
+        with (
+            progress_bar(shown=True, total=total, initial=ready, desc="predicting", unit="clip") as bar,
+            closing(execute(remaining)) as results,
+        ):
+            for number, result in results:
+                save(number, result)
+                ready += length(number)
+                bar.update(length(number))
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"stopped: {ready} of {total} clips are done and kept. Run the same command again to resume"
+        ) from None
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove the temporary files of a run that was killed."""
+    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
+        path.unlink()
