@@ -61,7 +61,7 @@ def augmentations(
 
     Of 16 random draws, a row shows the one that changes the clip most.
     """
-    from spoter.drawing import png
+    from spoter.drawing import encode_png
     from spoter.training.augment.preview import draw_rows
 
     check_picture(out)
@@ -74,7 +74,7 @@ def augmentations(
         rows[f"{caption}\n{len(changed)} frames" if len(changed) != len(points) else caption] = changed
     frames = np.unique(np.linspace(0, len(points) - 1, _SHOWN).round().astype(int)).tolist()
     title = f"{chosen}\nin grey behind: as recorded"
-    atomic_write_bytes(out, png(draw_rows(rows, layout.names, frames, title, behind=recorded)))
+    atomic_write_bytes(out, encode_png(draw_rows(rows, layout.names, frames, title, behind=recorded)))
     print(f"wrote {out}: {chosen}, {len(ROWS)} changes")
 
 

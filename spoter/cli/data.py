@@ -17,9 +17,9 @@ from spoter.cli.options import (
     ValGroups,
     Validation,
     check_picture,
-    split_names,
     note,
     print_skipped,
+    split_names,
 )
 from spoter.errors import DataError
 from spoter.training.settings import TrainSettings
@@ -27,7 +27,7 @@ from spoter.training.settings import TrainSettings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from spoter.training.data.summary import Row, Summary
+    from spoter.training.data.summary import ClipStatistics, Summary
 
 # Libraries that take seconds to import are imported by the command.
 
@@ -49,19 +49,18 @@ def summary(
     from rich.console import Console
 
     from spoter.training.data import read_dataset
-    from spoter.training.data.summary import draw, summarize
+    from spoter.training.data.summary import summarize, write_picture
 
     if picture is not None:
         check_picture(picture)
-    found = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True))
-    if picture is not None:
-        draw(found, picture)
+    figures = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True))
     if as_json:
-        print(msgspec.json.encode(found).decode())
+        print(msgspec.json.encode(figures).decode())
     else:
-        # Piped, a table shall not be cut to the 80 columns that rich then takes.
-        _show(found, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
+        # 120 columns for a pipe, where rich would cut the table to 80.
+        _print_summary(figures, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
     if picture is not None:
+        write_picture(figures, picture)
         print(f"wrote {picture}", file=sys.stderr)
 
 
@@ -83,65 +82,60 @@ def split(
     """
     from spoter.files import exclusive_lock
     from spoter.training.data import connecting_points, read_dataset
-    from spoter.training.data.split import SUBSETS
+    from spoter.training.data.split import SUBSETS, SplitOptions
     from spoter.training.data.split_record import split_dataset
 
-    clips = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
-    print_skipped(clips.skipped)
-    options = {"validation": validation, "test": test, "seed": seed}
-    options |= {"validation_groups": split_names(val_groups), "test_groups": split_names(test_groups)}
-    clips, sides = split_dataset(clips, skip_bad, note, options)
+    dataset = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
+    print_skipped(dataset.skipped)
+    options = SplitOptions(validation, test, split_names(val_groups), split_names(test_groups), seed)
+    dataset, parts = split_dataset(dataset, options, skip_bad=skip_bad, note=note)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out):
-        files = {side: out / f"{side}.hdf5" for side in SUBSETS}
+        files = {subset: out / f"{subset}.hdf5" for subset in SUBSETS}
         for path in files.values():
             if path.exists():
                 raise DataError(f"{path}: found this file already; delete it, or write into another folder by --out")
-        for side, path in files.items():
-            members = sides.select(clips.clips, side)
-            connecting_points.write(path, members, clips.estimator)
-            print(f"{path}: {len(members)} clips of {', '.join(getattr(sides, side))}")
+        for subset, path in files.items():
+            clips = parts.select(dataset.clips, subset)
+            connecting_points.write_clips(path, clips, dataset.estimator)
+            print(f"{path}: {len(clips)} clips of {', '.join(parts.groups(subset))}")
 
 
-def _show(found: Summary, console: Console) -> None:
+def _print_summary(summary: Summary, console: Console) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    total = found.total
-    console.print(f"{escape(', '.join(found.sources))}: SHA-256 of the clips {found.digest}")
-    told = f"{total.groups} groups" if found.grouped else "no groups told (each clip is its own)"
-    console.print(f"{total.clips} clips of {len(found.glosses)} glosses, {told}, landmarks of {found.estimator}")
+    total = summary.total
+    console.print(f"{escape(', '.join(summary.sources))}: SHA-256 of the clips {summary.digest}")
+    groups = f"{total.groups} groups" if summary.grouped else "no groups told (each clip is its own)"
+    console.print(f"{total.clips} clips of {len(summary.glosses)} glosses, {groups}, landmarks of {summary.estimator}")
 
     table = Table("gloss", caption="missing: share of frames without any landmark of that part", caption_justify="left")
     for name in ("clips", "groups", "frames", "min", "median", "max", "no left hand", "no right hand", "no pose"):
         table.add_column(name, justify="right")
-    for gloss, row in found.glosses.items():
-        table.add_row(escape(gloss), *_cells(row, found.grouped))
+    for gloss, row in summary.glosses.items():
+        table.add_row(escape(gloss), *_cells(row, summary.grouped))
     table.add_section()
-    table.add_row("all", *_cells(total, found.grouped), style="bold")
+    table.add_row("all", *_cells(total, summary.grouped), style="bold")
     console.print(table)
 
-    if found.grouped:
-        listed = [f"{group} {count}" for group, count in found.groups.items()]
-        more = f", and {len(listed) - 40} more" if len(listed) > 40 else ""
-        console.print(escape(f"clips of each group: {', '.join(listed[:40])}{more}"))
-    rare = [f"{gloss}: {count}" for gloss, count in found.rare.items()]
-    _list(console, "glosses in fewer groups than the three sides of a split", rare)
-    sets = [" = ".join(names) for names in found.duplicates]
-    _list(console, "sets of clips that hold the very same points", sets)
-    _list(console, "clips skipped", [f"{skip.place}: {skip.reason}" for skip in found.skipped])
+    if summary.grouped:
+        counts = [f"{group} {count}" for group, count in summary.groups.items()]
+        more = f", and {len(counts) - 40} more" if len(counts) > 40 else ""
+        console.print(escape(f"clips of each group: {', '.join(counts[:40])}{more}"))
+    lists = {
+        "glosses in fewer groups than the three sides of a split": [f"{g}: {n}" for g, n in summary.rare.items()],
+        "sets of clips that hold the very same points": [" = ".join(names) for names in summary.duplicates],
+        "clips skipped": [str(skip) for skip in summary.skipped],
+    }
+    for title, lines in lists.items():
+        console.print(f"{title}: {len(lines)}")
+        for line in lines[:_LISTED]:
+            console.print(f"  {escape(line)}")
+        if len(lines) > _LISTED:
+            console.print(f"  and {len(lines) - _LISTED} more; --json lists all")
 
 
-def _cells(row: Row, grouped: bool) -> list[str]:
+def _cells(row: ClipStatistics, grouped: bool) -> list[str]:
     counts = (row.clips, row.groups if grouped else "-", row.frames, row.shortest, f"{row.median:g}", row.longest)
     return [*map(str, counts), *(f"{share:.1%}" for share in row.missing.values())]
-
-
-def _list(console: Console, title: str, lines: list[str]) -> None:
-    from rich.markup import escape
-
-    console.print(f"{title}: {len(lines)}")
-    for line in lines[:_LISTED]:
-        console.print(f"  {escape(line)}")
-    if len(lines) > _LISTED:
-        console.print(f"  and {len(lines) - _LISTED} more; --json lists all")

@@ -144,7 +144,7 @@ def _compute(
     logits, embeddings, labels = [], [], []
     for batch in batches:
         lengths = batch.lengths.to(device)
-        batch_logits, hidden = model.forward_and_embed(batch.frames.to(device), lengths)
+        batch_logits, hidden = model.logits_and_first_layer(batch.frames.to(device), lengths)
         logits.append(batch_logits.cpu())
         embeddings.append(embed(hidden, lengths).cpu())
         labels.append(batch.labels)

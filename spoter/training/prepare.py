@@ -1,21 +1,23 @@
-"""What settings ask for, before the first epoch: the model, and clips that it can be fed, split."""
+"""Prepare a training run: read, check and split the data, and configure the model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
+import msgspec
 import torch
 
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
-from spoter.model.config import ModelConfig, Sizes, default_max_frames
+from spoter.model.config import ModelConfig, default_max_frames
 from spoter.model.network import Spoter
-from spoter.training.batches import ClipSet, checked_points
+from spoter.training.batches import ClipEncoder, ClipSet
 from spoter.training.data import DataSet, LabelledClip, Skipped, merge_presplit, read_dataset
-from spoter.training.data.split import SUBSETS, Split
+from spoter.training.data.split import SUBSETS, Split, SplitOptions
 from spoter.training.data.split_record import split_dataset
 from spoter.training.settings import TrainSettings
 
@@ -28,46 +30,54 @@ class Task:
     ----------
     settings : TrainSettings
     config : ModelConfig
-    layout : Layout
+    encoder : ClipEncoder
+        Makes a model's input of clips.
     about : str
-        Text that opens the model card, or nothing.
+        Text that opens the model card; may be empty.
     data : DataSet
         All clips, without those that were skipped.
     split : Split
-    clip_sets : dict of str to ClipSet
-        ``train``, ``validation`` and ``test``.
     left_out : tuple of str
         Glosses of the data that the model is not trained on.
     layout_csv : bytes or None
-        Content of the layout's file, which may be edited while the model is trained; None for a built-in layout.
+        Content of the layout's file, which may be edited during the training; None for a built-in layout.
     """
 
     settings: TrainSettings
     config: ModelConfig
-    layout: Layout
+    encoder: ClipEncoder
     about: str
     data: DataSet
     split: Split
-    clip_sets: dict[str, ClipSet]
-    left_out: tuple[str, ...] = ()
-    layout_csv: bytes | None = None
+    left_out: tuple[str, ...]
+    layout_csv: bytes | None
+
+    @property
+    def layout(self) -> Layout:
+        """The layout of the model's landmarks."""
+        return self.encoder.layout
+
+    @cached_property
+    def clip_sets(self) -> dict[str, ClipSet]:
+        """The clips of each of `SUBSETS`."""
+        return {subset: self.clip_set(self.select(subset)) for subset in SUBSETS}
 
     def new_model(self) -> Spoter:
-        """Return a model with first weights that the seed alone decides."""
+        """Return a model whose initial weights depend only on the seed."""
         torch.manual_seed(self.settings.seed)
         return Spoter(self.config.sizes(2 * len(self.layout)), self.config.positions, self.settings.dropout)
 
     def clip_set(self, clips: Sequence[LabelledClip]) -> ClipSet:
-        """Return labelled clips ready to be fed to the model."""
-        return ClipSet(clips, self.data.glosses, self.layout, self.config.normalize, self.config.max_frames)
+        """Return labelled clips as a model's input."""
+        return ClipSet(clips, self.data.glosses, self.encoder)
 
-    def select(self, side: str) -> list[LabelledClip]:
-        """Return the clips of one side of the split."""
-        return self.split.select(self.data.clips, side)
+    def select(self, subset: str) -> list[LabelledClip]:
+        """Return the clips of a subset of the split."""
+        return self.split.select(self.data.clips, subset)
 
 
 def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str], None] = lambda text: None) -> Task:
-    """Read all that settings name, and check that it fits together.
+    """Read the data and check that they fit the settings.
 
     Parameters
     ----------
@@ -75,13 +85,13 @@ def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str
     progress : bool
         Whether to show progress on stderr.
     note : callable
-        Called with a line for each clip that is left out, as soon as it is, and for what is doubtful about the split.
+        Called with a line for each clip that is left out, at once, and for each doubt about the split.
 
     Raises
     ------
     DataError
-        For data that cannot be read, are another estimator's than settings say, do not fit the model, or cannot be
-        split; of bad clips only where settings do not say to skip them.
+        For data that cannot be read or split, are another estimator's than the settings say, or do not fit the model;
+        for bad clips only if the settings do not skip them.
     ModelFolderError
         For an unknown layout, or a scheme that does not fit it.
     """
@@ -89,11 +99,11 @@ def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str
     layout = load_layout(settings.layout)
     layout_csv = None if settings.layout in BUILT_IN else Path(settings.layout).read_bytes()
     check_scheme(layout, settings.normalize)
-    config = _config(settings, layout, 1, "mediapipe")  # what cannot be is said before long reading
-    data, split, left_out = _read_data(settings, layout, config.max_frames, progress, note)
-    config = _config(settings, layout, len(data.glosses), data.estimator)
-    task = Task(settings, config, layout, about, data, split, {}, left_out, layout_csv)
-    return replace(task, clip_sets={side: task.clip_set(task.select(side)) for side in SUBSETS})
+    config = _make_config(settings, 2 * len(layout))  # before the data are read, which may take long
+    encoder = ClipEncoder(layout, settings.normalize, config.max_frames)
+    data, split, left_out = _read_data(settings, encoder, progress, note)
+    config = msgspec.structs.replace(config, classes=len(data.glosses), estimator=data.estimator)
+    return Task(settings, config, encoder, about, data, split, left_out, layout_csv)
 
 
 def _read_about(path: Path | None) -> str:
@@ -106,108 +116,96 @@ def _read_about(path: Path | None) -> str:
         raise DataError(f"--about {path}: {reason}; expected Markdown in UTF-8") from error
 
 
-def _config(settings: TrainSettings, layout: Layout, classes: int, estimator: str) -> ModelConfig:
+def _make_config(settings: TrainSettings, width: int) -> ModelConfig:
+    """Return the config of a model of one gloss, until the data are read."""
     try:
-        sizes = Sizes(
-            width=2 * len(layout),
-            heads=settings.heads or _heads(2 * len(layout)),
+        config = ModelConfig(
+            name=settings.name or settings.out.resolve().name,
+            version=settings.version,
+            layout=settings.layout if settings.layout in BUILT_IN else Path(settings.layout).name,
+            normalize=settings.normalize,
+            positions=settings.positions,
+            # The original has nine heads.
+            heads=settings.heads or max(heads for heads in range(1, 10) if width % heads == 0),
             encoder_layers=settings.encoder_layers,
             decoder_layers=settings.decoder_layers,
             encoder_feedforward=settings.encoder_feedforward,
             decoder_feedforward=settings.decoder_feedforward,
             position_rows=settings.position_rows,
-            classes=classes,
+            classes=1,
+            max_frames=default_max_frames(settings.positions, settings.position_rows),
         )
-        return ModelConfig(
-            name=settings.name or settings.out.resolve().name,
-            version=settings.version,
-            layout=settings.layout if settings.layout in BUILT_IN else Path(settings.layout).name,
-            estimator=estimator,
-            normalize=settings.normalize,
-            positions=settings.positions,
-            **sizes.config_fields(),
-            max_frames=default_max_frames(settings.positions, sizes.position_rows),
-        )
+        config.sizes(width)  # checks that the heads divide the width
     except ValueError as error:
         raise DataError(f"settings: {error}") from None
-
-
-def _heads(width: int) -> int:
-    """Return the most heads, up to the original's nine, that a width can be divided among."""
-    return max(heads for heads in range(1, 10) if width % heads == 0)
+    return config
 
 
 def _read_data(
-    settings: TrainSettings, layout: Layout, max_frames: int, progress: bool, note: Callable[[str], None]
+    settings: TrainSettings, encoder: ClipEncoder, progress: bool, note: Callable[[str], None]
 ) -> tuple[DataSet, Split, tuple[str, ...]]:
-    seen: set[str] = set()
+    """Return the usable clips, their split, and the glosses of the data that are left out."""
+    if settings.validation_data and settings.validation_by_clip:
+        raise DataError("found --validation-data and --validation-by-clip, expected one of them")
+    glosses: set[str] = set()
 
-    def read(path: Path | None, named: tuple[str, ...]) -> DataSet | None:
-        if path is None:
-            return None
-        if named:
-            raise DataError(f"{path}: found groups {', '.join(named)} for the same side, expected one or the other")
+    def read(path: Path) -> DataSet:
         data = read_dataset(path, skip_bad=settings.skip_bad, groups=settings.group_regex, progress=progress)
         for skip in data.skipped:
             note(f"skipped: {skip}")
-        seen.update(data.glosses)
-        return _usable(_without(data, settings.leave_out), layout, settings, max_frames, note)
+        glosses.update(data.glosses)
+        return _select_usable(data, settings, encoder, note)
 
-    if settings.validation_data and settings.validation_by_clip:
-        raise DataError("found --validation-data and --validation-by-clip, expected one of them")
+    def read_subset(path: Path | None, groups: tuple[str, ...]) -> DataSet | None:
+        if path is not None and groups:
+            raise DataError(f"{path}: found groups {', '.join(groups)} for the same side, expected one or the other")
+        return read(path) if path is not None else None
 
-    files = (
-        read(settings.data, ()),
-        read(settings.validation_data, settings.val_groups),
-        read(settings.test_data, settings.test_groups),
-    )
-    data, validation_groups, test_groups = merge_presplit(*files, skip_bad=settings.skip_bad)
-    for skip in data.skipped[sum(len(file.skipped) for file in files if file is not None) :]:
+    train = read(settings.data)
+    validation = read_subset(settings.validation_data, settings.val_groups)
+    test = read_subset(settings.test_data, settings.test_groups)
+    data, validation_groups, test_groups = merge_presplit(train, validation, test, skip_bad=settings.skip_bad)
+    reported = sum(len(subset.skipped) for subset in (train, validation, test) if subset is not None)
+    for skip in data.skipped[reported:]:
         note(f"skipped: {skip}")
-    absent = sorted(set(settings.leave_out) - seen)
+    absent = sorted(set(settings.leave_out) - glosses)
     if absent:
         raise DataError(f"--leave-out: found no gloss {', '.join(absent)} in {settings.data}")
     if settings.estimator not in ("", data.estimator):
         raise DataError(
             f"{settings.data}: found landmarks of {data.estimator}, but settings say estimator {settings.estimator}"
         )
-    options = {
-        "validation": settings.validation,
-        "test": settings.test,
-        "validation_groups": validation_groups or settings.val_groups,
-        "test_groups": test_groups or settings.test_groups,
-        "seed": settings.seed,
-        "by_clip": settings.validation_by_clip,
-    }
-    data, split = split_dataset(data, settings.skip_bad, note, options)
-    return data, split, tuple(sorted(seen - set(data.glosses)))
+    options = SplitOptions(
+        validation=settings.validation,
+        test=settings.test,
+        validation_groups=validation_groups or settings.val_groups,
+        test_groups=test_groups or settings.test_groups,
+        seed=settings.seed,
+        by_clip=settings.validation_by_clip,
+    )
+    data, split = split_dataset(data, options, skip_bad=settings.skip_bad, note=note)
+    return data, split, tuple(sorted(glosses - set(data.glosses)))
 
 
-def _without(data: DataSet, glosses: tuple[str, ...]) -> DataSet:
-    """Leave the clips of some glosses out."""
-    kept = [clip for clip in data.clips if clip.gloss not in glosses]
-    if not kept:
-        raise DataError(f"{data.sources[0]}: found no gloss but those to leave out")
-    return replace(data, clips=kept)
-
-
-def _usable(
-    data: DataSet, layout: Layout, settings: TrainSettings, max_frames: int, note: Callable[[str], None]
+def _select_usable(
+    data: DataSet, settings: TrainSettings, encoder: ClipEncoder, note: Callable[[str], None]
 ) -> DataSet:
-    """Check that the model can be fed each clip; leave out those it cannot where settings say so."""
-    good: list[LabelledClip] = []
+    """Leave out the glosses of --leave-out, and with --skip-bad the clips that the model cannot take."""
+    clips = [clip for clip in data.clips if clip.gloss not in settings.leave_out]
+    if not clips:
+        raise DataError(f"{data.sources[0]}: found no gloss but those to leave out")
+    usable: list[LabelledClip] = []
     skipped = list(data.skipped)
-    for clip in data.clips:
+    for clip in clips:
         try:
-            checked_points(clip, layout, settings.normalize, max_frames)
+            encoder.encode(clip)
         except DataError as error:
             if not settings.skip_bad:
                 raise
             skipped.append(Skipped(clip.name, str(error).removeprefix(f"{clip.name}: ")))
             note(f"skipped: {skipped[-1]}")
         else:
-            good.append(clip)
-    if not good:
-        first = f"{skipped[0].place}: {skipped[0].reason}"
-        raise DataError(f"{', '.join(map(str, data.sources))}: found no clip that the model can be fed; {first}")
-    return replace(data, clips=good, skipped=skipped)
+            usable.append(clip)
+    if not usable:
+        raise DataError(f"{', '.join(map(str, data.sources))}: found no clip that the model can be fed; {skipped[0]}")
+    return replace(data, clips=usable, skipped=skipped)

@@ -1,13 +1,13 @@
-"""Random changes of a clip that leave its sign what it is, drawn anew each time training looks at the clip.
+"""Random augmentation of clips that keeps their signs, drawn for each epoch.
 
-They work on a layout's points in image units, before normalisation, as those of the SPOTER paper do: after it a hand
-and the body would be moved apart. The changes are those of `spoter.training.augment.transforms`; their numbers are drawn here.
+It changes a layout's points in image units, before normalisation, as the SPOTER paper's does: after it a hand and the
+body would move apart. `spoter.training.augment.transforms` has the transforms; this module draws their parameters.
 
 In-plane rotation (13 degrees), squeeze (15 %), perspective (10 %), sequential joint rotation (4 degrees, each joint
 with probability 0.3) and Gaussian noise are the paper's: Boháček and Hrúz, "Sign Pose-based Transformer for Word-level
 Sign Language Recognition", WACV Workshops 2022, with the strengths of its code (``DEFAULT_AUGMENTATIONS_CONFIG`` of
-``datasets/czech_slr_dataset.py``). Its squeeze, which narrows the picture from both sides, is taken apart here into a
-change of width against height, either way, and a shift. `spoter.training.augment.paper` does it as that code does.
+``datasets/czech_slr_dataset.py``). Its squeeze, which narrows the picture from both sides, is split here into a change
+of width against height, either way, and a shift. `spoter.training.augment.paper` squeezes as that code does.
 
 Cropping, change of tempo and scaling of time series follow Um et al., "Data Augmentation of Wearable Sensor Data for
 Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI 2017. Scale and shift matter more here than
@@ -18,29 +18,51 @@ nearer than any in the data would otherwise look new. Frames and hands are dropp
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
 from spoter.landmarks.layouts import Layout
-from spoter.training.augment.transforms import (
-    hide,
-    keep_frames,
-    mirror,
-    perspective,
-    resample_time,
-    rescale,
-    rotate,
-    rotate_arm_joints,
-    shift,
-)
+from spoter.training.augment import transforms
 
 _FEWEST_FRAMES = 4
 _HANDS = ("leftHand", "rightHand")
 
 
+class Augmenter(Protocol):
+    """Augments clips."""
+
+    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return an augmented copy of a clip.
+
+        Parameters
+        ----------
+        points : numpy.ndarray, shape (T, K, 2), float32
+            A layout's points in image units, NaN = missing.
+        layout : Layout
+            Names the K columns.
+        max_frames : int
+            The result is no longer than this.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        numpy.ndarray, shape (T', K, 2), float32
+        """
+
+
+@dataclass(frozen=True)
+class NoAugmentation:
+    """Clips as they are."""
+
+    def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """Return `points`."""
+        return points
+
+
 @dataclass(frozen=True)
 class Augmentation:
-    """How strong each change may be; 0 (for tempo 1, 1) switches it off.
+    """How strong each transform may be; 0 (for tempo 1, 1) switches it off.
 
     Attributes
     ----------
@@ -90,46 +112,32 @@ class Augmentation:
     drop_hand: float = 0.15
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Apply all changes, each drawn anew.
-
-        Parameters
-        ----------
-        points : numpy.ndarray, shape (T, K, 2), float32
-            A layout's points in image units, NaN = missing. Left as it is.
-        layout : Layout
-            Names the K columns.
-        max_frames : int
-            No clip gets longer than this.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        numpy.ndarray, shape (T', K, 2), float32
-        """
+        """Apply all transforms with random parameters; as `Augmenter.apply`."""
         points = crop_time(points, self.crop, rng)
         points = drop_frames(points, self.drop_frames, rng)
-        points = resample_time(points, self._frames(len(points), max_frames, rng))
-        points = rotate_arm_joints(points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng))
-        points = rotate(points, rng.uniform(-self.rotation, self.rotation))
+        points = transforms.resample_time(points, self._draw_length(len(points), max_frames, rng))
+        angles = draw_joint_angles(self.joints, self.joint_share, rng)
+        points = transforms.rotate_arm_joints(points, layout.names, angles)
+        points = transforms.rotate(points, rng.uniform(-self.rotation, self.rotation))
         size = np.exp(rng.uniform(-1, 1) * np.log1p(self.scale))
         aspect = np.exp(rng.uniform(-0.5, 0.5) * np.log1p(self.squeeze))
-        points = rescale(points, size * aspect, size / aspect)
-        points = shift(points, *rng.uniform(-self.shift, self.shift, size=2))
-        points = perspective(points, rng.uniform(-self.perspective, self.perspective))
+        points = transforms.rescale(points, size * aspect, size / aspect)
+        points = transforms.shift(points, *rng.uniform(-self.shift, self.shift, size=2))
+        points = transforms.perspective(points, rng.uniform(-self.perspective, self.perspective))
         if rng.random() < self.mirror:
-            points = mirror(points, layout.names)
+            points = transforms.mirror(points, layout.names)
         for section in _HANDS:
             if rng.random() < self.drop_hand:
                 points = drop_hand(points, layout.section(section), rng)
-        return add_noise(points, self.noise, rng)
+        return points + np.float32(self.noise) * rng.standard_normal(points.shape, dtype=np.float32)
 
-    def _frames(self, found: int, max_frames: int, rng: np.random.Generator) -> int:
-        """Draw the number of frames that a clip of `found` frames is played in."""
+    def _draw_length(self, length: int, max_frames: int, rng: np.random.Generator) -> int:
+        """Draw the number of frames to resample a clip of `length` frames to."""
         if rng.random() < self.long:
-            frames = np.exp(rng.uniform(np.log(min(found, max_frames)), np.log(max_frames)))
+            frames = np.exp(rng.uniform(np.log(min(length, max_frames)), np.log(max_frames)))
         else:
-            frames = found * np.exp(rng.uniform(np.log(self.fastest), np.log(self.slowest)))
-        return min(max(round(frames), _FEWEST_FRAMES), max_frames)
+            frames = length * np.exp(rng.uniform(np.log(self.fastest), np.log(self.slowest)))
+        return min(max(round(float(frames)), _FEWEST_FRAMES), max_frames)
 
 
 def crop_time(points: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
@@ -141,26 +149,20 @@ def crop_time(points: np.ndarray, share: float, rng: np.random.Generator) -> np.
 def drop_frames(points: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
     """Leave out single frames, up to `share` of them, as a camera or an estimator that cannot keep up does."""
     keep = rng.random(len(points)) >= rng.uniform(0, share)
-    return keep_frames(points, keep) if keep.sum() >= _FEWEST_FRAMES else points
+    return points[keep] if keep.sum() >= _FEWEST_FRAMES else points
 
 
-def draw_joint_angles(degrees: float, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Draw what `rotate_arm_joints` is told, (2, 4): each joint turns with probability `share`, up to `degrees` either way."""
-    return np.where(rng.random((2, 4)) < share, rng.uniform(-degrees, degrees, size=(2, 4)), 0.0)
+def draw_joint_angles(degrees: float, share: float, rng: np.random.Generator) -> list[list[float]]:
+    """Draw angles for `rotate_arm_joints`: each joint turns with probability `share`, up to `degrees` either way."""
+    turns = rng.random((2, 4)) < share
+    angles: list[list[float]] = np.where(turns, rng.uniform(-degrees, degrees, size=(2, 4)), 0.0).tolist()
+    return angles
 
 
 def drop_hand(points: np.ndarray, columns: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Let the hand in `columns` be missing for a stretch of up to a third of the clip."""
+    """Remove the hand in `columns` from a stretch of up to a third of the clip."""
     length = int(rng.integers(1, max(len(points) // 3, 1) + 1))
     start = int(rng.integers(0, len(points) - length + 1))
     frames = np.zeros(len(points), dtype=bool)
     frames[start : start + length] = True
-    return hide(points, columns, frames)
-
-
-def add_noise(points: np.ndarray, deviation: float, rng: np.random.Generator) -> np.ndarray:
-    """Add Gaussian noise to every coordinate."""
-    noise = rng.standard_normal(points.shape, dtype=np.float32)
-    noise *= np.float32(deviation)
-    noise += points
-    return noise
+    return transforms.remove_points(points, columns, frames)

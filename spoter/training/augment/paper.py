@@ -1,12 +1,10 @@
-"""The augmentation of the original recipe, to compare ours with.
+"""The augmentation of the original recipe, for comparison.
 
-That of the SPOTER paper's code (Boháček and Hrúz, WACV Workshops 2022; ``datasets/czech_slr_dataset.py`` and
+It is that of the SPOTER paper's code (Boháček and Hrúz, WACV Workshops 2022; ``datasets/czech_slr_dataset.py`` and
 ``augmentations/__init__.py``): every second clip is changed in one of four ways, and all get Gaussian noise. It comes
-before normalisation, as there; the Peruvian system's later variant (``Lsp_dataset.py``) came after the box, where the
-centre of the picture, which rotation and perspective refer to, is another one for each hand.
-
-As there, squeeze, perspective and the turning of joints leave the hands where they are, which a hand, being normalised
-by itself, shows nothing of but its form.
+before normalisation; the Peruvian system's later variant (``Lsp_dataset.py``) comes after the box, where each hand has
+another centre for rotation and perspective. Squeeze, perspective and the rotation of joints leave the hands in place:
+normalisation keeps only a hand's shape.
 """
 
 from __future__ import annotations
@@ -20,7 +18,7 @@ from spoter.training.augment.augmentation import draw_joint_angles
 from spoter.training.augment.transforms import perspective, rescale, rotate, rotate_arm_joints, shift
 
 _SHOULDERS = ("pose_left_shoulder", "pose_right_shoulder")
-# Widths of the boxes of `spoter.landmarks.normalize`: three times the distance of the shoulders, 1.2 times a hand's longer side.
+# Widths of the boxes of `spoter.landmarks.normalize`, in distances of the shoulders and longer sides of a hand.
 _BODY_BOX, _HAND_BOX = 3.0, 1.2
 
 
@@ -53,10 +51,7 @@ class OriginalAugmentation:
     noise: float = 0.001
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Change a clip or leave it, and add noise: as `spoter.training.augment.augmentation.Augmentation.apply`.
-
-        The number of frames stays; `max_frames` has no say.
-        """
+        """Change a clip or leave it, and add noise; as `Augmenter.apply`. The number of frames stays."""
         if rng.random() < self.share:
             points = self._change(points, layout, rng)
         return _add_noise(points, layout, self.noise, rng)
@@ -66,7 +61,9 @@ class OriginalAugmentation:
         if way == 0:
             return rotate(points, rng.uniform(-self.rotation, self.rotation))
         if way == 1:
-            return rotate_arm_joints(points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng), hands=False)
+            return rotate_arm_joints(
+                points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng), hands=False
+            )
         body = layout.section("pose", "face")
         points = points.copy()
         if way == 2:

@@ -1,4 +1,4 @@
-"""Clips that are to be compared, as a picture: the same frames of each in a row of its own."""
+"""A picture that compares clips: the same frames of each, one row a clip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.drawing import GREY, PALE, PAPER, Canvas, draw, text_width
+from spoter.drawing import GREY, PALE, PAPER, Canvas, draw_strokes, text_width
 from spoter.landmarks.skeleton import COLOURS, skeleton_strokes
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _SIDE = 115  # pixels of a picture's side
 _CELL = 1.3  # from one frame's left edge to the next one's, in widths of a picture
-_ABOVE, _BELOW = 0.15, 0.6  # what is shown beyond the picture: estimators guess lowered hands below it
+_ABOVE, _BELOW = 0.15, 0.6  # margins in heights of a picture: estimators place lowered hands below it
 _CAPTION, _HEAD = 190, 75
 _IN_GREY = dict.fromkeys(COLOURS, PALE)
 
@@ -23,41 +23,40 @@ _IN_GREY = dict.fromkeys(COLOURS, PALE)
 def draw_strip(
     points: np.ndarray, names: tuple[str, ...], frames: Sequence[int], behind: np.ndarray | None = None
 ) -> Canvas:
-    """Draw frames of a clip side by side.
+    """Draw frames of a clip side by side, over those of another clip in light grey.
 
     A hand that is missing as a whole is a ring at the pose's wrist, in the hand's colour. A frame without any point
     says "nobody"; one beyond the clip's end is an empty box that says "ended".
 
     Parameters
     ----------
-    points : numpy.ndarray, shape (T, N, 2)
+    points, behind : numpy.ndarray, shape (T, N, 2)
         Image units, y down, NaN = missing.
     names : tuple of str, length N
     frames : sequence of int
-        Which frames to show; they may lie beyond the clip's end.
-    behind : numpy.ndarray, shape (T, N, 2), optional
-        Points to draw in light grey behind the clip's, to compare.
+        They may lie beyond the clip's end.
     """
     canvas = Canvas(round(_SIDE * _CELL * len(frames)), round(_SIDE * (1 + _ABOVE + _BELOW)))
     for cell, frame in enumerate(frames):
         ended = frame >= len(points)
-        place = np.array([_SIDE * (_CELL * cell + 0.15), _SIDE * _ABOVE])
-        canvas.box(place, place + _SIDE, fill=None if ended else PAPER)
+        left, top = _SIDE * (_CELL * cell + 0.15), _SIDE * _ABOVE
+        centre = left + _SIDE / 2, top + _SIDE / 2
+        canvas.box((left, top), (left + _SIDE, top + _SIDE), fill=None if ended else PAPER)
         if ended:
-            canvas.text(place + _SIDE / 2, "ended", 10, GREY, "mm")
+            canvas.text(centre, "ended", 10, GREY, "mm")
             continue
         for shown, colours in ((behind, _IN_GREY), (points, COLOURS)):
             if shown is not None:
-                draw(canvas, skeleton_strokes(shown[frame], names), place, (_SIDE, _SIDE), colours)
+                draw_strokes(canvas, skeleton_strokes(shown[frame], names), (left, top), (_SIDE, _SIDE), colours)
         if np.isnan(points[frame]).all():
-            canvas.text(place + _SIDE / 2, "nobody", 10, GREY, "mm")
+            canvas.text(centre, "nobody", 10, GREY, "mm")
     return canvas
 
 
 def draw_rows(
-    rows: Mapping[str, np.ndarray], names: tuple[str, ...], frames: Sequence[int], title: str, behind: str = ""
+    rows: Mapping[str, np.ndarray], names: tuple[str, ...], frames: Sequence[int], title: str, behind: str
 ) -> Image.Image:
-    """Draw one strip below the other, each with its caption.
+    """Draw the strips of clips one below the other.
 
     Parameters
     ----------
@@ -65,39 +64,31 @@ def draw_rows(
         Captions, which may have several lines, and points.
     names : tuple of str, length N
     frames : sequence of int
-        Which frames to show of each.
     title : str
-    behind : str, optional
-        Caption of the row to draw in grey behind all others that are as long.
-
-    Returns
-    -------
-    PIL.Image.Image
-        `spoter.drawing.png` makes a file of it.
+    behind : str
+        Caption of the row to draw in grey behind all others of the same length.
     """
-    strip = _SIDE * (1 + _ABOVE + _BELOW)
-    canvas = Canvas(round(_CAPTION + _SIDE * _CELL * len(frames)), round(_HEAD + strip * len(rows)))
+    height = _SIDE * (1 + _ABOVE + _BELOW)
+    canvas = Canvas(round(_CAPTION + _SIDE * _CELL * len(frames)), round(_HEAD + height * len(rows)))
     canvas.text((10, 10), title, 14)
-    draw_legend(canvas, canvas.width - 10, 18)
-    for number, (text, points) in enumerate(rows.items()):
-        top = _HEAD + strip * number
-        grey = rows.get(behind) if text != behind else None
-        grey = grey if grey is not None and len(grey) == len(points) else None
-        canvas.paste(draw_strip(points, names, frames, grey), (_CAPTION, round(top)))
-        canvas.text((10, top + strip / 2), text, 12, anchor="lm")
+    _draw_legend(canvas, canvas.width - 10, 18)
+    for number, (caption, points) in enumerate(rows.items()):
+        top = _HEAD + height * number
+        compared = rows[behind] if caption != behind and len(rows[behind]) == len(points) else None
+        canvas.paste(draw_strip(points, names, frames, compared), (_CAPTION, round(top)))
+        canvas.text((10, top + height / 2), caption, 12, anchor="lm")
     for cell, frame in enumerate(frames):
-        place = (_CAPTION + _SIDE * (_CELL * cell + 0.65), _HEAD + 14)
-        canvas.text(place, f"frame {frame}", 10, anchor="mb")
+        canvas.text((_CAPTION + _SIDE * (_CELL * cell + 0.65), _HEAD + 14), f"frame {frame}", 10, anchor="mb")
     return canvas.image()
 
 
-def draw_legend(canvas: Canvas, right: float, middle: float) -> None:
-    """Write which colour is what, from `right` to the left."""
+def _draw_legend(canvas: Canvas, right: float, middle: float) -> None:
+    """Draw the legend of the colours, from `right` to the left."""
     for part, colour in [("hand missing", "black"), *reversed(COLOURS.items())]:
         right -= text_width(part, 11)
         canvas.text((right, middle), part, 11, anchor="lm")
         if part in COLOURS:
             canvas.line([(right - 24, middle), (right - 6, middle)], colour, 2.5)
         else:
-            canvas.ring((right - 13, middle), 4, colour)
+            canvas.ring(np.array((right - 13, middle)), 4, colour)
         right -= 40

@@ -1,8 +1,8 @@
-"""Changes of a clip's points that are told what to do: augmentation draws the numbers, the robustness table sets them.
+"""Deterministic transforms of a clip's points. Augmentation draws their parameters, the robustness table sets them.
 
-All work on points (T, N, 2), float32, in image units (x and y as fractions of width and height, y down) and return new
-ones; NaN, a missing point, stays NaN. N is an estimator's number of points or a layout's; where a change has to know
-which point is which, it is told their names (`spoter.landmarks.estimators`).
+All take points (T, N, 2), float32, in image units (x and y as fractions of width and height, y down) and return new
+ones; NaN, a missing point, stays NaN. N is an estimator's number of points or a layout's. Transforms that must know
+which point is which take their names (`spoter.landmarks.estimators`).
 
 Rotation, squeeze (`rescale` and `shift`), perspective and the turning of arms are those of the SPOTER paper (Boháček
 and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language Recognition", WACV Workshops 2022, section 4.2;
@@ -17,30 +17,22 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
+from spoter.landmarks.arrays import BoolArray, Float32Array, IndexArray
 from spoter.landmarks.estimators import NECK
 
 _CENTRE = np.float32(0.5)
-_NEAREST = 0.1  # the perspective's denominator: what lies farther beside the picture would fly off to infinity
-_SIDES = {"left": "right", "right": "left"}
+_NEAREST = 0.1  # least denominator of the perspective: points far outside the picture would go to infinity
+_OPPOSITE = {"left": "right", "right": "left"}
 
 
-def resample_time(points: np.ndarray, frames: int) -> np.ndarray:
-    """Play the clip in `frames` frames, by linear interpolation between neighbours.
+def resample_time(points: Float32Array, frames: int) -> Float32Array:
+    """Resample the clip to `frames` frames, at least 1, by linear interpolation between neighbours.
 
     Where one neighbour lacks a point, the nearer one decides, so that gaps keep their length. After Um et al., "Data
     Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI
     2017.
-
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, N, 2)
-    frames : int
-        At least 1.
-
-    Returns
-    -------
-    numpy.ndarray, shape (frames, N, 2)
     """
     place = np.linspace(0, len(points) - 1, frames)
     before = np.floor(place).astype(np.intp)
@@ -52,29 +44,26 @@ def resample_time(points: np.ndarray, frames: int) -> np.ndarray:
     return np.where(np.isnan(between), nearer, between)
 
 
-def keep_frames(points: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Keep the frames for which `mask` (T,), bool, is true: the others are left out, and time closes up."""
-    return points[mask]
-
-
-def rotate(points: np.ndarray, degrees: float) -> np.ndarray:
+def rotate(points: Float32Array, degrees: float) -> Float32Array:
     """Turn the picture by `degrees` around its centre, clockwise as it is seen."""
     centre = np.complex64(complex(_CENTRE, _CENTRE))
-    return _points((_plane(points) - centre) * _turn(degrees) + centre)
+    return _from_complex((_to_complex(points) - centre) * _rotation_factor(degrees) + centre)
 
 
-def rescale(points: np.ndarray, factor_x: float, factor_y: float) -> np.ndarray:
+def rescale(points: Float32Array, factor_x: float, factor_y: float) -> Float32Array:
     """Stretch the picture around its centre: by one factor for a zoom, by two for another aspect ratio."""
-    factors = _for_all((factor_x, factor_y), points)
-    return (points.reshape(len(points), -1) * factors + _CENTRE * (1 - factors)).reshape(points.shape)
+    factors = _tile((factor_x, factor_y), points)
+    rescaled: Float32Array = points.reshape(len(points), -1) * factors + _CENTRE * (1 - factors)
+    return rescaled.reshape(points.shape)
 
 
-def shift(points: np.ndarray, dx: float, dy: float) -> np.ndarray:
+def shift(points: Float32Array, dx: float, dy: float) -> Float32Array:
     """Move the picture by shares of its width (to the right) and height (down)."""
-    return (points.reshape(len(points), -1) + _for_all((dx, dy), points)).reshape(points.shape)
+    shifted: Float32Array = points.reshape(len(points), -1) + _tile((dx, dy), points)
+    return shifted.reshape(points.shape)
 
 
-def perspective(points: np.ndarray, ratio: float) -> np.ndarray:
+def perspective(points: Float32Array, ratio: float) -> Float32Array:
     """See the picture from the side.
 
     The paper's: of one side, both corners move inward by `ratio` of the width and of the height, and the picture
@@ -98,24 +87,19 @@ def perspective(points: np.ndarray, ratio: float) -> np.ndarray:
     return out
 
 
-def mirror(points: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
+def mirror(points: Float32Array, names: tuple[str, ...]) -> Float32Array:
     """Mirror the picture, and exchange left and right, so that the signer's right hand becomes a left hand.
 
-    Numbered points of a face mesh have no name to be exchanged by: they are mirrored and stay in their columns.
-
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, N, 2)
-    names : tuple of str, length N
+    Numbered points of a face mesh have no side in their names: they are mirrored and stay in their columns.
     """
-    out = points[:, _exchanged(names)]
+    out = points[:, _mirrored_columns(names)]
     out[..., 0] = 1 - out[..., 0]
     return out
 
 
 def rotate_arm_joints(
-    points: np.ndarray, names: tuple[str, ...], degrees: Sequence[Sequence[float]], hands: bool = True
-) -> np.ndarray:
+    points: Float32Array, names: tuple[str, ...], degrees: Sequence[Sequence[float]], hands: bool = True
+) -> Float32Array:
     """Turn each arm at its joints, one joint after the other: the paper's sequential joint rotation.
 
     At each joint all that comes after it in the arm turns around it. A joint that a frame or the layout lacks is passed
@@ -131,12 +115,12 @@ def rotate_arm_joints(
         Whether the hand goes with its wrist. The paper's code leaves hands where they are, since it normalises each by
         itself.
     """
-    before = _plane(points)
+    before = _to_complex(points)
     after = before.copy()
     for side, turns in zip(("left", "right"), degrees, strict=True):
         if not any(turns):
             continue
-        joints, hand = _arm(names, side)
+        joints, hand = _arm_columns(names, side)
         # For each frame: where the last joint was and is now, and the turn by all so far; turns in a plane add up.
         start = end = np.zeros(len(points), dtype=np.complex64)
         turn = np.ones(len(points), dtype=np.complex64)
@@ -147,49 +131,49 @@ def rotate_arm_joints(
             after[:, joint] = moved = end + (place - start) * turn
             known = ~np.isnan(place)
             start, end = np.where(known, place, start), np.where(known, moved, end)
-            turn = np.where(known, turn * _turn(angle), turn)
+            turn = np.where(known, turn * _rotation_factor(angle), turn)
         if hands:
             after[:, hand] = end[:, None] + (before[:, hand] - start[:, None]) * turn[:, None]
-    return _points(after)
+    return _from_complex(after)
 
 
-def hide(points: np.ndarray, columns: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Let the points in `columns`, indices, be missing in `frames`, a mask (T,), bool."""
+def remove_points(points: Float32Array, columns: IndexArray, frames: BoolArray) -> Float32Array:
+    """Make the points in `columns`, indices, missing in `frames`, a mask (T,), bool."""
     out = points.copy()
     out[np.ix_(frames, columns)] = np.nan
     return out
 
 
-def _for_all(pair: tuple[float, float], points: np.ndarray) -> np.ndarray:
+def _tile(pair: tuple[float, float], points: Float32Array) -> Float32Array:
     """Return a value for x and one for y as (2N,): NumPy is slow along a last axis of 2."""
     return np.tile(np.array(pair, dtype=np.float32), points.shape[1])
 
 
-def _plane(points: np.ndarray) -> np.ndarray:
+def _to_complex(points: Float32Array) -> npt.NDArray[np.complex64]:
     """Return points (T, N, 2) as complex numbers x + iy (T, N), where a turn is a product."""
     return np.ascontiguousarray(points).view(np.complex64)[..., 0]
 
 
-def _points(plane: np.ndarray) -> np.ndarray:
+def _from_complex(plane: npt.NDArray[np.complex64]) -> Float32Array:
     return plane[..., None].view(np.float32)
 
 
-def _turn(degrees: float) -> np.complex64:
+def _rotation_factor(degrees: float) -> np.complex64:
     """Return the factor that turns a point around the origin; y points down, so a positive angle is clockwise."""
     angle = math.radians(degrees)
     return np.complex64(complex(math.cos(angle), math.sin(angle)))
 
 
 @lru_cache(maxsize=64)
-def _exchanged(names: tuple[str, ...]) -> np.ndarray:
+def _mirrored_columns(names: tuple[str, ...]) -> IndexArray:
     """Return the column that each column takes its points from in a mirrored clip."""
     place = {name: column for column, name in enumerate(names)}
-    twins = [re.sub("left|right", lambda side: _SIDES[side[0]], name) for name in names]
+    twins = [re.sub("left|right", lambda side: _OPPOSITE[side[0]], name) for name in names]
     return np.array([place.get(twin, column) for column, twin in enumerate(twins)], dtype=np.intp)
 
 
 @lru_cache(maxsize=64)
-def _arm(names: tuple[str, ...], side: str) -> tuple[tuple[int | None, ...], np.ndarray]:
+def _arm_columns(names: tuple[str, ...], side: str) -> tuple[tuple[int | None, ...], IndexArray]:
     """Return the columns of an arm's joints from the neck to the wrist, and those of its hand."""
     place = {name: column for column, name in enumerate(names)}
     joints = (NECK, *(f"pose_{side}_{joint}" for joint in ("shoulder", "elbow", "wrist")))

@@ -1,4 +1,4 @@
-"""Data sets: a reader for each form that they come in, all to labelled clips. docs/datasets.md shows the forms."""
+"""Data sets: a reader for each form, all to labelled clips. docs/datasets.md shows the forms."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): the clips of a file with their labels.
+"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): their clips with labels.
 
 The first part of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 
 from spoter.errors import DataError
 from spoter.files import atomic_write
@@ -26,55 +27,41 @@ from spoter.landmarks.connecting_points import (
 )
 from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
 from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
+from spoter.video.hdf5_files import Member, write_hdf5
 
 
-def read(path: Path) -> UnreadDataSet:
-    """Find the clips of a file; they are read one by one while it is open.
-
-    Raises
-    ------
-    DataError
-        From the iteration over the clips, for a file that is no HDF5 file.
-    """
-    return UnreadDataSet(_items(path))
+def locate_clips(path: Path) -> UnreadDataSet:
+    """Locate the clips of a file, which stays open meanwhile; iterating raises `DataError` where it is no HDF5 file."""
+    return UnreadDataSet(_iterate_clips(path))
 
 
-def write(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
-    """Write labelled clips as a ConnectingPoints file, whole or not at all.
+def write_clips(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
+    """Write labelled clips of an estimator as a ConnectingPoints file, atomically.
 
-    Names are changed where their first part would not tell a reader the clip's group.
-
-    Parameters
-    ----------
-    path : Path
-    clips : iterable of LabelledClip
-    estimator : str
-        Whose landmarks they are.
+    A clip's name is changed where its first part is not the clip's group.
 
     Raises
     ------
     DataError
         For a clip with landmarks that the estimator does not have.
     """
-    from spoter.video.writers import Member, write_hdf5
-
-    members = (Member(_named(clip), clip.gloss, clip.clip, "") for clip in clips)
+    members = (Member(_name_with_group(clip), clip.gloss, clip.clip, "") for clip in clips)
     with atomic_write(path) as temporary:
-        write_hdf5(temporary, members, partial(_points, estimator=ESTIMATORS[estimator]))
+        write_hdf5(temporary, members, partial(_encode_points, estimator=ESTIMATORS[estimator]))
 
 
-def _named(clip: LabelledClip) -> str:
+def _name_with_group(clip: LabelledClip) -> str:
     if clip.group == clip.name:
         return clip.name.replace("/", "_")
     return clip.name if clip.name.startswith(f"{clip.group}/") else f"{clip.group}/{clip.name}"
 
 
-def _points(clip: Clip, estimator: Estimator) -> np.ndarray:
+def _encode_points(clip: Clip, estimator: Estimator) -> npt.NDArray[np.float32]:
     """Return the points of a clip as (T, 2, N) float32, 0 = missing, in the estimator's order."""
     names = estimator.names
     if NECK in clip.names and NECK in estimator.optional:
         names += estimator.optional
-    unknown = sorted(set(clip.names) - {*names, NECK})  # a neck is the mean of the shoulders, which are there
+    unknown = sorted(set(clip.names) - {*names, NECK})  # the shoulders, which are there, imply the neck
     if unknown:
         raise DataError(f"found landmark {unknown[0]}, expected those of {estimator.name}")
     column = {name: number for number, name in enumerate(names)}
@@ -84,17 +71,17 @@ def _points(clip: Clip, estimator: Estimator) -> np.ndarray:
     return points.transpose(0, 2, 1)
 
 
-def _items(path: Path) -> Iterator[UnreadClip]:
+def _iterate_clips(path: Path) -> Iterator[UnreadClip]:
     with open_hdf5(path) as file:
         try:
             keys = list(file)
         except HDF5_ERRORS as error:
             raise DataError(f"{path}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
         for key in keys:
-            yield UnreadClip(f"{path}, group {key}", partial(_clip, file, key))
+            yield UnreadClip(f"{path}, group {key}", partial(_read_clip, file, key))
 
 
-def _clip(file: h5py.File, key: str) -> LabelledClip:
+def _read_clip(file: h5py.File, key: str) -> LabelledClip:
     try:
         group = read_group(file, key, ("video_name", "label", "data"))
         name, gloss = read_text(group, "video_name"), read_text(group, "label")

@@ -1,4 +1,4 @@
-"""Folds of whole groups, by which a recipe is tried on other groups than those of the test side."""
+"""Folds of whole groups for cross-validation of a recipe."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.training.data.labelled import LabelledClip, duplicates
+from spoter.training.data.labelled import LabelledClip, find_duplicates
 from spoter.training.data.split import describe_duplicates
 
 
@@ -18,32 +18,25 @@ def split_into_folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -
     Raises
     ------
     DataError
-        Where there are fewer groups than folds, for identical clips in two folds, and for a fold that leaves the others
-        without a gloss.
+        Where there are fewer groups than folds, for clips with equal points in two folds, and for a fold that leaves
+        the others without a gloss.
     """
     size = Counter(clip.group for clip in clips)
-    groups = sorted(size)
-    if not 2 <= count <= len(groups):
-        raise DataError(f"found {count} folds for {len(groups)} groups, expected 2 to {len(groups)}")
-    shuffled = np.random.default_rng(seed).permutation(groups)
-    dealt: list[list[str]] = [[] for _ in range(count)]
-    total = [0] * count
-    for group in sorted(shuffled.tolist(), key=size.get, reverse=True):
-        smallest = total.index(min(total))
-        dealt[smallest].append(group)
-        total[smallest] += size[group]
-    _check_folds(clips, dealt)
-    return [tuple(sorted(fold)) for fold in dealt]
-
-
-def _check_folds(clips: Sequence[LabelledClip], dealt: Sequence[Sequence[str]]) -> None:
-    number = {group: i for i, fold in enumerate(dealt, start=1) for group in fold}
-    for first, *others in duplicates(clips):
+    if not 2 <= count <= len(size):
+        raise DataError(f"found {count} folds for {len(size)} groups, expected 2 to {len(size)}")
+    shuffled = np.random.default_rng(seed).permutation(sorted(size)).tolist()
+    fold_of: dict[str, int] = {}
+    totals = [0] * count
+    for group in sorted(shuffled, key=lambda group: size[group], reverse=True):
+        fold_of[group] = totals.index(min(totals))
+        totals[fold_of[group]] += size[group]
+    for first, *others in find_duplicates(clips):
         for other in others:
-            if number[first.group] != number[other.group]:
-                places = (f"{clip.name} (fold {number[clip.group]})" for clip in (first, other))
+            if fold_of[first.group] != fold_of[other.group]:
+                places = (f"{clip.name} (fold {fold_of[clip.group] + 1})" for clip in (first, other))
                 raise DataError(describe_duplicates(*places))
-    for i in range(1, len(dealt) + 1):
-        unseen = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if number[clip.group] != i}
-        if unseen:
-            raise DataError(f"fold {i} leaves training without {', '.join(sorted(unseen))}: try other folds")
+    for fold in range(count):
+        lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if fold_of[clip.group] != fold}
+        if lacking:
+            raise DataError(f"fold {fold + 1} leaves training without {', '.join(sorted(lacking))}: try other folds")
+    return [tuple(sorted(group for group in fold_of if fold_of[group] == fold)) for fold in range(count)]

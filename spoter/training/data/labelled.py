@@ -1,4 +1,4 @@
-"""Labelled clips, data sets of them, and what every reader of a data set hands over."""
+"""Labelled clips, data sets of them, and what the reader of each form returns."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ class LabelledClip:
     clip : Clip
     gloss : str
     group : str
-        What it was recorded under: a camera, a signer; the name itself where the data set does not say.
+        The camera, signer or session of the recording; the clip's name where the data set has no groups.
     name : str
-        The data set's own name of the clip.
-    owner : str
-        The group that the data tell by themselves, such as a signer, where a regular expression told others; empty
-        where they tell none.
+        The clip's name in the data set.
+    source_group : str
+        The group in the data themselves, whatever --group-regex makes of the name; empty without one.
     """
 
     clip: Clip
@@ -52,14 +51,9 @@ class Skipped:
 
 @dataclass(frozen=True)
 class UnreadClip:
-    """A clip that a reader has found and not yet read.
+    """A clip that a reader has located: its place for errors ("signs.hdf5, group 7"), and a function that reads it.
 
-    Attributes
-    ----------
-    place : str
-        Where it is, in words for an error: "signs.hdf5, group 7".
-    load : callable
-        Returns the `LabelledClip`; raises `DataError` or `InputError` about this clip alone.
+    `load` raises `DataError` or `InputError` where this clip alone is bad.
     """
 
     place: str
@@ -68,16 +62,9 @@ class UnreadClip:
 
 @dataclass(frozen=True)
 class UnreadDataSet:
-    """What a reader makes of a path.
+    """The clips that a reader has located, and the gloss of each label where meaning.json names the glosses."""
 
-    Attributes
-    ----------
-    items : iterable of Item
-    labels : dict of str to str
-        Gloss of each label, where the clips are labelled by numbers and a meaning.json names the glosses.
-    """
-
-    items: Iterable[UnreadClip]
+    clips: Iterable[UnreadClip]
     labels: dict[str, str] = field(default_factory=dict)
 
 
@@ -90,14 +77,14 @@ class DataSet:
     clips : list of LabelledClip
         Ordered by name.
     skipped : list of Skipped
-        Bad clips that were left out because ``skip_bad`` asked for it.
+        Bad clips that ``skip_bad`` left out.
     sources : tuple of Path
-        What was read.
+        Files and folders that were read.
     grouped : bool
-        Whether the data say which clips belong together. Otherwise each clip is a group of its own, and a split by
-        group cannot keep one signer's clips on one side.
+        Whether the data set has groups. Without them each clip is its own group, and a split by group cannot keep the
+        clips of one signer together.
     estimator : str
-        Whose landmarks they are; "mediapipe" where the data hold a layout's points without saying.
+        The estimator of the landmarks; "mediapipe" where the data do not name one.
     labels : dict of str to str
         As in `UnreadDataSet`.
     """
@@ -115,21 +102,21 @@ class DataSet:
         return tuple(sorted({clip.gloss for clip in self.clips}))
 
     def digest(self) -> str:
-        """Return the SHA-256 of the clips' names, glosses, groups and points, in whatever form they are kept."""
+        """Return the SHA-256 of the clips' names, glosses, groups and points, independent of their form."""
         digest = hashlib.sha256()
         for clip in self.clips:
             for text in (clip.name, clip.gloss, clip.group, *clip.clip.names):
                 digest.update(len(text.encode()).to_bytes(4, "little") + text.encode())
             digest.update(len(clip.clip).to_bytes(4, "little"))
-            # NaN has many bit patterns and 0 two; each shall count as one.
+            # NaN has many bit patterns and 0 has two; each counts as one.
             digest.update((np.nan_to_num(clip.clip.points, nan=1e9) + 0).astype("<f4").tobytes())
         return digest.hexdigest()
 
 
 def fingerprint(member: LabelledClip) -> bytes:
-    """Return a digest of what a clip shows: the same with or without a neck, a face, or another rounding.
+    """Return a digest of a clip's points that does not depend on a neck, a face or the rounding.
 
-    It is that of the points of layout 29, which all estimators and built-in layouts have, to four decimals.
+    It covers the points of layout 29, which all estimators and built-in layouts have, to four decimals.
 
     Raises
     ------
@@ -143,9 +130,22 @@ def fingerprint(member: LabelledClip) -> bytes:
     return hashlib.sha256((np.nan_to_num(points, nan=1e9).round(4) + 0).tobytes()).digest()
 
 
-def duplicates(clips: Iterable[LabelledClip]) -> list[list[LabelledClip]]:
-    """Return the sets of clips that hold the very same points (`fingerprint`), each in the order given."""
+def find_duplicates(clips: Iterable[LabelledClip]) -> list[list[LabelledClip]]:
+    """Return the sets of clips with equal points (`fingerprint`), each in the order given."""
     same: dict[bytes, list[LabelledClip]] = {}
     for clip in clips:
         same.setdefault(fingerprint(clip), []).append(clip)
     return [members for members in same.values() if len(members) > 1]
+
+
+def drop_duplicates(clips: Iterable[LabelledClip]) -> tuple[list[LabelledClip], list[Skipped]]:
+    """Keep the first of clips with equal points; return the kept clips and the others."""
+    clips = list(clips)
+    dropped = {
+        id(other): Skipped(
+            f"{other.name} ({other.gloss})", f"holds the very same points as {first.name} ({first.gloss})"
+        )
+        for first, *others in find_duplicates(clips)
+        for other in others
+    }
+    return [clip for clip in clips if id(clip) not in dropped], list(dropped.values())

@@ -1,9 +1,9 @@
 """.pose files, read with the pose-format library (github.com/sign-language-processing/pose).
 
-Their points are pixels of the size in the header; a masked point, one of confidence 0, is missing. Of several persons
+Their points are pixels of the size in the header; a masked point, one of confidence 0, is missing. Of several people
 the first is read. The header's components tell the estimator: MediaPipe Holistic (points by name, so that files with a
-part of the face mesh are read too), OpenPose, or COCO-WholeBody. Components beside these (Holistic's world landmarks)
-are left out.
+part of the face mesh are read too), OpenPose, or COCO-WholeBody. Other components, such as Holistic's world landmarks,
+are ignored.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ import numpy as np
 from spoter.errors import DataError
 from spoter.formats import openpose_frames
 from spoter.landmarks.clip import Clip, make_clip
-from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE, Estimator
 
-_HOLISTIC = {"POSE_LANDMARKS": "pose_", "LEFT_HAND_LANDMARKS": "leftHand_", "RIGHT_HAND_LANDMARKS": "rightHand_"}
-_HOLISTIC_FACE = "FACE_LANDMARKS"
+_HOLISTIC_PREFIXES = {
+    "POSE_LANDMARKS": "pose_",
+    "LEFT_HAND_LANDMARKS": "leftHand_",
+    "RIGHT_HAND_LANDMARKS": "rightHand_",
+}
 # Component of each part, for the estimators whose points are taken in their order.
-_IN_ORDER = {
+_COMPONENTS: dict[str, dict[str, str]] = {
     OPENPOSE.name: openpose_frames.PARTS,
     WHOLEPOSE.name: {"pose": "BODY", "face": "FACE", "left_hand": "LEFT_HAND", "right_hand": "RIGHT_HAND"},
 }
@@ -32,9 +35,9 @@ def read_clip(path: Path) -> Clip:
     Raises
     ------
     DataError
-        Where pose-format is not installed, for a file it cannot read, and for components of another estimator.
+        If pose-format is not installed, for a file it cannot read, and for components of another estimator.
     InputError
-        What `spoter.landmarks.clip.make_clip` raises.
+        As `spoter.landmarks.clip.make_clip`.
     """
     try:
         from pose_format import Pose
@@ -53,48 +56,37 @@ def read_clip(path: Path) -> Clip:
     if data.ndim != 4 or data.shape[1] == 0 or data.shape[3] < 2:
         raise DataError(f"found points of shape {data.shape}, expected (frames, persons, points, 2 or more)")
     flat = np.ma.filled(data[:, 0, :, :2].astype(np.float64), np.nan) / size
-    names, points, start = {}, {}, 0
-    for component in pose.header.components:
-        names[component.name] = component.points
-        points[component.name] = flat[:, start : start + len(component.points)]
-        start += len(component.points)
-    array, estimator = _array(names, points)
+    components = pose.header.components
+    names: dict[str, list[str]] = {component.name: component.points for component in components}
+    pieces = np.split(flat, np.cumsum([len(component.points) for component in components], dtype=int), axis=1)
+    points = {component.name: piece for component, piece in zip(components, pieces[:-1], strict=True)}
+    array, estimator = _estimator_points(names, points)
     fps = float(pose.body.fps)
-    return make_clip(array, ESTIMATORS[estimator].names, estimator, fps if 0 < fps <= 1000 else None)
+    return make_clip(array, estimator.names, estimator.name, fps if 0 < fps <= 1000 else None)
 
 
-def _array(names: dict[str, list[str]], points: dict[str, np.ndarray]) -> tuple[np.ndarray, str]:
-    """Return the estimator's array (T, N, 2), NaN for what the file lacks, and its name."""
-    frames = len(next(iter(points.values()), ()))
+def _estimator_points(names: dict[str, list[str]], points: dict[str, np.ndarray]) -> tuple[np.ndarray, Estimator]:
+    """Return the points (T, N, 2) in the order of their estimator, NaN for those that the file lacks."""
     if "POSE_LANDMARKS" in names:
-        array = np.full((frames, len(MEDIAPIPE.names), 2), np.nan)
-        for component, columns in _holistic_columns(names).items():
-            known = [i for i, column in enumerate(columns) if column is not None]
-            array[:, [columns[i] for i in known]] = points[component][:, known]
-        return array, MEDIAPIPE.name
-    for estimator, components in _IN_ORDER.items():
-        parts = ESTIMATORS[estimator].parts
-        if all(len(names.get(components[part], ())) == len(parts[part]) for part in parts):
-            return np.concatenate([points[components[part]] for part in parts], axis=1), estimator
+        array = np.full((len(points["POSE_LANDMARKS"]), len(MEDIAPIPE.names), 2), np.nan)
+        column = {name: i for i, name in enumerate(MEDIAPIPE.names)}
+        # Vertices of the face go by number; those of the irises are beyond the mesh.
+        face = {str(i): MEDIAPIPE.part("face").start + i for i in range(len(MEDIAPIPE.parts["face"]))}
+        for component, members in names.items():
+            if component in _HOLISTIC_PREFIXES:
+                columns = [column.get(_HOLISTIC_PREFIXES[component] + name.lower()) for name in members]
+            elif component == "FACE_LANDMARKS":
+                columns = [face.get(name) for name in members]
+            else:
+                continue
+            pairs = [(to, i) for i, to in enumerate(columns) if to is not None]
+            array[:, [to for to, _ in pairs]] = points[component][:, [i for _, i in pairs]]
+        return array, MEDIAPIPE
+    for estimator in (OPENPOSE, WHOLEPOSE):
+        components = _COMPONENTS[estimator.name]
+        if all(len(names.get(components[part], ())) == len(of) for part, of in estimator.parts.items()):
+            return np.concatenate([points[components[part]] for part in estimator.parts], axis=1), estimator
     found = ", ".join(f"{name} ({len(of)} points)" for name, of in names.items()) or "none"
     raise DataError(
         f"found the components {found}, expected those of MediaPipe Holistic, OpenPose (BODY_25) or COCO-WholeBody"
     )
-
-
-def _holistic_columns(names: dict[str, list[str]]) -> dict[str, list[int | None]]:
-    """Return the column in MediaPipe's array of each point of each component; None for one that it lacks."""
-    place = {name: i for i, name in enumerate(MEDIAPIPE.names)}
-    columns = {
-        component: [place.get(prefix + point.lower()) for point in names[component]]
-        for component, prefix in _HOLISTIC.items()
-        if component in names
-    }
-    face = MEDIAPIPE.part("face")
-    if _HOLISTIC_FACE in names:  # vertices by number; those of the irises go beyond the mesh
-        size = face.stop - face.start
-        columns[_HOLISTIC_FACE] = [
-            face.start + int(point) if point.isdigit() and int(point) < size else None
-            for point in names[_HOLISTIC_FACE]
-        ]
-    return columns

@@ -3,74 +3,76 @@
 from __future__ import annotations
 
 from spoter.errors import DataError
-from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
-from spoter.training.data.reader import drop_duplicates
+from spoter.training.data.labelled import DataSet, Skipped, drop_duplicates
 
 
 def merge_presplit(
     train: DataSet, validation: DataSet | None = None, test: DataSet | None = None, *, skip_bad: bool = False
 ) -> tuple[DataSet, tuple[str, ...], tuple[str, ...]]:
-    """Make one data set of those of several sides.
+    """Merge the data sets of several subsets.
 
     Parameters
     ----------
     train, validation, test : DataSet
-        A side that is None is left to `spoter.training.data.split.split_groups`, which draws it from `train`'s groups.
+        A subset that is None is left to `spoter.training.data.split.split_groups`, which draws it from `train`.
     skip_bad : bool
-        Leave out clips of a gloss that `train` lacks, and clips that hold the very same points as one of a side before
-        theirs. Without it these are an error of `spoter.training.data.split.check_split`.
+        Leave out clips of a gloss that `train` lacks, and clips with points that an earlier data set holds. Otherwise
+        the former are an error here and the latter one of `spoter.training.data.split.check_split`.
 
     Returns
     -------
     data : DataSet
         All clips.
     validation_groups, test_groups : tuple of str
-        The groups of these sides, for `split_groups`; empty for a side that is None.
+        The groups of these subsets, for `split_groups`; empty for a subset that is None.
 
     Raises
     ------
     DataError
-        For a group on two sides, for label maps or estimators that disagree, for a gloss that `train` lacks, naming the
-        files and a clip, and for a side none of whose clips `skip_bad` leaves.
+        For a group in two subsets, label maps or estimators that disagree, a gloss that `train` lacks, naming the files
+        and a clip, and a subset all of whose clips are skipped.
     """
-    sides = [side for side in (train, validation, test) if side is not None]
-    for number, other in enumerate(sides):
-        for first in sides[:number]:
-            _check_apart(first, other)
-        _check_fits(train, other)
-    clips = [clip for side in sides for clip in side.clips]
-    skipped = [skip for side in sides for skip in side.skipped]
-    unknown = {id(clip): _unknown(train, side, clip) for side in sides for clip in side.clips}
-    unknown = {key: skip for key, skip in unknown.items() if skip is not None}
-    if unknown and not skip_bad:
-        first = next(iter(unknown.values()))
-        raise DataError(f"{first.place}: {first.reason}")
+    subsets = [subset for subset in (train, validation, test) if subset is not None]
+    for number, other in enumerate(subsets):
+        for first in subsets[:number]:
+            _check_groups(first, other)
+        _check_labels(train, other)
+    clips, skipped = [], [skip for subset in subsets for skip in subset.skipped]
+    for subset in subsets:
+        for clip in subset.clips:
+            if clip.gloss in train.glosses:
+                clips.append(clip)
+                continue
+            reason = f"found gloss {clip.gloss}, expected one of the {len(train.glosses)} in {_files(train)}"
+            skipped.append(Skipped(f"{_files(subset)}, clip {clip.name}", reason))
+            if not skip_bad:
+                raise DataError(str(skipped[-1]))
     if skip_bad:
-        clips, twice = drop_duplicates([clip for clip in clips if id(clip) not in unknown])
-        skipped += [*unknown.values(), *twice]
+        clips, copies = drop_duplicates(clips)
+        skipped += copies
+    kept = {clip.group for clip in clips}
+    for subset in subsets:
+        if kept.isdisjoint(clip.group for clip in subset.clips):  # split_groups would draw it from training instead
+            raise DataError(
+                f"{_files(subset)}: all {len(subset.clips)} clips are skipped, as ones that files before it hold, or "
+                f"of glosses that {_files(train)} lacks; expected at least one other"
+            )
     data = DataSet(
         sorted(clips, key=lambda clip: clip.name),
         skipped,
-        tuple(source for side in sides for source in side.sources),
-        any(side.grouped for side in sides),
+        tuple(source for subset in subsets for source in subset.sources),
+        any(subset.grouped for subset in subsets),
         train.estimator,
-        {label: gloss for side in sides for label, gloss in side.labels.items()},
+        {label: gloss for subset in subsets for label, gloss in subset.labels.items()},
     )
-    left = {clip.group for clip in clips}
-    for side in sides:
-        if left.isdisjoint(clip.group for clip in side.clips):  # drawn from training instead, it would be another side
-            raise DataError(
-                f"{_files(side)}: all {len(side.clips)} clips are skipped, as ones that files before it hold, or of "
-                f"glosses that {_files(train)} lacks; expected at least one other"
-            )
     validation_groups, test_groups = (
-        tuple(sorted({clip.group for clip in side.clips} & left)) if side is not None else ()
-        for side in (validation, test)
+        tuple(sorted(kept & {clip.group for clip in subset.clips})) if subset is not None else ()
+        for subset in (validation, test)
     )
     return data, validation_groups, test_groups
 
 
-def _check_apart(first: DataSet, other: DataSet) -> None:
+def _check_groups(first: DataSet, other: DataSet) -> None:
     groups = {clip.group: clip.name for clip in first.clips}
     for clip in other.clips:
         if clip.group in groups:
@@ -80,7 +82,7 @@ def _check_apart(first: DataSet, other: DataSet) -> None:
             )
 
 
-def _check_fits(train: DataSet, other: DataSet) -> None:
+def _check_labels(train: DataSet, other: DataSet) -> None:
     if other.estimator != train.estimator:
         raise DataError(
             f"{_files(other)}: found landmarks of {other.estimator}, expected {train.estimator}'s as in {_files(train)}"
@@ -93,12 +95,5 @@ def _check_fits(train: DataSet, other: DataSet) -> None:
             )
 
 
-def _unknown(train: DataSet, side: DataSet, clip: LabelledClip) -> Skipped | None:
-    if clip.gloss in train.glosses:
-        return None
-    reason = f"found gloss {clip.gloss}, expected one of the {len(train.glosses)} in {_files(train)}"
-    return Skipped(f"{_files(side)}, clip {clip.name}", reason)
-
-
-def _files(side: DataSet) -> str:
-    return ", ".join(str(source) for source in side.sources)
+def _files(subset: DataSet) -> str:
+    return ", ".join(str(source) for source in subset.sources)

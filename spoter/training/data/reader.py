@@ -1,22 +1,23 @@
-"""From a path to a `DataSet`, whatever form the data have: the checks that all forms share."""
+"""Read a data set of any form, and check what all forms share."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from spoter.errors import DataError, InputError
-from spoter.formats import spoter_csv as points_csv
 from spoter.formats.csv_table import read_table
+from spoter.formats.spoter_csv import recognizes
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.progress import progress_bar
-from spoter.training.data import connecting_points, folder, spoter_csv, table
-from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, UnreadClip, UnreadDataSet, duplicates
+from spoter.training.data import connecting_points, folder, long_table, spoter_csv
+from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, UnreadClip, UnreadDataSet, drop_duplicates
 
 _FEWEST_FRAMES = 2
 _LISTED = 10  # clips in an error
@@ -34,116 +35,111 @@ def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = Non
     path : Path
         A file or a folder.
     skip_bad : bool
-        Leave bad clips out, and all but the first of clips that hold the very same points; `DataSet.skipped` lists
-        them.
+        Leave out bad clips, and all but the first of clips with equal points; `DataSet.skipped` lists them.
     groups : str, optional
-        Regular expression that is searched for in each clip's name; what its first group matches is the clip's group.
-        Without one, or with an empty one, the groups are those that the data tell.
+        Regular expression searched in each clip's name; its first (…) matches the clip's group. Without one, or with
+        an empty one, the groups are those in the data.
     progress : bool
         Whether to show progress on stderr.
 
     Raises
     ------
     DataError
-        Where nothing can be read, and for the first bad clip unless `skip_bad`: one that its reader cannot read,
-        without a gloss, of fewer than 2 frames, without a landmark of body or hands, without a group by `groups`, or of
-        another estimator than most.
+        For a path that cannot be read, and for the first bad clip unless `skip_bad`: one that cannot be read, without a
+        gloss, of fewer than 2 frames, without a landmark of body or hands, without a group by `groups`, or of another
+        estimator than most.
     """
     path, groups = Path(path), groups or None
-    source = _source(path)
-    good, skipped = _load(source.items, _pattern(groups), skip_bad, progress)
-    good, foreign = _of_one_estimator(good, skip_bad)
-    skipped += foreign
-    if not good:
+    unread = _locate_clips(path)
+    clips, skipped = _read_clips(unread.clips, _compile(groups) if groups else None, skip_bad, progress)
+    if not clips:
         skips = [f"; skipped: {skip}" for skip in skipped[:_LISTED]]
         skips += [f"; and {len(skipped) - _LISTED} more"] if len(skipped) > _LISTED else []
         raise DataError(f"{path}: found no clip that can be used, expected at least one{''.join(skips)}")
-    clips = sorted((clip for _, clip in good), key=lambda clip: clip.name)
+    clips.sort(key=lambda clip: clip.name)
     if skip_bad:
-        clips, twice = drop_duplicates(clips)
-        skipped += twice
-    if _owners_are_glosses(clips):
+        clips, copies = drop_duplicates(clips)
+        skipped += copies
+    if all(clip.source_group.casefold() == clip.gloss.casefold() for clip in clips):  # as in hello/3: no group at all
         clips = [replace(clip, group=clip.name if groups is None else clip.group, source_group="") for clip in clips]
     grouped = any(clip.group != clip.name for clip in clips)
-    estimators = {clip.clip.estimator for clip in clips} - {None}
-    return DataSet(clips, skipped, (path,), grouped, estimators.pop() if estimators else "mediapipe", source.labels)
+    estimators = [clip.clip.estimator for clip in clips if clip.clip.estimator is not None]
+    return DataSet(clips, skipped, (path,), grouped, [*estimators, MEDIAPIPE.name][0], unread.labels)
 
 
-def drop_duplicates(clips: Sequence[LabelledClip]) -> tuple[list[LabelledClip], list[Skipped]]:
-    """Leave out all but the first of clips that hold the very same points."""
-    dropped = {}
-    for first, *others in duplicates(clips):
-        for other in others:
-            reason = f"holds the very same points as {first.name} ({first.gloss})"
-            dropped[id(other)] = Skipped(f"{other.name} ({other.gloss})", reason)
-    return [clip for clip in clips if id(clip) not in dropped], list(dropped.values())
-
-
-def _source(path: Path) -> UnreadDataSet:
-    """Choose the reader by what lies at `path`."""
+def _locate_clips(path: Path) -> UnreadDataSet:
+    """Choose the reader by the kind of file or folder."""
     if path.is_dir():
         index = path / "train.csv"
-        return _csv(index) if index.is_file() else folder.read(path)
-    kind = path.suffix.lower()
+        return _locate_csv_clips(index) if index.is_file() else folder.locate_clips(path)
+    ending = path.suffix.lower()
     if not path.is_file():
         raise DataError(f"{path}: there is no such file or folder, expected {_FORMS}")
-    if kind in (".hdf5", ".h5"):
-        return connecting_points.read(path)
-    if kind == ".parquet":
-        return table.read_parquet(path)
-    if kind == ".csv":
-        return _csv(path)
-    raise DataError(f"{path}: found {kind or 'no ending'}, expected {_FORMS}")
+    if ending in (".hdf5", ".h5"):
+        return connecting_points.locate_clips(path)
+    if ending == ".parquet":
+        return long_table.locate_parquet_clips(path)
+    if ending == ".csv":
+        return _locate_csv_clips(path)
+    raise DataError(f"{path}: found {ending or 'no ending'}, expected {_FORMS}")
 
 
-def _csv(path: Path) -> UnreadDataSet:
+def _locate_csv_clips(path: Path) -> UnreadDataSet:
+    """Choose the reader of a CSV file by its columns."""
     try:
-        rows = read_table(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        table = read_table(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
+        if recognizes(table.columns):
+            return spoter_csv.locate_clips(path, table)
+        if "landmark_index" in table.columns:
+            return long_table.locate_csv_clips(path, table)
+        if all(name in table.columns for name in long_table.INDEX_COLUMNS):
+            return long_table.locate_indexed_clips(path, table)
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from error
     except InputError as error:
         raise DataError(f"{path}: {error}") from error
-    if points_csv.recognizes(rows.columns):
-        return spoter_csv.read(path, rows)
-    if "landmark_index" in rows.columns:
-        return table.read_csv(path, rows)
-    if all(name in rows.columns for name in table.INDEX_COLUMNS):
-        return table.read_index(path, rows)
     raise DataError(
-        f"{path}: found the columns {', '.join(rows.columns[:6])}, expected those of the SPOTER data sets (nose_X, "
-        f"nose_Y, …, labels), of the long form (clip, gloss, {', '.join(table.COLUMNS)}) or of a list of clips "
-        f"({', '.join(table.INDEX_COLUMNS)})"
+        f"{path}: found the columns {', '.join(table.columns[:6])}, expected those of the SPOTER data sets (nose_X, "
+        f"nose_Y, …, labels), of the long form (clip, gloss, {', '.join(long_table.COLUMNS)}) or of a list of clips "
+        f"({', '.join(long_table.INDEX_COLUMNS)})"
     )
 
 
-_Placed = list[tuple[str, LabelledClip]]
-
-
-def _load(
-    items: Iterable[UnreadClip], pattern: re.Pattern | None, skip_bad: bool, progress: bool
-) -> tuple[_Placed, list[Skipped]]:
-    good: _Placed = []
+def _read_clips(
+    unread: Iterable[UnreadClip], pattern: re.Pattern[str] | None, skip_bad: bool, progress: bool
+) -> tuple[list[LabelledClip], list[Skipped]]:
+    """Read and check clips; leave bad ones out, or raise an error for the first."""
+    placed: list[tuple[str, LabelledClip]] = []
     skipped: list[Skipped] = []
-    for item in progress_bar(items, shown=progress, desc="reading", unit="clip"):
+    for item in progress_bar(unread, shown=progress, desc="reading", unit="clip"):
         place = _printable(item.place)
         try:
-            good.append((place, _checked(item.load(), pattern)))
+            placed.append((place, _check_clip(item.load(), pattern)))
         except (InputError, DataError) as error:
             if not skip_bad:
                 raise DataError(f"{place}: {error}") from error
             skipped.append(Skipped(place, _printable(str(error))))
-    return good, skipped
+    count = Counter(clip.clip.estimator for _, clip in placed if clip.clip.estimator is not None)
+    most = min(count, key=lambda name: (-count[name], name), default=None)
+    clips = []
+    for place, clip in placed:
+        if clip.clip.estimator in (most, None):
+            clips.append(clip)
+            continue
+        reason = f"found landmarks of {clip.clip.estimator}, expected those of {most}, as most clips have"
+        if not skip_bad:
+            raise DataError(f"{place}: {reason}")
+        skipped.append(Skipped(place, reason))
+    return clips, skipped
 
 
 def _printable(text: str) -> str:
-    """Return text that can be written as UTF-8: in names of files, Python keeps bytes that are not as half characters.
-
-    They come out as ``\\udce9``.
-    """
+    r"""Return text that can be written as UTF-8: bytes of a file's name that are not become ``\udce9`` and the like."""
     return text.encode(errors="backslashreplace").decode()
 
 
-def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
+def _check_clip(clip: LabelledClip, pattern: re.Pattern[str] | None) -> LabelledClip:
+    """Check a clip, strip its words, and set its groups."""
     gloss, group = clip.gloss.strip(), clip.group.strip()
     source_group = "" if group == clip.name else group
     if not gloss:
@@ -162,15 +158,13 @@ def _checked(clip: LabelledClip, pattern: re.Pattern | None) -> LabelledClip:
             )
     if not group:
         raise DataError(f"found an empty group for {clip.name}, expected a word")
-    for what, text in (("gloss", gloss), ("group", group), ("name", clip.name)):
+    for field, text in (("gloss", gloss), ("group", group), ("name", clip.name)):
         if _printable(text) != text:
-            raise DataError(f"found the {what} {text!r}, which is not UTF-8: rename it")
+            raise DataError(f"found the {field} {text!r}, which is not UTF-8: rename it")
     return replace(clip, gloss=gloss, group=group, source_group=source_group)
 
 
-def _pattern(groups: str | None) -> re.Pattern | None:
-    if groups is None:
-        return None
+def _compile(groups: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(groups)
     except re.error as error:
@@ -178,26 +172,3 @@ def _pattern(groups: str | None) -> re.Pattern | None:
     if pattern.groups == 0:
         raise DataError(f"--group-regex: found {groups!r}, expected a part in brackets, such as '^(.+?)/'")
     return pattern
-
-
-def _of_one_estimator(good: _Placed, skip_bad: bool) -> tuple[_Placed, list[Skipped]]:
-    """Leave out, or refuse, clips that say they are of another estimator than most."""
-    count = Counter(clip.clip.estimator for _, clip in good if clip.clip.estimator is not None)
-    if len(count) < 2:
-        return good, []
-    most = min(count, key=lambda name: (-count[name], name))
-    kept, skipped = [], []
-    for place, clip in good:
-        if clip.clip.estimator in (most, None):
-            kept.append((place, clip))
-            continue
-        reason = f"found landmarks of {clip.clip.estimator}, expected those of {most}, as most clips have"
-        if not skip_bad:
-            raise DataError(f"{place}: {reason}")
-        skipped.append(Skipped(place, reason))
-    return kept, skipped
-
-
-def _owners_are_glosses(clips: Sequence[LabelledClip]) -> bool:
-    """Tell whether what looks like a group is but the gloss again, as in ``hello/3``: it says nothing then."""
-    return all(clip.source_group.casefold() == clip.gloss.casefold() for clip in clips)

@@ -1,14 +1,14 @@
-"""Splitting a data set by whole groups, so that what is tested on was recorded by no camera that was trained on.
+"""Split a data set by whole groups, so that no camera or signer of the training clips is tested on.
 
-The draw is stratified by gloss: each side shall show each gloss in the share that was asked for, as far as whole groups
-allow. Groups are dealt one by one to the side that wants their glosses most, in the manner of Sechidis, Tsoumakas and
-Vlahavas, "On the Stratification of Multi-Label Data", ECML PKDD 2011, in many random orders, of which the best is kept.
+The draw is stratified by gloss: each subset gets each gloss in the requested share, as far as whole groups allow. It
+deals groups one by one to the subset that lacks their glosses most, after Sechidis, Tsoumakas and Vlahavas, "On the
+Stratification of Multi-Label Data", ECML PKDD 2011, in many random orders, and keeps the best.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
@@ -18,9 +18,9 @@ from spoter.errors import DataError
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, fingerprint
 
 SUBSETS = ("train", "validation", "test")
-# Orders that are tried: as many as take about a second, and some even of the largest data sets.
+# Numbers of random orders: as many as take about a second, and a few even for the largest data sets.
 _MOST_DRAWS, _FEWEST_DRAWS, _STEPS = 2000, 8, 40_000
-WAYS_OUT = (
+REMEDIES = (
     "Record more; tell finer groups with --group-regex '(…)'; name the groups of a side with --test-groups NAME,… or "
     "--val-groups NAME,…; or draw validation clips from the training groups with --validation-by-clip"
 )
@@ -28,14 +28,13 @@ WAYS_OUT = (
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the groups on each side, sorted.
+    """Names of the groups of each subset, sorted.
 
     Attributes
     ----------
     train, validation, test : tuple of str
     validation_clips : tuple of str
-        Names of the validation clips where they are drawn clip by clip from training groups; empty where validation
-        has groups of its own.
+        Names of the validation clips where they are drawn clip by clip from the training groups; otherwise empty.
     """
 
     train: tuple[str, ...]
@@ -43,279 +42,275 @@ class Split:
     test: tuple[str, ...]
     validation_clips: tuple[str, ...] = ()
 
-    def select(self, clips: Iterable[LabelledClip], side: str) -> list[LabelledClip]:
-        """Return the clips of one side: ``train``, ``validation`` or ``test``."""
-        groups, drawn = set(getattr(self, side)), set(self.validation_clips)
+    def groups(self, subset: str) -> tuple[str, ...]:
+        """Return the groups of one of `SUBSETS`."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[subset]
+
+    def select(self, clips: Iterable[LabelledClip], subset: str) -> list[LabelledClip]:
+        """Return the clips of one of `SUBSETS`."""
+        groups, drawn = set(self.groups(subset)), set(self.validation_clips)
         members = [clip for clip in clips if clip.group in groups]
-        if not drawn or side == "test":
+        if not drawn or subset == "test":
             return members
-        return [clip for clip in members if (clip.name in drawn) == (side == "validation")]
+        return [clip for clip in members if (clip.name in drawn) == (subset == "validation")]
 
 
-def split_groups(
-    clips: Sequence[LabelledClip],
-    validation: float = 0.15,
-    test: float | None = 0.15,
-    validation_groups: Sequence[str] = (),
-    test_groups: Sequence[str] = (),
-    seed: int = 0,
-    by_clip: bool = False,
-) -> Split:
-    """Split by whole groups, stratified by gloss.
+@dataclass(frozen=True)
+class SplitOptions:
+    """How to split a data set.
 
-    Groups that are named are taken. Otherwise sides are drawn at random from `seed` alone; of those draws in which each
-    side shows every gloss, the one is taken that comes nearest to the shares asked for, in each gloss. No result of any
-    model takes part. Where each clip is a group of its own, this is a split by clip.
-
-    Parameters
+    Attributes
     ----------
-    clips : sequence of LabelledClip
     validation, test : float
-        Shares of the clips of each gloss. `test` may be None: no test side is drawn.
+        Shares of the clips of each gloss. `test` may be None for no test subset.
     validation_groups, test_groups : sequence of str
-        Groups of these sides by name or pattern (`match_groups`), instead of shares.
+        Groups of these subsets by name or pattern (`match_groups`), in place of shares.
     seed : int
     by_clip : bool
-        Draw `validation` clip by clip from the training groups, as a share of their clips.
+        Draw the share `validation` clip by clip from the training groups.
+    """
+
+    validation: float = 0.15
+    test: float | None = 0.15
+    validation_groups: Sequence[str] = ()
+    test_groups: Sequence[str] = ()
+    seed: int = 0
+    by_clip: bool = False
+
+
+_DEFAULTS = SplitOptions()
+
+
+def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULTS) -> Split:
+    """Split clips by whole groups, stratified by gloss.
+
+    Named groups are taken as they are. Other subsets are drawn from the seed alone, never from a model's results: of
+    the draws in which each subset has every gloss, the one closest to the requested shares of each gloss wins. Where
+    each clip is its own group, this is a split by clip.
 
     Raises
     ------
     DataError
-        For names and patterns that match no group, groups on two sides, byte-identical clips on two sides, glosses
-        that training would not see, glosses of too few clips or groups to be on each side, and where no draw shows
-        every gloss on each side.
+        For patterns that match no group, groups in two subsets, clips with equal points in two subsets, glosses that
+        training lacks, glosses of too few clips or groups for all subsets, and where no draw has every gloss in each.
     """
     groups = sorted({clip.group for clip in clips})
-    validation_groups = match_groups(validation_groups, groups, "--val-groups")
-    test_groups = match_groups(test_groups, groups, "--test-groups")
-    if by_clip and validation_groups:
+    subsets = {
+        "validation": match_groups(options.validation_groups, groups, "--val-groups"),
+        "test": match_groups(options.test_groups, groups, "--test-groups"),
+    }
+    if options.by_clip and subsets["validation"]:
         raise DataError("found --val-groups and --validation-by-clip, expected one of them")
+    validation, test = options.validation, options.test
     if not 0 < validation < 1 or (test is not None and not 0 < test < 1) or validation + (test or 0) >= 1:
         raise DataError(
             f"found shares {validation} for validation and {test} for testing, expected each above 0 and a sum below 1"
         )
-    glosses = sorted({clip.gloss for clip in clips})
-    row = {group: i for i, group in enumerate(groups)}
-    column = {gloss: i for i, gloss in enumerate(glosses)}
-    count = np.zeros((len(groups), len(glosses)), dtype=np.int64)
-    np.add.at(count, ([row[clip.group] for clip in clips], [column[clip.gloss] for clip in clips]), 1)
-    named = {1: [row[name] for name in validation_groups], 2: [row[name] for name in test_groups]}
-    side = np.zeros(len(groups), dtype=np.int64)
-    for number, members in named.items():
-        side[members] = number
-    shares = {1: None if by_clip else validation, 2: test}
-    drawn = {number: share for number, share in shares.items() if share is not None and not named[number]}
-    if drawn:
-        loose = side == 0
-        taken = {*validation_groups, *test_groups}
-        _check_enough([clip for clip in clips if clip.group not in taken], glosses, 1 + len(drawn))
-        # What named sides hold is no longer training's.
-        shares = np.array([1 - sum(drawn.values()), *drawn.values()])
-        wanted = shares[:, None] * count.sum(axis=0)
-        wanted[0] = np.maximum(count[loose].sum(axis=0) - wanted[1:].sum(axis=0), 0.5)
-        side[loose] = np.array([0, *drawn])[_draw(count[loose], wanted, np.random.default_rng(seed))]
-    split = Split(*(tuple(group for group, at in zip(groups, side, strict=True) if at == i) for i in range(3)))
-    if validation_groups and test_groups:
-        split = replace(split, validation=validation_groups, test=test_groups)
-    if by_clip:
-        split = _draw_clips(clips, split, validation, seed)
-    check_split(clips, split, SUBSETS if test is not None or test_groups else SUBSETS[:2])
+    requested = {"validation": None if options.by_clip else validation, "test": test}
+    shares = {name: share for name, share in requested.items() if share is not None and not subsets[name]}
+    named = {*subsets["validation"], *subsets["test"]}
+    free = [group for group in groups if group not in named]
+    subsets["train"] = tuple(free)
+    if shares:
+        _check_enough(clips, named, 1 + len(shares))
+        drawn = _draw(clips, free, list(shares.values()), np.random.default_rng(options.seed))
+        for number, name in enumerate(("train", *shares)):
+            subsets[name] = tuple(group for group, at in zip(free, drawn, strict=True) if at == number)
+    split = Split(**subsets)
+    if options.by_clip:
+        split = _draw_validation_clips(clips, split, options)
+    check_split(clips, split, SUBSETS if test is not None or options.test_groups else SUBSETS[:2])
     return split
 
 
 def match_groups(patterns: Sequence[str], groups: Iterable[str], option: str) -> tuple[str, ...]:
-    """Return the groups that are named, sorted: by name, or by a shell pattern such as ``anna/*``.
+    """Return the groups that names or shell patterns such as ``anna/*`` match, sorted.
 
     Raises
     ------
     DataError
         For a pattern that matches no group, naming `option` and the groups.
     """
-    known, matched = sorted(set(groups)), set()
+    existing = sorted(set(groups))
+    matched: set[str] = set()
     for pattern in patterns:
         # A group's own name goes first: it may hold a character that means something in patterns.
-        members = [pattern] if pattern in known else [group for group in known if fnmatchcase(group, pattern)]
+        members = [pattern] if pattern in existing else [group for group in existing if fnmatchcase(group, pattern)]
         if not members:
             raise DataError(
                 f"{option}: found no group {pattern!r} in the data, expected names or patterns such as 'anna*' of "
-                f"{_some(known)}"
+                f"{join_first(existing)}"
             )
         matched.update(members)
     return tuple(sorted(matched))
 
 
-def _draw_clips(clips: Sequence[LabelledClip], split: Split, share: float, seed: int) -> Split:
-    """Draw validation clips from the training groups, as if each clip were a group of its own."""
-    inside = [replace(clip, group=clip.name) for clip in split.select(clips, "train")]
-    if not inside:
-        raise DataError("found no clip outside the test groups, expected clips to train and to validate on")
-    if rare := find_rare_glosses(inside, 2):
-        raise DataError(
-            f"--validation-by-clip: found one clip of {_some(list(rare))} outside the test groups, expected at least 2 "
-            "of each gloss, to train and to validate on; --skip-bad leaves glosses of one clip out"
-        )
-    drawn = split_groups(inside, share, None, seed=seed).validation
-    groups = {clip.group for clip in split.select(clips, "train") if clip.name in set(drawn)}
-    return replace(split, validation=tuple(sorted(groups)), validation_clips=drawn)
+def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataSet:
+    """Return the data set without the glosses that `split_groups` would refuse as too rare, their clips in `skipped`.
 
-
-def drop_rare_glosses(
-    data: DataSet,
-    test: float | None = 0.15,
-    validation_groups: Sequence[str] = (),
-    test_groups: Sequence[str] = (),
-    by_clip: bool = False,
-) -> DataSet:
-    """Leave out the clips of glosses that `split_groups` would refuse as too rare: what ``--skip-bad`` means there.
-
-    Where there are fewer groups than sides nothing is left out: `split_groups` says what is wrong.
-
-    Parameters
-    ----------
-    data : DataSet
-    test, validation_groups, test_groups, by_clip
-        As for `split_groups`.
-
-    Returns
-    -------
-    DataSet
-        With those clips in `skipped`.
+    With fewer groups than subsets nothing is dropped: `split_groups` says what is wrong.
     """
     groups = {clip.group for clip in data.clips}
     named = {
-        *match_groups(validation_groups, groups, "--val-groups"),
-        *match_groups(test_groups, groups, "--test-groups"),
+        *match_groups(options.validation_groups, groups, "--val-groups"),
+        *match_groups(options.test_groups, groups, "--test-groups"),
     }
-    sides = len(SUBSETS) - bool(validation_groups or by_clip) - bool(test_groups or test is None)
-    if len(groups - named) < sides:
+    subsets = 1 + (not options.validation_groups and not options.by_clip)
+    subsets += not options.test_groups and options.test is not None
+    if len(groups - named) < subsets:
         return data
-    loose = [clip for clip in data.clips if clip.group not in named]
-    enough = {clip.gloss for clip in loose} - set(find_rare_glosses(loose, sides))
-    reason = f"its gloss is in too few groups, expected at least {sides} to draw from"
-    if by_clip:
-        enough -= {gloss for gloss, count in Counter(clip.gloss for clip in loose).items() if count < 2}
+    free = [clip for clip in data.clips if clip.group not in named]
+    enough = {clip.gloss for clip in free} - set(find_rare_glosses(free, subsets))
+    reason = f"its gloss is in too few groups, expected at least {subsets} to draw from"
+    if options.by_clip:
+        enough -= {gloss for gloss, count in Counter(clip.gloss for clip in free).items() if count < 2}
         reason += ", and at least 2 clips"
     skipped = [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in data.clips if clip.gloss not in enough]
     kept = [clip for clip in data.clips if clip.gloss in enough]
     return replace(data, clips=kept, skipped=[*data.skipped, *skipped])
 
 
-def find_rare_glosses(clips: Iterable[LabelledClip], sides: int = len(SUBSETS)) -> dict[str, int]:
-    """Return the glosses that are in fewer groups than there are sides, with their numbers of groups."""
+def find_rare_glosses(clips: Iterable[LabelledClip], subsets: int = len(SUBSETS)) -> dict[str, int]:
+    """Return the glosses in fewer groups than there are subsets, with their numbers of groups."""
     groups: dict[str, set[str]] = {}
     for clip in clips:
         groups.setdefault(clip.gloss, set()).add(clip.group)
-    return {gloss: len(members) for gloss, members in sorted(groups.items()) if len(members) < sides}
-
-
-def _check_enough(clips: Sequence[LabelledClip], glosses: Sequence[str], sides: int) -> None:
-    """Raise `DataError` naming the glosses that are in too few groups to be on each of `sides` sides."""
-    groups = {clip.group for clip in clips}
-    if len(groups) < sides:
-        found = f" ({_some(sorted(groups))})" if groups else ""
-        raise DataError(
-            f"found {len(groups)} groups{found} to draw {sides} sides from, expected at least {sides}. {WAYS_OUT}"
-        )
-    rare = dict.fromkeys(set(glosses) - {clip.gloss for clip in clips}, 0) | find_rare_glosses(clips, sides)
-    if rare:
-        listed = []
-        for gloss in sorted(rare)[:10]:
-            members = [clip for clip in clips if clip.gloss == gloss]
-            example = f", {members[0].name}" if members else ""
-            listed.append(f"{gloss} (groups: {rare[gloss]}, clips: {len(members)}{example})")
-        more = f" and {len(rare) - 10} more" if len(rare) > 10 else ""
-        raise DataError(
-            f"found no way to split {len(groups)} groups so that every gloss is on each of {sides} sides, for which it "
-            f"must be in at least {sides} groups. Too rare: {', '.join(listed)}{more}. Leave them out with --skip-bad. "
-            f"{WAYS_OUT}"
-        )
-
-
-def _draw(count: np.ndarray, wanted: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return a side for each group, of many draws that with the least miss.
-
-    Parameters
-    ----------
-    count : numpy.ndarray, shape (groups, glosses), int
-        Numbers of clips.
-    wanted : numpy.ndarray, shape (sides, glosses), float
-        Numbers of clips of each gloss that each side should have; above 0.
-    """
-    best, least = None, np.inf
-    for _ in range(int(np.clip(_STEPS // len(count), _FEWEST_DRAWS, _MOST_DRAWS))):
-        side = _deal(count, wanted, rng.permutation(len(count)))
-        if not _complete(side, count, len(wanted)):
-            continue
-        have = np.stack([count[side == number].sum(axis=0) for number in range(len(wanted))])
-        miss = ((have - wanted) ** 2 / wanted).sum()
-        if miss < least:
-            best, least = side, miss
-    if best is None:
-        raise DataError(f"found no way to split {len(count)} groups so that every gloss is on each side. {WAYS_OUT}")
-    return best
-
-
-def _deal(count: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Give each group in turn to the side where the miss, a chi-squared, falls the most or rises the least."""
-    side = np.zeros(len(count), dtype=np.int64)
-    lack = wanted.copy()
-    for group in order:
-        # ((lack - count)^2 - lack^2) / wanted, summed over glosses
-        change = ((count[group] * (count[group] - 2 * lack)) / wanted).sum(axis=1)
-        side[group] = change.argmin()
-        lack[side[group]] -= count[group]
-    return side
-
-
-def _complete(side: np.ndarray, count: np.ndarray, sides: int) -> bool:
-    """Move groups (in `side`, in place) to sides that lack a gloss; tell whether each side then shows every gloss."""
-    for number in range(sides):
-        while True:
-            have = np.stack([count[side == i].sum(axis=0) for i in range(sides)])
-            lacking = np.flatnonzero(have[number] == 0)
-            if len(lacking) == 0:
-                break
-            # A group that its own side can spare: each of its glosses is there in other groups too.
-            spare = ((have[side] > count) | (count == 0)).all(axis=1) & (side != number) & (count[:, lacking[0]] > 0)
-            if not spare.any():
-                return False
-            able = np.flatnonzero(spare)
-            side[able[count[able].sum(axis=1).argmin()]] = number
-    return True
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+    return {gloss: len(members) for gloss, members in sorted(groups.items()) if len(members) < subsets}
 
 
 def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[str] = SUBSETS) -> None:
-    """Raise `DataError` where a split leaks, leaves training without a gloss, or one of the `expected` sides empty."""
-    sides = {side: split.select(clips, side) for side in expected}
-    group_side: dict[str, str] = {}
-    content_side: dict[bytes, tuple[str, str]] = {}
-    for side in sides:
-        for group in getattr(split, side):
-            shared = split.validation_clips and {group_side.get(group), side} == {"train", "validation"}
-            if group_side.setdefault(group, side) != side and not shared:
-                raise DataError(f"group {group} is on two sides of the split, {group_side[group]} and {side}")
-    for side, members in sides.items():
+    """Raise `DataError` for a split that leaks, lacks a gloss in training, or has an empty subset of `expected`."""
+    subset_of_group: dict[str, str] = {}
+    for subset in expected:
+        for group in split.groups(subset):
+            other = subset_of_group.setdefault(group, subset)
+            if other != subset and not (split.validation_clips and {other, subset} == {"train", "validation"}):
+                raise DataError(f"group {group} is on two sides of the split, {other} and {subset}")
+    first_copy: dict[bytes, tuple[str, str]] = {}
+    for subset in expected:
+        members = split.select(clips, subset)
         if not members:
-            raise DataError(f"found no clip for {side}, expected at least one group of clips")
+            raise DataError(f"found no clip for {subset}, expected at least one group of clips")
         for member in members:
-            other, name = content_side.setdefault(fingerprint(member), (side, member.name))
-            if other != side:
-                raise DataError(describe_duplicates(f"{name} ({other})", f"{member.name} ({side})"))
-    unseen = sorted({clip.gloss for clip in clips} - {clip.gloss for clip in sides["train"]})
-    if unseen:
+            other, name = first_copy.setdefault(fingerprint(member), (subset, member.name))
+            if other != subset:
+                raise DataError(describe_duplicates(f"{name} ({other})", f"{member.name} ({subset})"))
+    lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in split.select(clips, "train")}
+    if lacking:
         raise DataError(
-            f"training would never see {_some(unseen)}: name other groups with --test-groups or --val-groups, or leave "
-            "these glosses out with --leave-out"
+            f"training would never see {join_first(sorted(lacking))}: name other groups with --test-groups or "
+            "--val-groups, or leave these glosses out with --leave-out"
         )
 
 
 def describe_duplicates(first: str, other: str) -> str:
-    """Return the error about two clips that are on two sides and hold the same points."""
+    """Return the error message about two clips with equal points in two subsets or folds."""
     return (
         f"{first} and {other} hold the very same points: --skip-bad leaves out all but the first of such clips, or "
         "--group-regex puts them in one group"
     )
+
+
+def join_first(words: Sequence[str], most: int = 20, separator: str = ", ") -> str:
+    """Return the first of some words in a line, and how many more there are."""
+    return separator.join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
+
+
+def _draw_validation_clips(clips: Sequence[LabelledClip], split: Split, options: SplitOptions) -> Split:
+    """Draw validation clips from the training groups, as if each clip were its own group."""
+    train = split.select(clips, "train")
+    if not train:
+        raise DataError("found no clip outside the test groups, expected clips to train and to validate on")
+    singles = [replace(clip, group=clip.name) for clip in train]
+    if rare := find_rare_glosses(singles, 2):
+        raise DataError(
+            f"--validation-by-clip: found one clip of {join_first(list(rare))} outside the test groups, expected at "
+            "least 2 of each gloss, to train and to validate on; --skip-bad leaves glosses of one clip out"
+        )
+    drawn = split_groups(singles, SplitOptions(options.validation, None, seed=options.seed)).validation
+    groups = {clip.group for clip in train if clip.name in set(drawn)}
+    return replace(split, validation=tuple(sorted(groups)), validation_clips=drawn)
+
+
+def _check_enough(clips: Sequence[LabelledClip], named: Collection[str], subsets: int) -> None:
+    """Raise `DataError` for glosses in too few groups outside `named` to be in each of `subsets` subsets."""
+    free = [clip for clip in clips if clip.group not in named]
+    groups = sorted({clip.group for clip in free})
+    if len(groups) < subsets:
+        names = f" ({join_first(groups)})" if groups else ""
+        raise DataError(
+            f"found {len(groups)} groups{names} to draw {subsets} sides from, expected at least {subsets}. {REMEDIES}"
+        )
+    lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in free}
+    rare = dict.fromkeys(lacking, 0) | find_rare_glosses(free, subsets)
+    if rare:
+        listed = []
+        for gloss in sorted(rare):
+            members = [clip.name for clip in free if clip.gloss == gloss]
+            words = [f"groups: {rare[gloss]}", f"clips: {len(members)}", *members[:1]]
+            listed.append(f"{gloss} ({', '.join(words)})")
+        raise DataError(
+            f"found no way to split {len(groups)} groups so that every gloss is on each of {subsets} sides, for which "
+            f"it must be in at least {subsets} groups. Too rare: {join_first(listed, 10)}. Leave them out with "
+            f"--skip-bad. {REMEDIES}"
+        )
+
+
+def _draw(
+    clips: Sequence[LabelledClip], groups: Sequence[str], shares: Sequence[float], rng: np.random.Generator
+) -> np.ndarray:
+    """Return the subset of each of `groups`, 0 for training, from the draw with the smallest chi-squared statistic.
+
+    `shares` are those of the subsets from 1 on, of all `clips`; other groups than `groups` are in no drawn subset.
+    """
+    glosses = sorted({clip.gloss for clip in clips})
+    row = {group: i for i, group in enumerate(groups)}
+    column = {gloss: i for i, gloss in enumerate(glosses)}
+    count = np.zeros((len(groups), len(glosses)))  # clips of each gloss in each group
+    free = [clip for clip in clips if clip.group in row]
+    np.add.at(count, ([row[clip.group] for clip in free], [column[clip.gloss] for clip in free]), 1)
+    total = np.zeros(len(glosses))
+    np.add.at(total, [column[clip.gloss] for clip in clips], 1)
+    wanted = np.array([0, *shares])[:, None] * total  # (subsets, glosses)
+    wanted[0] = np.maximum(count.sum(axis=0) - wanted[1:].sum(axis=0), 0.5)  # named groups are no longer training's
+    best, smallest = None, np.inf
+    for _ in range(int(np.clip(_STEPS // len(count), _FEWEST_DRAWS, _MOST_DRAWS))):
+        drawn = _deal(count, wanted, rng.permutation(len(count)))
+        if not _complete(drawn, count, len(wanted)):
+            continue
+        have = np.stack([count[drawn == number].sum(axis=0) for number in range(len(wanted))])
+        statistic = ((have - wanted) ** 2 / wanted).sum()
+        if statistic < smallest:
+            best, smallest = drawn, statistic
+    if best is None:
+        raise DataError(f"found no way to split {len(count)} groups so that every gloss is on each side. {REMEDIES}")
+    return best
+
+
+def _deal(count: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """Give each group in turn to the subset where the chi-squared statistic falls the most or rises the least."""
+    drawn = np.zeros(len(count), dtype=np.int64)
+    lack = wanted.copy()
+    for group in order:
+        # ((lack - count)^2 - lack^2) / wanted, summed over glosses
+        change = ((count[group] * (count[group] - 2 * lack)) / wanted).sum(axis=1)
+        drawn[group] = change.argmin()
+        lack[drawn[group]] -= count[group]
+    return drawn
+
+
+def _complete(drawn: np.ndarray, count: np.ndarray, subsets: int) -> bool:
+    """Move groups in place to subsets that lack a gloss; return whether each subset then has every gloss."""
+    for number in range(subsets):
+        while True:
+            have = np.stack([count[drawn == i].sum(axis=0) for i in range(subsets)])
+            lacking = np.flatnonzero(have[number] == 0)
+            if len(lacking) == 0:
+                break
+            # A group that its subset can spare: each of its glosses is in other groups of the subset, too.
+            spare = ((have[drawn] > count) | (count == 0)).all(axis=1) & (drawn != number) & (count[:, lacking[0]] > 0)
+            if not spare.any():
+                return False
+            able = np.flatnonzero(spare)
+            drawn[able[count[able].sum(axis=1).argmin()]] = number
+    return True

@@ -1,15 +1,26 @@
-"""split.json of a model folder: which clips a model was trained on, and how its data were read."""
+"""split.json of a model folder: the split that a model was trained on, and the options that its data were read with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
+
+import msgspec
 
 from spoter.errors import DataError
 from spoter.training.data.labelled import DataSet, LabelledClip
-from spoter.training.data.split import SUBSETS, WAYS_OUT, Split, drop_rare_glosses, split_groups
+from spoter.training.data.split import (
+    REMEDIES,
+    SUBSETS,
+    Split,
+    SplitOptions,
+    drop_rare_glosses,
+    join_first,
+    split_groups,
+)
 
 SPLIT = "split.json"
 
@@ -35,46 +46,55 @@ class SplitRecord:
     left_out: tuple[str, ...] = ()
 
     def to_json(self, clips: Sequence[LabelledClip]) -> bytes:
-        """Return what split.json holds; `clips` are those that the split is of."""
+        """Return the content of split.json; `clips` are those that were split."""
         content: dict[str, object] = {
             "seed": self.seed,
             "group_regex": self.group_regex,
             "skip_bad": self.skip_bad,
             "left_out": self.left_out,
         }
-        for side in SUBSETS:
-            content[side] = {"clips": len(self.split.select(clips, side)), "groups": getattr(self.split, side)}
+        for subset in SUBSETS:
+            content[subset] = {"clips": len(self.split.select(clips, subset)), "groups": self.split.groups(subset)}
         if self.split.validation_clips:
             content["validation_clips"] = self.split.validation_clips
         return json.dumps(content, indent=2).encode() + b"\n"
 
 
+class _Subset(msgspec.Struct):
+    groups: tuple[str, ...]
+
+
+class _File(msgspec.Struct):
+    """split.json; one of an earlier version holds the seed and the groups alone."""
+
+    seed: int
+    train: _Subset
+    validation: _Subset
+    test: _Subset
+    validation_clips: tuple[str, ...] = ()
+    group_regex: str | None = None
+    skip_bad: bool = False
+    left_out: tuple[str, ...] = ()
+
+
 def read_split(path: Path) -> SplitRecord:
-    """Read a split.json. One of an earlier version holds the seed and the groups alone.
+    """Read a split.json.
 
     Raises
     ------
     DataError
-        Where the file cannot be read, or does not hold ``{"seed": …, "train": {"groups": […]}, …}``.
+        For a file that cannot be read, or does not hold ``{"seed": …, "train": {"groups": […]}, …}``.
     """
     try:
-        content = json.loads(Path(path).read_bytes())
-        sides = [content[side]["groups"] for side in SUBSETS]
-        seed = content["seed"]
+        file = msgspec.json.decode(Path(path).read_bytes(), type=_File)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: found no split, expected a seed and the groups of {', '.join(SUBSETS)}") from error
-    lists = [*sides, content.get("validation_clips", []), content.get("left_out", [])]
-    if not isinstance(seed, int) or not all(
-        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists
-    ):
-        raise DataError(f"{path}: found a seed or names of another type, expected a number and lists of names")
-    group_regex, skip_bad = content.get("group_regex"), content.get("skip_bad", False)
-    if not isinstance(group_regex, str | None) or not isinstance(skip_bad, bool):
-        raise DataError(f"{path}: found group_regex or skip_bad of another type, expected text and true or false")
-    *groups, drawn, left_out = map(tuple, lists)
-    return SplitRecord(Split(*groups, drawn), seed, group_regex, skip_bad, left_out)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"{path}: found no split ({error}), expected a seed and the groups of {', '.join(SUBSETS)}"
+        ) from error
+    split = Split(file.train.groups, file.validation.groups, file.test.groups, file.validation_clips)
+    return SplitRecord(split, file.seed, file.group_regex, file.skip_bad, file.left_out)
 
 
 def find_split(folder: Path) -> SplitRecord | None:
@@ -83,37 +103,39 @@ def find_split(folder: Path) -> SplitRecord | None:
     return read_split(path) if path.exists() else None
 
 
-def reading_options(record: SplitRecord | None, group_regex: str | None, skip_bad: bool) -> dict[str, object]:
-    """Return options of `spoter.training.data.read_dataset`: those given, else those of the training run.
+class ReadingOptions(TypedDict):
+    """Options of `spoter.training.data.read_dataset`."""
 
-    Parameters
-    ----------
-    record : SplitRecord or None
-    group_regex : str or None
-        None for that of the training run; empty for the data's own groups.
-    skip_bad : bool
+    groups: str | None
+    skip_bad: bool
+
+
+def reading_options(record: SplitRecord | None, group_regex: str | None, skip_bad: bool) -> ReadingOptions:
+    """Return the options to read a data set with: those given, or else those of the training run.
+
+    `group_regex` is None for the training run's, and empty for the groups in the data.
     """
-    recorded = record or SplitRecord(Split((), (), ()), 0)
+    if record is None:
+        return {"groups": group_regex, "skip_bad": skip_bad}
     return {
-        "groups": recorded.group_regex if group_regex is None else group_regex,
-        "skip_bad": skip_bad or recorded.skip_bad,
+        "groups": record.group_regex if group_regex is None else group_regex,
+        "skip_bad": skip_bad or record.skip_bad,
     }
 
 
 def split_dataset(
-    data: DataSet, skip_bad: bool, note: Callable[[str], None], options: Mapping[str, object]
+    data: DataSet, options: SplitOptions, *, skip_bad: bool, note: Callable[[str], None]
 ) -> tuple[DataSet, Split]:
-    """Split a data set, and note what is left out and what may be wrong with the split.
+    """Split a data set; report what is left out and what may be wrong with the split.
 
     Parameters
     ----------
     data : DataSet
+    options : SplitOptions
     skip_bad : bool
         Leave out the glosses that are too rare for the split.
     note : callable
         Called with a line for each clip that is left out here, and for each of `find_leaks`.
-    options : mapping of str to object
-        Further parameters of `spoter.training.data.split.split_groups`.
 
     Raises
     ------
@@ -121,49 +143,46 @@ def split_dataset(
         As `spoter.training.data.split.split_groups`.
     """
     if skip_bad:
-        kinds = ("test", "validation_groups", "test_groups", "by_clip")
-        kept = drop_rare_glosses(data, **{name: options[name] for name in kinds if name in options})
+        kept = drop_rare_glosses(data, options)
         for skip in kept.skipped[len(data.skipped) :]:
             note(f"skipped: {skip}")
         if not kept.clips:
             raise DataError(
                 f"found no gloss that is in enough groups to be on each side, of {len(data.glosses)} glosses. "
-                f"{WAYS_OUT}"
+                f"{REMEDIES}"
             )
         data = kept
-    split = split_groups(data.clips, **options)
-    for sentence in find_leaks(data, split):
-        note(f"warning: {sentence}")
+    split = split_groups(data.clips, options)
+    for warning in find_leaks(data, split):
+        note(f"warning: {warning}")
     return data, split
 
 
 def find_leaks(data: DataSet, split: Split) -> list[str]:
-    """Return a sentence for each way in which clips of one origin are on several sides of a split.
+    """Return a warning for each way in which clips of one origin are in several subsets of a split.
 
-    An origin is the group that the data tell by themselves, such as a signer, whatever ``--group-regex`` made of it.
+    An origin is a group in the data themselves, such as a signer, whatever ``--group-regex`` makes of it.
     """
-    sentences = []
+    warnings = []
     if not data.grouped:
-        sentences.append(
+        warnings.append(
             "The data tell no groups, so that each clip counts as its own: clips of one signer or camera may be on "
             "several sides, and the figures too good."
         )
     if split.validation_clips:
-        sentences.append(
+        warnings.append(
             "Validation clips were drawn from the training groups (--validation-by-clip): the validation figures tell "
             "nothing about other groups."
         )
-    sides: dict[str, list[str]] = {}
-    for side in SUBSETS:
-        for source_group in sorted({clip.source_group for clip in split.select(data.clips, side)} - {""}):
-            sides.setdefault(source_group, []).append(side)
-    told = ["train", "validation"] if split.validation_clips else None  # by the sentence above
-    shared = {source_group: on for source_group, on in sides.items() if len(on) > 1 and on != told}
+    subsets: dict[str, list[str]] = {}
+    for subset in SUBSETS:
+        for group in sorted({clip.source_group for clip in split.select(data.clips, subset)} - {""}):
+            subsets.setdefault(group, []).append(subset)
+    reported = ["train", "validation"] if split.validation_clips else None  # by the warning above
+    shared = [f"{group} ({', '.join(on)})" for group, on in subsets.items() if len(on) > 1 and on != reported]
     if shared:
-        listed = [f"{source_group} ({', '.join(on)})" for source_group, on in list(shared.items())[:10]]
-        more = f" and {len(shared) - 10} more" if len(shared) > 10 else ""
-        sentences.append(
-            f"Groups that the data tell by themselves are on several sides: {'; '.join(listed)}{more}. Figures on "
+        warnings.append(
+            f"Groups that the data tell by themselves are on several sides: {join_first(shared, 10, '; ')}. Figures on "
             "a side that shares one with training say little about others."
         )
-    return sentences
+    return warnings

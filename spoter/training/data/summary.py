@@ -1,4 +1,4 @@
-"""What a data set holds: figures for `spoter data summary`, and a picture of them."""
+"""Figures on a data set for `spoter data summary`, and a picture of them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ import numpy as np
 
 from spoter.errors import DataError
 from spoter.files import atomic_write
-from spoter.training.data import DataSet, LabelledClip, Skipped
-from spoter.training.data.labelled import duplicates
+from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, find_duplicates
 from spoter.training.data.split import find_rare_glosses
 
 if TYPE_CHECKING:
@@ -23,21 +22,12 @@ if TYPE_CHECKING:
 PARTS = {"left_hand": "leftHand_", "right_hand": "rightHand_", "pose": "pose_"}
 """Prefix of the landmarks' names of each part whose absence is counted."""
 
-_MOST_GROUPS = 40  # columns of the picture's map: beyond them nobody can read a name
+_MOST_GROUPS = 40  # columns of the picture's map: with more their names cannot be read
 
 
 @dataclass(frozen=True)
-class Row:
-    """Some clips in figures.
-
-    Attributes
-    ----------
-    clips, groups, frames : int
-    shortest, median, longest : float
-        Lengths in frames.
-    missing : dict of str to float
-        Share of all frames without any landmark of the part, for each of `PARTS`.
-    """
+class ClipStatistics:
+    """Figures on some clips: numbers, lengths in frames, and for each of `PARTS` the share of frames without it."""
 
     clips: int
     groups: int
@@ -50,38 +40,34 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """A data set in figures.
+    """Figures on a data set.
 
     Attributes
     ----------
     sources : tuple of str
         Names of the files and folders.
-    digest : str
-        `DataSet.digest`.
-    estimator : str
-    grouped : bool
-        Whether the data say which clips belong together.
-    total : Row
-    glosses : dict of str to Row
+    digest, estimator, grouped, skipped
+        As in `DataSet`.
+    total : ClipStatistics
+    glosses : dict of str to ClipStatistics
     groups : dict of str to int
         Number of clips, the largest group first.
     cells : dict of str to dict of str to int
-        Number of clips of each gloss in each group where there are any.
+        Number of clips of each gloss in each of its groups.
     lengths : list of int
         Of each clip, in frames.
     rare : dict of str to int
-        Glosses that are in too few groups for a split into three sides, with their numbers of groups.
+        Glosses in too few groups for a split into three subsets, with their numbers of groups.
     duplicates : list of list of str
-        Sets of clips that hold the very same points, by name.
-    skipped : list of Skipped
+        Sets of clips with equal points, by name.
     """
 
     sources: tuple[str, ...]
     digest: str
     estimator: str
     grouped: bool
-    total: Row
-    glosses: dict[str, Row]
+    total: ClipStatistics
+    glosses: dict[str, ClipStatistics]
     groups: dict[str, int]
     cells: dict[str, dict[str, int]]
     lengths: list[int]
@@ -91,121 +77,97 @@ class Summary:
 
 
 def summarize(data: DataSet) -> Summary:
-    """Count what `data` holds.
-
-    Raises
-    ------
-    DataError
-        For a clip that lacks landmarks which all layouts have.
-    """
-    absent = {id(clip): _absent(clip) for clip in data.clips}
+    """Summarize a data set; `DataError` for a clip that lacks landmarks of all layouts."""
+    missing = {id(clip): _count_missing(clip) for clip in data.clips}
     by_gloss = {gloss: [clip for clip in data.clips if clip.gloss == gloss] for gloss in data.glosses}
     return Summary(
         sources=tuple(source.resolve().name for source in data.sources),
         digest=data.digest(),
         estimator=data.estimator,
         grouped=data.grouped,
-        total=_row(data.clips, absent),
-        glosses={gloss: _row(clips, absent) for gloss, clips in by_gloss.items()},
+        total=_statistics(data.clips, missing),
+        glosses={gloss: _statistics(clips, missing) for gloss, clips in by_gloss.items()},
         groups=dict(Counter(clip.group for clip in data.clips).most_common()),
         cells={gloss: dict(Counter(clip.group for clip in clips)) for gloss, clips in by_gloss.items()},
         lengths=[len(clip.clip) for clip in data.clips],
         rare=find_rare_glosses(data.clips),
-        duplicates=[[clip.name for clip in clips] for clips in duplicates(data.clips)],
+        duplicates=[[clip.name for clip in clips] for clips in find_duplicates(data.clips)],
         skipped=data.skipped,
     )
 
 
-def _absent(member: LabelledClip) -> dict[str, int]:
+def _count_missing(member: LabelledClip) -> dict[str, int]:
     """Return the number of frames without any landmark of each part."""
-    unknown = np.isnan(member.clip.points).any(axis=2)
+    x = member.clip.points[..., 0]  # a point is missing as a whole
     counts = {}
     for part, prefix in PARTS.items():
         columns = [i for i, name in enumerate(member.clip.names) if name.startswith(prefix)]
-        counts[part] = int(unknown[:, columns].all(axis=1).sum())  # all frames where the clip has no such column
+        counts[part] = int(np.isnan(x[:, columns]).all(axis=1).sum())  # all frames without columns
     return counts
 
 
-def _row(clips: Sequence[LabelledClip], absent: dict[int, dict[str, int]]) -> Row:
+def _statistics(clips: Sequence[LabelledClip], missing: dict[int, dict[str, int]]) -> ClipStatistics:
     lengths = [len(clip.clip) for clip in clips]
     frames = sum(lengths)
-    return Row(
+    return ClipStatistics(
         clips=len(clips),
         groups=len({clip.group for clip in clips}),
         frames=frames,
         shortest=min(lengths),
         median=float(np.median(lengths)),
         longest=max(lengths),
-        missing={part: sum(absent[id(clip)][part] for clip in clips) / frames for part in PARTS},
+        missing={part: sum(missing[id(clip)][part] for clip in clips) / frames for part in PARTS},
     )
 
 
-def draw(summary: Summary, path: Path) -> None:
-    """Write `figure` of a summary as a PNG.
-
-    Raises
-    ------
-    DataError
-        Where matplotlib is not installed.
-    """
-    picture = figure(summary)
+def write_picture(summary: Summary, path: Path) -> None:
+    """Write `draw_figure` of a summary as a PNG; `DataError` if matplotlib is not installed."""
+    drawn = draw_figure(summary)
     with atomic_write(path) as temporary:
-        picture.savefig(temporary, format="png", dpi=100)
+        drawn.savefig(temporary, format="png", dpi=100)
 
 
-def figure(summary: Summary) -> Figure:
-    """Draw clips per gloss, lengths, missing hands per gloss, and clips by gloss and group.
-
-    Raises
-    ------
-    DataError
-        Where matplotlib is not installed.
-    """
+def draw_figure(summary: Summary) -> Figure:
+    """Draw clips per gloss, lengths, missing hands per gloss, and clips by gloss and group."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise DataError("drawing needs pip install 'spoter[train]'") from error
-    glosses = list(summary.glosses)
-    height = min(4 + 0.35 * len(glosses), 60)
-    drawn = Figure(figsize=(15, 2 * height), layout="constrained")
-    (upper_left, upper_right), (lower_left, lower_right) = drawn.subplots(2, 2)
-    rows = np.arange(len(glosses))
+    glosses, rows = list(summary.glosses), list(summary.glosses.values())
+    places = np.arange(len(glosses))
+    drawn = Figure(figsize=(15, 2 * min(4 + 0.35 * len(glosses), 60)), layout="constrained")
+    (clips, lengths), (hands, groups) = drawn.subplots(2, 2)
 
-    upper_left.barh(rows, [row.clips for row in summary.glosses.values()], color="tab:blue")
-    _name_rows(upper_left, glosses, "clips")
-    upper_left.set_title(f"{summary.total.clips} clips of {len(glosses)} glosses")
+    clips.barh(places, [row.clips for row in rows], color="tab:blue")
+    clips.set(xlabel="clips", title=f"{summary.total.clips} clips of {len(glosses)} glosses")
 
-    upper_right.hist(summary.lengths, bins=min(40, max(len(set(summary.lengths)), 1)), color="tab:gray")
-    upper_right.axvline(summary.total.median, color="black", linestyle="--")
-    upper_right.set(xlabel="frames", ylabel="clips", title=f"Lengths, median {summary.total.median:g} frames")
+    lengths.hist(summary.lengths, bins=min(40, len(set(summary.lengths))), color="tab:gray")
+    lengths.axvline(summary.total.median, color="black", linestyle="--")
+    lengths.set(xlabel="frames", ylabel="clips", title=f"Lengths, median {summary.total.median:g} frames")
 
     for part, offset, colour in (("left_hand", -0.2, "tab:orange"), ("right_hand", 0.2, "tab:green")):
-        shares = [row.missing[part] for row in summary.glosses.values()]
-        lower_left.barh(rows + offset, shares, height=0.4, label=part.replace("_", " "), color=colour)
-    _name_rows(lower_left, glosses, "share of frames")
-    lower_left.set(xlim=(0, 1), title="Frames in which a hand is missing")
-    lower_left.legend(loc="lower right")
+        shares = [row.missing[part] for row in rows]
+        hands.barh(places + offset, shares, height=0.4, label=part.replace("_", " "), color=colour)
+    hands.set(xlabel="share of frames", xlim=(0, 1), title="Frames in which a hand is missing")
+    hands.legend(loc="lower right")
 
-    _draw_groups(lower_right, summary, glosses)
+    for axes in (clips, hands):
+        axes.set_yticks(places, glosses, parse_math=False)
+        axes.invert_yaxis()
+    _draw_groups(groups, summary)
     return drawn
 
 
-def _name_rows(axes: Axes, glosses: Sequence[str], label: str) -> None:
-    axes.set_yticks(range(len(glosses)), glosses, parse_math=False)
-    axes.invert_yaxis()
-    axes.set_xlabel(label)
-
-
-def _draw_groups(axes: Axes, summary: Summary, glosses: Sequence[str]) -> None:
-    """Draw a map of the numbers of clips; a sentence where the data tell no groups."""
+def _draw_groups(axes: Axes, summary: Summary) -> None:
+    """Draw a map of the numbers of clips; a sentence for data without groups."""
     if not summary.grouped:
         axes.axis("off")
         axes.text(0.5, 0.5, "The data tell no groups:\neach clip is its own.", ha="center", va="center", fontsize=14)
         return
     shown = sorted(list(summary.groups)[:_MOST_GROUPS])
-    counts = np.array([[summary.cells[gloss].get(group, 0) for group in shown] for gloss in glosses])
+    counts = np.array([[row.get(group, 0) for group in shown] for row in summary.cells.values()])
     image = axes.imshow(counts, aspect="auto", cmap="Blues", interpolation="nearest")
-    axes.set_yticks(range(len(glosses)), glosses, parse_math=False)
+    axes.set_yticks(range(len(summary.cells)), list(summary.cells), parse_math=False)
     axes.set_xticks(range(len(shown)), shown, rotation=90, parse_math=False)
     left_out = len(summary.groups) - len(shown)
     axes.set_title("Clips by gloss and group" + (f", without the {left_out} smallest groups" if left_out else ""))

@@ -1,70 +1,48 @@
-"""Landmarks from videos of a data set, found by `spoter.video` and kept.
+"""Landmarks of a data set's videos: extracted once, then cached.
 
-Finding them takes about a twentieth of a second a frame. So results are kept in ``$XDG_CACHE_HOME/spoter``
+Extraction takes about a twentieth of a second a frame. Results are kept in ``$XDG_CACHE_HOME/spoter``
 (``~/.cache/spoter``) under the SHA-256 of the video's bytes.
 """
 
 from __future__ import annotations
 
-import zipfile
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from spoter.errors import DataError, SpoterError
+from spoter.errors import DAMAGED_FILE_ERRORS, DataError, SpoterError
 from spoter.files import atomic_write
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
-from spoter.video import EXTRACTION, Extracted, read
 from spoter.video.environment import cache_folder
-from spoter.video.manifest import digest
+from spoter.video.manifest import sha256_of_file
+from spoter.video.reader import EXTRACTION_VERSION, VideoLandmarks, read
 
 
-def read_clip(path: Path, find: Callable[[Path], Extracted] = read) -> Clip:
-    """Return the landmarks of a video, from the cache where it was seen before.
-
-    Parameters
-    ----------
-    path : Path
-    find : callable
-        What finds them; `spoter.video.read` unless given.
+def read_clip(path: Path, extract: Callable[[Path], VideoLandmarks] = read) -> Clip:
+    """Return the landmarks of a video, from the cache if it holds them.
 
     Raises
     ------
     DataError
-        Where the video or the cache cannot be read, the cache cannot be written, or there is no environment to read
-        videos in.
+        If the video or the cache cannot be read, the cache cannot be written, or no environment can read videos.
     InputError
-        What `spoter.video.read` and `spoter.landmarks.clip.make_clip` raise.
+        As `extract` and `spoter.landmarks.clip.make_clip`.
     """
     try:
-        kept = cache_folder() / f"{digest(path)}-{EXTRACTION}.npz"
+        cached = cache_folder() / f"{sha256_of_file(path)}-{EXTRACTION_VERSION}.npz"
     except SpoterError as error:
         raise DataError(str(error)) from error
-    found = _load(kept)
-    if found is None:
-        extracted = find(path)
-        _keep(kept, extracted)
-        return extracted.clip
-    points, fps = found
-    return make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name, fps)
-
-
-def _load(kept: Path) -> tuple[np.ndarray, float | None] | None:
-    """Return what is kept, or None where nothing is, or nothing that can be read."""
+    with contextlib.suppress(OSError, *DAMAGED_FILE_ERRORS), np.load(cached, allow_pickle=False) as arrays:
+        points, fps = arrays["points"], float(arrays["fps"])
+        return make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name, fps if fps > 0 else None)
+    landmarks = extract(path)
     try:
-        with np.load(kept, allow_pickle=False) as arrays:
-            points, fps = arrays["points"], float(arrays["fps"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None
-    return points, fps if fps > 0 else None
-
-
-def _keep(kept: Path, extracted: Extracted) -> None:
-    try:
-        kept.parent.mkdir(0o700, parents=True, exist_ok=True)  # people's landmarks
-        with atomic_write(kept) as temporary, temporary.open("wb") as stream:
-            np.savez_compressed(stream, points=extracted.clip.points, fps=extracted.fps or 0.0)
+        cached.parent.mkdir(0o700, parents=True, exist_ok=True)  # people's landmarks
+        with atomic_write(cached) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, points=landmarks.clip.points, fps=landmarks.fps or 0.0)
     except OSError as error:
-        raise DataError(f"{kept}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME") from error
+        raise DataError(f"{cached}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME") from error
+    return landmarks.clip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def _rows(picture: np.ndarray) -> list[np.ndarray]:
     """Cut the picture into what is drawn in its rows, right of the captions."""
     count = len(augmentations.ROWS) + 1
     edges = (picture.shape[0] * (0.75 + 2.0125 * np.arange(count + 1)) / (0.75 + 2.0125 * count)).round().astype(int)
-    return [picture[top + 18 : bottom, 190:] for top, bottom in zip(edges, edges[1:], strict=False)]
+    return [picture[top + 18 : bottom, 190:] for top, bottom in itertools.pairwise(edges)]
 
 
 def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):

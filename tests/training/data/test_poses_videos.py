@@ -210,12 +210,12 @@ def test_a_cache_that_cannot_be_written_is_an_error(tmp_path, cache):
 def test_videos_of_a_folder_are_a_data_set_and_without_an_environment_one_line_says_what_to_do(
     tmp_path, cache, monkeypatch
 ):
-    from spoter.video import environment
+    from spoter.video import reader
 
     path = tmp_path / "signs" / "HOLA" / "a.mp4"
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a film")
-    monkeypatch.setattr(environment, "find", lambda: None)
+    monkeypatch.setattr(reader, "find_python", lambda: None)
     with pytest.raises(DataError, match=r"a\.mp4: there is no environment for videos yet: `spoter extract` makes it"):
         read_dataset(path.parents[1])
     find = StandIn(figure_clip().points)

@@ -16,7 +16,15 @@ from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.training.data import DataSet, LabelledClip, merge_presplit, read_dataset
 from spoter.training.data.folds import split_into_folds
-from spoter.training.data.split import SUBSETS, Split, check_split, drop_rare_glosses, find_rare_glosses, split_groups
+from spoter.training.data.split import (
+    SUBSETS,
+    Split,
+    SplitOptions,
+    check_split,
+    drop_rare_glosses,
+    find_rare_glosses,
+    split_groups,
+)
 from spoter.training.data.split_record import SplitRecord, read_split
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
@@ -50,7 +58,7 @@ def shares(clips: list[LabelledClip], split: Split) -> dict[str, np.ndarray]:
 def test_each_gloss_is_shared_out_as_asked_even_where_groups_differ_in_what_they_sign(seed):
     # By size alone, A's groups could all go to training and B's to the others.
     clips = data_of({f"a{i}": {"A": 4, "B": 1} for i in range(10)} | {f"b{i}": {"A": 1, "B": 4} for i in range(10)})
-    split = split_groups(clips, validation=0.2, test=0.2, seed=seed)
+    split = split_groups(clips, SplitOptions(validation=0.2, test=0.2, seed=seed))
     for share in shares(clips, split).values():
         np.testing.assert_allclose(share, [0.6, 0.2, 0.2], atol=0.05)
 
@@ -79,7 +87,7 @@ def test_clips_that_are_their_own_groups_are_split_to_the_clip():
     split = split_groups(clips)
     for share in shares(clips, split).values():
         np.testing.assert_allclose(share, [0.7, 0.15, 0.15], atol=1e-9)
-    assert split != split_groups(clips, seed=1)
+    assert split != split_groups(clips, SplitOptions(seed=1))
 
 
 def test_rare_glosses_reach_each_side_all_the_same():
@@ -90,7 +98,7 @@ def test_rare_glosses_reach_each_side_all_the_same():
 
 def test_a_side_with_named_groups_is_kept_and_the_other_one_drawn_in_its_share():
     clips = data_of({f"g{i:02}": {"A": 2, "B": 3} for i in range(20)})
-    split = split_groups(clips, test=0.2, validation_groups=["g03"])
+    split = split_groups(clips, SplitOptions(test=0.2, validation_groups=["g03"]))
     assert split.validation == ("g03",)
     assert len(split.test) == 4 and len(split.train) == 15
 
@@ -107,9 +115,13 @@ def test_glosses_in_too_few_groups_are_named_with_a_clip():
     assert left.skipped[0].place == "g0/B/0 (B)"
     split_groups(left.clips)
     # With a side named, two groups outside it will do; with both, one.
-    assert drop_rare_glosses(data, validation_groups=["g4"]).glosses == ("A", "C")
-    assert drop_rare_glosses(data, validation_groups=["g4"], test_groups=["g3"]).glosses == ("A", "B", "C")
-    assert drop_rare_glosses(data, validation_groups=["g1"], test_groups=["g0"]).glosses == ("A",)
+    assert drop_rare_glosses(data, SplitOptions(validation_groups=["g4"])).glosses == ("A", "C")
+    assert drop_rare_glosses(data, SplitOptions(validation_groups=["g4"], test_groups=["g3"])).glosses == (
+        "A",
+        "B",
+        "C",
+    )
+    assert drop_rare_glosses(data, SplitOptions(validation_groups=["g1"], test_groups=["g0"])).glosses == ("A",)
 
 
 def test_sides_are_found_where_only_one_way_of_dealing_shows_every_gloss_and_missed_where_none_does():
@@ -167,14 +179,14 @@ def test_a_pair_of_files_becomes_a_split_and_the_test_side_is_drawn_from_trainin
     assert (validation_groups, test_groups) == (GROUPS[5:], ())
     assert [clip.name for clip in data.clips] == sorted(name for name, _, _ in generated_clips())
     assert data.sources == (tmp_path / "s-Train.hdf5", tmp_path / "s-Val.hdf5") and data.grouped
-    split = split_groups(data.clips, validation_groups=validation_groups, test_groups=test_groups)
+    split = split_groups(data.clips, SplitOptions(validation_groups=validation_groups, test_groups=test_groups))
     assert split.validation == GROUPS[5:] and len(split.test) == 1 and len(split.train) == 4
 
 
 def test_three_files_become_the_three_sides(tmp_path):
     files = (part(tmp_path, "a", GROUPS[:4]), part(tmp_path, "b", GROUPS[4:5]), part(tmp_path, "c", GROUPS[5:]))
     data, validation_groups, test_groups = merge_presplit(*files)
-    split = split_groups(data.clips, validation_groups=validation_groups, test_groups=test_groups)
+    split = split_groups(data.clips, SplitOptions(validation_groups=validation_groups, test_groups=test_groups))
     assert split == Split(GROUPS[:4], GROUPS[4:5], GROUPS[5:])
     assert merge_presplit(files[0])[1:] == ((), ())
 
@@ -190,10 +202,10 @@ def test_a_group_or_a_clip_in_two_files_is_a_leak(tmp_path):
     validation = read_dataset(write_hdf5(tmp_path / "again.hdf5", again))
     data, *sides = merge_presplit(train, validation)
     with pytest.raises(DataError, match=rf"{name} .*elsewhere/1 .*the very same points.*--skip-bad"):
-        split_groups(data.clips, 0.15, 0.15, *sides)
+        split_groups(data.clips, SplitOptions(0.15, 0.15, *sides))
     data, *sides = merge_presplit(train, validation, skip_bad=True)
     assert [skip.place for skip in data.skipped] == ["elsewhere/1 (CIRCLE)"] and sides[0] == ("camera05",)
-    split_groups(data.clips, 0.15, 0.15, *sides)
+    split_groups(data.clips, SplitOptions(0.15, 0.15, *sides))
 
 
 def test_a_side_that_is_given_and_skipped_as_a_whole_is_not_drawn_instead(tmp_path):

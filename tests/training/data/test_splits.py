@@ -14,7 +14,7 @@ from spoter.cli.main import app
 from spoter.errors import DataError
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.labelled import fingerprint
-from spoter.training.data.split import SUBSETS, match_groups, split_groups
+from spoter.training.data.split import SUBSETS, SplitOptions, match_groups, split_groups
 from spoter.training.data.split_record import find_leaks, find_split, read_split, split_dataset
 from spoter.training.evaluation.evaluate import evaluate
 from spoter.training.settings import TrainSettings
@@ -78,40 +78,40 @@ def test_patterns_match_groups_and_a_name_goes_before_a_pattern():
 
 
 def test_a_pattern_puts_a_signer_on_the_test_side(sittings):
-    split = split_groups(sittings.clips, test_groups=["ben/*"])
+    split = split_groups(sittings.clips, SplitOptions(test_groups=["ben/*"]))
     assert split.test == ("ben/s0", "ben/s1", "ben/s2", "ben/s3")
     assert {group.partition("/")[0] for group in split.train + split.validation} == {"anna"}
     with pytest.raises(DataError, match="ben/s1 is on two sides"):
-        split_groups(sittings.clips, validation_groups=["*/s1"], test_groups=["ben/*"])
+        split_groups(sittings.clips, SplitOptions(validation_groups=["*/s1"], test_groups=["ben/*"]))
 
 
 # --- validation within the training groups ---
 
 
 def test_validation_clip_by_clip_from_the_training_signer(signers):
-    split = split_groups(signers.clips, 0.25, test_groups=["ben"], by_clip=True)
+    split = split_groups(signers.clips, SplitOptions(0.25, test_groups=["ben"], by_clip=True))
     assert (split.train, split.validation, split.test) == (("anna",), ("anna",), ("ben",))
     sides = [split.select(signers.clips, side) for side in SUBSETS]
     assert [len(side) for side in sides] == [18, 6, 24]
     assert len({clip.name for side in sides for clip in side}) == len(signers.clips)
     assert {clip.gloss for clip in sides[1]} == set(GLOSSES)
-    assert split == split_groups(signers.clips, 0.25, test_groups=["ben"], by_clip=True)
-    assert split != split_groups(signers.clips, 0.25, test_groups=["ben"], by_clip=True, seed=1)
+    assert split == split_groups(signers.clips, SplitOptions(0.25, test_groups=["ben"], by_clip=True))
+    assert split != split_groups(signers.clips, SplitOptions(0.25, test_groups=["ben"], by_clip=True, seed=1))
 
 
 def test_validation_by_clip_beside_a_drawn_test_side(sittings):
-    split = split_groups(sittings.clips, by_clip=True)
+    split = split_groups(sittings.clips, SplitOptions(by_clip=True))
     assert split.test and set(split.test).isdisjoint(split.train) and set(split.validation) <= set(split.train)
 
 
 def test_validation_by_clip_that_cannot_be(data, signers, tmp_path):
     with pytest.raises(DataError, match="--val-groups and --validation-by-clip"):
-        split_groups(signers.clips, validation_groups=["anna"], test_groups=["ben"], by_clip=True)
+        split_groups(signers.clips, SplitOptions(validation_groups=["anna"], test_groups=["ben"], by_clip=True))
     with pytest.raises(DataError, match="no clip outside the test groups"):
-        split_groups(signers.clips, test_groups=["*"], by_clip=True)
+        split_groups(signers.clips, SplitOptions(test_groups=["*"], by_clip=True))
     few = [clip for clip in signers.clips if clip.gloss != "NOD" or clip.group == "ben" or clip.name == "anna/s0/nod0"]
     with pytest.raises(DataError, match="--validation-by-clip: found one clip of NOD"):
-        split_groups(few, test_groups=["ben"], by_clip=True)
+        split_groups(few, SplitOptions(test_groups=["ben"], by_clip=True))
     with pytest.raises(DataError, match="--validation-data and --validation-by-clip"):
         train(TrainSettings(data=data, out=tmp_path / "m", validation_data=data, validation_by_clip=True, **SHORT))
 
@@ -148,7 +148,7 @@ def test_a_split_by_sittings_says_who_is_on_several_sides(by_sittings, sittings,
 
 def test_a_split_by_signers_says_nothing(signers):
     sides = [clip for clip in signers.clips if clip.group == "anna"], [c for c in signers.clips if c.group == "ben"]
-    split = split_groups([*sides[0], *sides[1]], 0.15, None, validation_groups=["ben"])
+    split = split_groups([*sides[0], *sides[1]], SplitOptions(0.15, None, validation_groups=["ben"]))
     assert find_leaks(signers, split) == []
 
 
@@ -239,7 +239,7 @@ def test_every_gloss_too_rare_is_printed_clip_by_clip(sittings):
     notes: list[str] = []
     rare = DataSet(alone, [], sittings.sources, True, "mediapipe")
     with pytest.raises(DataError, match=r"found no gloss .*of 3 glosses.*--group-regex"):
-        split_dataset(rare, True, notes.append, {})
+        split_dataset(rare, SplitOptions(), skip_bad=True, note=notes.append)
     assert len(notes) == len(alone) and all(note.startswith("skipped: anna/s") for note in notes)
 
 
@@ -258,7 +258,7 @@ def test_a_data_set_is_cut_into_files_that_other_commands_read(data, sittings, t
     done = run("data", "split", data, "--out", tmp_path / "parts", *words)
     assert done.exit_code == 0, done.exception
     assert "skipped: " in done.stderr and "on several sides: anna (train, validation)" in done.stderr
-    split = split_groups(sittings.clips, test_groups=["ben/*"])
+    split = split_groups(sittings.clips, SplitOptions(test_groups=["ben/*"]))
     for side in SUBSETS:
         written = read_dataset(tmp_path / "parts" / f"{side}.hdf5", groups=SITTINGS)
         expected = split.select(sittings.clips, side)

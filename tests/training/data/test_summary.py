@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from spoter.cli import data as commands
 from spoter.errors import DataError
 from spoter.training.data import read_dataset
-from spoter.training.data.summary import figure, summarize
+from spoter.training.data.summary import draw_figure, summarize
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, write_hdf5
 
 app = typer.Typer()
@@ -101,7 +101,7 @@ def test_words_in_brackets_are_no_markup(tmp_path):
 def test_the_picture_shows_the_figures(path):
     pytest.importorskip("matplotlib", reason="pictures need the extra train")
     found = summarize(read_dataset(path))
-    clips, lengths, hands, groups = figure(found).axes[:4]
+    clips, lengths, hands, groups = draw_figure(found).axes[:4]
     assert [bar.get_width() for bar in clips.patches] == [19, 18, 18]
     assert [label.get_text() for label in clips.get_yticklabels()] == list(GLOSSES)
     assert sum(bar.get_height() for bar in lengths.patches) == 55
@@ -113,7 +113,7 @@ def test_the_picture_shows_the_figures(path):
 
 def test_the_picture_says_where_the_data_tell_no_groups(path):
     pytest.importorskip("matplotlib", reason="pictures need the extra train")
-    axes = figure(summarize(read_dataset(path, groups="(.+)"))).axes
+    axes = draw_figure(summarize(read_dataset(path, groups="(.+)"))).axes
     assert not axes[3].images and "no groups" in axes[3].texts[0].get_text()
 
 

@@ -14,11 +14,14 @@ from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
+from spoter.training import batches
 from spoter.training.augment.augmentation import Augmentation
-from spoter.training.batches import ClipSet
+from spoter.training.batches import ClipEncoder, ClipSet
 from spoter.training.data import LabelledClip, clip_from_connecting_points, read_dataset
 from spoter.training.data.folds import split_into_folds
-from spoter.training.data.split import Split, check_split, split_groups
+from spoter.training.data.split import Split, SplitOptions, check_split, split_groups
+from spoter.training.prepare import prepare
+from spoter.training.settings import TrainSettings
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, generated_points, write_hdf5
 
 LAYOUT = load_layout("54")
@@ -165,41 +168,41 @@ def test_reading_and_normalising_gives_what_the_original_system_fed_its_model(sh
 
 @pytest.mark.slow
 def test_split_is_by_whole_groups_covers_all_glosses_and_hangs_on_the_seed_alone(clips):
-    split = split_groups(clips, seed=3)
-    assert split == split_groups(list(reversed(clips)), seed=3)
+    split = split_groups(clips, SplitOptions(seed=3))
+    assert split == split_groups(list(reversed(clips)), SplitOptions(seed=3))
     assert sorted(split.train + split.validation + split.test) == list(GROUPS)
     for side in ("train", "validation", "test"):
         assert {clip.gloss for clip in split.select(clips, side)} == set(GLOSSES)
-    assert len({split_groups(clips, seed=seed) for seed in range(8)}) > 1
+    assert len({split_groups(clips, SplitOptions(seed=seed)) for seed in range(8)}) > 1
 
 
 def test_split_takes_the_groups_that_are_named(clips):
-    split = split_groups(clips, validation_groups=["camera01"], test_groups=["camera04", "camera05"])
+    split = split_groups(clips, SplitOptions(validation_groups=["camera01"], test_groups=["camera04", "camera05"]))
     assert (split.validation, split.test) == (("camera01",), ("camera04", "camera05"))
-    half_named = split_groups(clips, test_groups=["camera02"])
+    half_named = split_groups(clips, SplitOptions(test_groups=["camera02"]))
     assert half_named.test == ("camera02",) and half_named.validation and "camera02" not in half_named.validation
 
 
 def test_leaks_are_errors(clips):
     with pytest.raises(DataError, match="camera01 is on two sides"):
-        split_groups(clips, validation_groups=["camera01"], test_groups=["camera01", "camera02"])
+        split_groups(clips, SplitOptions(validation_groups=["camera01"], test_groups=["camera01", "camera02"]))
     with pytest.raises(DataError, match="camera00 is on two sides"):
         check_split(clips, Split(GROUPS[:4], ("camera04",), ("camera00",)))
     twin = LabelledClip(clips[0].clip, clips[0].gloss, "camera05", "camera05/twin")
     with pytest.raises(DataError, match=r"camera00/circle/0 .*camera05/twin .*the very same points"):
-        split_groups([*clips, twin], validation_groups=["camera04"], test_groups=["camera05"])
+        split_groups([*clips, twin], SplitOptions(validation_groups=["camera04"], test_groups=["camera05"]))
 
 
 def test_splits_that_cannot_be_are_errors(clips):
     with pytest.raises(DataError, match="no group 'camera99'"):
-        split_groups(clips, test_groups=["camera99"])
+        split_groups(clips, SplitOptions(test_groups=["camera99"]))
     with pytest.raises(DataError, match="sum below 1"):
-        split_groups(clips, validation=0.6, test=0.5)
+        split_groups(clips, SplitOptions(validation=0.6, test=0.5))
     with pytest.raises(DataError, match=r"found 2 groups \(camera00, camera01\) .*--validation-by-clip"):
         split_groups([clip for clip in clips if clip.group in GROUPS[:2]])
     rare = [clip for clip in clips if clip.gloss != "WAVE" or clip.group == "camera05"]
     with pytest.raises(DataError, match="never see WAVE"):
-        split_groups(rare, validation_groups=["camera04"], test_groups=["camera05"])
+        split_groups(rare, SplitOptions(validation_groups=["camera04"], test_groups=["camera05"]))
 
 
 @pytest.mark.parametrize("groups", [3, 4, 5])
@@ -236,11 +239,11 @@ def test_folds_hold_every_group_once(clips):
 
 
 def test_batches_hold_every_clip_once_and_little_padding(clips):
-    clip_set = ClipSet(clips, GLOSSES, LAYOUT, "box", 64)
-    for batches in (clip_set.batches(8), list(clip_set.augmented_batches(8, Augmentation(), 0, 1))):
-        labels = np.concatenate([batch.labels for batch in batches])
+    clip_set = ClipSet(clips, GLOSSES, ClipEncoder(LAYOUT, "box", 64))
+    for drawn in (clip_set.batches(8), list(clip_set.augmented_batches(8, Augmentation(), 0, 1))):
+        labels = np.concatenate([batch.labels for batch in drawn])
         assert np.bincount(labels).tolist() == [18, 18, 18]
-        for batch in batches:
+        for batch in drawn:
             assert len(batch.lengths) <= 8 and batch.frames.shape[1] == batch.lengths.max()
             for frames, length in zip(batch.frames, batch.lengths, strict=True):
                 assert not frames[length:].any() and frames[:length].any(dim=1).all()
@@ -253,13 +256,24 @@ def test_batches_of_long_clips_are_smaller():
         LabelledClip(Clip(generated_points("NOD", 400, rng), names, "mediapipe"), "NOD", "camera00", str(i))
         for i in range(4)
     ]
-    batches = ClipSet(long, ("NOD",), LAYOUT, "box", 512).batches(4)
-    assert [len(batch.labels) for batch in batches] == [1, 1, 1, 1]
+    drawn = ClipSet(long, ("NOD",), ClipEncoder(LAYOUT, "box", 512)).batches(4)
+    assert [len(batch.labels) for batch in drawn] == [1, 1, 1, 1]
+
+
+def test_each_clip_is_normalised_once_before_the_first_epoch(tmp_path, monkeypatch):
+    normalised = []
+    monkeypatch.setattr(batches, "normalize", lambda points, *rest: normalised.append(1) or normalize(points, *rest))
+    data = write_hdf5(tmp_path / "clips.hdf5")
+    task = prepare(TrainSettings(data=data, out=tmp_path / "m", val_groups=("camera04",), test_groups=("camera05",)))
+    for clip_set in task.clip_sets.values():
+        assert clip_set.batches(8)
+    assert task.clip_set(task.data.clips).batches(8)  # as for a fold
+    assert len(normalised) == len(task.data.clips) == 54
 
 
 def test_clips_that_cannot_be_trained_on_are_named(clips):
     with pytest.raises(DataError, match=r"camera0\d/\w+/\d: found \d\d frames, .* 10 at most"):
-        ClipSet(clips, GLOSSES, LAYOUT, "box", 10)
+        ClipSet(clips, GLOSSES, ClipEncoder(LAYOUT, "box", 10))
     empty = Clip(np.full((5, 543, 2), np.nan, np.float32), MEDIAPIPE.names, "mediapipe")
     with pytest.raises(DataError, match=r"camera00/nobody: .*no landmark"):
-        ClipSet([LabelledClip(empty, "NOD", "camera00", "camera00/nobody")], GLOSSES, LAYOUT, "box", 64)
+        ClipSet([LabelledClip(empty, "NOD", "camera00", "camera00/nobody")], GLOSSES, ClipEncoder(LAYOUT, "box", 64))
