@@ -15,10 +15,9 @@ from spoter.fewshot.prototypes import Prototypes, embedding_size, to_unit_vector
 from spoter.files import atomic_write_bytes
 from spoter.messages import RawRequest
 from spoter.model.config import ModelConfig, Sizes
-from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import GRAPH, RUNTIME_FILES, WEIGHTS, file_sha256, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.onnx_export import export_graph
-from spoter.model.folder import GRAPH, RUNTIME_FILES
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from spoter.training.evaluation.quantize import quantize
@@ -35,16 +34,7 @@ def write_random_model(
 ) -> Path:
     """Write a model folder of layout 54 with random weights, and return `folder`.
 
-    Parameters
-    ----------
-    folder : Path
-    sizes : Sizes
-    classes : int, optional
-        In place of the classes of `sizes`.
-    prototypes : bool
-        Whether the model has random prototypes.
-    **limits
-        ``max_frames``, ``max_clips`` and ``max_bytes`` of `spoter.model.config.ModelConfig`.
+    `classes` replaces that of `sizes`; `limits` are ``max_frames``, ``max_clips`` and ``max_bytes`` of its config.
     """
     sizes = replace(sizes, classes=classes or sizes.classes)
     torch.manual_seed(0)

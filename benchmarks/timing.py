@@ -43,22 +43,9 @@ class Timing:
 def measure_seconds(
     functions: Mapping[Key, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
 ) -> dict[Key, list[float]]:
-    """Measure all functions again and again, one after the other, so that a slow moment hits all of them.
+    """Measure all functions in turn, so that a slow moment hits all of them; return the seconds of each call, by key.
 
-    Parameters
-    ----------
-    functions : mapping to callable
-    seconds : float
-        Total duration; at least ten rounds are made.
-    label : str
-        Of the progress bar.
-    after : callable, optional
-        Called after each round, and not measured.
-
-    Returns
-    -------
-    dict to list of float
-        Seconds of each call, by the functions' keys.
+    After `seconds` and at least ten rounds it ends. `after` is called after each round, and not measured.
     """
     taken: dict[Key, list[float]] = {name: [] for name in functions}
     for run in functions.values():

@@ -1,8 +1,8 @@
-"""A TorchServe handler with the original's request handling, for comparison: `benchmarks.peers` puts it into an archive.
+"""A TorchServe handler with the original's request handling: `benchmarks.peers` puts it into an archive.
 
 One request after the other, as the container of the original ran its code, with original-style layers of the archive's
-model and random weights. The log of whole bodies goes to a file that is truncated when it is large, as a container's log
-is rotated. One thread for torch, and no loaded object for the garbage collector to search, as in our handler.
+model and random weights. The log of whole bodies goes to a file that is truncated when it is large, as a container's
+log is rotated. One thread for torch, and no loaded object for the garbage collector to search, as in our handler.
 """
 
 from __future__ import annotations

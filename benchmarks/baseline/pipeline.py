@@ -4,21 +4,21 @@ Written from a description of that system, not from its code. Where the descript
 taken: no gradients, and plain floats in the loops.
 
 =============  =========================================================================================================
-`parse`        The body goes through `json.loads` as a whole, face mesh included.
+json           The body goes through `json.loads` as a whole, face mesh included.
 `landmarks`    A loop over frames and points makes 544 points a frame: a missing pose or face is zeros, a missing hand
                copies of its wrist of the pose, the neck the mean of the shoulders. All frames are kept, as its server
                for landmarks did (that for videos dropped every other one).
-`log`          All of these landmarks are logged, as a container's standard error is kept: a line in a file.
+log            All of these landmarks are logged, as a container's standard error is kept: a line in a file.
 `select`       Pandas reads the table of points in each request; the points become a dictionary of tracks by name.
 `normalize`    A loop over frames moves body and face into a box around head and chest and each hand into its own; a
                point with x = 0 stays; half a picture is taken from all.
-`tensor`       An array of (T, 54, 2), flattened to (T, 108).
+tensor         An array of (T, 54, 2), flattened to (T, 108).
 `predict`      The forward of one clip, softmax, and the five best.
 `answer`       Glosses are looked up in meaning.json, and written without scores.
 =============  =========================================================================================================
 
 The original itself was measured once on another machine, with 60 frames: `MEASURED` holds what its parts took in units
-of its json.loads. `log` is described by some as the whole body's and by some as all landmarks'; the text of the body
+of its json.loads. The log is described by some as the whole body's and by some as all landmarks'; the text of the body
 would take a seventh of that json.loads, the parsed body's twice of it, the landmarks' about what was measured.
 
 Its server failed on a frame without shoulders (an unbound variable); here that is a ValueError.
@@ -47,16 +47,9 @@ MEASURED = {"filter and normalise": 49 / 65, "log": 74 / 65, "forward": 16 / 65}
 
 
 class Original:
-    """The original's request handling around a model.
+    """The original's request handling around a model: logits (classes,) of a clip (T, 108).
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Logits (classes,) of a clip (T, 108): `benchmarks.baseline.layers.SPOTER`.
-    meaning : dict of str to str
-        Of meaning.json: a gloss for each label index.
-    logger : logging.Logger
-        Of `open_logger`.
+    `meaning` has a gloss for each label index, as text; `logger` is one of `open_logger`.
     """
 
     def __init__(self, model: torch.nn.Module, meaning: dict[str, str], logger: logging.Logger):
@@ -69,9 +62,9 @@ class Original:
 
 def input_fn(body: bytes | bytearray | str, logger: logging.Logger) -> torch.Tensor:
     """Return the input (T, 108) of a request's body: the original server's first function, without its model."""
-    frames = landmarks(parse(body))
-    log(logger, frames)
-    return tensor(normalize(select(frames)))
+    frames = landmarks(json.loads(body))
+    logger.warning(frames)
+    return torch.from_numpy(normalize(select(frames))).float()
 
 
 def open_logger(path: Path) -> logging.Logger:
@@ -87,11 +80,6 @@ def close_logger(logger: logging.Logger) -> None:
     """Close the file of a logger of `open_logger`."""
     for handler in logger.handlers:
         handler.close()
-
-
-def parse(body: bytes | bytearray | str) -> dict:
-    """Return the body as Python's objects."""
-    return json.loads(body)
 
 
 def landmarks(content: dict) -> list[list[list[float]]]:
@@ -111,11 +99,6 @@ def landmarks(content: dict) -> list[list[list[float]]]:
         points.append([(left[0] + right[0]) / 2, (left[1] + right[1]) / 2])
         frames.append(points)
     return frames
-
-
-def log(logger: logging.Logger, frames: list[list[list[float]]]) -> None:
-    """Log all landmarks of a request."""
-    logger.warning(frames)
 
 
 def select(frames: list[list[list[float]]]) -> dict[str, list[list[float]]]:
@@ -176,11 +159,6 @@ def within(point: Sequence[float], start: tuple[float, float], end: tuple[float,
     if point[0] == 0:
         return point[0], point[1]
     return (point[0] - start[0]) / (end[0] - start[0]), (point[1] - start[1]) / (end[1] - start[1])
-
-
-def tensor(features: np.ndarray) -> torch.Tensor:
-    """Return features (T, 2K) as the model takes them: float32."""
-    return torch.from_numpy(features).float()
 
 
 def predict(model: torch.nn.Module, frames: torch.Tensor) -> list[int]:

@@ -70,8 +70,8 @@ def report_fleets(plan: Plan) -> str:
         rows.append((f"{100 * load:.0f} %", count, *latencies, f"{100 * outcome.refused_share:.2f}", cost))
     columns = ("load", "instances", "p50 ms", "p95 ms", "p99 ms", "refused %", "cost per million")
     return (
-        f"An instance of {found.workers} workers, batches of {found.batch}, a delay of {found.delay_ms:g} ms and a queue "
-        f"of {found.queue}\nanswers at most {found.capacity:.0f} requests/s ({found.request}; {found.machine}, "
+        f"An instance of {found.workers} workers, batches of {found.batch}, a delay of {found.delay_ms:g} ms and a "
+        f"queue of {found.queue}\nanswers at most {found.capacity:.0f} requests/s ({found.request}; {found.machine}, "
         f"{found.date}).\n\n"
         + markdown_table(columns, rows, f"{plan.rate:.0f} requests/s, {plan.routing} routing", left=0)
     )

@@ -27,23 +27,11 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Policy:
-    """How an endpoint scales.
+    """How an endpoint scales between `least` and `most` instances, to `target` requests a minute for each.
 
-    Attributes
-    ----------
-    target : float
-        Requests a minute for each instance, to which their number is fitted.
-    least, most : int
-        Bounds of the number of instances.
-    start_s : float
-        From the decision to a new instance's first answer.
-    period_s : int
-        Of the metric.
-    above, below : int
-        So many periods in a row must lie above the target, or below `slack` of it.
-    slack : float
-    out_cooldown_s, in_cooldown_s : float
-        After instances were added, or taken away, nothing changes until these are over. The defaults are deploy.py's.
+    The metric has periods of `period_s` seconds. Instances are added after `above` periods above the target, and
+    removed after `below` periods under `slack` of it. A new instance answers `start_s` after the decision. After a
+    change nothing changes until its cooldown is over; the defaults are deploy.py's.
     """
 
     target: float
@@ -80,16 +68,8 @@ class Policy:
 class Timeline:
     """An endpoint over time: arrays of one number a second.
 
-    Attributes
-    ----------
-    arrived, answered, refused : numpy.ndarray
-        Requests.
-    serving, paid : numpy.ndarray
-        Instances that answer, and those with the ones that are still starting.
-    wait_s : numpy.ndarray
-        Seconds for which a request that arrives then waits, beside what chance does.
-    load : numpy.ndarray
-        Arrivals as a share of what the serving instances can answer.
+    Requests that arrived, were answered and were refused; instances that serve, and that are paid for, with those still
+    starting; seconds that a request waits in addition to chance; arrivals as a share of the serving capacity.
     """
 
     arrived: np.ndarray
@@ -129,19 +109,10 @@ def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
 def simulate_endpoint(
     arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None
 ) -> Timeline:
-    """Let requests arrive at an endpoint that scales.
+    """Let requests (of `make_arrivals`) arrive at an endpoint that scales.
 
-    Parameters
-    ----------
-    arrived : numpy.ndarray
-        Of `make_arrivals`.
-    policy : Policy
-    capacity : float
-        The most requests a second that an instance answers.
-    queue : int
-        Requests that may wait at an instance.
-    first : int, optional
-        Instances at the beginning; as many as the target asks for at the first second's rate unless given.
+    `capacity` is the most requests a second, and `queue` the most waiting requests, of an instance. `first` instances
+    serve at the beginning; as many as the policy wants for the first second's rate unless given.
     """
     serving = policy.clip(60 * arrived[0] / policy.target) if first is None else first
     starting, ready_at, quiet_until = 0, 0.0, 0.0
@@ -177,14 +148,8 @@ def latency_percentiles(
 ) -> list[float]:
     """Return the seconds within which each of `percents` of all answers came.
 
-    Parameters
-    ----------
-    timeline : Timeline
-    at_load : callable
-        Simulates single requests to an endpoint at a share of its capacity.
-    loads : sequence of float
-        Ascending shares to simulate; between two of them quantiles are interpolated, beyond them the last one counts.
-    percents : sequence of float
+    `at_load` simulates single requests to an endpoint at a share of its capacity, for each of `loads`, ascending;
+    between two of them quantiles are interpolated, beyond them the last one counts.
     """
     levels = (np.arange(200) + 0.5) / 200
     quantiles = np.array([np.quantile(at_load(load).seconds, levels) for load in loads])  # (loads, 200)

@@ -29,12 +29,10 @@ _WARM_UP = 0.1  # share of the requests that is not counted: they found empty qu
 
 
 class ServiceTimes:
-    """How long a worker takes for a batch of each size.
+    """Seconds that a worker takes for a batch of each size.
 
-    Parameters
-    ----------
-    samples : mapping of int to sequence of float
-        Measured seconds for some batch sizes, 1 among them. For a size between two of them quantiles are interpolated.
+    `samples` are measured seconds for some sizes, 1 among them. For a size between two of them quantiles are
+    interpolated.
     """
 
     def __init__(self, samples: Mapping[int, Sequence[float]]):
@@ -65,17 +63,9 @@ class ServiceTimes:
 class Instance:
     """The settings of an instance.
 
-    Attributes
-    ----------
-    workers : int
-    batch : int
-        Most requests of a batch.
-    delay_s : float
-        Time for which a batch that is not full waits for more requests.
-    queue : int
-        Requests that may wait; more are refused (TorchServe's job_queue_size).
-    overhead_s : float
-        Time of each request that is not spent at a worker: the front end and the network.
+    A worker takes up to `batch` requests together, and waits `delay_s` for a batch to fill. `queue` requests may wait;
+    more are refused (TorchServe's job_queue_size). `overhead_s` is the time of a request outside of its worker: the
+    front end and the network.
     """
 
     workers: int
@@ -90,17 +80,9 @@ class Instance:
 
 
 class InstanceMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file that `--measure` writes: an instance and its service times.
+    """The file that `--measure` writes: what was measured where and when, the settings of `Instance`, service times.
 
-    Attributes
-    ----------
-    machine, date, request : str
-        Where, when and with which request it was measured, for readers of the file.
-    workers, batch, queue : int
-    delay_ms, overhead_ms : float
-        As in `Instance`, in milliseconds.
-    service_ms : dict of int to list of float
-        Milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
+    `service_ms` has milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
     """
 
     machine: str
@@ -156,22 +138,10 @@ def simulate_fleet(
     routing: str = "random",
     seed: int = 0,
 ) -> Outcome:
-    """Send requests at random times (a Poisson process) to a fleet.
+    """Send requests at random times (a Poisson process) to a fleet of equal instances.
 
-    Parameters
-    ----------
-    times : ServiceTimes
-    instance : Instance
-        Of which all `instances` are copies.
-    instances : int
-    rate : float
-        Requests a second to the whole fleet.
-    requests : int
-        Number of requests to the sample; the first tenth is not counted.
-    routing : str
-        One of `ROUTINGS`.
-    seed : int
-        The same seed gives the same outcome.
+    `rate` is that of the whole fleet, a second; `requests` are sent to its sample, and the first tenth is not counted.
+    The same seed gives the same outcome.
     """
     if routing not in ROUTINGS:
         raise SpoterError(f"found routing {routing!r}, expected one of {', '.join(ROUTINGS)}")

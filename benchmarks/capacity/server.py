@@ -48,24 +48,10 @@ class Comparison:
 def measure_server(
     model: Path, workers: int, seconds: float, compare: bool, seed: int
 ) -> tuple[InstanceMeasurement, list[Comparison]]:
-    """Measure a server with compact requests of 60 frames.
+    """Measure a server with compact requests of 60 frames; each part takes `seconds`.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder.
-    workers : int
-    seconds : float
-        Duration of each part.
-    compare : bool
-        Whether the server is also put under each of `LOADS`, in an open loop.
-    seed : int
-        Of measured and simulated arrivals.
-
-    Raises
-    ------
-    SpoterError
-        Where a request fails, since its time would mislead.
+    With `compare`, the server is also put under each of `LOADS`, in an open loop. Raises `SpoterError` where a request
+    fails, since its time would mislead.
     """
     use_one_thread()
     recognizer = Recognizer.load(model)
@@ -95,20 +81,10 @@ def measure_server(
 def fit_measurement(
     samples: Mapping[int, Sequence[float]], instance: Instance, rate: float, lone_ms: float, model: str
 ) -> InstanceMeasurement:
-    """Stretch service times to the rate of a full server, and find the overhead of a lone request.
+    """Stretch service times in process to a full server, and find the overhead of a lone request.
 
-    Parameters
-    ----------
-    samples : mapping of int to sequence of float
-        Seconds in process, for each batch size.
-    instance : Instance
-        The server's settings; its overhead is not used.
-    rate : float
-        Requests a second that the full server answers.
-    lone_ms : float
-        Median latency of a lone client.
-    model : str
-        Name of the model, for readers of the result.
+    `samples` are seconds by batch size, `rate` is the requests a second that the full server answers, and `lone_ms` the
+    median latency of a lone client.
     """
     times = ServiceTimes(samples)
     stretch = instance.capacity(times) / rate

@@ -37,26 +37,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of a request.
+    """The answer to a request.
 
-    Attributes
-    ----------
-    started : float
-        Of `time.perf_counter`: when it was sent; in an open loop when it was planned.
-    seconds : float
-        From then to the last byte of its answer.
-    status : int or None
-        None where no whole answer came.
-    error : str or None
-        The reason for a status of None.
-    request : int
-        Index in the sequence of requests.
-    body : bytes
-        Content of an answer whose status is not 200; empty for other answers, to save memory.
-    headers : mapping of str to str
-        Of the answer, kept together with `body`.
-    lag : float
-        Open loop: seconds by which it was sent later than planned. Where this grows, the client is the bottleneck.
+    `started` (of `time.perf_counter`) is when the request was sent, or planned in an open loop; `seconds` is the time
+    from then to the last byte. Without a whole answer `status` is None and `error` has the reason. `request` is an
+    index in the sequence of requests. `body` and `headers` are kept unless the status is 200. In an open loop, `lag` is
+    the seconds by which the request was sent late; where it grows, the client is the bottleneck.
     """
 
     started: float
@@ -121,19 +107,9 @@ class Load:
 async def closed_loop(
     url: str, requests: Sequence[Request], clients: int, seconds: float, *, most: int | None = None
 ) -> Load:
-    """Send requests from `clients` that each wait for an answer before they send again.
+    """Send requests in turn from `clients` that each keep a connection and wait for an answer before they send again.
 
-    Parameters
-    ----------
-    url : str
-    requests : sequence of Request
-        Taken in turn.
-    clients : int
-        Each keeps one connection.
-    seconds : float
-        After which no more requests are sent.
-    most : int, optional
-        Limit of the number of requests.
+    It ends after `seconds`, or `most` requests.
     """
     numbers = islice(cycle(range(len(requests))), most)
 

@@ -36,21 +36,10 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 def run_to_end(
     command: Sequence[str], seconds: float | None = None, **options: Any
 ) -> subprocess.CompletedProcess[Any]:
-    """Run a command that starts servers; where it is interrupted or takes too long, let it end its servers.
+    """Run a command that starts servers, with `options` of `subprocess.Popen`; return its output.
 
-    `subprocess.run` would kill the command, and its servers, in their own sessions, would stay.
-
-    Parameters
-    ----------
-    command : sequence of str
-    seconds : float, optional
-        Time limit.
-    **options
-        Of `subprocess.Popen`.
-
-    Raises
-    ------
-    subprocess.TimeoutExpired
+    Where it is interrupted, or takes more than `seconds` (`subprocess.TimeoutExpired`), it ends its servers first.
+    `subprocess.run` would kill it, and its servers, in their own sessions, would stay.
     """
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options) as process:
         try:

@@ -36,21 +36,9 @@ end
 
 @dataclass(frozen=True)
 class WrkLoad:
-    """A run of wrk.
+    """A run of wrk: answers (`requests`), those of status 400 and above (`refused`), requests without answer (`lost`).
 
-    Attributes
-    ----------
-    requests : int
-        Number of answers.
-    refused : int
-        Those of them with a status of 400 and above.
-    lost : int
-        Requests without a whole answer, not counted in `requests`.
-    seconds : float
-    p50, p95, p99 : float
-        Milliseconds within which 50, 95 and 99 % of the answers came.
-    cpu_s : float
-        Processor seconds of wrk.
+    Percentiles of latency are milliseconds; `cpu_s` are the processor seconds of wrk.
     """
 
     requests: int

@@ -24,7 +24,7 @@ from benchmarks import MODEL, ROOT
 from benchmarks.command import ModelOption, RuntimeOption, run_command, split_names, split_numbers
 from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
-from benchmarks.models import add_graph, copy_with_graph, write_random_model
+from benchmarks.models import copy_with_graph
 from benchmarks.peers.matrix import Settings, count_cores, measure_servers
 from benchmarks.peers.report import footprints_table, judge_targets, loads_table, targets_table
 from benchmarks.peers.servers import NAMES, find_interpreter
@@ -43,7 +43,6 @@ print(json.dumps({name: versions[name] for name in sys.argv[1:] if name in versi
 
 def main(
     model: ModelOption = MODEL,
-    large: Annotated[bool, typer.Option(help="Also 6 + 6 layers, 2048 / 256, of random weights.")] = False,
     runtime: RuntimeOption = None,
     servers: Annotated[str, typer.Option(help="Which, with commas between.")] = ",".join(NAMES),
     requests: Annotated[str, typer.Option(help="compact, full or both.")] = "compact,full",
@@ -66,29 +65,26 @@ def main(
         rounds=rounds,
         workers=workers or count_cores(),
     )
-    began, models = time.monotonic(), {}
+    began = time.monotonic()
     machine = describe_setup(settings.servers)
-    print(f"{', '.join(f'{name} {value}' for name, value in machine.items())}")
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(f"{settings.workers} processes each; median of {rounds} rounds of {seconds:g} s\n")
     with tempfile.TemporaryDirectory(prefix="spoter-peers-") as scratch:
-        folders = [copy_with_graph(model, chosen, Path(scratch, "given"))]
-        if large:
-            folders.append(write_random_model(Path(scratch, "6+6-layers")))
-            add_graph(folders[-1], chosen)
-        for folder in folders:
-            rows, footprints = measure_servers(folder, settings)
-            targets = judge_targets(rows, settings.clients)
-            for request in settings.requests:
-                of_request = [row for row in rows if row.request == request]
-                print(loads_table(f"{folder.name}, {request} request", of_request, settings.workers))
-            print(footprints_table(f"{folder.name}, apart from requests", footprints))
-            print(targets_table(f"{folder.name}, targets", targets), flush=True)
-            found = {"loads": rows, "footprints": footprints, "to_reach": targets}
-            models[folder.name] = {name: list(map(asdict, each)) for name, each in found.items()}
-    content = {"machine": machine, "settings": asdict(settings), "seconds": time.monotonic() - began, "models": models}
+        folder = copy_with_graph(model, chosen, Path(scratch))
+        rows, footprints = measure_servers(folder, settings)
+    targets = judge_targets(rows, settings.clients)
+    for request in settings.requests:
+        of_request = [row for row in rows if row.request == request]
+        print(loads_table(f"{folder.name}, {request} request", of_request, settings.workers))
+    print(footprints_table(f"{folder.name}, apart from requests", footprints))
+    print(targets_table(f"{folder.name}, targets", targets))
+    seconds_taken = time.monotonic() - began
+    content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": seconds_taken}
+    for name, records in {"loads": rows, "footprints": footprints, "targets": targets}.items():
+        content[name] = [asdict(record) for record in records]
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(out, json.dumps(content, indent=2).encode() + b"\n")
-    typer.echo(f"{out}, after {time.monotonic() - began:.0f} s", err=True)
+    typer.echo(f"{out}, after {seconds_taken:.0f} s", err=True)
 
 
 def describe_setup(servers: Sequence[str]) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """The recognizer behind BentoML, started by `bentoml serve benchmarks.peers.bentoml_app:Peer`.
 
 With adaptive batching in one service: each process gathers its own batches. BentoML expects clients to send lists; the
-two types below accept a request's body as a list of one, without the second service and the second HTTP request that its
-documentation advises for such a case. Every answer has the status 200: BentoML can set only one status for a batch.
+two types below accept a request's body as a list of one, without the second service and the second HTTP request that
+its documentation advises for such a case. Every answer has the status 200: BentoML sets one status for a batch.
 """
 
 from __future__ import annotations

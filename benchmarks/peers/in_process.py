@@ -30,19 +30,9 @@ class RecognizerProcesses:
         self.processes = processes
 
     def run(self, request: str, processes: int, seconds: float) -> list[tuple[list[float], float]]:
-        """Have some of the processes answer a request again and again, at the same time.
+        """Have some of the processes answer a request of `BODIES` again and again, at the same time.
 
-        Parameters
-        ----------
-        request : str
-            Its name in `benchmarks.load.bodies.BODIES`.
-        processes : int
-        seconds : float
-
-        Returns
-        -------
-        list of (list of float, float)
-            For each process the seconds of each answer, and its processor seconds for all of them.
+        For each process, return the seconds of each answer, and its processor seconds for all of them.
         """
         chosen = self.processes[:processes]
         for process in chosen:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import statistics
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -16,14 +15,11 @@ from tqdm import tqdm
 
 from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
-from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
-from benchmarks.peers.in_process import RecognizerProcesses, running_processes
+from benchmarks.load.client import Load, Request, run_closed_loop
+from benchmarks.peers.in_process import running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
 IN_PROCESS = "in process"
-SHARES = (0.5, 0.8)
-"""Rates of the open loop, as shares of the server's rate in the closed loop of the most clients."""
-
 # Limits, in requests and seconds, of the load that each server gets once it is up. TorchServe's Java compiles its code
 # after some hundred requests, and takes a third of the time from then on; production is past that.
 FIRST, FIRST_S = 600, 6.0
@@ -33,23 +29,9 @@ WARM, WARM_S = 200, 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """A comparison.
+    """A comparison: each measurement takes `seconds`, and is made `rounds` times.
 
-    Attributes
-    ----------
-    runtime : str
-    servers : sequence of str
-        Of `benchmarks.peers.servers.NAMES`.
-    requests : sequence of str
-        Of `benchmarks.load.bodies.BODIES`.
-    clients : sequence of int
-        Of the closed loops.
-    seconds : float
-        Of each measurement.
-    rounds : int
-        Number of measurements of each kind.
-    workers : int
-        Processes that hold the model, of each server and of the recognizer without a server.
+    `workers` processes hold the model, of each server and of the recognizer without a server.
     """
 
     runtime: str
@@ -65,20 +47,8 @@ class Settings:
 class Figures:
     """Figures of one server under one load: each is the median of the rounds, but counts are summed.
 
-    Attributes
-    ----------
-    rate : float
-        Answers of status 200 a second.
-    p50, p95, p99 : float
-        Milliseconds, of answers of status 200.
-    cpu_ms, client_cpu_ms : float
-        Processor milliseconds for each request: of all the server's processes, and of the client, which ran on the same
-        cores. None where there is no client.
-    lag_ms : float
-        Open loop: median milliseconds by which requests were sent later than planned.
-    requests : int
-    failures : dict of str to int
-        Requests that were not answered with 200, by what came instead.
+    Answers of status 200 a second, and percentiles of their milliseconds; processor milliseconds a request, of all the
+    server's processes and of the client, which runs on the same cores; requests, and those without a 200, by reason.
     """
 
     rate: float
@@ -87,24 +57,23 @@ class Figures:
     p99: float
     cpu_ms: float | None = None
     client_cpu_ms: float | None = None
-    lag_ms: float = 0.0
     requests: int = 0
     failures: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of a server for a kind of request; `load` is ``closed N`` (clients) or ``open N %``."""
+    """Figures of a server for a kind of request and a number of clients in a closed loop."""
 
     server: str
     request: str
-    load: str
+    clients: int
     figures: Figures
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a server takes without load: seconds to its first answer, % of a core; and bytes of memory after all load."""
+    """A server without load: seconds to its first answer, % of a core; and its bytes of memory after all load."""
 
     server: str
     ready_s: float
@@ -120,21 +89,14 @@ def accepts(server: str, request: str) -> bool:
 
 
 def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Footprint]]:
-    """Measure all servers with one model folder.
-
-    Raises
-    ------
-    spoter.torchserve.server.StartError
-        Where a server did not start.
-    """
+    """Measure all servers with one model folder, in closed loops; raises as `running_peer` does."""
     bodies = {name: Request(BODIES[name]()) for name in settings.requests}
     cells = sum(accepts(server, request) for server in settings.servers for request in settings.requests)
-    cells *= settings.rounds * (len(settings.clients) + len(SHARES))
+    rows: list[Row] = []
     with (
         ExitStack() as stack,
-        tqdm(total=cells, leave=False, file=sys.stderr, bar_format="{l_bar}{bar}| {n}/{total} {elapsed}") as bar,
+        tqdm(total=cells * settings.rounds * len(settings.clients), desc=model.name, leave=False) as bar,
     ):
-        bar.set_description(f"{model.name}: starting servers")
         processes = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
         servers, idle = [], []
         for name in settings.servers:
@@ -145,51 +107,20 @@ def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Fo
                 if accepts(name, request):
                     run_closed_loop(server.url, [body], 8, FIRST_S, most=FIRST)
             server.pause()
-        rows = []
         for request, body in bodies.items():
-            bar.set_description(f"{model.name}, {request}")
             chosen = [server for server in servers if accepts(server.name, request)]
-            rows += _measure_request(request, body, chosen, processes, settings, bar.update)
+            # Rounds inside: a server that adapts itself to its load, as BentoML does, has had its time by the second.
+            for clients in settings.clients:
+                taken: dict[str, list[Figures]] = {server.name: [] for server in chosen} | {IN_PROCESS: []}
+                for turn in range(settings.rounds):
+                    busy = 1 if clients == 1 else settings.workers
+                    taken[IN_PROCESS].append(summarize_processes(processes.run(request, busy, settings.seconds)))
+                    for server in rotate(chosen, turn):
+                        taken[server.name].append(_measure_load(server, body, clients, settings.seconds))
+                        bar.update()
+                rows += [Row(name, request, clients, combine_rounds(rounds)) for name, rounds in taken.items()]
         footprints = [_measure_footprint(server, share) for server, share in zip(servers, idle, strict=True)]
     return rows, footprints
-
-
-def _measure_request(
-    name: str,
-    request: Request,
-    servers: Sequence[PeerServer],
-    processes: RecognizerProcesses,
-    settings: Settings,
-    update: Callable[[], object],
-) -> list[Row]:
-    """Measure one kind of request in closed loops and then in open loops."""
-    rows: list[Row] = []
-    seconds, reached = settings.seconds, dict.fromkeys((server.name for server in servers), 0.0)
-
-    def add_rows(load: str, taken: Mapping[str, Sequence[Figures]]) -> None:
-        rows.extend(Row(server, name, load, combine_rounds(rounds)) for server, rounds in taken.items())
-
-    # Rounds inside: a server that adapts itself to its load, as BentoML does, has had its time by the second.
-    for clients in settings.clients:
-        taken: dict[str, list[Figures]] = {server.name: [] for server in servers} | {IN_PROCESS: []}
-        for turn in range(settings.rounds):
-            busy = 1 if clients == 1 else settings.workers
-            taken[IN_PROCESS].append(summarize_processes(processes.run(name, busy, seconds)))
-            for server in rotate(servers, turn):
-                taken[server.name].append(_measure_closed(server, request, clients, seconds))
-                update()
-        add_rows(f"closed {clients}", taken)
-        reached = {row.server: row.figures.rate for row in rows if row.load == f"closed {clients}"}
-    for share in SHARES:
-        taken = {server.name: [] for server in servers if reached[server.name]}
-        for turn in range(settings.rounds):
-            for server in rotate(servers, turn):
-                if server.name in taken:
-                    rate = share * reached[server.name]
-                    taken[server.name].append(_measure_open(server, request, rate, seconds, turn))
-                update()
-        add_rows(f"open {100 * share:.0f} %", taken)
-    return rows
 
 
 def rotate(servers: Sequence[PeerServer], turn: int) -> list[PeerServer]:
@@ -198,17 +129,9 @@ def rotate(servers: Sequence[PeerServer], turn: int) -> list[PeerServer]:
     return [*servers[first:], *servers[:first]]
 
 
-@contextmanager
-def _awake(server: PeerServer) -> Iterator[None]:
+def _measure_load(server: PeerServer, request: Request, clients: int, seconds: float) -> Figures:
     server.resume()
     try:
-        yield
-    finally:
-        server.pause()
-
-
-def _measure_closed(server: PeerServer, request: Request, clients: int, seconds: float) -> Figures:
-    with _awake(server):
         run_closed_loop(server.url, [request], min(clients, 8), WARM_S, most=WARM)
         before = server.usage().cpu_s
         if wrk.is_installed():
@@ -216,15 +139,8 @@ def _measure_closed(server: PeerServer, request: Request, clients: int, seconds:
             return summarize_wrk(counts, server.usage().cpu_s - before)
         load = run_closed_loop(server.url, [request], clients, seconds)
         return summarize_load(load, server.usage().cpu_s - before)
-
-
-def _measure_open(server: PeerServer, request: Request, rate: float, seconds: float, seed: int) -> Figures:
-    with _awake(server):
-        run_closed_loop(server.url, [request], 1, WARM_S, most=WARM)
-        before = server.usage().cpu_s
-        # At least two requests, of a server that answers less than one a second.
-        load = run_open_loop(server.url, [request], rate, max(seconds, 2 / rate), seed=seed)
-        return summarize_load(load, server.usage().cpu_s - before)
+    finally:
+        server.pause()
 
 
 def summarize_load(load: Load, cpu_s: float) -> Figures:
@@ -236,7 +152,6 @@ def summarize_load(load: Load, cpu_s: float) -> Figures:
         *(load.percentile(percent) for percent in (50, 95, 99)),
         cpu_ms=1e3 * cpu_s / count,
         client_cpu_ms=1e3 * load.cpu_s / count,
-        lag_ms=load.lag_ms,
         requests=len(load.answers),
         failures=dict(Counter(reasons)),
     )

@@ -21,8 +21,10 @@ from benchmarks.peers.environment import find_environment
 from benchmarks.peers.shared import LOADED, MODEL, PATH, PORT, RUNTIME, WORKERS
 from benchmarks.serving.server import running_server
 from spoter.ops import readiness
+from spoter.ops.ports import LOOPBACK, free_port
 from spoter.processes import end_process_tree, process_tree
-from spoter.torchserve.server import LOOPBACK, START_TIMEOUT, Server, StartError, free_port
+from spoter.torchserve.process import START_TIMEOUT, StartError
+from spoter.torchserve.server import TorchServe
 
 OURS, ORIGINAL = "spoter", "original"
 NAMES = {
@@ -41,20 +43,10 @@ _ORIGINAL_MODULES = ("__init__.py", "baseline/__init__.py", "baseline/layers.py"
 
 @dataclass(frozen=True)
 class PeerServer:
-    """A server that is up.
+    """A server that is up, `ready_s` seconds after its start, in the session of `leader`.
 
-    Attributes
-    ----------
-    name : str
-        Of `NAMES`.
-    url : str
-        Of predictions.
-    leader : subprocess.Popen
-        The process that was started, as the leader of a session.
-    loaded : pathlib.Path or None
-        Folder with a file for each process that holds the model; None for TorchServe, whose workers are known by name.
-    ready_s : float
-        Seconds from its start to its first answer.
+    `loaded` is a folder with a file for each process that holds the model; None for TorchServe, whose workers have a
+    name.
     """
 
     name: str
@@ -88,25 +80,10 @@ class PeerServer:
 
 @contextmanager
 def running_peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
-    """Run a server until the block ends.
+    """Run a server of `NAMES`, with `workers` processes that hold the model, until the block ends.
 
-    Parameters
-    ----------
-    name : str
-        Of `NAMES`.
-    model : pathlib.Path
-        Model folder.
-    runtime : str
-        Of `spoter.model.config.RUNTIMES`; the original's handler has torch only.
-    workers : int
-        Number of processes that hold the model.
-
-    Raises
-    ------
-    spoter.torchserve.server.StartError
-        Where it did not start, with its last lines of output.
-    spoter.errors.SpoterError
-        Where the environment of the other servers is missing.
+    The original's handler has the runtime torch only. Raises `StartError` where the server did not start, with its last
+    lines of output, and `SpoterError` where the environment of the other servers is missing.
     """
     with _start(name, model, runtime, workers) as server:
         try:
@@ -131,7 +108,7 @@ def _start(name: str, model: Path, runtime: str, workers: int) -> AbstractContex
 def _torchserve(name: str, model: Path, workers: int, **options: Any) -> Iterator[PeerServer]:
     began = time.monotonic()
 
-    def wait(server: Server) -> None:
+    def wait(server: TorchServe) -> None:
         all_loaded = partial(readiness.workers, server.management, server.model)
         _wait(server.leader, server.url, full_request(), lambda: all_loaded().ok, server.logs / "model_log.log")
 

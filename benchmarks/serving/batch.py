@@ -1,6 +1,7 @@
 """Very many clips: `python -m benchmarks.serving.batch` times `spoter predict … --out` over HDF5 files that it makes.
 
-It prints the clips a second with one worker and with two, in turn; the most memory of a run, by the number of clips; and whether a run that is killed and resumed writes the same bytes as one that is not.
+It prints the clips a second with one worker and with two, in turn; the most memory of a run, by the number of clips;
+and whether a run that is killed and resumed writes the same bytes as one that is not.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def grow_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder: Pa
         features = np.random.default_rng(0).normal(size=(frames, sizes.width)).astype(np.float32)
         functions["compact request", frames] = bind_request(recognizer, compact_request(recognizer.layout, frames))
         functions["full request", frames] = bind_request(recognizer, full_request(frames))
-        functions["forward alone", frames] = partial(recognizer.forward, [features], False)
+        functions["forward alone", frames] = partial(recognizer.runtime.run, [features], False)
     shares = ", ".join(f"{100 * quadratic_share(sizes, frames):.0f} % at {frames}" for frames in lengths)
     note = f"Share of the encoder's multiplications that grows with the square of the frames: {shares}."
     return _measure_growth("frames", lengths, functions, seconds, note)

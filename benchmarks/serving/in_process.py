@@ -85,23 +85,10 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
 
 
 def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[Timing], list[Timing]]:
-    """Time the original's steps, its whole request and ours, in turn, one thread.
+    """Time the original's steps, and whole requests, the original's and ours, in turn, one thread.
 
     Ours are answered by `model` and by the variant that the original ran, with random weights: 6 + 6 layers, 9 heads,
     feed-forward 2048 and 256. The original accepts the full form only, which our compact requests are compared with.
-
-    Parameters
-    ----------
-    model : Path
-        Model folder.
-    runtimes : sequence of str
-        Of `spoter.model.config.RUNTIMES`.
-    seconds : float
-
-    Returns
-    -------
-    list of Timing, list of Timing
-        The original's steps, json.loads first; whole requests, the original's first.
     """
     full, ours = full_request(), {}
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
@@ -124,19 +111,19 @@ def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
     logger, silent, model = pipeline.open_logger(path), pipeline.open_logger(path), peruvian()
     silent.disabled = True
     meaning = {str(index): f"GLOSS-{index}" for index in range(ORIGINAL.classes)}
-    content = pipeline.parse(full)
+    content = json.loads(full)
     frames = pipeline.landmarks(content)
     tracks = pipeline.select(frames)
     features = pipeline.normalize(tracks)
-    tensor = pipeline.tensor(features)
+    tensor = torch.from_numpy(features).float()
     best = pipeline.predict(model, tensor)
     steps = {
-        "json.loads": partial(pipeline.parse, full),
+        "json.loads": partial(json.loads, full),
         "landmarks, point by point": partial(pipeline.landmarks, content),
-        "log": partial(pipeline.log, logger, frames),
+        "log": partial(logger.warning, frames),
         "select": partial(pipeline.select, frames),
         "normalise": partial(pipeline.normalize, tracks),
-        "tensor": partial(pipeline.tensor, features),
+        "tensor": lambda: torch.from_numpy(features).float(),
         "forward, softmax, best five": partial(pipeline.predict, model, tensor),
         "answer": partial(pipeline.answer, best, meaning),
     }

@@ -1,8 +1,8 @@
 """Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start`.
 
 docs/deploy.md has the figures. Each start is a fresh process of the function's Python that can import nothing but the
-unzipped package, timed from before the import of standalone to after its first answer. The time in which Lambda starts a
-machine and fetches the package can only be measured there.
+unzipped package, timed from before the import of standalone to after its first answer. The time in which Lambda starts
+a machine and fetches the package can only be measured there.
 """
 
 from __future__ import annotations
@@ -52,24 +52,10 @@ _COLUMNS = ("import, model loaded", "first answer", "both: the cold start", "eac
 
 
 def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
-    """Start the function again and again.
+    """Start the function of an unzipped package again and again; return the numbers of `_COLUMNS` for each start.
 
-    Parameters
-    ----------
-    tree : Path
-        The unzipped package.
-    python : str
-        Of the function's version.
-    event : Path
-        JSON of a direct invocation.
-    starts : int
-    from_disk : bool
-        Whether the system forgets the package's files before each start, as on a machine that never read them.
-
-    Returns
-    -------
-    list of list of float
-        For each start the numbers of `_COLUMNS`, times in milliseconds.
+    `event` is a file with the JSON of a direct invocation. With `from_disk` the system forgets the package's files
+    before each start, as on a machine that never read them.
     """
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
     rows = []

@@ -17,7 +17,7 @@ from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.models import bind_request
 from benchmarks.timing import Timing, time_functions, use_one_thread
 from spoter.errors import SpoterError
-from spoter.ops.doctor import find_java
+from spoter.ops.java import find_java
 from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK, free_port
 from spoter.serving.recognizer import Recognizer
@@ -34,6 +34,7 @@ def running_server(
     archive: Mapping[str, object] | None = None,
     files: Mapping[str, bytes] | None = None,
     wait: Callable[[TorchServe], object] = TorchServe.wait_ready,
+    prepare: Callable[[TorchServe], object] = lambda server: None,
 ) -> Iterator[TorchServe]:
     """Run TorchServe on free ports of loopback, as `make serve` would, until the block ends.
 
@@ -53,6 +54,8 @@ def running_server(
         Files to put into the archive, by their paths in it; they replace the archive's own.
     wait : callable
         Waits until the server answers; an archive with another handler needs another one.
+    prepare : callable
+        Is called before the server starts, with its archive in ``store``.
 
     Yields
     ------
@@ -78,6 +81,7 @@ def running_server(
             build(model, NAME, None, server.store, runtime)
             if archive or files:
                 change_archive(server.store / f"{NAME}.mar", archive or {}, files or {})
+            prepare(server)
             server.start()
             wait(server)
             yield server

@@ -7,15 +7,13 @@ decide; the table has medians of the rounds.
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
 import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, astuple, dataclass
-from pathlib import Path
+from dataclasses import astuple, dataclass
 from typing import Annotated
 
 import typer
@@ -31,7 +29,6 @@ from benchmarks.serving.server import change_archive, running_server
 from benchmarks.tables import markdown_table
 from benchmarks.timing import describe_machine
 from spoter.errors import SpoterError
-from spoter.files import atomic_write_bytes
 from spoter.model.config import choose_runtime
 from spoter.ops.local_server import NAME
 from spoter.serving.recognizer import Recognizer
@@ -166,7 +163,6 @@ def main(
     runtime: RuntimeOption = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each number of clients.")] = 2.0,
     rounds: Annotated[int, typer.Option(min=1, help="Through all settings.")] = 1,
-    out: Annotated[Path, typer.Option(help="Folder for the figures as JSON.")] = ROOT / "build" / "bench",
 ) -> None:
     """Try workers, threads, batch sizes and delays, and print a ranked table."""
     if not hasattr(os, "sched_setaffinity"):
@@ -184,12 +180,6 @@ def main(
         results = measure_settings(server, request, list_settings(cores, runtime), seconds, rounds)
     print(f"{runtime}, compact requests of 60 frames, medians of {rounds} rounds, {seconds:g} s each\n")
     print(results_table(results, default_setting(cores)))
-    figures = [
-        {"setting": asdict(setting), "clients": {clients: asdict(each) for clients, each in by_clients.items()}}
-        for setting, by_clients in results.items()
-    ]
-    out.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(out / f"tuning-{runtime}-{cores}.json", json.dumps(figures, indent=2).encode())
 
 
 if __name__ == "__main__":

@@ -97,19 +97,9 @@ def train_variants(
 ) -> None:
     """Make the runs of variants `names` that `out` does not hold yet.
 
-    Parameters
-    ----------
-    data, asl : Path
-        Without `asl`, the variants that need it are left out.
-    seeds, epochs, names, out
-        As the options of `main`.
-    smaller : mapping, optional
-        Settings that override those of all variants, for tests with a small model.
-
-    Raises
-    ------
-    DataError
-        For data that cannot be used, and results of other settings in `out`.
+    Without `asl`, the variants that need it are left out. `smaller` has settings that override those of all variants,
+    for tests with a small model. Raises `DataError` for data that cannot be used, and results of other settings in
+    `out`.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)

@@ -141,13 +141,10 @@ def measure_enrolled(
     count: int,
     rng: np.random.Generator,
 ) -> tuple[float, float, float, float]:
-    """Enroll each left-out gloss from `count` clips of `pool`.
+    """Enroll each left-out gloss from `count` clips of `pool`, and predict all clips of `test`.
 
-    Returns
-    -------
-    tuple of float
-        Top-1 on all of `test`, on its clips of trained and of enrolled glosses, and the share of the latter that is
-        called known.
+    Return top-1 on all of them, on those of trained and of enrolled glosses, and the share of the latter that is called
+    known.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(settings.out, Path(scratch, "model")))

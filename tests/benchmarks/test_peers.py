@@ -1,4 +1,4 @@
-"""benchmarks.peers: what it makes of its measurements, that servers end whole, and that peers answer as the service does."""
+"""benchmarks.peers: its figures and targets, the end of its servers, and that peers answer as the service does."""
 
 from __future__ import annotations
 
@@ -81,14 +81,14 @@ def test_rounds_become_one_by_their_medians_and_their_failures_are_added():
 
 def rows(ours: float, added_ms: float) -> list[Row]:
     figures = {
-        (IN_PROCESS, "closed 1"): Figures(250, 4, 4, 4, 4.0),
-        (OURS, "closed 1"): Figures(100, 4 + added_ms, 9, 9, 5.0, 0.5),
-        (IN_PROCESS, "closed 32"): Figures(500, 4, 4, 4, 4.0),
-        (OURS, "closed 32"): Figures(ours, 40, 50, 60, 5.0, 0.5),
-        ("fastapi", "closed 32"): Figures(440, 40, 50, 60, 4.0, 0.5, failures={"503": 2}),
-        (ORIGINAL, "closed 32"): Figures(8, 4000, 5000, 6000, 250.0, 0.5),
+        (IN_PROCESS, 1): Figures(250, 4, 4, 4, 4.0),
+        (OURS, 1): Figures(100, 4 + added_ms, 9, 9, 5.0, 0.5),
+        (IN_PROCESS, 32): Figures(500, 4, 4, 4, 4.0),
+        (OURS, 32): Figures(ours, 40, 50, 60, 5.0, 0.5),
+        ("fastapi", 32): Figures(440, 40, 50, 60, 4.0, 0.5, failures={"503": 2}),
+        (ORIGINAL, 32): Figures(8, 4000, 5000, 6000, 250.0, 0.5),
     }
-    return [Row(server, "full", load, one) for (server, load), one in figures.items()]
+    return [Row(server, "full", clients, one) for (server, clients), one in figures.items()]
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_what_was_to_be_reached_is_judged_by_the_figures(ours, added_ms, reached
 
 def test_tables_show_every_failure_and_how_many_processes_stood_alone():
     table = report.loads_table("full", rows(450, 1), workers=2)
-    assert "| closed 32 | FastAPI, thread pool | 440.0 | 40.0 | 50.0 | 60.0 | 4.00 | 0.50 | 0 | 2 x 503 |" in table
+    assert "| 32 | FastAPI, thread pool | 440.0 | 40.0 | 50.0 | 60.0 | 4.00 | 0.50 | 0 | 2 x 503 |" in table
     assert "in process, 1 process |" in table and "in process, 2 processes |" in table
 
 

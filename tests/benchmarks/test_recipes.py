@@ -138,7 +138,7 @@ def test_the_table_holds_means_and_extremes(results):
 
 
 def test_unknown_variants_are_named(data, tmp_path):
-    with pytest.raises(SpoterError, match="theirs.*original,ours"):
+    with pytest.raises(SpoterError, match=r"theirs.*original,ours"):
         recipes.main(data, only="ours,theirs", out=tmp_path, seeds="0", epochs=1)
 
 

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.serving.tuning` and `python -m benchmarks.serving.startup` without a server: what is tried, ranked, read and refused."""
+"""benchmarks.serving.tuning and .startup without a server: settings to try, ranking, TorchServe's output, errors."""
 
 from __future__ import annotations
 
