@@ -1,10 +1,10 @@
-"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, all else reads it.
+"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, everything else reads it.
 
-Two files more make it tell unknown signs from known ones and name signs that were added later: prototypes.npz, which
-training writes too, and enrolled.json, of `spoter enroll`.
+Two more files let a model tell unknown signs from known ones and name signs that were added later: prototypes.npz of
+training, and enrolled.json of `spoter enroll`.
 
-For runtimes other than torch `spoter export` writes model.onnx and model-int8.onnx beside model.pth. In an archive or a
-Lambda function they stand in its place.
+`spoter export` writes model.onnx and model-int8.onnx for the other runtimes next to model.pth. Archives and Lambda
+functions hold one of them in its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,12 +21,12 @@ import msgspec
 
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED, EnrolledGloss, read_enrolled
-from spoter.fewshot.prototypes import PARTS, Prototypes, read_prototypes
+from spoter.fewshot.prototypes import Prototypes, embedding_size, read_prototypes
 from spoter.files import atomic_write, atomic_write_bytes, read_text
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.config import CONFIG, ModelConfig, read_config, reject_duplicate_keys
-from spoter.runtime.onnx_runtime import GRAPHS, OnnxRuntime
+from spoter.model.torch_dependency import require_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,24 +34,23 @@ if TYPE_CHECKING:
     from spoter.model.network import Spoter
 
 WEIGHTS, MEANING, CARD = "model.pth", "meaning.json", "MODEL_CARD.md"
+GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
 PROTOTYPES = "prototypes.npz"
-RUNTIME_FILES = {"torch": WEIGHTS, **GRAPHS}
-"""The file that computes, for each of `spoter.model.config.RUNTIMES`."""
+RUNTIME_FILES = {"torch": WEIGHTS, "onnx": GRAPH, "onnx-int8": INT8_GRAPH}
+"""The file of the weights or graph for each of `spoter.model.config.RUNTIMES`."""
 
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """A model folder in memory.
+    """A model folder in memory, without its weights.
 
     Attributes
     ----------
     config : ModelConfig
     glosses : tuple of str
-        What the model was trained to name, by label index.
+        The glosses of training, by label index.
     layout : Layout
-        What it is fed.
-    model : Spoter or OnnxForward
-        The latter of `load_onnx_folder`.
+        The landmarks that are the model's input.
     prototypes : Prototypes or None
         Of the trained glosses.
     enrolled : tuple of EnrolledGloss
@@ -61,42 +60,74 @@ class ModelFolder:
     config: ModelConfig
     glosses: tuple[str, ...]
     layout: Layout
-    model: Spoter | OnnxRuntime
     prototypes: Prototypes | None = None
     enrolled: tuple[EnrolledGloss, ...] = ()
 
+    @property
+    def width(self) -> int:
+        """Numbers in a frame's features, 2K."""
+        return 2 * len(self.layout)
 
-def load_model_folder(folder: Path) -> ModelFolder:
-    """Read a model folder and check that its files agree with one another.
+
+@dataclass(frozen=True, kw_only=True)
+class TorchModelFolder(ModelFolder):
+    """A model folder with its weights, as the network `model` in evaluation mode."""
+
+    model: Spoter
+
+
+def read_model_folder(folder: Path) -> ModelFolder:
+    """Read a model folder without its weights, and without torch; raises `ModelFolderError`."""
+    if not folder.is_dir():
+        raise ModelFolderError(
+            f"{folder}: found no such folder, expected a model folder with {CONFIG}, {MEANING} and {WEIGHTS} or {GRAPH}"
+        )
+    config = read_config(folder)
+    glosses = read_glosses(folder / MEANING, config.classes)
+    layout = read_layout(folder, config)
+    check_scheme(layout, config.normalize)
+    prototypes, enrolled = None, ()
+    has_enrolled = (folder / ENROLLED).exists()
+    if (folder / PROTOTYPES).exists():
+        prototypes = read_prototypes(folder / PROTOTYPES, config.classes, embedding_size(2 * len(layout)))
+        enrolled = read_enrolled(folder / ENROLLED, glosses, prototypes) if has_enrolled else ()
+    elif has_enrolled or config.known_threshold is not None:
+        needs = ENROLLED if has_enrolled else f"known_threshold in {CONFIG}"
+        raise ModelFolderError(f"{folder}: found {needs} but no {PROTOTYPES}, expected both or neither")
+    return ModelFolder(config, glosses, layout, prototypes, enrolled)
+
+
+def load_model_folder(folder: Path) -> TorchModelFolder:
+    """Read a model folder and its weights in torch, and check that its files agree with one another.
 
     Raises
     ------
     ModelFolderError
-        Naming the file, what was found in it and what was expected.
+        Naming the file, what was found in it and what was expected; and where torch is not installed.
     """
+    require_torch(f"{folder}: the runtime torch")
     from spoter.model.checkpoint import infer_sizes, read_checkpoint
     from spoter.model.network import Spoter
 
     folder = Path(folder)
-    config, glosses, layout = read_description(folder, WEIGHTS)
-    weights = folder / WEIGHTS
+    parts = read_model_folder(folder)
+    config, weights = parts.config, folder / WEIGHTS
     state = read_checkpoint(weights).state
     sizes = infer_sizes(state, config.heads, str(weights))
-    if sizes.width != 2 * len(layout):
+    if sizes.width != parts.width:
         raise ModelFolderError(
-            f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(layout)} landmarks, "
-            f"expected a width of {2 * len(layout)}"
+            f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(parts.layout)} "
+            f"landmarks, expected a width of {parts.width}"
         )
-    for field, real in sizes.config_fields().items():
-        said = getattr(config, field)
-        if said != real:
+    for field, size in sizes.config_fields().items():
+        if getattr(config, field) != size:
             raise ModelFolderError(
-                f"{folder}: found {field} {said} in {CONFIG} but {real} in {WEIGHTS}, expected the same"
+                f"{folder}: found {field} {getattr(config, field)} in {CONFIG} but {size} in {WEIGHTS}, "
+                "expected the same"
             )
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
-    prototypes, enrolled = read_space(folder, config, glosses, (PARTS + 1) * sizes.width)
-    return ModelFolder(config, glosses, layout, model.eval(), prototypes, enrolled)
+    return TorchModelFolder(**vars(parts), model=model.eval())
 
 
 def file_sha256(path: Path) -> str:
@@ -108,38 +139,8 @@ def file_sha256(path: Path) -> str:
 
 
 def read_layout(folder: Path, config: ModelConfig) -> Layout:
-    """Return the layout that a folder's config.json names: a built-in one, or a CSV file beside it."""
+    """Return the layout that a folder's config.json names: a built-in one, or a CSV file in the folder."""
     return load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
-
-
-def read_description(folder: Path, weights: str) -> tuple[ModelConfig, tuple[str, ...], Layout]:
-    """Read what a model folder tells about its weights, which are in the file of that name."""
-    if not folder.is_dir():
-        raise ModelFolderError(f"{folder}: found no such folder, expected one with {weights}, {CONFIG} and {MEANING}")
-    config = read_config(folder)
-    glosses = read_glosses(folder / MEANING, config.classes)
-    layout = read_layout(folder, config)
-    check_scheme(layout, config.normalize)
-    return config, glosses, layout
-
-
-def read_space(
-    folder: Path, config: ModelConfig, glosses: tuple[str, ...], size: int
-) -> tuple[Prototypes | None, tuple[EnrolledGloss, ...]]:
-    """Read prototypes.npz and enrolled.json where they are there; whoever needs the former must find it."""
-    if not (folder / PROTOTYPES).exists():
-        for there, what in (
-            (config.known_threshold is not None, f"known_threshold in {CONFIG}"),
-            ((folder / ENROLLED).exists(), ENROLLED),
-        ):
-            if there:
-                raise ModelFolderError(f"{folder}: found {what} but no {PROTOTYPES}, expected both or neither")
-        return None, ()
-    prototypes = read_prototypes(folder / PROTOTYPES, config.classes, size)
-    enrolled = ()
-    if (folder / ENROLLED).exists():
-        enrolled = read_enrolled(folder / ENROLLED, glosses, prototypes)
-    return prototypes, enrolled
 
 
 def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
@@ -148,7 +149,7 @@ def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
         table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=reject_duplicate_keys), dict[str, str])
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
-    # No more of them than help to say what is wrong: the number of classes is a stranger's, too.
+    # No more of them than the message needs: `classes` is untrusted, too.
     expected = {str(index) for index in range(min(classes, 2 * len(table) + 10))}
     absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
     if absent or extra:
@@ -166,7 +167,7 @@ def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
 
 def write_model_folder(
     folder: Path,
-    state: dict[str, Tensor],
+    state: Mapping[str, Tensor],
     config: ModelConfig,
     glosses: Sequence[str],
     card: str,
@@ -176,20 +177,19 @@ def write_model_folder(
     """Write a model folder, each file whole or not at all.
 
     An earlier model's config.json goes first and the new one comes last, so that an interrupted folder is none, never
-    one model's weights with another's glosses. Graphs of the earlier model go, too.
+    one model's weights with another's glosses. Graphs and prototypes of the earlier model go, too.
 
     Parameters
     ----------
     folder : Path
-        Made where it is not there; files of an earlier model in it are replaced.
+        Created where it does not exist.
     state, config, glosses
-        As `load_model_folder` returns them.
+        Parameters of the network, and the parts of `ModelFolder`.
     card : str
         Text of MODEL_CARD.md.
     layout_csv : bytes, optional
         Content of the CSV that `config.layout` names, where the layout is not built in.
     prototypes : Prototypes, optional
-        Without them those of an earlier model are removed.
 
     Raises
     ------
@@ -201,7 +201,7 @@ def write_model_folder(
     folder = Path(folder)
     refuse_enrolled(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in (CONFIG, *GRAPHS.values()):
+    for name in (CONFIG, PROTOTYPES, GRAPH, INT8_GRAPH):
         (folder / name).unlink(missing_ok=True)
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     with atomic_write(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
@@ -209,9 +209,7 @@ def write_model_folder(
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
     if layout_csv is not None:
         atomic_write_bytes(folder / config.layout, layout_csv)
-    if prototypes is None:
-        (folder / PROTOTYPES).unlink(missing_ok=True)
-    else:
+    if prototypes is not None:
         atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
     atomic_write_bytes(folder / MEANING, msgspec.json.format(msgspec.json.encode(meaning), indent=2) + b"\n")
     atomic_write_bytes(folder / CARD, card.encode())
@@ -220,10 +218,10 @@ def write_model_folder(
 
 def refuse_enrolled(folder: Path) -> None:
     """Raise `ModelFolderError` where `folder` holds enrolled glosses, which new weights would make worthless."""
-    if (Path(folder) / ENROLLED).exists():
+    if (folder / ENROLLED).exists():
         raise ModelFolderError(
-            f"{folder}: found {ENROLLED}, whose glosses fit the weights that are there and no others: "
-            "write to another folder, or delete that file and enroll the glosses anew"
+            f"{folder}: found {ENROLLED}, whose glosses fit no weights but the present ones: "
+            "write to another folder, or delete that file and enroll the glosses again"
         )
 
 

@@ -1,20 +1,22 @@
 """SPOTER, the Sign Pose-based Transformer.
 
 M. Boháček and M. Hrúz, "Sign Pose-based Transformer for Word-level Sign Language Recognition", WACV Workshops 2022.
-An encoder reads the frames of a clip; a decoder without self-attention asks them one learned question, the class query;
-a linear layer turns the answer into logits. Parameter names are those of the original project (``spoter_model.py``), so
-that its weights load as they are.
+An encoder reads the frames of a clip; a decoder without self-attention attends to them with one learned query, the
+class query; a linear layer computes logits. Parameter names are those of the original project (``spoter_model.py``), so
+that its weights load unchanged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
+from typing import Generic, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spoter.fewshot.prototypes import PARTS
+from spoter.fewshot.prototypes import TIME_PARTS
 from spoter.model.config import Sizes
 
 
@@ -32,16 +34,17 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """Let query (B, Q, D) look at memory (B, T, D); mask (B, 1, 1, T) is True where there is a frame."""
+        """Attend with query (B, Q, D) to memory (B, T, D); mask (B, 1, 1, T) is True where there is a frame."""
         if query is memory:
             q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         else:
             width = query.shape[-1]
             q = F.linear(query, self.in_proj_weight[:width], self.in_proj_bias[:width])
             k, v = F.linear(memory, self.in_proj_weight[width:], self.in_proj_bias[width:]).chunk(2, dim=-1)
-        q, k, v = (x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (q, k, v))  # (B, heads, ·, D / heads)
-        mixed = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
-        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+        q, k, v = (x.view(*x.shape[:2], self.heads, -1).transpose(1, 2) for x in (q, k, v))  # (B, heads, ·, D / heads)
+        attended = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0)
+        out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
+        return out
 
 
 class EncoderLayer(nn.Module):
@@ -57,15 +60,17 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute frames (B, T, D); mask as in `Attention`."""
         x = self.norm1(x + self.dropout(self.self_attn(x, x, mask)))
         hidden = self.dropout(F.relu(self.linear1(x)))
-        return self.norm2(x + self.dropout(self.linear2(hidden)))
+        out: Tensor = self.norm2(x + self.dropout(self.linear2(hidden)))
+        return out
 
 
 class DecoderLayer(nn.Module):
     """A decoder layer without self-attention: with a single query there is nothing to attend to.
 
-    The original keeps the residual sum of the step it leaves out, so the query is added to itself.
+    The original keeps the residual sum of the omitted step, so the query is added to itself.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
@@ -79,19 +84,28 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """Compute the query (B, 1, D) from memory (B, T, D); mask as in `Attention`."""
         query = self.norm1(query + self.dropout(query))
         query = self.norm2(query + self.dropout(self.multihead_attn(query, memory, mask)))
         hidden = self.dropout(F.relu(self.linear1(query)))
-        return self.norm3(query + self.dropout(self.linear2(hidden)))
+        out: Tensor = self.norm3(query + self.dropout(self.linear2(hidden)))
+        return out
 
 
-class Stack(nn.Module):
+Layer = TypeVar("Layer", EncoderLayer, DecoderLayer)
+
+
+class Stack(nn.Module, Generic[Layer]):
     """Layers one after another and a last norm: the encoder, or the decoder."""
 
-    def __init__(self, layers: list[nn.Module], width: int):
+    def __init__(self, layers: list[Layer], width: int):
         super().__init__()
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(width)
+
+    def __iter__(self) -> Iterator[Layer]:
+        """Yield the layers in order."""
+        return cast("Iterator[Layer]", iter(self.layers))
 
 
 class Transformer(nn.Module):
@@ -111,15 +125,15 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, frames: Tensor, query: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the decoder's answer (B, 1, D), and the first encoder layer's view of the frames (B, T, D)."""
-        first, *others = self.encoder.layers
-        seen = frames = first(frames, mask)
-        for layer in others:
-            frames = layer(frames, mask)
+        """Return the decoder's output (B, 1, D), and the first encoder layer's output (B, T, D)."""
+        first, *others = self.encoder
+        first_output = frames = first(frames, mask)
+        for encoder_layer in others:
+            frames = encoder_layer(frames, mask)
         memory = self.encoder.norm(frames)
-        for layer in self.decoder.layers:
-            query = layer(query, memory, mask)
-        return self.decoder.norm(query), seen
+        for decoder_layer in self.decoder:
+            query = decoder_layer(query, memory, mask)
+        return self.decoder.norm(query), first_output
 
 
 class Spoter(nn.Module):
@@ -151,20 +165,20 @@ class Spoter(nn.Module):
         Parameters
         ----------
         frames : torch.Tensor, shape (B, T, 2K), float32
-            Normalised clips (`spoter.landmarks.normalize.normalize`), the shorter ones padded at their end with any finite value.
+            Normalized clips (`spoter.landmarks.normalize`), the shorter ones padded at their end with any finite value.
         lengths : torch.Tensor, shape (B,), integer, optional
-            Frames of each clip; not given where all have T.
+            Frames of each clip; by default all have T.
 
         Returns
         -------
         torch.Tensor, shape (B, classes)
         """
-        return self.forward_and_embed(frames, lengths)[0]
+        return self.logits_and_first_layer(frames, lengths)[0]
 
-    def forward_and_embed(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def logits_and_first_layer(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Compute logits, and the first encoder layer's output, shape (B, T, 2K), that `embed` pools.
 
-        It stands before all that was learned only to tell the trained glosses apart, and so still tells others apart.
+        Later layers keep only what tells the trained glosses apart; the first still tells others apart.
         """
         count = frames.shape[1]
         x = frames + self.pos
@@ -174,53 +188,53 @@ class Spoter(nn.Module):
         if lengths is not None:
             mask = (torch.arange(count, device=frames.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
         query = self.class_query.expand(len(frames), 1, -1)  # (B, 1, D)
-        answer, seen = self.transformer(x, query, mask)
-        return self.linear_class(answer[:, 0]), seen
+        output, first_layer = self.transformer(x, query, mask)
+        return self.linear_class(output[:, 0]), first_layer
 
 
-def embed(seen: Tensor, lengths: Tensor | None = None) -> Tensor:
+def embed(first_layer: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Pool the first encoder layer's output over time: a clip's embedding (`spoter.fewshot.prototypes`).
 
     Parameters
     ----------
-    seen : torch.Tensor, shape (B, T, D)
-        Of `Spoter.forward_and_embed`.
+    first_layer : torch.Tensor, shape (B, T, D)
+        Of `Spoter.logits_and_first_layer`.
     lengths : torch.Tensor, shape (B,), integer, optional
-        Frames of each clip; not given where all have T.
+        Frames of each clip; by default all have T.
 
     Returns
     -------
-    torch.Tensor, shape (B, (PARTS + 1) D)
+    torch.Tensor, shape (B, (TIME_PARTS + 1) D)
         The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
         than quarters has some frames in two of them.
     """
     if lengths is None:
-        return _embed_whole(seen)
-    count = seen.shape[1]
-    frame = torch.arange(count, device=seen.device)
-    edges = torch.arange(PARTS + 1, device=seen.device) * lengths[:, None] // PARTS  # (B, PARTS + 1)
+        return _embed_unpadded(first_layer)
+    count = first_layer.shape[1]
+    frame = torch.arange(count, device=first_layer.device)
+    edges = torch.arange(TIME_PARTS + 1, device=first_layer.device) * lengths[:, None] // TIME_PARTS
     start, end = edges[:, :-1, None], torch.maximum(edges[:, 1:], edges[:, :-1] + 1)[..., None]
-    inside = ((frame >= start) & (frame < end)).to(seen.dtype)  # (B, PARTS, T)
-    means = (inside / inside.sum(dim=2, keepdim=True)) @ seen  # (B, PARTS, D)
-    there = (frame < lengths[:, None]).to(seen.dtype)[..., None]  # (B, T, 1)
-    whole = (seen * there).sum(dim=1, keepdim=True) / lengths[:, None, None]
-    spread = (((seen - whole).square() * there).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
-    return torch.cat([means.flatten(1), spread], dim=1)
+    in_part = ((frame >= start) & (frame < end)).to(first_layer.dtype)  # (B, TIME_PARTS, T)
+    means = (in_part / in_part.sum(dim=2, keepdim=True)) @ first_layer  # (B, TIME_PARTS, D)
+    in_clip = (frame < lengths[:, None]).to(first_layer.dtype)[..., None]  # (B, T, 1)
+    mean = (first_layer * in_clip).sum(dim=1, keepdim=True) / lengths[:, None, None]
+    deviation = (((first_layer - mean).square() * in_clip).sum(dim=1) / lengths[:, None]).sqrt()  # (B, D)
+    return torch.cat([means.flatten(1), deviation], dim=1)
 
 
-def _embed_whole(seen: Tensor) -> Tensor:
-    """Do what `embed` does with clips that all have T frames, in a fraction of its steps."""
-    count = seen.shape[1]
-    edges = [part * count // PARTS for part in range(PARTS + 1)]
-    means = [seen[:, start : max(end, start + 1)].mean(dim=1) for start, end in pairwise(edges)]
-    spread = (seen - seen.mean(dim=1, keepdim=True)).square_().mean(dim=1).sqrt_()
-    return torch.cat([*means, spread], dim=1)
+def _embed_unpadded(first_layer: Tensor) -> Tensor:
+    """Compute `embed` for clips that all have T frames, in a fraction of its steps."""
+    count = first_layer.shape[1]
+    edges = [part * count // TIME_PARTS for part in range(TIME_PARTS + 1)]
+    means = [first_layer[:, start : max(end, start + 1)].mean(dim=1) for start, end in pairwise(edges)]
+    deviation = (first_layer - first_layer.mean(dim=1, keepdim=True)).square_().mean(dim=1).sqrt_()
+    return torch.cat([*means, deviation], dim=1)
 
 
 def _sinusoids(rows: int, width: int) -> Tensor:
-    """Return where learned per-frame positions start: the sinusoids of "Attention Is All You Need" (2017, section 3.5).
+    """Return initial per-frame positions: the sinusoids of "Attention Is All You Need" (2017, section 3.5).
 
-    A fifth of their height, so that they do not drown coordinates, most of which lie within half a unit.
+    Their amplitude is a fifth of the paper's, because most coordinates are within half a unit.
     """
     # On the CPU even where checkpoint.py builds a model on the meta device: there, this would import torch's compiler.
     rate = 10000 ** (-torch.arange(0, width, 2, device="cpu") / width)

@@ -1,48 +1,53 @@
-"""What a recognizer wants of whatever computes, and which clips are computed together."""
+"""The interface that every runtime implements, and how clips are grouped into batches."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
-import numpy as np
+from spoter.landmarks.arrays import Float32Array
 
-# Frames, padding included, of one forward. It bounds the memory of a request with many long clips (attention holds
-# heads x frames² numbers a clip) and lies far above a usual batch.
+# Frames of a batch, padding included. It bounds the memory of a request with many long clips (attention holds
+# heads x frames² numbers a clip) and is far above a usual batch.
 MAX_FRAMES_PER_BATCH = 8192
 
 
-class Forward(Protocol):
-    """A model's weights, ready to compute: in torch (`spoter.runtime.torch_runtime`) or as a graph (`spoter.runtime.onnx_runtime`)."""
+class Runtime(Protocol):
+    """A model's weights, ready to compute: features in, logits and embeddings out."""
 
-    def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    def run(self, features: Sequence[Float32Array], with_embeddings: bool) -> tuple[Float32Array, Float32Array]:
         """Compute clips.
 
         Parameters
         ----------
-        features : list of numpy.ndarray, shape (T, 2K), float32
+        features : sequence of numpy.ndarray, shape (T, 2K), float32
             Of each clip.
-        embed : bool
-            Whether embeddings are wanted: they cost up to a fifth of a small model's forward.
+        with_embeddings : bool
+            Embeddings take up to a fifth of a small model's time.
 
         Returns
         -------
         numpy.ndarray, shape (clips, classes), float32
             Logits.
-        numpy.ndarray or None, shape (clips, E), float32
-            Embeddings (`spoter.fewshot.prototypes`); None where they are not wanted.
+        numpy.ndarray, shape (clips, E), float32
+            Embeddings (`spoter.fewshot.prototypes`); (clips, 0) without `with_embeddings`.
+
+        Raises
+        ------
+        ModelFolderError
+            Where the model fails on these features, as a graph can whose parts do not fit together.
         """
 
 
-def batch_by_length(lengths: Sequence[int], shortest: float) -> Iterator[list[int]]:
-    """Yield indices of clips to be computed together, the shorter first.
+def batch_by_length(lengths: Sequence[int], min_ratio: float) -> Iterator[list[int]]:
+    """Yield the indices of clips that share a batch, the shorter ones first.
 
     Parameters
     ----------
     lengths : sequence of int
         Frames of each clip.
-    shortest : float
-        Share of a batch's longest clip that its shortest one has at least; 0 where nothing is padded.
+    min_ratio : float
+        Least ratio of a batch's shortest clip to its longest; 0 where nothing is padded.
 
     Yields
     ------
@@ -51,9 +56,8 @@ def batch_by_length(lengths: Sequence[int], shortest: float) -> Iterator[list[in
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):
-        if batch and (
-            (len(batch) + 1) * lengths[i] > MAX_FRAMES_PER_BATCH or lengths[batch[0]] < shortest * lengths[i]
-        ):
+        too_large = (len(batch) + 1) * lengths[i] > MAX_FRAMES_PER_BATCH
+        if batch and (too_large or lengths[batch[0]] < min_ratio * lengths[i]):
             yield batch
             batch = []
         batch.append(i)

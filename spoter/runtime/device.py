@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
 from spoter.errors import DataError
+from spoter.model.torch_dependency import require_torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` where there is no such thing here."""
+    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` where this machine lacks it."""
+    require_torch(f"device {name}")
+    import torch
+
     try:
         device = torch.device(name)
     except RuntimeError:

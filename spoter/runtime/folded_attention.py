@@ -1,13 +1,13 @@
-"""Attention's weights rearranged for inference: the same numbers from fewer products.
+"""Attention's weights rearranged for inference: the same results from fewer products.
 
-Softmax over scores s(q, k) = q·k / sqrt(d) does not change when the same is added to all scores of a query, and its
-weights p sum to 1. From that:
+Softmax over scores s(q, k) = q·k / sqrt(d) does not change when a constant is added to all scores of a query, and its
+weights p sum to 1. Therefore:
 
-- The scale goes into the weights of queries.
+- The scale is folded into the weights of queries.
 - A key's bias adds q·b to all scores of q and drops out.
-- A value's bias comes through once, Σ p (W m + b) = W Σ p m + b, and so belongs to the bias of the projection after it.
-- One query needs no keys and values of the memory m: q·(W m) = (Wᵀ q)·m, and Σ p (W m) = W (Σ p m).
-- A layer norm of q + q, as the decoder begins, is one of q with a quarter of the epsilon.
+- A value's bias is added once, Σ p (W m + b) = W Σ p m + b, so it is folded into the bias of the projection after it.
+- A single query needs no keys and values of the memory m: q·(W m) = (Wᵀ q)·m, and Σ p (W m) = W (Σ p m).
+- A layer norm of q + q, with which the decoder begins, is one of q with a quarter of the epsilon.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from spoter.model.network import Attention
 
 
 class SelfAttention(NamedTuple):
-    """Weights of an encoder layer's attention: `inward` (3D, D) without bias but `query_bias` (D,), and `out`."""
+    """Weights of an encoder layer's attention: `inward` (3D, D), whose only bias is `query_bias` (D,), and `out`."""
 
     inward: Tensor
     query_bias: Tensor
@@ -29,19 +29,22 @@ class SelfAttention(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def of(cls, attention: Attention) -> SelfAttention:
+    def fold(cls, attention: Attention) -> SelfAttention:
+        """Fold the weights of an attention layer."""
         inward, bias = attention.in_proj_weight.detach().clone(), attention.in_proj_bias.detach()
         width = inward.shape[1]
         scale = 1 / math.sqrt(width / attention.heads)
         inward[:width] *= scale
-        return cls(inward, bias[:width] * scale, attention.out_proj.weight.detach(), _out_bias(attention))
+        out = attention.out_proj
+        out_weight = out.weight.detach()
+        return cls(inward, bias[:width] * scale, out_weight, out.bias.detach() + out_weight @ bias[2 * width :])
 
 
 class SingleQueryAttention(NamedTuple):
-    """Weights of a decoder layer's attention, in which a single query looks at a memory.
+    """Weights of a decoder layer's attention, in which a single query attends to a memory.
 
-    `query` (D, D) with `query_bias` (D,); by head, `keys` (heads, D / heads, D), which make of a query what it asks of
-    the memory itself, and `values` (heads, D, D / heads), which make a value of what it saw there; `out` (D, D) with
+    `query` (D, D) with `query_bias` (D,); by head, `keys` (heads, D / heads, D), which project a query into the space
+    of the memory, and `values` (heads, D, D / heads), which project the attended memory to a value; `out` (D, D) with
     `out_bias` (D,).
     """
 
@@ -53,22 +56,14 @@ class SingleQueryAttention(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def of(cls, attention: Attention) -> SingleQueryAttention:
-        inward, query_bias, out, out_bias = SelfAttention.of(attention)
-        width = inward.shape[1]
+    def fold(cls, attention: Attention) -> SingleQueryAttention:
+        """Fold the weights of an attention layer."""
+        inward, query_bias, out, out_bias = SelfAttention.fold(attention)
         query, key, value = inward.chunk(3)
-        keys = key.view(attention.heads, -1, width)
-        values = value.view(attention.heads, -1, width).transpose(1, 2)
-        return cls(query, query_bias, keys, values, out, out_bias)
+        keys, values = (weight.view(attention.heads, -1, inward.shape[1]) for weight in (key, value))
+        return cls(query, query_bias, keys, values.transpose(1, 2), out, out_bias)
 
 
 def epsilon_of_doubled(norm: nn.LayerNorm) -> float:
-    """Return the epsilon with which `norm` makes of q what it makes of q + q by its own."""
+    """Return the epsilon with which a layer norm of q equals `norm` of q + q."""
     return norm.eps / 4
-
-
-def _out_bias(attention: Attention) -> Tensor:
-    """Return the bias of an attention's result, with what the bias of values comes to in it."""
-    out = attention.out_proj
-    values = attention.in_proj_bias.detach()[2 * len(out.bias) :]
-    return out.bias.detach() + out.weight.detach() @ values

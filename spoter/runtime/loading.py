@@ -1,32 +1,65 @@
-"""Model folders whose model runs in ONNX Runtime."""
+"""Loading a model folder in a runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from spoter.errors import ModelFolderError
-from spoter.fewshot.prototypes import PARTS
-from spoter.model.folder import WEIGHTS, ModelFolder, file_sha256, read_description, read_space
-from spoter.runtime.onnx_runtime import GRAPHS, WEIGHTS_SHA256, OnnxRuntime
+from spoter.model.config import RUNTIMES, choose_runtime
+from spoter.model.folder import (
+    RUNTIME_FILES,
+    WEIGHTS,
+    ModelFolder,
+    file_sha256,
+    load_model_folder,
+    read_model_folder,
+)
+from spoter.runtime.base import Runtime
+from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
+
+if TYPE_CHECKING:
+    import torch
 
 
-def load_onnx_folder(folder: Path, runtime: str = "onnx") -> ModelFolder:
-    """Read a model folder with the graph of a runtime, ``onnx`` or ``onnx-int8``, and without torch.
+def load_runtime(
+    folder: Path, runtime: str | None = None, device: str | torch.device = "cpu"
+) -> tuple[ModelFolder, Runtime]:
+    """Read a model folder and load its weights or graph in a runtime.
+
+    Parameters
+    ----------
+    folder : Path
+    runtime : str, optional
+        One of `spoter.model.config.RUNTIMES`; by default the config's own on the CPU, and ``torch`` on other devices.
+        Only ``torch`` imports torch.
+    device : str or torch.device
+        Torch's; ONNX Runtime computes on the CPU only.
 
     Raises
     ------
     ModelFolderError
-        As `load_model_folder`; and for a graph of other weights than the model.pth that lies beside it.
+        Where the folder is unfit, lacks the runtime's file, holds a graph of other weights than its model.pth, or the
+        runtime is not installed.
     """
-    folder = Path(folder)
-    path = folder / GRAPHS[runtime]
-    config, glosses, layout = read_description(folder, path.name)
-    model = OnnxRuntime.read(path, 2 * len(layout), config.classes)
-    weights = folder / WEIGHTS
-    if weights.exists() and (found := model.notes.get(WEIGHTS_SHA256)) != (real := file_sha256(weights)):
-        raise ModelFolderError(
-            f"{path}: found a graph of other weights (SHA-256 {(found or 'unknown')[:12]}) than {WEIGHTS} beside it "
-            f"({real[:12]}): write it anew by `spoter export`"
-        )
-    prototypes, enrolled = read_space(folder, config, glosses, (PARTS + 1) * 2 * len(layout))
-    return ModelFolder(config, glosses, layout, model, prototypes, enrolled)
+    on_cpu = str(device) == "cpu"
+    runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"
+    if runtime not in RUNTIMES:
+        raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+    if runtime == "torch":
+        loaded = load_model_folder(folder)
+        from spoter.runtime.torch_runtime import TorchRuntime
+
+        return loaded, TorchRuntime(loaded.model, device)
+    if not on_cpu:
+        raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
+    model_folder, path, weights = read_model_folder(folder), folder / RUNTIME_FILES[runtime], folder / WEIGHTS
+    graph = OnnxRuntime.read(path, model_folder.width, model_folder.config.classes)
+    if weights.exists():
+        found, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights)
+        if found != expected:
+            raise ModelFolderError(
+                f"{path}: found a graph of other weights (SHA-256 {found[:12]}) than {WEIGHTS} next to it "
+                f"({expected[:12]}): write it again by `spoter export`"
+            )
+    return model_folder, graph

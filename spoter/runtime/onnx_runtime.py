@@ -1,35 +1,33 @@
-"""SPOTER as an ONNX graph, for a recognizer that does without torch: features in, logits and embeddings out."""
+"""The runtimes onnx and onnx-int8: graphs in ONNX Runtime, without torch."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from spoter.errors import ModelFolderError, one_line
-from spoter.fewshot.prototypes import PARTS
+from spoter.fewshot.prototypes import embedding_size
+from spoter.landmarks.arrays import Float32Array
 from spoter.runtime.base import batch_by_length
 from spoter.runtime.onnx_external import refuse_external_data
 
-GRAPH, INT8_GRAPH = "model.onnx", "model-int8.onnx"
-GRAPHS = {"onnx": GRAPH, "onnx-int8": INT8_GRAPH}
-"""A model folder's file for each runtime of `spoter.model.config.RUNTIMES` that takes one."""
-
 FRAMES, LENGTHS, LOGITS, EMBEDDINGS = "frames", "lengths", "logits", "embeddings"
+"""Names of a graph's inputs and outputs (`spoter.runtime.onnx_export.export_graph`)."""
 WEIGHTS_SHA256 = "spoter.weights_sha256"
-"""Name of a graph's own note of the model.pth it was made of: SHA-256 of its bytes, in hexadecimal."""
+"""Key in a graph's metadata: the SHA-256, in hexadecimal, of the model.pth that it was made of."""
 
-# Padding costs what frames cost: clips share a batch where less than a fifth of it would be padding. A graph takes a
-# batch faster than its clips one by one, a small model of 60 frames by a third.
-_SHORTEST = 0.8
-# Without a second attempt, which would be the same, and is announced on stdout.
-_AS_SAID = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+# Padding costs as much as frames: clips share a batch where less than a fifth of it would be padding. A graph computes
+# a batch faster than its clips one by one, a small model of 60 frames by a third.
+_MIN_LENGTH_RATIO = 0.8
+# Without a second attempt, which would fail the same way, and is announced on stdout.
+_SESSION = {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
 # `refuse_external_data` reads ONNX graphs only, so no other format is guessed from the bytes. Weights in other files,
-# which it refuses, would be looked for in a folder that is none.
-_CONFIG = {
+# which it refuses, would be looked for in a folder that does not exist.
+_SESSION_CONFIG = {
     "session.load_model_format": "ONNX",
     "session.model_external_initializers_file_folder_path": os.devnull,
 }
@@ -44,25 +42,26 @@ def import_onnxruntime() -> ModuleType:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    return onnxruntime
+    module: ModuleType = onnxruntime
+    return module
 
 
 class OnnxRuntime:
-    """A graph of `spoter.runtime.onnx_export` in ONNX Runtime, one thread, on the CPU, called as `spoter.runtime.base.Forward`.
+    """A `spoter.runtime.base.Runtime` on the CPU, with one thread.
 
     Parameters
     ----------
     graph : bytes
-        What a model.onnx holds.
+        Content of a model.onnx.
     place : str
-        Names it in errors.
+        Names the graph in errors.
     width, classes : int
-        Numbers of a frame (2K), and glosses, that the model folder tells of.
+        Numbers in a frame's features (2K), and glosses, of the model folder.
 
     Attributes
     ----------
-    notes : mapping of str to str
-        What the graph says of itself, such as `WEIGHTS_SHA256`.
+    metadata : mapping of str to str
+        The graph's, such as `WEIGHTS_SHA256`.
 
     Raises
     ------
@@ -71,7 +70,7 @@ class OnnxRuntime:
         installed.
     """
 
-    notes: Mapping[str, str]
+    metadata: Mapping[str, str]
 
     def __init__(self, graph: bytes, place: str, width: int, classes: int):
         try:
@@ -81,24 +80,28 @@ class OnnxRuntime:
 
         refuse_external_data(graph, place)
         options = onnxruntime.SessionOptions()
-        for key, value in _CONFIG.items():
+        for key, value in _SESSION_CONFIG.items():
             options.add_session_config_entry(key, value)
         # A clip of 60 frames takes 0.5 to 10 ms of one core, by the model's size: more threads would gain little.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; what a machine does not tell about its processors is no matter here
+        options.log_severity_level = 3  # errors; warnings about unknown processors do not matter
         try:
-            self._session = onnxruntime.InferenceSession(graph, options, **_AS_SAID)
-            self.notes = self._session.get_modelmeta().custom_metadata_map
-            ends = (*self._session.get_inputs(), *self._session.get_outputs())
-            found = {end.name: (end.shape or ["of no size"])[-1] for end in ends if end.name != LENGTHS}
+            self._session = onnxruntime.InferenceSession(graph, options, **_SESSION)
+            self.metadata = self._session.get_modelmeta().custom_metadata_map
+            ports = (*self._session.get_inputs(), *self._session.get_outputs())
+            found = {
+                port.name: "of clips" if port.name == LENGTHS else (port.shape or ["of no size"])[-1] for port in ports
+            }
         except Exception as error:  # its errors have no other base in common
             raise ModelFolderError(f"{place}: found what ONNX Runtime does not load ({one_line(error)})") from None
-        expected = {FRAMES: width, LOGITS: classes, EMBEDDINGS: (PARTS + 1) * width}
-        if found != expected or LENGTHS not in {end.name for end in ends}:
-            told = found | {end.name: "of clips" for end in ends if end.name == LENGTHS}
+        expected = {FRAMES: width, LOGITS: classes, EMBEDDINGS: embedding_size(width), LENGTHS: "of clips"}
+        if found != expected:
+            found_text, expected_text = (
+                ", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in (found, expected)
+            )
             raise ModelFolderError(
-                f"{place}: found a graph with {_ends(told)}, expected {_ends(expected | {LENGTHS: 'of clips'})}: it is "
-                "of another model, or of an older spoter: `spoter export` writes it anew"
+                f"{place}: found a graph with {found_text}, expected {expected_text}: it is of another model, or of an "
+                "older spoter: write it again by `spoter export`"
             )
         self._place, self._width, self._classes = place, width, classes
 
@@ -108,38 +111,29 @@ class OnnxRuntime:
         try:
             graph = path.read_bytes()
         except FileNotFoundError:
-            raise ModelFolderError(f"{path}: found no such file, expected one as `spoter export` writes it") from None
+            raise ModelFolderError(f"{path}: found no such file, expected a graph of `spoter export`") from None
         except OSError as error:
             raise ModelFolderError(f"{path}: {error.strerror or error}") from error
         return cls(graph, str(path), width, classes)
 
-    def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`.
-
-        Raises
-        ------
-        ModelFolderError
-            Where the graph gives something else, or fails: one may be loaded whose parts do not fit together.
-        """
+    def run(self, features: Sequence[Float32Array], with_embeddings: bool) -> tuple[Float32Array, Float32Array]:
+        """Compute clips, as `spoter.runtime.base.Runtime.run`."""
         logits = np.empty((len(features), self._classes), dtype=np.float32)
-        embeddings = np.empty((len(features), (PARTS + 1) * self._width), dtype=np.float32) if embed else None
-        wanted = (LOGITS, EMBEDDINGS) if embed else (LOGITS,)
-        for chosen in batch_by_length([len(clip) for clip in features], _SHORTEST):
-            lengths = np.array([len(features[i]) for i in chosen])
-            frames = np.zeros((len(chosen), lengths[-1], self._width), dtype=np.float32)
-            for row, i in zip(frames, chosen, strict=True):
+        size = embedding_size(self._width) if with_embeddings else 0
+        embeddings = np.empty((len(features), size), dtype=np.float32)
+        outputs = (LOGITS, EMBEDDINGS) if with_embeddings else (LOGITS,)
+        for batch in batch_by_length([len(clip) for clip in features], _MIN_LENGTH_RATIO):
+            lengths = np.array([len(features[i]) for i in batch])
+            frames = np.zeros((len(batch), lengths[-1], self._width), dtype=np.float32)
+            for row, i in zip(frames, batch, strict=True):
                 row[: len(features[i])] = features[i]
             try:
-                logits[chosen], *pooled = self._session.run(wanted, {FRAMES: frames, LENGTHS: lengths})
-                if embed:
-                    [embeddings[chosen]] = pooled
+                logits[batch], *pooled = self._session.run(outputs, {FRAMES: frames, LENGTHS: lengths})
+                if with_embeddings:
+                    [embeddings[batch]] = pooled
             except Exception as error:  # ONNX Runtime's, or numpy's for another shape or type
                 raise ModelFolderError(
                     f"{self._place}: found a graph that fails when it is computed ({one_line(error)}): "
-                    "`spoter export` writes it anew"
+                    "write it again by `spoter export`"
                 ) from error
         return logits, embeddings
-
-
-def _ends(sizes: dict[str, object]) -> str:
-    return ", ".join(f"{name} {size}" for name, size in sizes.items())

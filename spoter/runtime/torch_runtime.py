@@ -1,39 +1,42 @@
-"""SPOTER in torch, for a recognizer: features in, logits and embeddings out, many clips in one forward."""
+"""The runtime torch."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from spoter.fewshot.prototypes import PARTS
+from spoter.fewshot.prototypes import embedding_size
+from spoter.landmarks.arrays import Float32Array
 from spoter.model.network import Spoter
 from spoter.runtime.base import batch_by_length
 from spoter.runtime.torch_fused import FusedSpoter
 
 
 class TorchRuntime:
-    """A SPOTER on a torch device, called as `spoter.runtime.base.Forward`.
+    """A `spoter.runtime.base.Runtime` on a torch device.
 
-    Attributes
+    Parameters
     ----------
     model : Spoter
-        What it was made of. Its weights must not change after: `spoter.runtime.torch_fused` holds some, and copies of others.
-    device : torch.device
+        Its weights must not change afterwards: `FusedSpoter` holds some, and copies of others.
+    device : str or torch.device
     """
 
     def __init__(self, model: Spoter, device: str | torch.device = "cpu"):
-        self.device = torch.device(device)
-        self.model = model.to(self.device)
-        self._fast = FusedSpoter(self.model)
+        self._device = torch.device(device)
+        self._sizes = model.sizes
+        self._fused = FusedSpoter(model.to(self._device))
 
-    def __call__(self, features: list[np.ndarray], embed: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Return logits (clips, classes), and embeddings (clips, E) where wanted, of each (T, 2K) of `features`."""
-        sizes = self.model.sizes
-        logits = np.empty((len(features), sizes.classes), dtype=np.float32)
-        embeddings = np.empty((len(features), (PARTS + 1) * sizes.width), dtype=np.float32) if embed else None
-        for chosen in batch_by_length([len(clip) for clip in features], shortest=0):
-            answer, pooled = self._fast([torch.from_numpy(features[i]).to(self.device) for i in chosen], embed)
-            logits[chosen] = answer.cpu().numpy()
-            if embed:
-                embeddings[chosen] = pooled.cpu().numpy()
+    def run(self, features: Sequence[Float32Array], with_embeddings: bool) -> tuple[Float32Array, Float32Array]:
+        """Compute clips, as `spoter.runtime.base.Runtime.run`."""
+        logits = np.empty((len(features), self._sizes.classes), dtype=np.float32)
+        size = embedding_size(self._sizes.width) if with_embeddings else 0
+        embeddings = np.empty((len(features), size), dtype=np.float32)
+        for batch in batch_by_length([len(clip) for clip in features], min_ratio=0):
+            clips = [torch.from_numpy(features[i]).to(self._device) for i in batch]
+            batch_logits, batch_embeddings = self._fused(clips, with_embeddings)
+            logits[batch] = batch_logits.cpu().numpy()
+            embeddings[batch] = batch_embeddings.cpu().numpy()
         return logits, embeddings

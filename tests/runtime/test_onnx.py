@@ -81,7 +81,7 @@ def assert_same(ours, theirs) -> None:
         scores, others = ({ranked.gloss: ranked.score for ranked in answer.glosses} for answer in (one, other))
         assert scores.keys() == others.keys() and len(scores) > 1
         np.testing.assert_allclose([others[gloss] for gloss in scores], list(scores.values()), rtol=0, atol=1e-4)
-        assert (one.known, one.frames, one.model_name) == (other.known, other.frames, other.model_name)
+        assert (one.known, one.frames, one.model) == (other.known, other.frames, other.model)
         assert other.similarity == pytest.approx(one.similarity, abs=1e-4)
 
 

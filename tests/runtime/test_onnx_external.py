@@ -17,9 +17,10 @@ from onnx import AttributeProto, GraphProto, ModelProto, TensorProto
 from packaging.requirements import Requirement
 
 from spoter.errors import ModelFolderError
+from spoter.model.folder import GRAPH
 from spoter.runtime import onnx_runtime
 from spoter.runtime.onnx_external import MESSAGE_FIELDS, refuse_external_data
-from spoter.runtime.onnx_runtime import GRAPH, OnnxRuntime
+from spoter.runtime.onnx_runtime import OnnxRuntime
 from spoter.serving.recognizer import Recognizer
 from stress.model_file_seeds import SMALL, graphs
 from tests import ROOT
@@ -248,8 +249,8 @@ def test_onnx_runtime_itself_would_look_in_no_folder(secret, tmp_path, monkeypat
     with pytest.raises(ModelFolderError, match="here: found what ONNX Runtime does not load"):
         OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])
     folder = "session.model_external_initializers_file_folder_path"
-    assert onnx_runtime._CONFIG[folder] == os.devnull
-    monkeypatch.setitem(onnx_runtime._CONFIG, folder, str(tmp_path))
+    assert onnx_runtime._SESSION_CONFIG[folder] == os.devnull
+    monkeypatch.setitem(onnx_runtime._SESSION_CONFIG, folder, str(tmp_path))
     OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])  # neither lock
 
 
@@ -259,8 +260,8 @@ def test_bytes_that_look_like_another_format_are_read_as_onnx():
     graph.producer_name = "ORTM"
     content = graph.SerializeToString()
     assert content[4:8] == b"ORTM"
-    forward = OnnxRuntime(content, "here", SMALL["width"], SMALL["classes"])
-    assert forward([np.zeros((2, SMALL["width"]), np.float32)], embed=False)[0].shape == (1, 2)
+    runtime = OnnxRuntime(content, "here", SMALL["width"], SMALL["classes"])
+    assert runtime.run([np.zeros((2, SMALL["width"]), np.float32)], with_embeddings=False)[0].shape == (1, 2)
 
 
 def test_every_pin_of_onnx_runtime_refuses_paths_out_of_the_working_folder():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from spoter.fewshot.prototypes import PARTS
+from spoter.fewshot.prototypes import embedding_size
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter, embed
 from spoter.runtime import torch_fused
@@ -40,9 +40,9 @@ def assert_same(model: Spoter, lengths: tuple[int, ...], apart: float) -> None:
     clips = [torch.randn(count, model.sizes.width, dtype=model.pos.dtype) for count in lengths]
     logits, embeddings = FusedSpoter(model)(clips, True)
     assert logits.shape == (len(clips), model.sizes.classes)
-    assert embeddings.shape == (len(clips), (PARTS + 1) * model.sizes.width)
+    assert embeddings.shape == (len(clips), embedding_size(model.sizes.width))
     for clip, row, pooled in zip(clips, logits, embeddings, strict=True):
-        expected, seen = model.forward_and_embed(clip[None])
+        expected, seen = model.logits_and_first_layer(clip[None])
         torch.testing.assert_close(row, expected[0], atol=apart, rtol=apart)
         torch.testing.assert_close(pooled, embed(seen)[0], atol=apart, rtol=apart)
 
@@ -64,7 +64,7 @@ def test_any_sizes(layers, heads):
 
 def test_without_onednn_the_same(monkeypatch):
     """The documented products do wherever the others are not there."""
-    monkeypatch.setattr(torch_fused, "_onednn_serves", lambda device: False)
+    monkeypatch.setattr(torch_fused, "is_onednn_usable", lambda device: False)
     assert_same(make(), LENGTHS, 2e-5)
 
 
@@ -74,7 +74,7 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
     def missing():
         raise AttributeError("no such operator")
 
-    ops = torch_fused._ops()
+    ops = torch_fused.onednn_ops()
     others = [
         missing,
         lambda: ops._replace(linear=lambda *_: torch.zeros(3, 12)),
@@ -82,11 +82,11 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
         lambda: ops._replace(linear_add=lambda x, other, *more: ops.linear_add(x, 2 * other, *more)),
     ]
     for other in others:
-        torch_fused._onednn_serves.cache_clear()
-        monkeypatch.setattr(torch_fused, "_ops", other)
-        assert not torch_fused._onednn_serves("cpu")
-    torch_fused._onednn_serves.cache_clear()
-    assert not torch_fused._onednn_serves("cuda")
+        torch_fused.is_onednn_usable.cache_clear()
+        monkeypatch.setattr(torch_fused, "onednn_ops", other)
+        assert not torch_fused.is_onednn_usable("cpu")
+    torch_fused.is_onednn_usable.cache_clear()
+    assert not torch_fused.is_onednn_usable("cuda")
 
 
 def test_more_frames_than_positions_raise():
@@ -96,15 +96,15 @@ def test_more_frames_than_positions_raise():
 
 
 def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
-    forward = TorchRuntime(make())
+    runtime = TorchRuntime(make())
     features = [np.random.default_rng(0).uniform(-1, 1, (20, 108)).astype(np.float32)]
-    logits, embeddings = forward(features, True)
+    logits, embeddings = runtime.run(features, True)
     monkeypatch.setattr(torch_fused, "embed", None)
-    plain, nothing = forward(features, False)
+    plain, nothing = runtime.run(features, False)
     np.testing.assert_array_equal(plain, logits)
-    assert embeddings.shape == (1, (PARTS + 1) * 108) and nothing is None
+    assert embeddings.shape == (1, embedding_size(108)) and nothing.shape == (1, 0)
 
 
 def test_no_clips_are_no_answers():
-    logits, embeddings = TorchRuntime(make())([], True)
+    logits, embeddings = TorchRuntime(make()).run([], True)
     assert logits.shape == (0, 7) and len(embeddings) == 0

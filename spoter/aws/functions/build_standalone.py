@@ -20,9 +20,8 @@ from spoter.aws.functions.build_proxy import report_zip
 from spoter.aws.functions.wheels import PYTHON, Architecture, compile_all, find_python, install
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
-from spoter.model.folder import WEIGHTS, file_sha256, load_model_folder
+from spoter.model.folder import GRAPH, WEIGHTS, file_sha256, load_model_folder
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
-from spoter.model.folder import GRAPH
 from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
 
 NAME = "lambda.zip"
