@@ -17,6 +17,7 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import RowLimit, Table, axis_columns, check_columns, landmarks_to_read, read_table
+from spoter.formats.long_table import LONG_COLUMNS, NUMBER_COLUMNS, check_long_rows
 from spoter.formats.request import (
     CSV,
     DEFAULT_TOP_K,
@@ -29,11 +30,10 @@ from spoter.formats.request import (
     quote,
 )
 from spoter.landmarks.clip import Clip
-from spoter.landmarks.estimators import MEDIAPIPE, REFINED_FACE_POINTS
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
-LONG_COLUMNS = ("frame", "type", "landmark_index", "x", "y")
 _CLIP = "clip"
 # A row of a long table costs five times this in memory, however short it is. So the limit is the number of rows that
 # fit into a body if they are as long as the competition's, whose coordinates have 6 decimals.
@@ -111,63 +111,10 @@ def _prepare_wide(table: Table, layout: Layout, limits: Limits, options: Options
 def _prepare_long(table: Table, layout: Layout, limits: Limits, options: Options) -> _ReadClip:
     check_columns(table.columns, LONG_COLUMNS)
     check_estimator("mediapipe", options)
-    frame, index, x, y = table.read_numbers(("frame", "landmark_index", "x", "y")).T
-    part = _parts(table)
-    for name, values in (("frame", frame), ("landmark_index", index)):
-        wrong = np.flatnonzero(~(np.isfinite(values) & (np.floor(values) == values)))
-        if len(wrong):
-            where = table.place(wrong[0], name)
-            raise InputError(ErrorCode.WRONG_TYPE, f"found {values[wrong[0]]:g}, expected a whole number", where)
-    starts = np.array([MEDIAPIPE.part(name).start for name in MEDIAPIPE.parts])
-    sizes = np.array([len(points) for points in MEDIAPIPE.parts.values()])
-    accepted = np.array(
-        [REFINED_FACE_POINTS if name == "face" else len(MEDIAPIPE.parts[name]) for name in MEDIAPIPE.parts]
-    )
-    wrong = np.flatnonzero((index < 0) | (index >= accepted[part]))
-    if len(wrong):
-        row = wrong[0]
-        raise InputError(
-            ErrorCode.WRONG_POINT_COUNT,
-            f"found index {index[row]:g}, expected 0 to {sizes[part[row]] - 1} for {list(MEDIAPIPE.parts)[part[row]]}",
-            table.place(row, "landmark_index"),
-        )
-    used = index < sizes[part]
-    column = np.where(used, starts[part] + index, 0).astype(np.intp)
+    numbers = table.read_numbers(NUMBER_COLUMNS)
+    checked = check_long_rows(numbers, table.read_strings(["type"])["type"], table.place)
 
     def read_clip(rows: _Rows) -> Clip:
-        numbers, place = np.unique(frame[rows], return_inverse=True)
-        limits.check_frames(len(numbers))
-        kept = used[rows]
-        cells = place[kept] * len(MEDIAPIPE.names) + column[rows[kept]]
-        if np.bincount(cells, minlength=1).max() > 1:
-            raise _duplicate_rows(table, rows[kept], cells)
-        points = np.full((len(numbers), len(MEDIAPIPE.names), 2), np.nan)
-        points.reshape(-1, 2)[cells] = np.column_stack((x, y))[rows[kept]]
-        return finish_clip(points, MEDIAPIPE.names, MEDIAPIPE.name, layout, options)
+        return finish_clip(checked.to_points(rows, limits), MEDIAPIPE.names, MEDIAPIPE.name, layout, options)
 
     return read_clip
-
-
-def _parts(table: Table) -> npt.NDArray[np.intp]:
-    """Return the number of the part of each row's landmark."""
-    words = table.read_strings(["type"])["type"]
-    part = words.map({name: i for i, name in enumerate(MEDIAPIPE.parts)})
-    wrong = np.flatnonzero(part.isna())
-    if len(wrong):
-        raise InputError(
-            ErrorCode.WRONG_TYPE,
-            f"found {quote(words.iloc[wrong[0]])}, expected one of {', '.join(MEDIAPIPE.parts)}",
-            table.place(wrong[0], "type"),
-        )
-    return part.to_numpy().astype(np.intp)
-
-
-def _duplicate_rows(table: Table, rows: _Rows, cells: npt.NDArray[np.intp]) -> InputError:
-    second = np.flatnonzero(pd.Series(cells).duplicated())[0]
-    first = np.flatnonzero(cells == cells[second])[0]
-    name = MEDIAPIPE.names[cells[second] % len(MEDIAPIPE.names)]
-    return InputError(
-        ErrorCode.DUPLICATE_ROWS,
-        f"found point {name} of the frame of line {table.lines[rows[first]]} again",
-        table.place(rows[second]),
-    )

@@ -249,7 +249,7 @@ BAD = {
     "long, x a word": (cell(1, "x", "?", LONG), "wrong_type", "line 3, column x", "found '?'"),
     "long, twice": (
         pd.concat([LONG, LONG[40:41]]),
-        "duplicate_rows", "line 3260", "point face_40 of the frame of line 42",
+        "duplicate_rows", "line 3260", "point face_40 of line 42",
     ),
     "long, too many frames": (
         pd.DataFrame({"frame": range(41), "type": "pose", "landmark_index": 0, "x": 0.5, "y": 0.5}),

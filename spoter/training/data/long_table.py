@@ -14,31 +14,23 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from spoter.error_codes import ErrorCode
-from spoter.errors import DataError, InputError
+from spoter.errors import DataError
 from spoter.formats.csv_table import Table
+from spoter.formats.long_table import LONG_COLUMNS, NUMBER_COLUMNS, check_long_rows
 from spoter.landmarks.clip import Clip, make_clip
-from spoter.landmarks.estimators import MEDIAPIPE, REFINED_FACE_POINTS
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
-
-COLUMNS = ("frame", "type", "landmark_index", "x", "y")
-"""Columns of a landmark."""
+from spoter.training.data.wire_files import LIMITS
 
 INDEX_COLUMNS = ("path", "participant_id", "sequence_id", "sign")
 """Columns of a train.csv."""
-
-_NUMBERS = ("frame", "landmark_index", "x", "y")
-_PARTS = list(MEDIAPIPE.parts)
-_SIZES = np.array([len(points) for points in MEDIAPIPE.parts.values()])
-_ACCEPTED = np.where(np.array(_PARTS) == "face", REFINED_FACE_POINTS, _SIZES)
-_STARTS = np.array([MEDIAPIPE.part(part).start for part in _PARTS])
 
 
 def locate_csv_clips(path: Path, table: Table) -> UnreadDataSet:
     """Locate the clips of a CSV in the long form; `DataError` or `InputError` where the table as a whole is wrong."""
     _check_columns(path, table.columns, ("clip", "gloss"))
     rows = table.read_strings([name for name in ("type", "clip", "gloss", "group") if name in table.columns])
-    rows[list(_NUMBERS)] = table.read_numbers(_NUMBERS)
+    rows[list(NUMBER_COLUMNS)] = table.read_numbers(NUMBER_COLUMNS)
     return _locate_clips(path, rows)
 
 
@@ -58,41 +50,13 @@ def locate_indexed_clips(path: Path, table: Table) -> UnreadDataSet:
     )
 
 
-def clip_of_rows(rows: pd.DataFrame) -> Clip:
-    """Make a clip of rows of a long table with `COLUMNS`; frames are those whose numbers occur, in their order.
+def _make_clip(rows: pd.DataFrame) -> Clip:
+    numbers = rows[list(NUMBER_COLUMNS)].to_numpy(dtype=np.float64)
 
-    Raises
-    ------
-    InputError
-        ``wrong_type`` for frames and indices that are no whole numbers, and for unknown types; ``wrong_point_count``
-        for an index beyond its part; ``duplicate_rows``; and what `spoter.landmarks.clip.make_clip` raises.
-    """
-    frame, index, x, y = rows[list(_NUMBERS)].to_numpy(dtype=np.float64).T
-    for name, values in (("frame", frame), ("landmark_index", index)):
-        wrong = ~(np.isfinite(values) & (np.floor(values) == values))
-        if wrong.any():
-            raise InputError(ErrorCode.WRONG_TYPE, f"found {name} {values[wrong][0]:g}, expected a whole number")
-    part = pd.Index(_PARTS).get_indexer(pd.Index(rows["type"]))
-    if (part < 0).any():
-        word = str(rows["type"][part < 0].iloc[0])[:40]
-        raise InputError(ErrorCode.WRONG_TYPE, f"found type {word!r}, expected one of {', '.join(_PARTS)}")
-    wrong = (index < 0) | (index >= _ACCEPTED[part])
-    if wrong.any():
-        first = part[wrong][0]
-        raise InputError(
-            ErrorCode.WRONG_POINT_COUNT,
-            f"found landmark_index {index[wrong][0]:g}, expected 0 to {_SIZES[first] - 1} for {_PARTS[first]}",
-            f"frame {frame[wrong][0]:g}",
-        )
-    kept = index < _SIZES[part]
-    numbers, row = np.unique(frame, return_inverse=True)
-    row, column = row[kept], (_STARTS[part] + index)[kept].astype(np.intp)
-    repeated = pd.MultiIndex.from_arrays((row, column)).duplicated()
-    if repeated.any():
-        where = f"frame {numbers[row[repeated][0]]:g}, point {MEDIAPIPE.names[column[repeated][0]]}"
-        raise InputError(ErrorCode.DUPLICATE_ROWS, "found the point for a second time", where)
-    points = np.full((len(numbers), len(MEDIAPIPE.names), 2), np.nan)
-    points[row, column] = np.column_stack((x, y))[kept]
+    def place(row: int, column: str | None) -> str:
+        return f"frame {numbers[row, 0]:g}" + (f", column {column}" if column else "")
+
+    points = check_long_rows(numbers, rows["type"], place).to_points(np.arange(len(rows)), LIMITS)
     return make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name)
 
 
@@ -115,14 +79,14 @@ def _read_clip(table: pd.DataFrame, name: str, places: np.ndarray) -> LabelledCl
         if len(values) > 1:
             raise DataError(f"found the {column} {values[0][:40]!r} and {values[1][:40]!r}, expected one for a clip")
         labels[column] = values[0]
-    return LabelledClip(clip_of_rows(rows), labels["gloss"], labels["group"], name)
+    return LabelledClip(_make_clip(rows), labels["gloss"], labels["group"], name)
 
 
 def _read_indexed(folder: Path, path: str, participant: str, sequence: str, sign: str) -> LabelledClip:
     path, participant, sequence = path.strip(), participant.strip(), sequence.strip()
     if not (path and participant and sequence):
         raise DataError(f"found an empty cell, expected {', '.join(INDEX_COLUMNS)}")
-    return LabelledClip(clip_of_rows(_read_parquet(folder / path)), sign, participant, f"{participant}/{sequence}")
+    return LabelledClip(_make_clip(_read_parquet(folder / path)), sign, participant, f"{participant}/{sequence}")
 
 
 def _read_parquet(path: Path, needed: Sequence[str] = (), optional: Sequence[str] = ()) -> pd.DataFrame:
@@ -136,7 +100,7 @@ def _read_parquet(path: Path, needed: Sequence[str] = (), optional: Sequence[str
         reason = getattr(error, "strerror", None) or "it is cut, or of another kind"
         raise DataError(f"{path}: cannot be read as a parquet file ({reason})") from error
     _check_columns(path, frame.columns, needed)
-    for name in _NUMBERS:
+    for name in NUMBER_COLUMNS:
         if frame[name].dtype.kind not in "fiu":
             raise DataError(f"{path}: found column {name} of {frame[name].dtype}, expected numbers")
     words = ["type", *needed, *(name for name in optional if name in frame.columns)]
@@ -145,10 +109,10 @@ def _read_parquet(path: Path, needed: Sequence[str] = (), optional: Sequence[str
             frame[name] = frame[name].astype(object).where(frame[name].notna(), "").astype(str)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: found bytes that are not UTF-8, expected text in {', '.join(words)}") from error
-    return frame[[*words, *_NUMBERS]]
+    return frame[[*words, *NUMBER_COLUMNS]]
 
 
 def _check_columns(path: Path, columns: Collection[str], needed: Sequence[str]) -> None:
-    absent = [name for name in (*needed, *COLUMNS) if name not in columns]
+    absent = [name for name in (*needed, *LONG_COLUMNS) if name not in columns]
     if absent:
-        raise DataError(f"{path}: found no column {', '.join(absent)}, expected {', '.join((*needed, *COLUMNS))}")
+        raise DataError(f"{path}: found no column {', '.join(absent)}, expected {', '.join((*needed, *LONG_COLUMNS))}")

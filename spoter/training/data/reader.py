@@ -12,6 +12,7 @@ import numpy as np
 
 from spoter.errors import DataError, InputError
 from spoter.formats.csv_table import read_table
+from spoter.formats.long_table import LONG_COLUMNS
 from spoter.formats.spoter_csv import recognizes
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
@@ -100,7 +101,7 @@ def _locate_csv_clips(path: Path) -> UnreadDataSet:
         raise DataError(f"{path}: {error}") from error
     raise DataError(
         f"{path}: found the columns {', '.join(table.columns[:6])}, expected those of the SPOTER data sets (nose_X, "
-        f"nose_Y, …, labels), of the long form (clip, gloss, {', '.join(long_table.COLUMNS)}) or of a list of clips "
+        f"nose_Y, …, labels), of the long form (clip, gloss, {', '.join(LONG_COLUMNS)}) or of a list of clips "
         f"({', '.join(long_table.INDEX_COLUMNS)})"
     )
 

@@ -159,13 +159,13 @@ def test_points_of_the_irises_are_dropped_and_absent_rows_are_missing(tmp_path):
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
-        ("frame", 0.5, "found frame 0.5, expected a whole number"),
-        ("landmark_index", 33, r"frame 2: found landmark_index 33, expected 0 to 32 for pose"),
-        ("landmark_index", -1, "found landmark_index -1"),
-        ("type", "foot", "found type 'foot', expected one of pose"),
+        ("frame", 0.5, "column frame: found 0.5, expected a whole number"),
+        ("landmark_index", 33, r"frame 2, column landmark_index: found index 33, expected 0 to 32 for pose"),
+        ("landmark_index", -1, "found index -1"),
+        ("type", "foot", "column type: found 'foot', expected one of pose"),
         ("gloss", "OTHER", "found the gloss 'CASA' and 'OTHER', expected one"),
         ("group", "OTHER", "found the group .*expected one"),
-        ("landmark_index", 4, r"frame 2, point pose_right_eye_inner: found the point for a second time"),
+        ("landmark_index", 4, r"frame 2: found point pose_right_eye_inner"),
         ("x", 99.0, r"frame 2, point pose_left_eye_outer: found x = 99"),
     ],
 )
