@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
+from spoter.landmarks.arrays import FloatArray
 from spoter.landmarks.skeleton import CHAINS, COLOURS, Strokes
 
 if TYPE_CHECKING:
@@ -16,110 +17,114 @@ if TYPE_CHECKING:
 
 GREY, PALE, INK, PAPER = "#767676", "#d0d0d0", "#222222", "#f6f6f6"
 
-_FINER = 3  # Pictures are drawn this many times larger on each side, then shrunk, so that lines are smooth.
+Place: TypeAlias = Sequence[float] | FloatArray
+"""x and y in a canvas's pixels."""
+
+_SCALE = 3  # pictures are drawn this many times larger on each side, then shrunk, so that lines are smooth
 
 
 class Canvas:
-    """A picture that is drawn larger and shrunk at the end, so that lines are smooth; all lengths are in its pixels."""
+    """A picture to draw on; all lengths are in its pixels."""
 
     def __init__(self, width: int, height: int, colour: str = "white"):
         from PIL import Image, ImageDraw
 
         self.width, self.height = width, height
-        self._picture = Image.new("RGB", (width * _FINER, height * _FINER), colour)
+        self._picture = Image.new("RGB", (width * _SCALE, height * _SCALE), colour)
         self._draw = ImageDraw.Draw(self._picture)
 
-    def line(self, points: Sequence | np.ndarray, colour: str, width: float = 1.0) -> None:
-        """Draw a line through points (n, 2)."""
-        places = [tuple(place) for place in (np.asarray(points, dtype=float) * _FINER).tolist()]
-        self._draw.line(places, fill=colour, width=max(1, round(width * _FINER)), joint="curve")
+    def line(self, places: Iterable[Place], colour: str, width: float = 1.0) -> None:
+        """Draw a line through places."""
+        scaled = [_scale(place) for place in places]
+        self._draw.line(scaled, fill=colour, width=max(1, round(width * _SCALE)), joint="curve")
 
-    def dot(self, place: np.ndarray, radius: float, colour: str) -> None:
+    def dot(self, place: Place, radius: float, colour: str) -> None:
         """Draw a filled circle."""
-        self._draw.circle(self._finer(place), radius * _FINER, fill=colour)
+        self._draw.circle(_scale(place), radius * _SCALE, fill=colour)
 
-    def ring(self, place: np.ndarray, radius: float, colour: str) -> None:
+    def ring(self, place: Place, radius: float, colour: str) -> None:
         """Draw a circle that hides what is behind it."""
-        width = max(1, round(1.3 * _FINER))
-        self._draw.circle(self._finer(place), radius * _FINER, fill="white", outline=colour, width=width)
+        width = max(1, round(1.3 * _SCALE))
+        self._draw.circle(_scale(place), radius * _SCALE, fill="white", outline=colour, width=width)
 
-    def cross(self, place: np.ndarray, radius: float, colour: str) -> None:
+    def cross(self, place: Place, radius: float, colour: str) -> None:
         """Draw an oblique cross."""
-        for way in ((1, 1), (1, -1)):
-            arm = radius * np.array(way)
-            self.line([np.asarray(place) - arm, np.asarray(place) + arm], colour, 1.2)
+        x, y = place
+        for slope in (1, -1):
+            arm = slope * radius
+            self.line([(x - radius, y - arm), (x + radius, y + arm)], colour, 1.2)
 
-    def box(
-        self, start: Sequence[float], end: Sequence[float], fill: str | None = None, edge: str | None = PALE
-    ) -> None:
+    def box(self, start: Place, end: Place, fill: str | None = None, edge: str | None = PALE) -> None:
         """Draw a rectangle."""
-        corners = [*self._finer(start), *self._finer(end)]
-        self._draw.rectangle(corners, fill=fill, outline=edge, width=_FINER)
+        self._draw.rectangle([_scale(start), _scale(end)], fill=fill, outline=edge, width=_SCALE)
 
-    def text(self, place: Sequence[float], text: str, size: float = 11, colour: str = INK, anchor: str = "la") -> None:
+    def text(self, place: Place, text: str, size: float = 11, colour: str = INK, anchor: str = "la") -> None:
         """Write text; `anchor` is Pillow's: "la" has `place` at its upper left, "mm" in its middle."""
-        self._draw.text(self._finer(place), text, fill=colour, font=_font(round(size * _FINER)), anchor=anchor)
+        self._draw.text(_scale(place), text, fill=colour, font=_font(round(size * _SCALE)), anchor=anchor)
 
     def paste(self, other: Canvas, place: tuple[int, int]) -> None:
         """Put another canvas at `place`, its upper left corner."""
-        self._picture.paste(other._picture, (place[0] * _FINER, place[1] * _FINER))
+        self._picture.paste(other._picture, (place[0] * _SCALE, place[1] * _SCALE))
 
     def image(self) -> Image.Image:
-        """Return the picture in its own size."""
-        return self._picture.reduce(_FINER)
+        """Return the picture in its size."""
+        return self._picture.reduce(_SCALE)
 
-    def _finer(self, place: Sequence[float] | np.ndarray) -> tuple[float, float]:
-        return float(place[0]) * _FINER, float(place[1]) * _FINER
+
+def _scale(place: Place) -> tuple[float, float]:
+    return float(place[0]) * _SCALE, float(place[1]) * _SCALE
 
 
 def text_width(text: str, size: float) -> float:
     """Return how wide a `Canvas` writes `text`."""
-    return _font(round(size * _FINER)).getlength(text) / _FINER
+    return _font(round(size * _SCALE)).getlength(text) / _SCALE
 
 
-def draw(
+def draw_strokes(
     canvas: Canvas,
-    drawn: Strokes,
-    origin: Sequence[float],
-    unit: Sequence[float],
+    strokes: Strokes,
+    origin: Place,
+    unit: Place,
     colours: Mapping[str, str] = COLOURS,
     parts: Sequence[str] = tuple(CHAINS),
     dot: float = 0.0,
 ) -> None:
-    """Draw strokes where they are: a point p lies at ``origin + p * unit``.
+    """Draw strokes: a point p lies at ``origin + p * unit``.
 
     Parameters
     ----------
     canvas : Canvas
-    drawn : Strokes
-    origin, unit : sequence of float, length 2
+    strokes : Strokes
+    origin, unit : place
         In the canvas's pixels.
     colours : mapping of str to str
         Of each part.
     parts : sequence of str
-        Those to draw.
+        Parts to draw.
     dot : float
-        Radius of the dot on each point; none at 0.
+        Radius of the dot on each point; 0 draws none.
     """
-    origin, unit = np.asarray(origin, dtype=float), np.asarray(unit, dtype=float)
+    start, scale = np.asarray(origin, dtype=float), np.asarray(unit, dtype=float)
     for part in parts:
-        for line in drawn.lines[part]:
-            canvas.line(origin + line * unit, colours[part], 1.5 if part == "body" else 1.2)
-        for place in drawn.dots[part] if dot else ():
-            canvas.dot(origin + place * unit, dot, colours[part])
-        for place in drawn.rings[part]:
-            canvas.ring(origin + place * unit, 4, colours[part])
+        for line in strokes.lines[part]:
+            canvas.line(start + line * scale, colours[part], 1.5 if part == "body" else 1.2)
+        for place in strokes.dots[part] if dot else ():
+            canvas.dot(start + place * scale, dot, colours[part])
+        for place in strokes.rings[part]:
+            canvas.ring(start + place * scale, 4, colours[part])
 
 
-def paletted(image: Image.Image) -> Image.Image:
-    """Return an image in the colours that are drawn with and their way to white: small files, and no flicker."""
-    return image.quantize(palette=_palette(), dither=0)
+def reduce_colours(image: Image.Image) -> Image.Image:
+    """Return an image in the drawing colours and their shades to white: files are small, and animations steady."""
+    from PIL.Image import Dither
+
+    return image.quantize(palette=_palette(), dither=Dither.NONE)
 
 
-def png(image: Image.Image) -> bytes:
+def encode_png(image: Image.Image) -> bytes:
     """Return an image as a PNG file."""
     content = io.BytesIO()
-    paletted(image).save(content, format="png", optimize=True)
+    reduce_colours(image).save(content, format="png", optimize=True)
     return content.getvalue()
 
 
@@ -137,7 +142,7 @@ def _palette() -> Image.Image:
 
 
 @lru_cache(maxsize=16)
-def _font(size: int) -> ImageFont.FreeTypeFont:
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     from PIL import ImageFont
 
     return ImageFont.load_default(size)

@@ -1,15 +1,20 @@
-"""The command `spoter show`: a clip as a picture and in figures, to look at first when a prediction is wrong."""
+"""The command `spoter show`: a clip as a picture and in numbers, to look at first when a prediction is wrong."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from spoter.errors import InputError, SpoterError
 
-# Pillow, torch and pandas are imported by the command: `spoter --help` shall not wait for them.
+if TYPE_CHECKING:
+    from spoter.landmarks.clip import Clip
+    from spoter.serving.recognizer import Recognizer
+
+# The command imports Pillow, torch and pandas, so that `spoter --help` does not wait for them.
 
 
 def show(
@@ -35,20 +40,22 @@ def show(
 ) -> None:
     """Draw CLIP as it was sent and as SPOTER is fed it, and say what looks wrong with it.
 
-    A clip that a server would refuse is shown as far as it can be read, with the reason.
+    A clip that a server refuses is shown as far as it is readable, with the reason.
     """
     import numpy as np
 
     from spoter.files import atomic_write_bytes
     from spoter.formats import Limits, Options
-    from spoter.inspection import findings, picture
-    from spoter.inspection.reader import read
+    from spoter.inspection.findings import describe_points, find_problems
+    from spoter.inspection.picture import ENDINGS, draw_animation, draw_strip
+    from spoter.inspection.reader import inspect_clip
     from spoter.landmarks.layouts import load_layout
     from spoter.landmarks.normalize import check_scheme
+    from spoter.progress import progress_bar
 
     ending = out.suffix.lower()
-    if ending not in picture.ENDINGS:
-        raise SpoterError(f"{out}: found {ending or 'no ending'}, expected {' or '.join(picture.ENDINGS)}")
+    if ending not in ENDINGS:
+        raise SpoterError(f"{out}: found {ending or 'no ending'}, expected {' or '.join(ENDINGS)}")
     table, limits, recognizer = load_layout(layout), Limits(), None
     if model is not None:
         from spoter.serving.recognizer import Recognizer
@@ -56,59 +63,42 @@ def show(
         recognizer = Recognizer.load(model)
         table, limits, scheme = recognizer.layout, recognizer.limits, recognizer.config.normalize
     check_scheme(table, scheme)
-    shown = read(file, clip, table, scheme, limits, Options(width=width, height=height, fps=fps))
+    shown = inspect_clip(file, clip, table, scheme, limits, Options(width=width, height=height, fps=fps))
 
     count, rate = len(shown.points), shown.clip.fps
-    heading = f"{file.name}: clip {shown.number} of {shown.clips}, " if shown.clips > 1 else f"{file.name}: "
+    heading = f"{file.name}: clip {shown.number} of {shown.count}, " if shown.count > 1 else f"{file.name}: "
     heading += f"{count} frame{'s' * (count > 1)}"
-    heading += f" at {rate:g} per second ({count / rate:.1f} s)" if rate else ", frames per second not said"
-    source = f"landmarks of {shown.clip.estimator or 'an estimator not said'}; layout {shown.layout.name}, {scheme}"
-    print(heading)
-    print(source)
-    for line in findings.figures(shown.points, shown.layout):
-        print(line)
-    for note in shown.notes:
-        print(f"note: {note}")
-    if shown.refused:
-        print(f"refused: a server answers {shown.refused}")
-    wrong = findings.findings(shown.points, shown.layout, rate)
-    for line in wrong:
-        print(f"look: {line}")
-    if not wrong:
-        print("nothing looks wrong with it")
-    if recognizer is not None and not shown.refused:
-        _tell(recognizer, shown.clip)
+    heading += f" at {rate:g} per second ({count / rate:.1f} s)" if rate else ", frame rate unknown"
+    source = f"landmarks of {shown.clip.estimator or 'an unknown estimator'}; layout {shown.layout.name}, {scheme}"
+    lines = [heading, source, *describe_points(shown.points, shown.layout)]
+    lines += [f"note: {note}" for note in shown.notes]
+    lines += [f"refused: a server answers {shown.refusal}"] * bool(shown.refusal)
+    problems = find_problems(shown.points, shown.layout, rate)
+    lines += [f"look: {problem}" for problem in problems] or ["nothing looks wrong with it"]
+    print("\n".join(lines))
+    if recognizer is not None and not shown.refusal:
+        _print_prediction(recognizer, shown.clip)
 
     aspect = height / width if width and height else 1.0
-    title = [heading, source if width and height else f"{source}; drawn square: the picture's size is not said"]
-    if shown.refused:
-        title.append(f"refused: {shown.refused}")
+    title = [heading, source if width and height else f"{source}; drawn square: the picture's size is unknown"]
+    title += [f"refused: {shown.refusal}"] * bool(shown.refusal)
     if ending == ".gif":
-        content = picture.animation(shown, title, scheme, aspect, _progress)
+        bar = partial(progress_bar, shown=True, desc="drawing", unit="frame", leave=False)
+        content = draw_animation(shown, title, scheme, aspect, bar)
     else:
         chosen = np.unique(np.linspace(0, count - 1, frames).round().astype(int)).tolist()
-        content = picture.strip(shown, title, chosen, scheme, aspect)
+        content = draw_strip(shown, title, chosen, scheme, aspect)
     atomic_write_bytes(out, content)
     print(f"wrote {out}")
 
 
-def _tell(recognizer, clip) -> None:
-    """Print what a model makes of a clip."""
-    (answer,) = recognizer.recognize([clip], 1)
-    if isinstance(answer, InputError):
-        print(f"refused: a server answers {answer.code}: {answer}")
+def _print_prediction(recognizer: Recognizer, clip: Clip) -> None:
+    (prediction,) = recognizer.recognize([clip], 1)
+    if isinstance(prediction, InputError):
+        print(f"refused: a server answers {prediction.code}: {prediction}")
         return
-    if clip.estimator not in (None, recognizer.config.estimator):
-        print(
-            f"look: landmarks of {clip.estimator}, but the model was trained on those of {recognizer.config.estimator}"
-        )
-    best = answer.glosses[0]
+    trained = recognizer.config.estimator
+    if clip.estimator not in (None, trained):
+        print(f"look: landmarks of {clip.estimator}, but the model was trained on those of {trained}")
     known = {True: "one of its signs", False: "none of its signs", None: "cannot tell whether it is one of its signs"}
-    print(f"answer: {best.gloss}, score {best.score:.2f}; {known[answer.known]}")
-
-
-def _progress(frames):
-    """Show a bar while a long GIF is drawn, on a terminal."""
-    from tqdm import tqdm
-
-    return tqdm(frames, unit="frame", leave=False, disable=None)
+    print(f"answer: {prediction.gloss}, score {prediction.score:.2f}; {known[prediction.known]}")

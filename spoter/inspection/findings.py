@@ -1,22 +1,25 @@
-"""What can be told of a clip's points: its figures, and what commonly goes wrong.
+"""Statistics of a clip's points, and what commonly goes wrong with them.
 
-Thresholds lie outside of what 678 webcam clips of signs had (the data of models/dgs11: shoulders 22 to 49 % of the
+Thresholds lie outside the range of 678 webcam clips of signs (the data of models/dgs11: shoulders 22 to 49 % of the
 picture's width apart, 0.5 to 23 % of points outside the picture, no hand in at most 80 % of frames, 47 to 182 frames).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from spoter.landmarks.arrays import BoolArray, Float32Array, FloatArray
 from spoter.landmarks.layouts import Layout
 
 _HANDS = {"left": "leftHand", "right": "rightHand"}
 
 
-def figures(points: np.ndarray, layout: Layout) -> Iterator[str]:
-    """Yield lines of figures: hands, body, place in the picture.
+def describe_points(points: Float32Array, layout: Layout) -> Iterator[str]:
+    """Yield lines of statistics: hands, body, place in the picture.
 
     Parameters
     ----------
@@ -24,46 +27,92 @@ def figures(points: np.ndarray, layout: Layout) -> Iterator[str]:
         The layout's points in image units, y down, NaN = missing.
     layout : Layout
     """
-    known = ~np.isnan(points[..., 0])
-    somebody = known.any(axis=1)
+    clip = _Clip(points, layout, None)
     for side in _HANDS:
-        here, wrist = _hand(points, layout, side), _at(points, layout, f"pose_{side}_wrist")
+        found, wrist = clip.has_hand(side), clip.track(f"pose_{side}_wrist")
         inside = ((wrist >= 0) & (wrist <= 1)).all(axis=1)  # False for NaN
-        line = f"{side + ' hand':12}found in {here.mean():.0%} of frames"
+        line = f"{side + ' hand':12}found in {found.mean():.0%} of frames"
         if inside.any():
-            line += f", and in {here[inside].mean():.0%} of those in which its wrist is in the picture"
+            line += f", and in {found[inside].mean():.0%} of those in which its wrist is in the picture"
         yield line
-    body = known[:, layout.section("pose", "face")]
+    body = clip.known[~clip.nobody][:, layout.section("pose", "face")]
     yield (
-        f"{'body':12}both shoulders found in {_shoulders(points, layout)[1].mean():.0%} of frames, "
-        f"{_share(body[somebody]):.0%} of body points where there is somebody, nobody in {(~somebody).sum()} frames"
+        f"{'body':12}both shoulders found in {clip.has_shoulders.mean():.0%} of frames, "
+        f"{_share(body):.0%} of body points where there is somebody, nobody in {clip.nobody.sum()} frames"
     )
-    if known.any():
+    if clip.known.any():
         low, high = np.nanmin(points, axis=(0, 1)), np.nanmax(points, axis=(0, 1))
         yield (
-            f"{'picture':12}x {low[0]:.2f} to {high[0]:.2f}, y {low[1]:.2f} to {high[1]:.2f}; {_outside(points):.0%} "
-            f"of points outside of it; signer {_width(points):.0%} of its width"
+            f"{'picture':12}x {low[0]:.2f} to {high[0]:.2f}, y {low[1]:.2f} to {high[1]:.2f}; "
+            f"{clip.outside:.0%} of points outside of it; signer {clip.width:.0%} of its width"
         )
 
 
-def findings(points: np.ndarray, layout: Layout, fps: float | None) -> list[str]:
-    """Return a line for each thing that looks wrong, the most fundamental first; as `figures` otherwise."""
-    known = ~np.isnan(points[..., 0])
-    if not known.any():
+def find_problems(points: Float32Array, layout: Layout, fps: float | None) -> list[str]:
+    """Return a line for each probable fault, the most fundamental first; parameters as `describe_points`."""
+    clip = _Clip(points, layout, fps)
+    if not clip.known.any():
         return ["there is nobody in any frame: no landmark of the layout was found"]
-    checks = (_zeros, _orientation, _sides, _place, _people, _hands, _length)
-    return [line for check in checks for line in check(points, layout, fps)]
+    checks = (_check_zeros, _check_orientation, _check_hands_exchanged, _check_place, _check_gaps, _check_hands)
+    return [line for check in (*checks, _check_length) for line in check(clip)]
 
 
-def _zeros(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    zero = _share((points == 0).all(axis=2))
+@dataclass(frozen=True)
+class _Clip:
+    """Points (T, K, 2), and what several checks derive from them."""
+
+    points: Float32Array
+    layout: Layout
+    fps: float | None
+
+    def track(self, name: str) -> FloatArray:
+        """Return a landmark's places (T, 2); NaN if the layout lacks it."""
+        column = self.layout.column(name)
+        return np.full((len(self.points), 2), np.nan) if column is None else self.points[:, column]
+
+    def has_hand(self, side: str) -> BoolArray:
+        """Tell which frames have a point of a hand: (T,)."""
+        found: BoolArray = self.known[:, self.layout.section(_HANDS[side])].sum(axis=1) > 0
+        return found
+
+    @cached_property
+    def known(self) -> BoolArray:
+        return ~np.isnan(self.points[..., 0])
+
+    @cached_property
+    def nobody(self) -> BoolArray:
+        nobody: BoolArray = self.known.sum(axis=1) == 0
+        return nobody
+
+    @cached_property
+    def shoulders(self) -> tuple[FloatArray, FloatArray]:
+        return self.track("pose_left_shoulder"), self.track("pose_right_shoulder")
+
+    @cached_property
+    def has_shoulders(self) -> BoolArray:
+        left, right = self.shoulders
+        return ~np.isnan(left[:, 0]) & ~np.isnan(right[:, 0])
+
+    @cached_property
+    def outside(self) -> float:
+        """Share of the known points that lie outside the picture."""
+        return float(((self.points < 0) | (self.points > 1)).any(axis=2).sum() / max(1, self.known.sum()))
+
+    @cached_property
+    def width(self) -> float:
+        """Median width of the points in a frame."""
+        x = self.points[~self.nobody, :, 0]
+        return float(np.median(np.nanmax(x, axis=1) - np.nanmin(x, axis=1)))
+
+
+def _check_zeros(clip: _Clip) -> Iterator[str]:
+    zero = _share((clip.points == 0).all(axis=2))
     if zero > 0.01:
         yield (
             f"{zero:.0%} of all points are exactly (0, 0): a missing point has to be null, an empty cell or NaN, "
             "never 0, which is the picture's corner"
         )
-    known = points[~np.isnan(points)]
-    negative = np.mean(known < 0)
+    negative = np.mean(clip.points[~np.isnan(clip.points)] < 0)
     if negative > 0.3:
         yield (
             f"{negative:.0%} of coordinates are below 0: they look centred or normalised already; send fractions of "
@@ -71,15 +120,14 @@ def _zeros(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[st
         )
 
 
-def _orientation(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    """Tell from shoulders and nose which way up the signer is; a signer who lies is not foreseen."""
-    (left, right), both = _shoulders(points, layout)
-    nose = _at(points, layout, "pose_nose")
-    seen = both & ~np.isnan(nose[:, 0])
-    if not seen.any():
+def _check_orientation(clip: _Clip) -> Iterator[str]:
+    """Judge by shoulders and nose which way up the signer is, who is assumed not to lie."""
+    (left, right), nose = clip.shoulders, clip.track("pose_nose")
+    usable = clip.has_shoulders & ~np.isnan(nose[:, 0])
+    if not usable.any():
         return
-    across = np.median((left - right)[seen], axis=0)
-    up = np.median((nose - (left + right) / 2)[seen], axis=0)
+    across = np.median((left - right)[usable], axis=0)
+    up = np.median((nose - (left + right) / 2)[usable], axis=0)
     if abs(across[1]) > 2 * abs(across[0]) and abs(up[0]) > abs(up[1]):
         # exchanging x and y puts the nose to the left of the shoulders, and the left shoulder below the right one
         if up[0] < 0 < across[1]:
@@ -95,72 +143,68 @@ def _orientation(points: np.ndarray, layout: Layout, fps: float | None) -> Itera
         )
 
 
-def _sides(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    """Tell from the pose's wrists whether each hand is at the other arm."""
-    if any(layout.column(f"{section}_wrist") is None for section in _HANDS.values()):
-        return
-    wrists = {side: _at(points, layout, f"pose_{side}_wrist") for side in _HANDS}
-    at_other = []
-    for side, section in _HANDS.items():
-        other = "right" if side == "left" else "left"
-        hand = _at(points, layout, f"{section}_wrist")
-        own, else_ = (np.linalg.norm(hand - wrists[arm], axis=1) for arm in (side, other))
-        seen = ~np.isnan(own) & ~np.isnan(else_)
-        at_other.append(seen.any() and np.median(own[seen]) > 2 * np.median(else_[seen]))
-    if all(at_other):
+def _check_hands_exchanged(clip: _Clip) -> Iterator[str]:
+    """Judge by the pose's wrists whether each hand is at the other arm."""
+    at_other_arm = []
+    for side, other in (("left", "right"), ("right", "left")):
+        hand = clip.track(f"{_HANDS[side]}_wrist")
+        own, opposite = (np.linalg.norm(hand - clip.track(f"pose_{arm}_wrist"), axis=1) for arm in (side, other))
+        usable = ~np.isnan(own) & ~np.isnan(opposite)
+        at_other_arm.append(usable.any() and np.median(own[usable]) > 2 * np.median(opposite[usable]))
+    if all(at_other_arm):
         yield "the hands look exchanged: the left hand is at the right arm, and the right hand at the left arm"
 
 
-def _place(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    (left, right), both = _shoulders(points, layout)
-    apart = np.median(np.linalg.norm(left - right, axis=1)[both]) if both.any() else np.nan
-    if apart < 0.12:  # False for NaN
-        yield (
-            f"the signer is small: fills {_width(points):.0%} of the picture's width, shoulders {apart:.0%} apart; "
-            "cut the picture to the signer, or come nearer"
-        )
-    if apart > 0.7:
-        yield f"the signer is very near: shoulders {apart:.0%} of the picture's width apart; the hands leave it"
-    middle = np.median(((left + right) / 2)[both, 0]) if both.any() else np.nan
-    if abs(middle - 0.5) > 0.25:
-        yield (
-            f"the signer stands off the middle: shoulders around x = {middle:.2f}; the body's box of `box` lies around "
-            "the picture's middle, 0.5"
-        )
-    outside = _outside(points)
-    if outside > 0.3:
-        yield f"{outside:.0%} of points lie outside the picture: estimators guess there; move the camera back"
+def _check_place(clip: _Clip) -> Iterator[str]:
+    if clip.has_shoulders.any():
+        left, right = (shoulder[clip.has_shoulders] for shoulder in clip.shoulders)
+        apart = np.median(np.linalg.norm(left - right, axis=1))
+        if apart < 0.12:
+            yield (
+                f"the signer is small: fills {clip.width:.0%} of the picture's width, shoulders {apart:.0%} apart; "
+                "cut the picture to the signer, or come nearer"
+            )
+        if apart > 0.7:
+            yield f"the signer is very near: shoulders {apart:.0%} of the picture's width apart; the hands leave it"
+        middle = np.median((left + right)[:, 0] / 2)
+        if abs(middle - 0.5) > 0.25:
+            yield (
+                f"the signer stands off the middle: shoulders around x = {middle:.2f}; the body's box of `box` lies "
+                "around the picture's middle, 0.5"
+            )
+    if clip.outside > 0.3:
+        yield f"{clip.outside:.0%} of points lie outside the picture: estimators guess there; move the camera back"
 
 
-def _people(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    nobody = np.isnan(points).all(axis=(1, 2))
-    if nobody.mean() > 0.05:
-        yield f"nobody in {nobody.mean():.0%} of frames{_where(nobody)}"
-    (_, _), both = _shoulders(points, layout)
-    without = ~both & ~nobody
+def _check_gaps(clip: _Clip) -> Iterator[str]:
+    if clip.nobody.mean() > 0.05:
+        yield f"nobody in {clip.nobody.mean():.0%} of frames{_describe_range(clip.nobody)}"
+    without = ~clip.has_shoulders & ~clip.nobody
     if without.mean() > 0.05:
-        instead = "the shoulders of another frame" if both.any() else "nothing, which is an error"
-        yield f"a shoulder is missing in {without.mean():.0%} of frames{_where(without)}: measured by {instead}"
-    seen = ~np.isnan(points[~nobody][..., 0])
-    never = [layout.names[column] for column in layout.section("pose", "face") if not seen[:, column].any()]
+        instead = "the shoulders of another frame" if clip.has_shoulders.any() else "nothing, which is an error"
+        where = _describe_range(without)
+        yield f"a shoulder is missing in {without.mean():.0%} of frames{where}: measured by {instead}"
+    body = clip.layout.section("pose", "face")
+    never = [clip.layout.names[column] for column in body if not clip.known[:, column].any()]
     if never:
         more = f" and {len(never) - 3} more" if len(never) > 3 else ""
         yield f"never found: {', '.join(never[:3])}{more}"
-    same = _share((np.nan_to_num(points[1:], nan=-99) == np.nan_to_num(points[:-1], nan=-99)).all(axis=(1, 2)))
+    values = np.nan_to_num(clip.points, nan=-99)
+    same = _share((values[1:] == values[:-1]).all(axis=(1, 2)))
     if same > 0.2:
         yield f"{same:.0%} of frames are the same as the one before: a still picture, or a wrong frame rate"
 
 
-def _hands(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    here = {side: _hand(points, layout, side) for side in _HANDS}
-    neither = ~here["left"] & ~here["right"]
+def _check_hands(clip: _Clip) -> Iterator[str]:
+    found = {side: clip.has_hand(side) for side in _HANDS}
+    neither = ~found["left"] & ~found["right"]
     if neither.all():
         yield "no hand was found in any frame: a sign cannot be told without hands"
         return
     if neither.mean() > 0.8:
-        yield f"no hand was found in {neither.mean():.0%} of frames{_where(neither)}: cut the clip to the sign"
-    for side, found in here.items():
-        missing = 1 - found.mean()
+        yield f"no hand was found in {neither.mean():.0%} of frames{_describe_range(neither)}: cut the clip to the sign"
+    for side, frames in found.items():
+        missing = 1 - frames.mean()
         if missing > 0.8:
             yield (
                 f"the {side} hand is missing in {missing:.0%} of frames: right for a sign of one hand, wrong for one "
@@ -168,8 +212,8 @@ def _hands(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[st
             )
 
 
-def _length(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[str]:
-    frames = len(points)
+def _check_length(clip: _Clip) -> Iterator[str]:
+    frames, fps = len(clip.points), clip.fps
     if frames < 12:
         yield (
             f"the clip has {frames} frame{'s' * (frames > 1)}: a sign takes 20 or more at 25 frames per second; send "
@@ -182,41 +226,13 @@ def _length(points: np.ndarray, layout: Layout, fps: float | None) -> Iterator[s
         yield f"{fps:g} frames per second are few: signs are fast, 25 and more are usual"
 
 
-def _at(points: np.ndarray, layout: Layout, name: str) -> np.ndarray:
-    """Return a landmark's track (T, 2); NaN where the layout lacks it."""
-    column = layout.column(name)
-    return np.full((len(points), 2), np.nan) if column is None else points[:, column]
+def _share(flags: BoolArray) -> float:
+    return float(flags.mean()) if flags.size else 0.0
 
 
-def _shoulders(points: np.ndarray, layout: Layout) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Return the tracks of the left and right shoulder, and in which frames both are there."""
-    left, right = (_at(points, layout, f"pose_{side}_shoulder") for side in _HANDS)
-    return (left, right), ~np.isnan(left[:, 0]) & ~np.isnan(right[:, 0])
-
-
-def _hand(points: np.ndarray, layout: Layout, side: str) -> np.ndarray:
-    """Tell in which frames a hand is there: (T,), bool."""
-    return (~np.isnan(points[:, layout.section(_HANDS[side]), 0])).any(axis=1)
-
-
-def _outside(points: np.ndarray) -> float:
-    known = ~np.isnan(points[..., 0])
-    return float(((points < 0) | (points > 1)).any(axis=2).sum() / max(1, known.sum()))
-
-
-def _width(points: np.ndarray) -> float:
-    """Return the median width of what was found in a frame, as a share of the picture's."""
-    somebody = points[~np.isnan(points).all(axis=(1, 2)), :, 0]
-    return float(np.median(np.nanmax(somebody, axis=1) - np.nanmin(somebody, axis=1)))
-
-
-def _share(of: np.ndarray) -> float:
-    return float(of.mean()) if of.size else 0.0
-
-
-def _where(frames: np.ndarray) -> str:
-    """Say where a condition holds, if in one stretch."""
-    there = np.flatnonzero(frames)
-    if len(there) == len(frames) or len(there) != there[-1] - there[0] + 1:
+def _describe_range(frames: BoolArray) -> str:
+    """Return the first and the last of the marked frames if they are one stretch; otherwise ""."""
+    marked = np.flatnonzero(frames)
+    if len(marked) == len(frames) or len(marked) != marked[-1] - marked[0] + 1:
         return ""
-    return f" ({there[0]} to {there[-1]})" if len(there) > 1 else f" ({there[0]})"
+    return f" ({marked[0]} to {marked[-1]})" if len(marked) > 1 else f" ({marked[0]})"

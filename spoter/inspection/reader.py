@@ -1,4 +1,4 @@
-"""Reading a clip to look at it: as a server would, and where that refuses it, as far as it can be read all the same."""
+"""Reads a clip to look at it: as a server does, and a clip that a server refuses, as far as it is readable."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ import numpy as np
 
 from spoter.errors import InputError, SpoterError
 from spoter.formats import Limits, Options
+from spoter.formats.request import ClipOrError
+from spoter.landmarks.arrays import BoolArray, Float32Array
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import normalize
-from spoter.sources.clip_files import LIMITS, clips_in, read_body
+from spoter.sources.clip_files import LIMITS, decode_clips, read_body
 
-_IN_PIXELS = ("missing_image_size", "out_of_range")
-# Larger than any coordinate in pixels, so that all of them come out as fractions of it.
-_ANY_PICTURE = 100_000.0
+_ERRORS_OF_PIXELS = ("missing_image_size", "out_of_range")
+# Larger than any coordinate in pixels, so that all of them become fractions.
+_HUGE_PICTURE = 100_000.0
 
 
 @dataclass(frozen=True)
-class Shown:
+class InspectedClip:
     """A clip to look at.
 
     Attributes
     ----------
     clip : Clip
     layout : Layout
-        The one it is shown by: the model's, or another built-in one where the clip has no points of that.
+        The model's, or another built-in one if the clip lacks points of that.
     points : numpy.ndarray, shape (T, K, 2)
         The layout's points in image units, NaN = missing.
-    fed : numpy.ndarray or None, shape (T, K, 2)
-        What SPOTER is fed; None where the clip cannot be normalised.
-    refused : str
-        Why a server would refuse the clip, with the error's code; "" where it would not.
+    normalized : numpy.ndarray or None, shape (T, K, 2)
+        SPOTER's input; None if the clip cannot be normalized.
+    refusal : str
+        Why a server refuses the clip, with the error's code; "" if it does not.
     notes : list of str
-        What else has to be said about how it was read.
-    number, clips : int
-        Which clip of how many in the file.
+        Warnings about the reading.
+    number, count : int
+        Number of the clip in the file, from 0, and how many clips there are.
     """
 
     clip: Clip
     layout: Layout
-    points: np.ndarray
-    fed: np.ndarray | None
-    refused: str
+    points: Float32Array
+    normalized: Float32Array | None
+    refusal: str
     notes: list[str]
     number: int
-    clips: int
+    count: int
 
 
-class _AnyValues(Layout):
-    """A layout that asks for nothing: a point out of range is missing, and a clip may be without any point."""
+class _LenientLayout(Layout):
+    """A layout that requires nothing: a point out of range is missing, and a clip may be without any point."""
 
-    def uses(self, names: tuple[str, ...], estimator: str | None) -> np.ndarray:
+    def used_columns(self, names: tuple[str, ...], estimator: str | None) -> BoolArray:
         return np.zeros(len(names), dtype=bool)
 
-    def select(self, clip: Clip) -> np.ndarray:
+    def select(self, clip: Clip) -> Float32Array:
         return np.zeros((len(clip), len(self), 2), dtype=np.float32)
 
 
-def read(file: Path, number: int, layout: Layout, scheme: str, limits: Limits, options: Options) -> Shown:
+def inspect_clip(
+    file: Path, number: int, layout: Layout, scheme: str, limits: Limits, options: Options
+) -> InspectedClip:
     """Read a clip.
 
     Parameters
@@ -69,7 +73,7 @@ def read(file: Path, number: int, layout: Layout, scheme: str, limits: Limits, o
     file : Path
         Anything that `spoter predict` reads.
     number : int
-        Which of the file's clips.
+        Number of the clip in the file, from 0.
     layout, scheme, limits
         The model's.
     options : Options
@@ -77,29 +81,29 @@ def read(file: Path, number: int, layout: Layout, scheme: str, limits: Limits, o
     Raises
     ------
     SpoterError
-        As `spoter.sources.clip_files.read_body`, and for a number that the file has no clip of.
+        As `spoter.sources.clip_files.read_body`, and for a number that the file lacks.
     InputError
-        What a server would answer, where nothing of the clip can be read at all.
+        The server's error, if nothing of the clip is readable.
     """
     notes: list[str] = []
+    refusal = ""
     body, content_type = read_body(file, lambda text: notes.append(text.removeprefix(f"{file}: ")))
-    count = 1
     try:
-        clips = clips_in(body, content_type, layout, limits, options)
-        count = len(clips)
+        clips = decode_clips(body, content_type, layout, limits, options)
         clip = _pick(clips, number, file)
-        points, refused = layout.select(clip), ""
+        points = layout.select(clip)
     except InputError as error:
-        refused = f"{error.code}: {error}"
-        clip, points, layout, count = _as_it_is(body, content_type, file, number, layout, options, error, notes)
+        refusal = f"{error.code}: {error}"
+        clips, clip, points, layout = _read_leniently(body, content_type, file, number, layout, options, error, notes)
+    normalized: Float32Array | None = None
     try:
-        fed = normalize(points, layout, scheme).reshape(points.shape)
+        normalized = normalize(points, layout, scheme).reshape(points.shape)
     except InputError as error:
-        fed, refused = None, refused or f"{error.code}: {error}"
-    return Shown(clip, layout, points, fed, refused, notes, number, count)
+        refusal = refusal or f"{error.code}: {error}"
+    return InspectedClip(clip, layout, points, normalized, refusal, notes, number, len(clips))
 
 
-def _as_it_is(
+def _read_leniently(
     body: bytes,
     content_type: str,
     file: Path,
@@ -108,19 +112,19 @@ def _as_it_is(
     options: Options,
     refusal: InputError,
     notes: list[str],
-) -> tuple[Clip, np.ndarray, Layout, int]:
-    """Read what a server refuses for `refusal`; return the clip, its points by a layout, that layout, and the count."""
-    guessing = refusal.code in _IN_PIXELS or options.width is None  # pixels may be a second fault, behind the first
-    if guessing:
-        options = dataclasses.replace(options, width=_ANY_PICTURE, height=_ANY_PICTURE)
+) -> tuple[list[ClipOrError], Clip, Float32Array, Layout]:
+    """Read a clip that a server refuses; return all clips, this one, its points by a layout, and that layout."""
+    maybe_pixels = refusal.code in _ERRORS_OF_PIXELS or options.width is None  # pixels may be a second fault
+    if maybe_pixels:
+        options = dataclasses.replace(options, width=_HUGE_PICTURE, height=_HUGE_PICTURE)
     for layout in (wanted, *(load_layout(name) for name in BUILT_IN if name != wanted.name)):
         try:
-            clips = clips_in(body, content_type, _AnyValues(layout.name, layout.landmarks), LIMITS, options)
+            lenient = _LenientLayout(layout.name, layout.landmarks)
+            clips = decode_clips(body, content_type, lenient, LIMITS, options)
             clip = _pick(clips, number, file)
             largest = np.nanmax(np.abs(clip.points), initial=0)
-            # of fractions nothing was divided
-            if guessing and 0 < largest < 0.1:
-                side = float(largest * _ANY_PICTURE)
+            if maybe_pixels and 0 < largest < 0.1:  # fractions were not divided by the size
+                side = float(largest * _HUGE_PICTURE)
                 notes.append(f"points in pixels: drawn as if the picture were {side:.0f} x {side:.0f}")
                 clip = make_clip(clip.points / largest, clip.names, clip.estimator, clip.fps)
             points = layout.select(clip)
@@ -128,13 +132,14 @@ def _as_it_is(
             continue
         if layout is not wanted:
             notes.append(f"shown by layout {layout.name}, which it fits")
-        return clip, points, layout, len(clips)
+        return clips, clip, points, layout
     raise refusal
 
 
-def _pick(clips: list, number: int, file: Path) -> Clip:
+def _pick(clips: list[ClipOrError], number: int, file: Path) -> Clip:
     if number >= len(clips):
         raise SpoterError(f"{file}: found {len(clips)} clips, expected --clip 0 to {len(clips) - 1}")
-    if isinstance(clips[number], InputError):
-        raise clips[number]
-    return clips[number]
+    clip = clips[number]
+    if isinstance(clip, InputError):
+        raise clip
+    return clip

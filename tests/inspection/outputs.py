@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.formats import Limits, Options
-from spoter.inspection.reader import read
+from spoter.inspection.reader import inspect_clip
 from spoter.landmarks.layouts import load_layout
 from tests.generate import figure_clip
 from tests.training.datasets import put
@@ -32,7 +32,7 @@ def run(*words: object):
 
 
 def shown(tmp_path: Path, content: bytes, name: str = "clip.json", scheme: str = "box", number: int = 0):
-    return read(put(tmp_path / name, content), number, LAYOUT, scheme, Limits(), Options())
+    return inspect_clip(put(tmp_path / name, content), number, LAYOUT, scheme, Limits(), Options())
 
 
 def ink(picture: np.ndarray, colour: str) -> int:

@@ -19,14 +19,14 @@ from tests.wire import dumps, openpose
 
 def test_the_right_half_is_what_spoter_is_fed(tmp_path):
     found = shown(tmp_path, compact(POINTS))
-    np.testing.assert_array_equal(found.fed, normalize(found.points, LAYOUT, "box").reshape(24, 54, 2))
-    assert (found.refused, found.notes) == ("", [])
+    np.testing.assert_array_equal(found.normalized, normalize(found.points, LAYOUT, "box").reshape(24, 54, 2))
+    assert (found.refusal, found.notes) == ("", [])
 
 
 def test_a_strip_shows_both_hands_and_what_is_missing(tmp_path):
     """A missing hand takes its colour along, but for the rings at its wrist and the legend's line."""
-    both = pixels(picture.strip(shown(tmp_path, compact(POINTS)), ["both"], (0, 12), "box"))
-    one = pixels(picture.strip(shown(tmp_path, compact(without(LEFT))), ["both"], (0, 12), "box"))
+    both = pixels(picture.draw_strip(shown(tmp_path, compact(POINTS)), ["both"], (0, 12), "box"))
+    one = pixels(picture.draw_strip(shown(tmp_path, compact(without(LEFT))), ["both"], (0, 12), "box"))
     assert both.shape == one.shape
     left, right = COLOURS["left hand"], COLOURS["right hand"]
     assert 10 < ink(one, left) < 0.3 * ink(both, left)
@@ -41,17 +41,17 @@ def test_a_frame_without_anybody_is_empty_but_for_words(tmp_path):
     somebody, nobody = (np.asarray(panel.draw(frame).image())[40:, :165] for frame in (0, 12))
     assert ink(somebody, COLOURS["body"]) > 60 and ink(nobody, COLOURS["body"]) == 0
     assert (nobody < 200).any()  # the word
-    assert panel._said(12) == "nobody" and panel._said(0) == ""
+    assert panel.describe_missing(12) == "nobody" and panel.describe_missing(0) == ""
 
 
 def test_single_points_are_crossed_where_they_were_last_seen(tmp_path):
     elbow = LAYOUT.column("pose_left_elbow")
     found = shown(tmp_path, compact(without(elbow, slice(8, None))))
-    ((part, place),) = picture._last_seen(found.points, 20, LAYOUT.names)
+    ((part, place),) = picture.find_last_places(found.points, 20, LAYOUT.names)
     np.testing.assert_array_equal(place, found.points[7, elbow])
     assert part == "body"
-    assert picture._last_seen(found.points, 3, LAYOUT.names) == []
-    assert picture._Panel(found, 165, "box", 1.0)._said(20) == "1 point missing"
+    assert picture.find_last_places(found.points, 3, LAYOUT.names) == []
+    assert picture._Panel(found, 165, "box", 1.0).describe_missing(20) == "1 point missing"
 
 
 @pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
@@ -73,7 +73,8 @@ def test_the_head_is_up_in_every_scheme(tmp_path, monkeypatch):
         picture, "skeleton_strokes", lambda points, names: drawn.append(points) or strokes(points, names)
     )
     for scheme in ("box", "bohacek"):
-        picture._Panel(shown(tmp_path, compact(POINTS), scheme=scheme), 165, scheme, 1.0)._fed(6, "body", 157, "")
+        clip = shown(tmp_path, compact(POINTS), scheme=scheme)
+        picture._Panel(clip, 165, scheme, 1.0).draw_normalized(clip.normalized[6], 6, "body", 157, "")
     nose, shoulder = LAYOUT.column("pose_nose"), LAYOUT.column("pose_left_shoulder")
     assert [points[nose, 1] < points[shoulder, 1] for points in drawn] == [True, True]
 
@@ -113,5 +114,5 @@ def test_a_long_or_fast_clip_keeps_its_time_in_fewer_frames(tmp_path, count, fps
         frames.extend(numbers)
         return frames[:2]
 
-    picture.animation(found, ["title"], "box", progress=few)
+    picture.draw_animation(found, ["title"], "box", progress=few)
     assert len(frames) == drawn and frames[-1] < count

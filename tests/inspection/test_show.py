@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from spoter.errors import SpoterError
-from spoter.inspection import findings
+from spoter.inspection.findings import describe_points, find_problems
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.skeleton import COLOURS
 from tests import ROOT
@@ -60,14 +60,14 @@ WRONG = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_commonly_goes_wrong_is_named(case):
     points, said = WRONG[case]
-    assert any(said in line for line in findings.findings(points, LAYOUT, 25.0)), case
+    assert any(said in line for line in find_problems(points, LAYOUT, 25.0)), case
 
 
 def test_a_good_clip_has_no_findings_and_its_figures_are_right(tmp_path):
-    assert findings.findings(POINTS, LAYOUT, 25.0) == []
+    assert find_problems(POINTS, LAYOUT, 25.0) == []
     gaps = without(LEFT, slice(0, 6))
     gaps[:, LAYOUT.column("pose_left_wrist")] = [0.5, 1.2]
-    left, right, body, picture = findings.figures(gaps, LAYOUT)
+    left, right, body, picture = describe_points(gaps, LAYOUT)
     assert left == "left hand   found in 75% of frames"  # its wrist is never in the picture
     assert right == "right hand  found in 100% of frames, and in 100% of those in which its wrist is in the picture"
     assert "both shoulders found in 100%" in body and "nobody in 0 frames" in body
@@ -78,8 +78,8 @@ def test_a_good_clip_has_no_findings_and_its_figures_are_right(tmp_path):
 def test_all_layouts_can_be_judged(name):
     layout = load_layout(name)
     points = layout.select(figure_clip(frames=24))
-    assert findings.findings(points, layout, None) == []
-    assert any("y points up" in line for line in findings.findings(1 - points, layout, None))
+    assert find_problems(points, layout, None) == []
+    assert any("y points up" in line for line in find_problems(1 - points, layout, None))
 
 
 # --- clips that a server refuses ---
@@ -136,7 +136,7 @@ def test_what_a_server_refuses_is_shown_as_far_as_it_can_be_read(tmp_path, case)
 def test_what_cannot_be_read_at_all_is_an_error_and_leaves_no_picture(
     tmp_path, monkeypatch, name, content, words, said
 ):
-    monkeypatch.setattr("spoter.formats.video_format.readable", lambda: True)  # as where MediaPipe is
+    monkeypatch.setattr("spoter.formats.video_format.videos_supported", lambda: True)  # as where MediaPipe is
     file = put(tmp_path / name, content)
     ran = run(file, "--out", tmp_path / "clip.png", *words)
     assert isinstance(ran.exception, SpoterError), ran.exception
