@@ -26,7 +26,10 @@ KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
 
 POINT_NAMES = mediapipe_frames.POINT_NAMES | openpose_frames.POINT_NAMES | mmpose_frames.POINT_NAMES
 """Landmark name of each item of the arrays under each key of a frame or a person."""
-_FORMS = {"MediaPipe": tuple(mediapipe_frames.PARTS.values()), "OpenPose": ("people",), "MMPose": ("instances",)}
+_FORM_OF_KEY = dict.fromkeys(mediapipe_frames.PARTS.values(), "MediaPipe") | {
+    "people": "OpenPose",
+    "instances": "MMPose",
+}
 _Landmarks = list[mediapipe_frames.Point | None] | None | UnsetType
 
 
@@ -105,12 +108,10 @@ def _parts(layout: Layout) -> tuple[str, ...]:
 
 
 def _find_form(frames: Sequence[Frame | None]) -> str:
-    """Return the key of `_FORMS` that the frames are written in; MediaPipe where every frame is without landmarks."""
+    """Return the form that the frames are written in; MediaPipe where every frame is without landmarks."""
     forms: set[str] = set()
     for i, frame in enumerate(frames):
-        forms.update(
-            form for form, keys in _FORMS.items() if any(getattr(frame, key, UNSET) is not UNSET for key in keys)
-        )
+        forms |= {form for key, form in _FORM_OF_KEY.items() if getattr(frame, key, UNSET) is not UNSET}
         if len(forms) > 1:
             raise InputError(
                 ErrorCode.MIXED_FORMS,

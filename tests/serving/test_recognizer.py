@@ -34,7 +34,7 @@ def test_answers_are_probabilities_best_first(recognizer):
     assert all(a >= b for a, b in pairwise(scores)) and sum(scores) == pytest.approx(1, abs=1e-5)
     assert sorted(ranked.index for ranked in answer.glosses) == list(range(len(recognizer.glosses)))
     assert all(recognizer.glosses[ranked.index] == ranked.gloss for ranked in answer.glosses)
-    assert (answer.frames, answer.model_name) == (20, recognizer.config.name)
+    assert (answer.frames, answer.model.name) == (20, recognizer.config.name)
 
 
 def test_a_batch_equals_one_by_one_and_keeps_its_order(recognizer):
