@@ -25,7 +25,7 @@ ABOUT = {
     "layout": {"name": "54", "landmarks": LAYOUT.names, "mediapipe": MEDIAPIPES},
     "estimator": "mediapipe", "tells_unknown": True, "enrolment": True,
     "limits": {"max_frames": 512, "max_clips": 4, "max_bytes": 20_000, "max_enrolled": 100},
-    "content_types": ["application/json"], "video": False, "spoter": "0.1.0",
+    "content_types": ["application/json"], "video": False, "spoter": "0.2.0",
 }  # fmt: skip
 
 
@@ -48,7 +48,7 @@ def sent(double) -> list[dict]:
 
 
 def test_importing_the_client_is_light():
-    heavy = ("torch", "pandas", "onnxruntime", "h5py", "PIL", "typer")
+    heavy = ("torch", "pandas", "onnxruntime", "h5py", "PIL", "typer", "tqdm", "spoter.serving")
     probe = f"import sys, spoter.client; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", probe], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
