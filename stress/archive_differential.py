@@ -1,8 +1,8 @@
-"""Whether other programs unpack what `spoter.ops.archive.scan` passes as it lists it: `python -m stress.archive_differential`.
+"""Compares programs that unpack what `spoter.ops.archive.scan` passes: `python -m stress.archive_differential`.
 
-Archives of both kinds are mutated. Each that `scan` passes is unpacked by TorchServe's own Java code, and a
-model.tar.gz also by GNU tar and Python's tarfile. All have to end without an error and give the same files. Exit status
-1 where one does not; such an archive is kept in build/unpacking. This needs a JDK (javac); GNU tar where there is one.
+Archives of both kinds are mutated. TorchServe's own Java code unpacks each that `scan` passes, GNU tar and Python's
+tarfile a model.tar.gz, too. All must end without an error and give the files that `scan` lists. The exit status is 1 if
+one does not; such an archive is kept in build/unpacking. This needs a JDK (javac); GNU tar if there is one.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import sys
 import tarfile
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -25,20 +25,23 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.load.processes import end_on_signals
+from benchmarks.command import run_command
+from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
 from spoter.ops.tar_reader import GzipStream, members
 from stress import ROOT
-from stress.archive_mutations import is_gnu_tar, mutated_tar, mutated_zip, tars, zips
-from stress.harness import table
+from stress.archive_mutations import has_gnu_tar, make_tars, make_zips, mutate_tar, mutate_zip
 
-KINDS = {"model.tar.gz": (tars, mutated_tar), "spoter.mar": (zips, mutated_zip)}
+KINDS = {"model.tar.gz": (make_tars, mutate_tar), "spoter.mar": (make_zips, mutate_zip)}
+UNPACKED_DIFFERENTLY = ROOT / "build" / "unpacking"
+Unpack = Callable[[Path, Path], str | None]
+"""Unpacks an archive into a folder; returns an error, None if there is none."""
 
 
 @dataclass
 class Outcome:
-    """What became of the archives of one kind; `differences` names the archive, the program and what it did."""
+    """The results for archives of one kind; `differences` names the archive, the program and its result."""
 
     kind: str
     archives: int = 0
@@ -46,59 +49,43 @@ class Outcome:
     differences: list[str] = field(default_factory=list)
 
 
-class Unpacker:
-    """TorchServe's unpacking, in a Java process that runs until the block is left."""
-
-    def __init__(self, process: subprocess.Popen):
-        self._process = process
-
-    def __call__(self, path: Path, folder: Path) -> str | None:
-        """Unpack an archive into a folder; return an error's name, None where there is none."""
-        self._process.stdin.write(f"{path}\t{folder}\n")
-        self._process.stdin.flush()
-        line = self._process.stdout.readline().strip()
-        return None if line == "ok" else line or "Java ended"
-
-
 @contextmanager
-def torchserve() -> Iterator[Unpacker]:
-    """Compile and start the Java program; `SpoterError` where there is no JDK or no TorchServe."""
+def torchserve_unpacker() -> Iterator[Unpack]:
+    """Compile and start TorchServe's unpacking; `SpoterError` if there is no JDK or no TorchServe."""
     spec = find_spec("ts")
-    if not (shutil.which("javac") and shutil.which("java")) or spec is None:
+    if not (shutil.which("javac") and shutil.which("java")) or spec is None or spec.origin is None:
         raise SpoterError("found no javac, java or TorchServe, expected a JDK on PATH and the package torchserve")
     jar = Path(spec.origin).parent / "frontend" / "model-server.jar"
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
-        compiled = ["javac", "-cp", str(jar), "-d", scratch, str(ROOT / "attacks" / "Unpack.java")]
-        subprocess.run(compiled, check=True, capture_output=True)
+        source = Path(__file__).with_name("Unpack.java")
+        subprocess.run(["javac", "-cp", jar, "-d", scratch, source], check=True, capture_output=True)
         # The image sets the same locale: Java decodes file names by it.
         environment = os.environ | {"LC_ALL": "C.UTF-8"}
         command = ["java", "-Xmx256m", "-cp", f"{jar}{os.pathsep}{scratch}", "Unpack"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
-            try:
-                yield Unpacker(process)
-            finally:
-                process.stdin.close()
+
+            def unpack(path: Path, folder: Path) -> str | None:
+                process.stdin.write(f"{path}\t{folder}\n")
+                process.stdin.flush()
+                line = process.stdout.readline().strip()
+                return None if line == "ok" else line or "Java ended"
+
+            yield unpack
+            process.stdin.close()
 
 
-def compare(kind: str, count: int, seed: int, unpack: Unpacker, keep: Path | None = None) -> Outcome:
-    """Mutate `count` archives of a kind and compare what is made of each.
+def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Path | None = None) -> Outcome:
+    """Mutate `count` archives of a kind in `KINDS`, and compare `scan` with TorchServe's `unpack` and the others.
 
-    Parameters
-    ----------
-    kind : str
-        One of `KINDS`.
-    count, seed : int
-        The first archives are the unchanged ones.
-    unpack : Unpacker
-    keep : Path, optional
-        Folder for archives that are unpacked differently.
+    Archives that are unpacked differently are copied into the folder `keep`.
     """
     make, mutate = KINDS[kind]
     rng, seeds, outcome = random.Random(f"{kind} {seed}"), make(), Outcome(kind)
+    programs = {"TorchServe": unpack} | (_TAR_PROGRAMS if kind.endswith(".gz") else {})
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile's, of names that come twice
-        path = Path(scratch, kind)
+        warnings.simplefilter("ignore")  # zipfile's, of repeated names
+        path, folder = Path(scratch, kind), Path(scratch, "out")
         for number in range(count):
             path.write_bytes(mutate(rng.choice(seeds), rng))
             outcome.archives += 1
@@ -107,66 +94,58 @@ def compare(kind: str, count: int, seed: int, unpack: Unpacker, keep: Path | Non
             except SpoterError:
                 continue
             outcome.passed += 1
-            for program, said in _differences(path, files, unpack, Path(scratch, "out")):
-                outcome.differences.append(f"{number}-{kind}: {program} {said}")
+            for program, run in programs.items():
+                expected = _torchserve_names(path, files) if run is unpack and kind.endswith(".gz") else files
+                folder.mkdir()
+                error, unpacked = run(path, folder), _hash_files(folder)
+                shutil.rmtree(folder)
+                if error is None and unpacked == expected:
+                    continue
+                different = sorted(dict(unpacked.items() ^ expected.items()))[:3]
+                result = f"fails: {error}" if error is not None else f"differs in {different}"
+                outcome.differences.append(f"{number}-{kind}: {program} {result}")
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
                     shutil.copy(path, keep / f"{seed}-{number}-{kind}")
     return outcome
 
 
-def _differences(path: Path, files: dict[str, str], unpack: Unpacker, out: Path) -> Iterator[tuple[str, str]]:
-    is_tar = path.name.endswith(".gz")
-    programs = {"TorchServe": unpack} | (_OTHERS if is_tar else {})
-    for program, run in programs.items():
-        out.mkdir()
-        error = run(path, out)
-        expected = _without_first_part(path, files) if is_tar and program == "TorchServe" else files
-        found = _tree(out)
-        shutil.rmtree(out)
-        if error is not None:
-            yield program, f"fails: {error}"
-        elif found != expected:
-            yield program, f"differs in {sorted(dict(found.items() ^ expected.items()))[:3]}"
-
-
-def _without_first_part(path: Path, files: dict[str, str]) -> dict[str, str]:
-    """Return files as TorchServe names those of a tar file; the last one of a name counts."""
+def _torchserve_names(path: Path, files: dict[str, str]) -> dict[str, str]:
+    """Return the files of a tar file by TorchServe's names, without the first part; the last file of a name counts."""
     with path.open("rb") as file:
         names = [name for name, is_file, _ in members(GzipStream(file)) if is_file]
     return {name[name.find("/") + 1 :]: files[name.removeprefix("./")] for name in names}
 
 
-def _tree(folder: Path) -> dict[str, str]:
-    found = {}
+def _hash_files(folder: Path) -> dict[str, str]:
+    hashes = {}
     for place, folders, names in os.walk(folder):
         for name in folders:
             Path(place, name).chmod(0o700)
         for name in names:
-            inside = Path(place, name)
-            inside.chmod(0o600)
-            found[inside.relative_to(folder).as_posix()] = hashlib.sha256(inside.read_bytes()).hexdigest()
-    return found
+            file = Path(place, name)
+            file.chmod(0o600)
+            hashes[file.relative_to(folder).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
+    return hashes
 
 
-def _tarfile(path: Path, folder: Path) -> str | None:
+def _run_tarfile(path: Path, folder: Path) -> str | None:
     try:
         with tarfile.open(path, "r:gz") as archive:
-            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            archive.extractall(folder, filter="data")
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         return repr(error)
     return None
 
 
-def _gnu_tar(path: Path, folder: Path) -> str | None:
-    command = ["tar", "-xzf", str(path), "-C", str(folder), "--no-same-owner"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, errors="replace", env=os.environ | {"LC_ALL": "C.UTF-8"}
-    )
+def _run_gnu_tar(path: Path, folder: Path) -> str | None:
+    command = ["tar", "-xzf", path, "-C", folder, "--no-same-owner"]
+    environment = os.environ | {"LC_ALL": "C.UTF-8"}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
     return done.stderr[:200] if done.returncode else None
 
 
-_OTHERS = {"tarfile": _tarfile} | ({"GNU tar": _gnu_tar} if is_gnu_tar() else {})
+_TAR_PROGRAMS: dict[str, Unpack] = {"tarfile": _run_tarfile} | ({"GNU tar": _run_gnu_tar} if has_gnu_tar() else {})
 
 
 def main(
@@ -176,18 +155,13 @@ def main(
     / "build/unpacking",
 ) -> None:
     """Compare how programs unpack mutated archives that check-archive passes."""
-    try:
-        with torchserve() as unpack:
-            outcomes = [compare(kind, archives, seed, unpack, folder) for kind in KINDS]
-    except SpoterError as error:
-        sys.exit(str(error))
+    with torchserve_unpacker() as unpack:
+        outcomes = [compare_unpackers(kind, archives, seed, unpack, folder) for kind in KINDS]
     rows = [(o.kind, o.archives, o.passed, len(o.differences)) for o in outcomes]
-    print(table(("Archive", "Mutated", "Passed by scan", "Unpacked differently"), rows))
-    different = [line for outcome in outcomes for line in outcome.differences]
-    if different:
-        sys.exit("\n".join(different))
+    print(markdown_table(("Archive", "Mutated", "Passed by scan", "Unpacked differently"), rows))
+    if differences := [line for outcome in outcomes for line in outcome.differences]:
+        sys.exit("\n".join(differences))
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

@@ -1,9 +1,10 @@
-"""Archives as several programs write them, and mutations of their headers, their order and their compression."""
+"""Archives by several programs, and mutations of their headers, their order and their compression."""
 
 from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import random
 import shutil
 import struct
@@ -13,6 +14,8 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
+
+from spoter.torchserve.pack import _tar, zipped
 
 BLOCK = 512
 EVIL = b"print('another handler')\n"
@@ -25,7 +28,7 @@ FILES = {
     "./empty.csv": b"",
     "./\u00e4-\u624b.csv": b"1,2\n" * 20,
 }
-_LONG = {"./" + "n" * 90 + "/" + "m" * 90 + ".csv": b"long", "./" + "\u624b" * 50 + ".csv": b"longer"}
+_LONG_NAMES = {"./" + "n" * 90 + "/" + "m" * 90 + ".csv": b"long", "./" + "\u624b" * 50 + ".csv": b"longer"}
 # Offset and length of each field of a tar header.
 _FIELDS = {
     "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12), "mtime": (136, 12),
@@ -33,17 +36,9 @@ _FIELDS = {
     "group": (297, 32), "major": (329, 8), "minor": (337, 8), "prefix": (345, 155), "rest": (500, 12),
 }  # fmt: skip
 _TEXTS = (
-    b"",
-    b"./evil",
-    b"../evil",
-    b"/evil",
-    b"./evil\0.py",
-    b"./spoter_handler.py",
-    b"./a/",
-    b".",
-    b"\xff\xfe",
+    b"", b"./evil", b"../evil", b"/evil", b"./evil\0.py", b"./spoter_handler.py", b"./a/", b".", b"\xff\xfe",
     b"a" * 155,
-)
+)  # fmt: skip
 _NUMBERS = (
     b"", b"0", b"00000000000", b"644 ", b"  644", b"0000644\0", b"00000000014\0", b"00000000014 ", b"14\0 14", b"-1",
     b"8", b"\x80" + bytes(10) + b"\x14", b"\xff" * 12, b"\x80" + bytes(6) + b"\1", b"00000001000", b"77777777777",
@@ -60,11 +55,15 @@ _RECORDS = (
 )  # fmt: skip
 
 
-def tars() -> list[bytes]:
-    """Return tar files of `FILES`, not yet compressed, by build_mar.py, Python's tarfile in its forms, and GNU tar."""
-    from spoter.torchserve.pack import _tar
+def has_gnu_tar() -> bool:
+    """Tell whether the program tar is GNU tar."""
+    program = shutil.which("tar")
+    return program is not None and b"GNU tar" in subprocess.run([program, "--version"], capture_output=True).stdout
 
-    made = [gzip.decompress(_tar(files)) for files in (FILES, FILES | _LONG)]
+
+def make_tars() -> list[bytes]:
+    """Return uncompressed tar files of `FILES` by build_mar.py, by Python's tarfile in its formats, and by GNU tar."""
+    tars = [gzip.decompress(_tar(files)) for files in (FILES, FILES | _LONG_NAMES)]
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         for name, content in FILES.items():
             Path(scratch, name).parent.mkdir(exist_ok=True)
@@ -73,33 +72,26 @@ def tars() -> list[bytes]:
             buffer = io.BytesIO()
             with tarfile.open(fileobj=buffer, mode="w", format=form) as archive:
                 archive.add(scratch, "./")
-            made.append(buffer.getvalue())
-        if is_gnu_tar():
-            for form in ("gnu", "ustar", "posix"):
-                command = ["tar", f"--format={form}", "-cf", "-", "-C", scratch, "."]
-                made.append(subprocess.run(command, capture_output=True, check=True).stdout)
-    return made
+            tars.append(buffer.getvalue())
+        for form in ("gnu", "ustar", "posix") if has_gnu_tar() else ():
+            command = ["tar", f"--format={form}", "-cf", "-", "-C", scratch, "."]
+            tars.append(subprocess.run(command, capture_output=True, check=True).stdout)
+    return tars
 
 
-def is_gnu_tar() -> bool:
-    """Tell whether the program tar is GNU tar."""
-    program = shutil.which("tar")
-    return program is not None and b"GNU tar" in subprocess.run([program, "--version"], capture_output=True).stdout
-
-
-def mutated_tar(raw: bytes, rng: random.Random) -> bytes:
-    """Return a model.tar.gz made of a tar file by up to three mutations, and one of its compression."""
+def mutate_tar(raw: bytes, rng: random.Random) -> bytes:
+    """Return a model.tar.gz made from a tar file by up to three mutations, and one of its compression."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         rng.choice(_TAR_MUTATIONS)(content, rng)
-    mends = rng.random()
-    if mends < 0.85:
-        _mend(content, signed=mends < 0.05)
-    return _gzipped(bytes(content), rng)
+    kind = rng.random()
+    if kind < 0.85:
+        _correct_checksums(content, signed=kind < 0.05)
+    return _compress(bytes(content), rng)
 
 
 def _headers(content: bytearray) -> list[int]:
-    """Return where headers begin, as far as they can be followed."""
+    """Return the offsets of the headers, up to the first broken one."""
     places, at = [], 0
     while at + BLOCK <= len(content) and any(content[at : at + BLOCK]):
         places.append(at)
@@ -110,7 +102,7 @@ def _headers(content: bytearray) -> list[int]:
     return places or [0]
 
 
-def _mend(content: bytearray, signed: bool) -> None:
+def _correct_checksums(content: bytearray, signed: bool) -> None:
     for at in _headers(content):
         header = content[at : at + BLOCK]
         rest = header[:148] + b" " * 8 + header[156:]
@@ -175,15 +167,14 @@ def _remove(content: bytearray, rng: random.Random) -> None:
 
 def _cut(content: bytearray, rng: random.Random) -> None:
     used = len(content.rstrip(b"\0"))
-    del content[
-        rng.choice((used, used + BLOCK, -(-used // BLOCK) * BLOCK + BLOCK * rng.randrange(4), rng.randrange(used))) :
-    ]
+    blocks = -(-used // BLOCK) + 1 + rng.randrange(4)
+    del content[rng.choice((used, used + BLOCK, blocks * BLOCK, rng.randrange(used))) :]
 
 
 _TAR_MUTATIONS = (_flip, _flip, _field, _field, _field, _field, _insert, _insert, _append, _remove, _cut)
 
 
-def _gzipped(content: bytes, rng: random.Random) -> bytes:
+def _compress(content: bytes, rng: random.Random) -> bytes:
     plain = gzip.compress(content, 6, mtime=0)
     if rng.random() < 0.7:
         return plain
@@ -199,25 +190,23 @@ def _gzipped(content: bytes, rng: random.Random) -> bytes:
     ))  # fmt: skip
 
 
-def zips() -> list[bytes]:
+def make_zips() -> list[bytes]:
     """Return .mar files of `FILES`: by build_mar.py, stored, with folders, and with the fields of large files."""
-    from spoter.torchserve.pack import zipped
-
-    made = [zipped({name.removeprefix("./"): content for name, content in FILES.items()})]
-    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        for large in (False, True):
-            buffer = io.BytesIO()
-            with zipfile.ZipFile(buffer, "w", method) as archive:
-                archive.writestr("spoter/", b"")
-                for name, content in FILES.items():
-                    with archive.open(name.removeprefix("./"), "w", force_zip64=large) as entry:
-                        entry.write(content)
-            made.append(buffer.getvalue())
-    return made
+    names = {name.removeprefix("./"): content for name, content in FILES.items()}
+    zips = [zipped(names)]
+    for method, large in itertools.product((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (False, True)):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", method) as archive:
+            archive.writestr("spoter/", b"")
+            for name, content in names.items():
+                with archive.open(name, "w", force_zip64=large) as entry:
+                    entry.write(content)
+        zips.append(buffer.getvalue())
+    return zips
 
 
-def mutated_zip(raw: bytes, rng: random.Random) -> bytes:
-    """Return a .mar made of another one by up to three mutations."""
+def mutate_zip(raw: bytes, rng: random.Random) -> bytes:
+    """Return a .mar made from another one by up to three mutations."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         rng.choice((_zip_field, _zip_field, _zip_field, _zip_flip, _zip_insert, _zip_entry, _zip_cut))(content, rng)
@@ -237,12 +226,8 @@ def _zip_flip(content: bytearray, rng: random.Random) -> None:
 
 def _zip_field(content: bytearray, rng: random.Random) -> None:
     at = _signature(content, rng) + rng.choice((4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 38, 42))
-    value = rng.choice(
-        (
-            struct.pack("<H", rng.choice((0, 1, 8, 0x800, 9, 20, 0xFFFF))),
-            struct.pack("<I", rng.choice((0, 2, 0xFFFFFFFF))),
-        )
-    )
+    form, numbers = rng.choice((("<H", (0, 1, 8, 0x800, 9, 20, 0xFFFF)), ("<I", (0, 2, 0xFFFFFFFF))))
+    value = struct.pack(form, rng.choice(numbers))
     content[at : at + len(value)] = value
 
 
@@ -253,16 +238,15 @@ def _zip_insert(content: bytearray, rng: random.Random) -> None:
 
 def _zip_entry(content: bytearray, rng: random.Random) -> None:
     """Add an entry as Python does, perhaps of a name that is there, or with an extra field."""
-    entry = zipfile.ZipInfo(
-        rng.choice(("new.csv", "spoter_handler.py", "./new.csv", "a/b/c.csv", "../evil", "\u00e4.csv", "d/"))
-    )
+    names = ("new.csv", "spoter_handler.py", "./new.csv", "a/b/c.csv", "../evil", "\u00e4.csv", "d/")
+    entry = zipfile.ZipInfo(rng.choice(names))
     entry.compress_type = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
     entry.extra = rng.choice((b"", b"", struct.pack("<HHQQ", 1, 16, 25, 25), b"UT\5\0\1abcd"))
     buffer = io.BytesIO(content)
     try:
         with zipfile.ZipFile(buffer, "a") as archive:
             archive.writestr(entry, EVIL)
-    except Exception:  # what is mutated so far cannot be added to
+    except Exception:  # the archive is too broken to add to
         return
     content[:] = buffer.getvalue()
 

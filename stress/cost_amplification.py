@@ -1,8 +1,8 @@
-"""What hostile bodies cost the server: `python -m stress.cost_amplification`.
+"""The cost of hostile bodies for the server: `python -m stress.cost_amplification`.
 
-Each body of `stress.hostile_bodies` is answered by `spoter.serving.service.respond` in a process of its own, which tells the seconds
-of processor time and the memory that this took on top of the body. Exit status 1 where one is answered with anything
-but 200 or a 4xx, or costs more than it may.
+`spoter.serving.service.respond` answers each body of `stress.hostile_bodies` in its own process, which measures the
+seconds of processor time, and the memory in addition to the body. The exit status is 1 if one is answered with another
+status than 200 or 4xx, or costs too much.
 """
 
 from __future__ import annotations
@@ -12,28 +12,33 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
-from stress import ROOT
-from stress.harness import table
-from stress.hostile_bodies import Hostile, hostile
+from benchmarks.command import run_command
+from benchmarks.tables import markdown_table
+from spoter.runtime.threads import limit_threads
+from spoter.serving.recognizer import Recognizer
+from spoter.serving.service import respond
+from stress import MODEL
+from stress.hostile_bodies import HostileBody, hostile_bodies
 
 MB = 1e6
-# What a body of `size` bytes may cost: 1.5 times its bytes and 100 MB of memory, and 0.6 s of a core at 25 MiB.
+# Limits of a body: 1.5 times its bytes and 100 MB of memory, and 0.6 s of a core at 25 MiB.
 MOST_SECONDS = 0.6
-# One that seems to cost more is tried so often in all: others on the machine can make it slower than it is, by what
-# they take of the processor's caches, and never faster.
+# Measurements of a body that seems to cost more: other processes can make it slower, through the processor's caches,
+# and never faster.
 TRIES = 3
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What one body took; `bytes` are its own, and `memory` those on top of it at the most."""
+    """The cost of one body of so many `bytes`; `memory` is the most in addition to them."""
 
     name: str
     bytes: int
@@ -44,90 +49,77 @@ class Cost:
     honest: bool
 
     @property
-    def too_much(self) -> bool:
-        """Whether it cost more than it may."""
+    def is_too_high(self) -> bool:
+        """Whether it is above the limits."""
         return not self.honest and (self.memory > 1.5 * self.bytes + 100 * MB or self.seconds > MOST_SECONDS)
 
 
-def measure(model: Path, size: int, only: str = "", show=iter) -> list[Cost]:
-    """Answer each hostile body of at most `size` bytes whose name has `only` in it, each in a process of its own."""
-    from spoter.runtime.threads import limit_threads
-    from spoter.serving.recognizer import Recognizer
-
-    recognizer = Recognizer.load(model)
-    limit_threads(1, recognizer.config.runtime)
-    chosen = [body for body in hostile(recognizer.layout) if only in body.name]
-    return [least(lambda body=body: _apart(recognizer, body, size)) for body in show(chosen)]
-
-
-def least(answered: Callable[[], Cost]) -> Cost:
-    """Return what a body costs: of up to `TRIES` answers to it the one that took least, if the first took too much."""
-    found = answered()
+def lowest_cost(measure: Callable[[], Cost]) -> Cost:
+    """Return the cost of a body: if the first measurement is too high, the lowest of up to `TRIES`."""
+    cost = measure()
     for _ in range(TRIES - 1):
-        if not found.too_much:
-            break
-        found = min(found, answered(), key=lambda cost: cost.seconds)
-    return found
+        if cost.is_too_high:
+            cost = min(cost, measure(), key=lambda cost: cost.seconds)
+    return cost
 
 
-def _apart(recognizer, body: Hostile, size: int) -> Cost:
-    """Answer one in a child process, which has all that is loaded here and nothing of the earlier ones."""
+def _measure_in_child(recognizer: Recognizer, body: HostileBody, size: int) -> Cost:
+    """Answer a body in a child process, which has all that is loaded here and nothing of earlier bodies."""
     context = multiprocessing.get_context("fork")
-    mine, its = context.Pipe(duplex=False)
-    child = context.Process(target=lambda: its.send(_measure(recognizer, body, size)), daemon=True)
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=lambda: sender.send(_measure(recognizer, body, size)), daemon=True)
     child.start()
-    its.close()
+    sender.close()
     try:
-        return mine.recv()
-    except EOFError:  # it was killed, for its memory likely
+        return receiver.recv()
+    except EOFError:  # it was killed, probably for its memory
         return Cost(body.name, size, 0, "died", 0.0, 0, body.honest)
     finally:
         child.join()
 
 
-def _measure(recognizer, body: Hostile, size: int) -> Cost:
-    from spoter.serving.service import respond
-
-    incoming = body.make(size)
-    ctypes.CDLL(None).malloc_trim(0)  # what making it left behind would hide what answering it takes
-    Path("/proc/self/clear_refs").write_text("5")  # VmHWM, the peak, starts anew (proc(5))
-    before, started = _memory("VmRSS"), time.process_time()
-    [response], _ = respond(recognizer, [incoming])
+def _measure(recognizer: Recognizer, body: HostileBody, size: int) -> Cost:
+    request = body.make(size)
+    ctypes.CDLL(None).malloc_trim(0)  # free memory that making the body used would hide the memory of the answer
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM (proc(5))
+    before, started = _read_memory("VmRSS"), time.process_time()
+    [response], _ = respond(recognizer, [request])
     seconds = time.process_time() - started
-    memory = max(0, _memory("VmHWM") - before)
-    return Cost(body.name, len(incoming.body), response.status, response.error_code, seconds, memory, body.honest)
+    memory = max(0, _read_memory("VmHWM") - before)
+    return Cost(body.name, len(request.body), response.status, response.error_code, seconds, memory, body.honest)
 
 
-def _memory(kind: str) -> int:
+def _read_memory(kind: str) -> int:
     """Return a line of /proc/self/status in bytes."""
     return 1024 * int(re.search(rf"{kind}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
+def measure_costs(model: Path, size: int, only: str = "") -> Iterable[Cost]:
+    """Yield the cost of each hostile body of at most `size` bytes whose name contains `only`."""
+    recognizer = Recognizer.load(model)
+    limit_threads(1, recognizer.config.runtime)
+    bodies = [body for body in hostile_bodies(recognizer.layout) if only in body.name]
+    for body in tqdm(bodies, desc="bodies", leave=False):
+        yield lowest_cost(lambda body=body: _measure_in_child(recognizer, body, size))
+
+
 def main(
-    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     size: Annotated[int, typer.Option(help="Bytes of each body; at most max_bytes of the model.")] = 26_214_400,
     only: Annotated[str, typer.Option(help="Only bodies with this in their names.")] = "",
 ) -> None:
-    """Answer bodies that are made to cost, and print what they cost."""
-    from tqdm import tqdm
-
-    costs = measure(model, size, only, lambda bodies: tqdm(bodies, desc="bodies", leave=False))
-    rows = [
-        (
-            cost.name + (" (honest)" if cost.honest else ""),
-            f"{cost.bytes / MB:.1f}",
-            f"{cost.status} {cost.code or ''}".strip(),
-            f"{cost.seconds:.2f}",
-            f"{cost.memory / MB:.0f}",
-            "too much" if cost.too_much else "",
-        )
-        for cost in costs
-    ]
-    print(table(("Body", "MB", "Answer", "CPU s", "MB on top", ""), rows))
-    wrong = [cost.name for cost in costs if cost.too_much or not (cost.status == 200 or 400 <= cost.status < 500)]
+    """Answer bodies that are made to cost, and print their costs."""
+    rows, wrong = [], []
+    for cost in measure_costs(model, size, only):
+        name, answer = cost.name + (" (honest)" if cost.honest else ""), f"{cost.status} {cost.code or ''}".strip()
+        numbers = (f"{cost.seconds:.2f}", f"{cost.memory / MB:.0f}", "too much" if cost.is_too_high else "")
+        rows.append((name, f"{cost.bytes / MB:.1f}", answer, *numbers))
+        if cost.is_too_high or not (cost.status == 200 or 400 <= cost.status < 500):
+            wrong.append(cost.name)
+    print(markdown_table(("Body", "MB", "Answer", "CPU s", "MB on top", ""), rows))
     if wrong:
-        sys.exit(f"{len(wrong)} of {len(costs)} bodies cost too much or were not answered: {'; '.join(wrong)}")
+        sys.exit(f"{len(wrong)} of {len(rows)} bodies cost too much or were not answered: {'; '.join(wrong)}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    run_command(main)

@@ -132,7 +132,7 @@ def _run_graph(path: Path) -> None:
     """Load a graph and have it answer once, as `spoter.serving.recognizer.Recognizer` does at the start."""
     runtime = OnnxRuntime.read(path, SMALL["width"], SMALL["classes"])
     runtime.metadata.get(WEIGHTS_SHA256)
-    runtime([np.zeros((2, SMALL["width"]), dtype=np.float32)], embed=True)
+    runtime.run([np.zeros((2, SMALL["width"]), dtype=np.float32)], with_embeddings=True)
 
 
 TARGETS = {

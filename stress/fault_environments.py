@@ -1,4 +1,4 @@
-"""What servers are put into so that a fault can strike them: a small disk, a clock that can be moved."""
+"""Environments of servers for faults: a small disk, and a clock that can be moved."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaket
 
 
 class CannotBeTried(Exception):
-    """This machine has not what a fault needs; the text says what."""
+    """The machine lacks the means for a fault; the text says which."""
 
 
 @contextmanager
 def small_disk() -> Iterator[None]:
-    """Put temporary folders, and with them all that a server writes, on a small file system of their own."""
+    """Put temporary folders, and so all files that a server writes, on a small file system."""
     if os.geteuid() != 0:
         raise CannotBeTried("only root may mount a file system to fill up")
     before, folder = tempfile.tempdir, tempfile.mkdtemp(prefix="spoter-disk-")
@@ -42,17 +42,17 @@ def small_disk() -> Iterator[None]:
 
 
 @contextmanager
-def clock() -> Iterator[None]:
-    """Start servers with a clock that can be moved: whatever asks for the time of day, Java and Python alike.
+def movable_clock() -> Iterator[None]:
+    """Start servers with a movable clock, for Java and Python alike.
 
-    CLOCK_MONOTONIC stays the machine's, by which both wait and which no clock jump touches.
+    CLOCK_MONOTONIC stays the machine's: both wait by it, and no clock jump changes it.
     """
-    found = [path for pattern in FAKETIME for path in Path("/").glob(pattern)]
-    if not found:
+    libraries = [path for pattern in FAKETIME for path in Path("/").glob(pattern)]
+    if not libraries:
         raise CannotBeTried("moving the clock needs libfaketime: Debian's package faketime")
     handle, name = tempfile.mkstemp(prefix="spoter-clock-")
     os.close(handle)
-    fake = {"LD_PRELOAD": str(found[0]), CLOCK_FILE: name, "FAKETIME_CACHE_DURATION": "1"}
+    fake = {"LD_PRELOAD": str(libraries[0]), CLOCK_FILE: name, "FAKETIME_CACHE_DURATION": "1"}
     fake["FAKETIME_DONT_FAKE_MONOTONIC"] = "1"
     before = {key: os.environ.get(key) for key in fake}
     set_clock(name, 0)
@@ -66,5 +66,5 @@ def clock() -> Iterator[None]:
 
 
 def set_clock(path: str, seconds: int) -> None:
-    """Move the clock of servers that were started by `clock` by so many seconds."""
+    """Set the clock of servers in `movable_clock` to `seconds` from the true time."""
     atomic_write_bytes(Path(path), f"{seconds:+d}\n".encode())

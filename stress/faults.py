@@ -1,102 +1,157 @@
-"""Faults of a TorchServe under load, and of what it is started with: `python -m stress.faults`.
+"""Faults of a TorchServe under load, and faults of its model: `python -m stress.faults`.
 
-Every fault strikes a server of its own with two workers. Under load, each request is to get an answer or a 503, the
-service is to come back by itself, and the logs are to say why; what is broken from the start is to be refused in words.
+Each fault is injected into a new server with two workers. Under load, each request must get an answer or a 503, the
+service must recover by itself, and the logs must contain the reason. A broken model must be refused with a reason.
 """
 
 from __future__ import annotations
 
+import re
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from tqdm import tqdm
 
-from benchmarks.load.processes import end_on_signals
+from benchmarks.command import run_command
+from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Answer, Request
+from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.torchserve.process import StartError
+from spoter.torchserve.server import TorchServe
 from stress.fault_environments import CannotBeTried
-from stress.harness import Outcome, Stream, counted, logged, table, wait_workers
-from stress.runtime_faults import BATCH, FAULTS, WORKERS, Fault
+from stress.harness import RECOVERED, WORKERS, Stream, attacked_server, exit_on_problems, format_counts
+from stress.runtime_faults import BATCH, FAULTS, Fault
+from stress.startup_faults import STARTUP_FAULTS, try_start
 
-if TYPE_CHECKING:
-    from benchmarks.load.client import Answer
-    from spoter.torchserve.server import TorchServe
-
-COLUMNS = (
+_COLUMNS = (
     "Fault", "Sent", "200", "503", "Other statuses", "No answer", "Slowest answer, s", "Back after, s",
-    "What the logs say", "As expected",
+    "Line of the logs", "As expected",
 )  # fmt: skip
+_LOG_HEAD = re.compile(r"^\S+ \[\w+ *\] (\S+) \S+ - ")
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What was seen of a fault: clients' side, the line of the logs, and what was not as expected (nothing: empty)."""
+class Outcome:
+    """The answers that clients got during a fault.
+
+    Attributes
+    ----------
+    sent, good, refused : int
+        Requests in all; those answered 200, and 503.
+    others : Counter
+        Answers of other statuses.
+    unanswered : Counter
+        Requests without an answer, by reason.
+    slowest_s : float
+        Seconds of the slowest answer of any status.
+    recovery_s : float or None
+        Seconds from the fault to the first request from which on all were answered 200, at least `RECOVERED` of them;
+        None if there is none, 0 if no request failed.
+    """
+
+    sent: int
+    good: int
+    refused: int
+    others: Counter
+    unanswered: Counter
+    slowest_s: float
+    recovery_s: float | None
+
+    @classmethod
+    def from_answers(cls, answers: Iterable[Answer], injected: float) -> Outcome:
+        """Count answers; `injected` is when the fault came, of `time.perf_counter`."""
+        ordered = sorted(answers, key=lambda answer: answer.started)
+        statuses = Counter(answer.status for answer in ordered)
+        failed = [index for index, answer in enumerate(ordered) if answer.status != 200]
+        after = ordered[failed[-1] + 1 :] if failed else ordered
+        recovery = None
+        if len(after) >= RECOVERED:
+            recovery = float(max(0.0, after[0].started - injected)) if failed else 0.0
+        return cls(
+            sent=len(ordered),
+            good=statuses[200],
+            refused=statuses[503],
+            others=Counter({status: n for status, n in statuses.items() if status not in (200, 503, None)}),
+            unanswered=Counter((a.error or "").split(":")[0] for a in ordered if a.status is None),
+            slowest_s=float(max((answer.seconds for answer in ordered if answer.status is not None), default=0.0)),
+            recovery_s=recovery,
+        )
+
+
+@dataclass(frozen=True)
+class FaultReport:
+    """The answers, the telling line of the logs, and what was not as expected."""
 
     outcome: Outcome
-    line: str | None
-    wrong: list[str]
+    log_line: str | None
+    problems: list[str]
 
 
-def attack(fault: Fault, rate: float, before: float = 3.0) -> Seen:
-    """Start a server, and strike it with a fault: `strike`; `CannotBeTried` where the machine lacks what that needs."""
-    from benchmarks.serving.server import running_server
-    from spoter.torchserve.server import ROOT
-
-    model = ROOT / "models" / "dgs11"
-    with fault.around(), running_server(model, WORKERS, settings=fault.settings, archive=fault.archive) as server:
-        wait_workers(server, WORKERS)
-        return strike(server, fault, rate, before)
+def run_fault(fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
+    """Start a server and inject a fault; `CannotBeTried` if the machine lacks what that needs."""
+    with fault.environment(), attacked_server(settings=fault.settings, archive=fault.archive) as server:
+        return inject_fault(server, fault, rate, before)
 
 
-def strike(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> Seen:
-    """Strike a server with a fault while requests come in, and see what clients see.
+def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
+    """Inject a fault into a ready server while requests come in.
 
     Parameters
     ----------
-    server : spoter.torchserve.server.Server
-        With all of its workers ready.
+    server : TorchServe
     fault : Fault
     rate : float
         Requests a second.
     before : float
         Seconds of load before the fault.
     """
-    from benchmarks.load.bodies import compact_request
-    from benchmarks.load.client import Request
-
-    wrong = []
+    problems = []
     with Stream(server.url, [Request(compact_request())], rate) as stream:
         time.sleep(before)
-        struck = time.perf_counter()
+        injected = time.perf_counter()
         try:
-            fault.strike(server)
+            fault.inject(server)
         except (OSError, RuntimeError, SpoterError, StartError) as error:
-            wrong.append(str(error))
-        mended = time.perf_counter()
-        if not wrong and not stream.wait_back(mended):
-            wrong.append("service is not back")
-    line = logged(server, fault.cause)
+            problems.append(str(error))
+        repaired = time.perf_counter()
+        if not problems and not stream.wait_recovered(repaired):
+            problems.append("the service did not recover")
+    line = find_log_line(server, fault.log_pattern)
     if line is None:
-        wrong.append("the logs do not say why")
-    return Seen(Outcome.of(stream.answers, struck), line, wrong + unexpected(fault, stream.answers, struck, mended))
+        problems.append("the logs do not say why")
+    problems += find_problems(fault, stream.answers, injected, repaired)
+    return FaultReport(Outcome.from_answers(stream.answers, injected), line, problems)
 
 
-def unexpected(fault: Fault, answers: list[Answer], struck: float, mended: float) -> list[str]:
-    """Return what clients saw of a fault, from `struck` to `mended` (perf_counter), that they should not have seen."""
-    wrong = []
-    if any(answer.status != 200 for answer in answers if answer.ended < struck):
-        wrong.append("requests failed before the fault")
+def find_log_line(server: TorchServe, pattern: str) -> str | None:
+    """Return the last line of a server's logs that matches a regular expression, without its time."""
+    last = None
+    for path in sorted(server.logs.rglob("*.log")):
+        for line in path.read_text(errors="replace").splitlines():
+            if re.search(pattern, line):
+                last = _LOG_HEAD.sub("", line)
+    return last
+
+
+def find_problems(fault: Fault, answers: list[Answer], injected: float, repaired: float) -> list[str]:
+    """Return which answers clients should not have got during a fault, from `injected` to `repaired` (perf_counter)."""
+    problems = []
+    if any(answer.status != 200 for answer in answers if answer.ended < injected):
+        problems.append("requests failed before the fault")
     lost = [answer for answer in answers if answer.status is None]
-    meanwhile = [answer for answer in lost if answer.ended > struck and answer.started < mended]
-    may_be_lost = len(meanwhile) if fault.away else min(len(meanwhile), fault.killed * BATCH)
-    if len(lost) > may_be_lost and not fault.forgotten:
-        wrong.append(f"{len(lost) - may_be_lost} requests without an answer")
+    meanwhile = [answer for answer in lost if answer.ended > injected and answer.started < repaired]
+    allowed = len(meanwhile) if fault.frontend_down else min(len(meanwhile), fault.workers_killed * BATCH)
+    if len(lost) > allowed and not fault.known_loss:
+        problems.append(f"{len(lost) - allowed} requests without an answer")
     strange = {answer.status for answer in answers} - {None, 200, 503} - fault.statuses
     if strange:
-        wrong.append(f"statuses {sorted(strange)}")
-    return wrong
+        problems.append(f"statuses {sorted(strange)}")
+    return problems
 
 
 def main(
@@ -104,62 +159,61 @@ def main(
     rate: Annotated[float, typer.Option(min=5, max=500, help="Requests a second.")] = 40.0,
     seconds: Annotated[float, typer.Option(min=1, max=60, help="Of load before each fault.")] = 3.0,
 ) -> None:
-    """Strike servers with faults; exit 1 where one was not borne as expected."""
-    from stress.startup_faults import BROKEN, refusal
-
-    names = [fault.name for fault in FAULTS] + [broken.name for broken in BROKEN]
+    """Inject faults into servers; exit with 1 if one did not end as expected."""
+    names = [fault.name for fault in (*FAULTS, *STARTUP_FAULTS)]
     if unknown := set(only or ()) - set(names):
-        typer.echo(f"found no fault {', '.join(sorted(unknown))}, expected of: {', '.join(names)}", err=True)
-        raise typer.Exit(2)
+        raise SpoterError(f"found no fault {', '.join(sorted(unknown))}, expected of: {', '.join(names)}")
     chosen = only or names
-    failed, running, starting = 0, [], []
+    problems, running, starting = [], [], []
     with tqdm(total=len(chosen), unit=" faults", leave=False) as bar:
         for fault in [fault for fault in FAULTS if fault.name in chosen]:
             bar.set_description(fault.name)
-            try:
-                seen = attack(fault, rate, seconds)
-                running.append(_row(fault, seen))
-                failed += bool(seen.wrong)
-            except StartError as reason:
-                running.append(
-                    [fault.what, *["-"] * (len(COLUMNS) - 2), f"NO: the server did not start: {reason}"[:300]]
-                )
-                failed += 1
-            except CannotBeTried as reason:
-                running.append([fault.what, *["-"] * (len(COLUMNS) - 2), f"not tried: {reason}"])
+            row, is_expected = _fault_row(fault, rate, seconds)
+            running.append(row)
+            problems += [] if is_expected else [fault.name]
             bar.update()
-        for broken in [broken for broken in BROKEN if broken.name in chosen]:
-            bar.set_description(broken.name)
-            status, line, fits = refusal(broken)
-            starting.append([broken.what, broken.by, status, f"`{line}`", "yes" if fits else "NO"])
-            failed += not fits
+        for fault in [fault for fault in STARTUP_FAULTS if fault.name in chosen]:
+            bar.set_description(fault.name)
+            status, line, is_expected = try_start(fault)
+            starting.append([fault.what, fault.by, status, _code(line), "yes" if is_expected else "NO"])
+            problems += [] if is_expected else [fault.name]
             bar.update()
     if running:
-        typer.echo(f"### Faults under {rate:g} requests a second, {WORKERS} workers\n\n{table(COLUMNS, running)}")
+        title = f"Faults under {rate:g} requests a second, {WORKERS} workers"
+        typer.echo(markdown_table(_COLUMNS, running, title))
     if starting:
-        columns = ("Started with", "By", "Exit status", "Its words", "As expected")
-        typer.echo(f"### Faults from the start\n\n{table(columns, starting)}")
-    if failed:
-        typer.echo(f"{failed} of {len(chosen)} faults were not borne as expected", err=True)
-        raise typer.Exit(1)
+        columns = ("Started with", "By", "Exit status", "Message", "As expected")
+        typer.echo(markdown_table(columns, starting, "Faults from the start"))
+    exit_on_problems(problems)
 
 
-def _row(fault: Fault, seen: Seen) -> list[object]:
-    outcome = seen.outcome
-    back = "never" if outcome.back_s is None else f"{outcome.back_s:.1f}"
-    return [
-        fault.what, outcome.sent, outcome.good, outcome.refused, counted(outcome.others), counted(outcome.unanswered),
-        f"{outcome.slowest_s:.2f}", back, f"`{(seen.line or '-')[:140]}`",
-        _verdict(fault, seen),
+def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object], bool]:
+    """Run a fault; return its row of the table, and whether it ended as expected."""
+    no_numbers = [fault.what, *["-"] * (len(_COLUMNS) - 2)]
+    try:
+        report = run_fault(fault, rate, seconds)
+    except StartError as reason:
+        return [*no_numbers, f"NO: the server did not start: {reason}"[:300].replace("\n", " ")], False
+    except CannotBeTried as reason:
+        return [*no_numbers, f"not tried: {reason}"], True
+    outcome, verdict = report.outcome, "yes"
+    if report.problems:
+        verdict = "NO: " + "; ".join(report.problems)
+    elif fault.known_loss and outcome.unanswered:
+        verdict = f"as known: {fault.known_loss}"
+    recovery = "never" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}"
+    row = [
+        fault.what, outcome.sent, outcome.good, outcome.refused, format_counts(outcome.others),
+        format_counts(outcome.unanswered), f"{outcome.slowest_s:.2f}", recovery,
+        _code((report.log_line or "-")[:140]), verdict,
     ]  # fmt: skip
+    return row, not report.problems
 
 
-def _verdict(fault: Fault, seen: Seen) -> str:
-    if seen.wrong:
-        return "NO: " + "; ".join(seen.wrong)
-    return f"as known: {fault.forgotten}" if fault.forgotten and seen.outcome.unanswered else "yes"
+def _code(text: str) -> str:
+    """Return a text as code in a cell of a Markdown table."""
+    return "`" + text.replace("|", "\\|").replace("\n", " ") + "`"
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

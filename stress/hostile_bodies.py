@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
 
 from benchmarks.load.bodies import full_request
 from spoter.formats.json_format import BRACKET_BYTES, COMMA_BYTES, MAX_EXPANSION
@@ -13,192 +14,189 @@ from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 from spoter.messages import RawRequest
 
-Make = Callable[[int], RawRequest]
-# Enough of a data set's points to be taken for one, and all that layout spoter54 needs.
-_DATA_SET = ",".join(
-    f"{name}_{axis}"
-    for name in NAMES
-    for axis in "XY"
-    if not name.endswith(("_0", "_1", "_Left", "_Right"))
-)  # fmt: skip
+MakeBody = Callable[[int], bytes]
+"""Returns a body of at most so many bytes."""
 
 
 @dataclass(frozen=True)
-class Hostile:
-    """A request of at most so many bytes, made when it is asked for.
+class HostileBody:
+    """A request of at most a given number of bytes.
 
     Attributes
     ----------
     name : str
-    make : callable
-        The number of bytes -> the request.
+    content_type : str
+    make_body : callable
+    options : dict
+        Other fields of the `RawRequest`.
     honest : bool
-        Whether people send such: it may cost what it costs.
+        Whether people send such requests: then its cost has no limit.
     """
 
     name: str
-    make: Make
+    content_type: str
+    make_body: MakeBody
+    options: dict[str, Any] = field(default_factory=dict)
     honest: bool = False
 
-
-def hostile(layout: Layout) -> list[Hostile]:
-    """Return all such requests for a model of `layout`, and first what an honest one of as many bytes costs."""
-    honest = Hostile("full Holistic, 512 frames", lambda size: RawRequest(full_request(512), JSON), honest=True)
-    makers = (*_json(), *_names(), *_nested(), *_numbers(), *_slow(), *_words(), *_tables(layout), *_others())
-    return [honest, *(Hostile(name, make) for name, make in makers)]
+    def make(self, size: int) -> RawRequest:
+        """Return the request; a JSON body is padded to `size` bytes with blanks."""
+        body = self.make_body(size)
+        return RawRequest(body.ljust(size) if self.content_type == JSON else body, self.content_type, **self.options)
 
 
-def _filled(before: str, item: str, after: str, size: int, separator: str = ",", most: int | None = None) -> bytes:
-    """Return `before`, as many of `item` as there is room for, `most` at most, and `after`."""
-    count = (size - len(before) - len(after)) // (len(item) + len(separator))
-    count = count if most is None else min(count, most)
-    return f"{before}{(item + separator) * (count - 1)}{item}{after}".encode()
-
-
-def _json() -> Iterator[tuple[str, Make]]:
-    """Yield small things in great numbers, where a list or an object is expected; and just as many as are decoded."""
-    lists = {
-        "clips: [{}, …]": ('{"clips":[', "{}", "]}"),
-        "clips: [null, …]": ('{"clips":[', "null", "]}"),
-        "clips: [0, …]": ('{"clips":[', "0", "]}"),
-        "one clip of frames {}": ('{"clips":[{"keypoints":[', "{}", "]}]}"),
-        "keypoints: [{}, …]": ('{"keypoints":[', "{}", "]}"),
-        "keypoints: [null, …]": ('{"keypoints":[', "null", "]}"),
-        "frames: [{people: [{}]}, …]": ('{"frames":[', '{"people":[{}]}', "]}"),
-        "people of a frame: [{}, …]": ('{"keypoints":[{"people":[', "{}", "]}]}"),
-        "numbers of a person: [0, …]": ('{"keypoints":[{"people":[{"pose_keypoints_2d":[', "0", "]}]}]}"),
-        "instances: [{keypoints: [[0,0]]}, …]": ('{"frames":[{"instances":[', '{"keypoints":[[0,0]]}', "]}]}"),
-        "pose_landmarks: [{}, …]": ('{"keypoints":[{"pose_landmarks":[', "{}", "]}]}"),
-        "points: [[], …]": ('{"points":[', "[]", "]}"),
-        "points: [[[0,0], …]]": ('{"points":[[', "[0,0]", "]]}"),
-        "points: [null, …]": ('{"points":[', "null", "]}"),
-        "a track of [0,0], …": ('{"points":{"pose_nose":[', "[0,0]", "]}}"),
-        "enrolled: glosses": (
-            '{"keypoints":[{}],"enrolled":{"space":"","glosses":[', '{"gloss":"","clips":1,"prototype":[]}', "]}}",
-        ),
-        "enrolled: prototype of [0, …]": (
-            '{"clips":[{}],"enrolled":{"space":"","glosses":[{"gloss":"","clips":1,"prototype":[', "0", "]}]}}",
-        ),
-        "the same key again: top_k": ("{", '"top_k":1', "}"),
-        "the same key again: keypoints": ("{", '"keypoints":[{}]', "}"),
-        "faces: [], …": ('{"keypoints":[{', '"face_landmarks":[]', "}]}"),
-        "faces without an end": ('{"keypoints":[{', '"face_landmarks":[', "}]}"),
-        "faces within faces": ('{"keypoints":[{', '"face_landmarks":[[]', "}]}"),
-        "nothing known: [{}, …]": ('{"a":[', "{}", "]}"),
-    }  # fmt: skip
-    for name, (before, item, after) in lists.items():
-        yield name, _json_of(before, item, after)
-        made = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
-        yield (
-            f"{name}, as many as are read",
-            _json_of(before, item, after, MAX_EXPANSION * Limits.max_bytes // made - 1),
-        )
-
-
-def _json_of(before: str, item: str, after: str, most: int | None = None) -> Make:
-    return lambda size: RawRequest(_filled(before, item, after, size, most=most).ljust(size), JSON)
-
-
-def _names() -> Iterator[tuple[str, Make]]:
-    """Yield objects of millions of names, all different."""
-    for name, before, after in (
-        ("unknown keys", "{", "}"),
-        ("unknown keys beside describe", '{"describe":true,', "}"),
-        ("points by unknown names", '{"points":{', "}}"),
-    ):
-        yield (
-            name,
-            lambda size, before=before, after=after: RawRequest(
-                (before + ",".join(f'"{i:07}":0' for i in range(size // 12 - 3)) + after).encode(), JSON
-            ),
-        )
-
-
-def _nested() -> Iterator[tuple[str, Make]]:
-    yield "nested lists", lambda size: RawRequest(b"[" * size, JSON)
-    yield "nested lists in points", lambda size: RawRequest(b'{"points":' + b"[" * (size - 10), JSON)
-    yield "nested objects, unknown", lambda size: RawRequest(b'{"a":' * (size // 5), JSON)
-    yield (
-        "nested objects, closed",
-        lambda size: RawRequest(b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1), JSON),
-    )
-
-
-def _numbers() -> Iterator[tuple[str, Make]]:
-    """Yield numbers that take long to read."""
-    for key in ("fps", "top_k", "layout", "unknown"):
-        yield (
-            f"{key}: an integer of all digits",
-            lambda size, key=key: RawRequest(f'{{"{key}":{"1" * (size - len(key) - 5)}}}'.encode(), JSON),
-        )
-    yield "fps: 0.111…", lambda size: RawRequest(b'{"fps":0.' + b"1" * (size - 10) + b"}", JSON)
-    numbers = {
-        "integers of 4,000 digits": "1" * 4000,
-        "numbers 1e400": "1e400",
-        "numbers 1e-310": "1e-310",
-        "numbers 1e-400": "1e-400",
-        "numbers -0": "-0",
-        "numbers of 700 digits": f"0.{'1' * 700}",
-        "the least normal number": "2.2250738585072014e-308",
-        "the greatest number": "1.7976931348623157e308",
-        "halves between two numbers": "9007199254740993.0",
-        "300 zeros": f"0.{'0' * 305}123",
-        "300 zeros before the point": f"123{'0' * 305}",
-        "200 zeros and an exponent": f"2{'0' * 205}2e98",
-        "200 digits and an exponent": f"{'7310462859' * 21}e98",
+def hostile_bodies(layout: Layout) -> list[HostileBody]:
+    """Return all such requests for a model of `layout`, and first an honest one of as many bytes."""
+    honest = HostileBody("full Holistic, 512 frames", JSON, lambda size: full_request(512), honest=True)
+    bodies = {JSON: _json_bodies(), JSONLINES: _JSON_LINES, CSV: _tables(layout), NPY: _NPY}
+    headers = {
+        "100,000 attributes": {"attributes": ",".join(["top_k=1"] * 100_000)},
+        "1,000,000 commas for attributes": {"attributes": "," * 1_000_000},
+        "100,000 types in Accept": {"accept": ",".join(["a/b;q=0.1"] * 100_000)},
     }
-    for name, number in numbers.items():
-        yield name, _json_of('{"points":[[', f"[{number},0]", "]]}", 1_000_000)
+    return [
+        honest,
+        *(HostileBody(name, kind, make) for kind, makers in bodies.items() for name, make in makers.items()),
+        *(HostileBody(name, JSON, lambda size: b'{"describe":true}', options) for name, options in headers.items()),
+    ]
 
 
-def _slow() -> Iterator[tuple[str, Make]]:
-    """Yield numbers that take long to read, in as many places as a request has."""
-    yield (
-        "clips of 1e-310",
-        lambda size: RawRequest(
-            b'{"clips":[' + b",".join([b'{"points":[[%s]]}' % b",".join([b"[1e-310,0]"] * (size // 720))] * 64) + b"]}",
-            JSON,
-        ),
-    )
-    yield (
-        "lines of 1e-310",
-        lambda size: RawRequest(
-            b"\n".join([b'{"points":[[%s]]}' % b",".join([b"[1e-310,0]"] * (size // 720))] * 64), JSONLINES
-        ),
-    )
-    yield "a data set of 1e-310", lambda size: RawRequest(
-        "\n".join([_DATA_SET, *[",".join(['"[' + "1e-310," * 449 + '0]"'] * (1 + _DATA_SET.count(",")))] * 64])[
-            : size
-        ].encode(), CSV
-    )  # fmt: skip
+def _repeat(before: str, item: str, after: str = "", most: int | None = None) -> MakeBody:
+    """Return a maker of `before`, as many `item` as there is room for, but at most `most`, and `after`."""
+
+    def make(size: int) -> bytes:
+        count = (size - len(f"{before}{after}".encode())) // len(item)
+        return f"{before}{item * (count if most is None else min(count, most))}{after}".encode()
+
+    return make
 
 
-def _words() -> Iterator[tuple[str, Make]]:
-    """Yield words as long as a body, and letters that make every letter beside them take four bytes."""
-    for key in ("enroll", "estimator", "layout", "uniqueName", "unknown"):
-        yield f"{key}: a long word", lambda size, key=key: RawRequest(
-            b'{"%s":"%s"%s}' % (
-                key.encode(), b"a" * (size - 40), b"" if key == "uniqueName" else b',"keypoints":[{}]'
-            ), JSON
-        )  # fmt: skip
-    yield (
-        "enroll: 👋 and a long word",
-        lambda size: RawRequest('{"keypoints":[{}],"enroll":"👋'.encode() + b"a" * (size - 40) + b'"}', JSON),
-    )
-    yield (
-        "estimator: \\u0000…",
-        lambda size: RawRequest(b'{"keypoints":[{}],"estimator":"' + rb"\u0000" * (size // 6 - 10) + b'"}', JSON),
-    )
-    yield "a key as long as the body", lambda size: RawRequest(b'{"' + b"a" * (size - 6) + b'":0}', JSON)
-    yield "white space", lambda size: RawRequest(b"{" + b" " * (size - 2) + b"}", JSON)
+def _list(before: str, item: str, after: str, most: int | None = None) -> MakeBody:
+    """As `_repeat`, with a comma between two items."""
+    return _repeat(before, f"{item},", f"{item}{after}", None if most is None else most - 1)
 
 
-def _tables(layout: Layout) -> Iterator[tuple[str, Make]]:
-    """Yield tables with more columns, rows, clips and cells than anybody has."""
+# Small items in great numbers, where a list or an object is expected.
+_LISTS = {
+    "clips: [{}, …]": ('{"clips":[', "{}", "]}"),
+    "clips: [null, …]": ('{"clips":[', "null", "]}"),
+    "clips: [0, …]": ('{"clips":[', "0", "]}"),
+    "one clip of frames {}": ('{"clips":[{"keypoints":[', "{}", "]}]}"),
+    "keypoints: [{}, …]": ('{"keypoints":[', "{}", "]}"),
+    "keypoints: [null, …]": ('{"keypoints":[', "null", "]}"),
+    "frames: [{people: [{}]}, …]": ('{"frames":[', '{"people":[{}]}', "]}"),
+    "people of a frame: [{}, …]": ('{"keypoints":[{"people":[', "{}", "]}]}"),
+    "numbers of a person: [0, …]": ('{"keypoints":[{"people":[{"pose_keypoints_2d":[', "0", "]}]}]}"),
+    "instances: [{keypoints: [[0,0]]}, …]": ('{"frames":[{"instances":[', '{"keypoints":[[0,0]]}', "]}]}"),
+    "pose_landmarks: [{}, …]": ('{"keypoints":[{"pose_landmarks":[', "{}", "]}]}"),
+    "points: [[], …]": ('{"points":[', "[]", "]}"),
+    "points: [[[0,0], …]]": ('{"points":[[', "[0,0]", "]]}"),
+    "points: [null, …]": ('{"points":[', "null", "]}"),
+    "a track of [0,0], …": ('{"points":{"pose_nose":[', "[0,0]", "]}}"),
+    "enrolled: glosses": (
+        '{"keypoints":[{}],"enrolled":{"space":"","glosses":[', '{"gloss":"","clips":1,"prototype":[]}', "]}}",
+    ),
+    "enrolled: prototype of [0, …]": (
+        '{"clips":[{}],"enrolled":{"space":"","glosses":[{"gloss":"","clips":1,"prototype":[', "0", "]}]}}",
+    ),
+    "the same key again: top_k": ("{", '"top_k":1', "}"),
+    "the same key again: keypoints": ("{", '"keypoints":[{}]', "}"),
+    "faces: [], …": ('{"keypoints":[{', '"face_landmarks":[]', "}]}"),
+    "faces without an end": ('{"keypoints":[{', '"face_landmarks":[', "}]}"),
+    "faces within faces": ('{"keypoints":[{', '"face_landmarks":[[]', "}]}"),
+    "nothing known: [{}, …]": ('{"a":[', "{}", "]}"),
+}  # fmt: skip
+# Numbers that take long to read.
+_NUMBERS = {
+    "integers of 4,000 digits": "1" * 4000,
+    "numbers 1e400": "1e400",
+    "numbers 1e-310": "1e-310",
+    "numbers 1e-400": "1e-400",
+    "numbers -0": "-0",
+    "numbers of 700 digits": f"0.{'1' * 700}",
+    "the least normal number": "2.2250738585072014e-308",
+    "the greatest number": "1.7976931348623157e308",
+    "halves between two numbers": "9007199254740993.0",
+    "300 zeros": f"0.{'0' * 305}123",
+    "300 zeros before the point": f"123{'0' * 305}",
+    "200 zeros and an exponent": f"2{'0' * 205}2e98",
+    "200 digits and an exponent": f"{'7310462859' * 21}e98",
+}
+# Deep nesting, long words, and letters that make every other letter of the body take four bytes.
+_LONG = {
+    "nested lists": ("", "["),
+    "nested lists in points": ('{"points":', "["),
+    "nested objects, unknown": ("", '{"a":'),
+    "fps: 0.111…": ('{"fps":0.', "1", "}"),
+    "enroll: 👋 and a long word": ('{"keypoints":[{}],"enroll":"👋', "a", '"}'),
+    "estimator: \\u0000…": ('{"keypoints":[{}],"estimator":"', r"\u0000", '"}'),
+    "a key as long as the body": ('{"', "a", '":0}'),
+    "white space": ("{", " ", "}"),
+    "uniqueName: a long word": ('{"uniqueName":"', "a", '"}'),
+} | {
+    f"{key}: a long word": (f'{{"{key}":"', "a", '","keypoints":[{}]}')
+    for key in ("enroll", "estimator", "layout", "unknown")
+} | {
+    f"{key}: an integer of all digits": (f'{{"{key}":', "1", "}") for key in ("fps", "top_k", "layout", "unknown")
+}  # fmt: skip
+# Millions of different names.
+_NAMES = {
+    "unknown keys": ("{", "}"),
+    "unknown keys beside describe": ('{"describe":true,', "}"),
+    "points by unknown names": ('{"points":{', "}}"),
+}
+
+
+def _json_bodies() -> dict[str, MakeBody]:
+    bodies = {name: _repeat(*parts) for name, parts in _LONG.items()}
+    for name, (before, item, after) in _LISTS.items():
+        made = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
+        bodies[name] = _list(before, item, after)
+        bodies[f"{name}, as many as are read"] = _list(
+            before, item, after, MAX_EXPANSION * Limits.max_bytes // made - 1
+        )
+    for name, number in _NUMBERS.items():
+        bodies[name] = _list('{"points":[[', f"[{number},0]", "]]}", 1_000_000)
+    for name, (before, after) in _NAMES.items():
+        bodies[name] = _numbered(before, '"{:07}":0', after, ",")
+    bodies["nested objects, closed"] = lambda size: b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1)
+    bodies["clips of 1e-310"] = lambda size: b'{"clips":[' + b",".join(_slow_clips(size)) + b"]}"
+    return bodies
+
+
+def _numbered(before: str, item: str, after: str, separator: str) -> MakeBody:
+    """Return a maker of `before`, items formatted with their number, and `after`."""
+
+    def make(size: int) -> bytes:
+        count = size // (len(item.format(0)) + len(separator)) - 3
+        return (before + separator.join(map(item.format, range(count))) + after).encode()
+
+    return make
+
+
+def _slow_clips(size: int) -> list[bytes]:
+    return [b'{"points":[[%s]]}' % b",".join([b"[1e-310,0]"] * (size // 720))] * 64
+
+
+_JSON_LINES = {
+    "lines of 1e-310": lambda size: b"\n".join(_slow_clips(size)),
+    "JSON lines {}": _repeat("", "{}\n"),
+    "JSON lines, blank": _repeat("{}", "\n"),
+    "JSON line of frames {}": _list('{"keypoints":[', "{}", "]}"),
+}
+# Enough of a data set's points to be taken for one, and all that layout spoter54 needs.
+_DATA_SET = ",".join(
+    f"{name}_{axis}" for name in NAMES for axis in "XY" if not name.endswith(("_0", "_1", "_Left", "_Right"))
+)
+_DATA_SET_COMMAS = "," * _DATA_SET.count(",")
+
+
+def _tables(layout: Layout) -> dict[str, MakeBody]:
+    """Return tables with more columns, rows, clips and cells than people have."""
     wide = ",".join(f"{name}_{axis}" for name in layout.names for axis in "xy")
     cells = "," * (2 * len(layout) - 1)
     long = "frame,type,landmark_index,x,y"
-    tables = {
+    rows = {
         "wide table, empty rows": (wide, cells),
         "wide table, rows of 0": (wide, "0" + cells.replace(",", ",0")),
         "wide table, rows of quotes": (wide, '""' + cells),
@@ -213,49 +211,32 @@ def _tables(layout: Layout) -> Iterator[tuple[str, Make]]:
         "long table of words, as many rows as are read": (long, "a,b,c,d,e".ljust(50, "e")),
         "table of two columns": ("frame_x,b", "0,"),
         "blank lines": (wide, ""),
-        "data set, empty rows": (_DATA_SET, "," * _DATA_SET.count(",")),
+        "data set, empty rows": (_DATA_SET, _DATA_SET_COMMAS),
+        "👋 and a table": ("👋,b_x", "0,0"),
     }
-    for name, (header, row) in tables.items():
-        yield name, lambda size, header=header, row=row: RawRequest(_filled(header + "\n", row, "", size, "\n"), CSV)
-    yield (
-        "long table, a clip a row",
-        lambda size: RawRequest(
-            "\n".join(
-                [f"clip,{long}", *(f"{i:07},0,pose,0,0.5000,0.5".ljust(50, "0") for i in range(size // 51 - 3))]
-            ).encode(),
-            CSV,
-        ),
-    )
-    yield "1,000,000 columns", lambda size: RawRequest(",".join(f"a{i}_x" for i in range(10**6))[:size].encode(), CSV)
-    yield "columns of commas alone", lambda size: RawRequest(b"," * size, CSV)
-    yield "a quoted cell of all bytes", lambda size: RawRequest(b'"' + b"a" * (size - 2) + b'"', CSV)
-    yield (
-        "data set, a cell of 10 MB",
-        lambda size: RawRequest(
-            f'{_DATA_SET}\n"[{"0," * min(5 * 10**6, size // 3)}0]"{"," * _DATA_SET.count(",")}'.encode(), CSV
-        ),
-    )
-    yield "👋 and a table", lambda size: RawRequest("👋,b_x\n".encode() + b"0,0\n" * (size // 4 - 8), CSV)
+    slow_row = ",".join(['"[' + "1e-310," * 449 + '0]"'] * (1 + len(_DATA_SET_COMMAS)))
+    bodies = {name: _repeat(f"{header}\n", f"{row}\n", row) for name, (header, row) in rows.items()}
+    return bodies | {
+        "long table, a clip a row": _numbered(f"clip,{long}\n", "{:07},0,pose,0,0.5000,0.5".ljust(48, "0"), "", "\n"),
+        "1,000,000 columns": lambda size: ",".join(f"a{i}_x" for i in range(10**6))[:size].encode(),
+        "columns of commas alone": _repeat("", ","),
+        "a quoted cell of all bytes": _repeat('"', "a", '"'),
+        "data set, a cell of 10 MB": _repeat(f'{_DATA_SET}\n"[', "0,", f'0]"{_DATA_SET_COMMAS}', 5 * 10**6),
+        "a data set of 1e-310": lambda size: "\n".join([_DATA_SET, *[slow_row] * 64])[:size].encode(),
+    }
 
 
-def _others() -> Iterator[tuple[str, Make]]:
-    """Yield lines of JSON, NumPy headers that lie, and headers of HTTP."""
-    yield "JSON lines {}", lambda size: RawRequest(b"{}\n" * (size // 3), JSONLINES)
-    yield "JSON lines, blank", lambda size: RawRequest(b"{}" + b"\n" * (size - 2), JSONLINES)
-    yield "JSON line of frames {}", lambda size: RawRequest(_filled('{"keypoints":[', "{}", "]}", size), JSONLINES)
-    for shape in ("(1000000000000, 54, 2)", "(0, 1000000000000, 2)", "(3000000, 1, 2)"):
-        yield f"npy of {shape}", lambda size, shape=shape: RawRequest(_npy(shape, size), NPY)
-    yield (
-        "npy, a header of all bytes",
-        lambda size: RawRequest(b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little") + b"(" * (size - 12), NPY),
-    )
-    body = b'{"describe":true}'
-    yield "100,000 attributes", lambda size: RawRequest(body, JSON, attributes=",".join(["top_k=1"] * 100_000))
-    yield "1,000,000 commas for attributes", lambda size: RawRequest(body, JSON, attributes="," * 1_000_000)
-    yield "100,000 types in Accept", lambda size: RawRequest(body, JSON, accept=",".join(["a/b;q=0.1"] * 100_000))
-
-
-def _npy(shape: str, size: int) -> bytes:
+def _npy(shape: str) -> MakeBody:
+    """Return a maker of zeros whose header tells another shape."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     head = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
-    return head + bytes(size - len(head))
+    return lambda size: head.ljust(size, b"\0")
+
+
+_NPY = {
+    f"npy of {shape}": _npy(shape) for shape in ("(1000000000000, 54, 2)", "(0, 1000000000000, 2)", "(3000000, 1, 2)")
+} | {
+    "npy, a header of all bytes": lambda size: (
+        b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little") + b"(" * (size - 12)
+    )
+}

@@ -1,51 +1,59 @@
 """Mutated requests over HTTP: `python -m stress.http_fuzz --requests 100000`.
 
-They go to a TorchServe that this starts on loopback, with the project's own settings. Exit status 1 where one of them
-was answered 5xx by us, not answered at all, or answered in words that neither docs/errors.md nor TorchServe knows;
-where a worker ended; and where the server's processes grew. Each such request is kept in build/fuzz, and sent again
-with `--seed N --first NUMBER --requests 1`.
+They go to a TorchServe that this command starts on loopback, with the project's own settings. The exit status is 1 if
+we answered one with 5xx, one got no answer, or one that neither docs/errors.md nor TorchServe documents; if a worker
+ended; or if the memory of a process grew. Each such request is kept in build/fuzz, and sent again with
+`--seed N --first NUMBER --requests 1`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import statistics
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from tqdm import tqdm
 
-from benchmarks.load.processes import INTERRUPTED, end_on_signals
-from spoter.ops.local_server import NAME
-from spoter.ops.ports import LOOPBACK
-from stress import ROOT
-from stress.harness import table
-from stress.mutations import Attack, attack
-from stress.oracle import documented, judge
+from benchmarks.command import run_command
+from benchmarks.load.processes import INTERRUPTED
+from benchmarks.load.usage import measure_usage
+from benchmarks.serving.server import running_server
+from benchmarks.tables import markdown_table
+from spoter.serving.recognizer import Recognizer
+from spoter.video.environment import PYTHON_VARIABLE
+from stress import MODEL, ROOT
+from stress.harness import wait_until, worker_pids
+from stress.mutations import FuzzRequest, make_request
+from stress.oracle import judge
+from stress.raw_http import HttpAnswer, exchange
 
 CONNECTIONS = 16
-# Seconds for an answer. A request that is not all there gets none; it is given up after the second number.
+# Seconds to wait for an answer. An incomplete request gets none; it is given up after the second number.
 PATIENCE, GLANCE = 30.0, 0.05
-# How much the median of the last readings may be above that of the first after the warm-up: Java takes heap as it
-# likes, up to its limit; a worker's allocator keeps what the largest body yet has needed.
-MORE_WORKER, MORE_JAVA = 16e6, 150e6
+# Bytes by which the median of the last memory readings may exceed that of the first after the warm-up: Java takes heap
+# up to its limit; a worker's allocator keeps the memory of the largest body so far.
+MAX_WORKER_GROWTH, MAX_JAVA_GROWTH = 16e6, 150e6
 WARM_UP = 0.1
+_MOST_SHOWN = 20
 
 
 @dataclass
 class Findings:
-    """What came of the requests so far.
+    """The results of the requests so far.
 
     Attributes
     ----------
     answers : Counter
-        How many were answered, by (status, whose answer it is and which).
-    failures : list of (int, Attack, str)
+        Number of answers by (status, whose answer it is and which).
+    failures : list of (int, FuzzRequest, str)
         Number of a request, the request, and what was wrong with its answer.
     memory : list of (float, dict)
         Share of the requests that were sent, and bytes of the frontend (``java``) and of the workers by process id.
@@ -54,11 +62,11 @@ class Findings:
     sent: int = 0
     seconds: float = 0.0
     answers: Counter = field(default_factory=Counter)
-    failures: list[tuple[int, Attack, str]] = field(default_factory=list)
+    failures: list[tuple[int, FuzzRequest, str]] = field(default_factory=list)
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
 
-    def growth(self) -> list[tuple[str, int, int]]:
-        """Return of each process its median memory after the warm-up and at the end."""
+    def memory_medians(self) -> list[tuple[str, int, int]]:
+        """Return each process with its median memory after the warm-up and at the end."""
         later = [reading for share, reading in self.memory if share >= WARM_UP]
         tenth = max(1, len(later) // 10)
         rows = []
@@ -68,60 +76,48 @@ class Findings:
                 rows.append((name, int(statistics.median(first)), int(statistics.median(last))))
         return rows
 
-    def grown(self) -> list[str]:
-        """Return what grew beyond its margin, a line each."""
+    def memory_problems(self) -> list[str]:
+        """Return a line for each process whose memory grew too much."""
         return [
             f"{name} grew from {first / 1e6:.0f} to {last / 1e6:.0f} MB"
-            for name, first, last in self.growth()
-            if last - first > (MORE_JAVA if name == "java" else MORE_WORKER)
+            for name, first, last in self.memory_medians()
+            if last - first > (MAX_JAVA_GROWTH if name == "java" else MAX_WORKER_GROWTH)
         ]
 
-
-async def _ask(port: int, made: Attack) -> list[tuple[int, str, bytes]]:
-    """Send a request on a connection of its own; return what was answered to it, each with status, type and body."""
-    reader, writer = await asyncio.open_connection(LOOPBACK, port, limit=1 << 24)
-    answers: list[tuple[int, str, bytes]] = []
-    try:
-        writer.write(made.bytes())
-        while len(answers) < made.copies:
-            # Not wait_for: in Python 3.11 it can keep a cancellation, such as Ctrl-C's, to itself.
-            async with asyncio.timeout(PATIENCE if made.whole else GLANCE):
-                answer = await _read(reader, made.method)
-            if answer[0] >= 200:  # 100 says that the body may come: it is there
-                answers.append(answer)
-    except (TimeoutError, OSError, asyncio.IncompleteReadError):
-        pass  # closed or silent: whoever knows the request tells whether that is right
-    finally:
-        writer.close()
-    return answers
+    def add(self, number: int, request: FuzzRequest, answers: list[HttpAnswer] | OSError) -> None:
+        """Judge the answers to a request, and count them."""
+        self.sent += 1
+        if isinstance(answers, OSError):
+            self.failures.append((number, request, f"no connection: {type(answers).__name__}"))
+            answers = []
+        for answer in answers:
+            name, problem = judge(answer) if request.method != "HEAD" else ("HEAD", None)
+            self.answers[answer.status, name] += 1
+            if problem:
+                self.failures.append((number, request, f"{answer.status}: {problem}"))
+        if len(answers) < request.copies:
+            self.answers["none", "closed or silent"] += 1
+            if not may_be_closed(request) or (not answers and request.is_complete):
+                self.failures.append((number, request, f"{len(answers)} answers to {request.copies} requests"))
 
 
-async def _read(reader: asyncio.StreamReader, method: str) -> tuple[int, str, bytes]:
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-    first, *lines = head.split("\r\n")
-    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-    length = 0 if method == "HEAD" else int(headers.get("content-length", 0))  # TorchServe always tells it
-    content_type = headers.get("content-type", "").partition(";")[0]
-    return int(first.split()[1]), content_type, await reader.readexactly(length)
+def may_be_closed(request: FuzzRequest) -> bool:
+    """Tell whether a server may close the connection on a request without an answer to each of its copies.
 
-
-def may_be_closed(made: Attack) -> bool:
-    """Tell whether a server may close the connection on such a request without an answer to each of its copies.
-
-    After an answer to what is not all there, not HTTP, too large for it, or an upgrade, the rest of the connection
-    means nothing; and to more than one request at a time, TorchServe need not answer once it has closed on one.
+    After the answer to a request that is incomplete, not HTTP, too large, or an upgrade, the rest of the connection has
+    no meaning. Of several requests on a connection TorchServe need not answer those after one on which it closed.
     """
-    odd = any(name in ("Expect", "Connection") for name, _ in made.headers)
-    return not made.whole or odd or made.copies > 1
+    ends_connection = any(name in ("Expect", "Connection") for name, _ in request.headers)
+    return not request.is_complete or ends_connection or request.copies > 1
 
 
-async def fuzz(
+def fuzz(
     port: int,
     numbers: range,
     seed: int,
     space: str = "",
-    found: Findings | None = None,
-    look: Callable[[], dict[str, int]] | None = None,
+    findings: Findings | None = None,
+    measure: Callable[[], dict[str, int]] | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Findings:
     """Send requests to a server on loopback, a few at a time.
@@ -130,125 +126,101 @@ async def fuzz(
     ----------
     port : int
     numbers : range
-        Of the requests in the row that `seed` begins.
+        Of the requests in the sequence of `seed`.
     seed : int
     space : str
-        As for `stress.mutations.attack`.
-    found : Findings, optional
-        Added to, so that there is something to show when this is interrupted.
-    look : callable, optional
+        As for `stress.mutations.make_request`.
+    findings : Findings, optional
+        To add to, so that an interrupted run has something to show.
+    measure : callable, optional
         Returns the server's memory (`Findings.memory`); called about a hundred times.
     advance : callable
         Called after each request.
     """
-    found = found if found is not None else Findings()
-    codes, waiting, started = documented(), iter(numbers), time.monotonic()
-    every = max(1, len(numbers) // 100)
+    findings = findings if findings is not None else Findings()
+    started, every = time.monotonic(), max(1, len(numbers) // 100)
 
-    async def go_on() -> None:
-        for number in waiting:
-            made = attack(seed, number, space)
-            try:
-                answers = await _ask(port, made)
-            except OSError as error:
-                answers = []
-                found.failures.append((number, made, f"no connection: {type(error).__name__}"))
-            for status, content_type, body in answers:
-                name, wrong = judge(status, content_type, body, codes) if made.method != "HEAD" else ("HEAD", None)
-                found.answers[status, name] += 1
-                if wrong:
-                    found.failures.append((number, made, f"{status}: {wrong}"))
-            if len(answers) < made.copies:
-                found.answers["none", "closed or silent"] += 1
-                if not may_be_closed(made) or (not answers and made.whole):
-                    found.failures.append((number, made, f"{len(answers)} answers to {made.copies} requests"))
-            found.sent += 1
-            found.seconds = time.monotonic() - started
-            if look is not None and found.sent % every == 0:
-                found.memory.append((found.sent / len(numbers), look()))
-            advance()
+    def send(number: int) -> tuple[int, FuzzRequest, list[HttpAnswer] | OSError]:
+        request = make_request(seed, number, space)
+        patience = PATIENCE if request.is_complete else GLANCE
+        try:
+            result = exchange(port, request.to_bytes(), patience, request.copies, head=request.method == "HEAD")
+        except OSError as error:
+            return number, request, error
+        return number, request, result.final
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(go_on())
-    return found
+    remaining = iter(numbers)
+    with ThreadPoolExecutor(CONNECTIONS) as pool:
+        running = {pool.submit(send, number) for number in islice(remaining, 2 * CONNECTIONS)}
+        while running:
+            done, running = wait(running, return_when=FIRST_COMPLETED)
+            running |= {pool.submit(send, number) for number in islice(remaining, len(done))}
+            for future in done:
+                findings.add(*future.result())
+                findings.seconds = time.monotonic() - started
+                if measure is not None and findings.sent % every == 0:
+                    findings.memory.append((findings.sent / len(numbers), measure()))
+                advance()
+    return findings
 
 
-def keep(found: Findings, seed: int, folder: Path) -> None:
-    """Write each request that failed into `folder`, with how to send it again."""
-    for number, made, wrong in found.failures:
+def save_failures(findings: Findings, seed: int, folder: Path) -> None:
+    """Write each request that failed into `folder`, with the command that sends it again."""
+    for number, request, problem in findings.failures:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{seed}-{number}.http").write_bytes(made.bytes())
-        again = f"python -m stress.http_fuzz --seed {seed} --first {number} --requests 1"
-        (folder / f"{seed}-{number}.txt").write_text(f"{wrong}\n{', '.join(made.changes)}\n{again}\n")
+        (folder / f"{seed}-{number}.http").write_bytes(request.to_bytes())
+        command = f"python -m stress.http_fuzz --seed {seed} --first {number} --requests 1"
+        (folder / f"{seed}-{number}.txt").write_text(f"{problem}\n{', '.join(request.mutations)}\n{command}\n")
 
 
 def main(
     requests: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Which row of requests.")] = 1,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first one in the row.")] = 0,
-    model: Annotated[Path, typer.Option(help="Model folder.")] = ROOT / "models" / "dgs11",
+    seed: Annotated[int, typer.Option(help="Which sequence of requests.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first one in the sequence.")] = 0,
+    model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     workers: Annotated[int, typer.Option(min=1, help="Of TorchServe's.")] = 2,
     kept: Annotated[Path, typer.Option(help="Where requests that failed are kept.")] = ROOT / "build" / "fuzz" / "http",
 ) -> None:
-    """Send mutated requests to a TorchServe of this command's own, and judge every answer."""
-    from tqdm import tqdm
-
-    from benchmarks.load.usage import measure_usage
-    from benchmarks.serving.server import running_server
-    from spoter.model.folder import PROTOTYPES
-    from spoter.video.environment import PYTHON_VARIABLE
-    from stress.harness import wait_workers, worker_pids
-
-    space = _space(model) if (model / PROTOTYPES).exists() else ""
-    found = Findings()
+    """Send mutated requests to a TorchServe that this command starts, and judge every answer."""
+    prototypes = Recognizer.load(model).prototypes
+    space = "" if prototypes is None else prototypes.space
+    findings, interrupted = Findings(), False
     # No videos: reading one takes seconds, whatever is in it.
     with running_server(model, workers, {PYTHON_VARIABLE: "no program"}) as server:
-        wait_workers(server, workers)
-        before = sorted(worker_pids(server))
+        wait_until(lambda: len(worker_pids(server)) == workers)
+        before = set(worker_pids(server))
 
-        def look() -> dict[str, int]:
+        def measure() -> dict[str, int]:
             usage = measure_usage(server.leader)
             return {"java": usage.frontend.rss} | {f"worker {worker.pid}": worker.pss for worker in usage.workers}
 
-        bar = tqdm(total=requests, desc=NAME, unit=" requests", leave=False)
-        interrupted = False
-        try:
-            asyncio.run(fuzz(server.ports[0], range(first, first + requests), seed, space, found, look, bar.update))
-        except KeyboardInterrupt:
-            interrupted = True
-        finally:
-            bar.close()
-        died = set(before) - set(worker_pids(server))
-    keep(found, seed, kept)
-    rate = found.sent / found.seconds if found.sent else 0.0
-    print(f"{found.sent} requests of seed {seed} in {found.seconds:.0f} s, {rate:.0f} a second\n")
-    rows = [(status, name, count) for (status, name), count in sorted(found.answers.items(), key=str)]
-    print(table(("Status", "Answer", "Requests"), rows))
-    print(
-        table(
-            ("Process", "MB after the warm-up", "MB at the end"),
-            [(n, f"{a / 1e6:.0f}", f"{b / 1e6:.0f}") for n, a, b in found.growth()],
-        )
-    )
-    wrong = [f"request {number} ({', '.join(made.changes)}): {what}" for number, made, what in found.failures[:20]]
-    wrong += [f"{len(found.failures) - 20} more in {kept}"] if len(found.failures) > 20 else []
-    wrong += [f"{len(died)} of {len(before)} workers ended"] if died else []
-    wrong += [] if interrupted else found.grown()
-    if wrong:
-        sys.exit("\n".join(wrong))
+        with tqdm(total=requests, unit=" requests", leave=False) as bar:
+            try:
+                numbers = range(first, first + requests)
+                fuzz(server.ports[0], numbers, seed, space, findings, measure, bar.update)
+            except KeyboardInterrupt:
+                interrupted = True
+        died = before - set(worker_pids(server))
+    save_failures(findings, seed, kept)
+    rate = findings.sent / findings.seconds if findings.sent else 0.0
+    print(f"{findings.sent} requests of seed {seed} in {findings.seconds:.0f} s, {rate:.0f} a second\n")
+    rows = [(status, name, count) for (status, name), count in sorted(findings.answers.items(), key=str)]
+    print(markdown_table(("Status", "Answer", "Requests"), rows, left=2))
+    rows = [(name, f"{a / 1e6:.0f}", f"{b / 1e6:.0f}") for name, a, b in findings.memory_medians()]
+    print(markdown_table(("Process", "MB after the warm-up", "MB at the end"), rows))
+    shown = findings.failures[:_MOST_SHOWN]
+    problems = [f"request {number} ({', '.join(request.mutations)}): {what}" for number, request, what in shown]
+    if len(findings.failures) > _MOST_SHOWN:
+        problems.append(f"{len(findings.failures) - _MOST_SHOWN} more in {kept}")
+    problems += [f"{len(died)} of {len(before)} workers ended"] if died else []
+    problems += [] if interrupted else findings.memory_problems()
+    if problems:
+        sys.exit("\n".join(problems))
     if interrupted:
-        print("interrupted: nothing was wrong so far")
+        print("interrupted: no problem so far")
         raise typer.Exit(INTERRUPTED)
-    print("nothing was wrong")
-
-
-def _space(model: Path) -> str:
-    from spoter.serving.recognizer import Recognizer
-
-    return Recognizer.load(model).prototypes.space
+    print("no problem")
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

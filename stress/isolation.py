@@ -1,6 +1,7 @@
-"""Good, bad, huge and slow requests that share a batch: each is to get what it gets alone.
+"""Good, bad, huge and slow requests in one batch: each must get the answer that it gets alone.
 
-`python -m stress.isolation` sends them at once to a server whose worker waits for company, so that they do share one.
+`python -m stress.isolation` sends them at once to a server whose worker waits for more requests, so that they share a
+batch.
 """
 
 from __future__ import annotations
@@ -9,27 +10,28 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from benchmarks.load.processes import end_on_signals
+from benchmarks.command import run_command
+from benchmarks.load.bodies import compact_request, full_request
+from benchmarks.serving.server import running_server
+from benchmarks.tables import markdown_table
 from spoter.ops.ports import LOOPBACK
-from stress.harness import CSV, JSON, call, table
+from spoter.torchserve.server import TorchServe
+from stress import MODEL
+from stress.harness import CSV, JSON, call, exit_on_problems
 
-if TYPE_CHECKING:
-    from spoter.torchserve.server import TorchServe
-
-# Keys of the archive's model-config.yaml: eight requests together, and a worker that waits for them.
+# Keys of the archive's model-config.yaml: batches of eight, and a worker that waits for them.
 ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}
-# How far a score may be from that of the request alone: a batch is padded, and sums run in another order.
-CLOSE = 1e-4
+# Greatest difference of a score from that of the request alone: a batch is padded, which changes the order of sums.
+TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Item:
-    """A request, and the status that it is to get."""
+class IsolationCase:
+    """A request, and its expected status."""
 
     name: str
     body: bytes
@@ -37,112 +39,99 @@ class Item:
     status: int
 
 
-def items(video: Path | None = None) -> list[Item]:
-    """Return requests of each kind; a video among them where one is handed over, which only some servers read."""
-    from benchmarks.load.bodies import compact_request, full_request
-
+def isolation_cases() -> list[IsolationCase]:
+    """Return requests of each kind."""
     clip = json.loads(compact_request(frames=10))
-    several = json.dumps({"clips": [clip, {"points": 3}, clip]}).encode()
-    found = [
-        Item("good", compact_request(), JSON, 200),
-        Item("good, short", compact_request(frames=3), JSON, 200),
-        Item("bad: no JSON", b"{nonsense", JSON, 400),
-        Item("bad: no such type", b"x", "image/png", 415),
-        Item("bad: ragged table", b"pose_nose_x,pose_nose_y\n1\n", CSV, 400),
-        Item("one of three clips bad", several, JSON, 200),
-        Item("huge: 2.6 MB", full_request(), JSON, 200),
-        Item("huge: 20 MB", full_request(460), JSON, 200),
-        Item("huge and bad: 20 MB of empty frames", b'{"keypoints":[' + b"{}," * 6_600_000 + b"{}]}", JSON, 400),
-        Item("over the limit: 26 MiB", b" " * (26 << 20), JSON, 413),
-        Item("slow: 64 clips of 200 frames", _many(), JSON, 200),
-    ]
-    if video is not None:
-        found.append(Item("slow: a video", video.read_bytes(), "video/mp4", 200))
-    return found
+    one_bad = json.dumps({"clips": [clip, {"points": 3}, clip]}).encode()
+    many = b'{"clips":[' + b",".join([compact_request(frames=200)] * 64) + b"]}"
+    return [
+        IsolationCase("good", compact_request(), JSON, 200),
+        IsolationCase("good, short", compact_request(frames=3), JSON, 200),
+        IsolationCase("bad: no JSON", b"{nonsense", JSON, 400),
+        IsolationCase("bad: no such type", b"x", "image/png", 415),
+        IsolationCase("bad: ragged table", b"pose_nose_x,pose_nose_y\n1\n", CSV, 400),
+        IsolationCase("one of three clips bad", one_bad, JSON, 200),
+        IsolationCase("huge: 2.6 MB", full_request(), JSON, 200),
+        IsolationCase("huge: 20 MB", full_request(460), JSON, 200),
+        IsolationCase("huge and bad: 20 MB of frames", b'{"keypoints":[' + b"{}," * 6_600_000 + b"{}]}", JSON, 400),
+        IsolationCase("over the limit: 26 MiB", b" " * (26 << 20), JSON, 413),
+        IsolationCase("slow: 64 clips of 200 frames", many, JSON, 200),
+    ]  # fmt: skip
 
 
-def _many() -> bytes:
-    from benchmarks.load.bodies import compact_request
-
-    clip = compact_request(frames=200)
-    return b'{"clips":[' + b",".join([clip] * 64) + b"]}"
-
-
-def same(one: str, other: str) -> bool:
-    """Tell whether two answers say the same: scores within `CLOSE`, everything else alike."""
+def are_same(body: str, other: str) -> bool:
+    """Tell whether two answers are the same: scores within `TOLERANCE`, everything else equal."""
     try:
-        return _same(json.loads(one), json.loads(other))
+        return _are_same(json.loads(body), json.loads(other))
     except ValueError:
-        return one == other
+        return body == other
 
 
-def _same(one: object, other: object) -> bool:
+def _are_same(one: object, other: object) -> bool:
     if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= CLOSE
+        return abs(one - other) <= TOLERANCE
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_same(value, other[key]) for key, value in one.items())
+        return one.keys() == other.keys() and all(_are_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(_same(a, b) for a, b in zip(one, other, strict=True))
+        return len(one) == len(other) and all(map(_are_same, one, other))
     return type(one) is type(other) and one == other
 
 
-def batches(server: TorchServe) -> int:
-    """Return how many batches workers have answered, once TorchServe has read all that they wrote about them."""
-    found = [-1, -2]
-    while found[-1] != found[-2]:
+def count_batches(server: TorchServe) -> int:
+    """Return the number of batches that workers have answered, once TorchServe has read their metrics."""
+    counts = [-1, -2]
+    while counts[-1] != counts[-2]:
         time.sleep(0.5)
-        told = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics")
-        counts = [line.split()[-1] for line in told.body.splitlines() if line.startswith("DecodeTime_count")]
-        found.append(int(sum(map(float, counts))))
-    return found[-1]
+        reply = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics")
+        lines = [line for line in reply.body.splitlines() if line.startswith("DecodeTime_count")]
+        counts.append(int(sum(float(line.split()[-1]) for line in lines)))
+    return counts[-1]
 
 
-def mixed(server: TorchServe, asked: list[Item], rounds: int) -> tuple[list[list[object]], int, float]:
-    """Ask each alone, then all at once again and again.
+def send_mixed(server: TorchServe, cases: list[IsolationCase], rounds: int) -> tuple[list[list[object]], int, float]:
+    """Send each request alone, then all at once, `rounds` times.
 
     Returns
     -------
     rows : list of list
-        For a table: what was asked, and how often its answer was that which it gets alone.
+        Of a table: the request, and how often it got the answer that it gets alone.
     wrong : int
-        Answers that were another.
-    together : float
-        Requests that shared a batch, on average.
+        Number of other answers.
+    mean_batch : float
+        Mean number of requests in a batch.
     """
-    alone = [call(server.url, item.body, item.content_type) for item in asked]
-    good, before = [0] * len(asked), batches(server)
-    with ThreadPoolExecutor(len(asked)) as pool:
+
+    def send(case: IsolationCase) -> tuple[int | None, str]:
+        reply = call(server.url, case.body, case.content_type)
+        return reply.status, reply.body
+
+    alone = [send(case) for case in cases]
+    good, before = [0] * len(cases), count_batches(server)
+    with ThreadPoolExecutor(len(cases)) as pool:
         for turn in range(rounds):
-            order = asked[turn % len(asked) :] + asked[: turn % len(asked)]  # who comes first differs
-            replies = pool.map(lambda item: call(server.url, item.body, item.content_type), order)
-            for item, reply in zip(order, replies, strict=True):
-                place = asked.index(item)
-                alike = reply.status == alone[place].status == item.status
-                good[place] += alike and same(reply.body, alone[place].body)
+            start = turn % len(cases)  # another request comes first
+            order = [*range(start, len(cases)), *range(start)]
+            for index, (status, body) in zip(order, pool.map(send, [cases[i] for i in order]), strict=True):
+                is_status = status == alone[index][0] == cases[index].status
+                good[index] += is_status and are_same(body, alone[index][1])
     rows = [
-        [item.name, f"{len(item.body):,}", reply.status, f"{count} of {rounds}"]
-        for item, reply, count in zip(asked, alone, good, strict=True)
+        [case.name, f"{len(case.body):,}", status, f"{count} of {rounds}"]
+        for case, (status, _), count in zip(cases, alone, good, strict=True)
     ]
-    return rows, rounds * len(asked) - sum(good), rounds * len(asked) / (batches(server) - before)
+    sent = rounds * len(cases)
+    return rows, sent - sum(good), sent / (count_batches(server) - before)
 
 
-def main(
-    rounds: Annotated[int, typer.Option(min=1, max=200, help="How often all are sent at once.")] = 10,
-    video: Annotated[Path | None, typer.Option(exists=True, help="An MP4 of a person, to be among them.")] = None,
-) -> None:
-    """Send requests of each kind at once; exit 1 where one got another answer than alone."""
-    from benchmarks.serving.server import running_server
-    from spoter.torchserve.server import ROOT
-
-    with running_server(ROOT / "models" / "dgs11", 1, archive=ARCHIVE) as server:
-        rows, wrong, together = mixed(server, items(video), rounds)
-    typer.echo("### Isolation\n\n" + table(("Request", "Bytes", "Status alone", "The same among others"), rows))
-    typer.echo(f"{together:.1f} requests shared a batch on average.\n")
-    if wrong or together <= 1:
-        typer.echo(f"{wrong} answers were not those that their requests get alone", err=True)
-        raise typer.Exit(1)
+def main(rounds: Annotated[int, typer.Option(min=1, max=200, help="How often all are sent at once.")] = 10) -> None:
+    """Send requests of each kind at once; exit with 1 if one gets another answer than alone."""
+    with running_server(MODEL, 1, archive=ARCHIVE) as server:
+        rows, wrong, mean_batch = send_mixed(server, isolation_cases(), rounds)
+    columns = ("Request", "Bytes", "Status alone", "The same among others")
+    typer.echo(markdown_table(columns, rows, "Isolation"))
+    typer.echo(f"{mean_batch:.1f} requests shared a batch on average.\n")
+    problems = [f"{wrong} answers were not those that their requests get alone"] if wrong else []
+    exit_on_problems(problems + (["no requests shared a batch"] if mean_batch <= 1 else []))
 
 
 if __name__ == "__main__":
-    end_on_signals()
-    typer.run(main)
+    run_command(main)

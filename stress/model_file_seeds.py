@@ -72,6 +72,7 @@ def graphs() -> list[bytes]:
 
 
 def small_prototypes() -> Prototypes:
+    """Return prototypes of two glosses in three dimensions."""
     from spoter.fewshot.prototypes import Prototypes
 
     identity = np.eye(3, dtype=np.float32)
@@ -79,6 +80,7 @@ def small_prototypes() -> Prototypes:
 
 
 def enrolled() -> list[bytes]:
+    """Return an enrolled gloss for `small_prototypes`."""
     glosses = [{"gloss": "C", "clips": 2, "prototype": [0.0, 0.6, 0.8]}]
     return [json.dumps({"space": small_prototypes().space, "glosses": glosses}).encode()]
 

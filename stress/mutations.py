@@ -1,4 +1,4 @@
-"""Requests that nobody would send, made of such as people send: drawn by a number, so that each can be made again."""
+"""Mutated requests. A seed and a number define each, so that it can be made again."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ import json
 import random
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 
 from spoter.formats.request import CSV, JSON, JSONLINES, MP4, NPY, SYNONYMS, VIDEOS
 from spoter.ops.local_server import NAME
 from stress import ROOT
+from stress.raw_http import PATH, http_request
 
-PATH = f"/predictions/{NAME}"
 FRAMES = 2
 NUMBER = re.compile(rb"-?\d+\.?\d*(?:[eE][+-]?\d+)?")
 TOKENS = [
@@ -58,21 +59,21 @@ QUERIES = (
 
 
 @dataclass(frozen=True)
-class Attack:
+class FuzzRequest:
     """A request, or several on one connection.
 
     Attributes
     ----------
     path, method, headers, body
         Of HTTP.
-    chunks : int or None
-        Bytes of each chunk where the body comes in chunks.
+    chunk_size : int or None
+        Bytes of each chunk if the body comes in chunks.
     length : int or None
-        What is said of the body's length where that is not the truth.
+        A false Content-Length.
     copies : int
-        How often it is sent without waiting for an answer.
-    changes : tuple of str
-        What was done to it, in words.
+        Number of times that it is sent without waiting for an answer.
+    mutations : tuple of str
+        Names of the mutations that made it.
     """
 
     body: bytes
@@ -80,52 +81,44 @@ class Attack:
     path: str = PATH
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
-    chunks: int | None = None
+    chunk_size: int | None = None
     length: int | None = None
     copies: int = 1
-    changes: tuple[str, ...] = field(default=())
+    mutations: tuple[str, ...] = ()
 
     @property
-    def whole(self) -> bool:
-        """Whether it is all there, so that an answer to each copy has to come."""
+    def is_complete(self) -> bool:
+        """Whether an answer to each copy has to come."""
         return self.length is None
 
-    def bytes(self) -> bytes:
-        """Return what is written to the connection."""
-        lines = [f"{self.method} {self.path} HTTP/1.1", "Host: localhost"]
-        if self.content_type:
-            lines.append(f"Content-Type: {self.content_type}")
-        body = self.body
-        if self.chunks is None:
-            lines.append(f"Content-Length: {len(body) if self.length is None else self.length}")
-        else:
-            lines.append("Transfer-Encoding: chunked")
-            pieces = [body[i : i + self.chunks] for i in range(0, len(body), self.chunks)]
-            body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-        lines += [f"{name}: {value}" for name, value in self.headers]
-        return ("\r\n".join(lines).encode("latin-1", "replace") + b"\r\n\r\n" + body) * self.copies
+    def to_bytes(self) -> bytes:
+        """Return the bytes to send."""
+        return self.copies * http_request(
+            self.body,
+            (f"{name}: {value}" for name, value in self.headers),
+            method=self.method,
+            path=self.path,
+            content_type=self.content_type,
+            length=self.length,
+            chunk_size=self.chunk_size,
+        )
 
 
-def attack(seed: int, number: int, space: str = "") -> Attack:
-    """Return the request of this number in the row that `seed` begins.
+def make_request(seed: int, number: int, space: str = "") -> FuzzRequest:
+    """Return a request of the sequence that `seed` defines.
 
-    Parameters
-    ----------
-    seed, number : int
-    space : str
-        Of the model's prototypes (`Prototypes.space`), so that enrolled glosses get past the first check.
+    `space` is that of the model's prototypes (`Prototypes.space`), so that enrolled glosses pass the first check.
     """
     rng = random.Random(f"{seed}:{number}")
-    body, content_type = rng.choice(seeds(space))
-    made = Attack(body, content_type)
+    request = FuzzRequest(*rng.choice(seed_requests(space)))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
-        change = rng.choice(CHANGES)
-        made = replace(change(made, rng), changes=(*made.changes, change.__name__.strip("_")))
-    return made
+        name = rng.choice(list(MUTATIONS))
+        request = replace(request, **MUTATIONS[name](request, rng), mutations=(*request.mutations, name))
+    return request
 
 
 @cache
-def seeds(space: str) -> list[tuple[bytes, str]]:
+def seed_requests(space: str) -> list[tuple[bytes, str]]:
     """Return requests that are answered 200, or 415 where no videos are read: samples, cut to a few frames."""
     samples = ROOT / "samples"
     full = json.loads((samples / "hallo.json").read_bytes())
@@ -164,111 +157,107 @@ def seeds(space: str) -> list[tuple[bytes, str]]:
     ]
 
 
-def _flip(made: Attack, rng: random.Random) -> Attack:
-    body = bytearray(made.body)
+Changes = dict[str, Any]
+
+
+def _change_body(change: Callable[[bytes, random.Random], bytes]) -> Callable[[FuzzRequest, random.Random], Changes]:
+    return lambda request, rng: {"body": change(request.body, rng)}
+
+
+def _flip(body: bytes, rng: random.Random) -> bytes:
+    changed = bytearray(body)
     for _ in range(rng.randint(1, 8) if body else 0):
-        body[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
-    return replace(made, body=bytes(body))
+        changed[rng.randrange(len(body))] ^= 1 << rng.randrange(8)
+    return bytes(changed)
 
 
-def _cut(made: Attack, rng: random.Random) -> Attack:
-    start = rng.randint(0, len(made.body))
-    return replace(made, body=made.body[:start] + made.body[rng.choice((start, len(made.body), start + 9)) :])
+def _cut(body: bytes, rng: random.Random) -> bytes:
+    start = rng.randint(0, len(body))
+    return body[:start] + body[rng.choice((start, len(body), start + 9)) :]
 
 
-def _truncate(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, body=made.body[: rng.randint(0, len(made.body))])
+def _repeat(body: bytes, rng: random.Random) -> bytes:
+    start = rng.randint(0, len(body))
+    return body[:start] + body[start : start + rng.choice((1, 10, 200))] * rng.choice((2, 10, 500)) + body[start:]
 
 
-def _repeat(made: Attack, rng: random.Random) -> Attack:
-    start = rng.randint(0, len(made.body))
-    piece = made.body[start : start + rng.choice((1, 10, 200))]
-    return replace(made, body=made.body[:start] + piece * rng.choice((2, 10, 500)) + made.body[start:])
+def _token(body: bytes, rng: random.Random) -> bytes:
+    start = rng.randint(0, len(body))
+    return body[:start] + rng.choice(TOKENS) + body[start + rng.randint(0, 12) :]
 
 
-def _token(made: Attack, rng: random.Random) -> Attack:
-    start = rng.randint(0, len(made.body))
-    return replace(made, body=made.body[:start] + rng.choice(TOKENS) + made.body[start + rng.randint(0, 12) :])
+def _replace_number(body: bytes, rng: random.Random, new: bytes) -> bytes:
+    spans = [match.span() for match in NUMBER.finditer(body)]
+    start, end = rng.choice(spans) if spans else (0, 0)
+    return body[:start] + new + body[end:]
 
 
-def _number(made: Attack, rng: random.Random) -> Attack:
-    found = [match.span() for match in NUMBER.finditer(made.body)]
-    start, end = rng.choice(found) if found else (0, 0)
-    return replace(made, body=made.body[:start] + rng.choice(NUMBERS) + made.body[end:])
-
-
-def _nest(made: Attack, rng: random.Random) -> Attack:
-    found = [match.span() for match in NUMBER.finditer(made.body)]
-    start, end = rng.choice(found) if found else (0, 0)
-    opened, closed = rng.choice(((b"[", b"]"), (b'{"a":', b"}")))
+def _nest(body: bytes, rng: random.Random) -> bytes:
+    opening, closing = rng.choice(((b"[", b"]"), (b'{"a":', b"}")))
     depth = rng.choice((1, 2, 50, 2000, 20_000))
-    nested = opened * depth + b"0" + closed * rng.choice((depth, 0))
-    return replace(made, body=made.body[:start] + nested + made.body[end:])
+    return _replace_number(body, rng, opening * depth + b"0" + closing * rng.choice((depth, 0)))
 
 
-def _splice(made: Attack, rng: random.Random) -> Attack:
-    other = rng.choice(seeds(""))[0]
-    return replace(made, body=made.body[: rng.randint(0, len(made.body))] + other[rng.randint(0, len(other)) :])
+def _splice(body: bytes, rng: random.Random) -> bytes:
+    other = rng.choice(seed_requests(""))[0]
+    return body[: rng.randint(0, len(body))] + other[rng.randint(0, len(other)) :]
 
 
-def _encode(made: Attack, rng: random.Random) -> Attack:
-    name = rng.choice(("utf-16", "utf-32", "latin-1", "utf-8-sig", "utf-7", "gzip", "gzip, undeclared"))
-    if name.startswith("gzip"):
-        headers = () if "," in name else (("Content-Encoding", "gzip"),)
-        return replace(made, body=gzip.compress(made.body, mtime=0), headers=made.headers + headers)
-    return replace(made, body=made.body.decode("latin-1").encode(name))
+def _encode(request: FuzzRequest, rng: random.Random) -> Changes:
+    name = rng.choice(("utf-16", "utf-32", "latin-1", "utf-8-sig", "utf-7", "gzip", "undeclared gzip"))
+    if "gzip" not in name:
+        return {"body": request.body.decode("latin-1").encode(name)}
+    headers = (("Content-Encoding", "gzip"),) if name == "gzip" else ()
+    return {"body": gzip.compress(request.body, mtime=0), "headers": request.headers + headers}
 
 
-def _type(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, content_type=rng.choice(WORDS))
-
-
-def _header(made: Attack, rng: random.Random) -> Attack:
+def _header(request: FuzzRequest, rng: random.Random) -> Changes:
     name = rng.choice(HEADERS)
     value = rng.choice(ATTRIBUTES if "Attributes" in name and rng.random() < 0.9 else WORDS)
-    return replace(made, headers=(*made.headers, (name, value)))
+    return {"headers": (*request.headers, (name, value))}
 
 
-def _many_headers(made: Attack, rng: random.Random) -> Attack:
-    several = tuple((f"X-{i}", rng.choice(WORDS)) for i in range(rng.choice((5, 50, 300))))
-    return replace(made, headers=made.headers + several)
+def _many_headers(request: FuzzRequest, rng: random.Random) -> Changes:
+    added = tuple((f"X-{i}", rng.choice(WORDS)) for i in range(rng.choice((5, 50, 300))))
+    return {"headers": request.headers + added}
 
 
-def _way(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, path=rng.choice(PATHS))
+def _wrong_length(request: FuzzRequest, rng: random.Random) -> Changes:
+    if request.chunk_size is not None:
+        return {}
+    size = len(request.body)
+    return {"length": rng.choice((0, 1, size + 1, size // 2, 10**9, 10**20, -1))}
 
 
-def _query(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, path=f"{made.path}?{rng.choice(QUERIES)}")
-
-
-def _method(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, method=rng.choice(METHODS))
-
-
-def _chunked(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, chunks=rng.choice((7, 100, 5000)), length=None)
-
-
-def _pipelined(made: Attack, rng: random.Random) -> Attack:
-    return replace(made, copies=rng.choice((2, 3)))
-
-
-def _wrong_length(made: Attack, rng: random.Random) -> Attack:
-    if made.chunks is not None:
-        return made
-    return replace(made, length=rng.choice((0, 1, len(made.body) + 1, len(made.body) // 2, 10**9, 10**20, -1)))
-
-
-def _form(made: Attack, rng: random.Random) -> Attack:
+def _form(request: FuzzRequest, rng: random.Random) -> Changes:
     field, mark = rng.choice(("body", "data", "file", "")), "x" * rng.choice((1, 70))
     name = f'name="{field}"' + rng.choice(("", '; filename="a.json"'))
-    head = f"--{mark}\r\nContent-Disposition: form-data; {name}\r\nContent-Type: {made.content_type}\r\n\r\n"
-    body = head.encode("latin-1", "replace") + made.body + f"\r\n--{mark}{rng.choice(('--', ''))}\r\n".encode()
-    return replace(made, body=body, content_type=f"multipart/form-data; boundary={mark}")
+    head = f"--{mark}\r\nContent-Disposition: form-data; {name}\r\nContent-Type: {request.content_type}\r\n\r\n"
+    body = head.encode("latin-1", "replace") + request.body + f"\r\n--{mark}{rng.choice(('--', ''))}\r\n".encode()
+    return {"body": body, "content_type": f"multipart/form-data; boundary={mark}"}
 
 
-CHANGES: tuple[Callable[[Attack, random.Random], Attack], ...] = (
-    _flip, _flip, _cut, _truncate, _repeat, _token, _token, _token, _number, _number, _nest, _splice, _encode, _type,
-    _header, _header, _many_headers, _way, _query, _method, _chunked, _pipelined, _wrong_length, _form,
-)  # fmt: skip
+MUTATIONS: dict[str, Callable[[FuzzRequest, random.Random], Changes]] = {
+    "flip": _change_body(_flip),
+    "flip_more": _change_body(lambda body, rng: _flip(_flip(body, rng), rng)),
+    "cut": _change_body(_cut),
+    "truncate": _change_body(lambda body, rng: body[: rng.randint(0, len(body))]),
+    "repeat": _change_body(_repeat),
+    "token": _change_body(_token),
+    "tokens": _change_body(lambda body, rng: _token(_token(body, rng), rng)),
+    "number": _change_body(lambda body, rng: _replace_number(body, rng, rng.choice(NUMBERS))),
+    "nest": _change_body(_nest),
+    "splice": _change_body(_splice),
+    "encode": _encode,
+    "content_type": lambda request, rng: {"content_type": rng.choice(WORDS)},
+    "header": _header,
+    "many_headers": _many_headers,
+    "path": lambda request, rng: {"path": rng.choice(PATHS)},
+    "query": lambda request, rng: {"path": f"{request.path}?{rng.choice(QUERIES)}"},
+    "method": lambda request, rng: {"method": rng.choice(METHODS)},
+    "chunked": lambda request, rng: {"chunk_size": rng.choice((7, 100, 5000)), "length": None},
+    "pipelined": lambda request, rng: {"copies": rng.choice((2, 3))},
+    "wrong_length": _wrong_length,
+    "form": _form,
+}
+"""By name, functions that return the changed fields of a request."""

@@ -1,4 +1,4 @@
-"""HTTP spoken by hand over a socket, where no client library would say what an attack has to say."""
+"""HTTP over a plain socket, for requests that no client library would send."""
 
 from __future__ import annotations
 
@@ -6,75 +6,106 @@ import json
 import re
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK
 
 PATH = f"/predictions/{NAME}"
-LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
+_LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
+_TYPE = re.compile(rb"^content-type:\s*([^\s;]+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
-class Said:
-    """What came back on a connection.
+class HttpAnswer:
+    """A whole answer."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        """Our error's code, or the name of TorchServe's; empty for an answer that is no error."""
+        try:
+            document = json.loads(self.body)
+        except ValueError:
+            return ""
+        if not isinstance(document, dict):
+            return ""
+        return document["error"]["code"] if "error" in document else document.get("type", "")
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """The answers on a connection.
 
     Attributes
     ----------
-    answers : list of (int, bytes)
-        Status and body of each whole answer.
+    answers : list of HttpAnswer
     end : str
-        ``answered``: as many as were waited for; ``closed`` or ``reset`` by the server before that; ``silent``:
-        nothing more came in the time given.
+        ``answered``: all expected answers came; ``closed`` or ``reset`` by the server before that; ``silent``: nothing
+        more came in time.
     seconds : float
     """
 
-    answers: list[tuple[int, bytes]]
+    answers: list[HttpAnswer]
     end: str
     seconds: float
 
     @property
-    def words(self) -> str:
-        """The first final answer in words, "413 body_too_large", or how the connection ended."""
-        final = [(status, body) for status, body in self.answers if status >= 200]
-        if not final:
-            return self.end
-        status, body = final[0]
-        return f"{status} {_code(body)}".strip()
+    def final(self) -> list[HttpAnswer]:
+        """The answers without those of status 100."""
+        return [answer for answer in self.answers if answer.status >= 200]
+
+    @property
+    def summary(self) -> str:
+        """The first final answer, "413 body_too_large", or how the connection ended."""
+        return f"{self.final[0].status} {self.final[0].code}".strip() if self.final else self.end
 
 
-def _code(body: bytes) -> str:
-    """Return our error's code, or the name of TorchServe's; nothing of an answer that is none."""
-    try:
-        document = json.loads(body)
-    except ValueError:
-        return ""
-    if not isinstance(document, dict):
-        return ""
-    return document["error"]["code"] if "error" in document else document.get("type", "")
+def http_request(
+    body: bytes,
+    headers: Iterable[str] = (),
+    *,
+    method: str = "POST",
+    path: str = PATH,
+    version: str = "1.1",
+    content_type: str = "application/json",
+    length: object = None,
+    chunk_size: int | None = None,
+) -> bytes:
+    """Return the bytes of a request.
+
+    Parameters
+    ----------
+    length : optional
+        Content-Length in place of the true one.
+    chunk_size : int, optional
+        The body is sent in chunks of so many bytes.
+    """
+    lines = [f"{method} {path} HTTP/{version}", "Host: localhost"]
+    if content_type:
+        lines.append(f"Content-Type: {content_type}")
+    if chunk_size is None:
+        lines.append(f"Content-Length: {len(body) if length is None else length}")
+    else:
+        lines.append("Transfer-Encoding: chunked")
+        chunks = [body[start : start + chunk_size] for start in range(0, len(body), chunk_size)]
+        body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    return "\r\n".join([*lines, *headers]).encode("latin-1", "replace") + b"\r\n\r\n" + body
 
 
-def post(body: bytes, *headers: str, length: object = None, version: str = "1.1") -> bytes:
-    """Return a request for a prediction; `length` is what is said of its body, the truth unless given."""
-    lines = [f"POST {PATH} HTTP/{version}", "Host: localhost", "Content-Type: application/json"]
-    lines += [f"Content-Length: {len(body) if length is None else length}", *headers]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
-
-
-def chunked(body: bytes, size: int) -> bytes:
-    """Return a request whose body comes in chunks of `size` bytes."""
-    lines = [f"POST {PATH} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Transfer-Encoding: chunked"]
-    pieces = [body[start : start + size] for start in range(0, len(body), size)]
-    chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + chunks + b"0\r\n\r\n"
-
-
-def dial(port: int, seconds: float = 30.0) -> socket.socket:
+def connect(port: int, seconds: float = 30.0) -> socket.socket:
+    """Return a connection to a port of loopback, with a time limit for each of its calls."""
     return socket.create_connection((LOOPBACK, port), timeout=seconds)
 
 
-def exchange(port: int, data: bytes, wait: float = 30.0, answers: int = 1, half: bool = False) -> Said:
-    """Send bytes on a connection of their own and read what comes back.
+def exchange(
+    port: int, data: bytes, wait: float = 30.0, answers: int = 1, half_close: bool = False, head: bool = False
+) -> Exchange:
+    """Send bytes on a new connection and read the answers.
 
     Parameters
     ----------
@@ -83,43 +114,47 @@ def exchange(port: int, data: bytes, wait: float = 30.0, answers: int = 1, half:
     wait : float
         Seconds without a byte after which the server counts as silent.
     answers : int
-        How many final answers are waited for.
-    half : bool
+        Number of final answers to wait for.
+    half_close : bool
         Whether our side of the connection is closed after the last byte.
+    head : bool
+        Whether answers come without a body, as those to HEAD.
     """
-    began, heard, end = time.monotonic(), b"", "answered"
-    with dial(port, wait) as connection:
+    began, received, end = time.monotonic(), b"", "answered"
+    with connect(port) as connection:
         try:
             connection.sendall(data)
-            if half:
+            if half_close:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            end = "reset"  # while we sent; an answer may wait for us all the same
-        while sum(status >= 200 for status, _ in _parsed(heard)) < answers:
+            end = "reset"  # while we sent; an answer may be there all the same
+        connection.settimeout(wait)
+        while sum(answer.status >= 200 for answer in _parse_answers(received, head)) < answers:
             try:
-                piece = connection.recv(1 << 16)
+                content = connection.recv(1 << 16)
             except TimeoutError:
                 end = "silent"
                 break
             except OSError:
                 end = "reset"
                 break
-            if not piece:
+            if not content:
                 end = "closed"
                 break
-            heard += piece
-    return Said(_parsed(heard), end, time.monotonic() - began)
+            received += content
+    return Exchange(_parse_answers(received, head), end, time.monotonic() - began)
 
 
-def _parsed(heard: bytes) -> list[tuple[int, bytes]]:
-    """Take whole answers off what was heard; TorchServe always tells their length."""
-    found = []
-    while (stop := heard.find(b"\r\n\r\n")) >= 0:
-        head, rest = heard[:stop], heard[stop + 4 :]
-        status, told = int(head.split()[1]), LENGTH.search(head)
-        size = int(told[1]) if told else 0
+def _parse_answers(received: bytes, head: bool) -> list[HttpAnswer]:
+    """Return the whole answers at the start of the bytes; TorchServe always sends their length."""
+    answers = []
+    while (stop := received.find(b"\r\n\r\n")) >= 0:
+        header, rest = received[:stop], received[stop + 4 :]
+        length, content_type = _LENGTH.search(header), _TYPE.search(header)
+        size = int(length[1]) if length and not head else 0
         if len(rest) < size:
             break
-        found.append((status, rest[:size]))
-        heard = rest[size:]
-    return found
+        kind = content_type[1].decode("latin-1") if content_type else ""
+        answers.append(HttpAnswer(int(header.split()[1]), kind, rest[:size]))
+        received = rest[size:]
+    return answers

@@ -1,4 +1,4 @@
-"""Faults of a server that runs: each strikes it, and mends what a person on duty would mend."""
+"""Faults of a running server: each is injected, and then repaired as a person on duty would."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ import signal
 import time
 import zipfile
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
-import psutil
 import yaml
 
-from benchmarks.load.usage import WORKER
+from benchmarks.load.usage import measure_usage
 from spoter.files import atomic_write_bytes
 from spoter.ops.local_server import NAME
 from spoter.processes import end_process_tree, session_members
+from spoter.torchserve.pack import MANIFEST, zipped
 from spoter.torchserve.server import TorchServe
 from stress import ROOT
-from stress.fault_environments import CLOCK_FILE, clock, set_clock, small_disk
-from stress.harness import wait_until, worker_pids
+from stress.fault_environments import CLOCK_FILE, movable_clock, set_clock, small_disk
+from stress.harness import WORKERS, wait_until, wait_workers, worker_pids
 
-WORKERS = 2
 BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]
 HOUR = 3600
-# Seconds, in place of the archive's 60; the handler wants 10 of them for itself.
+# Seconds, in place of the archive's 60; the handler needs 10 of them for itself.
 STOPPED_TIMEOUT = 15
-# What TorchServe answers to the requests that a worker had when it died: 507, or 500 where their way to it broke.
+# TorchServe's answers to the requests that a worker had when it died: 507, or 500 where the connection to it broke.
 DIED = frozenset({500, 507})
-# Seconds after which the version before has answered what was on its way to it: its queue is then empty.
+# Seconds after which the previous version has answered its last requests: its queue is then empty.
 DRAINED = 3.0
 # Seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second.
 WITHOUT_WORKERS = 5.0
@@ -42,67 +42,63 @@ MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
 
 @dataclass(frozen=True)
 class Fault:
-    """Something that goes wrong while requests come in.
+    """A fault of a server that gets requests.
 
     Attributes
     ----------
     name, what : str
-        A word for the command line, and what happens.
-    strike : callable
-        Does it to a ready server of `WORKERS` workers, and returns once it is over or has been mended.
-    cause : str
-        Regular expression of the line of the logs that tells why.
+        A word for the command line, and a description.
+    inject : callable
+        Injects it into a ready server of `WORKERS` workers, and returns once it is over or repaired.
+    log_pattern : str
+        Regular expression of the line of the logs that tells the reason.
     statuses : frozenset of int
-        What clients may see besides 200 and 503, as docs/operations.md tells them.
-    away : bool
-        The front end itself goes: whoever asks meanwhile is refused a connection.
-    killed : int
-        Workers that are killed. TorchServe never answers the requests that a worker was collecting for its next batch
-        when it died, so at most `BATCH` requests for each of them get no answer.
-    forgotten : str
-        Where TorchServe may forget requests, which then get no answer: what to do instead. Else none may be.
+        Statuses that clients may get in addition to 200 and 503 (docs/operations.md).
+    frontend_down : bool
+        The front end itself ends: connections are refused meanwhile.
+    workers_killed : int
+        TorchServe never answers the requests that a worker was collecting for its next batch when it died, so at most
+        `BATCH` requests for each of these workers get no answer.
+    known_loss : str
+        If TorchServe may lose other requests: what to do instead. Otherwise it may not.
     settings, archive : mapping
-        As `benchmarks.serving.server.running_server` takes them.
-    around : callable
-        Makes what the server has to be started in.
+        As for `benchmarks.serving.server.running_server`.
+    environment : callable
+        Returns the context that the server is started in.
     """
 
     name: str
     what: str
-    strike: Callable[[TorchServe], None]
-    cause: str
+    inject: Callable[[TorchServe], None]
+    log_pattern: str
     statuses: frozenset[int] = frozenset()
-    away: bool = False
-    killed: int = 0
-    forgotten: str = ""
+    frontend_down: bool = False
+    workers_killed: int = 0
+    known_loss: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     archive: Mapping[str, object] = field(default_factory=dict)
-    around: Callable[[], AbstractContextManager] = nullcontext
+    environment: Callable[[], AbstractContextManager] = nullcontext
 
 
-def kill_worker(server: TorchServe) -> None:
-    _strike_worker(server, signal.SIGKILL)
+def signal_worker(server: TorchServe, number: int) -> None:
+    """Send a worker a signal, and wait until another one has replaced it."""
+    pid = worker_pids(server)[0]
+    os.kill(pid, number)
 
-
-def stop_worker(server: TorchServe) -> None:
-    _strike_worker(server, signal.SIGSTOP)
-
-
-def _strike_worker(server: TorchServe, number: int) -> None:
-    """Send a worker a signal, and wait until another has its place."""
-    struck = worker_pids(server)[0]
-    os.kill(struck, number)
-
-    def replaced() -> bool:
+    def is_replaced() -> bool:
         now = worker_pids(server)
-        return len(now) == WORKERS and struck not in now
+        return len(now) == WORKERS and pid not in now
 
-    if not wait_until(replaced):
-        raise TimeoutError("no new worker took its place")
+    if not wait_until(is_replaced):
+        raise TimeoutError("no new worker replaced it")
+
+
+kill_worker = partial(signal_worker, number=signal.SIGKILL)
+stop_worker = partial(signal_worker, number=signal.SIGSTOP)
 
 
 def cannot_start(server: TorchServe) -> None:
-    """Take away what workers load, kill them all, and put it back after they have tried to start in vain."""
+    """Remove the handler, kill all workers, and put it back after they have failed to start."""
     [handler] = Path(server.store.parent, "models").glob("*/spoter_handler.py")  # TorchServe's copy of the archive
     aside = handler.with_suffix(".aside")
     handler.rename(aside)
@@ -112,7 +108,7 @@ def cannot_start(server: TorchServe) -> None:
         time.sleep(WITHOUT_WORKERS)
     finally:
         aside.rename(handler)
-    if not wait_until(lambda: len(worker_pids(server)) == WORKERS):
+    if not wait_workers(server):
         raise TimeoutError("workers do not start again")
 
 
@@ -135,7 +131,7 @@ def fill_disk(server: TorchServe) -> None:
 
 
 def replace_archive(server: TorchServe) -> None:
-    """Cut the archive short where it lies, as a copy that failed does, and have a worker start beside that."""
+    """Truncate the archive in the model store, as a failed copy does, remove it, and have a worker start after each."""
     archive = server.store / f"{NAME}.mar"
     whole = archive.read_bytes()
     archive.write_bytes(whole[: len(whole) // 2])
@@ -146,15 +142,13 @@ def replace_archive(server: TorchServe) -> None:
 
 
 def register_again(server: TorchServe) -> None:
-    """Take the model away through the management API, and bring it back."""
+    """Unregister the model through the management API, and register it again."""
     server.manage("DELETE", f"/models/{NAME}")
     _register(server, f"{NAME}.mar")
 
 
 def next_version(server: TorchServe) -> None:
-    """Bring another version up beside the model, make it the default, and take the old one away."""
-    from spoter.torchserve.pack import MANIFEST, zipped
-
+    """Register another version, make it the default, and unregister the old one."""
     old = _version(server)
     with zipfile.ZipFile(server.store / f"{NAME}.mar") as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
@@ -180,31 +174,18 @@ def _register(server: TorchServe, archive: str) -> None:
 def restart(server: TorchServe) -> None:
     """End the server as an update does, and start it again on the same ports."""
     end_process_tree(server.leader)
-    _start(server)
+    server.start()
+    server.wait_ready()
 
 
 def kill_frontend(server: TorchServe) -> None:
-    """Kill Java outright; see its workers go, and start again over what it left."""
-    java = [process for process in session_members(server.leader) if process.name() == "java"]
-    for process in java:
-        process.kill()
-    if not wait_until(lambda: not _workers(server)):
-        raise TimeoutError("workers outlive their front end")
-    end_process_tree(server.leader)
-    _start(server)
-
-
-def _workers(server: TorchServe) -> list[psutil.Process]:
-    found = []
+    """Kill Java, wait until its workers end, and start the server again over the files that Java left."""
     for process in session_members(server.leader):
-        with suppress(psutil.Error):
-            found += [process] if any(WORKER in part for part in process.cmdline()) else []
-    return found
-
-
-def _start(server: TorchServe) -> None:
-    server.start()
-    server.wait_ready()
+        if process.name() == "java":
+            process.kill()
+    if not wait_until(lambda: not measure_usage(server.leader).workers):
+        raise TimeoutError("workers outlive their front end")
+    restart(server)
 
 
 def move_clock(server: TorchServe) -> None:
@@ -221,66 +202,42 @@ def move_clock(server: TorchServe) -> None:
 
 
 FAULTS = (
-    Fault("kill-worker", "SIGKILL of a worker", kill_worker, r"Retry worker", DIED, killed=1),
+    Fault("kill-worker", "SIGKILL of a worker", kill_worker, "Retry worker", DIED, workers_killed=1),
     Fault(
-        "stop-worker",
-        f"SIGSTOP of a worker, responseTimeout {STOPPED_TIMEOUT} s",
-        stop_worker,
-        r"did not respond in given time",
-        DIED,
-        killed=1,
+        "stop-worker", f"SIGSTOP of a worker, responseTimeout {STOPPED_TIMEOUT} s", stop_worker,
+        "did not respond in given time", DIED, workers_killed=1,
         archive={"responseTimeout": STOPPED_TIMEOUT, "handler": {"videoTimeout": 2}},
     ),
     Fault(
-        "cannot-start",
-        f"all workers killed, and none can start for {WITHOUT_WORKERS:g} s",
-        cannot_start,
-        r"Retry worker",
-        DIED,
-        killed=WORKERS,
+        "cannot-start", f"all workers killed, and none can start for {WITHOUT_WORKERS:g} s", cannot_start,
+        "Retry worker", DIED, workers_killed=WORKERS,
     ),
     Fault(
-        "full-disk",
-        "temporary folder's and logs' disk full, then SIGKILL of a worker",
-        fill_disk,
-        r"Retry worker",
-        DIED,
-        killed=1,
-        around=small_disk,
+        "full-disk", "temporary folder's and logs' disk full, then SIGKILL of a worker", fill_disk,
+        "Retry worker", DIED, workers_killed=1, environment=small_disk,
     ),
     Fault(
-        "replace-archive",
-        "archive cut short, then removed, where it lies; SIGKILL of a worker after each",
-        replace_archive,
-        r"Retry worker",
-        DIED,
-        killed=2,
+        "replace-archive", "archive truncated, then removed, where it lies; SIGKILL of a worker after each",
+        replace_archive, "Retry worker", DIED, workers_killed=2,
     ),
     Fault(
-        "register-again",
-        "model unregistered and registered again",
-        register_again,
-        r"unregistered successfully|Model spoter loaded",
-        frozenset({404}),
-        forgotten="TorchServe forgets what waits for a model that is unregistered; next-version does without",
-        settings=MODEL_API,
+        "register-again", "model unregistered and registered again", register_again,
+        "unregistered successfully|Model spoter loaded", frozenset({404}), settings=MODEL_API,
+        known_loss="TorchServe loses requests that wait for a model when it is unregistered; next-version avoids that",
     ),
     Fault(
-        "next-version",
-        "another version registered, made the default, the old one unregistered",
-        next_version,
-        r"Model spoter loaded",
-        settings=MODEL_API,
+        "next-version", "another version registered, made the default, the old one unregistered", next_version,
+        "Model spoter loaded", settings=MODEL_API,
     ),
-    Fault("restart", "SIGTERM of the server, started again", restart, r"Initialize Inference server", away=True),
-    Fault("kill-frontend", "SIGKILL of Java, started again", kill_frontend, r"Initialize Inference server", away=True),
     Fault(
-        "clock",
-        "clock an hour on, an hour back, right again; SIGKILL of a worker after each",
-        move_clock,
-        r"Retry worker",
-        DIED,
-        killed=3,
-        around=clock,
+        "restart", "SIGTERM of the server, started again", restart, "Initialize Inference server", frontend_down=True
     ),
-)
+    Fault(
+        "kill-frontend", "SIGKILL of Java, started again", kill_frontend, "Initialize Inference server",
+        frontend_down=True,
+    ),
+    Fault(
+        "clock", "clock an hour on, an hour back, right again; SIGKILL of a worker after each", move_clock,
+        "Retry worker", DIED, workers_killed=3, environment=movable_clock,
+    ),
+)  # fmt: skip

@@ -1,9 +1,8 @@
-"""Model folders and archives that are broken before a server starts: each is to be refused in words."""
+"""Model folders and archives that are broken before a server starts: each must be refused with the reason."""
 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -14,59 +13,55 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.processes import run_to_end
+from benchmarks.serving.server import running_server
 from spoter.ops.local_server import NAME
-from spoter.ops.ports import LOOPBACK, free_port
+from spoter.ops.ports import free_port
+from spoter.torchserve.pack import zipped
 from spoter.torchserve.process import StartError
 from spoter.torchserve.server import TorchServe
-from stress import ROOT
+from stress import MODEL
 
 SERVE, ARCHIVE = "spoter serve", "an archive"
-# Seconds that `spoter serve` has to refuse a model folder.
+# Seconds within which `spoter serve` must refuse a model folder.
 MOST_SECONDS = 120.0
 TRACEBACK = "Traceback (most recent call last)"
 
 
 @dataclass(frozen=True)
-class Broken:
-    """Something broken that a server is started with.
+class StartupFault:
+    """A broken model or archive.
 
     Attributes
     ----------
     name, what : str
-        A word for the command line, and what is wrong.
+        A word for the command line, and a description.
     by : str
-        `SERVE`: a model folder is handed to `spoter serve`. `ARCHIVE`: TorchServe is started with an archive.
-    harm : callable
-        Does it to a copy of the model folder, or to the archive's file.
-    status : int
-        What `spoter serve` is to exit with.
-    says : str
-        What its words, or the worker's, have to hold.
+        `SERVE`: `spoter serve` gets a model folder. `ARCHIVE`: TorchServe gets an archive.
+    damage : callable
+        Damages a copy of the model folder, or the file of the archive.
+    message : str
+        Part of the expected message of `spoter serve`, or of the worker.
     """
 
     name: str
     what: str
     by: str
-    harm: Callable[[Path], None]
-    status: int
-    says: str
+    damage: Callable[[Path], object]
+    message: str
 
 
-def refusal(broken: Broken) -> tuple[int, str, bool]:
-    """Start a server with what is broken; return its exit status, its telling line, and whether both are as expected.
-
-    TorchServe itself never exits over an archive: the status is then that of `spoter serve`, which does (1).
-    """
+def try_start(fault: StartupFault) -> tuple[int, str, bool]:
+    """Start a server with a fault; return its exit status, its telling line, and whether both are as expected."""
+    if fault.by == ARCHIVE:
+        return _start_torchserve(fault)
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
-        if broken.by == SERVE:
-            model = Path(scratch, "model")
-            shutil.copytree(ROOT / "models" / "dgs11", model)
-            broken.harm(model)
-            return _by_serve(model, broken)
-        return _by_archive(Path(scratch), broken)
+        model = Path(scratch, "model")
+        shutil.copytree(MODEL, model)
+        fault.damage(model)
+        return _start_serve(model, fault)
 
 
-def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
+def _start_serve(model: Path, fault: StartupFault) -> tuple[int, str, bool]:
     command = [sys.executable, "-m", "spoter", "serve", "--model", str(model), "--model-store", str(model.parent / "s")]
     for option in ("--port", "--management-port", "--metrics-port"):
         command += [option, str(free_port())]
@@ -76,84 +71,74 @@ def _by_serve(model: Path, broken: Broken) -> tuple[int, str, bool]:
     except subprocess.TimeoutExpired:
         return 0, f"not refused within {MOST_SECONDS:g} s", False
     lines = [line for line in done.stderr.splitlines() if line.strip()]
-    told = " ".join(lines)
-    fits = done.returncode == broken.status and broken.says in told and TRACEBACK not in told and len(lines) == 1
-    return done.returncode, told.replace(str(model), "MODEL")[:240], fits
+    text = " ".join(lines)
+    is_expected = done.returncode == 2 and fault.message in text and TRACEBACK not in text and len(lines) == 1
+    return done.returncode, text.replace(str(model), "MODEL")[:240], is_expected
 
 
-def _by_archive(scratch: Path, broken: Broken) -> tuple[int, str, bool]:
-    """Start TorchServe as `spoter serve` does, but with an archive that was harmed after it was packed."""
-    from spoter.ops.java import find_java
-    from spoter.torchserve.pack import build
+def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
+    """Start TorchServe as `spoter serve` does, with an archive that was damaged after it was packed.
 
-    java = find_java()
-    if java is None:
-        raise SystemExit("found no Java to run TorchServe with: spoter doctor tells more")
-    ports = (free_port(), free_port(), free_port())
-    server = TorchServe(LOOPBACK, ports, 1, False, scratch / "logs", java.environment(os.environ))
+    TorchServe itself does not exit over an archive: the status is that of `spoter serve`, which does (1).
+    """
+
+    def damage_archive(server: TorchServe) -> None:
+        fault.damage(server.store / f"{NAME}.mar")
+
     try:
-        build(ROOT / "models" / "dgs11", NAME, None, server.store)
-        broken.harm(server.store / f"{NAME}.mar")
-        server.start()
-        server.wait_ready()
-        return 0, "it started", False
+        with running_server(MODEL, 1, prepare=damage_archive):
+            return 0, "it started", False
     except StartError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        line = next((line for line in reversed(lines) if broken.says in line), lines[-1])
-        return 1, line[:240], broken.status == 1 and broken.says in line
-    finally:
-        server.stop()
+        line = next((line for line in reversed(lines) if fault.message in line), lines[-1])
+        return 1, line[:240], fault.message in line
 
 
-def _cut(path: Path) -> None:
+def _truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def _inside(mar: Path, name: str, harm: Callable[[bytes], bytes | None]) -> None:
-    """Change, or with None leave out, a file of an archive."""
-    from spoter.torchserve.pack import zipped
-
+def _change_member(mar: Path, name: str, change: Callable[[bytes], bytes | None]) -> None:
+    """Change a file of an archive, or remove it with None."""
     with zipfile.ZipFile(mar) as archive:
         files = {entry: archive.read(entry) for entry in archive.namelist()}
-    changed = harm(files.pop(name))
+    changed = change(files.pop(name))
     mar.write_bytes(zipped(files | ({name: changed} if changed is not None else {})))
 
 
-def _other_sizes(model: Path) -> None:
+def _change_layout(model: Path) -> None:
     config = json.loads((model / "config.json").read_bytes())
     (model / "config.json").write_text(json.dumps(config | {"layout": "29"}))
 
 
-TEXT = b"this is no file of weights\n"
-BROKEN = (
-    Broken("no-folder", "no model folder", SERVE, lambda model: shutil.rmtree(model), 2, "found no such folder"),
-    Broken("no-weights", "no model.onnx", SERVE, lambda model: (model / "model.onnx").unlink(), 2, "model.onnx"),
-    Broken("cut-weights", "half of model.onnx", SERVE, lambda model: _cut(model / "model.onnx"), 2, "model.onnx"),
-    Broken(
-        "text-weights", "text as model.onnx", SERVE,
-        lambda model: (model / "model.onnx").write_bytes(TEXT), 2, "model.onnx",
-    ),
-    Broken("no-config", "no config.json", SERVE, lambda model: (model / "config.json").unlink(), 2, "config.json"),
-    Broken("cut-config", "half of config.json", SERVE, lambda model: _cut(model / "config.json"), 2, "config.json"),
-    Broken("cut-meaning", "half of meaning.json", SERVE, lambda model: _cut(model / "meaning.json"), 2, "meaning.json"),
-    Broken(
+_TEXT = b"this is no file of weights\n"
+_ONNX, _CONFIG, _MEANING = "model.onnx", "config.json", "meaning.json"
+STARTUP_FAULTS = (
+    StartupFault("no-folder", "no model folder", SERVE, shutil.rmtree, "found no such folder"),
+    StartupFault("no-weights", f"no {_ONNX}", SERVE, lambda model: (model / _ONNX).unlink(), _ONNX),
+    StartupFault("cut-weights", f"half of {_ONNX}", SERVE, lambda model: _truncate(model / _ONNX), _ONNX),
+    StartupFault("text-weights", f"text as {_ONNX}", SERVE, lambda model: (model / _ONNX).write_bytes(_TEXT), _ONNX),
+    StartupFault("no-config", f"no {_CONFIG}", SERVE, lambda model: (model / _CONFIG).unlink(), _CONFIG),
+    StartupFault("cut-config", f"half of {_CONFIG}", SERVE, lambda model: _truncate(model / _CONFIG), _CONFIG),
+    StartupFault("cut-meaning", f"half of {_MEANING}", SERVE, lambda model: _truncate(model / _MEANING), _MEANING),
+    StartupFault(
         "other-weights", "a graph of other weights than model.pth", SERVE,
-        lambda model: _cut(model / "model.pth"), 2, "found a graph of other weights",
+        lambda model: _truncate(model / "model.pth"), "found a graph of other weights",
     ),
-    Broken("other-layout", "weights of another layout", SERVE, _other_sizes, 2, "it is of another model"),
-    Broken("no-archive", "no archive", ARCHIVE, lambda mar: mar.unlink(), 1, f"{NAME}.mar"),
-    Broken("cut-archive", "half of the archive", ARCHIVE, _cut, 1, NAME),
-    Broken("text-archive", "text as the archive", ARCHIVE, lambda mar: mar.write_bytes(TEXT), 1, NAME),
-    Broken(
-        "archive-without-weights", "an archive without model.onnx", ARCHIVE,
-        lambda mar: _inside(mar, "model.onnx", lambda _: None), 1, "model.onnx",
+    StartupFault("other-layout", "weights of another layout", SERVE, _change_layout, "it is of another model"),
+    StartupFault("no-archive", "no archive", ARCHIVE, Path.unlink, f"{NAME}.mar"),
+    StartupFault("cut-archive", "half of the archive", ARCHIVE, _truncate, NAME),
+    StartupFault("text-archive", "text as the archive", ARCHIVE, lambda mar: mar.write_bytes(_TEXT), NAME),
+    StartupFault(
+        "archive-without-weights", f"an archive without {_ONNX}", ARCHIVE,
+        lambda mar: _change_member(mar, _ONNX, lambda _: None), _ONNX,
     ),
-    Broken(
-        "archive-with-cut-weights", "an archive with half of model.onnx", ARCHIVE,
-        lambda mar: _inside(mar, "model.onnx", lambda data: data[: len(data) // 2]), 1, "model.onnx",
+    StartupFault(
+        "archive-with-cut-weights", f"an archive with half of {_ONNX}", ARCHIVE,
+        lambda mar: _change_member(mar, _ONNX, lambda data: data[: len(data) // 2]), _ONNX,
     ),
-    Broken(
-        "archive-with-wrong-weights", "an archive with text as model.onnx", ARCHIVE,
-        lambda mar: _inside(mar, "model.onnx", lambda _: TEXT), 1, "model.onnx",
+    StartupFault(
+        "archive-with-wrong-weights", f"an archive with text as {_ONNX}", ARCHIVE,
+        lambda mar: _change_member(mar, _ONNX, lambda _: _TEXT), _ONNX,
     ),
 )  # fmt: skip

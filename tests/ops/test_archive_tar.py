@@ -20,7 +20,7 @@ from spoter.errors import SpoterError
 from spoter.ops import archive, tar_reader
 from spoter.ops.archive import ArchiveError, scan
 from spoter.torchserve.pack import build
-from stress.archive_mutations import BLOCK, FILES, tars
+from stress.archive_mutations import BLOCK, FILES, make_tars
 from tests import ROOT
 from tests.archives import tar_files
 
@@ -145,10 +145,10 @@ def test_check_archive_finds_a_hidden_handler(built, tmp_path):
         archive.copy(path, ["config.json", "spoter_handler.py"], tmp_path)
 
 
-@pytest.mark.parametrize("number", range(len(tars())))
+@pytest.mark.parametrize("number", range(len(make_tars())))
 def test_tars_of_other_programs_pass(tmp_path, number):
     path = tmp_path / "model.tar.gz"
-    path.write_bytes(gzip.compress(tars()[number]))
+    path.write_bytes(gzip.compress(make_tars()[number]))
     found = {name: entry.sha256 for name, entry in scan(path).items()}
     for name, content in FILES.items():
         assert found[name.removeprefix("./")] == hashlib.sha256(content).hexdigest()

@@ -1,4 +1,4 @@
-"""What `scan` passes, TorchServe, GNU tar and Python's tarfile unpack alike: a short run of `stress.archive_differential`."""
+"""A short run of `stress.archive_differential`: TorchServe, GNU tar and tarfile unpack alike what `scan` passes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import pytest
 from spoter.errors import SpoterError
 from spoter.ops.archive import Entry
 from stress import archive_differential
-from stress.archive_differential import KINDS, compare, torchserve
+from stress.archive_differential import KINDS, compare_unpackers, torchserve_unpacker
 
 
 @pytest.fixture(scope="module")
 def unpack():
     try:
-        with torchserve() as program:
+        with torchserve_unpacker() as program:
             yield program
     except SpoterError as error:
         pytest.skip(str(error))
@@ -22,7 +22,7 @@ def unpack():
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_short_run(unpack, tmp_path, kind):
-    outcome = compare(kind, 200, 3, unpack)
+    outcome = compare_unpackers(kind, 200, 3, unpack)
     assert outcome.differences == [] and outcome.archives == 200
     assert 20 <= outcome.passed <= 180
 
@@ -37,7 +37,7 @@ def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatc
         return {name: entry for name, entry in true(path).items() if name != "config.json"}
 
     monkeypatch.setattr(archive_differential, "scan", overlooks)
-    monkeypatch.setattr(archive_differential, "_without_first_part", lambda path, files: files)
-    outcome = compare(kind, 3, 3, unpack, tmp_path / "kept")
+    monkeypatch.setattr(archive_differential, "_torchserve_names", lambda path, files: files)
+    outcome = compare_unpackers(kind, 3, 3, unpack, tmp_path / "kept")
     assert any("TorchServe differs" in line for line in outcome.differences)
     assert list((tmp_path / "kept").iterdir())

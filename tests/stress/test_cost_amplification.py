@@ -14,8 +14,8 @@ from spoter.formats.body_guards import check_utf8
 from spoter.landmarks.layouts import load_layout
 from spoter.model.folder import read_glosses
 from spoter.sources import clip_files
-from stress.cost_amplification import TRIES, Cost, least
-from stress.hostile_bodies import hostile
+from stress.cost_amplification import TRIES, Cost, lowest_cost
+from stress.hostile_bodies import hostile_bodies
 
 LAYOUT = load_layout("54")
 SIZE = 5_000_000
@@ -131,23 +131,23 @@ def test_a_config_of_billions_of_glosses_makes_none_of_them(tmp_path):
 
 
 def test_every_hostile_body_is_as_large_as_was_asked_for():
-    for body in hostile(LAYOUT)[1:]:
+    for body in hostile_bodies(LAYOUT)[1:]:
         made = body.make(100_000)
         assert len(made.body) <= 100_000 + 16_000, body.name
 
 
 def test_what_costs_too_much_is_told():
     cheap = Cost("a", 26_000_000, 400, "x", 0.1, 10_000_000, False)
-    assert not cheap.too_much
-    assert Cost("a", 26_000_000, 400, "x", 0.7, 0, False).too_much
-    assert Cost("a", 26_000_000, 400, "x", 0.1, 140_000_000, False).too_much
-    assert not Cost("a", 26_000_000, 200, None, 0.7, 140_000_000, True).too_much
+    assert not cheap.is_too_high
+    assert Cost("a", 26_000_000, 400, "x", 0.7, 0, False).is_too_high
+    assert Cost("a", 26_000_000, 400, "x", 0.1, 140_000_000, False).is_too_high
+    assert not Cost("a", 26_000_000, 200, None, 0.7, 140_000_000, True).is_too_high
 
 
 def test_a_moment_in_which_the_machine_was_slow_is_not_taken_for_the_body():
     def answered(*seconds: float) -> tuple[Cost, int]:
         left = [Cost("a", 26_000_000, 400, "x", each, 0, False) for each in seconds]
-        return least(lambda: left.pop(0)), len(seconds) - len(left)
+        return lowest_cost(lambda: left.pop(0)), len(seconds) - len(left)
 
     for seconds, expected in (((0.1, 0.9), (0.1, 1)), ((0.9, 0.7, 0.5), (0.5, 3)), ((0.9,) * 4, (0.9, TRIES))):
         found, tries = answered(*seconds)

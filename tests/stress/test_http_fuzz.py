@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from stress.http_fuzz import MORE_JAVA, MORE_WORKER, Findings, keep, may_be_closed
-from stress.mutations import CHANGES, PATH, Attack, attack, seeds
-from stress.oracle import documented, judge
-
-CODES = documented()
+from stress.http_fuzz import MAX_JAVA_GROWTH, MAX_WORKER_GROWTH, Findings, may_be_closed, save_failures
+from stress.mutations import MUTATIONS, FuzzRequest, make_request, seed_requests
+from stress.oracle import judge
+from stress.raw_http import PATH, HttpAnswer
 
 
 def error(code: str) -> bytes:
@@ -53,36 +52,36 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ANSWERS)
 def test_an_answer_is_judged(name):
     status, kind, body, wrong = ANSWERS[name]
-    found = judge(status, kind, body, CODES)[1]
+    found = judge(HttpAnswer(status, kind, body))[1]
     assert found is None if wrong is None else wrong in found
 
 
 def test_a_request_can_be_made_again():
-    made = [attack(3, number) for number in range(200)]
-    assert [attack(3, number) for number in range(200)] == made
-    assert len({one.bytes() for one in made}) > 120
-    assert made != [attack(4, number) for number in range(200)]
-    assert {change for one in made for change in one.changes} == {change.__name__.strip("_") for change in CHANGES}
+    made = [make_request(3, number) for number in range(200)]
+    assert [make_request(3, number) for number in range(200)] == made
+    assert len({one.to_bytes() for one in made}) > 120
+    assert made != [make_request(4, number) for number in range(200)]
+    assert {mutation for one in made for mutation in one.mutations} == set(MUTATIONS)
 
 
 def test_what_is_written_to_a_connection():
-    made = Attack(b"abcdefghij", "text/csv", headers=(("Accept", "é"),))
-    head, _, body = made.bytes().partition(b"\r\n\r\n")
+    made = FuzzRequest(b"abcdefghij", "text/csv", headers=(("Accept", "é"),))
+    head, _, body = made.to_bytes().partition(b"\r\n\r\n")
     assert head.split(b"\r\n") == [
         f"POST {PATH} HTTP/1.1".encode(), b"Host: localhost", b"Content-Type: text/csv", b"Content-Length: 10",
         b"Accept: \xe9",
     ]  # fmt: skip
-    assert body == b"abcdefghij" and made.whole and not may_be_closed(made)
-    assert replace(made, chunks=7).bytes().endswith(b"7\r\nabcdefg\r\n3\r\nhij\r\n0\r\n\r\n")
-    assert replace(made, copies=3).bytes() == made.bytes() * 3
+    assert body == b"abcdefghij" and made.is_complete and not may_be_closed(made)
+    assert replace(made, chunk_size=7).to_bytes().endswith(b"7\r\nabcdefg\r\n3\r\nhij\r\n0\r\n\r\n")
+    assert replace(made, copies=3).to_bytes() == made.to_bytes() * 3
     short = replace(made, length=3)
-    assert b"Content-Length: 3" in short.bytes() and not short.whole and may_be_closed(short)
+    assert b"Content-Length: 3" in short.to_bytes() and not short.is_complete and may_be_closed(short)
 
 
 def test_every_form_of_a_request_is_among_the_seeds():
-    kinds = {kind for _, kind in seeds("")}
+    kinds = {kind for _, kind in seed_requests("")}
     assert kinds == {JSON, LINES, CSV, "application/x-npy", "video/mp4"}
-    keys = {key for body, kind in seeds("") if kind == JSON for key in json.loads(body)}
+    keys = {key for body, kind in seed_requests("") if kind == JSON for key in json.loads(body)}
     assert keys >= {"keypoints", "points", "clips", "enroll", "enrolled", "describe", "frames", "uniqueName"}
 
 
@@ -90,18 +89,21 @@ def test_growth_is_from_the_warm_up_to_the_end():
     found = Findings()
     for step in range(100):
         found.memory.append((step / 100, {"java": int(1e8 * step), "worker 1": int(2e8 + (step < 10) * 1e9)}))
-    assert found.growth()[1] == ("worker 1", int(2e8), int(2e8))
-    assert len(found.grown()) == 1 and "java" in found.grown()[0]
-    found.memory = [(0.5, {"worker 1": 0, "java": 0}), (1.0, {"worker 1": int(MORE_WORKER), "java": int(MORE_JAVA)})]
-    assert found.grown() == []
-    found.memory[-1] = (1.0, {"worker 1": int(MORE_WORKER) + 1, "java": 0})
-    assert [line.split()[0] for line in found.grown()] == ["worker"]
+    assert found.memory_medians()[1] == ("worker 1", int(2e8), int(2e8))
+    assert len(found.memory_problems()) == 1 and "java" in found.memory_problems()[0]
+    found.memory = [
+        (0.5, {"worker 1": 0, "java": 0}),
+        (1.0, {"worker 1": int(MAX_WORKER_GROWTH), "java": int(MAX_JAVA_GROWTH)}),
+    ]
+    assert found.memory_problems() == []
+    found.memory[-1] = (1.0, {"worker 1": int(MAX_WORKER_GROWTH) + 1, "java": 0})
+    assert [line.split()[0] for line in found.memory_problems()] == ["worker"]
 
 
 def test_a_request_that_failed_is_kept_with_the_way_to_repeat_it(tmp_path):
-    made = attack(5, 17)
+    made = make_request(5, 17)
     found = Findings(failures=[(17, made, "500: a failure of ours")])
-    keep(found, 5, tmp_path / "http")
-    assert (tmp_path / "http" / "5-17.http").read_bytes() == made.bytes()
+    save_failures(found, 5, tmp_path / "http")
+    assert (tmp_path / "http" / "5-17.http").read_bytes() == made.to_bytes()
     said = (tmp_path / "http" / "5-17.txt").read_text()
     assert "--seed 5 --first 17 --requests 1" in said and "a failure of ours" in said

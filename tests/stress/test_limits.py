@@ -8,31 +8,31 @@ from benchmarks.load.bodies import compact_request
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from stress.connections import CROWDS, meet
+from stress.connections import CROWDS, hold_crowd
 from stress.harness import call, worker_pids
-from stress.limits import CASES, SILENCE, pipelined, tried
+from stress.limits import CASES, SILENCE, send_case, send_pipelined
 
 LOUD = [case for case in CASES if case.wait > SILENCE]  # the others wait for nothing, seconds each
 
 
 @pytest.mark.parametrize("case", LOUD, ids=lambda case: case.name)
 def test_what_is_sent_gets_the_answer_that_is_documented(unharmed, case):
-    said, fits = tried(case, unharmed.ports[0])
-    assert fits, (said.words, said.seconds)
+    result, is_expected = send_case(case, unharmed.ports[0])
+    assert is_expected, (result.summary, result.seconds)
 
 
 def test_requests_on_one_connection_are_all_answered(unharmed):
-    all_there, _ = pipelined(unharmed.ports[0])
+    all_there, _ = send_pipelined(unharmed.ports[0])
     assert all_there
 
 
 @pytest.mark.parametrize("crowd", CROWDS[2:], ids=lambda crowd: crowd.name)
 def test_others_are_served_beside_a_crowd(unharmed, crowd):
     workers = worker_pids(unharmed)
-    seen = meet(unharmed, crowd, 30, stay=1)
-    assert seen.served
-    assert seen.during.handles >= seen.before.handles + seen.number - seen.closed  # they were there
-    assert seen.after.handles < seen.during.handles - seen.number / 2  # and left nothing
+    effect = hold_crowd(unharmed, crowd, 30, stay=1)
+    assert effect.all_served
+    assert effect.during.handles >= effect.before.handles + effect.number - effect.closed  # they were there
+    assert effect.after.handles < effect.during.handles - effect.number / 2  # and left nothing
     assert worker_pids(unharmed) == workers
     assert call(unharmed.url, compact_request()).status == 200
 

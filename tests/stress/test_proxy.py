@@ -16,7 +16,7 @@ from benchmarks.load.client import Request, run_closed_loop
 from spoter.ops.ports import LOOPBACK, free_port
 from spoter.torchserve.server import TorchServe
 from stress.harness import call, wait_until
-from stress.raw_http import dial, post
+from stress.raw_http import connect, http_request
 from tests import ROOT
 
 RATE, BURST, OPEN = 20, 40, 20  # as the lines below have them
@@ -61,8 +61,8 @@ def test_who_asks_too_often_is_answered_429_by_the_proxy(proxy, tmp_path):
 
 
 def test_who_holds_many_connections_is_answered_429_too(proxy, tmp_path):
-    unfinished = post(b" " * 1000, length=2000)
-    held = [dial(int(proxy.split(":")[2].split("/")[0])) for _ in range(OPEN)]
+    unfinished = http_request(b" " * 1000, length=2000)
+    held = [connect(int(proxy.split(":")[2].split("/")[0])) for _ in range(OPEN)]
     try:
         for connection in held:
             connection.sendall(unfinished)

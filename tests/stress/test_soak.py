@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stress.soak import COLUMNS, compared
+from stress.soak import COLUMNS, compare_usage
 
 SAMPLES = 30
 SAME = dict.fromkeys(COLUMNS, 100)
@@ -17,7 +17,7 @@ def judged(memory: dict | None = None, rest: dict | None = None) -> tuple[list[l
         SAME | {name: 100 + more * n / (SAMPLES - 2) for name, more in grown.items()} for n in range(-1, SAMPLES - 1)
     ]
     rows[SAMPLES // 2] = SAME | {"java_rss": 900, "java_handles": 900}
-    lines, wrong = compared(SAME, SAME | (rest or {}), rows)
+    lines, wrong = compare_usage(SAME, SAME | (rest or {}), rows)
     assert [line[0].replace(" ", "_") for line in lines] == list(COLUMNS)
     assert [line[-1] for line in lines].count("NO") == len(wrong)
     assert next(line[-2] for line in lines if line[0] == "java handles") == "900"
