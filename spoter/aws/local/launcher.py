@@ -1,7 +1,7 @@
 """Runs the start-up code of AWS's PyTorch container where there is no container.
 
 `container.py` starts this file with the interpreter of the environment that holds `sagemaker-pytorch-inference`. That
-code takes a machine of its own for granted in two places, and there, and nowhere else, it is told otherwise.
+code assumes in two places that it has the machine to itself; `main` changes these two.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from collections.abc import Iterator
 
 
 def main() -> None:
-    """Start TorchServe as the container does, and stay until it ends."""
+    """Start TorchServe as the container does, and wait until it ends."""
     import psutil
-    from sagemaker_pytorch_serving_container import serving, torchserve
+    from sagemaker_pytorch_serving_container import serving, torchserve  # type: ignore[import-not-found]
 
     # It writes TorchServe's settings to /etc, where only root may write, and where two would share one file.
     torchserve.TS_CONFIG_FILE = os.path.join(os.environ["SAGEMAKER_BASE_DIR"], "sagemaker-ts.properties")
 
-    # It waits for, and ends, whatever TorchServe it finds on the machine: that may be a stranger's.
-    every_process = psutil.process_iter
+    # It waits for, and ends, any TorchServe on the machine: that may be someone else's.
+    all_processes = psutil.process_iter
 
     def own_processes() -> Iterator[psutil.Process]:
-        return (process for process in every_process() if _session(process.pid) == os.getsid(0))
+        return (process for process in all_processes() if _session_id(process.pid) == os.getsid(0))
 
     torchserve.psutil.process_iter = own_processes
 
     try:
         serving.main()
-    except Exception as error:  # a line is enough: the cause stands above it, in pip's or TorchServe's words
+    except Exception as error:  # one line: pip or TorchServe have printed the cause above
         sys.exit(f"{type(error).__name__}: {error}")
 
 
-def _session(pid: int) -> int | None:
+def _session_id(pid: int) -> int | None:
     try:
         return os.getsid(pid)
-    except OSError:  # it has ended, or is none of ours
+    except OSError:  # it has ended, or is another user's
         return None
 
 

@@ -1,8 +1,8 @@
-"""SageMaker's runtime API before one container: what boto3's `invoke_endpoint` speaks to.
+"""SageMaker's runtime API before one container, for boto3's `invoke_endpoint`.
 
-Only InvokeEndpoint, as https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html and
-botocore's model of it (sagemaker-runtime/2017-05-13/service-2.json) describe it. Asynchronous and streamed invocations
-are answered as unknown operations. Signatures are not checked: any credentials will do.
+It has InvokeEndpoint only, as https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
+and botocore's model of it (sagemaker-runtime/2017-05-13/service-2.json) describe it. Asynchronous and streamed
+invocations are unknown operations. Signatures are not checked: any credentials will do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from spoter.aws.deploy.requests import VARIANT, log_group
 from spoter.aws.local.container import ACCOUNT, REGION
@@ -27,10 +27,10 @@ MAX_BODY = 6 * 1024 * 1024
 INVOKE_TIMEOUT = 60.0  # seconds, as API_runtime_InvokeEndpoint says
 # "SageMaker strips all POST headers except those supported by the API."
 _PREFIX = "x-amzn-sagemaker-"
-_PASSED_ON = ("content-type", "accept")
+_FORWARDED = ("content-type", "accept")
 # Characters of Content-Type, Accept and custom attributes, all of them ASCII (botocore's model again).
 MAX_HEADER = 1024
-_PASSED_BACK = ("content-type", "x-amzn-sagemaker-custom-attributes")
+_RETURNED = ("content-type", "x-amzn-sagemaker-custom-attributes")
 
 
 def application(name: str, container: str) -> Starlette:
@@ -59,20 +59,20 @@ def application(name: str, container: str) -> Starlette:
 
     async def invoke(request: Request) -> Response:
         if request.path_params["name"] != name:
-            found = request.path_params["name"]
-            return _error(400, "ValidationError", {"message": f"Endpoint {found} of account {ACCOUNT} not found."})
-        headers = {key: value for key, value in request.headers.items() if key in _PASSED_ON or key.startswith(_PREFIX)}
-        wrong = _wrong_header(name, headers)
-        if wrong is not None:
-            return _error(400, "ValidationError", {"message": wrong})
+            message = f"Endpoint {request.path_params['name']} of account {ACCOUNT} not found."
+            return _error(400, "ValidationError", {"message": message})
+        headers = {key: value for key, value in request.headers.items() if key in _FORWARDED or key.startswith(_PREFIX)}
+        problem = _check_headers(name, headers)
+        if problem is not None:
+            return _error(400, "ValidationError", {"message": problem})
         try:
-            body = await _read(request)
-        except ClientDisconnect:  # nobody is there who could read this
+            body = await _read_body(request)
+        except ClientDisconnect:  # nobody reads this
             return Response(status_code=400)
         if body is None:
             # So worded, and without a type: github.com/aws/sagemaker-python-sdk/issues/171
             return _error(413, None, {"message": f"HTTP content length exceeded {MAX_BODY} bytes."})
-        return await _ask(app.state.client, name, body, headers)
+        return await _forward(app.state.client, name, body, headers)
 
     async def ping(request: Request) -> Response:
         try:
@@ -82,12 +82,12 @@ def application(name: str, container: str) -> Starlette:
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
     async def unknown(request: Request, error: Exception) -> Response:
-        told = f"{request.method} {request.url.path} is no operation of this endpoint: only InvokeEndpoint is."
-        return _error(404, "UnknownOperationException", {"message": told})
+        message = f"{request.method} {request.url.path} is no operation of this endpoint: only InvokeEndpoint is."
+        return _error(404, "UnknownOperationException", {"message": message})
 
     async def failed(request: Request, error: Exception) -> Response:
-        told = f"{type(error).__name__} before the container; please report it"
-        return _error(500, "InternalFailure", {"message": told})
+        message = f"{type(error).__name__} before the container; please report it"
+        return _error(500, "InternalFailure", {"message": message})
 
     routes = [Route("/endpoints/{name}/invocations", invoke, methods=["POST"]), Route("/ping", ping)]
     handlers = {404: unknown, 405: unknown, Exception: failed}
@@ -95,7 +95,7 @@ def application(name: str, container: str) -> Starlette:
     return app
 
 
-async def _read(request: Request) -> bytes | None:
+async def _read_body(request: Request) -> bytes | None:
     """Return a request's body, or None as soon as it is known to be too large."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
@@ -108,10 +108,10 @@ async def _read(request: Request) -> bytes | None:
     return bytes(body)
 
 
-def _wrong_header(name: str, headers: Mapping[str, str]) -> str | None:
+def _check_headers(name: str, headers: Mapping[str, str]) -> str | None:
     """Return why SageMaker would refuse one of these headers, whose names are in lower case; None where it would not.
 
-    An endpoint of one variant, one model and no inference components has none to choose from.
+    The endpoint has one variant, one model and no inference components.
     """
     for key, value in headers.items():
         if len(value) > MAX_HEADER or not value.isascii():
@@ -125,7 +125,7 @@ def _wrong_header(name: str, headers: Mapping[str, str]) -> str | None:
     return None
 
 
-async def _ask(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
+async def _forward(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
     """Hand a request to the container and its answer back, as SageMaker does."""
     import httpx
     from starlette.responses import Response
@@ -139,29 +139,29 @@ async def _ask(client: httpx.AsyncClient, name: str, body: bytes, headers: Mappi
         return _error(503, "ServiceUnavailable", {"Message": "The endpoint's container does not answer."})
     if answer.status_code >= 400:
         return _model_error(name, answer.status_code, answer.content.decode(errors="replace"))
-    passed = {key: answer.headers[key] for key in _PASSED_BACK if key in answer.headers}
+    passed = {key: answer.headers[key] for key in _RETURNED if key in answer.headers}
     return Response(answer.content, headers=passed | {"x-Amzn-Invoked-Production-Variant": VARIANT} | _request_id())
 
 
-def _model_error(name: str, status: int, said: str) -> Response:
+def _model_error(name: str, status: int, body: str) -> Response:
     """Return the 424 that stands for a container's 4xx or 5xx, or for none in time (status 0)."""
     kind, code = ("client", "CLIENT_ERROR_FROM_MODEL") if 400 <= status < 500 else ("server", "SERVER_ERROR_FROM_MODEL")
     group = log_group(name)
-    told = {
+    members = {
         "ErrorCode": code,
-        "Message": f'Received {kind} error ({status}) from primary with message "{said}". '
+        "Message": f'Received {kind} error ({status}) from primary with message "{body}". '
         f"See the log group {group} in account {ACCOUNT} for more information.",
-        "OriginalMessage": said,
+        "OriginalMessage": body,
         "OriginalStatusCode": status,
         "LogStreamArn": f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:{group}",
     }
-    return _error(424, "ModelError", told)
+    return _error(424, "ModelError", members)
 
 
-def _error(status: int, kind: str | None, told: dict) -> Response:
+def _error(status: int, kind: str | None, members: dict[str, Any]) -> Response:
     from starlette.responses import JSONResponse
 
-    return JSONResponse(told, status, headers=_request_id() | ({"x-amzn-ErrorType": kind} if kind else {}))
+    return JSONResponse(members, status, headers=_request_id() | ({"x-amzn-ErrorType": kind} if kind else {}))
 
 
 def _request_id() -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spoter.aws.local.container import WayIn
+from spoter.aws.choices import EntryPoint
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.torchserve.pack import build
 from tests import ROOT
@@ -30,7 +30,7 @@ def local_endpoint(archive: Path) -> Iterator[LocalEndpoint]:
 @pytest.fixture(scope="session")
 def functions_endpoint(archive: Path) -> Iterator[LocalEndpoint]:
     """Endpoint "spoter" with one worker, by way of code/inference.py."""
-    with LocalEndpoint(archive, workers=1, way_in=WayIn.FUNCTIONS) as endpoint:
+    with LocalEndpoint(archive, workers=1, entry_point=EntryPoint.functions) as endpoint:
         yield endpoint
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spoter.aws.local.container import WayIn
+from spoter.aws.choices import EntryPoint
 from spoter.aws.local.endpoint import LocalEndpoint
-from spoter.aws.local.environment import FOLDER, _wanted, environment
+from spoter.aws.local.environment import FOLDER, locked_environment, stamp_content
 from spoter.torchserve.process import StartError
 from tests import ROOT
 from tests.aws.local.fixtures import invoke, runtime_client
@@ -36,7 +36,7 @@ NO_NETWORK = {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull, "PIP_FIND_LINK
 
 def test_the_second_start_makes_nothing(local_endpoint):
     said: list[str] = []
-    with environment(FOLDER, said.append) as python:
+    with locked_environment(FOLDER, said.append) as python:
         assert python.is_file() and said == []
 
 
@@ -48,8 +48,8 @@ def test_an_environment_that_was_not_finished_is_not_used(tmp_path, monkeypatch)
     for _ in range(2):
         said: list[str] = []
         with pytest.raises(StartError, match=r"(?s)could not install.*ERROR: "):
-            environment(tmp_path, said.append).__enter__()
-        assert said[0].startswith("making") and not (tmp_path / "stamp").exists()
+            locked_environment(tmp_path, said.append).__enter__()
+        assert said[0].startswith("installing") and not (tmp_path / "stamp").exists()
     assert not (tmp_path / "env" / "left over").exists()
 
 
@@ -58,14 +58,14 @@ def test_an_environment_whose_interpreter_is_gone_is_made_anew(tmp_path, monkeyp
         monkeypatch.setenv(name, value)
     (tmp_path / "env" / "bin").mkdir(parents=True)
     (tmp_path / "env" / "bin" / "python").symlink_to(tmp_path / "removed")
-    (tmp_path / "stamp").write_bytes(_wanted())
-    with pytest.raises(StartError, match="could not install"), environment(tmp_path):
+    (tmp_path / "stamp").write_bytes(stamp_content())
+    with pytest.raises(StartError, match="could not install"), locked_environment(tmp_path):
         pass
 
 
 def test_ctrl_c_while_it_is_made_leaves_no_process_and_no_temporary_folder(tmp_path):
-    program = "from pathlib import Path; from spoter.aws.local.environment import environment\n"
-    program += f"with environment(Path({str(tmp_path / 'made')!r})): pass"
+    program = "from pathlib import Path; from spoter.aws.local.environment import locked_environment\n"
+    program += f"with locked_environment(Path({str(tmp_path / 'made')!r})): pass"
     (tmp_path / "temp").mkdir()
     environ = os.environ | NO_NETWORK | {"TMPDIR": str(tmp_path / "temp")}
     process = subprocess.Popen(
@@ -87,10 +87,10 @@ def test_one_start_waits_for_another(local_endpoint):
     waits, done = threading.Event(), threading.Event()
 
     def second() -> None:
-        with environment(FOLDER, lambda line: waits.set() if "waiting" in line else None):
+        with locked_environment(FOLDER, lambda line: waits.set() if "waiting" in line else None):
             done.set()
 
-    with environment(FOLDER):
+    with locked_environment(FOLDER):
         thread = threading.Thread(target=second, daemon=True)
         thread.start()
         assert waits.wait(30) and not done.is_set()
@@ -100,7 +100,7 @@ def test_one_start_waits_for_another(local_endpoint):
 @pytest.fixture
 def image(local_endpoint, tmp_path) -> Path:
     """Interpreter of an environment as AWS's image has it: the local container's by links, but for what it lacks."""
-    with environment() as python:
+    with locked_environment() as python:
         source = next((python.parent.parent / "lib").glob("python*/site-packages"))
         script = (python.parent / "torchserve").read_text()
     venv.create(tmp_path / "image", symlinks=True, with_pip=False)
@@ -149,16 +149,16 @@ def pythons() -> list[str]:
     return named or [python for python in [found] if python and fit(python)]
 
 
-@pytest.mark.parametrize("way_in", WayIn)
+@pytest.mark.parametrize("entry_point", EntryPoint)
 @pytest.mark.parametrize("python", pythons() or [None])
-def test_the_archive_answers_on_other_pythons_and_torches(archive, local_endpoint, python, way_in):
+def test_the_archive_answers_on_other_pythons_and_torches(archive, local_endpoint, python, entry_point):
     """Above all Python 3.12 with torch 2.6.0, which AWS's image has."""
     if python is None:
         pytest.skip(
             f"found no python3.12 with torch 2.6 and sagemaker-pytorch-inference: name such interpreters in {VARIABLE}"
         )
     expected = json.loads(invoke(runtime_client(local_endpoint), SAMPLE, "application/json")[2])
-    with LocalEndpoint(archive, workers=1, python=Path(python), way_in=way_in) as endpoint:
+    with LocalEndpoint(archive, workers=1, python=Path(python), entry_point=entry_point) as endpoint:
         status, _, body = invoke(runtime_client(endpoint), SAMPLE, "application/json")
         assert invoke(runtime_client(endpoint), b"{nonsense", "application/json")[0] == 400
     answer = json.loads(body)

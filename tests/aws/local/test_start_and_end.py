@@ -15,8 +15,9 @@ from pathlib import Path
 import boto3
 import pytest
 
-from spoter.aws.local.container import WayIn, unpack
-from spoter.aws.local.endpoint import LocalEndpoint, _line_printer
+from spoter.aws.choices import EntryPoint
+from spoter.aws.local.container import unpack
+from spoter.aws.local.endpoint import LocalEndpoint, line_printer
 from spoter.errors import SpoterError
 from spoter.ops.ports import LOOPBACK
 from spoter.processes import session_members
@@ -58,10 +59,10 @@ def test_it_minds_no_torchserve_but_its_own(local_endpoint, archive):
     assert invoke(runtime_client(local_endpoint), SAMPLE, "application/json")[0] == 200
 
 
-@pytest.mark.parametrize("way_in", WayIn)
-def test_a_model_that_cannot_be_loaded_is_said(tree, tmp_path, way_in):
+@pytest.mark.parametrize("entry_point", EntryPoint)
+def test_a_model_that_cannot_be_loaded_is_said(tree, tmp_path, entry_point):
     (tree / "config.json").write_text("{}")
-    endpoint = LocalEndpoint(packed(tree, tmp_path / "model.tar.gz"), workers=1, way_in=way_in)
+    endpoint = LocalEndpoint(packed(tree, tmp_path / "model.tar.gz"), workers=1, entry_point=entry_point)
     with pytest.raises(StartError, match=r"config.json"), endpoint:
         pass
     assert session_members(endpoint.container.leader) == []
@@ -69,7 +70,7 @@ def test_a_model_that_cannot_be_loaded_is_said(tree, tmp_path, way_in):
 
 
 def test_batches_are_refused_where_they_cannot_be_answered(archive):
-    options = {"way_in": WayIn.FUNCTIONS, "environ": {"SAGEMAKER_TS_BATCH_SIZE": "4"}}
+    options = {"entry_point": EntryPoint.functions, "environ": {"SAGEMAKER_TS_BATCH_SIZE": "4"}}
     with pytest.raises(StartError, match="found SAGEMAKER_TS_BATCH_SIZE=4"), LocalEndpoint(archive, **options):
         pass
 
@@ -175,11 +176,11 @@ def test_what_failed_ends_with_1_and_the_cause(tree, tmp_path, scratch):
 
 
 def test_without_a_terminal_each_step_is_a_line_and_details_are_few(capsys):
-    say = _line_printer()
+    say = line_printer()
     for text in ("making it: pip", "making it: Collecting torch", "making it: Collecting numpy", "starting"):
         say(text)
     assert capsys.readouterr().err.splitlines() == ["making it: pip", "starting"]
-    say = _line_printer(0)
+    say = line_printer(0)
     say("making it: Collecting torch")
     say("making it: Collecting numpy")
     assert len(capsys.readouterr().err.splitlines()) == 2
