@@ -6,7 +6,6 @@ One process with one event loop. It takes processor time from the server that it
 from __future__ import annotations
 
 import asyncio
-import gc
 import resource
 import statistics
 import time
@@ -20,6 +19,7 @@ import aiohttp
 import numpy as np
 import uvloop
 
+from benchmarks.timing import frozen_heap
 from spoter.errors import SpoterError
 
 TIMEOUT = 90.0
@@ -28,11 +28,10 @@ TIMEOUT = 90.0
 
 @dataclass(frozen=True)
 class Request:
-    """A body to post, and its headers."""
+    """A body to post, and its type."""
 
     body: bytes
     content_type: str = "application/json"
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -175,13 +174,8 @@ def run_open_loop(*args: Any, **options: Any) -> Load:
 
 
 def _run(load: Coroutine[Any, Any, Load]) -> Load:
-    gc.collect()
-    gc.freeze()  # a collection among thousands of requests would be taken for the server's
-    try:
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(load)
-    finally:
-        gc.unfreeze()
+    with frozen_heap(), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(load)
 
 
 async def _record(
@@ -200,9 +194,8 @@ async def _record(
 
 async def _post(session: aiohttp.ClientSession, url: str, request: Request, number: int, planned: float) -> Answer:
     lag = time.perf_counter() - planned
-    headers = {"Content-Type": request.content_type, **request.headers}
     try:
-        async with session.post(url, data=request.body, headers=headers) as response:
+        async with session.post(url, data=request.body, headers={"Content-Type": request.content_type}) as response:
             body = await response.read()
             seconds = time.perf_counter() - planned
             if response.status == 200:

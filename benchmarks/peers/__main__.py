@@ -26,7 +26,7 @@ from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
 from benchmarks.models import copy_with_graph
 from benchmarks.peers.matrix import Settings, count_cores, measure_servers
-from benchmarks.peers.report import footprints_table, judge_targets, loads_table, targets_table
+from benchmarks.peers.report import judge_targets, loads_table, targets_table
 from benchmarks.peers.servers import NAMES, find_interpreter
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
@@ -71,16 +71,15 @@ def main(
     print(f"{settings.workers} processes each; median of {rounds} rounds of {seconds:g} s\n")
     with tempfile.TemporaryDirectory(prefix="spoter-peers-") as scratch:
         folder = copy_with_graph(model, chosen, Path(scratch))
-        rows, footprints = measure_servers(folder, settings)
+        rows = measure_servers(folder, settings)
     targets = judge_targets(rows, settings.clients)
     for request in settings.requests:
         of_request = [row for row in rows if row.request == request]
         print(loads_table(f"{folder.name}, {request} request", of_request, settings.workers))
-    print(footprints_table(f"{folder.name}, apart from requests", footprints))
     print(targets_table(f"{folder.name}, targets", targets))
     seconds_taken = time.monotonic() - began
     content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": seconds_taken}
-    for name, records in {"loads": rows, "footprints": footprints, "targets": targets}.items():
+    for name, records in {"loads": rows, "targets": targets}.items():
         content[name] = [asdict(record) for record in records]
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(out, json.dumps(content, indent=2).encode() + b"\n")

@@ -7,6 +7,7 @@ the recognizer computes with the very same libraries behind every server.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from benchmarks import ROOT
 from spoter.errors import SpoterError
-from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.files import atomic_write_bytes
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FOLDER = Path(sys.prefix) / "peers"
@@ -35,26 +36,21 @@ def find_environment(folder: Path = FOLDER) -> Path:
 def make_environment(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
     """Make the environment unless `find_environment` finds it, and return its interpreter; pip prints its steps.
 
-    Raises
-    ------
-    SpoterError
-        Where venv or pip failed, after its own message.
+    Raises `subprocess.CalledProcessError` where venv or pip failed, after its own message.
     """
-    with exclusive_lock(folder.parent):
-        try:
-            return find_environment(folder)
-        except SpoterError:
-            pass  # absent, not finished, or of other requirements
-        (folder / _MARK).unlink(missing_ok=True)
-        _run([sys.executable, "-m", "venv", "--clear", folder])
-        python = folder / "bin" / "python"
-        code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-        packages = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
-        # Paths of a .pth file come after the environment's own; pip counts the packages there as installed.
-        atomic_write_bytes(Path(packages, "made_from.pth"), f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
-        _run([python, "-m", "pip", "install", "--no-input", "--requirement", REQUIREMENTS, *pip_options])
-        atomic_write_bytes(folder / _MARK, describe_requirements())
-        return python
+    with contextlib.suppress(SpoterError):  # absent, not finished, or of other requirements
+        return find_environment(folder)
+    (folder / _MARK).unlink(missing_ok=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    python = folder / "bin" / "python"
+    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    # Paths of a .pth file come after the environment's own; pip counts the packages there as installed.
+    atomic_write_bytes(Path(packages, "made_from.pth"), f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
+    install = [python, "-m", "pip", "install", "--no-input", "--requirement", REQUIREMENTS, *pip_options]
+    subprocess.run(install, check=True, stdin=subprocess.DEVNULL)
+    atomic_write_bytes(folder / _MARK, describe_requirements())
+    return python
 
 
 def describe_requirements() -> bytes:
@@ -62,19 +58,8 @@ def describe_requirements() -> bytes:
     return b"\n".join([sys.version.encode(), sysconfig.get_path("purelib").encode(), REQUIREMENTS.read_bytes()])
 
 
-def _run(command: list[str | Path]) -> None:
-    status = subprocess.run(command, stdin=subprocess.DEVNULL).returncode
-    if status:
-        raise SpoterError(f"{' '.join(map(str, command[1:4]))} failed with status {status}, for the reason above")
-
-
-def main() -> None:
-    """Make the environment; further arguments are pip's."""
+if __name__ == "__main__":  # further arguments are pip's
     try:
         print(make_environment(pip_options=sys.argv[1:]))
-    except (SpoterError, OSError) as error:
-        raise SystemExit(f"python -m benchmarks.peers.environment: {error}") from None
-
-
-if __name__ == "__main__":
-    main()
+    except (subprocess.CalledProcessError, OSError) as error:
+        raise SystemExit(f"error: {error}") from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import statistics
-import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -16,6 +15,7 @@ from tqdm import tqdm
 from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
 from benchmarks.load.client import Load, Request, run_closed_loop
+from benchmarks.load.usage import measure_usage
 from benchmarks.peers.in_process import running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
@@ -71,24 +71,12 @@ class Row:
     figures: Figures
 
 
-@dataclass(frozen=True)
-class Footprint:
-    """A server without load: seconds to its first answer, % of a core; and its bytes of memory after all load."""
-
-    server: str
-    ready_s: float
-    processes: int
-    idle_percent: float
-    worker_rss: int
-    pss: int
-
-
 def accepts(server: str, request: str) -> bool:
     """Return whether a server understands a kind of request: the original knew the full one only."""
     return server != ORIGINAL or request == "full"
 
 
-def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Footprint]]:
+def measure_servers(model: Path, settings: Settings) -> list[Row]:
     """Measure all servers with one model folder, in closed loops; raises as `running_peer` does."""
     bodies = {name: Request(BODIES[name]()) for name in settings.requests}
     cells = sum(accepts(server, request) for server in settings.servers for request in settings.requests)
@@ -98,11 +86,10 @@ def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Fo
         tqdm(total=cells * settings.rounds * len(settings.clients), desc=model.name, leave=False) as bar,
     ):
         processes = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
-        servers, idle = [], []
+        servers = []
         for name in settings.servers:
             server = stack.enter_context(running_peer(name, model, settings.runtime, settings.workers))
             servers.append(server)
-            idle.append(_measure_idle(server))
             for request, body in bodies.items():
                 if accepts(name, request):
                     run_closed_loop(server.url, [body], 8, FIRST_S, most=FIRST)
@@ -119,8 +106,7 @@ def measure_servers(model: Path, settings: Settings) -> tuple[list[Row], list[Fo
                         taken[server.name].append(_measure_load(server, body, clients, settings.seconds))
                         bar.update()
                 rows += [Row(name, request, clients, combine_rounds(rounds)) for name, rounds in taken.items()]
-        footprints = [_measure_footprint(server, share) for server, share in zip(servers, idle, strict=True)]
-    return rows, footprints
+    return rows
 
 
 def rotate(servers: Sequence[PeerServer], turn: int) -> list[PeerServer]:
@@ -133,12 +119,12 @@ def _measure_load(server: PeerServer, request: Request, clients: int, seconds: f
     server.resume()
     try:
         run_closed_loop(server.url, [request], min(clients, 8), WARM_S, most=WARM)
-        before = server.usage().cpu_s
+        before = measure_usage(server.leader).cpu_s
         if wrk.is_installed():
             counts = wrk.run_wrk(server.url, request, clients, seconds)
-            return summarize_wrk(counts, server.usage().cpu_s - before)
+            return summarize_wrk(counts, measure_usage(server.leader).cpu_s - before)
         load = run_closed_loop(server.url, [request], clients, seconds)
-        return summarize_load(load, server.usage().cpu_s - before)
+        return summarize_load(load, measure_usage(server.leader).cpu_s - before)
     finally:
         server.pause()
 
@@ -194,19 +180,6 @@ def combine_rounds(rounds: Sequence[Figures]) -> Figures:
         else:
             combined[name] = None if None in values else statistics.median(values)
     return Figures(**combined)
-
-
-def _measure_idle(server: PeerServer, seconds: float = 1.0) -> float:
-    """Return % of a core that a server without load takes."""
-    before, began = server.usage().cpu_s, time.perf_counter()
-    time.sleep(seconds)
-    return 100 * (server.usage().cpu_s - before) / (time.perf_counter() - began)
-
-
-def _measure_footprint(server: PeerServer, idle_percent: float) -> Footprint:
-    processes = server.usage().processes
-    pss = sum(process.pss for process in processes)
-    return Footprint(server.name, server.ready_s, len(processes), idle_percent, server.worker_rss(), pss)
 
 
 def count_cores() -> int:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.peers.matrix import IN_PROCESS, Footprint, Row
+from benchmarks.peers.matrix import IN_PROCESS, Row
 from benchmarks.peers.servers import NAMES, ORIGINAL, OURS
 from benchmarks.tables import markdown_table
 
 THROUGHPUT, ADDED_MS, CPU_TIMES = 0.85, 4.0, 12
-"""Targets: the least share of the recognizer's rate without a server, the most milliseconds that the server adds for one
-client, and how many times less processor time than the original."""
+
+
 
 
 @dataclass(frozen=True)
@@ -53,17 +53,6 @@ def _server_name(row: Row, workers: int) -> str:
     if row.server != IN_PROCESS:
         return NAMES[row.server]
     return "in process, 1 process" if workers == 1 or row.clients == 1 else f"in process, {workers} processes"
-
-
-def footprints_table(title: str, footprints: Sequence[Footprint]) -> str:
-    """Return the table of what servers take apart from their load."""
-    rows = [
-        (NAMES[f.server], f"{f.ready_s:.1f}", f.processes, f"{f.idle_percent:.1f}")
-        + (f"{f.worker_rss / 1e6:.0f}", f"{f.pss / 1e6:.0f}")
-        for f in footprints
-    ]
-    columns = ("server", "ready after s", "processes", "idle, % of a core", "largest worker's RSS MB")
-    return markdown_table((*columns, "memory of all (PSS) MB"), rows, title)
 
 
 def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:

@@ -16,7 +16,6 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.load.bodies import compact_request, full_request
-from benchmarks.load.usage import Usage, measure_usage
 from benchmarks.peers.environment import find_environment
 from benchmarks.peers.shared import LOADED, MODEL, PATH, PORT, RUNTIME, WORKERS
 from benchmarks.serving.server import running_server
@@ -43,29 +42,11 @@ _ORIGINAL_MODULES = ("__init__.py", "baseline/__init__.py", "baseline/layers.py"
 
 @dataclass(frozen=True)
 class PeerServer:
-    """A server that is up, `ready_s` seconds after its start, in the session of `leader`.
-
-    `loaded` is a folder with a file for each process that holds the model; None for TorchServe, whose workers have a
-    name.
-    """
+    """A server that is up, in the session of `leader`."""
 
     name: str
     url: str
     leader: subprocess.Popen[Any]
-    loaded: Path | None
-    ready_s: float
-
-    def usage(self) -> Usage:
-        """Measure all of its processes."""
-        return measure_usage(self.leader)
-
-    def worker_rss(self) -> int:
-        """Return the bytes of memory of the largest of the processes that hold the model."""
-        usage = self.usage()
-        if self.loaded is None:
-            return max(worker.rss for worker in usage.workers)
-        holders = {int(path.name) for path in self.loaded.iterdir()}
-        return max(process.rss for process in usage.processes if process.pid in holders)
 
     def pause(self) -> None:
         """Stop its processes: some servers poll for work all the time, at the cost of the server under load."""
@@ -106,14 +87,13 @@ def _start(name: str, model: Path, runtime: str, workers: int) -> AbstractContex
 
 @contextmanager
 def _torchserve(name: str, model: Path, workers: int, **options: Any) -> Iterator[PeerServer]:
-    began = time.monotonic()
 
     def wait(server: TorchServe) -> None:
         all_loaded = partial(readiness.workers, server.management, server.model)
         _wait(server.leader, server.url, full_request(), lambda: all_loaded().ok, server.logs / "model_log.log")
 
     with running_server(model, workers, wait=wait, **options) as server:
-        yield PeerServer(name, server.url, server.leader, None, time.monotonic() - began)
+        yield PeerServer(name, server.url, server.leader)
 
 
 @contextmanager
@@ -124,7 +104,6 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
         loaded.mkdir()
         settings = {MODEL: model.resolve(), RUNTIME: runtime, WORKERS: workers, LOADED: loaded, PORT: port}
         settings |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": True, "PYTHONPATH": ROOT}
-        began = time.monotonic()
         with log.open("w") as output:
             leader = subprocess.Popen(
                 [python, "-m", *_arguments(name, port, workers)],
@@ -138,7 +117,7 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
         try:
             url = f"http://{LOOPBACK}:{port}{PATH}"
             _wait(leader, url, compact_request(), lambda: len(list(loaded.iterdir())) >= workers, log)
-            yield PeerServer(name, url, leader, loaded, time.monotonic() - began)
+            yield PeerServer(name, url, leader)
         finally:
             end_process_tree(leader)
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import cProfile
-import gc
 import json
 import os
 import pstats
@@ -27,7 +26,7 @@ from benchmarks.command import ModelOption, run_command, split_names
 from benchmarks.load.bodies import FRAMES, compact_request, full_request
 from benchmarks.models import ORIGINAL, bind_request, copy_with_graph, write_random_model
 from benchmarks.tables import markdown_table
-from benchmarks.timing import Timing, time_functions, timings_table, use_one_thread
+from benchmarks.timing import Timing, frozen_heap, time_functions, timings_table, use_one_thread
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
 from spoter.model.config import RUNTIMES, choose_runtime
@@ -100,7 +99,7 @@ def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple
                         name = f"ours: {form}, {recognizer.config.name}, {runtime}"
                         ours[name] = bind_request(recognizer, body)
         log = Path(scratch, "original.log")
-        with _original(full, log) as (steps, whole), _frozen():
+        with _original(full, log) as (steps, whole), frozen_heap():
             timings = time_functions(steps | whole | ours, seconds, "requests", after=lambda: os.truncate(log, 0))
     return timings[: len(steps)], timings[len(steps) :]
 
@@ -133,17 +132,6 @@ def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
     finally:
         for each in (logger, silent):
             pipeline.close_logger(each)
-
-
-@contextmanager
-def _frozen() -> Iterator[None]:
-    """Hide all objects so far from the garbage collector: its search would count as the cost of some step."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
 
 
 def requests_table(timings: Sequence[Timing]) -> str:

@@ -113,7 +113,7 @@ def test_a_server_is_paused_resumed_and_ended_with_processes_of_other_sessions()
     leader = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         child = psutil.Process(int(leader.stdout.readline()))
-        running = PeerServer("fastapi", "", leader, None, 0.0)
+        running = PeerServer("fastapi", "", leader)
         running.pause()
         assert becomes(lambda: child.status() == psutil.STATUS_STOPPED)
         running.resume()
