@@ -57,20 +57,12 @@ class LongRows:
 
 
 def check_long_rows(numbers: Float64Array, types: pd.Series[str], place: Place) -> LongRows:
-    """Check the rows of a long table.
-
-    Parameters
-    ----------
-    numbers : numpy.ndarray, shape (R, 4)
-        `NUMBER_COLUMNS`.
-    types : pandas.Series
-    place : callable
+    """Check the rows of a long table, whose `numbers` (R, 4) are those of `NUMBER_COLUMNS`.
 
     Raises
     ------
     InputError
-        ``wrong_type`` for an unknown type, and for a frame or index that is no whole number; ``wrong_point_count`` for
-        an index beyond its part.
+        ``wrong_type`` and ``wrong_point_count``.
     """
     parts = list(MEDIAPIPE.parts)
     part = pd.Index(parts).get_indexer(pd.Index(types))

@@ -193,7 +193,7 @@ def _select_usable(
     """Leave out the glosses of --leave-out, and with --skip-bad the clips that the model cannot take."""
     clips = [clip for clip in data.clips if clip.gloss not in settings.leave_out]
     if not clips:
-        raise DataError(f"{data.sources[0]}: found no gloss but those to leave out")
+        raise DataError(f"{data.place}: found no gloss but those to leave out")
     usable: list[LabelledClip] = []
     skipped = list(data.skipped)
     for clip in clips:
@@ -207,5 +207,5 @@ def _select_usable(
         else:
             usable.append(clip)
     if not usable:
-        raise DataError(f"{', '.join(map(str, data.sources))}: found no clip that the model can be fed; {skipped[0]}")
+        raise DataError(f"{data.place}: found no clip that the model can be fed; {skipped[0]}")
     return replace(data, clips=usable, skipped=skipped)

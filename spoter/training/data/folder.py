@@ -10,13 +10,14 @@ overlays of ``spoter extract``.
 
 from __future__ import annotations
 
-import csv
+import codecs
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.formats import Options
+from spoter.formats.csv_table import read_table
 from spoter.landmarks.clip import Clip
 from spoter.sources import frame_folders
 from spoter.training.data import pose_files, video, wire_files
@@ -101,23 +102,20 @@ def _read_labelled(file: Path, name: str, first: Path | None, group: str | None,
 def _read_groups(path: Path) -> dict[str, str] | None:
     """Return the group of each clip by name; None without the file."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        table = read_table(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+        if table.columns != ("clip", "group"):
+            raise DataError(f"{path}: found columns {', '.join(table.columns)}, expected clip,group")
+        cells = table.read_strings(table.columns)
     except FileNotFoundError:
         return None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: {error}") from error
-    rows = csv.DictReader(text.splitlines(), skipinitialspace=True, strict=True)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    except InputError as error:
+        raise DataError(str(error.within(str(path)))) from error
     groups: dict[str, str] = {}
-    try:
-        if tuple(rows.fieldnames or ()) != ("clip", "group"):
-            raise DataError(f"{path}: found columns {rows.fieldnames}, expected clip,group")
-        for row in rows:
-            place = f"{path}, line {rows.line_num}"
-            clip, group = row["clip"], row["group"]
-            if not clip or not (group or "").strip() or None in row:
-                raise DataError(f"{place}: found an empty cell or one too many, expected a clip and its group")
-            if groups.setdefault(clip, group) != group:
-                raise DataError(f"{place}: found clip {clip!r} for a second time in another group")
-    except csv.Error as error:  # an open quote, a cell of a hundred thousand characters
-        raise DataError(f"{path}, after line {rows.line_num}: {error}") from error
+    for i, (clip, group) in enumerate(zip(cells["clip"], cells["group"], strict=True)):
+        if not clip or not group.strip():
+            raise DataError(f"{path}, {table.place(i)}: found an empty cell, expected a clip and its group")
+        if groups.setdefault(clip, group) != group:
+            raise DataError(f"{path}, {table.place(i)}: found clip {clip!r} for a second time in another group")
     return groups

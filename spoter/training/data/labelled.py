@@ -96,6 +96,11 @@ class DataSet:
     estimator: str
     labels: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def place(self) -> str:
+        """The files and folders that were read, for an error."""
+        return ", ".join(map(str, self.sources))
+
     @cached_property
     def glosses(self) -> tuple[str, ...]:
         """All glosses, sorted: in the order of label indices."""

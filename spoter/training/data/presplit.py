@@ -43,8 +43,8 @@ def merge_presplit(
             if clip.gloss in train.glosses:
                 clips.append(clip)
                 continue
-            reason = f"found gloss {clip.gloss}, expected one of the {len(train.glosses)} in {_files(train)}"
-            skipped.append(Skipped(f"{_files(subset)}, clip {clip.name}", reason))
+            reason = f"found gloss {clip.gloss}, expected one of the {len(train.glosses)} in {train.place}"
+            skipped.append(Skipped(f"{subset.place}, clip {clip.name}", reason))
             if not skip_bad:
                 raise DataError(str(skipped[-1]))
     if skip_bad:
@@ -54,8 +54,8 @@ def merge_presplit(
     for subset in subsets:
         if kept.isdisjoint(clip.group for clip in subset.clips):  # split_groups would draw it from training instead
             raise DataError(
-                f"{_files(subset)}: all {len(subset.clips)} clips are skipped, as ones that files before it hold, or "
-                f"of glosses that {_files(train)} lacks; expected at least one other"
+                f"{subset.place}: all {len(subset.clips)} clips are skipped, as ones that files before it hold, or "
+                f"of glosses that {train.place} lacks; expected at least one other"
             )
     data = DataSet(
         sorted(clips, key=lambda clip: clip.name),
@@ -77,23 +77,19 @@ def _check_groups(first: DataSet, other: DataSet) -> None:
     for clip in other.clips:
         if clip.group in groups:
             raise DataError(
-                f"group {clip.group} is in two files: {groups[clip.group]} in {_files(first)} and {clip.name} in "
-                f"{_files(other)}; if that is no signer or camera, --group-regex tells groups otherwise"
+                f"group {clip.group} is in two files: {groups[clip.group]} in {first.place} and {clip.name} in "
+                f"{other.place}; if that is no signer or camera, --group-regex tells groups otherwise"
             )
 
 
 def _check_labels(train: DataSet, other: DataSet) -> None:
     if other.estimator != train.estimator:
         raise DataError(
-            f"{_files(other)}: found landmarks of {other.estimator}, expected {train.estimator}'s as in {_files(train)}"
+            f"{other.place}: found landmarks of {other.estimator}, expected {train.estimator}'s as in {train.place}"
         )
     for label, gloss in other.labels.items():
         if train.labels.get(label, gloss) != gloss:
             raise DataError(
-                f"label {label} is {gloss} in {_files(other)} but {train.labels[label]} in {_files(train)}: their "
+                f"label {label} is {gloss} in {other.place} but {train.labels[label]} in {train.place}: their "
                 "meaning.json disagree"
             )
-
-
-def _files(subset: DataSet) -> str:
-    return ", ".join(str(source) for source in subset.sources)

@@ -77,6 +77,15 @@ class SplitOptions:
     seed: int = 0
     by_clip: bool = False
 
+    def drawn_shares(self) -> dict[str, float]:
+        """Return the shares of the subsets that are drawn by whole groups."""
+        shares = {}
+        if not self.by_clip and not self.validation_groups:
+            shares["validation"] = self.validation
+        if self.test is not None and not self.test_groups:
+            shares["test"] = self.test
+        return shares
+
 
 _DEFAULTS = SplitOptions()
 
@@ -106,8 +115,7 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
         raise DataError(
             f"found shares {validation} for validation and {test} for testing, expected each above 0 and a sum below 1"
         )
-    requested = {"validation": None if options.by_clip else validation, "test": test}
-    shares = {name: share for name, share in requested.items() if share is not None and not subsets[name]}
+    shares = options.drawn_shares()
     named = {*subsets["validation"], *subsets["test"]}
     free = [group for group in groups if group not in named]
     subsets["train"] = tuple(free)
@@ -126,10 +134,7 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
 def match_groups(patterns: Sequence[str], groups: Iterable[str], option: str) -> tuple[str, ...]:
     """Return the groups that names or shell patterns such as ``anna/*`` match, sorted.
 
-    Raises
-    ------
-    DataError
-        For a pattern that matches no group, naming `option` and the groups.
+    A pattern that matches none is a `DataError`, which names `option` and the groups.
     """
     existing = sorted(set(groups))
     matched: set[str] = set()
@@ -155,8 +160,7 @@ def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataS
         *match_groups(options.validation_groups, groups, "--val-groups"),
         *match_groups(options.test_groups, groups, "--test-groups"),
     }
-    subsets = 1 + (not options.validation_groups and not options.by_clip)
-    subsets += not options.test_groups and options.test is not None
+    subsets = 1 + len(options.drawn_shares())
     if len(groups - named) < subsets:
         return data
     free = [clip for clip in data.clips if clip.group not in named]
