@@ -114,7 +114,7 @@ def test_groups_csv_and_a_regular_expression_tell_groups(folder):
         (b"clip,group\nCASA/0,a\n", r"CASA/1\.json: found no group for 'CASA/1'"),
         (b"clip,group\nCASA/0," + b"x" * 200_000, r"CASA/1\.json: found no group for 'CASA/1'"),
         (b'clip,group\nCASA/0,"a\nCASA/1,b\n', r"groups\.csv: "),
-        (b"\xff\xfe", r"groups\.csv: "),
+        (b"\xff\xfe", r"groups\.csv, byte 0: "),
     ],
 )
 def test_a_wrong_groups_csv_is_named(folder, content, said):
