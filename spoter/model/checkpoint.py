@@ -1,18 +1,19 @@
-"""Reading other people's checkpoints: what is in them, without ever running code from them.
+"""Reading untrusted checkpoints, without ever running code from them.
 
 Four forms are read: a bare state_dict, a training dict with one under ``model_state_dict``, a whole module of the class
 ``spoter.spoter_model.SPOTER`` as the upstream project pickles it, and a state_dict as safetensors, which holds nothing
-but tensors. The others go through torch's weights-only unpickler.
-For a whole module it meets names of classes; those of torch's layers and of SPOTER are answered with inert stand-ins
-that only keep what they are handed, and any other name is refused before anything is unpickled.
+but tensors. The others go through torch's weights-only unpickler. In a whole module, inert stand-ins take the place of
+torch's layers and SPOTER, and the name of any other class is refused before anything is unpickled.
 """
 
 from __future__ import annotations
 
 import re
 import zipfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,15 +28,13 @@ _STAND_IN = re.compile(
     r"|torch\.nn\.functional\.relu|torch\._C\._nn\.gelu|(__builtin__|builtins)\.set"
 )
 
-
-# SPOTER's own take 60 letters.
-_LONGEST_NAME = 120
+_MAX_NAME_LENGTH = 120  # SPOTER's own names have up to 60 letters
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes
     ----------
@@ -46,97 +45,97 @@ class Checkpoint:
     heads : int or None
         Number of attention heads; only a whole module tells it.
     notes : dict
-        What else a training dict says: epoch, loss.
+        Epoch and loss of a training dict.
     """
 
     kind: str
     state: dict[str, Tensor]
     heads: int | None = None
-    notes: dict[str, float] | None = None
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the weights of SPOTER from a file of any of the four forms; ``.safetensors`` is told by its name.
+    """Read the weights of SPOTER from a file of any of the four forms; the name of safetensors is ``*.safetensors``.
 
     Raises
     ------
     ModelFolderError
-        For a file that is no checkpoint, that would run code when unpickled (naming what it asks for), or that holds
-        no SPOTER (naming what is missing, unexpected or of the wrong shape).
+        For a file that is no checkpoint, that would run code when unpickled (naming that code), or that holds no SPOTER
+        (naming what is missing, unexpected or of the wrong shape).
     """
-    path = Path(path)
-    is_plain = path.suffix == ".safetensors"
-    content = _read_plain(path) if is_plain else _unpickle(path)
-    heads = notes = None
-    if is_plain:
-        kind, state = "safetensors", content
-    elif isinstance(content, _StandIn):
-        kind, state, heads = "whole module", *_of_module(content, path)
-    elif isinstance(content, dict) and "model_state_dict" in content:
-        kind, state = "training dict", content["model_state_dict"]
-        notes = {key: content[key] for key in ("epoch", "loss") if isinstance(content.get(key), (int, float))}
+    heads: int | None = None
+    notes: dict[str, float] = {}
+    content: object
+    if path.suffix == ".safetensors":
+        kind, content = "safetensors", _read_safetensors(path)
     else:
-        kind, state = "state_dict", content
-    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        found = f"the keys {one_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
-        raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
-    odd = next((name for name in state if not name.isprintable() or len(name) > _LONGEST_NAME), None)
-    if odd is not None:  # errors name a parameter, and are one line each
-        raise ModelFolderError(f"{path}: found a tensor named {odd[:_LONGEST_NAME]!r}, expected SPOTER's names")
-    # torch's DataParallel puts "module." before every name
-    twice = next((name for name in state if f"module.{name}" in state), None)
-    if twice is not None:
-        raise ModelFolderError(
-            f"{path}: found both {twice} and module.{twice}, expected one of them. Delete the other."
-        )
-    state = {name.removeprefix("module."): value for name, value in state.items()}
-    _check_tensors(state, path)
+        kind, content = "state_dict", _unpickle(path)
+        if isinstance(content, _StandIn):
+            kind, (content, heads) = "whole module", _read_module(content, path)
+        elif isinstance(content, dict) and "model_state_dict" in content:
+            kind = "training dict"
+            notes = {key: content[key] for key in ("epoch", "loss") if isinstance(content.get(key), (int, float))}
+            content = content["model_state_dict"]
+    state = _check_tensors(content, path)
     infer_sizes(state, heads=1, place=str(path))
     state = {name: tensor.detach().float().contiguous() for name, tensor in state.items()}
-    bad = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
-    if bad:
-        raise ModelFolderError(f"{path}: found NaN or infinity in {bad}, expected finite weights")
+    not_finite = next((name for name, tensor in state.items() if not torch.isfinite(tensor).all()), None)
+    if not_finite:
+        raise ModelFolderError(f"{path}: found NaN or infinity in {not_finite}, expected finite weights")
     return Checkpoint(kind, state, heads, notes)
 
 
-def _of_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
-    """Return the parameters of a pickled module, and its number of attention heads where it tells a sane one."""
-    layers, seen, waiting = [], set(), [("", module)]
+def _read_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
+    """Return the parameters of a pickled module, and its number of attention heads where that is a positive integer."""
+    layers: dict[int, tuple[str, _StandIn]] = {}
+    waiting = [("", module)]
     while waiting:
         prefix, layer = waiting.pop()
-        if id(layer) in seen:
+        if id(layer) in layers:
             raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
-        seen.add(id(layer))
-        layers.append((prefix, layer))
+        layers[id(layer)] = prefix, layer
         waiting += [(f"{prefix}{name}.", child) for name, child in layer.children()]
-    held = [(f"{prefix}{name}", value) for prefix, layer in layers for name, value in layer.parameters()]
-    state = dict(held)
-    if len(state) < len(held):
+    parameters = [(f"{prefix}{name}", value) for prefix, layer in layers.values() for name, value in layer.parameters()]
+    state = dict(parameters)
+    if len(state) < len(parameters):
         raise ModelFolderError(f"{path}: found a module with two tensors of one name, expected SPOTER's layers")
-    told = [layer.state["num_heads"] for _, layer in layers if "num_heads" in layer.state]
-    return state, told[0] if told and type(told[0]) is int and told[0] > 0 else None
+    heads = next((layer.state["num_heads"] for _, layer in layers.values() if "num_heads" in layer.state), None)
+    return state, heads if type(heads) is int and heads > 0 else None
 
 
-def _check_tensors(state: dict[str, object], path: Path) -> None:
-    """Refuse what is not plain weights, before anything is computed with it: a tensor may claim more than there is."""
+def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
+    """Return a checked state_dict of plain weights. A tensor may claim more numbers than the file holds.
+
+    "module.", which torch's DataParallel puts before every name, is removed.
+    """
+    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
+        found = f"the keys {one_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
     for name, value in state.items():
+        if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:  # errors name a parameter, and are one line each
+            raise ModelFolderError(f"{path}: found a tensor named {name[:_MAX_NAME_LENGTH]!r}, expected SPOTER's names")
+        if f"module.{name}" in state:
+            raise ModelFolderError(
+                f"{path}: found both {name} and module.{name}, expected one of them. Delete the other."
+            )
         if not isinstance(value, Tensor):
             raise ModelFolderError(
                 f"{path}: found a {type(value).__name__} as {name}, expected a tensor in a state_dict"
             )
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
         if not plain or value.dtype not in _FLOATS or 0 in value.shape:
-            found = tuple(value.shape) if plain else f"{value.layout} on {value.device}"
+            form = tuple(value.shape) if plain else f"{value.layout} on {value.device}"
             raise ModelFolderError(
-                f"{path}: found {value.dtype}, {found}, as {name}, expected a tensor of floating-point numbers"
+                f"{path}: found {value.dtype}, {form}, as {name}, expected a tensor of floating-point numbers"
             )
     claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
     if claimed > size:
         raise ModelFolderError(f"{path}: found {size} bytes that claim to be {claimed} bytes of weights")
+    return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
-    """Tell a model's sizes from its parameters; only the number of heads leaves no trace in them.
+    """Return a model's sizes from its parameters, and the number of heads, which they do not tell.
 
     Raises
     ------
@@ -152,16 +151,16 @@ def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint")
             )
         return state[name].shape
 
-    def layers(part: str) -> int:
-        numbers = [re.match(rf"transformer\.{part}\.layers\.(\d+)\.", name) for name in state]
-        return 1 + max((int(number[1]) for number in numbers if number), default=-1)
+    def count_layers(part: str) -> int:
+        matches = [re.match(rf"transformer\.{part}\.layers\.(\d+)\.", name) for name in state]
+        return 1 + max((int(match[1]) for match in matches if match), default=-1)
 
     try:
         sizes = Sizes(
             width=shape("class_query", 2)[1],
             heads=heads,
-            encoder_layers=layers("encoder"),
-            decoder_layers=layers("decoder"),
+            encoder_layers=count_layers("encoder"),
+            decoder_layers=count_layers("decoder"),
             encoder_feedforward=shape("transformer.encoder.layers.0.linear1.weight", 2)[0],
             decoder_feedforward=shape("transformer.decoder.layers.0.linear1.weight", 2)[0],
             position_rows=shape("row_embed", 2)[0],
@@ -173,7 +172,7 @@ def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint")
         raise ModelFolderError(
             f"{place}: found {sizes.encoder_layers} + {sizes.decoder_layers} layers, expected at most 64"
         )
-    with torch.device("meta"):  # shapes only: nothing is allocated for a file that turns out to be something else
+    with torch.device("meta"):  # shapes only: nothing is allocated for a file that holds something else
         expected = {name: tuple(tensor.shape) for name, tensor in Spoter(sizes).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     for name in expected.keys() | found.keys():
@@ -187,30 +186,30 @@ def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint")
 
 
 class _StandIn:
-    """Takes the place of a class that a checkpoint names: keeps the state it is handed, does nothing."""
+    """Takes the place of a class that a checkpoint names: keeps the state it is given, does nothing."""
 
     def __init__(self, *args: object):
-        self.state: dict = {}
+        self.state: dict[object, object] = {}
 
     def __setstate__(self, state: object) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    def _inside(self, kind: str) -> list[tuple[object, object]]:
-        """Return the entries of one of a module's tables; a pickle may put anything in its place."""
+    def _entries(self, kind: str) -> list[tuple[object, object]]:
+        """Return the entries of one of a module's tables; a pickle may hold anything in its place."""
         table = self.state.get(kind)
         return list(table.items()) if isinstance(table, dict) else []
 
     def parameters(self) -> list[tuple[object, object]]:
-        """Return this module's own parameters and buffers by name."""
-        return [item for kind in ("_parameters", "_buffers") for item in self._inside(kind) if item[1] is not None]
+        """Return this module's parameters and buffers by name, without its children's."""
+        return [entry for kind in ("_parameters", "_buffers") for entry in self._entries(kind) if entry[1] is not None]
 
     def children(self) -> list[tuple[object, _StandIn]]:
-        """Return the modules right inside this one by name."""
-        return [(name, child) for name, child in self._inside("_modules") if isinstance(child, _StandIn)]
+        """Return this module's direct children by name."""
+        return [(name, child) for name, child in self._entries("_modules") if isinstance(child, _StandIn)]
 
 
-def _read_plain(path: Path) -> dict[str, Tensor]:
-    """Read a file of safetensors, whose reader checks its header against the file's size."""
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file; the library checks its header against the file's size."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -219,37 +218,38 @@ def _read_plain(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
-        said = str(error).removeprefix("Error while deserializing header: ")
-        raise ModelFolderError(f"{path}: found no whole safetensors file ({one_line(said, 100)})") from None
+        message = str(error).removeprefix("Error while deserializing header: ")
+        raise ModelFolderError(f"{path}: found no whole safetensors file ({one_line(message, 100)})") from None
 
 
 def _unpickle(path: Path) -> object:
     """Load a file with torch's weights-only unpickler and stand-ins for the classes of a pickled SPOTER."""
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []  # none for torch's form before 1.6
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
             if len({entry.filename for entry in entries}) < len(entries):
                 raise ModelFolderError(f"{path}: found an entry twice in it, expected a file that torch.save wrote")
-            packed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
-            if packed:  # torch.save never does, and what it unpacks to has no bound
-                raise ModelFolderError(f"{path}: found {packed[0]} compressed, expected a file that torch.save wrote")
+            compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
+            if compressed:  # torch.save does not compress, and the unpacked size has no bound
+                raise ModelFolderError(
+                    f"{path}: found {compressed[0]} compressed, expected a file that torch.save wrote"
+                )
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             refused = [name for name in names if not _STAND_IN.fullmatch(name)]
             if refused:
                 raise _refusal(path, refused)
-            stand_ins = [(type("StandIn", (_StandIn,), {}), name) for name in names]
-        else:
-            stand_ins = []  # torch's form before 1.6: state_dicts only
+            stand_ins += [(type("StandIn", (_StandIn,), {}), name) for name in names]
         with torch.serialization.safe_globals(stand_ins):
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except DAMAGED_FILE_ERRORS as error:
-        # torch's own words go on to advise to run the file's code, the very thing that must not be done
-        asked = re.search(r"GLOBAL (\S+)", str(error))
-        if asked:
-            raise _refusal(path, [asked[1]]) from None
+        # torch's message is not passed on, because it advises to run the file's code
+        match = re.search(r"GLOBAL (\S+)", str(error))
+        if match:
+            raise _refusal(path, [match[1]]) from None
         raise ModelFolderError(
             f"{path}: cannot be read without running code from it, expected a file that torch.save wrote"
         ) from None

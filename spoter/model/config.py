@@ -1,4 +1,4 @@
-"""A model's config.json: everything that is needed to run its weights, checked when it is read."""
+"""A model's config.json: everything that its weights need to run, checked when it is read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,8 +45,8 @@ class Sizes:
                 f"{', '.join(map(str, divisors))}"
             )
 
-    def config_fields(self) -> dict[str, int]:
-        """Return all sizes but the width, which a config leaves to its layout."""
+    def config_fields(self) -> dict[str, Any]:
+        """Return the fields of `ModelConfig`: all sizes but the width, which depends on the layout."""
         return {name: size for name, size in asdict(self).items() if name != "width"}
 
 
@@ -55,35 +56,33 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     Attributes
     ----------
     name, version : str
-        What the model calls itself in answers; `build_mar.py` names the archive's version by it.
+        The model's in answers, and the archive's version (`build_mar.py`).
     layout : str
         29, 54, 71, spoter54, or the name of a layout's CSV file in the model folder.
     estimator : str
-        Whose landmarks the model was trained on.
+        Of the landmarks that the model was trained on.
     normalize : str
         Scheme of `spoter.landmarks.normalize`.
     positions : str
-        ``shared`` adds one learned row to all frames (the original: blind to the order of frames), ``per-frame`` a row
-        of its own to each.
+        ``shared`` adds one learned row to all frames (the original: blind to the order of frames), ``per-frame`` one
+        row to each.
     heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward : int
         Sizes of the transformer; its width is twice the layout's number of landmarks.
     position_rows : int
-        Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for ``shared``, where they are kept
-        only for the sake of the weights' form; for ``per-frame`` the most frames that have a position of their own.
+        Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for ``shared``, which does not use
+        them; for ``per-frame`` the largest number of frames.
     classes : int
         Number of glosses.
     temperature : float
-        Logits are divided by it before the softmax; 1 leaves them alone. Training fits it on validation clips.
+        Logits are divided by it before the softmax. Training fits it on validation clips.
     known_threshold : float or None
-        Cosine of a clip with the prototype of the gloss it is named, from which on an answer says that the sign is
-        known; None where the model cannot tell, for want of a prototypes.npz.
+        A sign is known from this cosine of the clip with the prototype of its first gloss on; None where the model
+        cannot tell, because it has no prototypes.npz.
     runtime : str
-        What computes it: ``torch``, or ONNX Runtime on the CPU with the graph that `spoter export` wrote beside the
-        weights, ``onnx`` in float32 or ``onnx-int8``.
-    max_frames, max_clips, max_bytes, max_enrolled : int
-        What one request may hold: frames of a clip, clips, bytes of the body, and enrolled glosses that it brings.
-    max_video_seconds, max_video_pixels : float, int
-        What a video may have beside that, where the server reads videos: its length, and width times height.
+        ``torch``, or ONNX Runtime on the CPU with the graph that `spoter export` wrote: ``onnx`` in float32, or
+        ``onnx-int8``.
+    max_frames, max_clips, max_bytes, max_enrolled, max_video_seconds, max_video_pixels
+        `spoter.limits.Limits` of a request.
     """
 
     name: str
@@ -110,9 +109,9 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_video_pixels: int = Limits.max_video_pixels
 
     def __post_init__(self) -> None:
-        self._one_of("positions", POSITIONS)
-        self._one_of("runtime", RUNTIMES)
-        self._one_of("estimator", tuple(ESTIMATORS))
+        for name, allowed in (("positions", POSITIONS), ("runtime", RUNTIMES), ("estimator", tuple(ESTIMATORS))):
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
         plain = self.layout.endswith(".csv") and Path(self.layout).name == self.layout and self.layout.isprintable()
         if self.layout not in BUILT_IN and not plain:
             raise ValueError(
@@ -126,7 +125,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"found {field.name} {value}, expected a number above 0, below 2**31")
             if value == "":
                 raise ValueError(f"found {field.name} empty")
-        # Beyond these bounds one gloss is certain whatever is seen, or all are alike.
+        # Beyond these bounds one gloss is certain whatever the clip, or all are equally likely.
         if not 0.01 <= self.temperature <= 100:
             raise ValueError(f"found temperature {self.temperature}, expected 0.01 to 100")
         if self.known_threshold is not None and not -1 <= self.known_threshold <= 1:
@@ -136,10 +135,6 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "
                 "a frame beyond them has no position"
             )
-
-    def _one_of(self, field: str, allowed: tuple[str, ...]) -> None:
-        if getattr(self, field) not in allowed:
-            raise ValueError(f"found {field} {getattr(self, field)!r}, expected one of {', '.join(allowed)}")
 
     def sizes(self, width: int) -> Sizes:
         """Return the sizes of a model of this config whose layout has `width` / 2 landmarks."""
@@ -153,7 +148,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def default_max_frames(positions: str, position_rows: int) -> int:
-    """Return the `max_frames` of a new model: the usual limit, or as many frames as have a position of their own."""
+    """Return the `max_frames` of a new model: the usual limit, or the rows of its positions per frame."""
     return min(Limits.max_frames, position_rows) if positions == "per-frame" else Limits.max_frames
 
 
@@ -162,16 +157,16 @@ def read_config(folder: Path) -> ModelConfig:
     return parse_config(read_text(folder / CONFIG), str(folder / CONFIG))
 
 
-def choose_runtime(folder: Path, asked: str | None = None) -> str:
-    """Return the runtime that is asked for, or else a model folder's own; raises `ModelFolderError`.
+def choose_runtime(folder: Path, requested: str | None = None) -> str:
+    """Return the requested runtime, or else a model folder's own; raises `ModelFolderError`.
 
-    That of a folder which is not there is ``torch``: whoever loads it says then which files were expected.
+    For a folder that does not exist it is ``torch``: loading it raises an error that names the expected files.
     """
-    return asked or (read_config(folder).runtime if folder.is_dir() else "torch")
+    return requested or (read_config(folder).runtime if folder.is_dir() else "torch")
 
 
 def parse_config(text: str | bytes, place: str) -> ModelConfig:
-    """Read the text of a config.json; `place` names it in the `ModelFolderError` that anything wrong with it raises."""
+    """Read the text of a config.json; raises `ModelFolderError`, which names it by `place`."""
     try:
         return msgspec.convert(json.loads(text, object_pairs_hook=reject_duplicate_keys), ModelConfig)
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
@@ -179,12 +174,9 @@ def parse_config(text: str | bytes, place: str) -> ModelConfig:
 
 
 def reject_duplicate_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    """Return the object of these pairs, as an ``object_pairs_hook`` of `json.loads`.
+    """Return the object of these pairs, as an ``object_pairs_hook`` of `json.loads`; raise `ValueError` for duplicates.
 
-    Raises
-    ------
-    ValueError
-        For a key that comes twice: json and msgspec would keep the last one without an error.
+    json and msgspec keep the last of two equal keys without an error.
     """
     twice = [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]
     if twice:

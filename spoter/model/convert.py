@@ -1,9 +1,10 @@
-"""From somebody's checkpoint to a model folder."""
+"""Converting a checkpoint to a model folder."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -15,20 +16,23 @@ from spoter.model.checkpoint import Checkpoint, infer_sizes, read_checkpoint
 from spoter.model.config import ModelConfig, Sizes, default_max_frames
 from spoter.model.folder import read_glosses, write_model_folder
 
-# Which key of the original project's config.json says what about the weights.
 HPARAMS_TO_SIZES = {
     "nhead": "heads",
     "num_encoder_layers": "encoder_layers",
     "num_decoder_layers": "decoder_layers",
     "num_classes": "classes",
 }
-_ORIGINAL_TYPES = dict.fromkeys((*HPARAMS_TO_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int)
-_ORIGINAL_TYPES |= {"keypoints_model": str, "lr": float}
+"""Keys of the original project's config.json, and the fields of `Sizes` that they set."""
+_HPARAM_TYPES: dict[str, type] = {
+    **dict.fromkeys((*HPARAMS_TO_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int),
+    "keypoints_model": str,
+    "lr": float,
+}
 
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What weights do not tell, so that whoever converts them must; None leaves it to the config or the default.
+    """Properties of a model that its weights do not tell; None is the original config's, or the default.
 
     Attributes
     ----------
@@ -37,7 +41,7 @@ class ConvertOptions:
     layout : str or None
         Layout's name or CSV file; by default the numbered one whose size fits the weights.
     estimator, normalize, positions : str or None
-        As in `spoter.model.config.ModelConfig`; by default mediapipe, box and shared, the Peruvian system's own.
+        As in `spoter.model.config.ModelConfig`; by default mediapipe, box and shared, as in the Peruvian system.
     name, version : str
     """
 
@@ -51,7 +55,7 @@ class ConvertOptions:
 
 
 def convert_checkpoint(
-    source: Path, out: Path, meaning: Path, original: Path | None, choices: ConvertOptions
+    source: Path, out: Path, meaning: Path, original: Path | None, options: ConvertOptions
 ) -> tuple[ModelConfig, list[str]]:
     """Write the model folder of a checkpoint.
 
@@ -80,23 +84,23 @@ def convert_checkpoint(
         Where another command is writing into `out`.
     """
     checkpoint = read_checkpoint(source)
-    said = read_original_config(original) if original else {}
-    sizes = infer_sizes(checkpoint.state, _heads(checkpoint, said, choices.heads, original), str(source))
-    name, layout_file = _layout(choices.layout, sizes.width)
+    hparams = read_original_config(original) if original else {}
+    sizes = infer_sizes(checkpoint.state, _choose_heads(checkpoint, hparams, options.heads, original), str(source))
+    name, layout_file = _choose_layout(options.layout, sizes.width)
     layout = load_layout(str(layout_file or name))
     if 2 * len(layout) != sizes.width:
         raise ModelFolderError(
             f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}, "
             f"expected {sizes.width // 2} landmarks"
         )
-    positions = choices.positions or "shared"
+    positions = options.positions or "shared"
     try:
         config = ModelConfig(
-            name=choices.name,
-            version=choices.version,
+            name=options.name,
+            version=options.version,
             layout=name,
-            estimator=choices.estimator or said.get("keypoints_model", "mediapipe"),
-            normalize=choices.normalize or "box",
+            estimator=options.estimator or hparams.get("keypoints_model", "mediapipe"),
+            normalize=options.normalize or "box",
             positions=positions,
             **sizes.config_fields(),
             max_frames=default_max_frames(positions, sizes.position_rows),
@@ -104,77 +108,73 @@ def convert_checkpoint(
     except ValueError as error:
         raise ModelFolderError(str(error)) from None
     check_scheme(layout, config.normalize)
-    if not Path(meaning).exists():
+    if not meaning.exists():
         raise ModelFolderError(
             f'{meaning}: found no such file, expected {{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} '
             "classes; --meaning FILE names another"
         )
     glosses = read_glosses(meaning, sizes.classes)
-    card = _card(source, checkpoint, config, glosses)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    card = _model_card(source, checkpoint, config, glosses)
+    out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out):
         layout_csv = layout_file.read_bytes() if layout_file else None
         write_model_folder(out, checkpoint.state, config, glosses, card, layout_csv)
-    return config, find_contradictions(said, sizes)
+    return config, _find_contradictions(hparams, sizes)
 
 
-def read_original_config(path: Path) -> dict[str, object]:
-    """Return what the original project's config.json says: its ``hparams``, and what stands beside them.
+def read_original_config(path: Path) -> dict[str, Any]:
+    """Return the ``hparams`` of the original project's config.json, and the other keys in it.
 
-    What is known of it (sizes, landmarks, seed, epochs, lr) is of its type, the rest as it is.
+    The types of sizes, landmarks, seed, epochs and lr are checked; raises `ModelFolderError`.
     """
     try:
         content = msgspec.json.decode(read_text(path))
     except msgspec.MsgspecError as error:
         raise ModelFolderError(f"{path}: {error}") from None
-    said = content.get("hparams") if isinstance(content, dict) else None
-    if not isinstance(said, dict):
+    hparams = content.get("hparams") if isinstance(content, dict) else None
+    if not isinstance(hparams, dict):
         raise ModelFolderError(f'{path}: found no "hparams" in it, expected the original project\'s config.json')
-    said = {key: value for key, value in content.items() if key != "hparams"} | said
-    for key, kind in _ORIGINAL_TYPES.items():
-        if key in said and type(said[key]) is not kind and not (kind is float and type(said[key]) is int):
-            raise ModelFolderError(f"{path}: found {key} {said[key]!r}, expected {kind.__name__}")
-    return said
+    hparams = {key: value for key, value in content.items() if key != "hparams"} | hparams
+    for key, kind in _HPARAM_TYPES.items():
+        if key in hparams and type(hparams[key]) is not kind and not (kind is float and type(hparams[key]) is int):
+            raise ModelFolderError(f"{path}: found {key} {hparams[key]!r}, expected {kind.__name__}")
+    return hparams
 
 
-def find_contradictions(said: dict[str, object], sizes: Sizes) -> list[str]:
-    """Return where an original config speaks against the weights, each as "key: 2 in the config, 6 in the weights"."""
-    found = []
-
-    def compare(key: str, *real: int) -> None:
-        if key in said and said[key] not in real:
-            found.append(
-                f"{key}: {said[key]} in the config, {' or '.join(map(str, dict.fromkeys(real)))} in the weights"
-            )
-
-    for key, field in HPARAMS_TO_SIZES.items():
-        compare(key, getattr(sizes, field))
+def _find_contradictions(hparams: dict[str, Any], sizes: Sizes) -> list[str]:
+    """Return the contradictions of a config and weights, each as "key: 2 in the config, 6 in the weights"."""
+    possible = {key: [getattr(sizes, field)] for key, field in HPARAMS_TO_SIZES.items()}
     # One number for two sizes: the original gives it to either, depending on the variant.
-    compare("dim_feedforward", sizes.encoder_feedforward, sizes.decoder_feedforward)
-    compare("keypoints_number", sizes.width // 2, sizes.width)  # 54 in the data set's code, 108 in the server's
-    return found
+    possible["dim_feedforward"] = [sizes.encoder_feedforward, sizes.decoder_feedforward]
+    possible["keypoints_number"] = [sizes.width // 2, sizes.width]  # 54 in the data set's code, 108 in the server's
+    return [
+        f"{key}: {hparams[key]} in the config, {' or '.join(map(str, dict.fromkeys(values)))} in the weights"
+        for key, values in possible.items()
+        if key in hparams and hparams[key] not in values
+    ]
 
 
-def _heads(checkpoint: Checkpoint, said: dict[str, object], chosen: int | None, original: Path | None) -> int:
-    """Decide the number of heads: the user's word, the pickled module's, the config's where it is right elsewhere."""
+def _choose_heads(checkpoint: Checkpoint, hparams: dict[str, Any], chosen: int | None, original: Path | None) -> int:
+    """Return the number of heads: the user's, the pickled module's, or the config's where the rest of it is right."""
     if chosen is not None:
         return chosen
     if checkpoint.heads is not None:
         return checkpoint.heads
-    ask = "pass --nhead (upstream's SPOTER has 9)"
-    if "nhead" not in said:
-        raise ModelFolderError(f"the number of attention heads cannot be told from weights: {ask}")
-    wrong = find_contradictions({**said, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # of the rest
+    fix = "pass --nhead (upstream's SPOTER has 9)"
+    if "nhead" not in hparams:
+        raise ModelFolderError(f"the number of attention heads cannot be told from weights: {fix}")
+    wrong = _find_contradictions({**hparams, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # of the rest
     if wrong:
         raise ModelFolderError(
-            f"{original}: does not describe these weights ({'; '.join(wrong)}), so its nhead {said['nhead']} is not "
-            f"believed either: {ask}"
+            f"{original}: does not describe these weights ({'; '.join(wrong)}), so its nhead {hparams['nhead']} is not "
+            f"believed either: {fix}"
         )
-    return said["nhead"]
+    heads: int = hparams["nhead"]
+    return heads
 
 
-def _layout(chosen: str | None, width: int) -> tuple[str, Path | None]:
-    """Return the name a layout gets in config.json, and its file where it is not built in."""
+def _choose_layout(chosen: str | None, width: int) -> tuple[str, Path | None]:
+    """Return a layout's name for config.json, and its file where it is not built in."""
     if chosen is None:
         fitting = str(width // 2)
         if width % 2 or fitting not in BUILT_IN:
@@ -185,11 +185,11 @@ def _layout(chosen: str | None, width: int) -> tuple[str, Path | None]:
     return Path(chosen).name, Path(chosen)
 
 
-def _card(source: Path, checkpoint: Checkpoint, config: ModelConfig, glosses: tuple[str, ...]) -> str:
-    notes = "".join(f"- {key} in the checkpoint: {value}\n" for key, value in (checkpoint.notes or {}).items())
+def _model_card(source: Path, checkpoint: Checkpoint, config: ModelConfig, glosses: tuple[str, ...]) -> str:
+    notes = "".join(f"- {key} in the checkpoint: {value}\n" for key, value in checkpoint.notes.items())
     return f"""# {config.name} {config.version}
 
-Converted by `spoter convert` from the {checkpoint.kind} `{Path(source).name}`.
+Converted by `spoter convert` from the {checkpoint.kind} `{source.name}`.
 
 - {config.classes} glosses: {", ".join(glosses[:20])}{", …" if len(glosses) > 20 else ""}
 - layout {config.layout}, landmarks of {config.estimator}

@@ -86,7 +86,8 @@ def read_model_folder(folder: Path) -> ModelFolder:
     glosses = read_glosses(folder / MEANING, config.classes)
     layout = read_layout(folder, config)
     check_scheme(layout, config.normalize)
-    prototypes, enrolled = None, ()
+    prototypes: Prototypes | None = None
+    enrolled: tuple[EnrolledGloss, ...] = ()
     has_enrolled = (folder / ENROLLED).exists()
     if (folder / PROTOTYPES).exists():
         prototypes = read_prototypes(folder / PROTOTYPES, config.classes, embedding_size(2 * len(layout)))

@@ -51,7 +51,7 @@ def require_packages(*packages: str) -> None:
     """Raise `SpoterError` where packages that write graphs are not installed."""
     absent = [name for name in packages if find_spec(name) is None]
     if absent:
-        raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[serve]'")
+        raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[torch]'")
 
 
 def compare_with_torch(folder: TorchModelFolder, graph: bytes) -> None:

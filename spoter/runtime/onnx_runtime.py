@@ -76,7 +76,7 @@ class OnnxRuntime:
         try:
             onnxruntime = import_onnxruntime()
         except ImportError as error:
-            raise ModelFolderError(f"{place}: needs ONNX Runtime: pip install onnxruntime ({error})") from None
+            raise ModelFolderError(f"{place}: needs ONNX Runtime: pip install 'spoter[onnx]' ({error})") from None
 
         refuse_external_data(graph, place)
         options = onnxruntime.SessionOptions()
