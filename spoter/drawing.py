@@ -89,21 +89,7 @@ def draw_strokes(
     parts: Sequence[str] = tuple(CHAINS),
     dot: float = 0.0,
 ) -> None:
-    """Draw strokes: a point p lies at ``origin + p * unit``.
-
-    Parameters
-    ----------
-    canvas : Canvas
-    strokes : Strokes
-    origin, unit : place
-        In the canvas's pixels.
-    colours : mapping of str to str
-        Of each part.
-    parts : sequence of str
-        Parts to draw.
-    dot : float
-        Radius of the dot on each point; 0 draws none.
-    """
+    """Draw the strokes of `parts`: a point p lies at ``origin + p * unit``; `dot` is the radius of its dot, if any."""
     start, scale = np.asarray(origin, dtype=float), np.asarray(unit, dtype=float)
     for part in parts:
         for line in strokes.lines[part]:

@@ -26,11 +26,7 @@ class _Line(msgspec.Struct):
 def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
     """Answer all clips and write the answers to `plan.out`, JSON Lines; resume an earlier run.
 
-    Parameters
-    ----------
-    plan : RunPlan
-    execute : callable
-        A `ShardExecutor` with a `spoter.batch.predictor.ShardPredictor`.
+    `execute` runs a `spoter.batch.predictor.ShardPredictor`.
 
     Raises
     ------

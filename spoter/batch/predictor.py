@@ -90,15 +90,9 @@ class ShardPredictor:
 
 
 def encode_line(place: Place, answer: bytes, is_line: bool) -> bytes:
-    """Return an answer with its clip's place under ``input``, as the first key, and a line end.
+    """Return an answer, a JSON object, with its clip's place under ``input``, as the first key, and a line end.
 
-    Parameters
-    ----------
-    place : dict
-    answer : bytes
-        A JSON object without a line end, as a server answers it.
-    is_line : bool
-        Whether the request was a single line. An error of it names "line 1", which the place says better.
+    If the request was a single line, its error names "line 1"; that is removed, because the place has the line.
     """
     if is_line and answer.startswith(b'{"error"'):
         document = msgspec.json.decode(answer)

@@ -34,15 +34,7 @@ class WorkerDied(SpoterError):
 def run_in_processes(work: Work[_T], shards: Iterable[Shard], jobs: int) -> Generator[tuple[int, _T], None, None]:
     """Yield the number of each shard and the result of `work`, in the order of completion.
 
-    `shards` is read only as far as the workers can follow.
-
-    Parameters
-    ----------
-    work : callable
-        Sent to each process once.
-    shards : iterable of Shard
-    jobs : int
-        Processes.
+    `work` is sent once to each of `jobs` processes; `shards` is read only as far as they can follow.
 
     Raises
     ------

@@ -40,14 +40,11 @@ def run_in_ray(
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield the number of each shard and its lines, in the order of completion.
 
+    `work` is sent once to each of `jobs` actors, which have a core each. `shards` is read completely before the work
+    begins, because Ray plans by all of them: about 0.1 kB a clip.
+
     Parameters
     ----------
-    work : callable
-        A `spoter.batch.predictor.ShardPredictor`; sent to each actor once.
-    shards : iterable of Shard
-        Read completely before the work begins, because Ray plans by all of them: about 0.1 kB a clip.
-    jobs : int
-        Actors, a core each.
     address : str
         "local" starts Ray on this machine, "auto" finds this machine's cluster; otherwise a cluster's address.
 
@@ -93,9 +90,7 @@ def run_in_ray(
                 raise SpoterError(row["error"])
             yield row["number"], row["lines"]
     except ray.exceptions.RayError as error:
-        raise WorkerDied(
-            f"Ray: {_first_line(error)}; see its logs, and run the same command again to resume"
-        ) from error
+        raise WorkerDied(f"Ray: {_first_line(error)}; see its logs, and run the same command to resume") from error
     finally:
         ray.shutdown()
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
-import spoter
+from spoter import __version__
 from spoter.batch.inputs import Shard, iterate_shards, scan_inputs
 from spoter.errors import SpoterError
 from spoter.files import TEMPORARY_PREFIX, atomic_write_bytes
@@ -140,7 +140,7 @@ def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str
     with progress_bar(shown=True, desc="finding", unit="clip", leave=False) as bar:
         scan = scan_inputs(paths, bar.update)
     name = f"{config.name} {config.version}"
-    record = RunRecord(name, digest.hexdigest(), scan.digest, dict(options), scan.sources, spoter.__version__)
+    record = RunRecord(name, digest.hexdigest(), scan.digest, dict(options), scan.sources, __version__)
     skipped = ", ".join(f"{count} {ending}" for ending, count in sorted(scan.skipped.items()))
     return RunPlan(out, paths, record, scan.shard_size, skipped)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from spoter.client import encoding
-from spoter.client.encoding import CheckedOptions, ClipLike, ClipOptions, ClipsLike, EnrolledLike
+from spoter.client.encoding import CheckedOptions, ClipLike, ClipOptions, ClipsLike
 from spoter.client.results import Description, Enrolment, parse_result, parse_results
 from spoter.client.retry import Retry
-from spoter.client.transport import HttpxOptions, httpx_options, prediction_url
+from spoter.client.transport import httpx_options, prediction_url
 from spoter.errors import InputError
 from spoter.formats.request import JSON
 from spoter.formats.response import Prediction
@@ -49,21 +49,19 @@ class BaseClient(ABC):
         self._open(httpx_options(token, headers, timeout))
 
     @abstractmethod
-    def _open(self, options: HttpxOptions) -> None:
+    def _open(self, options: dict[str, Any]) -> None:
         """Make httpx's client."""
 
-    def _predict(self, clip: ClipLike, enrolled: EnrolledLike | None, about: ClipOptions) -> Steps[Prediction]:
+    def _predict(self, clip: ClipLike, about: ClipOptions) -> Steps[Prediction]:
         options = CheckedOptions(**about)
         if isinstance(clip, Mapping):  # needs no layout
             document = options.merge_into(clip)
         else:
             document = encoding.to_document(clip, options, (yield from self._get_layout(options)))
-        response = yield from _send(encoding.encode_one(document, options, enrolled))
+        response = yield from _send(encoding.encode_one(document, options))
         return parse_result(response, Prediction)
 
-    def _predict_many(
-        self, clips: ClipsLike, enrolled: EnrolledLike | None, about: ClipOptions
-    ) -> Steps[list[Prediction | InputError]]:
+    def _predict_many(self, clips: ClipsLike, about: ClipOptions) -> Steps[list[Prediction | InputError]]:
         options = CheckedOptions(**about)
         limits = (yield from self._get_description()).limits
         layout = yield from self._get_layout(options)
@@ -73,7 +71,7 @@ class BaseClient(ABC):
         numbers: list[tuple[int, ...]] = []
 
         def requests() -> Iterator[RawRequest]:
-            for batch in encoding.encode_batches(clips, options, layout, enrolled, max_clips, max_bytes, errors):
+            for batch in encoding.encode_batches(clips, options, layout, max_clips, max_bytes, errors):
                 numbers.append(batch.numbers)
                 yield batch.request
 
@@ -82,12 +80,10 @@ class BaseClient(ABC):
         results |= errors
         return [results[number] for number in sorted(results)]
 
-    def _enroll(
-        self, gloss: str, clips: ClipsLike, enrolled: EnrolledLike | None, about: ClipOptions
-    ) -> Steps[Enrolment]:
+    def _enroll(self, gloss: str, clips: ClipsLike, about: ClipOptions) -> Steps[Enrolment]:
         options = CheckedOptions(**about)
         layout = yield from self._get_layout(options)
-        response = yield from _send(encoding.encode_enrolment(gloss, clips, options, layout, enrolled))
+        response = yield from _send(encoding.encode_enrolment(gloss, clips, options, layout))
         return parse_result(response, Enrolment)
 
     def _describe(self) -> Steps[Description]:

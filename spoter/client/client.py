@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from typing import TypeVar, Unpack
+from typing import Any, TypeVar, Unpack
 
 import httpx
 import tenacity
 
 from spoter.client.base import BaseClient, Steps
-from spoter.client.encoding import ClipLike, ClipOptions, ClipsLike, EnrolledLike
+from spoter.client.encoding import ClipLike, ClipOptions, ClipsLike
 from spoter.client.results import Description, Enrolment
-from spoter.client.transport import (
-    HttpxOptions,
-    connection_error,
-    parse_answer,
-    request_headers,
-)
+from spoter.client.transport import connection_error, parse_answer, request_headers
 from spoter.errors import InputError
 from spoter.formats.response import Prediction
 from spoter.messages import RawRequest, Response
@@ -68,9 +63,7 @@ class Client(BaseClient):
     if the server failed, and `UnexpectedAnswerError` if the address is another server's.
     """
 
-    def predict(
-        self, clip: ClipLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
-    ) -> Prediction:
+    def predict(self, clip: ClipLike, **options: Unpack[ClipOptions]) -> Prediction:
         """Recognize the sign in a clip.
 
         Parameters
@@ -79,8 +72,6 @@ class Client(BaseClient):
             Points (T, K, 2) in image units or, with `width` and `height`, pixels, y down, NaN = missing, in the order
             of a layout or an estimator; a `Clip`; a document of docs/formats.md, sent unchanged; or the path of a file
             with one clip, as ``spoter predict`` reads it.
-        enrolled : Enrolment or EnrolledGlosses, optional
-            What `enroll` returned: glosses to choose from in addition to the model's.
         **options
             See `ClipOptions`.
 
@@ -91,17 +82,15 @@ class Client(BaseClient):
         SpoterError
             For an unreadable file.
         """
-        return self._run(self._predict(clip, enrolled, options))
+        return self._run(self._predict(clip, options))
 
-    def predict_many(
-        self, clips: ClipsLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
-    ) -> list[Prediction | InputError]:
+    def predict_many(self, clips: ClipsLike, **options: Unpack[ClipOptions]) -> list[Prediction | InputError]:
         """Recognize the signs in many clips, as many per request as the server takes.
 
         Parameters
         ----------
         clips : iterable of what `predict` takes; or the path of a file with several clips, such as .jsonl
-        enrolled, **options
+        **options
             As for `predict`, for all clips.
 
         Returns
@@ -116,16 +105,9 @@ class Client(BaseClient):
         SpoterError
             For an unreadable file, and for one clip in place of several.
         """
-        return self._run(self._predict_many(clips, enrolled, options))
+        return self._run(self._predict_many(clips, options))
 
-    def enroll(
-        self,
-        gloss: str,
-        clips: ClipsLike,
-        *,
-        enrolled: EnrolledLike | None = None,
-        **options: Unpack[ClipOptions],
-    ) -> Enrolment:
+    def enroll(self, gloss: str, clips: ClipsLike, **options: Unpack[ClipOptions]) -> Enrolment:
         """Learn a sign from a few clips. The server keeps nothing: pass the result to `predict`.
 
         Parameters
@@ -134,17 +116,15 @@ class Client(BaseClient):
             A name for the sign that is not one of the model's trained glosses.
         clips : iterable of what `predict` takes; or the path of a file with several clips
             Each of one whole sign; five, by several people, are better than one. All go in one request.
-        enrolled : Enrolment or EnrolledGlosses, optional
-            Glosses learned before: the result holds them too.
         **options
-            See `ClipOptions`; `top_k` has no effect.
+            See `ClipOptions`; `top_k` has no effect, and the result holds the glosses of `enrolled`, too.
 
         Raises
         ------
         InputError
             For an unusable clip, a wrong gloss, and a model without enrolment.
         """
-        return self._run(self._enroll(gloss, clips, enrolled, options))
+        return self._run(self._enroll(gloss, clips, options))
 
     def describe(self) -> Description:
         """Return what the server's model knows and reads."""
@@ -164,7 +144,7 @@ class Client(BaseClient):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _open(self, options: HttpxOptions) -> None:
+    def _open(self, options: dict[str, Any]) -> None:
         self._http = httpx.Client(**options)
 
     def _send_once(self, request: RawRequest) -> Response:
@@ -190,33 +170,23 @@ class AsyncClient(BaseClient):
     Parameters, results and errors are those of `Client`. It reads files and encodes clips between the awaits.
     """
 
-    async def predict(
-        self, clip: ClipLike, *, enrolled: EnrolledLike | None = None, **options: Unpack[ClipOptions]
-    ) -> Prediction:
+    async def predict(self, clip: ClipLike, **options: Unpack[ClipOptions]) -> Prediction:
         """Recognize the sign in a clip."""
-        return await self._run(self._predict(clip, enrolled, options))
+        return await self._run(self._predict(clip, options))
 
     async def predict_many(
         self,
         clips: ClipsLike,
         *,
-        enrolled: EnrolledLike | None = None,
         concurrency: int = 4,
         **options: Unpack[ClipOptions],
     ) -> list[Prediction | InputError]:
         """Recognize the signs in many clips, with at most `concurrency` requests at a time."""
-        return await self._run(self._predict_many(clips, enrolled, options), concurrency)
+        return await self._run(self._predict_many(clips, options), concurrency)
 
-    async def enroll(
-        self,
-        gloss: str,
-        clips: ClipsLike,
-        *,
-        enrolled: EnrolledLike | None = None,
-        **options: Unpack[ClipOptions],
-    ) -> Enrolment:
+    async def enroll(self, gloss: str, clips: ClipsLike, **options: Unpack[ClipOptions]) -> Enrolment:
         """Learn a sign from a few clips."""
-        return await self._run(self._enroll(gloss, clips, enrolled, options))
+        return await self._run(self._enroll(gloss, clips, options))
 
     async def describe(self) -> Description:
         """Return what the server's model knows and reads."""
@@ -236,7 +206,7 @@ class AsyncClient(BaseClient):
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    def _open(self, options: HttpxOptions) -> None:
+    def _open(self, options: dict[str, Any]) -> None:
         self._http = httpx.AsyncClient(**options)
 
     async def _send_once(self, request: RawRequest) -> Response:

@@ -40,6 +40,8 @@ class ClipOptions(TypedDict, total=False):
 
     Attributes
     ----------
+    enrolled : Enrolment or EnrolledGlosses
+        What `enroll` returned: glosses to choose from in addition to the model's; for `enroll`, glosses to keep.
     top_k : int
         Number of glosses in an answer, 5 by default.
     layout : str or int
@@ -53,6 +55,7 @@ class ClipOptions(TypedDict, total=False):
         Size of the picture, for points in pixels.
     """
 
+    enrolled: EnrolledLike | None
     top_k: int
     layout: str | int
     estimator: str
@@ -66,6 +69,7 @@ class CheckedOptions(Options):
     """`ClipOptions`, checked: raises ``wrong_type``."""
 
     layout: str | int | None = None
+    enrolled: EnrolledLike | None = None
 
     def __post_init__(self) -> None:
         for name in ("top_k", "width", "height", "fps"):
@@ -76,18 +80,24 @@ class CheckedOptions(Options):
         return Options(None, self.width, self.height, self.estimator, self.fps)
 
     def merge_into(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a caller's own document with these options, except `top_k`."""
-        return dict(document) | {
-            name: value for name, value in asdict(replace(self, top_k=None)).items() if value is not None
-        }
+        """Return a caller's own document with the options of the clip."""
+        words = asdict(self.of_clip()) | {"layout": self.layout}
+        return dict(document) | {name: value for name, value in words.items() if value is not None}
+
+    def of_request(self) -> dict[str, object]:
+        """Return the keys that a request has once, whatever its number of clips."""
+        keys: dict[str, object] = {} if self.top_k is None else {"top_k": self.top_k}
+        if self.enrolled is not None:
+            keys["enrolled"] = self.enrolled.enrolled if isinstance(self.enrolled, Enrolment) else self.enrolled
+        return keys
 
 
-def encode_one(document: dict[str, Any], options: CheckedOptions, enrolled: EnrolledLike | None) -> RawRequest:
+def encode_one(document: dict[str, Any], options: CheckedOptions) -> RawRequest:
     """Return the request for one clip; raise `SpoterError` for a document of another request."""
     for key, method in _OTHER_METHODS.items():
         if key in document:
             raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
-    return RawRequest(_to_json(document | _shared_keys(options.top_k, enrolled)), JSON)
+    return RawRequest(_to_json(document | options.of_request()), JSON)
 
 
 def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict[str, Any]:
@@ -112,14 +122,12 @@ def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict
     return _to_compact(clip, layout)
 
 
-def encode_enrolment(
-    gloss: str, clips: ClipsLike, options: CheckedOptions, layout: Layout, enrolled: EnrolledLike | None
-) -> RawRequest:
+def encode_enrolment(gloss: str, clips: ClipsLike, options: CheckedOptions, layout: Layout) -> RawRequest:
     """Return the request to learn `gloss`; raise as `to_document`, with the clip's number."""
     encoded = [msgspec.Raw(_encode_numbered(clip, i, options, layout)) for i, clip in _iterate(clips, options, layout)]
     if not isinstance(gloss, str):
         raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
-    return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | _shared_keys(None, enrolled)), JSON)
+    return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | replace(options, top_k=None).of_request()), JSON)
 
 
 @dataclass(frozen=True)
@@ -134,7 +142,6 @@ def encode_batches(
     clips: ClipsLike,
     options: CheckedOptions,
     layout: Layout,
-    enrolled: EnrolledLike | None,
     max_clips: int,
     max_bytes: int,
     errors: dict[int, InputError],
@@ -144,7 +151,7 @@ def encode_batches(
     A clip that exceeds `max_bytes` alone goes alone, and the server refuses it. An unusable clip is left out; its error
     goes to `errors` under its number.
     """
-    shared = _shared_keys(options.top_k, enrolled)
+    shared = options.of_request()
     room = max_bytes - _ENVELOPE_BYTES - len(_to_json(shared))
     held: dict[int, msgspec.Raw] = {}
     size = 0
@@ -165,14 +172,6 @@ def encode_batches(
         size += len(encoded) + 1
     if held:
         yield finish()
-
-
-def _shared_keys(top_k: int | None, enrolled: EnrolledLike | None) -> dict[str, object]:
-    """Return the keys that a request has once, whatever its number of clips."""
-    shared: dict[str, object] = {} if top_k is None else {"top_k": top_k}
-    if enrolled is not None:
-        shared["enrolled"] = enrolled.enrolled if isinstance(enrolled, Enrolment) else enrolled
-    return shared
 
 
 def _iterate(clips: ClipsLike, options: CheckedOptions, layout: Layout) -> Iterator[tuple[int, ClipLike]]:

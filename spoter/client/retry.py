@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypedDict
+from typing import Any
 
 import httpx
 import tenacity
@@ -21,15 +20,6 @@ TIMEOUT = "timeout"
 # The connection failed or broke. A repeated request does no harm: a server keeps nothing of a request.
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _MAX_DOUBLINGS = 1000  # the largest power of 2 that a float holds is 1023
-
-
-class TenacityOptions(TypedDict):
-    """Arguments of tenacity's `Retrying` and `AsyncRetrying`."""
-
-    stop: tenacity.stop_after_attempt
-    wait: Callable[[tenacity.RetryCallState], float]
-    retry: Callable[[tenacity.RetryCallState], bool]
-    reraise: bool
 
 
 @dataclass(frozen=True)
@@ -75,8 +65,8 @@ class Retry:
             return True
         return attempt == 1 and _may_have_lost_its_worker(error)
 
-    def tenacity_options(self, token_is_renewed: bool) -> TenacityOptions:
-        """Return these settings for tenacity; with `token_is_renewed`, an expired token is a reason to retry, too."""
+    def tenacity_options(self, token_is_renewed: bool) -> dict[str, Any]:
+        """Return the arguments of tenacity's `Retrying`; with `token_is_renewed`, also retry for an expired token."""
 
         def again(state: tenacity.RetryCallState) -> bool:
             error = _outcome(state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 
 import httpx
 import msgspec
@@ -66,19 +66,10 @@ class FileToken(httpx.Auth):
         yield request
 
 
-class HttpxOptions(TypedDict):
-    """Arguments of httpx's `Client` and `AsyncClient`."""
-
-    auth: httpx.Auth | None
-    headers: dict[str, str]
-    timeout: httpx.Timeout
-    mounts: dict[str, None]
-
-
 def httpx_options(
     token: str | os.PathLike[str] | None, headers: Mapping[str, str] | None, timeout: float
-) -> HttpxOptions:
-    """Return httpx's settings; raise `ValueError` for a timeout that is not above 0."""
+) -> dict[str, Any]:
+    """Return the arguments of httpx's clients; raise `ValueError` for a timeout that is not above 0."""
     if not timeout > 0:
         raise ValueError(f"found a timeout of {timeout} seconds, expected one above 0")
     own = {"Authorization": f"Bearer {token}"} if token and isinstance(token, str) else {}
