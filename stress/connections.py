@@ -22,23 +22,12 @@ _LARGE = 19 << 20
 
 @dataclass(frozen=True)
 class Crowd:
-    """Connections of one kind.
-
-    Attributes
-    ----------
-    name : str
-    share : float
-        Of the number of connections on the command line.
-    first : callable
-        Returns the bytes that each sends at once.
-    drip : bytes
-        What each sends every second.
-    """
+    """Connections of one kind."""
 
     name: str
-    share: float
-    first: Callable[[], bytes]
-    drip: bytes = b""
+    share: float  # of the number of connections on the command line
+    first: Callable[[], bytes]  # returns the bytes that each sends at once
+    drip: bytes = b""  # what each sends every second
 
 
 CROWDS = (

@@ -50,17 +50,9 @@ class Outcome:
 
 
 def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int = 1) -> Outcome:
-    """Fuzz one target in its own process.
+    """Fuzz one of `stress.decoder_targets.TARGETS` in its own process, for some seconds (0: no limit) or runs (-1).
 
-    Parameters
-    ----------
-    target : str
-        One of `stress.decoder_targets.TARGETS`.
-    folder : Path
-        For its findings, and its corpus, with which the next run begins.
-    seconds, runs : int
-        When to end; 0 and -1 for never.
-    seed : int
+    Its findings go into `folder`, and its corpus, with which the next run begins.
     """
     from stress.decoder_targets import TARGETS
 

@@ -37,30 +37,17 @@ _LOG_HEAD = re.compile(r"^\S+ \[\w+ *\] (\S+) \S+ - ")
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers that clients got during a fault.
-
-    Attributes
-    ----------
-    sent, good, refused : int
-        Requests in all; those answered 200, and 503.
-    others : Counter
-        Answers of other statuses.
-    unanswered : Counter
-        Requests without an answer, by reason.
-    slowest_s : float
-        Seconds of the slowest answer of any status.
-    recovery_s : float or None
-        Seconds from the fault to the first request from which on all were answered 200, at least `RECOVERED` of them;
-        None if there is none, 0 if no request failed.
-    """
+    """The answers that clients got during a fault."""
 
     sent: int
-    good: int
-    refused: int
-    others: Counter
-    unanswered: Counter
-    slowest_s: float
+    good: int  # answered 200
+    refused: int  # answered 503
+    others: Counter  # answers of other statuses
+    unanswered: Counter  # requests without an answer, by reason
+    slowest_s: float  # of the slowest answer of any status
     recovery_s: float | None
+    """Seconds from the fault to the first request from which on all were answered 200, at least `RECOVERED` of them;
+    None if there is none, 0 if no request failed."""
 
     @classmethod
     def from_answers(cls, answers: Iterable[Answer], injected: float) -> Outcome:
@@ -99,17 +86,7 @@ def run_fault(fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
 
 
 def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
-    """Inject a fault into a ready server while requests come in.
-
-    Parameters
-    ----------
-    server : TorchServe
-    fault : Fault
-    rate : float
-        Requests a second.
-    before : float
-        Seconds of load before the fault.
-    """
+    """Inject a fault into a ready server that gets `rate` requests a second, after `before` seconds of them."""
     problems = []
     with Stream(server.url, [Request(compact_request())], rate) as stream:
         time.sleep(before)

@@ -44,15 +44,8 @@ def attacked_server(**options: Any) -> Iterator[TorchServe]:
 class Stream:
     """Requests at a steady rate, sent by a thread until the block ends.
 
-    It is an open loop: requests are sent whether or not earlier ones were answered. It ends after `longest` seconds.
-
-    Parameters
-    ----------
-    url : str
-    requests : sequence of benchmarks.load.client.Request
-    rate : float
-        Requests a second on average.
-    longest : float
+    It is an open loop of `rate` requests a second on average: they are sent whether or not earlier ones were answered.
+    It ends after `longest` seconds.
     """
 
     def __init__(self, url: str, requests: Sequence[Request], rate: float, longest: float = 300.0):

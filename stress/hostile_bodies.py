@@ -20,24 +20,13 @@ MakeBody = Callable[[int], bytes]
 
 @dataclass(frozen=True)
 class HostileBody:
-    """A request of at most a given number of bytes.
-
-    Attributes
-    ----------
-    name : str
-    content_type : str
-    make_body : callable
-    options : dict
-        Other fields of the `RawRequest`.
-    honest : bool
-        Whether people send such requests: then its cost has no limit.
-    """
+    """A request of at most a given number of bytes."""
 
     name: str
     content_type: str
     make_body: MakeBody
-    options: dict[str, Any] = field(default_factory=dict)
-    honest: bool = False
+    options: dict[str, Any] = field(default_factory=dict)  # other fields of the `RawRequest`
+    honest: bool = False  # whether people send such requests: then its cost has no limit
 
     def make(self, size: int) -> RawRequest:
         """Return the request; a JSON body is padded to `size` bytes with blanks."""

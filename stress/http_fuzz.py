@@ -47,23 +47,14 @@ _MOST_SHOWN = 20
 
 @dataclass
 class Findings:
-    """The results of the requests so far.
-
-    Attributes
-    ----------
-    answers : Counter
-        Number of answers by (status, whose answer it is and which).
-    failures : list of (int, FuzzRequest, str)
-        Number of a request, the request, and what was wrong with its answer.
-    memory : list of (float, dict)
-        Share of the requests that were sent, and bytes of the frontend (``java``) and of the workers by process id.
-    """
+    """The results of the requests so far."""
 
     sent: int = 0
     seconds: float = 0.0
-    answers: Counter = field(default_factory=Counter)
-    failures: list[tuple[int, FuzzRequest, str]] = field(default_factory=list)
+    answers: Counter = field(default_factory=Counter)  # by status, whose answer it is and which
+    failures: list[tuple[int, FuzzRequest, str]] = field(default_factory=list)  # number, request, what was wrong
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
+    """Share of the requests that were sent, and bytes of the frontend (``java``) and of the workers by process id."""
 
     def memory_medians(self) -> list[tuple[str, int, int]]:
         """Return each process with its median memory after the warm-up and at the end."""
@@ -120,22 +111,10 @@ def fuzz(
     measure: Callable[[], dict[str, int]] | None = None,
     advance: Callable[[], object] = lambda: None,
 ) -> Findings:
-    """Send requests to a server on loopback, a few at a time.
+    """Send the requests of some numbers (`stress.mutations.make_request`) to a server on loopback, a few at a time.
 
-    Parameters
-    ----------
-    port : int
-    numbers : range
-        Of the requests in the sequence of `seed`.
-    seed : int
-    space : str
-        As for `stress.mutations.make_request`.
-    findings : Findings, optional
-        To add to, so that an interrupted run has something to show.
-    measure : callable, optional
-        Returns the server's memory (`Findings.memory`); called about a hundred times.
-    advance : callable
-        Called after each request.
+    The results are added to `findings`, so that an interrupted run has some to show. `measure` returns the server's
+    memory (`Findings.memory`), about a hundred times; `advance` is called after each request.
     """
     findings = findings if findings is not None else Findings()
     started, every = time.monotonic(), max(1, len(numbers) // 100)

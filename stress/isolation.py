@@ -91,14 +91,8 @@ def count_batches(server: TorchServe) -> int:
 def send_mixed(server: TorchServe, cases: list[IsolationCase], rounds: int) -> tuple[list[list[object]], int, float]:
     """Send each request alone, then all at once, `rounds` times.
 
-    Returns
-    -------
-    rows : list of list
-        Of a table: the request, and how often it got the answer that it gets alone.
-    wrong : int
-        Number of other answers.
-    mean_batch : float
-        Mean number of requests in a batch.
+    Return the rows of a table (how often each request got the answer that it gets alone), the number of other answers,
+    and the mean number of requests in a batch.
     """
 
     def send(case: IsolationCase) -> tuple[int | None, str]:

@@ -32,28 +32,14 @@ SILENCE = 3.0
 
 @dataclass(frozen=True)
 class Case:
-    """Bytes to send, and the expected answers.
-
-    Attributes
-    ----------
-    name : str
-    data : callable
-        Returns the bytes.
-    expected : tuple of str
-        Any of these values of `stress.raw_http.Exchange.summary`.
-    note : str
-    wait : float
-        Seconds after which the server counts as silent.
-    half_close : bool
-        Whether our side is closed after the bytes.
-    """
+    """Bytes to send, and the expected answers."""
 
     name: str
     data: Callable[[], bytes]
-    expected: tuple[str, ...]
+    expected: tuple[str, ...]  # any of these values of `stress.raw_http.Exchange.summary`
     note: str = ""
-    wait: float = PATIENCE
-    half_close: bool = False
+    wait: float = PATIENCE  # seconds after which the server counts as silent
+    half_close: bool = False  # whether our side is closed after the bytes
 
 
 def _clip(*headers: str, **options: object) -> bytes:

@@ -60,31 +60,17 @@ QUERIES = (
 
 @dataclass(frozen=True)
 class FuzzRequest:
-    """A request, or several on one connection.
-
-    Attributes
-    ----------
-    path, method, headers, body
-        Of HTTP.
-    chunk_size : int or None
-        Bytes of each chunk if the body comes in chunks.
-    length : int or None
-        A false Content-Length.
-    copies : int
-        Number of times that it is sent without waiting for an answer.
-    mutations : tuple of str
-        Names of the mutations that made it.
-    """
+    """A request, or several on one connection."""
 
     body: bytes
     content_type: str
     path: str = PATH
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
-    chunk_size: int | None = None
-    length: int | None = None
-    copies: int = 1
-    mutations: tuple[str, ...] = ()
+    chunk_size: int | None = None  # bytes of each chunk, if the body comes in chunks
+    length: int | None = None  # a false Content-Length
+    copies: int = 1  # sent one after another, without waiting for an answer
+    mutations: tuple[str, ...] = ()  # that made it
 
     @property
     def is_complete(self) -> bool:

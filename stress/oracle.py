@@ -12,19 +12,13 @@ from stress.raw_http import HttpAnswer
 # TorchServe's own answers, which no worker has seen: to requests that are not HTTP, or not for its API. Those of 500
 # are exceptions of Java while it parses a form or a content type; it works on as before.
 TORCHSERVE_ERRORS = {
-    ("BadRequestException", 400),
-    ("InvalidPropertiesException", 400),
-    ("IllegalArgumentException", 403),
-    ("ModelNotFoundException", 404),
-    ("ModelVersionNotFoundException", 404),
-    ("ResourceNotFoundException", 404),
-    ("WorkflowNotFoundException", 404),
-    ("MethodNotAllowedException", 405),
-    ("RequestEntityTooLargeException", 413),
-    ("ArrayIndexOutOfBoundsException", 500),
-    ("ErrorDataDecoderException", 500),
-    ("StringIndexOutOfBoundsException", 500),
-    ("ServiceUnavailableException", 503),
+    400: ("BadRequestException", "InvalidPropertiesException"),
+    403: ("IllegalArgumentException",),
+    404: tuple(f"{kind}NotFoundException" for kind in ("Model", "ModelVersion", "Resource", "Workflow")),
+    405: ("MethodNotAllowedException",),
+    413: ("RequestEntityTooLargeException",),
+    500: tuple(f"{kind}Exception" for kind in ("ArrayIndexOutOfBounds", "ErrorDataDecoder", "StringIndexOutOfBounds")),
+    503: ("ServiceUnavailableException",),
 }
 # Netty's answers without a body: Expect with another value than 100-continue, and more than max_request_size.
 EMPTY = {413, 417}
@@ -53,7 +47,7 @@ def judge(answer: HttpAnswer) -> tuple[str, str | None]:
     kind = document.get("type") if isinstance(document, dict) else None
     if kind is None:
         return "unknown", f"{content_type} {body[:200]!r}"
-    is_known = (kind, status) in TORCHSERVE_ERRORS
+    is_known = kind in TORCHSERVE_ERRORS.get(status, ())
     return f"TorchServe: {kind}", None if is_known else f"{document.get('message')!r:.200}"
 
 

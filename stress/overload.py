@@ -37,28 +37,14 @@ MAX_LAG_MS = 100.0
 
 @dataclass(frozen=True)
 class OverloadReport:
-    """The measurements.
+    """The measurements."""
 
-    Attributes
-    ----------
-    capacity : benchmarks.load.client.Load
-        The closed loop's.
-    load : benchmarks.load.client.Load
-        At a multiple of the capacity.
-    before_ms, after_ms : float
-        A single client's median, and its first median afterwards that is as before, or else the last one.
-    recovery_s : float or None
-        Seconds from the last request of the overload until then; None if it never came.
-    retry_after : int
-        Refusals with that header.
-    """
-
-    capacity: Load
-    load: Load
-    before_ms: float
-    after_ms: float
-    recovery_s: float | None
-    retry_after: int
+    capacity: Load  # of the closed loop
+    load: Load  # at a multiple of the capacity
+    before_ms: float  # a single client's median
+    after_ms: float  # its first median afterwards that is as before, or else the last one
+    recovery_s: float | None  # from the last request of the overload until then; None if it never came
+    retry_after: int  # refusals with that header
 
 
 def longest_wait_s(rate: float, queue: int, batch: int) -> float:

@@ -39,19 +39,12 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The answers on a connection.
-
-    Attributes
-    ----------
-    answers : list of HttpAnswer
-    end : str
-        ``answered``: all expected answers came; ``closed`` or ``reset`` by the server before that; ``silent``: nothing
-        more came in time.
-    seconds : float
-    """
+    """The answers on a connection."""
 
     answers: list[HttpAnswer]
     end: str
+    """``answered``: all expected answers came; ``closed`` or ``reset`` by the server before that; ``silent``: nothing
+    more came in time."""
     seconds: float
 
     @property
@@ -76,15 +69,7 @@ def http_request(
     length: object = None,
     chunk_size: int | None = None,
 ) -> bytes:
-    """Return the bytes of a request.
-
-    Parameters
-    ----------
-    length : optional
-        Content-Length in place of the true one.
-    chunk_size : int, optional
-        The body is sent in chunks of so many bytes.
-    """
+    """Return a request; `length` replaces the true Content-Length, `chunk_size` makes chunks of the body."""
     lines = [f"{method} {path} HTTP/{version}", "Host: localhost"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
@@ -105,20 +90,10 @@ def connect(port: int, seconds: float = 30.0) -> socket.socket:
 def exchange(
     port: int, data: bytes, wait: float = 30.0, answers: int = 1, half_close: bool = False, head: bool = False
 ) -> Exchange:
-    """Send bytes on a new connection and read the answers.
+    """Send bytes on a new connection and read as many final answers as expected.
 
-    Parameters
-    ----------
-    port : int
-    data : bytes
-    wait : float
-        Seconds without a byte after which the server counts as silent.
-    answers : int
-        Number of final answers to wait for.
-    half_close : bool
-        Whether our side of the connection is closed after the last byte.
-    head : bool
-        Whether answers come without a body, as those to HEAD.
+    After `wait` seconds without a byte the server counts as silent. With `half_close` our side of the connection is
+    closed after the last byte; with `head` answers come without a body, as those to HEAD.
     """
     began, received, end = time.monotonic(), b"", "answered"
     with connect(port) as connection:

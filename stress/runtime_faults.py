@@ -42,42 +42,22 @@ MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a server that gets requests.
+    """A fault of a server that gets requests, with the effects that docs/operations.md describes."""
 
-    Attributes
-    ----------
-    name, what : str
-        A word for the command line, and a description.
-    inject : callable
-        Injects it into a ready server of `WORKERS` workers, and returns once it is over or repaired.
-    log_pattern : str
-        Regular expression of the line of the logs that tells the reason.
-    statuses : frozenset of int
-        Statuses that clients may get in addition to 200 and 503 (docs/operations.md).
-    frontend_down : bool
-        The front end itself ends: connections are refused meanwhile.
-    workers_killed : int
-        TorchServe never answers the requests that a worker was collecting for its next batch when it died, so at most
-        `BATCH` requests for each of these workers get no answer.
-    known_loss : str
-        If TorchServe may lose other requests: what to do instead. Otherwise it may not.
-    settings, archive : mapping
-        As for `benchmarks.serving.server.running_server`.
-    environment : callable
-        Returns the context that the server is started in.
-    """
-
-    name: str
+    name: str  # a word for the command line
     what: str
     inject: Callable[[TorchServe], None]
-    log_pattern: str
-    statuses: frozenset[int] = frozenset()
-    frontend_down: bool = False
+    """Injects it into a ready server of `WORKERS` workers, and returns once it is over or repaired."""
+    log_pattern: str  # regular expression of the line of the logs that tells the reason
+    statuses: frozenset[int] = frozenset()  # that clients may get in addition to 200 and 503
+    frontend_down: bool = False  # connections are refused meanwhile
     workers_killed: int = 0
-    known_loss: str = ""
+    """TorchServe never answers the requests that a worker was collecting for its next batch when it died, so at most
+    `BATCH` requests for each of these workers get no answer."""
+    known_loss: str = ""  # TorchServe may lose other requests, too: what to do instead
     settings: Mapping[str, str] = field(default_factory=dict)
     archive: Mapping[str, object] = field(default_factory=dict)
-    environment: Callable[[], AbstractContextManager] = nullcontext
+    environment: Callable[[], AbstractContextManager] = nullcontext  # that the server is started in
 
 
 def signal_worker(server: TorchServe, number: int) -> None:

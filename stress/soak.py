@@ -79,12 +79,7 @@ def compare_usage(
 ) -> tuple[list[list[str]], list[str]]:
     """Return the lines of the table, and a problem for each value that grew too much.
 
-    Parameters
-    ----------
-    first, last : dict
-        Of `measure_server`, without load, before and after.
-    rows : list of dict
-        Under load, in between.
+    `first` and `last` are from `measure_server` without load, before and after; `rows` under load, in between.
     """
     lines, problems = [], []
     count = max(1, round(PART * len(rows)))

@@ -29,25 +29,13 @@ TRACEBACK = "Traceback (most recent call last)"
 
 @dataclass(frozen=True)
 class StartupFault:
-    """A broken model or archive.
+    """A broken model or archive."""
 
-    Attributes
-    ----------
-    name, what : str
-        A word for the command line, and a description.
-    by : str
-        `SERVE`: `spoter serve` gets a model folder. `ARCHIVE`: TorchServe gets an archive.
-    damage : callable
-        Damages a copy of the model folder, or the file of the archive.
-    message : str
-        Part of the expected message of `spoter serve`, or of the worker.
-    """
-
-    name: str
+    name: str  # a word for the command line
     what: str
-    by: str
-    damage: Callable[[Path], object]
-    message: str
+    by: str  # SERVE: `spoter serve` gets a model folder; ARCHIVE: TorchServe gets an archive
+    damage: Callable[[Path], object]  # damages a copy of the model folder, or the file of the archive
+    message: str  # part of the expected message of `spoter serve`, or of the worker
 
 
 def try_start(fault: StartupFault) -> tuple[int, str, bool]:
