@@ -50,11 +50,8 @@ class Plan:
 
     def simulate(self, load: float, requests: int) -> Outcome:
         """Simulate a fleet at a load."""
-        found = self.measurement
-        instances = self.instances(load)
-        return simulate_fleet(
-            found.times, found.instance, instances, self.rate, requests, self.routing, self.seed
-        )  # fmt: skip
+        times, instance, count = self.measurement.times, self.measurement.instance, self.instances(load)
+        return simulate_fleet(times, instance, count, self.rate, requests, self.routing, self.seed)
 
 
 def report_fleets(plan: Plan) -> str:
@@ -98,17 +95,10 @@ def report_scaling(plan: Plan, policy: Policy, profile: str, hours: float) -> st
 
 def _row(hour: Timeline, part: np.ndarray) -> list[str]:
     refused = 100 * hour.refused[part].sum() / hour.arrived[part].sum()
-    instances = [
-        " - ".join(f"{n:.0f}" for n in np.unique([v[part].min(), v[part].max()])) for v in (hour.serving, hour.paid)
-    ]
-    minutes = f"{part[0] // 60} - {(part[-1] + 1) // 60}"
-    return [
-        minutes,
-        f"{hour.arrived[part].mean():.0f}",
-        *instances,
-        f"{1e3 * hour.wait_s[part].max():.0f}",
-        f"{refused:.2f}",
-    ]
+    ranges = [np.unique([values[part].min(), values[part].max()]) for values in (hour.serving, hour.paid)]
+    instances = [" - ".join(f"{count:.0f}" for count in each) for each in ranges]
+    minutes, rate = f"{part[0] // 60} - {(part[-1] + 1) // 60}", f"{hour.arrived[part].mean():.0f}"
+    return [minutes, rate, *instances, f"{1e3 * hour.wait_s[part].max():.0f}", f"{refused:.2f}"]
 
 
 def main(

@@ -117,7 +117,7 @@ def measurement_table(measurement: InstanceMeasurement, comparisons: Sequence[Co
     for row in comparisons:
         pairs = [(row.measured.percentile(p), 1e3 * row.simulated.percentile(p)) for p in (50, 95)]
         latencies = [f"{value:.1f}" for pair in pairs for value in pair]
-        rows.append((f"{row.load:.0%}", f"{row.rate:.0f}", *latencies, f"{row.measured.lag_ms:.2f}"))
+        rows.append((f"{100 * row.load:.0f} %", f"{row.rate:.0f}", *latencies, f"{row.measured.lag_ms:.2f}"))
     return text + ("\n" + markdown_table(columns, rows, left=0) if rows else "")
 
 

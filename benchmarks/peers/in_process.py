@@ -22,23 +22,19 @@ from spoter.processes import end_process_tree
 from spoter.serving.service import respond
 from spoter.torchserve.process import StartError
 
+Measurement = tuple[list[float], float]
+"""Seconds of each answer of a process, and its processor seconds for all of them."""
 
-class RecognizerProcesses:
+
+class RecognizerProcesses(list["subprocess.Popen[str]"]):
     """Processes that wait for an order; waiting costs nothing."""
 
-    def __init__(self, processes: list[subprocess.Popen[str]]):
-        self.processes = processes
-
-    def run(self, request: str, processes: int, seconds: float) -> list[tuple[list[float], float]]:
-        """Have some of the processes answer a request of `BODIES` again and again, at the same time.
-
-        For each process, return the seconds of each answer, and its processor seconds for all of them.
-        """
-        chosen = self.processes[:processes]
-        for process in chosen:
+    def measure(self, request: str, count: int, seconds: float) -> list[Measurement]:
+        """Have `count` processes answer a request of `BODIES` again and again, at the same time."""
+        for process in self[:count]:
             process.stdin.write(json.dumps({"request": request, "seconds": seconds}) + "\n")
             process.stdin.flush()
-        return [tuple(json.loads(_read_line(process))) for process in chosen]
+        return [tuple(json.loads(_read_line(process))) for process in self[:count]]
 
 
 @contextmanager
@@ -46,14 +42,14 @@ def running_processes(model: Path, runtime: str, count: int) -> Iterator[Recogni
     """Start the processes and wait until each has loaded the model; end them with the block."""
     command = [sys.executable, "-m", "benchmarks.peers.in_process", str(model.resolve()), runtime]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    processes = RecognizerProcesses()
     with ExitStack() as stack:
-        processes = []
         for _ in range(count):
             processes.append(stack.enter_context(subprocess.Popen(command, cwd=ROOT, **pipes)))
             stack.callback(end_process_tree, processes[-1])
         for process in processes:
             _read_line(process)
-        yield RecognizerProcesses(processes)
+        yield processes
 
 
 def _read_line(process: subprocess.Popen[str]) -> str:

@@ -16,7 +16,7 @@ from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
 from benchmarks.load.client import Load, Request, run_closed_loop
 from benchmarks.load.usage import measure_usage
-from benchmarks.peers.in_process import running_processes
+from benchmarks.peers.in_process import Measurement, running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
 IN_PROCESS = "in process"
@@ -101,7 +101,7 @@ def measure_servers(model: Path, settings: Settings) -> list[Row]:
                 taken: dict[str, list[Figures]] = {server.name: [] for server in chosen} | {IN_PROCESS: []}
                 for turn in range(settings.rounds):
                     busy = 1 if clients == 1 else settings.workers
-                    taken[IN_PROCESS].append(summarize_processes(processes.run(request, busy, settings.seconds)))
+                    taken[IN_PROCESS].append(summarize_processes(processes.measure(request, busy, settings.seconds)))
                     for server in rotate(chosen, turn):
                         taken[server.name].append(_measure_load(server, body, clients, settings.seconds))
                         bar.update()
@@ -159,7 +159,7 @@ def summarize_wrk(load: wrk.WrkLoad, cpu_s: float) -> Figures:
     )
 
 
-def summarize_processes(taken: Sequence[tuple[Sequence[float], float]]) -> Figures:
+def summarize_processes(taken: Sequence[Measurement]) -> Figures:
     """Return the figures of the recognizer alone; each process works all the time, so that rates add up."""
     answers = sorted(1e3 * seconds for process, _ in taken for seconds in process)
     cuts = statistics.quantiles(answers, n=100, method="inclusive") if len(answers) > 1 else answers * 99

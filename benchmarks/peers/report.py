@@ -9,9 +9,9 @@ from benchmarks.peers.matrix import IN_PROCESS, Row
 from benchmarks.peers.servers import NAMES, ORIGINAL, OURS
 from benchmarks.tables import markdown_table
 
+# The least share of the recognizer's rate without a server, the most milliseconds that the server adds for one client,
+# and how many times less processor time than the original.
 THROUGHPUT, ADDED_MS, CPU_TIMES = 0.85, 4.0, 12
-
-
 
 
 @dataclass(frozen=True)

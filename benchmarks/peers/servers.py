@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -66,27 +66,23 @@ def running_peer(name: str, model: Path, runtime: str, workers: int) -> Iterator
     The original's handler has the runtime torch only. Raises `StartError` where the server did not start, with its last
     lines of output, and `SpoterError` where the environment of the other servers is missing.
     """
-    with _start(name, model, runtime, workers) as server:
+    start = _torchserve if name in (OURS, ORIGINAL) else _peer
+    with start(name, model, runtime, workers) as server:
         try:
             yield server
         finally:
             server.resume()  # a stopped process does not react to SIGTERM
 
 
-def _start(name: str, model: Path, runtime: str, workers: int) -> AbstractContextManager[PeerServer]:
-    if name == OURS:
-        return _torchserve(name, model, workers, runtime=runtime)
+@contextmanager
+def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
+    options: dict[str, Any] = {"runtime": runtime}
     if name == ORIGINAL:
         benchmarks = ROOT / "benchmarks"
         files = {f"benchmarks/{module}": (benchmarks / module).read_bytes() for module in _ORIGINAL_MODULES}
         files["spoter_handler.py"] = (benchmarks / "baseline" / "handler.py").read_bytes()
         # The toolkit of its container took one request after the other.
-        return _torchserve(name, model, workers, runtime="torch", archive={"batchSize": 1}, files=files)
-    return _peer(name, model, runtime, workers)
-
-
-@contextmanager
-def _torchserve(name: str, model: Path, workers: int, **options: Any) -> Iterator[PeerServer]:
+        options = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
 
     def wait(server: TorchServe) -> None:
         all_loaded = partial(readiness.workers, server.management, server.model)

@@ -55,7 +55,7 @@ def write_clips(path: Path, count: int, seed: int = 0) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the command: wall and processor seconds, and the most memory of each kind of process in MiB."""
+    """A run of the command: wall and processor seconds, and the most MiB of each kind of process."""
 
     seconds: float
     cpu_s: float

@@ -11,7 +11,7 @@ fixed costs of a request weigh less: 0 is constant, 1 linear, 2 quadratic.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,27 +44,21 @@ _ROUNDS = 3  # of each number of clients, in turn
 
 
 @dataclass(frozen=True)
-class Series:
-    """One line of a plot, and one column of a table: the cost at each size."""
-
-    name: str
-    timings: tuple[Timing, ...]
-
-    @property
-    def medians(self) -> list[float]:
-        """The median at each size."""
-        return [timing.median for timing in self.timings]
-
-
-@dataclass(frozen=True)
 class Growth:
-    """A table: `axis` names the size that grows, `unit` that of the numbers in `series`, `note` is printed below it."""
+    """A table, and a plot: the cost at each size of a request, for some `series` by name.
+
+    `axis` names the size that grows, `unit` that of the cost; `note` is printed below the table.
+    """
 
     axis: str
-    sizes: tuple[int, ...]
-    series: tuple[Series, ...]
+    sizes: Sequence[int]
+    series: dict[str, list[Timing]]
     unit: str = "ms"
     note: str = ""
+
+    def slope(self, name: str) -> float:
+        """Return the slope of a series."""
+        return fit_slope(self.sizes, [timing.median for timing in self.series[name]])
 
 
 def fit_slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -87,14 +81,12 @@ def quadratic_share(sizes: Sizes, frames: int) -> float:
 
 def growth_table(growth: Growth) -> str:
     """Return a Markdown table, a row a size, with the first and last decile in brackets and slopes in the last row."""
-    rows = []
-    for size, timings in zip(
-        growth.sizes, zip(*(series.timings for series in growth.series), strict=True), strict=True
-    ):
-        rows.append((size, *(f"{timing.median:.2f} ({timing.spread})" for timing in timings)))
-    rows.append(("slope", *(f"{fit_slope(growth.sizes, series.medians):.2f}" for series in growth.series)))
-    columns = (growth.axis, *(series.name for series in growth.series))
-    table = markdown_table(columns, rows, f"Against {growth.axis}, {growth.unit}", left=0)
+    columns = [[f"{timing.median:.2f} ({timing.spread})" for timing in timings] for timings in growth.series.values()]
+    rows = [
+        *zip(growth.sizes, *columns, strict=True),
+        ("slope", *(f"{growth.slope(name):.2f}" for name in growth.series)),
+    ]
+    table = markdown_table((growth.axis, *growth.series), rows, f"Against {growth.axis}, {growth.unit}", left=0)
     return table + (f"\n{growth.note}\n" if growth.note else "")
 
 
@@ -110,7 +102,7 @@ def grow_frames(sizes: Sizes, lengths: Sequence[int], seconds: float, folder: Pa
         functions["forward alone", frames] = partial(recognizer.runtime.run, [features], False)
     shares = ", ".join(f"{100 * quadratic_share(sizes, frames):.0f} % at {frames}" for frames in lengths)
     note = f"Share of the encoder's multiplications that grows with the square of the frames: {shares}."
-    return _measure_growth("frames", lengths, functions, seconds, note)
+    return _measure_growth("frames", functions, seconds, note)
 
 
 def grow_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
@@ -120,7 +112,7 @@ def grow_clips(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path
     functions = {}
     for count in counts:
         functions["one request", count] = bind_request(recognizer, b'{"clips":[' + b",".join([clip] * count) + b"]}")
-    return _measure_growth("clips in a request", counts, functions, seconds)
+    return _measure_growth("clips in a request", functions, seconds)
 
 
 def grow_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Path) -> Growth:
@@ -131,45 +123,37 @@ def grow_glosses(sizes: Sizes, counts: Sequence[int], seconds: float, folder: Pa
             place = folder / f"glosses-{count}-{name.split()[0]}"
             recognizer = Recognizer.load(write_random_model(place, sizes, classes=count, prototypes=prototypes))
             functions[name, count] = bind_request(recognizer, compact_request(recognizer.layout))
-    return _measure_growth("glosses", counts, functions, seconds)
+    return _measure_growth("glosses", functions, seconds)
 
 
 def _measure_growth(
-    axis: str,
-    sizes: Sequence[int],
-    functions: Mapping[tuple[str, int], Callable[[], object]],
-    seconds: float,
-    note: str = "",
+    axis: str, functions: Mapping[tuple[str, int], Callable[[], object]], seconds: float, note: str = ""
 ) -> Growth:
     """Time all functions in turn; their keys are the name of a series and a size."""
-    measured = measure_seconds(functions, seconds, axis)
-    names = dict.fromkeys(name for name, _ in functions)
-    series = tuple(_series(name, (measured[name, size] for size in sizes)) for name in names)
-    return Growth(axis, tuple(sizes), series, note=note)
-
-
-def _series(name: str, seconds: Iterable[Sequence[float]]) -> Series:
-    return Series(name, tuple(Timing.from_seconds(name, values) for values in seconds))
+    series: dict[str, list[Timing]] = {}
+    for (name, _), measured in measure_seconds(functions, seconds, axis).items():
+        series.setdefault(name, []).append(Timing.from_seconds(name, measured))
+    return Growth(axis, list(dict.fromkeys(size for _, size in functions)), series, note=note)
 
 
 def grow_clients(model: Path, counts: Sequence[int], seconds: float) -> list[Growth]:
     """Load a TorchServe with a worker for each core, by more and more clients that send compact requests."""
     request = Request(compact_request(Recognizer.load(model).layout))
-    rates, waits, used = ({count: [] for count in counts} for _ in range(3))
+    names = ("wait", "processor, each answer", "all")
+    measured: dict[str, dict[int, list[float]]] = {name: {count: [] for count in counts} for name in names}
     with running_server(model, workers=None) as server:
         run_closed_loop(server.url, [request], counts[-1], 2.0)  # the Java side compiles what it runs often
         for count in tqdm([*counts] * _ROUNDS, desc="clients", unit=" runs", leave=False):
             before = measure_usage(server.leader).cpu_s
             load = run_closed_loop(server.url, [request], count, seconds / (_ROUNDS * len(counts))).require_success()
-            rates[count].append(load.rate / 1e3)  # a Timing holds thousandths
-            waits[count] += [answer.seconds for answer in load.good]
-            used[count].append((measure_usage(server.leader).cpu_s - before) / len(load.good))
-    waiting, using = _series("wait", waits.values()), _series("processor, each answer", used.values())
+            cpu_s = measure_usage(server.leader).cpu_s - before
+            measured["wait"][count] += [answer.seconds for answer in load.good]
+            measured["processor, each answer"][count].append(cpu_s / len(load.good))
+            measured["all"][count].append(load.rate / 1e3)  # a Timing holds thousandths
+    series = {name: [Timing.from_seconds(name, v) for v in values.values()] for name, values in measured.items()}
     note = "In a closed loop: where all workers are busy, waiting grows linearly and answers a second stay."
-    return [
-        Growth("clients", tuple(counts), (waiting, using), note=note),
-        Growth("clients", tuple(counts), (_series("all", rates.values()),), "answers a second"),
-    ]
+    rates = {"all": series.pop("all")}
+    return [Growth("clients", counts, series, note=note), Growth("clients", counts, rates, "answers a second")]
 
 
 def draw(growths: Sequence[Growth], path: Path) -> None:
@@ -185,10 +169,9 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
     for unused in axes.flat[len(growths) :]:
         unused.remove()
     for growth, plot in zip(growths, axes.flat, strict=False):
-        for series in growth.series:
-            low, high = [timing.low for timing in series.timings], [timing.high for timing in series.timings]
-            label = f"{series.name}, slope {fit_slope(growth.sizes, series.medians):.2f}"
-            plot.plot(growth.sizes, series.medians, marker="o", label=label)
+        for name, timings in growth.series.items():
+            low, median, high = zip(*((timing.low, timing.median, timing.high) for timing in timings), strict=True)
+            plot.plot(growth.sizes, median, marker="o", label=f"{name}, slope {growth.slope(name):.2f}")
             plot.fill_between(growth.sizes, low, high, alpha=0.2)
         plot.set(xscale="log", yscale="log", xlabel=growth.axis, ylabel=growth.unit)
         plot.set_xticks(growth.sizes, [str(size) for size in growth.sizes])

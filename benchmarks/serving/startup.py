@@ -113,10 +113,8 @@ def measure_worker(model: Path, runtime: str) -> WorkerStart:
         run_closed_loop(server.url, [compact], 4, 60.0, most=REQUESTS).require_success()
         usage = measure_usage(server.leader)
         run_closed_loop(server.url, [csv], 4, 60.0, most=1).require_success()
-        [worker], [worker_after_csv] = usage.workers, measure_usage(server.leader).workers
-        return WorkerStart(
-            float(loaded[1]) / 1e3, worker.rss, worker.pss, worker_after_csv.rss, usage.frontend.rss
-        )  # fmt: skip
+        [worker], [after_csv] = usage.workers, measure_usage(server.leader).workers
+        return WorkerStart(float(loaded[1]) / 1e3, worker.rss, worker.pss, after_csv.rss, usage.frontend.rss)
 
 
 def measure_imports(model: Path, runtime: str) -> Counter[str]:
@@ -131,11 +129,8 @@ def measure_imports(model: Path, runtime: str) -> Counter[str]:
 
 
 def report_clone(pip_args: str) -> str:
-    """Clone the repository, run `make serve` there, and report its time and where it started from."""
+    """Clone the repository, run `make serve` there, and report how long that takes."""
     commit = _run("git", "rev-parse", "--short", "HEAD")
-    changed = len(_run("git", "status", "--porcelain").splitlines())
-    cache = Path(_run(sys.executable, "-m", "pip", "cache", "dir"))
-    size = sum(path.stat().st_size for path in cache.rglob("*") if path.is_file()) if cache.is_dir() else 0
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as scratch:
         started = time.perf_counter()
         folder = Path(scratch, "clone")
@@ -146,8 +141,7 @@ def report_clone(pip_args: str) -> str:
         command = ["make", "serve", f"PYTHON={python}", f"PIP_ARGS={pip_args}"]
         ready = time_until_ready(command, folder, environ, CLONE_LIMIT)
     return (
-        f"Clone to ready: {cloned + ready:.0f} s (git clone {cloned:.1f} s, make serve {ready:.0f} s), commit {commit}"
-        f"{f' without {changed} changed files' if changed else ''}, {size / 1e6:.0f} MB in pip's cache before."
+        f"Clone to ready: {cloned + ready:.0f} s (git clone {cloned:.1f} s, make serve {ready:.0f} s), commit {commit}."
     )
 
 

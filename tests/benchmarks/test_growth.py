@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from benchmarks.command import application
 from benchmarks.models import ORIGINAL, bind_request, write_random_model
 from benchmarks.serving import growth
-from benchmarks.serving.growth import Growth, Series
+from benchmarks.serving.growth import Growth
 from benchmarks.timing import Timing
 from spoter.errors import SpoterError
 from spoter.model.config import Sizes
@@ -20,8 +20,8 @@ SMALL = Sizes(
 )  # fmt: skip
 
 
-def series(name: str, *medians: float) -> Series:
-    return Series(name, tuple(Timing(name, median, 0.9 * median, 1.1 * median) for median in medians))
+def timings(*medians: float) -> list[Timing]:
+    return [Timing("", median, 0.9 * median, 1.1 * median) for median in medians]
 
 
 @pytest.mark.parametrize("power", [0, 1, 2])
@@ -41,12 +41,12 @@ def test_attention_is_the_part_that_grows_with_the_square():
 
 def test_each_axis_is_measured_and_its_models_are_of_its_sizes(tmp_path):
     frames = growth.grow_frames(SMALL, (2, 40), 0, tmp_path)
-    assert [found.name for found in frames.series] == ["compact request", "full request", "forward alone"]
+    assert list(frames.series) == ["compact request", "full request", "forward alone"]
     clips = growth.grow_clips(SMALL, (1, 3), 0, tmp_path)
     glosses = growth.grow_glosses(SMALL, (2, 7), 0, tmp_path)
     for found, sizes in ((frames, (2, 40)), (clips, (1, 3)), (glosses, (2, 7))):
-        assert found.sizes == sizes
-        assert all(len(one.timings) == 2 and min(one.medians) > 0 for one in found.series)
+        assert tuple(found.sizes) == sizes
+        assert all(len(each) == 2 and min(timing.median for timing in each) > 0 for each in found.series.values())
     assert len(Recognizer.load(tmp_path / "glosses-7-with").vocabulary.directions) == 7
     assert Recognizer.load(tmp_path / "glosses-7-without").prototypes is None
     assert Recognizer.load(tmp_path / "frames").limits.max_frames == 40
@@ -60,7 +60,7 @@ def test_an_answer_that_is_an_error_is_not_measured(tmp_path):
 
 def test_a_table_has_a_row_a_size_and_the_slopes():
     text = growth.growth_table(
-        Growth("frames", (10, 100, 1000), (series("a", 1, 10, 100), series("b", 5, 5, 5)), note="So.")
+        Growth("frames", (10, 100, 1000), {"a": timings(1, 10, 100), "b": timings(5, 5, 5)}, note="So.")
     )
     assert "| 100 | 10.00 (9.00 - 11.00) | 5.00 (4.50 - 5.50) |" in text
     assert "| slope | 1.00 | 0.00 |" in text and text.endswith("\nSo.\n")
@@ -69,7 +69,7 @@ def test_a_table_has_a_row_a_size_and_the_slopes():
 @pytest.mark.parametrize("ending", [".png", ".svg"])
 def test_the_picture(tmp_path, ending):
     pytest.importorskip("matplotlib")
-    found = [Growth("frames", (10, 100), (series("a", 1, 10),)), Growth("clips", (1, 2, 4), (series("b", 1, 2, 4),))]
+    found = [Growth("frames", (10, 100), {"a": timings(1, 10)}), Growth("clips", (1, 2, 4), {"b": timings(1, 2, 4)})]
     growth.draw(found, tmp_path / "pictures" / f"growth{ending}")
     (path,) = (tmp_path / "pictures").iterdir()
     assert path.read_bytes()[:5] == {".png": b"\x89PNG\r", ".svg": b"<?xml"}[ending]
