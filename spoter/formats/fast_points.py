@@ -18,17 +18,8 @@ _NUMBER_BYTES = b"0123456789+-.eE \t\n\r"
 def parse_point_array(raw: bytes, size: int | None) -> npt.NDArray[np.float64] | None:
     """Parse an array of frames of points.
 
-    Parameters
-    ----------
-    raw : bytes
-        JSON, valid but for its numbers, as `msgspec.Raw` is.
-    size : int or None
-        Points of a frame; None takes what the first frame has.
-
-    Returns
-    -------
-    numpy.ndarray or None
-        (T, size, 2), float64, NaN for a point that is null; None for other arrays, and empty ones.
+    `raw` is JSON, valid but for its numbers, as `msgspec.Raw` is; `size` is the points of a frame, by default those of
+    the first. Returns (T, size, 2), NaN for a point that is null; None for other arrays, and empty ones.
     """
     raw = raw.replace(b"null", b"n")
     # A point becomes p, so that two frames of three are [[p,p,p],[p,n,p]].

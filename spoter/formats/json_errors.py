@@ -55,13 +55,7 @@ def unknown_field(error: msgspec.ValidationError) -> str:
 def wrong_type(error: msgspec.ValidationError, place: Callable[[Path], str | None], outer: Path = ()) -> InputError:
     """Translate a value of the wrong type.
 
-    Parameters
-    ----------
-    error : msgspec.ValidationError
-    place : callable
-        Describes a path in words.
-    outer : sequence
-        First steps of the path, where the decoder was given a part of the body only.
+    `place` describes a path; `outer` is its beginning where the decoder was given a part of the body only.
     """
     message = str(error)
     path = _PATH.search(message)

@@ -35,19 +35,9 @@ _MISSING = Point()
 
 
 def read_points(frames: Sequence[object], parts: Sequence[str]) -> npt.NDArray[np.float64]:
-    """Return the points of `frames`, (T, 543, 2) with NaN where missing; of `parts` only.
+    """Return the points of some parts, (T, 543, 2) with NaN where missing; raises ``wrong_point_count``.
 
-    Parameters
-    ----------
-    frames : sequence
-        Decoded frames with the keys of `PARTS` as attributes; None = a frame without landmarks.
-    parts : sequence of str
-        Parts of `spoter.landmarks.estimators.MEDIAPIPE`.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count``
+    Frames have the keys of `PARTS` as attributes; None = a frame without landmarks.
     """
     points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
     for part in parts:

@@ -35,13 +35,7 @@ class Instance(msgspec.Struct, gc=False):
 
 
 def read_points(instances: Sequence[Sequence[Instance]]) -> npt.NDArray[np.float64]:
-    """Return the points of one person through all frames, (T, 133, 2) with NaN where missing.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count``
-    """
+    """Return one person's points, (T, 133, 2) with NaN where missing; raises ``wrong_point_count``."""
     return signer_points(instances, _points, len(WHOLEPOSE.names))
 
 

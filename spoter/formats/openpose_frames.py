@@ -42,13 +42,7 @@ class Person(msgspec.Struct, gc=False):
 
 
 def read_points(people: Sequence[Sequence[Person]]) -> npt.NDArray[np.float64]:
-    """Return the points of one person through all frames, (T, 137, 2) with NaN where missing.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count``
-    """
+    """Return one person's points, (T, 137, 2) with NaN where missing; raises ``wrong_point_count``."""
     return signer_points(people, _points, len(OPENPOSE.names))
 
 

@@ -34,16 +34,7 @@ _MAX_NAMES = 100_000
 
 
 def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
-    """Make a Clip of a body's ``points``.
-
-    Parameters
-    ----------
-    points : msgspec.Raw
-        Undecoded: an array of frames, or an object of landmarks.
-    in_layout : bool
-        Whether the body says that they are the layout's own, and not an estimator's.
-    layout, limits, options
-        The model's layout, the limits of a request, and the request's options.
+    """Make a Clip of a body's ``points``: an array of frames, the layout's own where `in_layout`, or an object.
 
     Raises
     ------
@@ -63,19 +54,7 @@ def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Li
 def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tuple[str, ...], str | None]:
     """Return the names and the estimator of an array of `size` points a frame.
 
-    Parameters
-    ----------
-    size : int
-    layout : Layout
-        The model's.
-    estimator : str or None
-        The one the request names.
-
-    Returns
-    -------
-    names : tuple of str, length `size`
-    estimator : str or None
-        None where the points are the layout's and the request does not name their estimator.
+    `estimator` is the one of the request. The returned one is None for the layout's points without an estimator.
 
     Raises
     ------

@@ -40,7 +40,6 @@ Pixels = Annotated[float, msgspec.Meta(gt=0, le=100_000)]
 FramesPerSecond = Annotated[float, msgspec.Meta(gt=0, le=1000)]
 EstimatorName = Annotated[str, msgspec.Meta(pattern=f"^({'|'.join(ESTIMATORS)})$")]
 
-
 T = TypeVar("T")
 ClipOrError = Clip | InputError
 """A clip of a request: its error stands in the place of a clip that cannot be read."""
@@ -222,10 +221,8 @@ def finish_clip(
         Image units or pixels, y down, NaN = missing.
     names, estimator
         As for `Clip`.
-    layout : Layout
-        The model's.
-    options : Options
-        `width`, `height` and `fps` are used.
+    layout, options
+        The model's layout; `width`, `height` and `fps` of the options are used.
 
     Raises
     ------

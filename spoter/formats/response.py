@@ -1,9 +1,10 @@
-"""Ranked glosses, and the bytes they are answered in: JSON, JSON Lines or CSV."""
+"""Predictions, and their encoding as JSON, JSON Lines or CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -70,16 +71,16 @@ PredictionOrError = Prediction | InputError
 # Of a score. The last bits of a sum depend on the other clips of a batch, so that a score close to the middle between
 # two such numbers can be rounded to either (docs/formats.md).
 _DECIMALS = 4
+_QUALITY = re.compile(r";\s*q\s*=\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:;|$)")
 
 _OFFERED = (JSON, JSONLINES, CSV)
 CSV_COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
 
 
 def choose_accept(accept: str | None, request: Request) -> str:
-    """Choose the type of the answer by the header ``Accept``.
+    """Choose the response's content type by the header ``Accept``.
 
-    Without one, and where anything will do, it is JSON, or JSON Lines where the request was. What is no ranked gloss,
-    a description or an enrolled gloss, comes in JSON only.
+    The default is JSON, or JSON Lines where the request was. Descriptions and enrolled glosses come in JSON only.
 
     Raises
     ------
@@ -109,56 +110,39 @@ def choose_accept(accept: str | None, request: Request) -> str:
 
 
 def encode(request: Request, answers: Sequence[PredictionOrError], content_type: str) -> bytes:
-    """Write the answers to a request.
+    """Encode the answers to a request's clips, in order, in the content type of `choose_accept`.
 
-    Parameters
-    ----------
-    request : Request
-    answers : sequence of Answer or InputError
-        One for each of the request's clips, in order.
-    content_type : str
-        Of `choose_accept`.
-
-    Returns
-    -------
-    bytes
-        UTF-8. JSON: the answer, or ``{"answers": […]}`` where the request may hold several clips. JSON Lines: a line
-        a clip. CSV: a row a gloss, ranks from 1; a row with an error for a clip that has none.
+    JSON: the answer, or ``{"answers": […]}`` where the request may hold several clips. JSON Lines: a line a clip. CSV:
+    a row a gloss, ranks from 1; one row with an error for a clip that has none.
     """
+    answers = [answer if isinstance(answer, InputError) else _shorten(answer, request.top_k) for answer in answers]
     if content_type == CSV:
-        return _csv(answers)
-    documents = [_document(answer) for answer in answers]
+        return _encode_csv(answers)
+    documents = [answer.to_dict() if isinstance(answer, InputError) else answer for answer in answers]
     if content_type == JSONLINES:
-        return b"".join(msgspec.json.encode(document) + b"\n" for document in documents)
+        return msgspec.json.Encoder().encode_lines(documents)
     return msgspec.json.encode({"answers": documents} if request.many else documents[0])
 
 
-def encode_enrolment(done: Enrolment, enrolled: EnrolledGlosses) -> bytes:
-    """Write what was learned from the clips of a request, as JSON in UTF-8.
-
-    Parameters
-    ----------
-    done : Enrolment
-    enrolled : EnrolledGlosses
-        What enrolled.json of a model folder would hold: the glosses that the request brought along, and the new one.
-    """
-    document = {
-        "enrolled": enrolled,
-        "agreement": round(done.agreement, _DECIMALS),
-        "nearest": done.nearest,
-        "similarity": round(done.similarity, _DECIMALS),
-    }
-    return msgspec.json.encode(document)
+def encode_enrolment(enrolment: Enrolment, enrolled: EnrolledGlosses) -> bytes:
+    """Encode an enrolment as JSON; `enrolled` are the glosses that the request brought along, and the new one."""
+    return msgspec.json.encode(
+        {
+            "enrolled": enrolled,
+            "agreement": round(enrolment.agreement, _DECIMALS),
+            "nearest": enrolment.nearest,
+            "similarity": round(enrolment.similarity, _DECIMALS),
+        }
+    )
 
 
-def _document(answer: PredictionOrError) -> object:
-    if isinstance(answer, InputError):
-        return answer.to_dict()
-    rounded = tuple(Ranked(ranked.gloss, round(ranked.score, _DECIMALS), ranked.index) for ranked in answer.glosses)
-    return Prediction(rounded, answer.known, answer.frames, answer.model)
+def _shorten(prediction: Prediction, top_k: int) -> Prediction:
+    """Return what is sent of a prediction: the best glosses, with rounded scores."""
+    glosses = (Ranked(best.gloss, round(best.score, _DECIMALS), best.index) for best in prediction.glosses[:top_k])
+    return Prediction(tuple(glosses), prediction.known, prediction.frames, prediction.model)
 
 
-def _csv(answers: Sequence[PredictionOrError]) -> bytes:
+def _encode_csv(answers: Sequence[PredictionOrError]) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -168,22 +152,15 @@ def _csv(answers: Sequence[PredictionOrError]) -> bytes:
             continue
         known = {True: "true", False: "false", None: ""}[answer.known]
         for rank, ranked in enumerate(answer.glosses, 1):
-            writer.writerow((clip, rank, ranked.gloss, round(ranked.score, _DECIMALS), ranked.index, known, ""))
+            writer.writerow((clip, rank, ranked.gloss, ranked.score, ranked.index, known, ""))
     return text.getvalue().encode()
 
 
 def _qualities(accept: str) -> dict[str, float]:
-    """Return the media ranges of an Accept header with their quality values."""
+    """Return the media ranges of an Accept header with their quality values; 1 for a wrong value."""
     qualities = {}
-    for part in accept.split(","):
-        kind, *parameters = (word.strip().lower() for word in part.split(";"))
-        quality = 1.0
-        for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
-                try:
-                    quality = float(value)
-                except ValueError:
-                    quality = 1.0  # a header that is a little wrong gets an answer all the same
-        qualities[SYNONYMS.get(kind, kind)] = quality
+    for part in accept.lower().split(","):
+        kind = part.partition(";")[0].strip()
+        match = _QUALITY.search(part)
+        qualities[SYNONYMS.get(kind, kind)] = float(match[1]) if match else 1.0
     return qualities

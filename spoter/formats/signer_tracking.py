@@ -25,13 +25,7 @@ def signer_points(
 ) -> Points:
     """Return the points of one person through all frames, (T, `size`, 2) with NaN where missing.
 
-    Parameters
-    ----------
-    frames : sequence of sequence
-        The people of each frame in a wire format's own form.
-    points_of : callable
-        Reads the people of a frame, and its number, as an array (P, `size`, 2).
-    size : int
+    `points_of` reads the people of a frame, which has a number, as an array (P, `size`, 2).
     """
     points = np.full((len(frames), size, 2), np.nan)
     people = [points_of(persons[:MAX_PEOPLE], i) for i, persons in enumerate(frames)]
@@ -54,15 +48,7 @@ def choose_signer(frames: Sequence[Points]) -> list[int | None]:
     person. Of the tracks from the largest people the one with the greatest sum of sizes is the signer. Where no frame
     has two people, each is chosen.
 
-    Parameters
-    ----------
-    frames : sequence of numpy.ndarray, shape (P, N, 2)
-        The people of each frame in any units, NaN = missing; P may differ.
-
-    Returns
-    -------
-    list of int or None
-        The chosen person of each frame; None = nobody.
+    Each frame is an array (P, N, 2) in any units, NaN = missing; P may differ. None = nobody.
     """
     if all(len(people) < 2 for people in frames):
         return [0 if len(people) else None for people in frames]

@@ -54,23 +54,12 @@ def videos_supported() -> bool:
 
 
 def decode(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
-    """Keep a video for `read_videos`; as `spoter.formats.decode`.
-
-    Parameters
-    ----------
-    content : bytes or str
-        The file, or the key that it is stored under.
-    layout, limits
-        Not used here.
-    options : Options
-    content_type : str
-        Of the request.
+    """Keep a video, its file or the key that it is stored under, for `read_videos`; as `spoter.formats.decode`.
 
     Raises
     ------
     InputError
-        ``unsupported_content_type`` (415) where no environment reads videos; ``wrong_estimator`` where the request
-        names another than MediaPipe.
+        ``unsupported_content_type`` where no environment reads videos; ``wrong_estimator`` for another than MediaPipe.
     """
     if not videos_supported():
         raise _unsupported("header Content-Type" if content_type in VIDEOS else "uniqueName")
@@ -87,18 +76,12 @@ def read_videos(
     ----------
     videos : sequence of Video
         At least one.
-    layout : Layout
+    layout, limits
         The model's.
-    limits : Limits
     fetch : callable or None
-        Gets stored videos; None where there are none.
+        Gets stored videos; None where the server has no bucket.
     deadline : float
-        Of `time.monotonic`: a video that is not read by then is given up.
-
-    Returns
-    -------
-    list of Clip or InputError
-        One for each video, in order.
+        When to give up, of `time.monotonic`.
     """
     with ThreadPoolExecutor(min(len(videos), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda video: _read_video(video, layout, limits, fetch, deadline), videos))

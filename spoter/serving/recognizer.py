@@ -60,17 +60,7 @@ class Timings:
     bad_inputs: int = 0
 
     def add_forward(self, started: float, normalized: float, clips: int, features: Iterable[Features]) -> None:
-        """Add a forward that ends now.
-
-        Parameters
-        ----------
-        started, normalized : float
-            When normalization and the forward began, of `time.perf_counter`.
-        clips : int
-            Clips of the batch, with those that could not be used.
-        features : iterable of Features
-            Of each clip of the forward.
-        """
+        """Add a forward that ends now; normalization began at `started`, the forward of `features` at `normalized`."""
         self.normalize_ms += 1e3 * (normalized - started)
         self.forward_ms += 1e3 * (time.perf_counter() - normalized)
         self.frames += sum(map(len, features))
@@ -80,27 +70,22 @@ class Timings:
 class Recognizer:
     """A loaded model folder.
 
-    Parameters
-    ----------
-    folder : spoter.model.folder.ModelFolder
-    runtime : spoter.runtime.base.Runtime
-        With the folder's own weights.
-
     Attributes
     ----------
-    config : spoter.model.config.ModelConfig
+    config : ModelConfig
     trained : tuple of str
-        The glosses the model was trained on, by label index.
-    prototypes : spoter.fewshot.prototypes.Prototypes or None
-        Where they lie; None for a model in which nothing can be enrolled.
-    enrolled : tuple of spoter.fewshot.enrolled.EnrolledGloss
-        The model folder's.
-    vocabulary : spoter.fewshot.vocabulary.Vocabulary
-        All of them, and what clips are named with unless a request brings glosses of its own.
-    layout : spoter.landmarks.layouts.Layout
-    limits : spoter.limits.Limits
+        The glosses that the model was trained on, by label index.
+    prototypes : Prototypes or None
+        Of the trained glosses; None for a model in which nothing can be enrolled.
+    enrolled : tuple of EnrolledGloss
+        Those of the model folder.
+    vocabulary : Vocabulary
+        The trained and enrolled glosses, which clips are compared with unless a request brings its own.
+    layout : Layout
+    limits : Limits
         How much a request may hold.
-    runtime : spoter.runtime.base.Runtime
+    runtime : Runtime
+        With the folder's own weights.
     """
 
     def __init__(self, folder: ModelFolder, runtime: Runtime):
@@ -170,24 +155,15 @@ class Recognizer:
     ) -> Float32Array:
         """Return the embeddings of clips, shape (clips, E) (`spoter.fewshot.prototypes`).
 
-        Parameters
-        ----------
-        clips : sequence of Clip or InputError
-        places : sequence of str
-            Where each clip comes from, for errors; "clip 0" and so on where not given.
-        timings : Timings, optional
-            Added to.
-
-        Raises
-        ------
-        InputError
-            For the first clip that cannot be used, with its place.
+        Raises the `InputError` of the first clip that cannot be used within its place: one of `places`, or "clip 0" and
+        so on. The forward is added to `timings`.
         """
         started = time.perf_counter()
         features, errors = self._features(clips)
         if errors:
             i = min(errors)
-            raise errors[i] if errors[i] is clips[i] else errors[i].within(places[i] if places else f"clip {i}")
+            decoded = errors[i] is clips[i]  # and has its place already
+            raise errors[i] if decoded else errors[i].within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
         _, embeddings = self.runtime.run(list(features.values()), True)
         if timings is not None:
@@ -250,18 +226,13 @@ class Recognizer:
         Parameters
         ----------
         clips : sequence of Clip or InputError
-            An error is returned in its place.
+            An error is returned in its place, as is that of a clip that cannot be used.
         top_k : int
             Number of glosses of a prediction, best first; fewer where the model knows fewer.
         timings : Timings, optional
             Added to.
         vocabularies : sequence of Vocabulary
             The glosses for each clip; the model's own unless given. Clips of one request share one, by identity.
-
-        Returns
-        -------
-        list of Prediction or InputError
-            One for each clip, in order; a clip that cannot be used does not affect the others.
         """
         started = time.perf_counter()
         features, errors = self._features(clips)

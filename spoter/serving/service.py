@@ -40,18 +40,7 @@ _ERRORS_OF_ALL_RECORDS = (
 
 @dataclass(frozen=True)
 class _ParsedRequest:
-    """A request with the glosses that its clips are compared with.
-
-    Attributes
-    ----------
-    request : Request
-    accept : str
-        Content type of its response.
-    enrolled : tuple of EnrolledGloss
-        The model folder's and the request's own, checked.
-    vocabulary : Vocabulary
-        The trained glosses and `enrolled`.
-    """
+    """A request, its response's content type, and the glosses, the folder's and its own, that its clips may show."""
 
     request: Request
     accept: str
@@ -184,12 +173,6 @@ def _enroll(
 def _encode(parsed: _ParsedRequest, answers: Sequence[PredictionOrError]) -> tuple[Response, list[InputError]]:
     """Return the response of the answers to a request's clips, and the errors among them."""
     request, accept = parsed.request, parsed.accept
-    answers = [
-        answer
-        if isinstance(answer, InputError)
-        else msgspec.structs.replace(answer, glosses=answer.glosses[: request.top_k])
-        for answer in answers
-    ]
     errors = [answer for answer in answers if isinstance(answer, InputError)]
     if errors and not request.many:
         return error_response(errors[0]), errors

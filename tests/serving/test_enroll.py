@@ -180,8 +180,8 @@ def change(path: Path, **fields) -> None:
             {"glosses": [{"gloss": "NEW", "clips": 1, "prototype": [0.0] * 3}]},
             "found no prototype for NEW, expected a unit vector of 540",
         ),
-        ({"glosses": [{"gloss": "NEW"}]}, "expected what spoter enroll writes"),
-        ({"more": 1}, "expected what spoter enroll writes"),
+        ({"glosses": [{"gloss": "NEW"}]}, "enrolled.json"),
+        ({"more": 1}, "enrolled.json"),
     ],
 )
 def test_an_enrolled_json_that_does_not_fit(model, fields, words):
@@ -203,7 +203,7 @@ def test_the_same_prototypes_packed_otherwise_are_the_same(model):
 def test_new_weights_are_not_written_over_enrolled_glosses(model):
     refuse_enrolled(model)
     enroll(model, "NEW", [figure_clip()])
-    with pytest.raises(ModelFolderError, match="enroll the glosses anew"):
+    with pytest.raises(ModelFolderError, match="enrolled.json"):
         refuse_enrolled(model)
 
 
