@@ -20,6 +20,7 @@ from spoter.landmarks import skeleton
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.examples import EXAMPLES, NOTHING, mean_distance, strongest_draw
 from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.augment.preview import draw_strip
 from spoter.training.data import clip_from_connecting_points
@@ -50,7 +51,7 @@ def _run(*words: object):
 
 def _rows(picture: np.ndarray) -> list[np.ndarray]:
     """Cut the picture into what is drawn in its rows, right of the captions."""
-    count = len(augmentations.ROWS) + 1
+    count = len(EXAMPLES) + 1
     edges = (picture.shape[0] * (0.75 + 2.0125 * np.arange(count + 1)) / (0.75 + 2.0125 * count)).round().astype(int)
     return [picture[top + 18 : bottom, 190:] for top, bottom in itertools.pairwise(edges)]
 
@@ -61,12 +62,12 @@ def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):
     assert "b/both" in ran.output  # the first clip with both hands
     picture = imread(tmp_path / "picture.png")
     # inches: 1.9 for captions and 8 frames of 1.3 x 1.15; 0.75 for the title and rows of 1.75 x 1.15; at 100 dots
-    rows = len(augmentations.ROWS) + 1
+    rows = len(EXAMPLES) + 1
     width, height = 190 + 8 * 1.3 * 115, 75 + rows * 1.75 * 115
     assert np.abs(np.array(picture.shape[:2]) - (height, width)).max() <= 1
     recorded, *changed = _rows(picture)
-    assert len(changed) == len(augmentations.ROWS)
-    for caption, row in zip(augmentations.ROWS, changed, strict=True):
+    assert len(changed) == len(EXAMPLES)
+    for caption, row in zip(EXAMPLES, changed, strict=True):
         size = min(len(recorded), len(row))
         differing = (np.abs(recorded[:size] - row[:size]).max(axis=2) > 0.1).sum()
         assert differing > 20, caption
@@ -95,29 +96,28 @@ def test_what_cannot_be_drawn_or_written_is_named(data, tmp_path):
 def test_every_change_has_a_row():
     alone = {
         field.name
-        for changes in augmentations.ROWS.values()
+        for changes in EXAMPLES.values()
         for field in fields(changes)
         if isinstance(changes, Augmentation)
         and changes != Augmentation()
-        and getattr(changes, field.name) != getattr(augmentations._NOTHING, field.name)
+        and getattr(changes, field.name) != getattr(NOTHING, field.name)
     }
     assert alone == {field.name for field in fields(Augmentation)}
-    assert Augmentation() in augmentations.ROWS.values()
-    assert any(isinstance(changes, OriginalAugmentation) for changes in augmentations.ROWS.values())
+    assert Augmentation() in EXAMPLES.values()
+    assert any(isinstance(changes, OriginalAugmentation) for changes in EXAMPLES.values())
 
 
 def test_the_strongest_of_several_draws_is_shown():
     points = _points()
     differences = [
-        augmentations.difference(points, augmentations.strongest(Augmentation(), points, 0, draws))
-        for draws in (1, 4, 16)
+        mean_distance(points, strongest_draw(Augmentation(), points, LAYOUT, 512, 0, draws)) for draws in (1, 4, 16)
     ]
     assert differences == sorted(differences) and differences[0] < differences[-1]
-    assert augmentations.difference(points, points) == 0
+    assert mean_distance(points, points) == 0
     hidden = points.copy()
     hidden[0] = np.nan  # 54 points of 20 frames, of which 21 were missing before
-    assert augmentations.difference(points, hidden) == pytest.approx(33 / (20 * 54))
-    assert augmentations.difference(points, points[:10]) == pytest.approx(0.5)
+    assert mean_distance(points, hidden) == pytest.approx(33 / (20 * 54))
+    assert mean_distance(points, points[:10]) == pytest.approx(0.5)
 
 
 # --- skeletons ---
