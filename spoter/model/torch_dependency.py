@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from spoter.errors import ModelFolderError
 
 
-def require_torch(purpose: str) -> None:
-    """Raise `ModelFolderError` with the command that installs torch, which `purpose` needs, where it is missing."""
-    if find_spec("torch") is None:
+def require_torch(purpose: str, *more_packages: str) -> None:
+    """Raise `ModelFolderError` with the command that installs what `purpose` needs where torch, or more, is missing."""
+    missing = [name for name in ("torch", *more_packages) if find_spec(name) is None]
+    if missing:
         raise ModelFolderError(
-            f"{purpose} needs torch, which is not installed: pip install 'spoter[torch]', or `make training` in a "
-            "checkout"
+            f"{purpose} needs {', '.join(missing)}, not installed here: pip install 'spoter[torch]', or `make training` "
+            "in a checkout"
         )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 
-from spoter.errors import ModelFolderError, SpoterError
+from spoter.errors import ModelFolderError
 from spoter.fewshot.prototypes import softmax
 from spoter.model.folder import GRAPH, TorchModelFolder
+from spoter.model.torch_dependency import require_torch
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 
 # Frames of the clips that both compute: one and fewer than an embedding has parts, usual numbers, and the most.
@@ -33,11 +32,10 @@ def export_graph(folder: TorchModelFolder, weights_sha256: str) -> bytes:
     Raises
     ------
     ModelFolderError
-        Where the outputs of ONNX Runtime and torch for random clips differ by more than `TOLERANCE`.
-    SpoterError
-        Where packages that this needs are not installed.
+        Where the outputs of ONNX Runtime and torch for random clips differ by more than `TOLERANCE`, and where packages
+        that this needs are not installed.
     """
-    require_packages("onnx", "onnxruntime")
+    require_torch("writing graphs", "onnx", "onnxruntime")
     from spoter.runtime.onnx_graph import build_graph
 
     model = build_graph(folder.model)
@@ -45,13 +43,6 @@ def export_graph(folder: TorchModelFolder, weights_sha256: str) -> bytes:
     graph: bytes = model.SerializeToString(deterministic=True)
     compare_with_torch(folder, graph)
     return graph
-
-
-def require_packages(*packages: str) -> None:
-    """Raise `SpoterError` where packages that write graphs are not installed."""
-    absent = [name for name in packages if find_spec(name) is None]
-    if absent:
-        raise SpoterError(f"writing graphs needs {', '.join(absent)}: pip install 'spoter[torch]'")
 
 
 def compare_with_torch(folder: TorchModelFolder, graph: bytes) -> None:

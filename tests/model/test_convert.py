@@ -230,9 +230,13 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     from spoter.files import atomic_write, atomic_write_bytes
 
     atomic_write_bytes(tmp_path / "f", b"old")
-    with pytest.raises(KeyboardInterrupt), atomic_write(tmp_path / "f") as temporary:
-        temporary.write_bytes(b"half of the n")
-        raise KeyboardInterrupt
+    def write_half() -> None:
+        with atomic_write(tmp_path / "f") as temporary:
+            temporary.write_bytes(b"half of the n")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert (tmp_path / "f").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["f"]
 
@@ -244,7 +248,7 @@ def test_a_full_disk_is_told_with_the_file_that_does_not_fit(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
-        with pytest.raises(OSError) as error:
+        with pytest.raises(OSError, match="File too large") as error:
             atomic_write_bytes(tmp_path / "f", bytes(20_000))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

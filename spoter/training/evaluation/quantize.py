@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from spoter.errors import DataError, InputError, SpoterError
 from spoter.model.folder import INT8_GRAPH, ModelFolder
+from spoter.model.torch_dependency import require_torch
 from spoter.progress import progress_bar
-from spoter.runtime.onnx_export import require_packages
 from spoter.runtime.onnx_graph import ENCODER_PREFIX
 from spoter.runtime.onnx_runtime import FRAMES, LENGTHS, OnnxRuntime, import_onnxruntime
 from spoter.serving.recognizer import Recognizer
@@ -145,7 +145,7 @@ def quantize_and_evaluate(
     SpoterError
         Where packages that this needs are not installed.
     """
-    require_packages("onnx", "onnxruntime")
+    require_torch("writing graphs", "onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
     plain = Recognizer(folder, OnnxRuntime(graph, "the graph in float32", width, config.classes))
     features = _compute_features(plain, clips.train)
