@@ -1,4 +1,4 @@
-"""Reading text files with errors that say which, and writing files whole or not at all, one command at a time."""
+"""Text files, atomic writes, and locks of folders."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from spoter.errors import ModelFolderError, SpoterError
 
 TEMPORARY_PREFIX = ".unfinished-"
-"""How the names of temporary files begin; a process that was killed leaves its own behind."""
+"""Prefix of temporary files; a killed process leaves its files behind."""
 
-# What some systems and file systems answer where they cannot sync, or open, a folder.
+# Errors of systems and file systems that cannot sync, or open, a folder.
 _NO_FOLDER_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file of a model, with or without a byte order mark; `ModelFolderError` where that cannot be done."""
+    """Read a UTF-8 file of a model, with or without a byte order mark; raise `ModelFolderError` if that fails."""
     try:
         return Path(path).read_bytes().decode("utf-8-sig")
     except OSError as error:
@@ -30,10 +30,10 @@ def read_text(path: Path) -> str:
 
 @contextmanager
 def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
-    """Hand out a temporary path beside `path`, and put that file in `path`'s place if the block ends well.
+    """Yield a temporary path in `path`'s folder, and move that file to `path` if the block succeeds.
 
     The temporary name is short, whatever `path`'s is. A power cut leaves the old content or the new one. The file gets
-    `mode`: by default one under which a server's own user may read a model; 0o600 is for secrets.
+    `mode`: by default a server's user may read it; 0o600 is for secrets.
     """
     path = Path(path)
     with _naming(path):
@@ -61,7 +61,7 @@ def atomic_move(file: Path, path: Path, mode: int = 0o644) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Have the names in a folder survive a power cut, where the system can do that."""
+    """Make the names in a folder survive a power cut, if the system can do that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -81,7 +81,7 @@ def atomic_write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Have errors name `path`, and not a temporary file of which nobody has heard, or, of a full disk, nothing."""
+    """Make errors name `path`, and not a temporary file, or nothing if the disk is full."""
     try:
         yield
     except OSError as error:
@@ -90,14 +90,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other commands from writing into a folder; the lock falls with the process, however that ends.
+    """Keep other commands from writing into a folder; the lock ends with the process, however that ends.
 
-    Raises
-    ------
-    SpoterError
-        Where there is no such folder, or another command is writing into it.
+    Raises `SpoterError` if there is no such folder, or another command is writing into it.
     """
-    import fcntl  # of Unix; whoever only reads models shall not need it
+    import fcntl  # Unix has it; a program that only reads models does not need it
 
     try:
         handle = os.open(folder, os.O_RDONLY)
@@ -110,7 +107,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
             raise SpoterError(
                 f"{folder}: another command is writing into this folder, wait for it or stop it"
             ) from None
-        except OSError:  # some network file systems lock no folders: there, nobody is kept out
+        except OSError:  # some network file systems cannot lock folders
             pass
         yield
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -52,12 +53,10 @@ def test_only_a_folder_that_cannot_be_synced_is_passed_over(tmp_path, monkeypatc
         fsync(handle)
 
     monkeypatch.setattr(os, "fsync", failing)
-    try:
+    with pytest.raises(OSError, match="/a'") if raised else nullcontext() as error:
         atomic_write_bytes(tmp_path / "a", b"new")
-    except OSError as error:
-        assert raised and error.errno == number and error.filename == str(tmp_path / "a")
-    else:
-        assert not raised
+    if raised:
+        assert error.value.errno == number and error.value.filename == str(tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
@@ -68,7 +67,7 @@ def test_content_that_cannot_be_synced_does_not_get_the_name(tmp_path, monkeypat
         raise OSError(errno.EINVAL, "of a file")
 
     monkeypatch.setattr(os, "fsync", failing)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="of a file"):
         atomic_write_bytes(tmp_path / "a", b"new")
     assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
@@ -79,7 +78,7 @@ def test_the_temporary_name_is_short_whatever_the_name_is(tmp_path):
         assert len(temporary.name) < 30 and temporary.name.startswith(TEMPORARY_PREFIX)
         temporary.write_bytes(b"x")
     assert [path.name for path in tmp_path.iterdir()] == [longest]
-    with pytest.raises(OSError) as error:
+    with pytest.raises(OSError, match=longest) as error:
         atomic_write_bytes(tmp_path / (longest + "x"), b"x")
     assert error.value.errno == errno.ENAMETOOLONG and error.value.filename == str(tmp_path / (longest + "x"))
     assert [path.name for path in tmp_path.iterdir()] == [longest]
