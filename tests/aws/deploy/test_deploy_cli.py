@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -87,7 +88,7 @@ def test_one_deployment_from_the_first_line_to_the_last(ready):
 
 
 def test_options_before_and_after_a_command_count(ready):
-    assert cli("--name", "one", "status").stderr.startswith("deploy.py: found no endpoint one in eu-central-1")
+    assert cli("--name", "one", "status").stderr.startswith("spoter deploy: found no endpoint one in eu-central-1")
     assert (
         "endpoint two in eu-west-1" in cli("--name", "one", "status", "--name", "two", "--region", "eu-west-1").stderr
     )
@@ -98,7 +99,7 @@ def test_a_failure_ends_with_1_and_is_told_in_words(ready):
     done = cli()
     assert (done.returncode, done.stdout) == (1, "")
     last = done.stderr.strip().splitlines()[-1]
-    assert last == "deploy.py: the deployment failed; left: nothing of this run"
+    assert last == "spoter deploy: the deployment failed; left: nothing of this run"
     assert "did not pass the ping health check" in done.stderr and "No module named 'msgspec'" in done.stderr
 
 
@@ -113,7 +114,7 @@ def test_a_dry_run_calls_nobody_and_needs_no_credentials(counted):
     assert done.returncode == 0, done.stderr
     assert connections == []
     verbs = [" ".join(shown.split()[:2]) for shown in done.stdout.splitlines()]
-    for one, next_one in zip(ORDER, ORDER[1:], strict=False):
+    for one, next_one in pairwise(ORDER):
         assert verbs.index(one) < verbs.index(next_one), (one, next_one)
     assert "first deployment" in done.stderr
     # the same port is seen when there is no dry run: the check can fail

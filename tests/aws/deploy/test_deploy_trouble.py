@@ -10,6 +10,7 @@ from spoter.aws.deploy import autoscale, invoke, manage, requests
 from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account, CallError, Unreachable
 from spoter.aws.deploy.settings import DeployError
+from tests import ROOT
 from tests.aws.deploy.deploying import Run, deploy, endpoint, names, run, told_settings
 
 ROLE_IS_NEW = (
@@ -99,9 +100,9 @@ def test_a_serverless_endpoint_that_is_still_starting_is_asked_again(ready, at_o
     ready.refuse("InvokeEndpoint", "ModelNotReadyException", "resources are being provisioned", times=4)
     assert run(ready, mode="serverless").error is None
     ready.refuse("InvokeEndpoint", "ModelNotReadyException", "resources are being provisioned")
+    settings = told_settings(mode="serverless")
     with pytest.raises(CallError, match="ModelNotReadyException"):
-        settings = told_settings(mode="serverless")
-        invoke.smoke_test(settings, Account(settings), steps.ROOT / "models" / "dgs11", steps.SAMPLES)
+        invoke.smoke_test(settings, Account(settings), ROOT / "models" / "dgs11", steps.SAMPLES)
 
 
 def test_what_someone_else_removed_meanwhile_is_not_said_to_be_left(ready):

@@ -105,7 +105,7 @@ def test_a_bucket_in_another_region(ready, dgs11):
     ready.client("s3", "us-west-2").create_bucket(
         Bucket="elsewhere", CreateBucketConfiguration={"LocationConstraint": "us-west-2"}
     )
-    assert "lies in us-west-2" in problems(dgs11, bucket="elsewhere")[0]
+    assert "is in us-west-2" in problems(dgs11, bucket="elsewhere")[0]
 
 
 @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ def test_an_image_of_ones_own(ready, dgs11):
     manifest = {"schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json", "layers": []}
     ecr.put_image(repositoryName="spoter", imageTag="1.0", imageManifest=json.dumps(manifest))
     check(dgs11, image_uri=IMAGE)
-    assert "lies in us-east-1" in problems(dgs11, image_uri=IMAGE.replace(REGION, "us-east-1"))[0]
+    assert "is in us-east-1" in problems(dgs11, image_uri=IMAGE.replace(REGION, "us-east-1"))[0]
     assert "expected one in ECR" in problems(dgs11, image_uri="docker.io/spoter:1.0")[0]
     ready.refuse("DescribeImages", "AccessDeniedException")
     assert any("ecr:DescribeImages" in line for line in check(dgs11, image_uri=IMAGE).warnings)
@@ -196,7 +196,7 @@ def test_a_name_that_is_taken(ready, dgs11):
     sagemaker.create_model(ModelName="m", ExecutionRoleArn=f"arn:aws:iam::{NUMBER}:role/spoter-endpoint")
     sagemaker.create_endpoint_config(EndpointConfigName="c", ProductionVariants=[variant])
     sagemaker.create_endpoint(EndpointName="spoter", EndpointConfigName="c")
-    assert "is there and not of this deployment" in problems(dgs11)[0]
+    assert "is not of this deployment" in problems(dgs11)[0]
     tags = [{"Key": "spoter:deployment", "Value": "spoter"}]
     sagemaker.add_tags(ResourceArn=sagemaker.describe_endpoint(EndpointName="spoter")["EndpointArn"], Tags=tags)
     check(dgs11)

@@ -1,4 +1,4 @@
-"""`endpoint_proxy.handler` with real boto3 before the endpoint of `spoter deploy --local`: SageMaker's container code."""
+"""`endpoint_proxy.handler` with real boto3 before the endpoint of `spoter deploy --local`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""spoter/aws/template.yaml: clean for cfn-lint, and created by moto's server after SAM's own translator has been over it.
+"""spoter/aws/template.yaml: clean for cfn-lint, and created by moto's server after SAM's own translator.
 
 moto's CloudFormation knows neither HTTP APIs nor bucket policies and passes over most of a bucket's properties. Those
 are taken from the template, with its references resolved, to the same services of moto over HTTP, which boto3 checks
