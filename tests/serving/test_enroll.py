@@ -203,7 +203,7 @@ def test_the_same_prototypes_packed_otherwise_are_the_same(model):
 def test_new_weights_are_not_written_over_enrolled_glosses(model):
     refuse_enrolled(model)
     enroll(model, "NEW", [figure_clip()])
-    with pytest.raises(ModelFolderError, match="enrolled.json"):
+    with pytest.raises(ModelFolderError, match=r"enrolled\.json"):
         refuse_enrolled(model)
 
 
