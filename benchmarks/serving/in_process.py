@@ -66,7 +66,7 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
         return training_model(frames)
 
     clip = decode_clip(full)
-    points, features = layout.select(clip), recognizer.features(clip)
+    points, features = layout.select(clip), recognizer.compute_features(clip)
     training_model, frames = Spoter(ORIGINAL).eval(), torch.rand(1, FRAMES, ORIGINAL.width)
     return {
         JSON_LOADS: partial(json.loads, full),
@@ -74,8 +74,8 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
         f"decode, compact request ({len(compact) / 1e3:.0f} kB)": partial(decode_clip, compact),
         "select and normalise": lambda: normalize(layout.select(clip), layout, scheme),
         "normalise": lambda: normalize(points, layout, scheme),
-        "decode and normalise, full request": lambda: recognizer.features(decode_clip(full)),
-        "decode and normalise, compact request": lambda: recognizer.features(decode_clip(compact)),
+        "decode and normalise, full request": lambda: recognizer.compute_features(decode_clip(full)),
+        "decode and normalise, compact request": lambda: recognizer.compute_features(decode_clip(compact)),
         f"forward, {recognizer.config.name}, {runtime}": lambda: recognizer.runtime.run([features], False),
         "forward of the training code, 6 + 6 layers, 9 heads, 2048 / 256": train_forward,
         "whole request, full": bind_request(recognizer, full),

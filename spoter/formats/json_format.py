@@ -57,7 +57,7 @@ _ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
 
 
 class _Items(msgspec.Struct, array_like=True):
-    """The first items of a list, undecoded, each in a field; `_items_type` makes the types with fields."""
+    """The first items of a list, undecoded, each in a field; `_decoder` makes the types with fields."""
 
     def to_list(self) -> list[Raw]:
         return [raw for raw in msgspec.structs.astuple(self) if raw is not UNSET]
@@ -116,11 +116,11 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
 def _decode_clips(content: _Body, body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     top_k = content.top_k or options.top_k or DEFAULT_TOP_K
     if content.uniqueName is not UNSET:
-        _form(content, body)
+        _find_form(content, body)
         return video_format.decode(content.uniqueName, layout, limits, content.merge_options(options), JSON)
     if content.clips is UNSET:
         return Request([_decode_clip(content, body, layout, limits, options)], False, top_k, JSON)
-    _form(content, body)
+    _find_form(content, body)
     raws = content.clips.to_list() if isinstance(content.clips, _Items) else content.clips
     limits.check_clips(len(raws))
     options = content.merge_options(options)
@@ -229,7 +229,7 @@ def _decode_enrolled(content: _Body, layout: Layout, limits: Limits) -> Enrolled
 
 def _describe_request(describe: bool, body: bytes) -> Request:
     """Return the request of a body with the key ``describe``, which stands alone and is true."""
-    keys = [key for key in _keys(body) if key != quote("describe")]
+    keys = [key for key in _list_keys(body) if key != quote("describe")]
     if keys:
         raise InputError(ErrorCode.AMBIGUOUS_FORM, f"found {', '.join(keys)} too, expected describe without other keys")
     if not describe:
@@ -237,7 +237,7 @@ def _describe_request(describe: bool, body: bytes) -> Request:
     return Request([], describe=True)
 
 
-def _keys(body: bytes) -> list[str]:
+def _list_keys(body: bytes) -> list[str]:
     """Return, quoted, the first key of a body that is unknown, or else all its keys: never millions."""
     try:
         content = _keys_decoder().decode(body)
@@ -246,20 +246,20 @@ def _keys(body: bytes) -> list[str]:
     return [quote(key) for key in content.__struct_fields__ if getattr(content, key) is not UNSET]
 
 
-def _form(content: _Body, body: bytes) -> str:
+def _find_form(content: _Body, body: bytes) -> str:
     """Return the one key of `FORMS` that the body has."""
     forms = [key for key in FORMS if getattr(content, key) is not UNSET]
     if len(forms) == 1:
         return forms[0]
     if forms:
         raise InputError(ErrorCode.AMBIGUOUS_FORM, f"found {' and '.join(forms)}, expected one of them")
-    keys = _keys(body)
+    keys = _list_keys(body)
     names = f"{'the key' if len(keys) == 1 else 'the keys'} {', '.join(keys)}" if keys else "no keys"
     raise InputError(ErrorCode.UNKNOWN_FORM, f"found {names}, expected one of {', '.join(FORMS)}")
 
 
 def _decode_clip(content: _Body, body: bytes, layout: Layout, limits: Limits, options: Options) -> Clip:
-    form = _form(content, body)
+    form = _find_form(content, body)
     if form in _REQUEST_FORMS:
         expected = ", ".join(key for key in FORMS if key not in _REQUEST_FORMS)
         raise InputError(ErrorCode.UNKNOWN_FORM, f"found {form} within clips, expected one of {expected}")

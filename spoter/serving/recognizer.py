@@ -97,7 +97,7 @@ class Recognizer:
         self.runtime = runtime
         # Also the first forward, which allocates and picks kernels, so that no client waits for it.
         blank = np.zeros((min(2, self.limits.max_frames), folder.width), dtype=np.float32)
-        probabilities, embeddings = self._forward([blank])
+        probabilities, embeddings = self._run_model([blank])
         if not np.isfinite(self.vocabulary.score(probabilities, embeddings)[0]).all():
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
@@ -121,14 +121,14 @@ class Recognizer:
             )
         return self.prototypes
 
-    def features(self, clip: Clip) -> Features:
+    def compute_features(self, clip: Clip) -> Features:
         """Return the model's input for a clip; raises `InputError` for an unusable clip."""
-        features, errors = self._features([clip])
+        features, errors = self._compute_features([clip])
         if errors:
             raise errors[0]
         return features[0]
 
-    def _features(self, clips: Sequence[ClipOrError]) -> tuple[dict[int, Features], dict[int, InputError]]:
+    def _compute_features(self, clips: Sequence[ClipOrError]) -> tuple[dict[int, Features], dict[int, InputError]]:
         """Return the features of each clip that can be used and the error of each other one, by position."""
         errors: dict[int, InputError] = {}
         selected: dict[int, Float32Array] = {}
@@ -159,7 +159,7 @@ class Recognizer:
         so on. The forward is added to `timings`.
         """
         started = time.perf_counter()
-        features, errors = self._features(clips)
+        features, errors = self._compute_features(clips)
         if errors:
             i = min(errors)
             decoded = errors[i] is clips[i]  # and has its place already
@@ -170,7 +170,7 @@ class Recognizer:
             timings.add_forward(started, normalized, len(clips), features.values())
         return embeddings
 
-    def check_enrolled(self, enrolled: EnrolledGlosses) -> tuple[EnrolledGloss, ...]:
+    def combine_enrolled(self, enrolled: EnrolledGlosses) -> tuple[EnrolledGloss, ...]:
         """Return the folder's enrolled glosses and those of a request, which replace the folder's of the same name.
 
         Raises
@@ -235,9 +235,9 @@ class Recognizer:
             The glosses for each clip; the model's own unless given. Clips of one request share one, by identity.
         """
         started = time.perf_counter()
-        features, errors = self._features(clips)
+        features, errors = self._compute_features(clips)
         normalized = time.perf_counter()
-        probabilities, embeddings = self._forward(list(features.values()))
+        probabilities, embeddings = self._run_model(list(features.values()))
         positions = list(features)
         rows_of: dict[Vocabulary, list[int]] = {}
         for row, i in enumerate(positions):
@@ -245,13 +245,13 @@ class Recognizer:
         results: dict[int, PredictionOrError] = {**errors}
         for vocabulary, rows in rows_of.items():
             lengths = [len(features[positions[row]]) for row in rows]
-            predictions = self._predictions(vocabulary, probabilities[rows], embeddings[rows], lengths, top_k)
+            predictions = self._make_predictions(vocabulary, probabilities[rows], embeddings[rows], lengths, top_k)
             results.update(zip((positions[row] for row in rows), predictions, strict=True))
         if timings is not None:
             timings.add_forward(started, normalized, len(clips), features.values())
         return [results[i] for i in range(len(clips))]
 
-    def _forward(self, features: list[Features]) -> tuple[Float32Array, Float32Array]:
+    def _run_model(self, features: list[Features]) -> tuple[Float32Array, Float32Array]:
         """Return the head's probabilities, (clips, C), and the embeddings, (clips, E), of each clip.
 
         E is 0 in a model without prototypes, which has nothing to compare embeddings with.
@@ -259,7 +259,7 @@ class Recognizer:
         logits, embeddings = self.runtime.run(features, self.prototypes is not None)
         return softmax(logits / self.config.temperature), embeddings
 
-    def _predictions(
+    def _make_predictions(
         self,
         vocabulary: Vocabulary,
         probabilities: Float32Array,
@@ -267,7 +267,7 @@ class Recognizer:
         lengths: Sequence[int],
         top_k: int,
     ) -> Iterator[Prediction]:
-        """Yield the prediction for each clip from what `_forward` returned; `lengths` are the clips' frames."""
+        """Yield the prediction for each clip from what `_run_model` returned; `lengths` are the clips' frames."""
         probabilities, similarities = vocabulary.score(probabilities, embeddings)
         best = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
         model, threshold = ModelName(self.config.name, self.config.version), self.config.known_threshold

@@ -121,7 +121,7 @@ def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputErr
         accept = choose_accept(raw.accept, request)
         enrolled, vocabulary = recognizer.enrolled, recognizer.vocabulary
         if request.enrolled is not None:
-            enrolled = recognizer.check_enrolled(request.enrolled)
+            enrolled = recognizer.combine_enrolled(request.enrolled)
             vocabulary = Vocabulary.build(recognizer.trained, recognizer.prototypes, enrolled)
         return _ParsedRequest(request, accept, enrolled, vocabulary)
     except InputError as error:

@@ -94,7 +94,7 @@ def test_features_writes_what_spoter_is_fed(spoter, clip_file, tmp_path, layout,
 
 def test_features_equal_what_the_model_is_fed(spoter, dgs11, clip_file, tmp_path):
     spoter("features", clip_file, "--out", tmp_path / "x.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), Recognizer.load(dgs11).features(figure_clip()))
+    np.testing.assert_array_equal(np.load(tmp_path / "x.npy"), Recognizer.load(dgs11).compute_features(figure_clip()))
 
 
 def test_features_of_several_clips_is_an_error(spoter, clip_file, tmp_path):

@@ -57,7 +57,7 @@ def test_the_converted_model_computes_the_same(made):
     recognizer = Recognizer.load(made.path / "out")
     clip = figure_clip()
     with torch.inference_mode():
-        expected = made.model(torch.from_numpy(recognizer.features(clip))).softmax(0)
+        expected = made.model(torch.from_numpy(recognizer.compute_features(clip))).softmax(0)
     (answer,) = recognizer.recognize([clip])
     scores = {ranked.index: ranked.score for ranked in answer.glosses}
     np.testing.assert_allclose([scores[i] for i in range(CLASSES)], expected.numpy(), atol=1e-5)

@@ -223,7 +223,7 @@ def _compute_features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> 
     features = []
     for clip in (clips[i].clip for i in chosen):
         with contextlib.suppress(InputError):  # a clip that a server refuses tells nothing
-            features.append(recognizer.features(clip))
+            features.append(recognizer.compute_features(clip))
     if not features:
         raise DataError(f"found no clip to calibrate on among {len(clips)} that the model can be fed")
     return features
