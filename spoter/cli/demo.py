@@ -1,8 +1,4 @@
-"""The webcam page with a TorchServe behind it, until Ctrl-C: what `make demo` runs.
-
-Installs the page's npm packages where they are missing, finds the TorchServe that runs or starts one by spoter serve, and
-serves web/ on loopback. At the end the TorchServe that it started ends too; one that it found goes on.
-"""
+"""The webcam page and a TorchServe behind it, until Ctrl-C: `make demo` runs this command."""
 
 from __future__ import annotations
 
@@ -14,16 +10,17 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from spoter.errors import SpoterError
 from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK, listener, port_is_free
+from spoter.ops.readiness import key
 from spoter.resources import RESOURCES
 from spoter.torchserve.process import START_TIMEOUT
 
@@ -36,39 +33,32 @@ console = Console(stderr=True)
 
 
 @dataclass
-class Behind:
+class ModelServer:
     """The TorchServe behind the page.
 
     Attributes
     ----------
     url : str
-        Where it predicts.
-    key : str
-        Its token, where it was started elsewhere and wants one.
+        Address of its predictions.
+    given_token : str
+        Token of a TorchServe that was already running; empty if it needs none.
     key_file : pathlib.Path or None
-        Where TorchServe keeps the token, where spoter serve was started here.
+        Where TorchServe keeps the token, if this command started it.
     process : subprocess.Popen or None
-        spoter serve, where it was started here.
+        ``spoter serve``, if this command started it.
     """
 
     url: str
-    key: str = ""
+    given_token: str = ""
     key_file: Path | None = None
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen[str] | None = None
 
     def token(self) -> str | None:
-        """Return the token for a prediction; read anew each time, for TorchServe changes it."""
-        if self.key_file is None:
-            return self.key or None
-        import msgspec
-
-        try:
-            return msgspec.json.decode(self.key_file.read_bytes())["inference"]["key"]
-        except (OSError, msgspec.DecodeError, KeyError):
-            return None  # it is just being written: TorchServe refuses, and says why
+        """Return the token for a prediction; read each time, because TorchServe changes it."""
+        return self.given_token or None if self.key_file is None else key(self.key_file, "inference")
 
     def stop(self) -> None:
-        """End spoter serve and all that it started, if it was started here."""
+        """End spoter serve and all that it started, if this command started it."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -76,15 +66,6 @@ class Behind:
             self.process.wait(_GRACE)
         except subprocess.TimeoutExpired:
             self.process.kill()
-
-
-def _fail(message: str, status: int) -> typer.Exit:
-    typer.echo(f"spoter demo: {message}", err=True)
-    return typer.Exit(status)
-
-
-def _interrupt(*_) -> None:
-    raise KeyboardInterrupt
 
 
 def demo(
@@ -104,10 +85,8 @@ def demo(
     TorchServe is started if it is not up; all variables of spoter serve (SPOTER_MODEL, SPOTER_PORT, …) count here too.
     """
     for number in _SIGNALS:
-        signal.signal(number, _interrupt)
-    from spoter.webpage.npm import PackagesError
-
-    behind = None
+        signal.signal(number, signal.default_int_handler)
+    server = None
     try:
         if not port_is_free(LOOPBACK, demo_port):
             other = demo_port + 10000 if demo_port < 50000 else demo_port - 10000
@@ -116,22 +95,27 @@ def demo(
                 f"choose another port: make demo SPOTER_DEMO_PORT={other}",
                 2,
             )
-        _install()
-        behind = _find(host, port, token) or _start(host, port)
-        _serve_page(behind, demo_port)
+        _install_packages()
+        server = _find_server(host, port, token) or _start_server(host, port)
+        _serve_page(server, demo_port)
     except KeyboardInterrupt:
         typer.echo("stopping", err=True)
-    except (PackagesError, OSError) as error:
+    except (SpoterError, OSError) as error:
         raise _fail(str(error), 1) from None
     finally:
         for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # nothing may keep `stop` from its end
-        if behind is not None:
-            behind.stop()
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt `stop`
+        if server is not None:
+            server.stop()
 
 
-def _install() -> None:
-    """Install the page's packages, if they are not there as the lock file has them."""
+def _fail(message: str, status: int) -> typer.Exit:
+    typer.echo(f"spoter demo: {message}", err=True)
+    return typer.Exit(status)
+
+
+def _install_packages() -> None:
+    """Install the page's packages, unless they are there as the lock file has them."""
     from spoter.webpage.npm import install, installed
 
     if not installed(WEB):
@@ -139,42 +123,46 @@ def _install() -> None:
             install(WEB)
 
 
-def _find(host: str, port: int, token: str) -> Behind | None:
+def _prediction_url(host: str, port: int) -> str:
+    return f"http://{LOOPBACK if host == '0.0.0.0' else host}:{port}/predictions/{NAME}"
+
+
+def _find_server(host: str, port: int, token: str) -> ModelServer | None:
     """Return the TorchServe that listens already; None where nothing does.
 
-    It has to tell what its model knows, which only a worker with a model can. One that is just starting is waited for.
+    It has to describe its model, which needs a worker with a model. One that is starting (503) is waited for.
     """
     import httpx
+    from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
-    address = LOOPBACK if host == "0.0.0.0" else host
-    behind = Behind(f"http://{address}:{port}/predictions/{NAME}", token)
+    url = _prediction_url(host, port)
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    deadline = time.monotonic() + START_TIMEOUT
-    with console.status(f"asking {behind.url} what it knows"):
-        while True:
-            try:
-                answer = httpx.post(behind.url, json={"describe": True}, headers=headers, timeout=30, trust_env=False)
-            except httpx.ConnectError:
-                return None
-            except (httpx.TransportError, httpx.InvalidURL) as error:
-                found = f"gives no answer in HTTP ({error})"
-                break
-            if answer.status_code == 200 and "glosses" in answer.text:
-                return behind
-            found = f"answers with status {answer.status_code}"
-            if answer.status_code != 503 or time.monotonic() > deadline:
-                break
-            time.sleep(0.5)
-    who = listener(port) or "is in use"
+    retrying = Retrying(
+        retry=retry_if_result(lambda response: response.status_code == 503),
+        wait=wait_fixed(0.5),
+        stop=stop_after_delay(START_TIMEOUT),
+        retry_error_callback=lambda state: state.outcome and state.outcome.result(),
+    )
+    try:
+        with console.status(f"asking {url} for its signs"):
+            response = retrying(httpx.post, url, json={"describe": True}, headers=headers, timeout=30, trust_env=False)
+    except httpx.ConnectError:
+        return None
+    except (httpx.TransportError, httpx.InvalidURL) as error:
+        problem = f"gives no answer in HTTP ({error})"
+    else:
+        if response.status_code == 200 and "glosses" in response.text:
+            return ModelServer(url, token)
+        problem = f"answers with status {response.status_code}"
     raise _fail(
-        f"port {port} of {address} {who}, but {found} where this project's TorchServe tells its signs: stop what "
-        "listens there, set SPOTER_TOKEN if it wants a token, or choose another port: "
+        f"port {port} of {host} {listener(port) or 'is in use'}, but {problem} where this project's TorchServe lists "
+        "its signs: stop what listens there, set SPOTER_TOKEN if it wants a token, or choose another port: "
         f"make demo SPOTER_PORT={port + 1}",
         2,
     )
 
 
-def _start(host: str, port: int) -> Behind:
+def _start_server(host: str, port: int) -> ModelServer:
     """Start spoter serve, which reads the same variables, and wait for its greeting."""
     process = subprocess.Popen(
         [sys.executable, "-m", "spoter", "serve", "--host", host, "--port", str(port)],
@@ -183,51 +171,51 @@ def _start(host: str, port: int) -> Behind:
         text=True,
         start_new_session=True,  # a Ctrl-C reaches this process alone, which ends the page first
     )
-    address = LOOPBACK if host == "0.0.0.0" else host
-    behind = Behind(f"http://{address}:{port}/predictions/{NAME}", process=process)
+    server = ModelServer(_prediction_url(host, port), process=process)
     try:
-        for line in process.stdout:
+        for line in process.stdout or ():
             if line.startswith(_ENDS):
-                return behind
-            key = re.match(r"\s*TOKEN=\$\((?P<command>.*)\)$", line)
-            if key is not None:
-                behind.key_file = Path(shlex.split(key["command"])[-1])
+                return server
+            read_token = re.match(r"\s*TOKEN=\$\((?P<command>.*)\)$", line)
+            if read_token is not None:
+                server.key_file = Path(shlex.split(read_token["command"])[-1])
             typer.echo(line, nl=False)
     except BaseException:
-        behind.stop()
+        server.stop()
         raise
-    raise _fail("spoter serve did not start TorchServe; what it says stands above", process.wait() or 1)
+    raise _fail("spoter serve did not start TorchServe; its messages are above", process.wait() or 1)
 
 
-def _serve_page(behind: Behind, port: int) -> None:
+def _serve_page(server: ModelServer, port: int) -> None:
     """Serve the page until a signal comes, or the TorchServe that was started here ends."""
     import uvicorn
 
     from spoter.webpage.app import make_site
 
-    site = make_site(WEB, behind.url, _longest_body(), behind.token)
-    server = uvicorn.Server(
+    site = make_site(WEB, server.url, max_request_bytes(), server.token)
+    page = uvicorn.Server(
         uvicorn.Config(site, LOOPBACK, port, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
     )
-    if behind.process is None:
-        typer.echo(f"using the TorchServe that runs already: {behind.url}")
+    if server.process is None:
+        typer.echo(f"using the TorchServe that runs already: {server.url}")
     else:
-        threading.Thread(target=_follow, args=(behind.process, server), daemon=True).start()
-    listening = socket.create_server((LOOPBACK, port))  # from here on nobody is turned away
+        threading.Thread(target=_end_with, args=(server.process, page), daemon=True).start()
+    listening = socket.create_server((LOOPBACK, port))  # connections wait in its queue from here on
     typer.echo(f"\nthe webcam page: http://{LOOPBACK}:{port}/\n{_ENDS}")
     sys.stdout.flush()
-    signal.signal(signal.SIGHUP, server.handle_exit)  # uvicorn itself minds the other two
-    server.run(sockets=[listening])
-    if behind.process is not None and behind.process.poll() is not None:
-        raise _fail("TorchServe ended by itself; what spoter serve says stands above", 1)
+    signal.signal(signal.SIGHUP, page.handle_exit)  # uvicorn itself handles the other two
+    page.run(sockets=[listening])
+    if server.process is not None and server.process.poll() is not None:
+        raise _fail("TorchServe ended by itself; the messages of spoter serve are above", 1)
 
 
-def _follow(process: subprocess.Popen, server) -> None:
+def _end_with(process: subprocess.Popen[str], page: Any) -> None:
     process.wait()
-    server.should_exit = True
+    page.should_exit = True
 
 
-def _longest_body() -> int:
-    """Return what TorchServe is told in config.properties, or by the variable that wins over it."""
-    line = re.search(r"^max_request_size=(\d+)$", (RESOURCES / "config.properties").read_text(), re.MULTILINE)
-    return int(os.environ.get("TS_MAX_REQUEST_SIZE") or line[1])
+def max_request_bytes() -> int:
+    """Return TorchServe's limit of a request, in config.properties or in the variable that overrides it."""
+    settings = (RESOURCES / "config.properties").read_text()
+    [limit] = re.findall(r"^max_request_size=(\d+)$", settings, re.MULTILINE)
+    return int(os.environ.get("TS_MAX_REQUEST_SIZE") or limit)

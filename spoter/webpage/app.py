@@ -1,10 +1,11 @@
-"""The page's web application: its files, MediaPipe's, and requests for predictions handed on to TorchServe.
+"""The page's web application: its files, MediaPipe's, and predictions forwarded to TorchServe.
 
-With the page and the server behind one origin, no browser asks for CORS, and no token gets into the page.
+The page and the server have one origin: no CORS is needed, and the page never holds a token.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path, PurePosixPath
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -27,11 +29,10 @@ from spoter.errors import InputError
 PREDICTIONS = "/predictions/spoter"
 MEDIAPIPE = Path("node_modules", "@mediapipe", "holistic")
 HOSTS = ["127.0.0.1", "localhost"]
-"""Names that this server answers to: another name for 127.0.0.1 is another site's that wants to read this one."""
+"""Names of this server: another name for 127.0.0.1 belongs to a site that wants to read this one."""
 
 _BINARY = "application/octet-stream"
-# What is served, and as what; a file of any other ending is not there. Not left to the system's own table, which
-# often lacks the last five.
+# The extensions that are served, with their types. The system's own table often lacks the last five.
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -71,11 +72,11 @@ def make_site(folder: Path, url: str, max_bytes: int, token: Callable[[], str | 
     folder : pathlib.Path
         web/, with the packages installed.
     url : str
-        Where TorchServe predicts.
+        Address of TorchServe's predictions.
     max_bytes : int
-        The longest body that is handed on; a longer one is answered 413.
+        The longest body that is forwarded; a longer one is answered 413.
     token : callable
-        Gives the token that TorchServe wants, or None; asked for every request.
+        Returns TorchServe's token, or None; called for every request.
     """
     clients: list[httpx.AsyncClient] = []
 
@@ -101,34 +102,39 @@ def make_site(folder: Path, url: str, max_bytes: int, token: Callable[[], str | 
 
 
 class _Headers:
-    """Adds `_HEADERS` to every answer."""
+    """Adds `_HEADERS` to every response."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
-        self._headers = [(name.lower().encode(), value.encode()) for name, value in _HEADERS.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def add(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = message | {"headers": [*message["headers"], *self._headers]}
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():  # next to the worker's own policy
+                    headers.append(name, value)
             await send(message)
 
-        await self._app(scope, receive, add if scope["type"] == "http" else send)
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 class _Files(StaticFiles):
-    """Files of the endings in `_TYPES`; neither hidden ones nor installed packages."""
+    """Files of the extensions in `_TYPES`."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
+        """Refuse hidden files and installed packages."""
         if any((part.startswith(".") and part != ".") or part == "node_modules" for part in PurePosixPath(path).parts):
             raise HTTPException(404)
         return await super().get_response(path, scope)
 
-    def file_response(self, full_path: str, *args, **options) -> Response:
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        """Send a file with the type of its extension."""
         media_type = _TYPES.get(Path(full_path).suffix)
         if media_type is None:
             raise HTTPException(404)
-        response = super().file_response(full_path, *args, **options)
+        response = super().file_response(full_path, stat_result, scope, status_code)
         if "content-type" in response.headers:  # a 304 has none
             response.headers["content-type"] = media_type
         if Path(full_path).name == _WORKER:
@@ -139,10 +145,10 @@ class _Files(StaticFiles):
 async def _forward(
     request: Request, client: httpx.AsyncClient, url: str, max_bytes: int, token: str | None
 ) -> Response:
-    """Hand a request on, and its answer back."""
+    """Forward a request, and its answer."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
-        # A form or script of another site reaches this machine's ports without asking first.
+        # A form or script of another site reaches this machine's ports without a preflight.
         return _error(ErrorCode.OTHER_ORIGIN, f"found a request from {origin}, expected one from this page")
     headers = {name: request.headers[name] for name in _SENT if name in request.headers}
     if token is not None:
@@ -158,13 +164,13 @@ async def _forward(
     except httpx.TimeoutException:
         return _error(ErrorCode.SERVER_TIMEOUT, f"TorchServe at {url} gave no answer in time")
     except httpx.TransportError:
-        return _error(ErrorCode.SERVER_DOWN, f"no TorchServe answers at {url}: start it with make serve, or make demo")
+        return _error(ErrorCode.SERVER_DOWN, f"no TorchServe answers at {url}: start it with make serve or make demo")
     kept = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
     return Response(answer.content, answer.status_code, kept)
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body's parts; a body that tells no length may still be too long."""
+    """Yield the body's parts; a body without Content-Length may still be too long."""
     length = 0
     async for part in request.stream():
         length += len(part)

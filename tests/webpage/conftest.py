@@ -23,8 +23,7 @@ import numpy as np
 import psutil
 import pytest
 
-from spoter.ops.doctor import port_is_free
-from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.ops.ports import LOOPBACK, free_port, port_is_free
 from spoter.webpage.npm import install, installed
 from tests import ROOT
 from tests.listening import listening

@@ -1,4 +1,4 @@
-"""`make demo`: what `spoter demo` prints, refuses, finds, and leaves behind."""
+"""`make demo`: what `spoter demo` prints, refuses, finds, and leaves server."""
 
 from __future__ import annotations
 
@@ -17,10 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spoter.cli import demo as demo_module
-from spoter.cli.demo import Behind
-from spoter.ops.doctor import port_is_free
-from spoter.torchserve.server import LOOPBACK
+from spoter.cli.demo import ModelServer, max_request_bytes
+from spoter.ops.ports import LOOPBACK, port_is_free
 from spoter.webpage.npm import installed
 from tests import ROOT
 from tests.webpage.conftest import Demo, living
@@ -128,17 +126,17 @@ def test_a_torchserve_that_does_not_start_ends_it(short_folder, tmp_path):
 
 def test_the_token_is_read_anew_each_time(tmp_path: Path):
     file = tmp_path / "key_file.json"
-    behind = Behind("http://127.0.0.1:1/x", key_file=file)
-    assert behind.token() is None
+    server = ModelServer("http://127.0.0.1:1/x", key_file=file)
+    assert server.token() is None
     for key in ("one", "two"):
         file.write_text(json.dumps({"inference": {"key": key}}))
-        assert behind.token() == key
+        assert server.token() == key
     file.write_text('{"inference": {"ke')
-    assert behind.token() is None
-    assert Behind("x", "told").token() == "told" and Behind("x").token() is None
+    assert server.token() is None
+    assert ModelServer("x", "told").token() == "told" and ModelServer("x").token() is None
 
 
 def test_the_longest_body_is_torchserves(monkeypatch):
-    assert f"max_request_size={demo_module._longest_body()}\n" in (ROOT / "config.properties").read_text()
+    assert f"max_request_size={max_request_bytes()}\n" in (ROOT / "config.properties").read_text()
     monkeypatch.setenv("TS_MAX_REQUEST_SIZE", "1234")
-    assert demo_module._longest_body() == 1234
+    assert max_request_bytes() == 1234

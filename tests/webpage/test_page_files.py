@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.ops.ports import LOOPBACK, free_port
 from tests import ROOT
 from tests.webpage.camera import read_sample
 from tests.webpage.clips import read_clip, upside_down, write_clip

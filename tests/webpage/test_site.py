@@ -12,7 +12,7 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from spoter.torchserve.server import LOOPBACK, free_port
+from spoter.ops.ports import LOOPBACK, free_port
 from spoter.webpage.app import MEDIAPIPE, PREDICTIONS, make_site
 
 MAX_BYTES = 1000
