@@ -1,4 +1,4 @@
-"""SageMaker's door to SPOTER: the four functions that AWS's inference toolkit looks for in code/inference.py.
+"""SageMaker's functions: the four that AWS's inference toolkit looks for in code/inference.py.
 
 The AWS container uses them only where it does not find MAR-INF/MANIFEST.json at the root of the unpacked model. With
 it, as `build_mar.py` writes it, the container runs spoter_handler.py instead, which is better: there requests share a
@@ -12,7 +12,7 @@ import os
 import sys
 from functools import cache
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from spoter.formats.video_format import Fetch
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spoter.serving.recognizer import Recognizer
 
 
-def model_fn(model_dir: str, context=None) -> Recognizer:
+def model_fn(model_dir: str, context: Any = None) -> Recognizer:
     """Load the model from the folder that model.tar.gz was unpacked in, on the worker's GPU or else on the CPU.
 
     Raises
@@ -38,22 +38,22 @@ def model_fn(model_dir: str, context=None) -> Recognizer:
     sys.path.insert(0, model_dir)  # spoter_handler.py and the spoter package lie there, beside code/
     from spoter_handler import load
 
-    _take_bytes()
+    _keep_bodies_as_bytes()
     return load(model_dir, 0 if context is None else context.system_properties.get("gpu_id"))
 
 
-def _take_bytes() -> None:
-    """Have the toolkit hand over the body as it came.
+def _keep_bodies_as_bytes() -> None:
+    """Make the toolkit pass bodies unchanged.
 
     It decodes JSON and CSV itself, and where that fails answers 500 with a traceback; here that is a 400 with a reason.
     """
-    types = sys.modules.get("sagemaker_inference.content_types")
+    types: Any = sys.modules.get("sagemaker_inference.content_types")
     if types is not None:
         types.UTF8_TYPES = []
 
 
-def input_fn(body: bytes | str | None, content_type: str | None, context=None) -> RawRequest:
-    """Take up a request; it is read in `predict_fn`, which knows the model's layout and limits."""
+def input_fn(body: bytes | str | None, content_type: str | None, context: Any = None) -> RawRequest:
+    """Return the raw request; `predict_fn`, which has the model's layout and limits, decodes it."""
     from spoter_handler import to_raw_request
 
     if context is None:
@@ -73,12 +73,12 @@ def predict_fn(raw: RawRequest, recognizer: Recognizer) -> Response:
 
 @cache
 def _stored_videos() -> Fetch | None:
-    from spoter_handler import find_stored_videos
+    from spoter_handler import stored_videos
 
-    return find_stored_videos()
+    return stored_videos()
 
 
-def output_fn(response: Response, accept: str | None, context=None) -> tuple[bytes, str]:
+def output_fn(response: Response, accept: str | None, context: Any = None) -> tuple[bytes, str]:
     """Return body and content type; `accept` was heeded in `predict_fn` already, from the request's own header."""
     if context is not None:
         context.set_response_status(response.status, HTTPStatus(response.status).phrase, 0)

@@ -1,6 +1,6 @@
-"""TorchServe's door to SPOTER: takes a batch of HTTP requests to `spoter.serving.service` and its answers back.
+"""TorchServe's handler: passes a batch of HTTP requests to `spoter.serving.service`, and the responses back.
 
-`build_mar.py` puts this file at the root of the archive, beside the model's files and a copy of the `spoter` package.
+`spoter pack` puts this file at the root of the archive, next to the model's files and a copy of the package `spoter`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import traceback
 from dataclasses import fields
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `initialize` on
     from spoter.formats.video_format import Fetch
@@ -24,11 +24,11 @@ if TYPE_CHECKING:  # the archive's own spoter, which is on the path only from `i
 
 logger = logging.getLogger(__name__)
 
-# Seconds of a batch's responseTimeout that are for everything but its videos.
-FOR_THE_REST = 10
-# Seconds after which one who was told that we are busy (503) may ask again: reading a sign of 2 s takes a core 4.
+# Seconds of a batch's responseTimeout that are kept for everything but its videos.
+RESERVED_SECONDS = 10
+# Seconds after which a client may try again after a 503: reading a sign of 2 s takes a core 4.
 RETRY_AFTER = "5"
-# What is counted, by its name in handler/metrics.yaml, and the field of Costs that has it.
+# Counters of handler/metrics.yaml, and their fields of Timings.
 COUNTERS = {"Frames": "frames", "Videos": "videos", "BadInputs": "bad_inputs"}
 INTERNAL_ERROR = b'{"error":{"code":"internal","message":"the server failed; its log says where","where":null}}'
 
@@ -36,7 +36,7 @@ INTERNAL_ERROR = b'{"error":{"code":"internal","message":"the server failed; its
 class SpoterHandler:
     """What TorchServe calls: `initialize` once in each worker, then `handle` for each batch."""
 
-    def initialize(self, context) -> None:
+    def initialize(self, context: Any) -> None:
         """Load the model that lies in the archive: on the CPU, or in torch on the GPU that TorchServe gave this worker.
 
         Parameters
@@ -55,15 +55,15 @@ class SpoterHandler:
         self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), compute_threads(config))
         self.video_seconds = video_seconds(config)
         self.in_transform_job = in_transform_job()
-        self.fetch = find_stored_videos()
-        logging.getLogger().addFilter(is_worth_a_line)
+        self.fetch = stored_videos()
+        logging.getLogger().addFilter(is_logged)
         if context.metrics is not None:  # as where the image tries whether an archive can be loaded
             for name in COUNTERS:  # so that they are there before anything was counted
                 context.metrics.add_counter(name, 0, dimensions=[])
         gc.collect()
         gc.freeze()  # what was imported and loaded stays: no collection while answering shall look through it again
 
-    def handle(self, data: list[dict], context) -> list[bytes]:
+    def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
 
         Parameters
@@ -84,7 +84,7 @@ class SpoterHandler:
             context.set_response_content_type(index, response.content_type)
             if response.status == HTTPStatus.SERVICE_UNAVAILABLE:
                 context.set_response_header(index, "Retry-After", RETRY_AFTER)
-        measure(timings, context.metrics)
+        report_metrics(timings, context.metrics)
         return [response.body for response in responses]
 
 
@@ -125,7 +125,7 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     return recognizer
 
 
-def compute_threads(config: dict) -> int:
+def compute_threads(config: dict[str, Any]) -> int:
     """Return how many threads a worker computes with: the handler's ``threads`` of model-config.yaml, or 1.
 
     Raises
@@ -139,12 +139,12 @@ def compute_threads(config: dict) -> int:
     return number
 
 
-def is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Tell TorchServe's word on each batch, that it has come, from all others; its front end reads each line we log."""
+def is_logged(record: logging.LogRecord) -> bool:
+    """Drop TorchServe's line for each batch: its front end reads every line that a worker logs."""
     return not str(record.msg).startswith("Backend received inference")
 
 
-def find_stored_videos() -> Fetch | None:
+def stored_videos() -> Fetch | None:
     """Return what gets stored videos, where the environment names a bucket (video_bucket.py), and log what is read."""
     from video_bucket import from_environment
 
@@ -156,7 +156,7 @@ def find_stored_videos() -> Fetch | None:
     return bucket.fetch if bucket is not None else None
 
 
-def video_seconds(config: dict) -> float:
+def video_seconds(config: dict[str, Any]) -> float:
     """Return the seconds that all videos of a batch may take together.
 
     Parameters
@@ -173,13 +173,13 @@ def video_seconds(config: dict) -> float:
     from spoter.limits import VIDEO_SECONDS
 
     response = config.get("responseTimeout", 120)  # TorchServe's default
-    seconds = (config.get("handler") or {}).get("videoTimeout", min(VIDEO_SECONDS, response - FOR_THE_REST))
-    if not isinstance(seconds, int | float) or not 0 < seconds <= response - FOR_THE_REST:
+    seconds = (config.get("handler") or {}).get("videoTimeout", min(VIDEO_SECONDS, response - RESERVED_SECONDS))
+    if not isinstance(seconds, int | float) or not 0 < seconds <= response - RESERVED_SECONDS:
         raise ValueError(
-            f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least {FOR_THE_REST} "
+            f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least {RESERVED_SECONDS} "
             f"below responseTimeout, {response}"
         )
-    return seconds
+    return float(seconds)
 
 
 def in_transform_job() -> bool:
@@ -197,7 +197,7 @@ def as_records(responses: list[Response]) -> list[Response]:
     return [to_record(response) for response in responses]
 
 
-def to_raw_request(item: dict, headers: dict) -> RawRequest:
+def to_raw_request(item: dict[str, Any], headers: dict[str, Any]) -> RawRequest:
     """Make a raw request of what TorchServe passes for one HTTP request.
 
     Parameters
@@ -271,8 +271,8 @@ def respond_each(
     return responses, total
 
 
-def measure(timings: Timings, metrics) -> None:
-    """Report what a batch took to TorchServe, as handler/metrics.yaml declares it."""
+def report_metrics(timings: Timings, metrics: Any) -> None:
+    """Report the timings and counts of a batch to TorchServe, as handler/metrics.yaml declares them."""
     from ts.metrics.metric_type_enum import MetricTypes
 
     times = {"DecodeTime": timings.decode_ms, "NormalizeTime": timings.normalize_ms, "ForwardTime": timings.forward_ms}

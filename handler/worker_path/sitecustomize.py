@@ -41,7 +41,7 @@ class _TorchStandIn(ModuleType):
 def _runs_without_torch() -> bool:
     """Return whether the model of the archive, which is a worker's working folder, runs in ONNX Runtime."""
     try:
-        return json.loads(Path("config.json").read_text("utf-8-sig")).get("runtime", "torch") != "torch"
+        return bool(json.loads(Path("config.json").read_text("utf-8-sig")).get("runtime", "torch") != "torch")
     except (OSError, ValueError, AttributeError):  # the handler reports what is wrong with the file
         return False
 

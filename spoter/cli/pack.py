@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from spoter.model.config import RUNTIMES
 from spoter.resources import RESOURCES, WORK_FOLDER
-
-Runtime = StrEnum("Runtime", [(name, name) for name in RUNTIMES])
 
 
 def pack(
@@ -21,8 +17,8 @@ def pack(
     version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
     out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
     runtime: Annotated[
-        Runtime | None,
-        typer.Option(envvar="SPOTER_RUNTIME", help="What the model runs in [default: what its config.json says]."),
+        str | None,
+        typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8 [default: what config.json says]."),
     ] = None,
 ) -> None:
     """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
