@@ -152,7 +152,7 @@ def main(
         for fault in [fault for fault in STARTUP_FAULTS if fault.name in chosen]:
             bar.set_description(fault.name)
             status, line, is_expected = try_start(fault)
-            starting.append([fault.what, fault.by, status, _code(line), "yes" if is_expected else "NO"])
+            starting.append([fault.what, fault.by, status, f"`{_cell(line)}`", "yes" if is_expected else "NO"])
             problems += [] if is_expected else [fault.name]
             bar.update()
     if running:
@@ -170,7 +170,7 @@ def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object],
     try:
         report = run_fault(fault, rate, seconds)
     except StartError as reason:
-        return [*no_numbers, f"NO: the server did not start: {reason}"[:300].replace("\n", " ")], False
+        return [*no_numbers, _cell(f"NO: the server did not start: {reason}"[:300])], False
     except CannotBeTried as reason:
         return [*no_numbers, f"not tried: {reason}"], True
     outcome, verdict = report.outcome, "yes"
@@ -182,14 +182,14 @@ def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object],
     row = [
         fault.what, outcome.sent, outcome.good, outcome.refused, format_counts(outcome.others),
         format_counts(outcome.unanswered), f"{outcome.slowest_s:.2f}", recovery,
-        _code((report.log_line or "-")[:140]), verdict,
+        f"`{_cell((report.log_line or '-')[:140])}`", _cell(verdict),
     ]  # fmt: skip
     return row, not report.problems
 
 
-def _code(text: str) -> str:
-    """Return a text as code in a cell of a Markdown table."""
-    return "`" + text.replace("|", "\\|").replace("\n", " ") + "`"
+def _cell(text: str) -> str:
+    """Return a text as one line that may be in a cell of a Markdown table."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 if __name__ == "__main__":
