@@ -29,7 +29,7 @@ def one_served(server: RunningServer, monkeypatch) -> None:
 
     @contextmanager
     def running_server(*_: object, **__: object) -> Iterator[SimpleNamespace]:
-        yield SimpleNamespace(url=server.url, leader=leader, manage=manage)
+        yield SimpleNamespace(url=f"http://{LOOPBACK}:{server.port}/predictions/spoter", leader=leader, manage=manage)
 
     monkeypatch.setattr(growth, "running_server", running_server)
     monkeypatch.setattr(capacity_server, "running_server", running_server)
