@@ -71,11 +71,7 @@ class Enrolment:
 def check_gloss(gloss: str, trained: Collection[str]) -> str:
     """Return a new gloss without the white space around it.
 
-    Raises
-    ------
-    InputError
-        ``bad_gloss`` for a name that is empty, very long, or would not stay on its line; ``trained_gloss`` for one of
-        `trained`, the glosses that the model was trained on.
+    Raises ``bad_gloss`` for a name that is empty, very long, or not printable; ``trained_gloss`` for one of `trained`.
     """
     gloss = gloss.strip()
     if not gloss:
@@ -100,11 +96,8 @@ def check_enrolled(
 ) -> tuple[EnrolledGloss, ...]:
     """Return the glosses of `enrolled`, checked against the model's trained glosses and its prototypes.
 
-    Raises
-    ------
-    InputError
-        ``enrolled_of_another_model``; ``bad_enrolled`` for a gloss that comes twice, or whose prototype is no unit
-        vector of the model's space; and those of `check_gloss`.
+    Raises ``enrolled_of_another_model``; ``bad_enrolled`` for a gloss that comes twice, or whose prototype is no unit
+    vector of the model's space; and the errors of `check_gloss`.
     """
     if enrolled.space != prototypes.space:
         raise InputError(

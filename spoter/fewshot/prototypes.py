@@ -114,10 +114,7 @@ def embedding_size(width: int) -> int:
 def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
     """Read a prototypes.npz of a model of `classes` glosses whose embeddings have `size` numbers.
 
-    Raises
-    ------
-    ModelFolderError
-        Where the file does not hold such prototypes. Nothing in it is unpickled.
+    Raises `ModelFolderError` where the file does not hold such prototypes. Nothing in it is unpickled.
     """
     try:
         numbers = size + size * size + classes * size + 2
@@ -147,19 +144,8 @@ def include_enrolled(probabilities: Float32Array, similarities: Float32Array, sc
     The prototype of the head's best gloss competes with the enrolled glosses' prototypes by a softmax over scaled
     cosines. Its share is distributed over the trained glosses by the head's probabilities.
 
-    Parameters
-    ----------
-    probabilities : numpy.ndarray, shape (B, C)
-        The head's, of the trained glosses.
-    similarities : numpy.ndarray, shape (B, C + M)
-        Cosines with the prototypes of trained, then of enrolled glosses, the latter over their attenuation.
-    scale : float
-        `Prototypes.scale`.
-
-    Returns
-    -------
-    numpy.ndarray, shape (B, C + M)
-        Rows sum to 1.
+    `probabilities` (B, C) are the head's. `similarities` (B, C + M) are cosines with the prototypes of trained, then of
+    enrolled glosses, the latter over their attenuation. The result has the shape (B, C + M), and its rows sum to 1.
     """
     trained = probabilities.shape[1]
     best = np.take_along_axis(similarities, probabilities.argmax(axis=1)[:, None], axis=1)

@@ -43,21 +43,10 @@ class Vocabulary:
         return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
 
     def score(self, probabilities: Float32Array, embeddings: Float32Array) -> tuple[Float32Array, Float32Array | None]:
-        """Compare clips with all glosses.
+        """Return the probability of each gloss, (B, G), and the cosine with its direction, (B, G).
 
-        Parameters
-        ----------
-        probabilities : numpy.ndarray, shape (B, C)
-            The head's, of the glosses it was trained on.
-        embeddings : numpy.ndarray, shape (B, E)
-            Not used without prototypes.
-
-        Returns
-        -------
-        numpy.ndarray, shape (B, G)
-            The probability of each gloss; rows sum to 1.
-        numpy.ndarray or None, shape (B, G)
-            The cosine with each gloss's direction; None without prototypes.
+        `probabilities` (B, C) are the head's, of the trained glosses. `embeddings` (B, E) are not used without
+        prototypes; then there are no cosines.
         """
         if self.prototypes is None:
             return probabilities, None

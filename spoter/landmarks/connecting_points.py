@@ -41,11 +41,7 @@ def mark_missing(points: npt.ArrayLike) -> tuple[Float32Array, Estimator]:
 
     The extractors write (0, 0) for a missing point; that of MediaPipe (``mediapipe_functions.py``) writes 21 copies of
     the pose's wrist for a missing hand. Both become NaN; `spoter.landmarks.normalize` restores what a scheme needs.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count`` for another shape than (T, N, 2) with one of the numbers of points above.
+    Raises ``wrong_point_count`` for another shape or another N than those above.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which make_clip reports
         marked = np.array(points, dtype=np.float32)

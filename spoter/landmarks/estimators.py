@@ -89,12 +89,9 @@ class Estimator:
 
     def part(self, name: str) -> slice:
         """Return where part `name` lies in the array."""
-        start = 0
-        for part, points in self.parts.items():
-            if part == name:
-                return slice(start, start + len(points))
-            start += len(points)
-        raise KeyError(name)
+        before = list(self.parts).index(name)
+        start = sum(map(len, list(self.parts.values())[:before]))
+        return slice(start, start + len(self.parts[name]))
 
 
 MEDIAPIPE = Estimator(

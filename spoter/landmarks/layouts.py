@@ -44,14 +44,7 @@ class Landmark:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A model's input landmarks, in order.
-
-    Attributes
-    ----------
-    name : str
-        One of `BUILT_IN`, or the name of a CSV file.
-    landmarks : tuple of Landmark, length K
-    """
+    """A model's K input landmarks, in order; the name is one of `BUILT_IN`, or that of a CSV file."""
 
     name: str
     landmarks: tuple[Landmark, ...]
@@ -74,24 +67,11 @@ class Layout:
         return self.names.index(name) if name in self.names else None
 
     def select(self, clip: Clip) -> Float32Array:
-        """Take this layout's points from a clip.
+        """Return this layout's points of a clip, (T, K, 2), in image units, NaN = missing.
 
-        A neck that the clip lacks is the mean of its shoulders, as the Peruvian system computed it.
-
-        Parameters
-        ----------
-        clip : Clip
-            In an estimator's own order, or holding at least this layout's landmarks by name.
-
-        Returns
-        -------
-        numpy.ndarray, shape (T, K, 2), float32
-            Image units, NaN = missing, columns in the layout's order.
-
-        Raises
-        ------
-        InputError
-            ``missing_landmarks`` where the clip has no column for one of the layout's landmarks.
+        The clip is in an estimator's own order, or holds at least this layout's landmarks by name. A neck that it lacks
+        is the mean of its shoulders, as the Peruvian system computed it. Raises ``missing_landmarks`` where the clip
+        has no column for one of the layout's landmarks.
         """
         columns = self._clip_columns(clip.names, clip.estimator)
         points = clip.points[:, columns]

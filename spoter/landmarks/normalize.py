@@ -66,19 +66,14 @@ def normalize(points: Float32Array, layout: Layout, scheme: str) -> Float32Array
     points : numpy.ndarray, shape (T, K, 2)
         A layout's points (`Layout.select`): image units, y down, NaN = missing.
     layout : Layout
-        Names the K columns.
     scheme : str
         One of `SCHEMES` that fits the layout (`check_scheme`).
 
     Returns
     -------
     numpy.ndarray, shape (T, 2K), float32
-        x and y interleaved: x0, y0, x1, y1, ….
-
-    Raises
-    ------
-    InputError
-        ``no_usable_frames`` where no frame holds any of the layout's points, or none has a body box.
+        x and y interleaved: x0, y0, x1, y1, …. Raises ``no_usable_frames`` where no frame holds any of the layout's
+        points, or none has a body box.
     """
     [features] = normalize_clips([points], layout, scheme)
     if isinstance(features, InputError):
@@ -94,28 +89,20 @@ def normalize_clips(clips: Sequence[Float32Array], layout: Layout, scheme: str) 
     results: dict[int, Float32Array | InputError] = {}
     for i, points in enumerate(clips):
         if np.isnan(points).all():
-            results[i] = InputError(
-                ErrorCode.NO_USABLE_FRAMES,
-                f"found no landmark of layout {layout.name} in any of {len(points)} frames, "
-                "expected at least one person",
-            )
+            found = f"found no landmark of layout {layout.name} in any of {len(points)} frames"
+            results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{found}, expected at least one person")
     for group in _group([i for i in range(len(clips)) if i not in results], clips):
         lengths = np.array([len(clips[i]) for i in group])
         starts = np.cumsum(lengths) - lengths
         # float64: a small hand's box divides by hundredths, and the result must be within 1e-6 of the original's
-        features, has_box = _normalize_frames(
-            np.concatenate([clips[i] for i in group], dtype=np.float64), layout, scheme, starts
-        )
+        points64 = np.concatenate([clips[i] for i in group], dtype=np.float64)
+        features, has_box = _normalize_frames(points64, layout, scheme, starts)
         for i, start, length, boxed in zip(group, starts, lengths, has_box, strict=True):
-            results[i] = (
-                features[start : start + length]
-                if boxed
-                else InputError(
-                    ErrorCode.NO_USABLE_FRAMES,
-                    f"found both shoulders and an eye in none of {length} frames, expected them in at least one: "
-                    "the size of the signer cannot be told without them",
-                )
-            )
+            results[i] = features[start : start + length]
+            if not boxed:
+                found = f"found both shoulders and an eye in none of {length} frames, expected them in at least one"
+                reason = "the size of the signer cannot be told without them"
+                results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{found}: {reason}")
     return [results[i] for i in range(len(clips))]
 
 
@@ -138,20 +125,25 @@ def _normalize_frames(
 ) -> tuple[Float32Array, BoolArray]:
     """Return the features (T, 2K) of clips that begin at `starts`, and which clips have a body box."""
     has_box = np.ones(len(starts), dtype=bool)
-    if scheme == "bohacek":
-        out, has_box = _bohacek(points, layout, starts)
-    else:
-        out = points.copy()
-        if scheme == "box":
-            has_box = _box(out, points, layout, starts)
+    if scheme == "bohacek":  # their data come from Apple Vision: y points up
+        points = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)
+    out = points.copy()
+    if scheme != "none":
+        corners = _box_corners(points, layout) if scheme == "box" else _bohacek_corners(points, layout)
+        start, end, has_box = _fill_boxes(*corners, starts)
+        _rescale(out, points, layout.section("pose", "face"), start, end)
+        for section in _HANDS:
+            hand = layout.section(section)
+            _rescale(out, points, hand, *_hand_box(points[:, hand]))
+    if scheme != "bohacek":
         _copy_wrists(out, points, layout)
     out[np.isnan(out)] = 0
     out -= 0.5
     return out.astype(np.float32).reshape(len(out), -1), has_box
 
 
-def _box(out: Float64Array, points: Float64Array, layout: Layout, starts: IndexArray) -> BoolArray:
-    """Write scheme ``box`` of `points` into `out`; return which of the clips that begin at `starts` have a body box.
+def _box_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Float64Array]:
+    """Return the corners (T, 2) of each frame's body box in scheme ``box``.
 
     The numbers 3, 1/2 and 4.5 half shoulder widths and the picture's centre are the original's.
     """
@@ -165,8 +157,22 @@ def _box(out: Float64Array, points: Float64Array, layout: Layout, starts: IndexA
     for stand_in in ("pose_left_eye", "pose_nose"):
         eye = np.where(np.isnan(eye), at(stand_in)[:, 1], eye)
     start = np.stack([0.5 - 3 * half, eye - half / 2], axis=1)
-    end = np.stack([0.5 + 3 * half, 0.5 + 4.5 * half], axis=1)
-    return _rescale_parts(out, points, layout, start, end, starts)
+    return start, np.stack([0.5 + 3 * half, 0.5 + 4.5 * half], axis=1)
+
+
+def _bohacek_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Float64Array]:
+    """Return the corners (T, 2) of each frame's body box in scheme ``bohacek``; y points up.
+
+    The box is six heads wide and high, a head being the distance of the shoulders, else of neck and nose.
+    """
+    left, right, eye, nose, neck = (points[:, layout.names.index(name)] for name in _NEEDED["bohacek"])
+    head = np.linalg.norm(left - right, axis=1)
+    head = np.where(np.isnan(head), np.linalg.norm(neck - nose, axis=1), head)
+    # Their box starts at its upper left corner and ends at the lower right one, and leaves the picture nowhere at 0.
+    x0, x1 = neck[:, 0] - 3 * head, neck[:, 0] + 3 * head
+    y1 = eye[:, 1] + head
+    y0 = y1 - 6 * head
+    return np.maximum(np.stack([x0, y0], axis=1), 0), np.maximum(np.stack([x1, y1], axis=1), 0)
 
 
 def _copy_wrists(out: Float64Array, points: Float64Array, layout: Layout) -> None:
@@ -177,39 +183,6 @@ def _copy_wrists(out: Float64Array, points: Float64Array, layout: Layout) -> Non
             absent = np.flatnonzero(np.isnan(points[:, hand]).all(axis=(1, 2)))
             if len(absent):
                 out[np.ix_(absent, hand)] = points[absent, wrist, None]
-
-
-def _bohacek(points: Float64Array, layout: Layout, starts: IndexArray) -> tuple[Float64Array, BoolArray]:
-    """Return scheme ``bohacek`` of `points`, and which of the clips that begin at `starts` have a body box.
-
-    The box is six heads wide and high, a head being the distance of the shoulders, else of neck and nose.
-    """
-    points = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)  # their data come from Apple Vision: y points up
-    left, right, eye, nose, neck = (points[:, layout.names.index(name)] for name in _NEEDED["bohacek"])
-    head = np.linalg.norm(left - right, axis=1)
-    head = np.where(np.isnan(head), np.linalg.norm(neck - nose, axis=1), head)
-    # Their box starts at its upper left corner and ends at the lower right one, and leaves the picture nowhere at 0.
-    x0, x1 = neck[:, 0] - 3 * head, neck[:, 0] + 3 * head
-    y1 = eye[:, 1] + head
-    y0 = y1 - 6 * head
-    start, end = (np.maximum(np.stack(corner, axis=1), 0) for corner in ((x0, y0), (x1, y1)))
-    out = points.copy()
-    return out, _rescale_parts(out, points, layout, start, end, starts)
-
-
-def _rescale_parts(
-    out: Float64Array, points: Float64Array, layout: Layout, start: Float64Array, end: Float64Array, starts: IndexArray
-) -> BoolArray:
-    """Write body and face relative to the box with these corners (T, 2), and each hand relative to its own, into `out`.
-
-    Return which of the clips that begin at `starts` have a body box.
-    """
-    start, end, has_box = _fill_boxes(start, end, starts)
-    _rescale(out, points, layout.section("pose", "face"), start, end)
-    for section in _HANDS:
-        hand = layout.section(section)
-        _rescale(out, points, hand, *_hand_box(points[:, hand]))
-    return has_box
 
 
 def _fill_boxes(

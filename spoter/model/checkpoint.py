@@ -57,11 +57,8 @@ class Checkpoint:
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read the weights of SPOTER from a file of any of the four forms; the name of safetensors is ``*.safetensors``.
 
-    Raises
-    ------
-    ModelFolderError
-        For a file that is no checkpoint, that would run code when unpickled (naming that code), or that holds no SPOTER
-        (naming what is missing, unexpected or of the wrong shape).
+    Raises `ModelFolderError` for a file that is no checkpoint, that would run code when unpickled (naming that code),
+    or that holds no SPOTER (naming what is missing, unexpected or of the wrong shape).
     """
     heads: int | None = None
     notes: dict[str, float] = {}
@@ -137,10 +134,8 @@ def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
 def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
     """Return a model's sizes from its parameters, and the number of heads, which they do not tell.
 
-    Raises
-    ------
-    ModelFolderError
-        Where the parameters are not exactly those of a SPOTER of these sizes, or `heads` does not divide its width.
+    Raises `ModelFolderError` where the parameters are not exactly those of a SPOTER of these sizes, or `heads` does not
+    divide its width.
     """
 
     def shape(name: str, dimensions: int) -> torch.Size:

@@ -34,15 +34,8 @@ _HPARAM_TYPES: dict[str, type] = {
 class ConvertOptions:
     """Properties of a model that its weights do not tell; None is the original config's, or the default.
 
-    Attributes
-    ----------
-    heads : int or None
-        Number of attention heads.
-    layout : str or None
-        Layout's name or CSV file; by default the numbered one whose size fits the weights.
-    estimator, normalize, positions : str or None
-        As in `spoter.model.config.ModelConfig`; by default mediapipe, box and shared, as in the Peruvian system.
-    name, version : str
+    They are fields of `spoter.model.config.ModelConfig`; `layout` may be the path of a CSV file. Defaults are the
+    numbered layout whose size fits the weights, mediapipe, box and shared, as in the Peruvian system.
     """
 
     heads: int | None = None
@@ -59,22 +52,12 @@ def convert_checkpoint(
 ) -> tuple[ModelConfig, list[str]]:
     """Write the model folder of a checkpoint.
 
-    Parameters
-    ----------
-    source : Path
-        A checkpoint of any form `spoter.model.checkpoint.read_checkpoint` reads.
-    out : Path
-        Folder to write.
-    meaning : Path
-        meaning.json with a gloss for each class.
-    original : Path or None
-        The original project's config.json (``hparams``), believed where the weights do not speak against it.
-    choices : Choices
+    `original` is the original project's config.json (``hparams``), used where the weights do not contradict it.
 
     Returns
     -------
     ModelConfig, list of str
-        What was written, and what in `original` was not believed.
+        The config that was written, and the contradictions in `original`.
 
     Raises
     ------

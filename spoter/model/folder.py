@@ -44,17 +44,8 @@ RUNTIME_FILES = {"torch": WEIGHTS, "onnx": GRAPH, "onnx-int8": INT8_GRAPH}
 class ModelFolder:
     """A model folder in memory, without its weights.
 
-    Attributes
-    ----------
-    config : ModelConfig
-    glosses : tuple of str
-        The glosses of training, by label index.
-    layout : Layout
-        The landmarks that are the model's input.
-    prototypes : Prototypes or None
-        Of the trained glosses.
-    enrolled : tuple of EnrolledGloss
-        Glosses that were added later; none without prototypes.
+    `glosses` are those of training, by label index; `prototypes` are theirs. `enrolled` are glosses that were added
+    later; there are none without prototypes.
     """
 
     config: ModelConfig
@@ -101,10 +92,7 @@ def read_model_folder(folder: Path) -> ModelFolder:
 def load_model_folder(folder: Path) -> TorchModelFolder:
     """Read a model folder and its weights in torch, and check that its files agree with one another.
 
-    Raises
-    ------
-    ModelFolderError
-        Naming the file, what was found in it and what was expected; and where torch is not installed.
+    Raises `ModelFolderError`, also where torch is not installed.
     """
     require_torch(f"{folder}: the runtime torch")
     from spoter.model.checkpoint import infer_sizes, read_checkpoint
@@ -180,22 +168,8 @@ def write_model_folder(
     An earlier model's config.json goes first and the new one comes last, so that an interrupted folder is none, never
     one model's weights with another's glosses. Graphs and prototypes of the earlier model go, too.
 
-    Parameters
-    ----------
-    folder : Path
-        Created where it does not exist.
-    state, config, glosses
-        Parameters of the network, and the parts of `ModelFolder`.
-    card : str
-        Text of MODEL_CARD.md.
-    layout_csv : bytes, optional
-        Content of the CSV that `config.layout` names, where the layout is not built in.
-    prototypes : Prototypes, optional
-
-    Raises
-    ------
-    ModelFolderError
-        Where glosses are enrolled in the folder: they would not fit other weights.
+    `state` holds the network's parameters, `card` the text of MODEL_CARD.md, and `layout_csv` the content of the CSV
+    that `config.layout` names. Raises `ModelFolderError` where glosses are enrolled in the folder (`refuse_enrolled`).
     """
     import torch
 

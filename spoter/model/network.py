@@ -137,16 +137,7 @@ class Transformer(nn.Module):
 
 
 class Spoter(nn.Module):
-    """SPOTER.
-
-    Parameters
-    ----------
-    sizes : Sizes
-    positions : str
-        ``shared`` or ``per-frame``, see `spoter.model.config.ModelConfig`.
-    dropout : float
-        0.1 in the original; without effect outside training.
-    """
+    """SPOTER; `positions` are ``shared`` or ``per-frame``, as in `spoter.model.config.ModelConfig`."""
 
     def __init__(self, sizes: Sizes, positions: str = "shared", dropout: float = 0.1):
         super().__init__()
@@ -160,18 +151,10 @@ class Spoter(nn.Module):
         self.linear_class = nn.Linear(sizes.width, sizes.classes)
 
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute logits.
+        """Compute logits (B, classes).
 
-        Parameters
-        ----------
-        frames : torch.Tensor, shape (B, T, 2K), float32
-            Normalized clips (`spoter.landmarks.normalize`), the shorter ones padded at their end with any finite value.
-        lengths : torch.Tensor, shape (B,), integer, optional
-            Frames of each clip; by default all have T.
-
-        Returns
-        -------
-        torch.Tensor, shape (B, classes)
+        `frames` (B, T, 2K), float32, are normalized clips (`spoter.landmarks.normalize`), the shorter ones padded at
+        their end with any finite value. `lengths` (B,) are the frames of each clip; by default all have T.
         """
         return self.logits_and_first_layer(frames, lengths)[0]
 
@@ -195,18 +178,9 @@ class Spoter(nn.Module):
 def embed(first_layer: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Pool the first encoder layer's output over time: a clip's embedding (`spoter.fewshot.prototypes`).
 
-    Parameters
-    ----------
-    first_layer : torch.Tensor, shape (B, T, D)
-        Of `Spoter.logits_and_first_layer`.
-    lengths : torch.Tensor, shape (B,), integer, optional
-        Frames of each clip; by default all have T.
-
-    Returns
-    -------
-    torch.Tensor, shape (B, (TIME_PARTS + 1) D)
-        The means of each quarter of the clip, then the standard deviation over the whole of it. A clip of fewer frames
-        than quarters has some frames in two of them.
+    `first_layer` (B, T, D) is of `Spoter.logits_and_first_layer`; `lengths` (B,) are the frames of each clip, by
+    default T. The result (B, (TIME_PARTS + 1) D) holds the means of each quarter of the clip, then the standard
+    deviation over the whole of it. A clip of fewer frames than quarters has some frames in two of them.
     """
     if lengths is None:
         return _embed_unpadded(first_layer)

@@ -12,6 +12,6 @@ def require_torch(purpose: str, *more_packages: str) -> None:
     missing = [name for name in ("torch", *more_packages) if find_spec(name) is None]
     if missing:
         raise ModelFolderError(
-            f"{purpose} needs {', '.join(missing)}, not installed here: pip install 'spoter[torch]', or `make training` "
-            "in a checkout"
+            f"{purpose} needs {', '.join(missing)}, not installed here: pip install 'spoter[torch]', or "
+            "`make training` in a checkout"
         )

@@ -42,17 +42,9 @@ class Runtime(Protocol):
 def batch_by_length(lengths: Sequence[int], min_ratio: float) -> Iterator[list[int]]:
     """Yield the indices of clips that share a batch, the shorter ones first.
 
-    Parameters
-    ----------
-    lengths : sequence of int
-        Frames of each clip.
-    min_ratio : float
-        Least ratio of a batch's shortest clip to its longest; 0 where nothing is padded.
-
-    Yields
-    ------
-    list of int
-        At most `MAX_FRAMES_PER_BATCH` frames, each clip counted as long as the longest, or a single clip.
+    `lengths` are the frames of each clip. `min_ratio` is the least ratio of a batch's shortest clip to its longest; 0
+    where nothing is padded. A batch has at most `MAX_FRAMES_PER_BATCH` frames, each clip counted as long as the
+    longest, or is a single clip.
     """
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lengths.__getitem__):

@@ -34,12 +34,7 @@ _MAX_DEPTH = 100  # protobuf reads no deeper
 def refuse_external_data(graph: bytes, place: str) -> None:
     """Raise `ModelFolderError` where any tensor of a graph has external data, or the graph cannot be read to its end.
 
-    Parameters
-    ----------
-    graph : bytes
-        A serialized ModelProto.
-    place : str
-        Names the graph in errors.
+    `graph` is a serialized ModelProto; `place` names it in errors.
     """
     at, open_messages = 0, [("ModelProto", len(graph))]
     while open_messages:

@@ -11,12 +11,7 @@ def limit_threads(threads: int, runtime: str) -> None:
     OpenBLAS takes all cores for a product of two clips' embeddings, and its idle threads spin: with a worker on each
     core that halves the work all of them get done. It reads its environment when numpy is imported, which may be long
     past, so it is limited by a call. Sessions of ONNX Runtime have one thread (`spoter.runtime.onnx_runtime`).
-
-    Parameters
-    ----------
-    threads : int
-    runtime : str
-        One of `spoter.model.config.RUNTIMES`; only ``torch`` imports torch, and raises `ModelFolderError` without it.
+    Only the runtime ``torch`` imports torch, and raises `ModelFolderError` without it.
     """
     import numpy as np  # noqa: F401  a BLAS that is not loaded yet cannot be limited
     from threadpoolctl import threadpool_limits

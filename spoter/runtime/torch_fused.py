@@ -29,12 +29,9 @@ _FRAMES_IN_CACHE = 512
 
 
 class FusedSpoter:
-    """A SPOTER for inference.
+    """A SPOTER for inference, on its device.
 
-    Parameters
-    ----------
-    model : spoter.model.network.Spoter
-        On its device. Its weights must not change afterwards: some are held, others are rearranged copies.
+    The model's weights must not change afterwards: some are held, others are rearranged copies.
     """
 
     @torch.inference_mode()
@@ -52,20 +49,7 @@ class FusedSpoter:
 
     @torch.inference_mode()
     def __call__(self, clips: Sequence[Tensor], with_embeddings: bool) -> tuple[Tensor, Tensor]:
-        """Compute clips, at least one.
-
-        Parameters
-        ----------
-        clips : sequence of torch.Tensor, shape (T, 2K), float32
-        with_embeddings : bool
-
-        Returns
-        -------
-        torch.Tensor, shape (clips, classes)
-            Logits.
-        torch.Tensor, shape (clips, E)
-            Embeddings; (clips, 0) without `with_embeddings`.
-        """
+        """Return logits (clips, classes) and embeddings (clips, E), or (clips, 0), of at least one clip (T, 2K)."""
         lengths = [len(clip) for clip in clips]
         if len(self._positions) == 1:
             x = torch.cat(list(clips)) + self._positions

@@ -15,14 +15,7 @@ from spoter.runtime.torch_fused import FusedSpoter
 
 
 class TorchRuntime:
-    """A `spoter.runtime.base.Runtime` on a torch device.
-
-    Parameters
-    ----------
-    model : Spoter
-        Its weights must not change afterwards: `FusedSpoter` holds some, and copies of others.
-    device : str or torch.device
-    """
+    """A `spoter.runtime.base.Runtime` on a torch device; the model's weights must not change afterwards."""
 
     def __init__(self, model: Spoter, device: str | torch.device = "cpu"):
         self._device = torch.device(device)

@@ -230,6 +230,7 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
     from spoter.files import atomic_write, atomic_write_bytes
 
     atomic_write_bytes(tmp_path / "f", b"old")
+
     def write_half() -> None:
         with atomic_write(tmp_path / "f") as temporary:
             temporary.write_bytes(b"half of the n")

@@ -1,4 +1,4 @@
-"""Machines without torch: what serves in ONNX Runtime imports without it, and what needs it names the install command."""
+"""Machines without torch: models are served in ONNX Runtime, and everything else names the install command."""
 
 from __future__ import annotations
 
