@@ -1,6 +1,6 @@
-"""What this package raises when something handed to it is wrong.
+"""The errors that this package raises on purpose.
 
-An error says three things a caller can act on: a stable ``code`` for programs, a ``message`` for people that names what
+An error has three parts that a caller can act on: a stable ``code`` for programs, a ``message`` for people that names what
 was found and what was expected, and ``where`` it was found ("clip 2, frame 17, point pose_left_wrist").
 """
 
@@ -20,10 +20,10 @@ DAMAGED_FILE_ERRORS = (
 """The readers of Python, NumPy and torch raise these for a file that is damaged, cut off or of another kind."""
 
 
-def one_line(said: object, longest: int = 300) -> str:
-    """Return what something says as one line of so many letters at most: others' errors may quote a whole file."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in str(said))
-    return " ".join(plain.split())[:longest]
+def one_line(value: object, max_length: int = 300) -> str:
+    """Return `value` as text on one line, cut to `max_length`: errors of other libraries may quote a whole file."""
+    printable = "".join(letter if letter.isprintable() else " " for letter in str(value))
+    return " ".join(printable.split())[:max_length]
 
 
 class SpoterError(Exception):

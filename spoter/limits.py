@@ -13,10 +13,10 @@ VIDEO_SECONDS = 40.0
 
 @dataclass(frozen=True)
 class Limits:
-    """How much a request may hold: frames in a clip, clips in a request, bytes in a body, enrolled glosses.
+    """The most frames in a clip, clips in a request, bytes in a body, and enrolled glosses.
 
-    A video has at most `max_bytes` and `max_frames` too, and besides at most `max_video_seconds` and, in each picture,
-    `max_video_pixels`: 4K.
+    The first and third hold for a video too, which also has at most `max_video_seconds`, and `max_video_pixels` in each
+    picture: 4K.
     """
 
     max_frames: int = 512
