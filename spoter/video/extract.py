@@ -10,7 +10,7 @@ import shutil
 import stat
 import tempfile
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -46,49 +46,25 @@ class VideoFile:
 
 @dataclass(frozen=True)
 class ExtractionResult:
-    """The result for a video.
-
-    Attributes
-    ----------
-    video : VideoFile
-    output : Path
-    frames : int
-        0 if nothing was made.
-    fps : float or None
-    reused : bool
-        Whether an earlier run had made the output.
-    notes : list of str
-    error : SpoterError or None
-    """
+    """The result for a video."""
 
     video: VideoFile
     output: Path
     frames: int = 0
     fps: float | None = None
-    reused: bool = False
+    reused: bool = False  # from an earlier run
     notes: list[str] = field(default_factory=list)
     error: SpoterError | None = None
 
 
 @dataclass(frozen=True)
 class ExtractionSettings:
-    """How videos are extracted.
+    """How videos are extracted."""
 
-    Attributes
-    ----------
-    jobs : int
-        Videos that are read at the same time.
-    overlay : str or None
-        Suffix of the overlays to draw, ``mp4`` or ``gif``.
-    limits : VideoLimits
-    watch : callable
-        Returns the `Progress` of a video.
-    """
-
-    jobs: int = 1
-    overlay: str | None = None
+    jobs: int = 1  # videos that are read at the same time
+    overlay: str | None = None  # "mp4" or "gif": draw one for each video
     limits: VideoLimits = DEFAULT_LIMITS
-    watch: Callable[[VideoFile], Progress | None] = lambda video: None
+    watch: Callable[[VideoFile], Progress | None] = lambda video: None  # returns the progress callback of a video
 
 
 def find_videos(places: Sequence[str]) -> list[VideoFile]:
@@ -107,8 +83,10 @@ def find_videos(places: Sequence[str]) -> list[VideoFile]:
     for place in places:
         path = Path(place)
         if path.is_dir():
-            paths = [file for file in _walk(path) if not is_overlay(file)]
-            videos += [VideoFile(file, file.relative_to(path).with_suffix("").as_posix()) for file in paths]
+            inside = [file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and not file.is_dir()]
+            hidden = [file for file in inside if any(part[0] == "." for part in file.relative_to(path).parts)]
+            paths = [file for file in inside if file not in hidden and not is_overlay(file)]
+            videos += [VideoFile(file, _name_below(path, file)) for file in paths]
         else:
             paths = [path] if path.exists() else sorted(map(Path, glob.glob(place, recursive=True)))
             paths = [file for file in paths if file == path or file.suffix.lower() in VIDEO_SUFFIXES]
@@ -118,7 +96,7 @@ def find_videos(places: Sequence[str]) -> list[VideoFile]:
     files = [file for file in files if not is_overlay(file)]
     if files:
         base = Path(os.path.commonpath([file.absolute().parent for file in files]))
-        videos += [VideoFile(file, file.absolute().relative_to(base).with_suffix("").as_posix()) for file in files]
+        videos += [VideoFile(file, _name_below(base, file.absolute())) for file in files]
     first: dict[str, VideoFile] = {}
     for video in videos:
         other = first.setdefault(video.name, video)
@@ -129,12 +107,8 @@ def find_videos(places: Sequence[str]) -> list[VideoFile]:
     return sorted(first.values(), key=lambda video: video.name)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith("."):
-                yield Path(place, name)
+def _name_below(folder: Path, file: Path) -> str:
+    return file.relative_to(folder).with_suffix("").as_posix()
 
 
 def extract_videos(

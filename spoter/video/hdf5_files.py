@@ -24,23 +24,12 @@ from spoter.landmarks.estimators import MEDIAPIPE
 
 @dataclass(frozen=True)
 class Member:
-    """A clip of a ConnectingPoints file.
+    """A clip of a ConnectingPoints file, of MediaPipe's 543 points."""
 
-    Attributes
-    ----------
-    name : str
-        Its first part, before ``/``, is the clip's group.
-    gloss : str
-    clip : Clip
-        Of MediaPipe's 543 points.
-    fingerprint : str
-        Of the video (`spoter.video.manifest.fingerprint`), stored as the attribute ``mark``.
-    """
-
-    name: str
+    name: str  # its first part, before "/", is the clip's group
     gloss: str
     clip: Clip
-    fingerprint: str
+    fingerprint: str  # of the video (`spoter.video.manifest.fingerprint`), stored as the attribute `mark`
 
 
 def to_connecting_points(clip: Clip) -> npt.NDArray[np.float32]:

@@ -39,26 +39,13 @@ def is_overlay(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class VideoLimits:
-    """How large a video may be. The defaults are for a user's own files; a server has tighter ones.
-
-    Attributes
-    ----------
-    max_seconds : float
-        Length of the video.
-    max_pixels : int
-        Width times height; the default is that of 4096 x 2304.
-    max_bytes : int
-        Size of the file.
-    max_frames : int
-    timeout_s : float
-        Seconds that reading may take.
-    """
+    """How large a video may be. The defaults are for a user's own files; a server has tighter ones."""
 
     max_seconds: float = 600.0
-    max_pixels: int = 9_437_184
+    max_pixels: int = 4096 * 2304  # width times height
     max_bytes: int = 2**31
     max_frames: int = 36_000
-    timeout_s: float = 3600.0
+    timeout_s: float = 3600.0  # for reading the video
 
 
 DEFAULT_LIMITS = VideoLimits()
@@ -66,25 +53,13 @@ DEFAULT_LIMITS = VideoLimits()
 
 @dataclass(frozen=True)
 class VideoLandmarks:
-    """The landmarks of a video.
-
-    Attributes
-    ----------
-    clip : Clip
-        (T, 543, 2) of MediaPipe, a row for each frame.
-    fps : float or None
-        Frames per second, None if the file does not tell.
-    width, height : int
-        Of the upright picture, in pixels.
-    notes : list of str
-        What a person should know: several people, a truncated file, a varying frame rate.
-    """
+    """The landmarks of a video: its `clip` is (T, 543, 2) of MediaPipe, a row for each frame."""
 
     clip: Clip
-    fps: float | None
-    width: int
+    fps: float | None  # None if the file does not tell
+    width: int  # pixels of the upright picture
     height: int
-    notes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  # several people, a truncated file, a varying frame rate
 
 
 def read(

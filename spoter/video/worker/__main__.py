@@ -17,6 +17,7 @@ import shutil
 import sys
 import threading
 import time
+from functools import partial
 from typing import Any
 
 _MEDIAPIPE_VERSION = "0.10.21"
@@ -78,16 +79,16 @@ def extract(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
     """
     import cv2
     import numpy as np
-    from decoding import FrameClock, Video, retrieve_frame
+    from decoding import FrameClock, read_frames, retrieve_frame
     from mediapipe.python.solutions.holistic import Holistic
     from overlay import Overlay
     from tracking import DETECTION_INTERVAL, PersonDetector, PersonTracker
 
-    video, clock = Video(job["video"], job["kind"], job["limits"]), FrameClock()
-    detector, detections = PersonDetector(), {}
+    frames = partial(read_frames, job["video"], job["kind"], job["limits"])
+    clock, detector, detections = FrameClock(), PersonDetector(), {}
     with Holistic(static_image_mode=False, model_complexity=1) as holistic:
         limit_memory()
-        for number, capture in enumerate(video.frames()):
+        for number, capture in enumerate(frames()):
             clock.tick(capture)
             if number % DETECTION_INTERVAL == 0:
                 detections[number] = detector.detect(cv2.cvtColor(retrieve_frame(capture), cv2.COLOR_BGR2RGB))
@@ -98,7 +99,7 @@ def extract(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
         points = np.full((clock.frames, sum(size for _, size in _PARTS), 2), np.nan, dtype=np.float32)
         is_tracking = False
         width = height = 0
-        for number, capture in zip(range(clock.frames), video.frames(), strict=False):
+        for number, capture in zip(range(clock.frames), frames(), strict=False):
             frame = retrieve_frame(capture)
             height, width = frame.shape[:2]
             rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)

@@ -14,59 +14,44 @@ _FASTEST = 1000  # frames a second; a higher rate in a header is an error
 _SQUARE = 0.02  # relative difference of width and height up to which a pixel counts as square
 
 
-class Video:
-    """A video file that may lie about itself.
+def read_frames(path: str, container: str, limits: dict) -> Iterator[cv2.VideoCapture]:
+    """Yield the capture at each frame of a video that may have false headers; `retrieve_frame` decodes the frame.
 
-    Parameters
-    ----------
-    path, kind : str
-        The file, and its `containers.check_container`.
-    limits : dict
-        ``max_seconds``, ``max_frames``, ``max_pixels``.
+    `container` is that of `containers.check_container`, `limits` has ``max_seconds``, ``max_frames``, ``max_pixels``.
+
+    Raises
+    ------
+    VideoError
+        ``bad_video`` if there is no frame, ``video_too_large`` for a frame of too many pixels, ``video_too_long``.
     """
-
-    def __init__(self, path: str, kind: str, limits: dict):
-        self._path, self._kind, self._limits = path, kind, limits
-
-    def frames(self) -> Iterator[cv2.VideoCapture]:
-        """Yield the capture at each frame; `retrieve_frame` decodes the current one.
-
-        Raises
-        ------
-        VideoError
-            ``bad_video`` where there is none, ``video_too_large`` for a frame of too many pixels, ``video_too_long``.
-        """
-        capture = cv2.VideoCapture(self._path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _THREADS])
-        try:
-            if not capture.isOpened():
-                raise VideoError("bad_video", explain_no_frames(self._path, self._kind))
+    capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _THREADS])
+    count, first = 0, None
+    try:
+        if capture.isOpened():
             capture.set(cv2.CAP_PROP_ORIENTATION_AUTO, 1)  # phones film sideways and say so; off unless set
-            self._check_size(capture)  # before a frame is decoded
-            first, count = None, 0
-            while capture.grab():
-                count += 1
-                self._check_size(capture)  # a frame may be larger than the header says
-                now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-                first = now if first is None else first
-                for amount, unit in ((count, "frames"), (now - first, "seconds")):
-                    limit = self._limits[f"max_{unit}"]
-                    if amount > limit:
-                        raise VideoError("video_too_long", f"found more than {limit:g} {unit}, expected at most that")
-                yield capture
-            if not count:
-                raise VideoError("bad_video", explain_no_frames(self._path, self._kind))
-        finally:
-            capture.release()
+            _check_size(capture, limits["max_pixels"])  # before a frame is decoded
+        while capture.isOpened() and capture.grab():
+            count += 1
+            _check_size(capture, limits["max_pixels"])  # a frame may be larger than the header says
+            now = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            first = now if first is None else first
+            for amount, unit in ((count, "frames"), (now - first, "seconds")):
+                if amount > (limit := limits[f"max_{unit}"]):
+                    raise VideoError("video_too_long", f"found more than {limit:g} {unit}, expected at most that")
+            yield capture
+    finally:
+        capture.release()
+    if not count:
+        raise VideoError("bad_video", explain_no_frames(path, container))
 
-    def _check_size(self, capture: cv2.VideoCapture) -> None:
-        width, height = capture.get(cv2.CAP_PROP_FRAME_WIDTH), capture.get(cv2.CAP_PROP_FRAME_HEIGHT)
-        across, down = _pixel_scale(capture)
-        width, height = width * across, height * down
-        if width * height > self._limits["max_pixels"]:
-            raise VideoError(
-                "video_too_large",
-                f"found {width:.0f} x {height:.0f} pixels, expected at most {self._limits['max_pixels']} in a picture",
-            )
+
+def _check_size(capture: cv2.VideoCapture, max_pixels: int) -> None:
+    across, down = _pixel_scale(capture)
+    width = capture.get(cv2.CAP_PROP_FRAME_WIDTH) * across
+    height = capture.get(cv2.CAP_PROP_FRAME_HEIGHT) * down
+    if width * height > max_pixels:
+        message = f"found {width:.0f} x {height:.0f} pixels, expected at most {max_pixels} in a picture"
+        raise VideoError("video_too_large", message)
 
 
 def retrieve_frame(capture: cv2.VideoCapture) -> np.ndarray:

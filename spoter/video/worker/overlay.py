@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -13,16 +12,6 @@ _WIDEST = {"mp4": 1280, "gif": 480}  # pixels
 _NARROWEST = 480  # in a smaller picture lines would hide the person
 _FPS = 25.0  # if the video's own rate is unknown
 _GIF_FPS, _GIF_FRAMES = 12.5, 600  # limits: a GIF is in memory as a whole, here and in browsers
-
-
-class FrameWriter(Protocol):
-    """Writes pictures (H, W, 3) BGR to a file."""
-
-    def write(self, picture: np.ndarray) -> None:
-        """Add a picture."""
-
-    def release(self) -> None:
-        """Finish the file."""
 
 
 class Overlay:
@@ -103,7 +92,9 @@ def draw(canvas: np.ndarray, points: np.ndarray, parts: list[dict], title: str) 
         cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, size, ink, pen, cv2.LINE_AA)
 
 
-def _open_writer(path: str, kind: str, fps: float, size: tuple[int, int], colours: list[list[int]]) -> FrameWriter:
+def _open_writer(
+    path: str, kind: str, fps: float, size: tuple[int, int], colours: list[list[int]]
+) -> cv2.VideoWriter | _GifWriter:
     if kind == "gif":
         return _GifWriter(path, fps, colours)
     # MPEG-4 part 2: this OpenCV has no encoder for H.264, and its one for VP9 takes six times as long as MediaPipe.
