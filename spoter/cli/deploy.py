@@ -37,7 +37,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-File = Annotated[Path | None, typer.Option("--settings", help="Settings file [default: deploy.toml beside deploy.py].")]
+File = Annotated[
+    Path | None, typer.Option("--settings", help="Settings file [default: deploy.toml next to deploy.py].")
+]
 Name = Annotated[str | None, typer.Option(help="The endpoint's name [default: spoter].")]
 Region = Annotated[str | None, typer.Option(help="AWS region [default: that of AWS's configuration].")]
 Profile = Annotated[str | None, typer.Option(help="Profile of AWS's configuration.")]
@@ -250,7 +252,7 @@ def _serve_local(file: Path | None, options: dict[str, Any], port: int, entry_po
         typer.echo(f"warning: {warning}", err=True)
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         archive = build_archive(Path(chosen.model), Path(scratch), choose_runtime(chosen))
-        return serve_local(archive, chosen.name, port, entry_point, environ=chosen.environment)
+        return serve_local(archive, chosen.name, port, entry_point=entry_point, environ=chosen.environment)
 
 
 @contextmanager

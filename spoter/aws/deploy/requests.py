@@ -41,7 +41,7 @@ CSV_TYPES = ["text/csv"]
 # S3 takes ten tags on an object (S3 user guide, "Categorizing your objects using tags"), and one is ours.
 MOST_TAGS = 9
 
-# Graviton: a g after the generation's number (c7g, m6gd, c6gn), or Grace beside the GPU (p6e-gb200).
+# Graviton: a g after the generation's number (c7g, m6gd, c6gn), or Grace next to the GPU (p6e-gb200).
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.|.*-gb\d+\.")
 # Inferentia and Trainium run models that were compiled for them.
 _COMPILED = re.compile(r"ml\.(inf|trn)\d")

@@ -52,22 +52,19 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
     region, profile : str or None
         None leaves it to AWS's configuration (AWS_REGION, AWS_PROFILE, ~/.aws/config).
     role : str
-        Name or ARN of the role that the container runs as; aws/iam/ holds its policies.
+        Name or ARN of the role that the container runs as; spoter/aws/iam/ holds its policies.
     bucket : str or None
-        None takes the SDK's own, sagemaker-REGION-ACCOUNT, which is made where it is not there.
+        None stands for the SDK's default, sagemaker-REGION-ACCOUNT, which is created if missing.
     prefix : str
-        What keys in the bucket begin with.
+        Of keys in the bucket.
     image_uri : str or None
-        Container image; None takes AWS's PyTorch image.
+        None stands for AWS's PyTorch image.
     instance_type, instance_count
-        Of real-time and asynchronous endpoints and of batch jobs; `read_settings` takes `BATCH_INSTANCE_TYPE` for a
-        batch job where none is named.
+        Not of serverless endpoints; the default type of batch jobs is `BATCH_INSTANCE_TYPE`.
     memory_mb, max_concurrency : int
         Of serverless endpoints.
-    environment : dict
-        Variables of the container.
-    tags : dict
-        Put on everything, in addition to our own.
+    environment, tags : dict
+        Variables of the container; tags of everything, in addition to our own.
     capture_percent : int
         Share of a real-time endpoint's requests that SageMaker writes to the bucket, with their answers. They hold
         landmarks of persons.

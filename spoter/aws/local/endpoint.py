@@ -9,20 +9,24 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from types import TracebackType
-from typing import ClassVar
+from typing import ClassVar, Unpack
 
-from spoter.aws.choices import EntryPoint
-from spoter.aws.local.container import REGION, Container
+import typer
+import uvicorn
+from rich.console import Console
+
+from spoter.aws.local.container import REGION, Container, ContainerOptions
 from spoter.aws.local.environment import locked_environment
+from spoter.aws.local.runtime import application
 from spoter.errors import SpoterError
 from spoter.ops.doctor import temporary_folder
 from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import WORK_FOLDER
-from spoter.torchserve.process import StartError
+from spoter.torchserve.process import SAMPLES, StartError
 
 # EndpointName in botocore's sagemaker-runtime/2017-05-13/service-2.json, where it has 63 characters at most.
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
@@ -47,12 +51,12 @@ class LocalEndpoint:
         The endpoint's name.
     port : int
         Of the runtime API; 0 takes a free one.
-    entry_point, workers, environ, logs
-        As for `spoter.aws.local.container.Container`.
     python : Path or None
         Interpreter of an environment with the container's packages; by default that of `locked_environment`.
     report : callable
         Gets a line for each step.
+    options
+        As in `ContainerOptions`.
 
     Attributes
     ----------
@@ -73,17 +77,14 @@ class LocalEndpoint:
         name: str = "spoter",
         *,
         port: int = 0,
-        entry_point: EntryPoint = EntryPoint.handler,
-        workers: int | None = None,
-        environ: Mapping[str, str] | None = None,
-        logs: Path | None = None,
         python: Path | None = None,
         report: Callable[[str], None] = lambda line: None,
+        **options: Unpack[ContainerOptions],
     ):
         if not _NAME.fullmatch(name):
             raise SpoterError(f"found endpoint name {name!r}, expected letters, digits and single -, 63 at most")
         self.name, self._port, self._python, self._report = name, port, python, report
-        self._options = (archive, entry_point, workers, environ, logs)
+        self._archive, self._options = archive, options
         self._closing = ExitStack()
 
     def __enter__(self) -> LocalEndpoint:
@@ -112,19 +113,14 @@ class LocalEndpoint:
             raise SpoterError(f"{folder.name} {folder.found}: {folder.advice}")
         if self._port and not port_is_free(LOOPBACK, self._port):
             raise SpoterError(f"port {self._port} {listener(self._port) or 'is in use'}: choose another, or 0")
-        archive, entry_point, workers, environ, logs = self._options
         interpreter = locked_environment(report=self._report) if self._python is None else nullcontext(self._python)
         with interpreter as python:
-            self.container = Container(archive, python, entry_point, workers, environ, logs)
+            self.container = Container(self._archive, python, **self._options)
             self._closing.callback(self.container.stop)
             self._report("starting SageMaker's container code")
             self.container.start()
             self.sample, self.prediction = self.container.wait_ready()
         self.url = self._listen()
-
-    def wait(self) -> int:
-        """Wait until the container ends by itself, and return its exit status."""
-        return self.container.wait()
 
     def stop(self) -> None:
         """End every process of it and remove its temporary folder."""
@@ -132,10 +128,6 @@ class LocalEndpoint:
 
     def _listen(self) -> str:
         """Serve the runtime API in a thread; return its URL."""
-        import uvicorn
-
-        from spoter.aws.local.runtime import application
-
         listening = self._closing.enter_context(socket.create_server((LOOPBACK, self._port), backlog=512))
         config = uvicorn.Config(
             application(self.name, self.container.root),
@@ -159,41 +151,22 @@ class LocalEndpoint:
         return f"http://{LOOPBACK}:{listening.getsockname()[1]}"
 
 
-def serve_local(
-    archive: Path,
-    name: str = "spoter",
-    port: int = 0,
-    entry_point: EntryPoint = EntryPoint.handler,
-    workers: int | None = None,
-    environ: Mapping[str, str] | None = None,
-    logs: Path = WORK_FOLDER / "logs",
-) -> int:
+def serve_local(archive: Path, name: str = "spoter", port: int = 0, **options: Unpack[ContainerOptions]) -> int:
     """Serve an archive on loopback until Ctrl-C or SIGTERM; return the exit status of ``spoter deploy --local``."""
-    import typer
-    from rich.console import Console
-
     for number in _STOP:
         signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     endpoint = None
     try:
+        logs = options.setdefault("logs", WORK_FOLDER / "logs")
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status("starting") as status:
             report = status.update if console.is_terminal else line_printer()  # elsewhere rich shows no status
-            endpoint = LocalEndpoint(
-                archive,
-                name,
-                port=port,
-                entry_point=entry_point,
-                workers=workers,
-                environ=environ,
-                logs=logs,
-                report=report,
-            )
+            endpoint = LocalEndpoint(archive, name, port=port, report=report, **options)
             endpoint.start()
         typer.echo(_greeting(endpoint, time.monotonic() - started))
-        ended = endpoint.wait()
+        ended = endpoint.container.wait()
         typer.echo(f"spoter deploy: the container ended by itself with status {ended}; see {logs}", err=True)
         return 1
     except KeyboardInterrupt:
@@ -224,8 +197,6 @@ def line_printer(seconds: float = 10.0) -> Callable[[str], None]:
 
 
 def _greeting(endpoint: LocalEndpoint, seconds: float) -> str:
-    from spoter.torchserve.process import SAMPLES
-
     sample = shlex.quote(str(endpoint.sample))
     return "\n".join(
         [

@@ -11,16 +11,16 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import httpx
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from spoter.aws.deploy.requests import VARIANT, log_group
 from spoter.aws.local.container import ACCOUNT, REGION
-
-if TYPE_CHECKING:
-    import httpx
-    from starlette.applications import Starlette
-    from starlette.requests import Request
-    from starlette.responses import Response
 
 # BodyBlob's maximum in botocore's model. Newer endpoints may take more; the smaller number is safe to build for.
 MAX_BODY = 6 * 1024 * 1024
@@ -43,11 +43,6 @@ def application(name: str, container: str) -> Starlette:
     container : str
         URL of the container, without a path.
     """
-    import httpx
-    from starlette.applications import Starlette
-    from starlette.requests import ClientDisconnect
-    from starlette.responses import Response
-    from starlette.routing import Route
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -72,11 +67,11 @@ def application(name: str, container: str) -> Starlette:
         if body is None:
             # So worded, and without a type: github.com/aws/sagemaker-python-sdk/issues/171
             return _error(413, None, {"message": f"HTTP content length exceeded {MAX_BODY} bytes."})
-        return await _forward(app.state.client, name, body, headers)
+        return await _forward(request.app.state.client, name, body, headers)
 
     async def ping(request: Request) -> Response:
         try:
-            answer = await app.state.client.get("/ping", timeout=5)
+            answer = await request.app.state.client.get("/ping", timeout=5)
         except httpx.HTTPError:
             return Response(status_code=503)
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
@@ -91,8 +86,7 @@ def application(name: str, container: str) -> Starlette:
 
     routes = [Route("/endpoints/{name}/invocations", invoke, methods=["POST"]), Route("/ping", ping)]
     handlers = {404: unknown, 405: unknown, Exception: failed}
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
-    return app
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers=handlers)
 
 
 async def _read_body(request: Request) -> bytes | None:
@@ -127,9 +121,6 @@ def _check_headers(name: str, headers: Mapping[str, str]) -> str | None:
 
 async def _forward(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
     """Hand a request to the container and its answer back, as SageMaker does."""
-    import httpx
-    from starlette.responses import Response
-
     try:
         async with asyncio.timeout(INVOKE_TIMEOUT):
             answer = await client.post("/invocations", content=body, headers=headers)
@@ -159,8 +150,6 @@ def _model_error(name: str, status: int, body: str) -> Response:
 
 
 def _error(status: int, kind: str | None, members: dict[str, Any]) -> Response:
-    from starlette.responses import JSONResponse
-
     return JSONResponse(members, status, headers=_request_id() | ({"x-amzn-ErrorType": kind} if kind else {}))
 
 
