@@ -1,6 +1,6 @@
 """The errors that this package raises on purpose.
 
-An error has three parts that a caller can act on: a stable ``code`` for programs, a ``message`` for people that names what
+An error has three parts that a caller can act on: a stable ``code`` for programs, a ``message`` for people with what
 was found and what was expected, and ``where`` it was found ("clip 2, frame 17, point pose_left_wrist").
 """
 
