@@ -44,7 +44,7 @@ class Split:
 
     def groups(self, subset: str) -> tuple[str, ...]:
         """Return the groups of one of `SUBSETS`."""
-        return {"train": self.train, "validation": self.validation, "test": self.test}[subset]
+        return (self.train, self.validation, self.test)[SUBSETS.index(subset)]
 
     def select(self, clips: Iterable[LabelledClip], subset: str) -> list[LabelledClip]:
         """Return the clips of one of `SUBSETS`."""
@@ -282,8 +282,7 @@ def _draw(
         drawn = _deal(count, wanted, rng.permutation(len(count)))
         if not _complete(drawn, count, len(wanted)):
             continue
-        have = np.stack([count[drawn == number].sum(axis=0) for number in range(len(wanted))])
-        statistic = ((have - wanted) ** 2 / wanted).sum()
+        statistic = ((_sum_by_subset(drawn, count, len(wanted)) - wanted) ** 2 / wanted).sum()
         if statistic < smallest:
             best, smallest = drawn, statistic
     if best is None:
@@ -307,7 +306,7 @@ def _complete(drawn: np.ndarray, count: np.ndarray, subsets: int) -> bool:
     """Move groups in place to subsets that lack a gloss; return whether each subset then has every gloss."""
     for number in range(subsets):
         while True:
-            have = np.stack([count[drawn == i].sum(axis=0) for i in range(subsets)])
+            have = _sum_by_subset(drawn, count, subsets)
             lacking = np.flatnonzero(have[number] == 0)
             if len(lacking) == 0:
                 break
@@ -315,6 +314,10 @@ def _complete(drawn: np.ndarray, count: np.ndarray, subsets: int) -> bool:
             spare = ((have[drawn] > count) | (count == 0)).all(axis=1) & (drawn != number) & (count[:, lacking[0]] > 0)
             if not spare.any():
                 return False
-            able = np.flatnonzero(spare)
-            drawn[able[count[able].sum(axis=1).argmin()]] = number
+            drawn[np.where(spare, count.sum(axis=1), np.inf).argmin()] = number
     return True
+
+
+def _sum_by_subset(drawn: np.ndarray, count: np.ndarray, subsets: int) -> np.ndarray:
+    """Return the number of clips of each gloss in each subset."""
+    return np.stack([count[drawn == number].sum(axis=0) for number in range(subsets)])
