@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, one_line
+from spoter.files import atomic_write
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 
@@ -30,6 +31,9 @@ _STAND_IN = re.compile(
 
 _MAX_NAME_LENGTH = 120  # SPOTER's own names have up to 60 letters
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
+
+Parameters: TypeAlias = Mapping[str, Tensor]
+"""The parameters of a network by name."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     return Checkpoint(kind, state, heads, notes)
 
 
+def write_weights(path: Path, state: Parameters) -> None:
+    """Write a bare state_dict, whole or not at all."""
+    plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
+    with atomic_write(path) as temporary, temporary.open("wb") as stream:
+        torch.save(plain, stream)  # with a path, its random name would be in the file
+
+
 def _read_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
     """Return the parameters of a pickled module, and its number of attention heads where that is a positive integer."""
     layers: dict[int, tuple[str, _StandIn]] = {}
@@ -131,7 +142,7 @@ def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
-def infer_sizes(state: dict[str, Tensor], heads: int, place: str = "checkpoint") -> Sizes:
+def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Sizes:
     """Return a model's sizes from its parameters, and the number of heads, which they do not tell.
 
     Raises `ModelFolderError` where the parameters are not exactly those of a SPOTER of these sizes, or `heads` does not

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,15 +22,14 @@ import msgspec
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED, EnrolledGloss, read_enrolled
 from spoter.fewshot.prototypes import Prototypes, embedding_size, read_prototypes
-from spoter.files import atomic_write, atomic_write_bytes, read_text
+from spoter.files import atomic_write_bytes, read_text
 from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.config import CONFIG, ModelConfig, read_config, reject_duplicate_keys
 from spoter.model.torch_dependency import require_torch
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
+    from spoter.model.checkpoint import Parameters
     from spoter.model.network import Spoter
 
 WEIGHTS, MEANING, CARD = "model.pth", "meaning.json", "MODEL_CARD.md"
@@ -98,7 +97,6 @@ def load_model_folder(folder: Path) -> TorchModelFolder:
     from spoter.model.checkpoint import infer_sizes, read_checkpoint
     from spoter.model.network import Spoter
 
-    folder = Path(folder)
     parts = read_model_folder(folder)
     config, weights = parts.config, folder / WEIGHTS
     state = read_checkpoint(weights).state
@@ -156,7 +154,7 @@ def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
 
 def write_model_folder(
     folder: Path,
-    state: Mapping[str, Tensor],
+    state: Parameters,
     config: ModelConfig,
     glosses: Sequence[str],
     card: str,
@@ -171,16 +169,13 @@ def write_model_folder(
     `state` holds the network's parameters, `card` the text of MODEL_CARD.md, and `layout_csv` the content of the CSV
     that `config.layout` names. Raises `ModelFolderError` where glosses are enrolled in the folder (`refuse_enrolled`).
     """
-    import torch
+    from spoter.model.checkpoint import write_weights
 
-    folder = Path(folder)
     refuse_enrolled(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for name in (CONFIG, PROTOTYPES, GRAPH, INT8_GRAPH):
         (folder / name).unlink(missing_ok=True)
-    plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
-    with atomic_write(folder / WEIGHTS) as temporary, temporary.open("wb") as stream:
-        torch.save(plain, stream)  # a path's name, here a random one, would get into the file
+    write_weights(folder / WEIGHTS, state)
     meaning = {str(index): gloss for index, gloss in enumerate(glosses)}
     if layout_csv is not None:
         atomic_write_bytes(folder / config.layout, layout_csv)

@@ -1,1 +1,1 @@
-"""What computes the logits: torch, or ONNX Runtime."""
+"""Runtimes, which compute logits and embeddings from features: torch, and ONNX Runtime."""
