@@ -19,12 +19,10 @@ from spoter.runtime.base import Runtime
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 
 if TYPE_CHECKING:
-    import torch
+    pass
 
 
-def load_runtime(
-    folder: Path, runtime: str | None = None, device: str | torch.device = "cpu"
-) -> tuple[ModelFolder, Runtime]:
+def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") -> tuple[ModelFolder, Runtime]:
     """Read a model folder and load its weights or graph in a runtime.
 
     Parameters
@@ -33,7 +31,7 @@ def load_runtime(
     runtime : str, optional
         One of `spoter.model.config.RUNTIMES`; by default the config's own on the CPU, and ``torch`` on other devices.
         Only ``torch`` imports torch.
-    device : str or torch.device
+    device : str
         Torch's; ONNX Runtime computes on the CPU only.
 
     Raises
@@ -42,7 +40,7 @@ def load_runtime(
         Where the folder is unfit, lacks the runtime's file, holds a graph of other weights than its model.pth, or the
         runtime is not installed.
     """
-    on_cpu = str(device) == "cpu"
+    on_cpu = device == "cpu"
     runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"
     if runtime not in RUNTIMES:
         raise ModelFolderError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -38,9 +37,6 @@ from spoter.model.folder import ModelFolder
 from spoter.runtime.base import Runtime
 from spoter.runtime.loading import load_runtime
 from spoter.runtime.threads import limit_threads
-
-if TYPE_CHECKING:
-    import torch
 
 Features = Float32Array
 """The input of a model for one clip, shape (T, 2K)."""
@@ -102,7 +98,7 @@ class Recognizer:
             raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
 
     @classmethod
-    def load(cls, folder: Path | str, device: str | torch.device = "cpu", runtime: str | None = None) -> Recognizer:
+    def load(cls, folder: Path | str, device: str = "cpu", runtime: str | None = None) -> Recognizer:
         """Load a model folder; parameters and errors are those of `spoter.runtime.loading.load_runtime`."""
         return cls(*load_runtime(Path(folder), runtime, device))
 

@@ -151,7 +151,7 @@ def evaluate(
     DataError
         For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
     """
-    recognizer = Recognizer.load(folder, choose_device(device))
+    recognizer = Recognizer.load(folder, str(choose_device(device)))
     glosses, config = set(recognizer.glosses), recognizer.config
     record = _read_own_split(folder, split) if split else find_split(folder)
     data_set = read_dataset(data, **reading_options(record, group_regex, skip_bad), progress=progress)
