@@ -1,4 +1,4 @@
-"""The page before a SageMaker endpoint: API Gateway's URL in its settings, the Lambda proxy, SageMaker's container code.
+"""The page before a SageMaker endpoint: API Gateway's URL in its settings, the proxy, SageMaker's container code.
 
 API Gateway alone is a double: it makes an event of payload format 2.0 of each request, as its documentation shows.
 """

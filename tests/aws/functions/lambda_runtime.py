@@ -1,8 +1,8 @@
 """An endpoint for the proxy to invoke, and what Lambda hands a handler.
 
 `Runtime` is a double of SageMaker's runtime API before `spoter.serving.service`, with the real model: only there can a
-test have it throttle, fail and be slow, which the endpoint of `spoter deploy --local` never does. What the proxy gets from that
-real one is shown in test_local_endpoint.py.
+test have it throttle, fail and be slow, which the endpoint of `spoter deploy --local` never does. What the proxy gets
+from that real one is shown in test_local_endpoint.py.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def scratch(tmp_path_factory):
 def test_what_the_user_must_put_right_ends_with_2(tmp_path, scratch):
     status, out, errors = Served(tmp_path / "nowhere.tar.gz", tmp_path / "logs", scratch).end()
     assert (status, out) == (2, "")
-    assert errors.strip().splitlines()[-1].startswith("deploy.py: ") and "No such file" in errors
+    assert errors.strip().splitlines()[-1].startswith("spoter deploy: ") and "No such file" in errors
     assert "Traceback" not in errors
 
 
