@@ -173,7 +173,7 @@ def test_evaluate_and_export_read_the_data_as_training_did(by_sittings, data):
     done = run("export", by_sittings, "--int8", "--data", data)
     assert done.exit_code == 0, done.exception
     groups = record.split.test[0]
-    assert evaluate(by_sittings, data, [groups], robust=False).answers.groups == (groups,) * 6
+    assert evaluate(by_sittings, data, [groups], robust=False).predictions.groups == (groups,) * 6
     assert evaluate(by_sittings, data, robust=False).trained_on > 0
 
 
