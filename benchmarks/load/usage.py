@@ -11,7 +11,7 @@ import psutil
 
 from spoter.processes import process_tree
 
-WORKER = "model_service_worker"
+_WORKER = "model_service_worker"
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,9 @@ class Usage:
         return sum(process.cpu_s for process in self.processes)
 
     @property
-    def rss(self) -> int:
-        """Bytes of memory of all processes."""
-        return sum(process.rss for process in self.processes)
-
-    @property
     def workers(self) -> tuple[ProcessUsage, ...]:
         """TorchServe's Python workers."""
-        return tuple(process for process in self.processes if process.name == WORKER)
+        return tuple(process for process in self.processes if process.name == _WORKER)
 
     @property
     def frontend(self) -> ProcessUsage | None:
@@ -67,10 +62,10 @@ def _measure_process(process: psutil.Process) -> ProcessUsage:
     with process.oneshot():
         memory = process.memory_full_info()
         times = process.cpu_times()
-        is_worker = any(part.endswith(f"{WORKER}.py") for part in process.cmdline())
+        is_worker = any(part.endswith(f"{_WORKER}.py") for part in process.cmdline())
         return ProcessUsage(
             pid=process.pid,
-            name=WORKER if is_worker else process.name(),
+            name=_WORKER if is_worker else process.name(),
             cpu_s=times.user + times.system,
             rss=memory.rss,
             pss=getattr(memory, "pss", memory.rss),  # Linux only

@@ -67,7 +67,7 @@ Results = dict[Setting, dict[int, LoadFigures]]
 def list_settings(cores: int, runtime: str) -> list[Setting]:
     """Return the settings to try: workers around the number of cores, or half of them with two threads each.
 
-    ONNX Runtime computes with one thread whatever the handler is told, and a lone request of a batch waits for nobody.
+    ONNX Runtime computes with one thread whatever the setting, and a batch of one does not wait.
     """
     pairs = {(cores, 1), (cores + 1, 1)}
     if cores > 1:
