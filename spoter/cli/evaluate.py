@@ -136,5 +136,4 @@ def _show(result: Evaluation) -> None:
         console.print(sentence)
     show(descriptions.tabulate_glosses(result.predictions), 7)
     if result.robustness:
-        rows = descriptions.build_robustness_rows(figures, result.known, result.robustness)
-        show(descriptions.tabulate_robustness(rows), 7)  # without the sentences
+        show(descriptions.tabulate_robustness(result.robustness), 7)  # without the sentences

@@ -9,18 +9,10 @@ from dataclasses import dataclass, field
 
 from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet
-from spoter.training.data.split import Split
+from spoter.training.data.split import SUBSETS, Split
 from spoter.training.data.split_record import find_leaks
-from spoter.training.evaluation import metrics
-from spoter.training.evaluation.descriptions import (
-    build_robustness_rows,
-    describe_intervals,
-    describe_unknown_detection,
-    format_confusions,
-    format_interval,
-    format_number,
-    tabulate_robustness,
-)
+from spoter.training.evaluation import descriptions, metrics
+from spoter.training.evaluation.descriptions import format_interval, format_number
 from spoter.training.evaluation.evaluate import ConditionFigures
 from spoter.training.evaluation.predictions import Predictions
 from spoter.training.loop import FitResult, LabelledLogits
@@ -29,16 +21,9 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Results:
-    """A model's predictions for clips it was not trained on.
+    """A model's predictions for clips it was not trained on, and the robustness table of the test clips.
 
-    Attributes
-    ----------
-    validation, test : Predictions
-        By the path that serves (`spoter.training.evaluation.predictions.predict`).
-    robustness : tuple of ConditionFigures
-        Of the test clips (`spoter.training.evaluation.evaluate.evaluate_robustness`).
-    folds : dict of tuple of str to LabelledLogits
-        Of other models, trained by the same recipe without these groups.
+    `folds` holds the logits of other models, trained by the same recipe without the groups that are its keys.
     """
 
     validation: Predictions
@@ -61,7 +46,6 @@ class Trained:
 def model_card(about: str, settings: TrainSettings, trained: Trained) -> str:
     """Return the card's text: `about`, then the facts and figures of the run."""
     config, data, split, results = trained.config, trained.data, trained.split, trained.results
-    test = metrics.compute_figures(results.test)
     parts = [
         about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
         _training(settings, config, trained.fitted),
@@ -70,7 +54,7 @@ def model_card(about: str, settings: TrainSettings, trained: Trained) -> str:
         _glosses(data, split, results.test),
     ]
     if results.robustness:
-        parts.append(_robustness(test, results))
+        parts.append(_robustness(results.robustness))
     if results.folds:
         parts.append(_folds(settings, results.folds))
     return "\n\n".join(parts) + "\n"
@@ -90,10 +74,7 @@ def _training(settings: TrainSettings, config: ModelConfig, fitted: FitResult) -
 
 
 def _data(settings: TrainSettings, data: DataSet, split: Split) -> str:
-    rows = [
-        (side, len(split.select(data.clips, side)), ", ".join(getattr(split, side)))
-        for side in ("train", "validation", "test")
-    ]
+    rows = [(side, len(split.select(data.clips, side)), ", ".join(split.groups(side))) for side in SUBSETS]
     files = ", ".join(f"`{source.name}`" for source in data.sources)
     left_out = f", {len(data.skipped)} more left out as unfit" if data.skipped else ""
     text = (
@@ -115,8 +96,8 @@ def _split(data: DataSet, split: Split) -> str:
 
 def _figures(config: ModelConfig, sides: dict[str, Predictions]) -> str:
     columns = ["On", "Clips", "Top-1", "95 % interval", "Top-5", "Macro F1", "95 % interval", "ECE", "Loss"]
-    rescaled = config.temperature != 1
-    columns += ["ECE at temperature 1"] if rescaled else []
+    if rescaled := config.temperature != 1:
+        columns.append("ECE at temperature 1")
     rows, notes = [], []
     for name, predictions in sides.items():
         figures = metrics.compute_figures(predictions)
@@ -128,10 +109,11 @@ def _figures(config: ModelConfig, sides: dict[str, Predictions]) -> str:
             row.append(format_number(metrics.compute_reliability(plain).ece))
         rows.append(row)
         notes.append(
-            f"On the {name}: {describe_intervals(figures)} By chance alone scores that mean exactly what they say "
-            f"would show an ECE of {format_number(figures.ece_by_chance)} there."
+            f"On the {name}: {descriptions.describe_intervals(figures)} By chance alone scores that mean exactly what "
+            f"they say would show an ECE of {format_number(figures.ece_by_chance)} there."
         )
-    notes.append(describe_unknown_detection(metrics.mean_ignoring_nan(sides["test groups"].known), None)[0])
+    known = metrics.mean_ignoring_nan(sides["test groups"].known)
+    notes.append(descriptions.describe_unknown_detection(known, None)[0])
     text = "\n\n".join(map(_paragraph, notes))
     return f"## Figures\n\n{_table(columns, rows)}\n\n{text}"
 
@@ -141,18 +123,17 @@ def _glosses(data: DataSet, split: Split, test: Predictions) -> str:
     tested = {row.gloss: row for row in metrics.compute_gloss_figures(test)}
     rows: list[tuple[object, ...]] = []
     for gloss in test.glosses:
+        cells: tuple[object, ...] = (0, 0, "", "", "")
         if row := tested.get(gloss):
-            shares = (format_number(row.precision), format_number(row.recall), format_confusions(row))
-            rows.append((gloss, trained[gloss], row.clips, row.right, *shares))
-        else:
-            rows.append((gloss, trained[gloss], 0, 0, "", "", ""))
+            shares = (format_number(row.precision), format_number(row.recall))
+            cells = (row.clips, row.right, *shares, descriptions.format_confusions(row))
+        rows.append((gloss, trained[gloss], *cells))
     columns = ("Gloss", "Clips trained on", "Test clips", "Right", "Precision", "Recall", "Most taken for")
     return f"## Glosses\n\n{_table(columns, rows)}"
 
 
-def _robustness(test: metrics.Figures, results: Results) -> str:
-    known = metrics.mean_ignoring_nan(results.test.known)
-    table = tabulate_robustness(build_robustness_rows(test, known, results.robustness), digits=4)
+def _robustness(rows: Sequence[ConditionFigures]) -> str:
+    table = descriptions.tabulate_robustness(rows, digits=4)
     text = (
         "The same clips, as another camera, a slower machine or another estimator would have given them. Known is the "
         "share of clips of which the model says that it knows the sign. A clip that a server would refuse counts as "
@@ -180,11 +161,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return a Markdown table; what would break it in a gloss or a group's name is escaped."""
     lines = [columns, ["---"] * len(columns), *rows]
     # a clip's text may hold a bar; a line break would end the row
-    return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines)
-
-
-def _cell(value: object) -> str:
-    return " ".join(str(value).split()).replace("|", r"\|")
+    escaped = ([" ".join(str(cell).split()).replace("|", r"\|") for cell in line] for line in lines)
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
 
 
 def _paragraph(text: str) -> str:

@@ -57,12 +57,10 @@ def train(
     Parameters
     ----------
     settings : TrainSettings
-    progress : bool
-        Whether to show progress on stderr.
+    progress, note
+        As for `spoter.training.prepare.prepare`; in the main process only.
     resume, fresh : bool
         Resume an unfinished run in the model folder, or delete it; with neither, it is an error.
-    note : callable
-        As for `spoter.training.prepare.prepare`; called in the main process only.
 
     Returns
     -------
@@ -137,12 +135,9 @@ def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.dev
     validation, test = task.select("validation"), task.select("test")
     total = len(validation) + (1 + len(CONDITIONS)) * len(test)
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
-        results = Results(
-            predict(recognizer, validation, bar=bar),
-            predict(recognizer, test, bar=bar),
-            evaluate_robustness(recognizer, test, seed=settings.seed, bar=bar),
-        )
-    trained = Trained(config, task.data, task.split, fitted, results)
+        on_validation, on_test = (predict(recognizer, clips, bar=bar) for clips in (validation, test))
+        robustness = evaluate_robustness(recognizer, test, on_test, settings.seed, bar)
+    trained = Trained(config, task.data, task.split, fitted, Results(on_validation, on_test, robustness))
 
     # Next to this split.json, an earlier model would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)

@@ -10,7 +10,6 @@ import numpy as np
 from spoter.training.evaluation.evaluate import ConditionFigures, UnknownSignFigures
 from spoter.training.evaluation.metrics import BINS, Figure, Figures, GlossFigures, compute_gloss_figures
 from spoter.training.evaluation.predictions import Predictions
-from spoter.training.evaluation.robustness import AS_RECORDED
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,6 @@ def tabulate_robustness(rows: Sequence[ConditionFigures], digits: int = 3) -> Ta
     return Table("Robustness", columns, range(1, 7), cells)
 
 
-def build_robustness_rows(
-    figures: Figures, known: float | None, changed: Sequence[ConditionFigures]
-) -> list[ConditionFigures]:
-    """Return the robustness table; its first row is of the clips as they are, of which a share `known` is known."""
-    plain = ConditionFigures(AS_RECORDED, figures.refused, figures.top1, figures.top5, figures.ece, known)
-    return [plain, *changed]
-
-
 def describe_intervals(figures: Figures) -> str:
     """Return what the intervals say, or why there are none, and what they cannot say."""
     if figures.top1.low is None:
@@ -114,15 +105,7 @@ def describe_intervals(figures: Figures) -> str:
 
 
 def describe_unknown_detection(known: float | None, unknown: UnknownSignFigures | None) -> list[str]:
-    """Return sentences on whether the model tells signs that it does not know.
-
-    Parameters
-    ----------
-    known : float or None
-        Share of the clips of known signs that the model says it knows.
-    unknown : UnknownSignFigures or None
-        What it said of signs that it does not know, where the data hold any.
-    """
+    """Return sentences on whether the model detects signs that it does not know; parameters as in `Evaluation`."""
     if known is None:
         first = "The model does not say whether it knows a sign: whatever it is shown gets one of its glosses."
     else:

@@ -16,17 +16,17 @@ from spoter.progress import progress_bar
 from spoter.runtime.device import choose_device
 from spoter.serving.recognizer import Recognizer
 from spoter.training.data import LabelledClip, Skipped, read_dataset
-from spoter.training.data.split import SUBSETS, match_groups
+from spoter.training.data.split import SUBSETS, join_first, match_groups
 from spoter.training.data.split_record import SPLIT, SplitRecord, find_split, reading_options
 from spoter.training.evaluation import metrics
 from spoter.training.evaluation.metrics import Figure, Figures
 from spoter.training.evaluation.predictions import Predictions, predict
-from spoter.training.evaluation.robustness import CONDITIONS, Condition
+from spoter.training.evaluation.robustness import AS_RECORDED, CONDITIONS, Condition
 
 
 @dataclass(frozen=True)
 class ConditionFigures:
-    """A row of the robustness table: the figures of the same clips under a condition; `known` as in `Evaluation`."""
+    """A row of the robustness table: figures of the same clips under a condition; `known` as in `Evaluation`."""
 
     condition: Condition
     refused: int
@@ -38,18 +38,11 @@ class ConditionFigures:
 
 @dataclass(frozen=True)
 class UnknownSignFigures:
-    """How well a model detects signs that it does not know.
+    """How well a model separates clips of `glosses`, which it does not know, from clips of known signs.
 
-    Attributes
-    ----------
-    glosses : tuple of str
-        The signs.
-    clips : int
-        Number of clips that show one of them.
-    auroc : Figure or None
-        Of separating known signs from these by `Predictions.similarities`; None where the model has no such score.
-    called_unknown, falsely_called_unknown : float or None
-        Share of these clips, and of clips of known signs, that the model calls unknown; None where it cannot tell.
+    `auroc` is that of `Predictions.similarities`, None where the model has no such score. `called_unknown` and
+    `falsely_called_unknown` are the shares of these clips, and of clips of known signs, that the model calls unknown;
+    None where it cannot tell.
     """
 
     glosses: tuple[str, ...]
@@ -75,12 +68,12 @@ class Evaluation:
         How many of them are of groups that the model was trained on, by its split.json.
     skipped : list of Skipped
         Bad clips of the data set that were left out.
-    predictions : Predictions
-        For the clips whose glosses the model knows.
-    figures : Figures
+    predictions, figures
+        Of the clips whose glosses the model knows.
     known : float or None
         Share of those clips that the model calls known; None where it cannot tell.
     robustness : tuple of ConditionFigures
+        As `evaluate_robustness` returns them; empty where robustness was not evaluated.
     unknown : UnknownSignFigures or None
         None where the data hold no gloss that the model does not know.
     """
@@ -130,17 +123,15 @@ def evaluate(
     split : str
         Evaluate on the groups of this side of the model's own split instead.
     robust : bool
-        Whether to evaluate under each of `spoter.training.evaluation.robustness.CONDITIONS`, too.
+        Whether to evaluate robustness, too.
     count_unknown : bool
         Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
     group_regex, skip_bad
         As in `spoter.training.data.split_record.reading_options`.
     seed : int
         Of the intervals, and of the conditions' random numbers.
-    device : str
-        A torch device.
-    progress : bool
-        Whether to show progress on stderr.
+    device, progress
+        A torch device, and whether to show progress on stderr.
     note : callable
         Called with a line for each clip that is left out.
 
@@ -183,18 +174,16 @@ def evaluate(
     unknown = [clip for clip in clips if clip.gloss not in glosses]
     unknown_glosses = tuple(sorted({clip.gloss for clip in unknown}))
     if (unknown and not count_unknown) or not known:
-        more = ", …" if len(unknown_glosses) > 10 else ""
         raise DataError(
             f"{data}: found {len(unknown_glosses)} glosses that the model does not know: "
-            f"{', '.join(unknown_glosses[:10])}{more}; expected some of its {len(glosses)}, or --unknown count to "
-            "judge the others as unknown signs"
+            f"{join_first(unknown_glosses)}; expected some of its {len(glosses)}, or --unknown count to judge the "
+            "others as unknown signs"
         )
-    conditions = CONDITIONS if robust else ()
-    total = len(clips) + len(conditions) * len(known)
+    total = len(clips) + robust * len(CONDITIONS) * len(known)
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
         predictions = predict(recognizer, known, bar=bar)
         of_unknown = predict(recognizer, unknown, bar=bar)
-        robustness = evaluate_robustness(recognizer, known, conditions, seed, bar)
+        robustness = evaluate_robustness(recognizer, known, predictions, seed, bar) if robust else ()
     trained_groups = set(record.split.train) if record else set()  # unknown for a converted checkpoint
     return Evaluation(
         model=f"{config.name} {config.version}",
@@ -214,17 +203,15 @@ def evaluate(
 def evaluate_robustness(
     recognizer: Recognizer,
     clips: Sequence[LabelledClip],
-    conditions: Sequence[Condition] = CONDITIONS,
+    as_recorded: Predictions,
     seed: int = 0,
     bar: tqdm[Any] | None = None,
 ) -> tuple[ConditionFigures, ...]:
-    """Evaluate on the same clips under each condition."""
+    """Return the robustness table of clips; its first row is that of their predictions `as_recorded`."""
     rows = []
-    for condition in conditions:
-        predictions = predict(recognizer, clips, condition, seed, bar)
-        top1, top5 = (
-            metrics.mean_with_interval(predictions.right(k).astype(float), predictions.groups, seed) for k in (1, 5)
-        )
+    for condition in (AS_RECORDED, *CONDITIONS):
+        predictions = as_recorded if condition is AS_RECORDED else predict(recognizer, clips, condition, seed, bar)
+        top1, top5 = (metrics.mean_with_interval(predictions.right(k), predictions.groups, seed) for k in (1, 5))
         ece, known = metrics.compute_reliability(predictions).ece, metrics.mean_ignoring_nan(predictions.known)
         rows.append(ConditionFigures(condition, len(predictions.refused), top1, top5, ece, known))
     return tuple(rows)
@@ -233,7 +220,7 @@ def evaluate_robustness(
 def evaluate_unknown_signs(
     known: Predictions, unknown: Predictions, glosses: tuple[str, ...], seed: int = 0
 ) -> UnknownSignFigures:
-    """Evaluate how well a model separates clips of signs it does not know, `glosses`, from clips of known signs."""
+    """Evaluate how well a model separates clips of unknown signs, `glosses`, from clips of known signs."""
     scores = np.concatenate([known.similarities, unknown.similarities])
     scored = ~np.isnan(scores)
     is_known = (np.arange(len(scores)) < len(known))[scored]

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import f1_score, precision_recall_fscore_support, roc_auc_score
 
+from spoter.landmarks.arrays import BoolArray, Float64Array
 from spoter.training.evaluation.predictions import Predictions
 
-FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 
 DRAWS = 2000
@@ -64,10 +64,10 @@ class Reliability:
     `score` is the mean highest score in a bin and `right` the share of its clips that were right; NaN in an empty bin.
     """
 
-    edges: FloatArray
+    edges: Float64Array
     counts: IntArray
-    score: FloatArray
-    right: FloatArray
+    score: Float64Array
+    right: Float64Array
 
     @property
     def ece(self) -> float:
@@ -79,7 +79,6 @@ class Reliability:
 
 def compute_figures(predictions: Predictions, seed: int = 0) -> Figures:
     """Return all figures of predictions for clips of known glosses; `seed` is the bootstrap's."""
-    among = {k: predictions.right(k).astype(float) for k in (1, 5)}
     labels, first = predictions.labels, predictions.first
     f1 = f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
     low, high = group_bootstrap(predictions.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
@@ -88,8 +87,8 @@ def compute_figures(predictions: Predictions, seed: int = 0) -> Figures:
         clips=len(predictions),
         groups=len(set(predictions.groups)),
         refused=len(predictions.refused),
-        top1=mean_with_interval(among[1], predictions.groups, seed),
-        top5=mean_with_interval(among[5], predictions.groups, seed),
+        top1=mean_with_interval(predictions.right(1), predictions.groups, seed),
+        top5=mean_with_interval(predictions.right(5), predictions.groups, seed),
         macro_f1=Figure(float(f1), low, high),
         ece=bins.ece,
         ece_by_chance=ece_by_chance(predictions, seed),
@@ -98,14 +97,14 @@ def compute_figures(predictions: Predictions, seed: int = 0) -> Figures:
     )
 
 
-def mean_with_interval(hits: FloatArray, groups: tuple[str, ...], seed: int = 0) -> Figure:
+def mean_with_interval(hits: BoolArray | Float64Array, groups: tuple[str, ...], seed: int = 0) -> Figure:
     """Return the mean of `hits` (clips,) with its interval by `group_bootstrap`."""
-    interval = group_bootstrap(groups, lambda drawn: drawn @ hits / drawn.sum(axis=1), seed)
+    interval = group_bootstrap(groups, lambda drawn: drawn @ hits.astype(float) / drawn.sum(axis=1), seed)
     return Figure(float(hits.mean()), *interval)
 
 
 def group_bootstrap(
-    groups: tuple[str, ...], statistic: Callable[[FloatArray], FloatArray], seed: int = 0, draws: int = DRAWS
+    groups: tuple[str, ...], statistic: Callable[[Float64Array], Float64Array], seed: int = 0, draws: int = DRAWS
 ) -> tuple[float | None, float | None]:
     """Return the 95 % percentile interval of a statistic, drawing whole groups with replacement.
 
@@ -144,7 +143,7 @@ def group_bootstrap(
     return float(low), float(high)
 
 
-def macro_f1(labels: IntArray, first: IntArray, drawn: FloatArray) -> FloatArray:
+def macro_f1(labels: IntArray, first: IntArray, drawn: Float64Array) -> Float64Array:
     """Return the mean F1 over the glosses that occur, for each draw (draws, clips) of `group_bootstrap`.
 
     F1 is 2 true positives / (clips of the gloss + clips named so). scikit-learn takes a millisecond for each draw.
@@ -153,7 +152,7 @@ def macro_f1(labels: IntArray, first: IntArray, drawn: FloatArray) -> FloatArray
     is_gloss, is_named = labels[:, None] == classes, first[:, None] == classes
     occurring, named, both = (drawn @ hits.astype(float) for hits in (is_gloss, is_named, is_gloss & is_named))
     f1 = 2 * both / np.maximum(occurring + named, 1)
-    mean: FloatArray = f1.sum(axis=1, where=occurring > 0) / np.count_nonzero(occurring, axis=1)
+    mean: Float64Array = f1.sum(axis=1, where=occurring > 0) / np.count_nonzero(occurring, axis=1)
     return mean
 
 
@@ -199,7 +198,7 @@ def compute_reliability(predictions: Predictions, bins: int = BINS) -> Reliabili
     return Reliability(np.linspace(0, 1, bins + 1), counts, score, correct)
 
 
-def _bin(scores: FloatArray, bins: int) -> IntArray:
+def _bin(scores: Float64Array, bins: int) -> IntArray:
     return np.clip(np.ceil(scores * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
@@ -217,14 +216,12 @@ def ece_by_chance(predictions: Predictions, seed: int = 0, draws: int = 500) -> 
     return float(np.abs((right - top) @ members).sum(axis=1).mean() / len(top))
 
 
-def mean_ignoring_nan(values: FloatArray) -> float | None:
+def mean_ignoring_nan(values: Float64Array) -> float | None:
     """Return the mean of the values that are not NaN; None where all are."""
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
-def auroc(
-    similarities: FloatArray, is_known: npt.NDArray[np.bool_], groups: tuple[str, ...], seed: int = 0
-) -> Figure | None:
+def auroc(similarities: Float64Array, is_known: BoolArray, groups: tuple[str, ...], seed: int = 0) -> Figure | None:
     """Return the area under the ROC curve of telling clips of known signs from others by a score; None of one kind.
 
     Its interval is of 500 draws, as each takes a millisecond.
@@ -241,7 +238,7 @@ def auroc(
     if is_known.all() or not is_known.any():
         return None
 
-    def of_draws(drawn: FloatArray) -> FloatArray:
+    def of_draws(drawn: Float64Array) -> Float64Array:
         both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold clips of one kind alone
         rows = [
             roc_auc_score(is_known, similarities, sample_weight=row) if ok else np.nan

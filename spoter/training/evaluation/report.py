@@ -17,8 +17,6 @@ from spoter.files import atomic_write_bytes
 from spoter.training.evaluation import descriptions, metrics, plots
 from spoter.training.evaluation.evaluate import Evaluation
 
-_TEMPLATE = "report.html.jinja"
-
 
 def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """Return the PNG pictures by name: confusion, reliability, and robustness where it was judged."""
@@ -28,26 +26,20 @@ def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
         "reliability": plots.draw_reliability(metrics.compute_reliability(predictions), figures.ece_by_chance),
     }
     if evaluation.robustness:
-        drawn["robustness"] = plots.draw_robustness(
-            descriptions.build_robustness_rows(figures, evaluation.known, evaluation.robustness)
-        )
+        drawn["robustness"] = plots.draw_robustness(evaluation.robustness)
     return drawn
 
 
 def render_page(evaluation: Evaluation, drawn: dict[str, bytes]) -> str:
     """Return the report: HTML with its pictures inside, no script, and no reference to anything elsewhere."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(
-        resources.files("spoter.training.evaluation").joinpath(_TEMPLATE).read_text("utf-8")
-    )
-    return template.render(
+    template = resources.files("spoter.training.evaluation").joinpath("report.html.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
         evaluation=evaluation,
         figures=evaluation.figures,
         figures_table=descriptions.tabulate_figures(evaluation.figures),
         note=descriptions.describe_intervals(evaluation.figures),
-        robustness_table=descriptions.tabulate_robustness(
-            descriptions.build_robustness_rows(evaluation.figures, evaluation.known, evaluation.robustness)
-        ),
+        robustness_table=descriptions.tabulate_robustness(evaluation.robustness),
         knowing=descriptions.describe_unknown_detection(evaluation.known, evaluation.unknown),
         gloss_table=descriptions.tabulate_glosses(evaluation.predictions),
         pictures={name: f"data:image/png;base64,{base64.b64encode(png).decode()}" for name, png in drawn.items()},
@@ -70,7 +62,7 @@ def to_document(evaluation: Evaluation) -> Any:
         "unknown": evaluation.unknown and asdict(evaluation.unknown),
         "robustness": {
             row.condition.key: {name: value for name, value in asdict(row).items() if name != "condition"}
-            for row in evaluation.robustness
+            for row in evaluation.robustness[1:]
         },
         "per_gloss": [asdict(row) for row in metrics.compute_gloss_figures(predictions)],
         "reliability": {name: getattr(bins, name).tolist() for name in ("edges", "counts", "score", "right")},
@@ -88,13 +80,13 @@ def write_report(evaluation: Evaluation, out: Path | None, report: Path | None) 
     html = render_page(evaluation, drawn).encode()
     files = {}
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         text = json.dumps(to_document(evaluation), indent=2, ensure_ascii=False, allow_nan=False)
-        files[Path(out) / "evaluation.json"] = f"{text}\n".encode()
-        files |= {Path(out) / f"{name}.png": png for name, png in drawn.items()}
-        files[Path(out) / "report.html"] = html
+        files[out / "evaluation.json"] = f"{text}\n".encode()
+        files |= {out / f"{name}.png": png for name, png in drawn.items()}
+        files[out / "report.html"] = html
     if report is not None:
-        files[Path(report)] = html
+        files[report] = html
     for path, content in files.items():
         atomic_write_bytes(path, content)
     return list(files)

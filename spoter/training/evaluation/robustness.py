@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from spoter.landmarks.arrays import Float32Array, IndexArray
 from spoter.landmarks.clip import Clip
 from spoter.training.augment import transforms
 
@@ -20,35 +21,31 @@ SHIFT = 0.15
 TILT = 15.0
 _WIDER = (4 / 3) / (16 / 9)
 
-Change = Callable[[Clip, np.random.Generator], Clip]
+# From a clip to its changed points, (T, P, 2).
+Change = Callable[[Clip, np.random.Generator], Float32Array]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of the table: a short `key` for programs, a `title` and a sentence for people, and the change itself."""
+    """One row of the table: a short `key` for programs, a `title` and a sentence for people, and the change itself.
+
+    `rate` is the factor of the clip's frames per second.
+    """
 
     key: str
     title: str
     meaning: str
     change: Change
+    rate: float = 1.0
 
     def apply(self, clip: Clip, name: str, seed: int) -> Clip:
         """Return the clip, named `name` in its data set, under this condition."""
-        return self.change(clip, np.random.default_rng([seed, zlib.crc32(f"{self.key}/{name}".encode())]))
+        rng = np.random.default_rng([seed, zlib.crc32(f"{self.key}/{name}".encode())])
+        return replace(clip, points=self.change(clip, rng), fps=clip.fps and clip.fps * self.rate)
 
 
-def half_rate(clip: Clip, _: np.random.Generator) -> Clip:
-    """Keep every second frame, the first among them, as the original system's server did."""
-    return _at_rate(clip, clip.points[::2], 0.5)
-
-
-def double_rate(clip: Clip, _: np.random.Generator) -> Clip:
-    """Put a frame half-way between each two: `half_rate` of it is the clip again."""
-    return _at_rate(clip, transforms.resample_time(clip.points, 2 * len(clip) - 1), 2.0)
-
-
-def lose_hands(clip: Clip, rng: np.random.Generator, missing: float = MISSING_HANDS) -> Clip:
-    """Let single hands drop out for stretches, until a share of the hands that were found in any frame is gone.
+def lose_hands(clip: Clip, rng: np.random.Generator) -> Float32Array:
+    """Let single hands drop out for stretches, until `MISSING_HANDS` of the hands that were found in any frame is gone.
 
     A stretch takes one hand for up to a fifth of the clip; the last one is cut so that the share is met, to the nearest
     hand of a frame.
@@ -56,7 +53,7 @@ def lose_hands(clip: Clip, rng: np.random.Generator, missing: float = MISSING_HA
     hands = [hand_columns(clip.names, side) for side in ("left", "right")]
     found = np.stack([~np.isnan(clip.points[:, hand]).all(axis=(1, 2)) for hand in hands])  # (2, T)
     gone = np.zeros_like(found)
-    wanted = round(missing * np.count_nonzero(found))
+    wanted = round(MISSING_HANDS * np.count_nonzero(found))
     while (lacking := wanted - np.count_nonzero(gone)) > 0:
         hand, start = rng.choice(np.argwhere(found & ~gone))
         length = rng.integers(1, max(len(clip) // 5, 1) + 1)
@@ -65,63 +62,48 @@ def lose_hands(clip: Clip, rng: np.random.Generator, missing: float = MISSING_HA
     points = clip.points
     for columns, frames in zip(hands, gone, strict=True):
         points = transforms.remove_points(points, columns, frames)
-    return replace(clip, points=points)
+    return points
 
 
-def drop_half(clip: Clip, rng: np.random.Generator) -> Clip:
+def drop_half(clip: Clip, rng: np.random.Generator) -> Float32Array:
     """Leave out half of the frames, drawn at random; of an odd number one more is kept."""
     keep = np.zeros(len(clip), dtype=bool)
     keep[rng.choice(len(clip), size=(len(clip) + 1) // 2, replace=False)] = True
-    return replace(clip, points=clip.points[keep])
+    return clip.points[keep]
 
 
-def shift_anywhere(clip: Clip, rng: np.random.Generator) -> Clip:
+def shift_anywhere(clip: Clip, rng: np.random.Generator) -> Float32Array:
     """Move the signer by `SHIFT` of the picture's width and height in a random direction."""
     angle = rng.uniform(0, 2 * np.pi)
-    return replace(clip, points=transforms.shift(clip.points, SHIFT * np.cos(angle), SHIFT * np.sin(angle)))
+    return transforms.shift(clip.points, SHIFT * np.cos(angle), SHIFT * np.sin(angle))
 
 
-def mirror(clip: Clip, _: np.random.Generator) -> Clip:
-    """Mirror the picture and exchange left and right: the sign as a left-handed signer makes it."""
-    return replace(clip, points=transforms.mirror(clip.points, clip.names))
-
-
-def shuffle_frames(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Put the frames in a random order."""
-    return replace(clip, points=clip.points[rng.permutation(len(clip))])
-
-
-def tilt(degrees: float) -> Change:
-    """Return the change that turns the picture by `degrees`, clockwise, around its centre."""
-
-    def change(clip: Clip, _: np.random.Generator) -> Clip:
-        return replace(clip, points=transforms.rotate(clip.points, degrees))
-
-    return change
-
-
-def zoom(factor_x: float, factor_y: float) -> Change:
-    """Return the change that stretches the picture around its centre."""
-
-    def change(clip: Clip, _: np.random.Generator) -> Clip:
-        return replace(clip, points=transforms.rescale(clip.points, factor_x, factor_y))
-
-    return change
-
-
-def hand_columns(names: tuple[str, ...], side: str) -> np.ndarray:
+def hand_columns(names: tuple[str, ...], side: str) -> IndexArray:
     """Return the columns of the left or right hand's own points; the pose's few points of a hand are not among them."""
     return np.array([i for i, name in enumerate(names) if name.startswith(f"{side}Hand_")], dtype=np.intp)
 
 
-def _at_rate(clip: Clip, points: np.ndarray, factor: float) -> Clip:
-    return replace(clip, points=points, fps=clip.fps and clip.fps * factor)
+def _rotate(degrees: float) -> Change:
+    return lambda clip, _: transforms.rotate(clip.points, degrees)
 
 
-AS_RECORDED = Condition("as_recorded", "as recorded", "Nothing was changed.", lambda clip, _: clip)
+def _zoom(factor_x: float, factor_y: float) -> Change:
+    return lambda clip, _: transforms.rescale(clip.points, factor_x, factor_y)
+
+
+AS_RECORDED = Condition("as_recorded", "as recorded", "Nothing was changed.", lambda clip, _: clip.points)
 CONDITIONS = (
-    Condition("half_rate", "half frame rate", "Every second frame is left out, evenly.", half_rate),
-    Condition("double_rate", "double frame rate", "A frame is put half-way between each two.", double_rate),
+    # The original system's server did this.
+    Condition(
+        "half_rate", "half frame rate", "Every second frame is left out, evenly.", lambda clip, _: clip.points[::2], 0.5
+    ),
+    Condition(
+        "double_rate",
+        "double frame rate",
+        "A frame is put half-way between each two.",
+        lambda clip, _: transforms.resample_time(clip.points, 2 * len(clip) - 1),
+        rate=2.0,
+    ),
     Condition(
         "hands_missing",
         f"{MISSING_HANDS:.0%} hands missing",
@@ -133,30 +115,35 @@ CONDITIONS = (
         "tilt_right",
         f"tilt +{TILT:g}°",
         "The picture, taken for square, is turned clockwise: a camera that hangs askew.",
-        tilt(TILT),
+        _rotate(TILT),
     ),
-    Condition("tilt_left", f"tilt -{TILT:g}°", "The same anticlockwise.", tilt(-TILT)),
-    Condition("zoom_out", "zoom 0.7x", "The signer is smaller, around the picture's centre.", zoom(0.7, 0.7)),
-    Condition("zoom_in", "zoom 1.3x", "The signer is larger, around the picture's centre.", zoom(1.3, 1.3)),
+    Condition("tilt_left", f"tilt -{TILT:g}°", "The same anticlockwise.", _rotate(-TILT)),
+    Condition("zoom_out", "zoom 0.7x", "The signer is smaller, around the picture's centre.", _zoom(0.7, 0.7)),
+    Condition("zoom_in", "zoom 1.3x", "The signer is larger, around the picture's centre.", _zoom(1.3, 1.3)),
     Condition(
         "shifted",
         f"shifted by {SHIFT:.0%}",
         f"The signer stands {SHIFT:.0%} of the picture farther to a side, up or down; the direction is random.",
         shift_anywhere,
     ),
-    Condition("mirrored", "mirrored", "Left and right are exchanged: the sign made with the other hand.", mirror),
+    Condition(
+        "mirrored",
+        "mirrored",
+        "Left and right are exchanged: the sign made with the other hand.",
+        lambda clip, _: transforms.mirror(clip.points, clip.names),
+    ),
     # x and y are fractions of width and height, each by itself, and nothing tells the picture's shape: what was
     # recorded at 4:3 has its widths shrunk to three quarters where the same signer is filmed at 16:9.
-    Condition("wider", "16:9 for 4:3", "A camera with a wider picture: x is squeezed to 0.75.", zoom(_WIDER, 1.0)),
+    Condition("wider", "16:9 for 4:3", "A camera with a wider picture: x is squeezed to 0.75.", _zoom(_WIDER, 1.0)),
     Condition(
-        "narrower", "4:3 for 16:9", "A camera with a narrower picture: x is stretched to 1.33.", zoom(1 / _WIDER, 1.0)
+        "narrower", "4:3 for 16:9", "A camera with a narrower picture: x is stretched to 1.33.", _zoom(1 / _WIDER, 1.0)
     ),
     Condition(
         "shuffled",
         "frames shuffled",
         "The frames come in a random order. A model for which order counts should fall here; one that does not fall "
         "looks at postures alone.",
-        shuffle_frames,
+        lambda clip, rng: clip.points[rng.permutation(len(clip))],
     ),
 )
 """All rows but the first, which is `AS_RECORDED`, in the order of the table."""
