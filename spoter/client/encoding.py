@@ -19,6 +19,7 @@ from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.formats import Options
 from spoter.formats.plain_points import names_of_size
 from spoter.formats.request import JSON, check_option, finish_clip
+from spoter.formats.response import Prediction
 from spoter.landmarks.clip import Clip, masked_to_nan, round_points
 from spoter.landmarks.layouts import Layout
 from spoter.messages import RawRequest
@@ -130,40 +131,32 @@ def encode_enrolment(gloss: str, clips: ClipsLike, options: CheckedOptions, layo
     return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | replace(options, top_k=None).of_request()), JSON)
 
 
-@dataclass(frozen=True)
-class Batch:
-    """A request of several clips, and their numbers."""
-
-    request: RawRequest
-    numbers: tuple[int, ...]
-
-
 def encode_batches(
     clips: ClipsLike,
     options: CheckedOptions,
     layout: Layout,
     max_clips: int,
     max_bytes: int,
-    errors: dict[int, InputError],
-) -> Iterator[Batch]:
-    """Encode clips, when they are asked for, into as few requests as the limits allow.
+    results: dict[int, Prediction | InputError],
+) -> Iterator[tuple[list[int], RawRequest]]:
+    """Encode clips, when they are asked for, into as few requests as the limits allow, each with its clips' numbers.
 
     A clip that exceeds `max_bytes` alone goes alone, and the server refuses it. An unusable clip is left out; its error
-    goes to `errors` under its number.
+    goes to `results` under its number.
     """
     shared = options.of_request()
     room = max_bytes - _ENVELOPE_BYTES - len(_to_json(shared))
     held: dict[int, msgspec.Raw] = {}
     size = 0
 
-    def finish() -> Batch:
-        return Batch(RawRequest(_to_json({"clips": list(held.values()), **shared}), JSON), tuple(held))
+    def finish() -> tuple[list[int], RawRequest]:
+        return list(held), RawRequest(_to_json({"clips": list(held.values()), **shared}), JSON)
 
     for i, clip in _iterate(clips, options, layout):
         try:
             encoded = _encode_numbered(clip, i, options, layout)
         except InputError as error:
-            errors[i] = error
+            results[i] = error
             continue
         if held and (len(held) == max_clips or size + len(encoded) + 1 > room):
             yield finish()
