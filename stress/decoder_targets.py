@@ -1,36 +1,51 @@
-"""All functions that read bytes from outside, as functions of bytes: they may only return, or raise our errors."""
+"""All functions that read bytes from outside, as functions of bytes, and valid inputs that fuzzing begins with.
+
+The functions may only return, or raise our errors.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import tempfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import numpy as np
+import safetensors.torch
+import torch
 
 from spoter.errors import InputError, SpoterError
 from spoter.fewshot.enrolled import read_enrolled
-from spoter.fewshot.prototypes import read_prototypes
+from spoter.fewshot.prototypes import Prototypes, read_prototypes
 from spoter.files import read_text
 from spoter.formats import Limits, Request, choose_accept, decode, parse_attributes
 from spoter.formats.request import CSV, DEFAULT_TOP_K, JSON, JSONLINES, MP4, NPY
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest, Response
 from spoter.model.checkpoint import read_checkpoint
-from spoter.model.config import parse_config
+from spoter.model.config import Sizes, parse_config
 from spoter.model.folder import read_glosses
+from spoter.model.network import Spoter
 from spoter.ops.archive import scan
+from spoter.runtime.onnx_graph import build_graph
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from stress import MODEL, model_file_seeds
-from stress.model_file_seeds import SMALL, small_prototypes
+from stress import MODEL
+from stress.archive_mutations import make_tars, make_zips
 from stress.mutations import seed_requests
-from stress.oracle import DOCUMENTED
+from stress.raw_http import DOCUMENTED
 
+SMALL = {
+    "width": 4, "heads": 1, "encoder_layers": 1, "decoder_layers": 1, "encoder_feedforward": 2,
+    "decoder_feedforward": 2, "position_rows": 2, "classes": 2,
+}  # fmt: skip
+"""Sizes of the model whose files are mutated."""
 # Most letters of a request's value that an error quotes: a gloss (`spoter.fewshot.enrolled`) with its quotation marks.
 LONGEST_QUOTE = 110
 # Most letters of an error: one of a model file names the file, and quotes a little of it.
@@ -128,6 +143,55 @@ def _file_target(name: str, read_file: Callable[[Path], object], seeds: Callable
     return Target(read, seeds)
 
 
+def _small_model() -> Spoter:
+    model = Spoter(Sizes(**SMALL))
+    for value in model.state_dict().values():
+        value.fill_(0.5)
+    return model
+
+
+def _checkpoints() -> list[bytes]:
+    """Return a small SPOTER in torch's two forms, as a training dict, and packed."""
+    state, made = _small_model().state_dict(), []
+    for content, is_zip in (
+        (state, True),
+        ({"model_state_dict": state, "epoch": 1, "loss": 0.5}, True),
+        (state, False),
+    ):
+        stream = io.BytesIO()
+        torch.save(content, stream, _use_new_zipfile_serialization=is_zip)
+        made.append(stream.getvalue())
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(made[0])) as plain, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
+        for entry in plain.infolist():
+            packed.writestr(entry.filename, plain.read(entry))
+    return [*made, stream.getvalue()]
+
+
+def _safetensors() -> list[bytes]:
+    state = _small_model().state_dict()
+    return [safetensors.torch.save(state), safetensors.torch.save(state, {"format": "pt"})]
+
+
+def small_graphs() -> list[bytes]:
+    """Return a small SPOTER's graph, plain and with the note of its weights that `spoter export` leaves."""
+    graph = build_graph(_small_model())
+    plain = graph.SerializeToString(deterministic=True)
+    graph.metadata_props.add(key=WEIGHTS_SHA256, value="0" * 64)
+    return [plain, graph.SerializeToString(deterministic=True)]
+
+
+def _small_prototypes() -> Prototypes:
+    """Return prototypes of two glosses in three dimensions."""
+    identity = np.eye(3, dtype=np.float32)
+    return Prototypes(np.zeros(3, np.float32), identity, identity[:2], 10.0, 0.5)
+
+
+def _enrolled() -> list[bytes]:
+    glosses = [{"gloss": "C", "clips": 2, "prototype": [0.0, 0.6, 0.8]}]
+    return [json.dumps({"space": _small_prototypes().space, "glosses": glosses}).encode()]
+
+
 def _run_graph(path: Path) -> None:
     """Load a graph and have it answer once, as `spoter.serving.recognizer.Recognizer` does at the start."""
     runtime = OnnxRuntime.read(path, SMALL["width"], SMALL["classes"])
@@ -144,11 +208,11 @@ TARGETS = {
     "respond": Target(
         _respond, lambda: [f"{kind}|application/json|top_k=2\n".encode() + body for body, kind in seed_requests("")]
     ),
-    "checkpoint": _file_target("model.pth", read_checkpoint, model_file_seeds.checkpoints),
-    "safetensors": _file_target("model.safetensors", read_checkpoint, model_file_seeds.safetensors),
-    "onnx": _file_target("model.onnx", _run_graph, model_file_seeds.graphs),
+    "checkpoint": _file_target("model.pth", read_checkpoint, _checkpoints),
+    "safetensors": _file_target("model.safetensors", read_checkpoint, _safetensors),
+    "onnx": _file_target("model.onnx", _run_graph, small_graphs),
     "prototypes": _file_target(
-        "prototypes.npz", lambda path: read_prototypes(path, 2, 3), lambda: [small_prototypes().to_bytes()]
+        "prototypes.npz", lambda path: read_prototypes(path, 2, 3), lambda: [_small_prototypes().to_bytes()]
     ),
     "meaning": _file_target("meaning.json", lambda path: read_glosses(path, 2), lambda: [b'{"0": "A", "1": "B"}']),
     "config": _file_target(
@@ -156,9 +220,9 @@ TARGETS = {
         lambda path: parse_config(read_text(path), str(path)),
         lambda: [(MODEL / "config.json").read_bytes()],
     ),
-    "archive": _file_target("spoter.mar", scan, model_file_seeds.archives),
+    "archive": _file_target("spoter.mar", scan, lambda: [make_zips()[0], gzip.compress(make_tars()[0], mtime=0)]),
     "enrolled": _file_target(
-        "enrolled.json", lambda path: read_enrolled(path, ("A", "B"), small_prototypes()), model_file_seeds.enrolled
+        "enrolled.json", lambda path: read_enrolled(path, ("A", "B"), _small_prototypes()), _enrolled
     ),
 }
 """By name, all targets."""

@@ -32,8 +32,7 @@ from spoter.video.environment import PYTHON_VARIABLE
 from stress import MODEL, ROOT
 from stress.harness import wait_until, worker_pids
 from stress.mutations import FuzzRequest, make_request
-from stress.oracle import judge
-from stress.raw_http import HttpAnswer, exchange
+from stress.raw_http import HttpAnswer, exchange, judge
 
 CONNECTIONS = 16
 # Seconds to wait for an answer. An incomplete request gets none; it is given up after the second number.
@@ -126,7 +125,7 @@ def fuzz(
             result = exchange(port, request.to_bytes(), patience, request.copies, head=request.method == "HEAD")
         except OSError as error:
             return number, request, error
-        return number, request, result.final
+        return number, request, result.answers
 
     remaining = iter(numbers)
     with ThreadPoolExecutor(CONNECTIONS) as pool:

@@ -1,7 +1,9 @@
-"""HTTP over a plain socket, for requests that no client library would send."""
+"""HTTP over a plain socket, for requests that no client library would send, and a judge of the answers to them."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 import socket
@@ -9,12 +11,29 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from spoter.error_codes import ErrorCode, Source
 from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK
 
 PATH = f"/predictions/{NAME}"
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
 _TYPE = re.compile(rb"^content-type:\s*([^\s;]+)", re.IGNORECASE | re.MULTILINE)
+# TorchServe's own answers, which no worker has seen: to requests that are not HTTP, or not for its API. Those of 500
+# are exceptions of Java while it parses a form or a content type; it works on as before.
+TORCHSERVE_ERRORS = {
+    400: ("BadRequestException", "InvalidPropertiesException"),
+    403: ("IllegalArgumentException",),
+    404: tuple(f"{kind}NotFoundException" for kind in ("Model", "ModelVersion", "Resource", "Workflow")),
+    405: ("MethodNotAllowedException",),
+    413: ("RequestEntityTooLargeException",),
+    500: tuple(f"{kind}Exception" for kind in ("ArrayIndexOutOfBounds", "ErrorDataDecoder", "StringIndexOutOfBounds")),
+    503: ("ServiceUnavailableException",),
+}
+# Netty's answers without a body: Expect with another value than 100-continue, and more than max_request_size.
+EMPTY = {413, 417}
+CONTENT_TYPES = ("application/json", "application/jsonlines", "text/csv")
+DOCUMENTED = {code.value: code.status for code in ErrorCode if code.source is Source.SERVER}
+"""Status of each error code of the model server."""
 
 
 @dataclass(frozen=True)
@@ -32,14 +51,13 @@ class HttpAnswer:
             document = json.loads(self.body)
         except ValueError:
             return ""
-        if not isinstance(document, dict):
-            return ""
-        return document["error"]["code"] if "error" in document else document.get("type", "")
+        error = document if isinstance(document, dict) else {}
+        return error["error"]["code"] if "error" in error else error.get("type", "")
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """The answers on a connection."""
+    """The answers on a connection, without those of status 100."""
 
     answers: list[HttpAnswer]
     end: str
@@ -48,14 +66,9 @@ class Exchange:
     seconds: float
 
     @property
-    def final(self) -> list[HttpAnswer]:
-        """The answers without those of status 100."""
-        return [answer for answer in self.answers if answer.status >= 200]
-
-    @property
     def summary(self) -> str:
-        """The first final answer, "413 body_too_large", or how the connection ended."""
-        return f"{self.final[0].status} {self.final[0].code}".strip() if self.final else self.end
+        """The first answer, "413 body_too_large", or how the connection ended."""
+        return f"{self.answers[0].status} {self.answers[0].code}".strip() if self.answers else self.end
 
 
 def http_request(
@@ -90,7 +103,7 @@ def connect(port: int, seconds: float = 30.0) -> socket.socket:
 def exchange(
     port: int, data: bytes, wait: float = 30.0, answers: int = 1, half_close: bool = False, head: bool = False
 ) -> Exchange:
-    """Send bytes on a new connection and read as many final answers as expected.
+    """Send bytes on a new connection and read as many answers as expected.
 
     After `wait` seconds without a byte the server counts as silent. With `half_close` our side of the connection is
     closed after the last byte; with `head` answers come without a body, as those to HEAD.
@@ -104,14 +117,11 @@ def exchange(
         except OSError:
             end = "reset"  # while we sent; an answer may be there all the same
         connection.settimeout(wait)
-        while sum(answer.status >= 200 for answer in _parse_answers(received, head)) < answers:
+        while len(_parse_answers(received, head)) < answers:
             try:
                 content = connection.recv(1 << 16)
-            except TimeoutError:
-                end = "silent"
-                break
-            except OSError:
-                end = "reset"
+            except OSError as error:
+                end = "silent" if isinstance(error, TimeoutError) else "reset"
                 break
             if not content:
                 end = "closed"
@@ -121,7 +131,7 @@ def exchange(
 
 
 def _parse_answers(received: bytes, head: bool) -> list[HttpAnswer]:
-    """Return the whole answers at the start of the bytes; TorchServe always sends their length."""
+    """Return the whole answers at the start of the bytes, but those of status 100; TorchServe always sends a length."""
     answers = []
     while (stop := received.find(b"\r\n\r\n")) >= 0:
         header, rest = received[:stop], received[stop + 4 :]
@@ -132,4 +142,44 @@ def _parse_answers(received: bytes, head: bool) -> list[HttpAnswer]:
         kind = content_type[1].decode("latin-1") if content_type else ""
         answers.append(HttpAnswer(int(header.split()[1]), kind, rest[:size]))
         received = rest[size:]
-    return answers
+    return [answer for answer in answers if answer.status >= 200]
+
+
+def judge(answer: HttpAnswer) -> tuple[str, str | None]:
+    """Return whose answer it is and which, and what is wrong with it, or None."""
+    status, content_type, body = answer.status, answer.content_type, answer.body
+    if status in EMPTY and not body:
+        return "TorchServe: no body", None
+    try:
+        document = json.loads(body) if content_type == "application/json" and body else {}
+        codes = _error_codes(content_type, body, document)
+    except ValueError as error:
+        return "unreadable", f"found what is no {content_type}: {error}"
+    if status == 200:
+        return "answered", None if content_type in CONTENT_TYPES or not body else f"an answer of type {content_type}"
+    if codes:
+        unknown = [code for code in codes if code not in DOCUMENTED]
+        if unknown or DOCUMENTED[codes[0]] != status:
+            return f"ours: {codes[0]}", f"{unknown or codes[0]} with {status} is not in docs/errors.md"
+        return f"ours: {codes[0]}", "a failure of ours" if status >= 500 else None
+    kind = document.get("type") if isinstance(document, dict) else None
+    if kind is None:
+        return "unknown", f"{content_type} {body[:200]!r}"
+    is_known = kind in TORCHSERVE_ERRORS.get(status, ())
+    return f"TorchServe: {kind}", None if is_known else f"{document.get('message')!r:.200}"
+
+
+def _error_codes(content_type: str, body: bytes, document: object) -> list[str]:
+    """Return the codes of our errors in a body, in order; `ValueError` for a body that is not of its type."""
+    if content_type == "text/csv":
+        header, *rows = csv.reader(io.StringIO(body.decode()))
+        if any(len(row) != len(header) for row in rows):
+            raise ValueError("rows of several lengths")
+        return [row[-1].partition(":")[0] for row in rows if row[-1]]
+    documents = [document]
+    if content_type == "application/jsonlines":
+        documents = [json.loads(line) for line in body.splitlines()]
+    elif isinstance(document, dict) and isinstance(document.get("answers"), list):
+        documents = document["answers"]
+    errors = [item["error"] for item in documents if isinstance(item, dict) and isinstance(item.get("error"), dict)]
+    return [error.get("code", "") for error in errors]

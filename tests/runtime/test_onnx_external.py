@@ -23,7 +23,7 @@ from spoter.runtime import onnx_runtime
 from spoter.runtime.onnx_external import MESSAGE_FIELDS, refuse_external_data
 from spoter.runtime.onnx_runtime import OnnxRuntime
 from spoter.serving.recognizer import Recognizer
-from stress.model_file_seeds import SMALL, graphs
+from stress.decoder_targets import SMALL, small_graphs
 from tests import ROOT
 
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
@@ -156,7 +156,7 @@ def test_odd_protobuf_is_refused(kind):
 
 
 @pytest.mark.parametrize(
-    "content", [b"", PLAIN, holding(TENSOR), holding(TENSOR + b"\x70\x00"), *graphs()], ids=range(6)
+    "content", [b"", PLAIN, holding(TENSOR), holding(TENSOR + b"\x70\x00"), *small_graphs()], ids=range(6)
 )
 def test_weights_inside_pass(content):
     refuse_external_data(content, "here")
@@ -222,7 +222,7 @@ def test_what_passes_has_no_external_data_for_protobufs_own_reader():
 @pytest.fixture
 def secret(tmp_path, monkeypatch) -> bytes:
     """A graph that takes the head's bias from a file of the working folder, which is there."""
-    graph = onnx.load_from_string(graphs()[0])
+    graph = onnx.load_from_string(small_graphs()[0])
     [bias] = [tensor for tensor in graph.graph.initializer if tensor.name == "head.bias"]
     (tmp_path / "secret.bin").write_bytes(bias.raw_data)
     bias.ClearField("raw_data")
@@ -257,7 +257,7 @@ def test_onnx_runtime_itself_would_look_in_no_folder(secret, tmp_path, monkeypat
 
 def test_bytes_that_look_like_another_format_are_read_as_onnx():
     """ONNX Runtime would guess its own format from bytes 4 to 8; nothing checks what that names."""
-    graph = onnx.load_from_string(graphs()[0])
+    graph = onnx.load_from_string(small_graphs()[0])
     graph.producer_name = "ORTM"
     content = graph.SerializeToString()
     assert content[4:8] == b"ORTM"

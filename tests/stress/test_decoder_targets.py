@@ -17,7 +17,7 @@ from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from stress.decoder_targets import TARGETS, ContractViolation, check_errors, check_response
 from stress.mutations import TOKENS, make_request, seed_requests
-from stress.oracle import DOCUMENTED
+from stress.raw_http import DOCUMENTED
 
 FUZZ = settings(
     max_examples=60, deadline=None, database=None, derandomize=True,

@@ -9,8 +9,7 @@ import pytest
 
 from stress.http_fuzz import MAX_JAVA_GROWTH, MAX_WORKER_GROWTH, Findings, may_be_closed, save_failures
 from stress.mutations import MUTATIONS, FuzzRequest, make_request, seed_requests
-from stress.oracle import judge
-from stress.raw_http import PATH, HttpAnswer
+from stress.raw_http import PATH, HttpAnswer, judge
 
 
 def error(code: str) -> bytes:
