@@ -60,13 +60,15 @@ class Preflight:
         unreachable = self._problems(self._check_credentials)
         problems += unreachable
         if not unreachable:
-            role = f"role {self.settings.role} could not be read, for lack of iam:GetRole: it is taken as it is"
-            image = f"image {self.settings.image_uri} could not be read, for lack of ecr:DescribeImages: it is taken "
-            quotas = "quotas could not be read, for lack of servicequotas:ListServiceQuotas: not checked"
+            unread = "could not be read, for lack of"
+            role = f"role {self.settings.role} {unread} iam:GetRole: it is taken as it is"
+            image = f"image {self.settings.image_uri} {unread} ecr:DescribeImages: it is taken as it is"
+            quotas = f"quotas {unread} servicequotas:ListServiceQuotas: not checked"
             problems += self._problems(self._check_role, role)
             problems += self._problems(self._check_bucket)
-            problems += self._problems(self._check_image, f"{image}as it is")
-            problems += [*self._problems(self._check_name), *self._problems(self._check_alarms)]
+            problems += self._problems(self._check_image, image)
+            problems += self._problems(self._check_name)
+            problems += self._problems(self._check_alarms)
             problems += self._problems(self._check_quota, quotas)
             problems += self._problems(self._check_batch_input)
         if problems:
