@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,14 @@ def test_it_passes_the_checks_of_the_indexes(wheel):
     assert len(distributions) == 2
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *distributions], check=True)
     subprocess.run([Path(sys.executable).with_name("check-wheel-contents"), wheel], cwd=ROOT, check=True)
+
+
+def test_an_index_can_follow_the_links_of_the_readme(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
+        text = archive.read(name).decode()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert len(links) > 10 and [link for link in links if not link.startswith("https://")] == []
 
 
 def test_there_is_no_torch_in_the_environment(program):
