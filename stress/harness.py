@@ -22,7 +22,7 @@ from spoter.ops.local_server import NAME
 from spoter.ops.readiness import Reply, send
 from spoter.torchserve.process import ServerProcess
 from spoter.torchserve.server import TorchServe
-from stress import MODEL, ROOT
+from stress import MODEL
 
 WORKERS = 2
 RECOVERED = 20
@@ -52,7 +52,7 @@ class Stream:
         self.url, self.requests, self.rate, self.longest = url, requests, rate, longest
         self.answers: list[Answer] = []
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self._thread = threading.Thread(target=asyncio.run, args=(self._run(),), daemon=True)
 
     def __enter__(self) -> Stream:
         self._thread.start()
@@ -118,20 +118,22 @@ def wait_workers(server: ServerProcess) -> bool:
     return wait_until(lambda: len(worker_pids(server)) == WORKERS)
 
 
-def sample_requests() -> list[Request]:
-    """Return the requests in samples/: clips of people, in each of the formats."""
-    types = {".json": JSON, ".csv": CSV, ".jsonl": "application/jsonlines", ".npy": "application/x-npy"}
-    files = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix in types)
-    return [Request(path.read_bytes(), types[path.suffix]) for path in files]
-
-
 def format_counts(counter: Counter) -> str:
     """Return "404 x 12, 507 x 3", or "0"."""
     return ", ".join(f"{key} x {n}" for key, n in sorted(counter.items(), key=str)) or "0"
 
 
-def exit_on_problems(problems: Sequence[str]) -> None:
-    """End the command with status 1 if there are problems."""
-    if problems:
-        typer.echo("not as expected: " + "; ".join(problems), err=True)
-        raise typer.Exit(1)
+class Problems(list[str]):
+    """Everything that was not as expected."""
+
+    def check(self, is_expected: bool, problem: str) -> str:
+        """Return the verdict for a table, and note the problem if something is not as expected."""
+        if not is_expected:
+            self.append(problem)
+        return "yes" if is_expected else "NO"
+
+    def exit(self) -> None:
+        """End the command with status 1 if there are problems."""
+        if self:
+            typer.echo("not as expected: " + "; ".join(self), err=True)
+            raise typer.Exit(1)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
+import numpy as np
 import typer
 
 from benchmarks.command import run_command
@@ -21,7 +21,7 @@ from benchmarks.tables import markdown_table
 from spoter.ops.ports import LOOPBACK
 from spoter.torchserve.server import TorchServe
 from stress import MODEL
-from stress.harness import CSV, JSON, call, exit_on_problems
+from stress.harness import CSV, JSON, Problems, call
 
 # Keys of the archive's model-config.yaml: batches of eight, and a worker that waits for them.
 ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}
@@ -29,8 +29,7 @@ ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}
 TOLERANCE = 1e-4
 
 
-@dataclass(frozen=True)
-class IsolationCase:
+class IsolationCase(NamedTuple):
     """A request, and its expected status."""
 
     name: str
@@ -62,19 +61,17 @@ def isolation_cases() -> list[IsolationCase]:
 def are_same(body: str, other: str) -> bool:
     """Tell whether two answers are the same: scores within `TOLERANCE`, everything else equal."""
     try:
-        return _are_same(json.loads(body), json.loads(other))
+        (document, scores), (other_document, other_scores) = _split_scores(body), _split_scores(other)
     except ValueError:
         return body == other
+    is_same = document == other_document and len(scores) == len(other_scores)
+    return is_same and np.allclose(scores, other_scores, rtol=0, atol=TOLERANCE)
 
 
-def _are_same(one: object, other: object) -> bool:
-    if isinstance(one, float) and isinstance(other, float):
-        return abs(one - other) <= TOLERANCE
-    if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(_are_same(value, other[key]) for key, value in one.items())
-    if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(_are_same, one, other))
-    return type(one) is type(other) and one == other
+def _split_scores(body: str) -> tuple[object, list[float]]:
+    """Return a JSON document without its fractions, and the fractions."""
+    scores: list[float] = []
+    return json.loads(body, parse_float=lambda text: scores.append(float(text))), scores
 
 
 def count_batches(server: TorchServe) -> int:
@@ -82,9 +79,8 @@ def count_batches(server: TorchServe) -> int:
     counts = [-1, -2]
     while counts[-1] != counts[-2]:
         time.sleep(0.5)
-        reply = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics")
-        lines = [line for line in reply.body.splitlines() if line.startswith("DecodeTime_count")]
-        counts.append(int(sum(float(line.split()[-1]) for line in lines)))
+        lines = call(f"http://{LOOPBACK}:{server.ports[2]}/metrics").body.splitlines()
+        counts.append(sum(int(float(line.split()[-1])) for line in lines if line.startswith("DecodeTime_count")))
     return counts[-1]
 
 
@@ -123,8 +119,10 @@ def main(rounds: Annotated[int, typer.Option(min=1, max=200, help="How often all
     columns = ("Request", "Bytes", "Status alone", "The same among others")
     typer.echo(markdown_table(columns, rows, "Isolation"))
     typer.echo(f"{mean_batch:.1f} requests shared a batch on average.\n")
-    problems = [f"{wrong} answers were not those that their requests get alone"] if wrong else []
-    exit_on_problems(problems + (["no requests shared a batch"] if mean_batch <= 1 else []))
+    problems = Problems()
+    problems.check(not wrong, f"{wrong} answers were not those that their requests get alone")
+    problems.check(mean_batch > 1, "no requests shared a batch")
+    problems.exit()
 
 
 if __name__ == "__main__":

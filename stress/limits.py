@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import time
 import zlib
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from statistics import median
 from typing import Annotated
 
 import typer
@@ -17,15 +21,17 @@ from tqdm import tqdm
 
 from benchmarks.command import run_command
 from benchmarks.load.bodies import compact_request
+from benchmarks.load.client import Request, run_closed_loop
+from benchmarks.load.usage import ProcessUsage, measure_usage
 from benchmarks.tables import markdown_table
 from spoter.torchserve.server import TorchServe
-from stress.connections import CROWDS, Crowd, hold_crowd
-from stress.harness import PATIENCE, attacked_server, exit_on_problems, worker_pids
-from stress.raw_http import Exchange, exchange, http_request
+from stress.harness import PATIENCE, Problems, attacked_server, wait_until, worker_pids
+from stress.raw_http import Exchange, connect, exchange, http_request
 
 MIB = 1 << 20
 # Limits of the model's config.json (max_bytes) and of config.properties (max_request_size).
 MAX_BYTES, MAX_REQUEST = 25 * MIB, 32 * MIB
+LARGE = 19 * MIB
 SILENCE = 3.0
 """Seconds to wait where no answer is expected."""
 
@@ -123,54 +129,117 @@ def send_case(case: Case, port: int) -> tuple[Exchange, bool]:
     return result, result.summary in case.expected
 
 
+@dataclass(frozen=True)
+class Crowd:
+    """Connections of one kind that cost their sender nothing: idle, slow, or never finished."""
+
+    name: str
+    share: float  # of the number of connections on the command line
+    first: Callable[[], bytes]  # returns the bytes that each sends at once
+    drip: bytes = b""  # what each sends every second
+
+
+CROWDS = (
+    Crowd("nothing sent", 5, lambda: b""),
+    Crowd("half a request line", 1, lambda: b"POST /predic"),
+    Crowd("a byte of the headers a second", 1, lambda: http_request(compact_request())[:60], b"x"),
+    Crowd("a byte of the body a second", 1, lambda: http_request(compact_request())[:300], b"0"),
+    Crowd("19 of 20 MiB of a body", 0.1, lambda: http_request(b" " * LARGE, length=LARGE + MIB)),
+)
+
+
+@dataclass(frozen=True)
+class CrowdEffect:
+    """The effect of a crowd: Java's use of resources, and the median milliseconds of another client's requests."""
+
+    number: int
+    before: ProcessUsage
+    during: ProcessUsage
+    after: ProcessUsage
+    alone_ms: float
+    during_ms: float
+    closed: int  # connections of the crowd that the server closed
+    all_served: bool  # whether all requests of the other client were answered 200
+
+
+def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float = 5.0) -> CrowdEffect:
+    """Hold a crowd of connections to a server for `stay` seconds while another client sends requests."""
+    requests = [Request(compact_request())]
+    number = max(1, round(crowd.share * connections))
+    alone = run_closed_loop(server.url, requests, 1, stay)
+    before = _measure_java(server)
+    with ExitStack() as stack:
+        held = [stack.enter_context(connect(server.ports[0])) for _ in range(number)]
+        _send_to_all(held, crowd.first())
+        loads, end = [], time.monotonic() + stay
+        while time.monotonic() < end:
+            _send_to_all(held, crowd.drip)
+            loads.append(run_closed_loop(server.url, requests, 1, 1.0))
+        during = _measure_java(server)
+        closed = sum(_is_closed(connection) for connection in held)
+    wait_until(lambda: _measure_java(server).handles <= before.handles + 5, 10)
+    all_served = not any(load.failures for load in (alone, *loads))
+    during_ms = median(load.percentile(50) for load in loads)
+    return CrowdEffect(
+        number, before, during, _measure_java(server), alone.percentile(50), during_ms, closed, all_served
+    )
+
+
+def _send_to_all(connections: list[socket.socket], content: bytes) -> None:
+    for connection in connections:
+        with suppress(OSError):  # the server may have closed it, which is counted later
+            connection.sendall(content)
+
+
+def _is_closed(connection: socket.socket) -> bool:
+    """Tell whether the server has closed a connection, or answered on it, which comes first."""
+    connection.setblocking(False)
+    try:
+        connection.recv(1)
+    except OSError as error:
+        return not isinstance(error, BlockingIOError)
+    return True
+
+
+def _measure_java(server: TorchServe) -> ProcessUsage:
+    return measure_usage(server.leader).frontend
+
+
 def main(
     connections: Annotated[int, typer.Option(min=10, max=5000, help="Of each crowd, but those of large bodies.")] = 200,
 ) -> None:
     """Send requests that are too large, broken or endless; exit with 1 if an answer is not as expected."""
-    problems, rows = [], []
+    problems, rows, crowds = Problems(), [], []
     with attacked_server() as server:
         port, workers = server.ports[0], sorted(worker_pids(server))
         for case in tqdm(CASES, desc="requests", leave=False):
             result, is_expected = send_case(case, port)
-            rows.append([case.name, result.summary, f"{result.seconds:.2f}", _yes(is_expected), case.note])
-            problems += [] if is_expected else [case.name]
+            verdict = problems.check(is_expected, case.name)
+            rows.append([case.name, result.summary, f"{result.seconds:.2f}", verdict, case.note])
         rounds = [send_pipelined(port) for _ in range(5)]
         complete, ordered = (sum(column) for column in zip(*rounds, strict=True))
+        name, answer = f"{len(PIPELINED)} requests without waiting", f"{complete} of {len(rounds)} times all 200"
         note = f"{ordered} times in order: TorchServe answers as workers finish; a proxy keeps the order"
-        is_complete = complete == len(rounds)
-        answer = f"{complete} of {len(rounds)} times all 200"
-        rows.append(["10 requests without waiting", answer, "-", _yes(is_complete), note])
-        problems += [] if is_complete else ["10 requests without waiting"]
+        rows.append([name, answer, "-", problems.check(complete == len(rounds), name), note])
         columns = ("Sent", "Answer", "After, s", "As expected", "Note")
         typer.echo(markdown_table(columns, rows, "Requests", left=5))
-        crowds = []
         for crowd in tqdm(CROWDS, desc="connections", leave=False):
-            row, is_expected = _crowd_row(server, crowd, connections)
-            crowds.append(row)
-            problems += [] if is_expected else [crowd.name]
+            effect = hold_crowd(server, crowd, connections)
+            before, during, after = effect.before, effect.during, effect.after
+            # All handles of a crowd are closed after it; a few are the observer's own.
+            problems.check(effect.all_served and after.handles <= before.handles + 20, crowd.name)
+            crowds.append([
+                crowd.name, effect.number, f"{effect.alone_ms:.0f}", f"{effect.during_ms:.0f}", before.handles,
+                during.handles, after.handles, before.rss >> 20, during.rss >> 20, effect.closed,
+                "yes" if effect.all_served else "NO",
+            ])  # fmt: skip
         columns = (
             "Connections", "Number", "Others' p50, ms: before", "meanwhile", "Java's handles: before", "meanwhile",
             "after", "Java's RSS, MB: before", "meanwhile", "Closed by the server", "Others all 200",
         )  # fmt: skip
         typer.echo(markdown_table(columns, crowds, "Crowds of connections"))
-        if sorted(worker_pids(server)) != workers:
-            problems.append("workers were replaced")
-    exit_on_problems(problems)
-
-
-def _crowd_row(server: TorchServe, crowd: Crowd, connections: int) -> tuple[list[object], bool]:
-    effect = hold_crowd(server, crowd, connections)
-    before, during, after = effect.before, effect.during, effect.after
-    row = [
-        crowd.name, effect.number, f"{effect.alone_ms:.0f}", f"{effect.during_ms:.0f}", before.handles, during.handles,
-        after.handles, before.rss >> 20, during.rss >> 20, effect.closed, _yes(effect.all_served),
-    ]  # fmt: skip
-    # All handles of a crowd are closed after it; a few are the observer's own.
-    return row, effect.all_served and after.handles <= before.handles + 20
-
-
-def _yes(is_expected: bool) -> str:
-    return "yes" if is_expected else "NO"
+        problems.check(sorted(worker_pids(server)) == workers, "workers were replaced")
+    problems.exit()
 
 
 if __name__ == "__main__":

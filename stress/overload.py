@@ -17,11 +17,11 @@ import typer
 
 from benchmarks.command import run_command
 from benchmarks.load.bodies import compact_request
-from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
+from benchmarks.load.client import Answer, Load, Request, run_closed_loop, run_open_loop
 from benchmarks.tables import markdown_table
 from spoter.ops.local_server import NAME
 from spoter.torchserve.server import TorchServe
-from stress.harness import WORKERS, attacked_server, exit_on_problems, format_counts
+from stress.harness import WORKERS, Problems, attacked_server, format_counts
 
 # Clients of the closed loop: as many as two full batches for each worker.
 CLIENTS = 16
@@ -44,7 +44,11 @@ class OverloadReport:
     before_ms: float  # a single client's median
     after_ms: float  # its first median afterwards that is as before, or else the last one
     recovery_s: float | None  # from the last request of the overload until then; None if it never came
-    retry_after: int  # refusals with that header
+
+    @property
+    def refusals(self) -> list[Answer]:
+        """Answers of status 503 during the overload."""
+        return [answer for answer in self.load.answers if answer.status == 503]
 
 
 def longest_wait_s(rate: float, queue: int, batch: int) -> float:
@@ -69,12 +73,7 @@ def overload(
         since = time.monotonic() - ended
         after = run_closed_loop(server.url, requests, 1, 0.5).percentile(50)
         recovery = since if after <= MAX_SLOWDOWN * before else None
-    retry_after = sum("retry-after" in map(str.lower, answer.headers) for answer in _refusals(load))
-    return OverloadReport(capacity, load, before, after, recovery, retry_after)
-
-
-def _refusals(load: Load) -> list:
-    return [answer for answer in load.answers if answer.status == 503]
+    return OverloadReport(capacity, load, before, after, recovery)
 
 
 def main(
@@ -88,7 +87,8 @@ def main(
         batch = server.manage("GET", f"/models/{NAME}")[0]["batchSize"]
         report = overload(server, seconds, times, frames=frames)
     load, statuses = report.load, report.load.statuses
-    refusal_ms = [1e3 * answer.seconds for answer in _refusals(load)]
+    refusal_ms = [1e3 * answer.seconds for answer in report.refusals]
+    retry_after = sum("retry-after" in map(str.lower, answer.headers) for answer in report.refusals)
     refusal_p50, refusal_p99 = np.percentile(refusal_ms, [50, 99]) if refusal_ms else (np.nan, np.nan)
     # The queue is emptied at the rate that was answered, on cores that the load's own process shares.
     bound_ms = 1e3 * longest_wait_s(load.rate, queue, batch)
@@ -102,24 +102,23 @@ def main(
         "bound by the queue": f"{bound_ms:.0f} ms: ({queue} + {WORKERS + 1} x {batch}) / {load.rate:.0f}",
         "refused 503": f"{statuses[503]} ({100 * statuses[503] / len(load.answers):.0f} %)",
         "refusals' p50 / p99": f"{refusal_p50:.1f} ms / {refusal_p99:.1f} ms",
-        "refusals with Retry-After": f"{report.retry_after} (TorchServe 0.12.0 cannot set it: a proxy can)",
+        "refusals with Retry-After": f"{retry_after} (TorchServe 0.12.0 cannot set it: a proxy can)",
         "anything else": format_counts(others),
         "single client's p50 before, after": f"{report.before_ms:.1f} ms, {report.after_ms:.1f} ms",
         "back to normal": recovery,
         "the load's own lag (median), processor": f"{load.lag_ms:.1f} ms, {load.cpu_s / load.seconds:.2f} cores",
     }
     typer.echo(markdown_table(("", ""), rows.items(), f"{times:g} times capacity, clips of {frames} frames", left=2))
-    problems = {
-        "requests were neither answered nor refused": bool(others),
-        "nothing was refused": not refusal_ms,
-        "accepted requests waited more than twice as long as the queue explains": load.percentile(99) > 2 * bound_ms,
-        "refusals were no quicker than answers": refusal_p50 > bound_ms,
-        f"a single client was not served as before within {MAX_RECOVERY_S:g} s": (
-            report.recovery_s is None or report.recovery_s > MAX_RECOVERY_S
-        ),
-        "the load was late itself: use more cores, or more --frames": load.lag_ms > MAX_LAG_MS,
-    }
-    exit_on_problems([text for text, is_problem in problems.items() if is_problem])
+    problems = Problems()
+    problems.check(not others, "requests were neither answered nor refused")
+    problems.check(bool(refusal_ms), "nothing was refused")
+    is_explained = not load.percentile(99) > 2 * bound_ms
+    problems.check(is_explained, "accepted requests waited more than twice as long as the queue explains")
+    problems.check(not refusal_p50 > bound_ms, "refusals were no quicker than answers")
+    is_restored = report.recovery_s is not None and report.recovery_s <= MAX_RECOVERY_S
+    problems.check(is_restored, f"a single client was not served as before within {MAX_RECOVERY_S:g} s")
+    problems.check(load.lag_ms <= MAX_LAG_MS, "the load was late itself: use more cores, or more --frames")
+    problems.exit()
 
 
 if __name__ == "__main__":

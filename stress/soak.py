@@ -8,7 +8,6 @@ build/attacks/soak.csv.
 from __future__ import annotations
 
 import csv
-import io
 import json
 import time
 from collections import Counter
@@ -25,12 +24,12 @@ from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.load.client import Answer, Request, run_closed_loop
 from benchmarks.load.usage import measure_usage
 from benchmarks.tables import markdown_table
-from spoter.files import atomic_write_bytes
 from spoter.torchserve.server import TorchServe
-from stress.harness import JSON, Stream, attacked_server, exit_on_problems, format_counts, sample_requests
+from stress import ROOT
+from stress.harness import CSV, JSON, Problems, Stream, attacked_server, format_counts
 
 SAMPLES_CSV = Path("build", "attacks", "soak.csv")
-# Memory may grow by this share from the first `PART` of the samples to the last. So many handles and threads may be
+# Memory may grow by this share from the first `PART` of the samples to the last. This many handles and threads may be
 # added: Java opens them for its pools when it needs them.
 MAX_GROWTH, MAX_ADDED = 0.05, 10
 PART = 0.1
@@ -53,35 +52,35 @@ def mixed_requests() -> list[tuple[Request, int]]:
         (Request(b'{"points": [[[0.5, 0.5]]]}', JSON), 400),
         (Request(b"x", "image/png"), 415),
     ]
-    bodies = [compact_request(frames=frames) for frames in (15, 30, 60, 60, 60, 90, 200)]
-    bodies += [full_request(), full_request(20)]
+    types = {".json": JSON, ".csv": CSV, ".jsonl": "application/jsonlines", ".npy": "application/x-npy"}
+    files = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix in types)
     documents = ({"describe": True}, {"enroll": "GREETING", "clips": [clip, clip]}, {"clips": [clip] * 4})
-    bodies += [json.dumps(document).encode() for document in documents]
-    good = [(request, 200) for request in (*sample_requests(), *(Request(body, JSON) for body in bodies))]
-    repeats = 9 * len(bad) // len(good) + 1
-    return good * repeats + bad
+    bodies = [compact_request(frames=frames) for frames in (15, 30, 60, 60, 60, 90, 200)]
+    bodies += [full_request(), full_request(20), *(json.dumps(document).encode() for document in documents)]
+    good = [(Request(path.read_bytes(), types[path.suffix]), 200) for path in files]
+    good += [(Request(body, JSON), 200) for body in bodies]
+    return good * (9 * len(bad) // len(good) + 1) + bad
 
 
 def measure_server(server: TorchServe) -> dict[str, int]:
     """Return the present usage of all workers together and of Java, and the bytes of the logs."""
     usage = measure_usage(server.leader)
-    workers, java = usage.workers, usage.frontend
     totals = {
-        f"worker_{name}": sum(getattr(worker, name) for worker in workers)
+        f"{kind}_{name}": sum(getattr(process, name) for process in processes)
+        for kind, processes in (("worker", usage.workers), ("java", [usage.frontend]))
         for name in ("rss", "pss", "handles", "threads")
     }
-    totals |= {f"java_{name}": getattr(java, name) for name in ("rss", "handles", "threads")}
     return totals | {"log_bytes": sum(path.stat().st_size for path in server.logs.rglob("*") if path.is_file())}
 
 
 def compare_usage(
     first: dict[str, int], last: dict[str, int], rows: list[dict[str, int]]
-) -> tuple[list[list[str]], list[str]]:
+) -> tuple[list[list[str]], Problems]:
     """Return the lines of the table, and a problem for each value that grew too much.
 
     `first` and `last` are from `measure_server` without load, before and after; `rows` under load, in between.
     """
-    lines, problems = [], []
+    lines, problems = [], Problems()
     count = max(1, round(PART * len(rows)))
     for name in COLUMNS:
         is_memory, under_load = name.endswith("rss"), [row[name] for row in rows]
@@ -90,11 +89,9 @@ def compare_usage(
             start, end = median(under_load[:count]), median(under_load[-count:])
         change = end / start - 1
         is_expected = change < MAX_GROWTH if is_memory else end <= start + MAX_ADDED
+        verdict = problems.check(is_expected, f"{name} grew by {100 * change:.1f} %")
         shown = [f"{n / 2**20:.1f} MB" if is_memory else str(n) for n in (start, end, max(under_load))]
-        verdict = "yes" if is_expected else "NO"
         lines.append([name.replace("_", " "), *shown[:2], f"{100 * change:+.1f} %", shown[2], verdict])
-        if not is_expected:
-            problems.append(f"{name} grew by {100 * change:.1f} %")
     return lines, problems
 
 
@@ -122,22 +119,26 @@ def main(
         with Stream(server.url, requests, rate, longest=warm_up + 60) as warming:
             time.sleep(warm_up)
         first = _measure_at_rest(server)
-        with Stream(server.url, requests, rate, longest=seconds + 60) as stream:
-            began = time.monotonic()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with Stream(server.url, requests, rate, longest=seconds + 60) as stream, out.open("w") as file:
+            began, writer = time.monotonic(), csv.writer(file, lineterminator="\n")
             for step in tqdm(range(max(2, round(seconds / every)) + 1), desc="soak", leave=False):
                 time.sleep(max(0.0, began + step * every - time.monotonic()))
                 new = stream.answers[counted:]  # counting all of them again would delay the load
                 counted, failed = counted + len(new), failed + failures(new)
                 row = {"seconds": round(time.monotonic() - began, 1), "answers": counted, "unexpected": failed}
                 rows.append(row | measure_server(server))
-                _write_csv(out, rows)
+                if not step:
+                    writer.writerow(rows[0])
+                writer.writerow(rows[-1].values())
+                file.flush()
         last = _measure_at_rest(server)
     answers = warming.answers + stream.answers
     statuses = format_counts(Counter(answer.status for answer in answers))
     lines, problems = compare_usage(first, last, rows)
     log_kb = 1000 * (last["log_bytes"] - first["log_bytes"]) / max(1, len(stream.answers)) / 1024
-    if unexpected := failures(answers):
-        problems.append(f"{unexpected} answers of another status than expected")
+    unexpected = failures(answers)
+    problems.check(not unexpected, f"{unexpected} answers of another status than expected")
     title = f"Soak: {minutes:g} minutes at {rate:.0f} requests/s, {100 * load:.0f} % of capacity"
     columns = ("", "Start", "End", "Change", "Most under load", "As expected")
     typer.echo(markdown_table(columns, lines, title))
@@ -145,21 +146,12 @@ def main(
         f"{len(answers)} answers with the warm-up; statuses {statuses}; {unexpected} unexpected. "
         f"Logs: {log_kb:.1f} kB for 1,000 requests. Samples: {out}\n"
     )
-    exit_on_problems(problems)
+    problems.exit()
 
 
 def _measure_at_rest(server: TorchServe) -> dict[str, int]:
     time.sleep(REST_S)
     return measure_server(server)
-
-
-def _write_csv(path: Path, rows: list[dict]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, text.getvalue().encode())
 
 
 if __name__ == "__main__":

@@ -8,9 +8,8 @@ from benchmarks.load.bodies import compact_request
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from stress.connections import CROWDS, hold_crowd
 from stress.harness import call, worker_pids
-from stress.limits import CASES, SILENCE, send_case, send_pipelined
+from stress.limits import CASES, CROWDS, SILENCE, hold_crowd, send_case, send_pipelined
 
 LOUD = [case for case in CASES if case.wait > SILENCE]  # the others wait for nothing, seconds each
 
