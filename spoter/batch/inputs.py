@@ -10,8 +10,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import islice, starmap
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -31,31 +32,17 @@ _NOT_CLIPS = (frame_folders.PICTURE, "groups.csv")
 
 
 class ClipSource(msgspec.Struct, frozen=True, array_like=True):
-    """Where landmarks are: a whole file or folder of frames, a group of an HDF5 file, or a line of JSON Lines.
-
-    Attributes
-    ----------
-    file : str
-    options : str
-        Content of the nearest picture.json, as ``width=1280,height=720``: that of the folder, or of one above it.
-    group : str or None
-        Of an HDF5 file.
-    line : int
-        From 1; 0 if the source is not a line.
-    start, size : int
-        Bytes of that line in the file.
-    """
+    """Where landmarks are: a whole file or folder of frames, a group of an HDF5 file, or a line of JSON Lines."""
 
     file: str
-    options: str = ""
-    group: str | None = None
-    line: int = 0
-    start: int = 0
+    options: str = ""  # content of picture.json in the folder or the nearest one above it: width=1280,height=720
+    group: str | None = None  # of an HDF5 file
+    line: int = 0  # from 1; 0 if the source is not a line
+    start: int = 0  # first byte of that line in the file, and its number of bytes
     size: int = 0
 
 
-@dataclass(frozen=True)
-class Shard:
+class Shard(NamedTuple):
     """Sources that one worker answers together, and the shard's number."""
 
     number: int
@@ -64,20 +51,11 @@ class Shard:
 
 @dataclass
 class InputScan:
-    """What paths hold, counted without reading it.
-
-    Attributes
-    ----------
-    sources : int
-    digest : str
-        SHA-256 of the files' paths, sizes and times, by which a later run notices a change.
-    skipped : Counter
-        Endings of files in folders that hold no clip, and their numbers.
-    """
+    """What paths hold, counted without reading it."""
 
     sources: int = 0
-    digest: str = ""
-    skipped: Counter[str] = field(default_factory=Counter)
+    digest: str = ""  # SHA-256 of the files' paths, sizes and times, by which a later run notices a change
+    skipped: Counter[str] = field(default_factory=Counter)  # endings of files in folders that hold no clip
 
     @property
     def shard_size(self) -> int:
@@ -88,13 +66,9 @@ class InputScan:
 def scan_inputs(paths: Sequence[Path], advance: Callable[[int], object] = lambda sources: None) -> InputScan:
     """Count the clips to answer; `advance` is called with the number of sources of each file.
 
-    Raises
-    ------
-    SpoterError
-        For a given path that is missing or holds no landmarks; an unreadable folder, or one with a link to a folder
-        above it; a clip's name that is not a file's; and if there is no clip at all.
-    DataError
-        For an unreadable HDF5 file.
+    Raise `SpoterError` for a given path that is missing or holds no landmarks; an unreadable folder, or one with a link
+    to a folder above it; a clip's name that is not a file's; and if there is no clip at all. Raise `DataError` for an
+    unreadable HDF5 file.
     """
     scan, digest = InputScan(), hashlib.sha256()
     for file, options in _find_files(paths, scan.skipped):
@@ -114,10 +88,8 @@ def scan_inputs(paths: Sequence[Path], advance: Callable[[int], object] = lambda
 def iterate_shards(paths: Sequence[Path], size: int) -> Iterator[Shard]:
     """Yield shards of `size` sources, the last one shorter; raise as `scan_inputs`."""
     sources = (source for file, options in _find_files(paths, Counter()) for source in _find_sources(file, options))
-    number = 0
-    while batch := list(islice(sources, size)):
-        yield Shard(number, batch)
-        number += 1
+    batches = iter(lambda: list(islice(sources, size)), [])
+    return starmap(Shard, enumerate(batches))
 
 
 def _find_files(paths: Sequence[Path], skipped: Counter[str]) -> Iterator[tuple[str, str]]:
@@ -182,25 +154,16 @@ def _find_sources(file: str, options: str) -> Iterator[ClipSource]:
     if os.path.isdir(file) or ending not in (".jsonl", *ENDINGS):
         yield ClipSource(file, options)
     elif ending == ".jsonl":
-        yield from _find_lines(file, options)
+        start = 0
+        with open(file, "rb") as stream:
+            for number, line in enumerate(stream, 1):
+                if not line.isspace():  # as `spoter.formats.json_format.decode_lines`
+                    yield ClipSource(file, options, line=number, start=start, size=len(line))
+                start += len(line)
     else:
-        yield from _find_groups(file)
-
-
-def _find_lines(file: str, options: str) -> Iterator[ClipSource]:
-    start = 0
-    with open(file, "rb") as stream:
-        for number, line in enumerate(stream, 1):
-            if not line.isspace():  # as `spoter.formats.jsonlines_format`
-                yield ClipSource(file, options, line=number, start=start, size=len(line))
-            start += len(line)
-
-
-def _find_groups(file: str) -> Iterator[ClipSource]:
-    with open_hdf5(Path(file)) as opened:
-        try:
-            keys = list(opened)
-        except HDF5_ERRORS as error:
-            raise DataError(f"{file}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
-    for key in keys:
-        yield ClipSource(file, group=key)
+        with open_hdf5(Path(file)) as opened:
+            try:
+                keys = list(opened)
+            except HDF5_ERRORS as error:
+                raise DataError(f"{file}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
+        yield from (ClipSource(file, group=key) for key in keys)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,13 +27,8 @@ class _Line(msgspec.Struct):
 def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
     """Answer all clips and write the answers to `plan.out`, JSON Lines; resume an earlier run.
 
-    `execute` runs a `spoter.batch.predictor.ShardPredictor`.
-
-    Raises
-    ------
-    SpoterError
-        If `plan.out` holds other answers, or another command is writing them; and as `ShardFolder.begin` and
-        `run_shards`.
+    `execute` runs a `spoter.batch.predictor.ShardPredictor`. Raise `SpoterError` if `plan.out` holds other answers, or
+    another command is writing them; and as `ShardFolder.begin` and `run_shards`.
     """
     out, size = plan.out, plan.shard_size
     record_file, folder = out.with_name(f"{out.name}.run.json"), out.with_name(f"{out.name}.parts")
@@ -70,13 +66,14 @@ def _check_finished(plan: RunPlan, record_file: Path, folder: Path) -> Counts | 
 
 def write_lines(lines: Iterable[bytes], path: Path) -> Counts:
     """Write lines of answers to a file, whole or not at all."""
-    clips = failed = 0
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        for line in lines:
-            stream.write(line)
-            clips += 1
-            failed += msgspec.json.decode(line, type=_Line).error is not UNSET
-    return Counts(clips, failed)
+        return count_lines(line for line in lines if stream.write(line))
+
+
+def count_lines(lines: Iterable[bytes]) -> Counts:
+    """Count lines, and those that have an error."""
+    has_error = Counter(msgspec.json.decode(line, type=_Line).error is not UNSET for line in lines)
+    return Counts(has_error.total(), has_error[True])
 
 
 def _all_lines(shards: ShardFolder, count: int) -> Iterator[bytes]:

@@ -26,27 +26,13 @@ Located = tuple[Place, RawRequest | InputError]
 
 @dataclass(frozen=True)
 class ShardPredictor:
-    """Answers the sources of a shard. It loads the model with the first shard, so that it can be sent to a process.
+    """Answers the sources of a shard. It loads the model with the first shard, so that it can be sent to a process."""
 
-    Attributes
-    ----------
-    model : Path
-        Model folder.
-    runtime : str or None
-        None selects the runtime of the model's config.
-    options : dict
-        `top_k`, `width` and `height`, as for `RequestReader`.
-    batch : int
-        Clips in a forward pass.
-    root : Path
-        Folder that the paths of sources are relative to.
-    """
-
-    model: Path
-    runtime: str | None = None
-    options: dict[str, float | None] = field(default_factory=dict)
-    batch: int = 64
-    root: Path = field(default_factory=Path.cwd)
+    model: Path  # folder
+    runtime: str | None = None  # by default that of the model's config
+    options: dict[str, float | None] = field(default_factory=dict)  # as for `RequestReader`
+    batch: int = 64  # clips in a forward pass
+    root: Path = field(default_factory=Path.cwd)  # folder that the paths of sources are relative to
 
     def __call__(self, sources: Sequence[ClipSource], is_stopped: Callable[[], bool] = lambda: False) -> bytes:
         """Return a line for each clip, in order; fewer if `is_stopped` returns true between two batches.

@@ -34,14 +34,8 @@ class WorkerDied(SpoterError):
 def run_in_processes(work: Work[_T], shards: Iterable[Shard], jobs: int) -> Generator[tuple[int, _T], None, None]:
     """Yield the number of each shard and the result of `work`, in the order of completion.
 
-    `work` is sent once to each of `jobs` processes; `shards` is read only as far as they can follow.
-
-    Raises
-    ------
-    WorkerDied
-        If a worker was killed or ran out of memory.
-    SpoterError
-        Of `work`.
+    `work` is sent once to each of `jobs` processes; `shards` is read only as far as they can follow. Raise `WorkerDied`
+    if a worker was killed or ran out of memory, and the errors of `work`.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()

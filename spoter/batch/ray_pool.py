@@ -41,19 +41,11 @@ def run_in_ray(
     """Yield the number of each shard and its lines, in the order of completion.
 
     `work` is sent once to each of `jobs` actors, which have a core each. `shards` is read completely before the work
-    begins, because Ray plans by all of them: about 0.1 kB a clip.
+    begins, because Ray plans by all of them: about 0.1 kB a clip. The `address` "local" starts Ray on this machine,
+    "auto" finds this machine's cluster; others are a cluster's.
 
-    Parameters
-    ----------
-    address : str
-        "local" starts Ray on this machine, "auto" finds this machine's cluster; otherwise a cluster's address.
-
-    Raises
-    ------
-    SpoterError
-        If Ray is not installed, does not start or cannot be reached; and those of `work`.
-    WorkerDied
-        If an actor fails in another way.
+    Raise `SpoterError` if Ray is not installed, does not start or cannot be reached, and the errors of `work`; raise
+    `WorkerDied` if an actor fails in another way.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report this machine to its makers
     try:
@@ -65,12 +57,8 @@ def run_in_ray(
     _check_address(address)
     try:
         # "local" takes as many cores as jobs, even if Ray finds fewer.
-        ray.init(
-            address,
-            num_cpus=jobs if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        cores = jobs if address == "local" else None
+        ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:  # Ray raises just that if a node does not start in time
         raise SpoterError(f"Ray at {address}: {_first_line(error)}") from error
     try:

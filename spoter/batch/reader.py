@@ -15,14 +15,8 @@ from spoter.batch.inputs import ClipSource
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
-from spoter.landmarks.connecting_points import (
-    HDF5_ERRORS,
-    hdf5_error_text,
-    mark_missing,
-    open_hdf5,
-    read_group,
-    read_points,
-)
+from spoter.landmarks import connecting_points
+from spoter.landmarks.connecting_points import HDF5_ERRORS
 from spoter.messages import RawRequest
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import CONTENT_TYPES
@@ -34,12 +28,8 @@ Place = dict[str, object]
 class RequestReader:
     """Reads sources; the last file stays open, because the next source is often in the same file.
 
-    Parameters
-    ----------
-    root : Path
-        Folder that the paths of sources are relative to.
-    options : mapping
-        `top_k`, `width` and `height` of the command line; files and picture.json override them.
+    The paths of sources are relative to `root`. `options` are `top_k`, `width` and `height` of the command line; files
+    and picture.json override them.
     """
 
     def __init__(self, root: Path, options: Mapping[str, float | None]):
@@ -65,7 +55,9 @@ class RequestReader:
         except SpoterError as error:
             return place, InputError(ErrorCode.UNREADABLE_CLIP, str(error))
         except HDF5_ERRORS as error:
-            return place, InputError(ErrorCode.UNREADABLE_CLIP, f"cannot be read ({hdf5_error_text(error)})")
+            return place, InputError(
+                ErrorCode.UNREADABLE_CLIP, f"cannot be read ({connecting_points.hdf5_error_text(error)})"
+            )
 
     def _read(self, source: ClipSource, place: Place) -> RawRequest:
         """Return the request for a source, and complete its place."""
@@ -87,11 +79,11 @@ class RequestReader:
 
     def _read_group(self, source: ClipSource, key: str, path: Path, place: Place) -> RawRequest:
         place["group"] = _to_text(key)
-        group = read_group(self._open(path, open_hdf5), key, ("data",))
+        group = connecting_points.read_group(self._open(path, connecting_points.open_hdf5), key, ("data",))
         name = group.get("video_name")
         if isinstance(name, h5py.Dataset) and isinstance(name := name[()], bytes):
             place["name"] = name.decode(errors="replace")
-        points, estimator = mark_missing(read_points(group))
+        points, estimator = connecting_points.mark_missing(connecting_points.read_points(group))
         body = io.BytesIO()
         np.save(body, points)
         return RawRequest(body.getvalue(), NPY, JSONLINES, self._attributes(source, estimator=estimator.name))

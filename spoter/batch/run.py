@@ -8,6 +8,7 @@ match, and its shard is made again.
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -43,33 +44,15 @@ class Counts(NamedTuple):
 
 
 class RunRecord(msgspec.Struct):
-    """What a run is made of.
+    """What a run is made of."""
 
-    Attributes
-    ----------
-    model : str
-        Name and version, for people.
-    weights : str
-        SHA-256 of the model folder's files.
-    inputs : str
-        `InputScan.digest`.
-    options : dict
-        Options of all clips.
-    pieces : int
-        Number of sources.
-    spoter : str
-        Version of this program.
-    clips, failed : int or None
-        `Counts`, once the run is done.
-    """
-
-    model: str
-    weights: str
-    inputs: str
-    options: dict[str, float | str | None]
-    pieces: int
-    spoter: str
-    clips: int | None = None
+    model: str  # name and version, for people
+    weights: str  # SHA-256 of the model folder's files
+    inputs: str  # `InputScan.digest`
+    options: dict[str, float | str | None]  # of all clips
+    pieces: int  # number of sources
+    spoter: str  # version of this program
+    clips: int | None = None  # `Counts`, once the run is done
     failed: int | None = None
 
     @property
@@ -99,36 +82,19 @@ class Stopped(SpoterError):
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run to begin or to resume.
+    """A run to begin or to resume."""
 
-    Attributes
-    ----------
-    out : Path
-        File or folder to write.
-    paths : sequence of Path
-        Clips.
-    record : RunRecord
-    shard_size : int
-        Sources in a shard.
-    skipped : str
-        Files in the folders of clips that hold no landmarks, such as "2 .txt"; "" if there are none.
-    """
-
-    out: Path
-    paths: Sequence[Path]
+    out: Path  # file or folder to write
+    paths: Sequence[Path]  # clips
     record: RunRecord
-    shard_size: int
-    skipped: str = ""
+    shard_size: int  # sources in a shard
 
 
 def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str, float | str | None]) -> RunPlan:
-    """Count the clips, with a bar on stderr, and record what a run of them is made of.
+    """Count the clips, with a bar and a note about left-out files on stderr, and record what a run of them is made of.
 
-    Raises
-    ------
-    ModelFolderError, DataError, SpoterError
-        For `out` in a folder of clips, where a later run would read it as clips; for a model without a config; and as
-        `spoter.batch.inputs.scan_inputs`.
+    Raise `SpoterError` for `out` in a folder of clips, where a later run would read it as clips; `ModelFolderError` for
+    a model without a config; and as `spoter.batch.inputs.scan_inputs`.
     """
     for path in paths:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
@@ -141,8 +107,10 @@ def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str
         scan = scan_inputs(paths, bar.update)
     name = f"{config.name} {config.version}"
     record = RunRecord(name, digest.hexdigest(), scan.digest, dict(options), scan.sources, __version__)
-    skipped = ", ".join(f"{count} {ending}" for ending, count in sorted(scan.skipped.items()))
-    return RunPlan(out, paths, record, scan.shard_size, skipped)
+    if scan.skipped:
+        skipped = ", ".join(f"{count} {ending}" for ending, count in sorted(scan.skipped.items()))
+        print(f"note: left out, because they hold no landmarks: {skipped}", file=sys.stderr)
+    return RunPlan(out, paths, record, scan.shard_size)
 
 
 def read_record(path: Path) -> RunRecord | None:
@@ -209,17 +177,12 @@ def _checksum(lines: bytes) -> bytes:
 def run_shards(plan: RunPlan, execute: ShardExecutor[_T], done: set[int], save: Callable[[int, _T], None]) -> None:
     """Run the shards that are not `done`, with a bar on stderr, and pass the number and the result of each to `save`.
 
-    Raises
-    ------
-    SpoterError
-        Those of `execute`.
-    Stopped
+    Raise the errors of `execute`, and `Stopped`.
     """
     total, size = plan.record.pieces, plan.shard_size
-    last = (total - 1) // size
 
     def length(number: int) -> int:
-        return total - last * size if number == last else size
+        return min(size, total - number * size)
 
     remaining = (shard for shard in iterate_shards(plan.paths, size) if shard.number not in done)
     ready = sum(map(length, done))

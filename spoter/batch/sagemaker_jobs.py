@@ -21,7 +21,7 @@ import numpy.typing as npt
 from msgspec import UNSET, Raw, UnsetType
 
 from spoter.batch.inputs import ClipSource
-from spoter.batch.output import write_lines
+from spoter.batch.output import count_lines, write_lines
 from spoter.batch.predictor import encode_line
 from spoter.batch.reader import Place, RequestReader
 from spoter.batch.run import (
@@ -37,8 +37,8 @@ from spoter.batch.run import (
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.files import atomic_write_bytes, exclusive_lock
-from spoter.formats import Limits, decode, parse_attributes
-from spoter.formats.request import ClipOrError
+from spoter.formats import Limits, decode
+from spoter.formats.request import ClipOrError, parse_attributes
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
 from spoter.messages import RawRequest
@@ -51,11 +51,7 @@ REQUESTS, INPUTS, RECORD = "requests", "inputs", "run.json"
 
 class _Input(msgspec.Struct):
     input: Raw
-    error: Raw | UnsetType = UNSET
-
-    @property
-    def is_sent(self) -> bool:
-        return self.error is UNSET
+    error: Raw | UnsetType = UNSET  # of a clip that is not sent
 
 
 @dataclass(frozen=True)
@@ -133,12 +129,8 @@ def shorten(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def pack_clips(plan: RunPlan, execute: ShardExecutor[tuple[bytes, bytes]]) -> Counts:
     """Write the files of a job into the folder `plan.out`; resume an earlier run.
 
-    The folder gets ``requests/`` and ``inputs/``, each with a file for every shard, and run.json.
-
-    Raises
-    ------
-    SpoterError
-        As `ShardFolder.begin` and `run_shards`; and for a file in ``requests/`` that this program did not write.
+    The folder gets ``requests/`` and ``inputs/``, each with a file for every shard, and run.json. Raise `SpoterError`
+    as `ShardFolder.begin` and `run_shards`, and for a file in ``requests/`` that this program did not write.
     """
     requests, inputs = ShardFolder(plan.out / REQUESTS), ShardFolder(plan.out / INPUTS)
     for shards in (requests, inputs):
@@ -162,13 +154,9 @@ def pack_clips(plan: RunPlan, execute: ShardExecutor[tuple[bytes, bytes]]) -> Co
             inputs.write(number, packed[1] + _checksum(packed[0]))
 
         run_shards(plan, execute, done, save)
-        clips = failed = 0
-        for _, lines in _read_inputs(inputs):
-            for line in lines:
-                clips += 1
-                failed += not msgspec.json.decode(line, type=_Input).is_sent
-        write_record(plan.out / RECORD, msgspec.structs.replace(plan.record, clips=clips, failed=failed))
-    return Counts(clips, failed)
+        counts = count_lines(line for _, lines in _read_inputs(inputs) for line in lines)
+        write_record(plan.out / RECORD, msgspec.structs.replace(plan.record, clips=counts.clips, failed=counts.failed))
+    return counts
 
 
 def _checksum(requests: bytes) -> bytes:
@@ -194,21 +182,10 @@ def _read_inputs(inputs: ShardFolder) -> Iterator[tuple[int, io.BytesIO]]:
 
 
 def join_answers(folder: Path, answers: Path, out: Path) -> Counts:
-    """Write a job's answers with the places of their clips.
+    """Write a job's answers, ``NNNNN.jsonl.out``, with the places of their clips, as `predict_to_file` writes them.
 
-    Parameters
-    ----------
-    folder : Path
-        Written by `pack_clips`.
-    answers : Path
-        Folder with the job's ``NNNNN.jsonl.out``.
-    out : Path
-        JSON Lines, as `spoter.batch.output.predict_to_file` writes them.
-
-    Raises
-    ------
-    SpoterError
-        For a folder that is not packed, incomplete or damaged; and for missing answers, or more or fewer than clips.
+    Raise `SpoterError` for a `folder` that `pack_clips` did not write or that is incomplete or damaged; and for missing
+    answers, or more or fewer than clips.
     """
     record = read_record(folder / RECORD)
     if record is None or record.clips is None:
@@ -233,12 +210,12 @@ def _join_shard(path: Path, lines: io.BytesIO, answers: Path) -> Iterator[bytes]
     inputs = [(line, msgspec.json.decode(line, type=_Input)) for line in lines]
     with ExitStack() as files:
         try:
-            is_sent = any(clip.is_sent for _, clip in inputs)
+            is_sent = any(clip.error is UNSET for _, clip in inputs)
             answered: Iterator[bytes] = iter(files.enter_context(answers.open("rb")) if is_sent else ())
         except OSError as error:
             raise SpoterError(f"{answers}: {error.strerror or error}; fetch all that the job wrote") from error
         for line, clip in inputs:
-            if not clip.is_sent:
+            if clip.error is not UNSET:
                 yield line
                 continue
             answer = next(answered, b"")

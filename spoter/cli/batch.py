@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from spoter.batch.run import Counts
 
 # The commands import the modules that read clips, so that `spoter --help` does not wait for them.
 
@@ -30,13 +33,8 @@ def batch_pack(
 
     options = {"width": width, "height": height}
     plan = plan_run(out, model, paths, options)
-    if plan.skipped:
-        typer.echo(f"note: left out, because they hold no landmarks: {plan.skipped}", err=True)
     packer = ShardPacker(model.resolve(), options)
-    counts = pack_clips(plan, partial(run_in_processes, packer, jobs=jobs or count_cores()))
-    print(f"{out}: {counts}")
-    if counts.failed:
-        raise typer.Exit(2)
+    report(out, pack_clips(plan, partial(run_in_processes, packer, jobs=jobs or count_cores())))
 
 
 def batch_join(
@@ -47,7 +45,11 @@ def batch_join(
     """Write the answers of a SageMaker batch job with the places of their clips."""
     from spoter.batch.sagemaker_jobs import join_answers
 
-    counts = join_answers(folder, answers, out)
+    report(out, join_answers(folder, answers, out))
+
+
+def report(out: Path, counts: Counts) -> None:
+    """Print how many clips `out` holds; exit with 2 if some of them have an error."""
     print(f"{out}: {counts}")
     if counts.failed:
         raise typer.Exit(2)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spoter.cli.batch import report
 from spoter.errors import InputError, SpoterError
 
 if TYPE_CHECKING:
@@ -142,13 +143,9 @@ def _predict_to_file(
     from spoter.batch.run import plan_run
 
     plan = plan_run(out, model, paths, options | {"runtime": runtime})
-    if plan.skipped:
-        typer.echo(f"note: left out, because they hold no landmarks: {plan.skipped}", err=True)
     predictor, jobs = ShardPredictor(model.resolve(), runtime, options, batch), jobs or count_cores()
     if ray is None:
         counts = predict_to_file(plan, partial(run_in_processes, predictor, jobs=jobs))
     else:
         counts = predict_to_file(plan, partial(run_in_ray, predictor, jobs=jobs, address=ray))
-    print(f"{out}: {counts}")
-    if counts.failed:
-        raise typer.Exit(2)
+    report(out, counts)

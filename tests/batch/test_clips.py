@@ -15,8 +15,9 @@ from spoter.batch.inputs import ClipSource, iterate_shards, scan_inputs
 from spoter.batch.predictor import ShardPredictor
 from spoter.cli.main import app
 from spoter.errors import SpoterError
-from spoter.formats import Request, encode
+from spoter.formats import Request
 from spoter.formats.request import JSON, JSONLINES, NPY
+from spoter.formats.response import encode
 from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.messages import RawRequest
 from spoter.serving.recognizer import Recognizer
