@@ -51,21 +51,12 @@ class EnrolledGlosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A gloss that was learned from clips, and measures of its quality.
-
-    Attributes
-    ----------
-    learned : EnrolledGloss
-    agreement : float
-        Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
-    nearest, similarity : str, float
-        The gloss whose prototype is nearest to the new one, and their cosine. It is the likeliest to be confused.
-    """
+    """A gloss that was learned from clips, and measures of its quality."""
 
     learned: EnrolledGloss
-    agreement: float
-    nearest: str
-    similarity: float
+    agreement: float  # least cosine between two of its clips, around 0 for clips of different signs; 1 for one clip
+    nearest: str  # the gloss whose prototype is nearest, the likeliest to be confused
+    similarity: float  # the cosine of both prototypes
 
 
 def check_gloss(gloss: str, trained: Collection[str]) -> str:
@@ -76,18 +67,15 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
     gloss = gloss.strip()
     if not gloss:
         raise InputError(ErrorCode.BAD_GLOSS, "found an empty gloss, expected a name for the sign")
-    if len(gloss) > MAX_GLOSS_LENGTH:
-        raise InputError(
-            ErrorCode.BAD_GLOSS, f"found a gloss of {len(gloss)} letters, expected at most {MAX_GLOSS_LENGTH}"
-        )
+    if (length := len(gloss)) > MAX_GLOSS_LENGTH:
+        message = f"found a gloss of {length} letters, expected at most {MAX_GLOSS_LENGTH}"
+        raise InputError(ErrorCode.BAD_GLOSS, message)
     if not gloss.isprintable():  # it goes into tables and logs, a line each
-        raise InputError(
-            ErrorCode.BAD_GLOSS, f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
-        )
+        message = f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
+        raise InputError(ErrorCode.BAD_GLOSS, message)
     if gloss in trained:
-        raise InputError(
-            ErrorCode.TRAINED_GLOSS, f"found {gloss} among the glosses the model was trained on, expected another name"
-        )
+        message = f"found {gloss} among the glosses the model was trained on, expected another name"
+        raise InputError(ErrorCode.TRAINED_GLOSS, message)
     return gloss
 
 
@@ -113,17 +101,13 @@ def check_enrolled(
         except InputError as error:
             raise error.within(where) from None
         if name in earlier or name != gloss.gloss:
-            raise InputError(
-                ErrorCode.BAD_ENROLLED, f"found the gloss {gloss.gloss!r} twice, or with spaces around it", where
-            )
+            message = f"found the gloss {gloss.gloss!r} twice, or with spaces around it"
+            raise InputError(ErrorCode.BAD_ENROLLED, message, where)
         earlier.add(name)
         length = math.hypot(*gloss.prototype) if len(gloss.prototype) == size else 0.0
         if not abs(length - 1) < _LENGTH_TOLERANCE:
-            raise InputError(
-                ErrorCode.BAD_ENROLLED,
-                f"found no prototype for {name}, expected a unit vector of {size} numbers",
-                where,
-            )
+            message = f"found no prototype for {name}, expected a unit vector of {size} numbers"
+            raise InputError(ErrorCode.BAD_ENROLLED, message, where)
     return enrolled.glosses
 
 

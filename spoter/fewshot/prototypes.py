@@ -38,27 +38,13 @@ _MAX_HEADERS = 4096  # bytes, more than the headers of all arrays
 
 @dataclass(frozen=True)
 class Prototypes:
-    """The space that embeddings are compared in, and the trained glosses' places in it.
+    """The space that embeddings are compared in, and the trained glosses' places in it; arrays are float32."""
 
-    Attributes
-    ----------
-    centre : numpy.ndarray, shape (E,), float32
-        Mean of the trained glosses' mean embeddings, the origin of directions.
-    whitening : numpy.ndarray, shape (E, E), float32
-        Right factor that makes the scatter within glosses alike in all directions.
-    trained : numpy.ndarray, shape (C, E), float32
-        Unit vectors, one for each trained gloss, by label index.
-    scale : float
-        Factor on cosines that makes them logits; fitted on validation clips.
-    typical : float
-        Median cosine of validation clips with the prototype of their gloss.
-    """
-
-    centre: Float32Array
-    whitening: Float32Array
-    trained: Float32Array
-    scale: float
-    typical: float
+    centre: Float32Array  # (E,): mean of the trained glosses' mean embeddings, the origin of directions
+    whitening: Float32Array  # (E, E): right factor that makes the scatter within glosses alike in all directions
+    trained: Float32Array  # (C, E): unit vectors, one for each trained gloss, by label index
+    scale: float  # factor on cosines that makes them logits; fitted on validation clips
+    typical: float  # median cosine of validation clips with the prototype of their gloss
 
     def __post_init__(self) -> None:
         size = len(self.centre)

@@ -14,21 +14,11 @@ from spoter.landmarks.arrays import Float32Array
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Glosses, and the direction of each in a model's space.
+    """Glosses, and the direction of each in a model's space."""
 
-    Attributes
-    ----------
-    glosses : tuple of str, length G
-        By label index.
-    prototypes : Prototypes or None
-        The model's own; None where it has none.
-    directions : numpy.ndarray, shape (G, E), float32
-        Clips are compared with them; empty without prototypes.
-    """
-
-    glosses: tuple[str, ...]
-    prototypes: Prototypes | None
-    directions: Float32Array
+    glosses: tuple[str, ...]  # G of them, by label index
+    prototypes: Prototypes | None  # the model's own; None where it has none
+    directions: Float32Array  # (G, E), float32: clips are compared with them; empty without prototypes
 
     @classmethod
     def build(

@@ -19,25 +19,15 @@ COORDINATE_LIMIT = 10.0
 
 @dataclass(frozen=True)
 class Clip:
-    """Landmarks over time, in image units.
+    """Landmarks over time, in image units: x and y are fractions of the image's width and height, y points down.
 
-    Attributes
-    ----------
-    points : numpy.ndarray, shape (T, N, 2), float32
-        x and y as fractions of the image's width and height, origin at its upper left corner, y down. NaN = missing;
-        a point is missing as a whole: both of its coordinates are NaN or neither is.
-    names : tuple of str, length N
-        Landmark name of each column: an estimator's own order (`Estimator.names`), or a layout's.
-    estimator : str or None
-        Name of the estimator that made the points; None where a request holds a layout's points without naming it.
-    fps : float or None
-        Frames per second, where known.
+    The origin is the image's upper left corner. NaN = missing: both of a point's coordinates are NaN, or neither is.
     """
 
-    points: Float32Array
-    names: tuple[str, ...]
-    estimator: str | None = None
-    fps: float | None = None
+    points: Float32Array  # (T, N, 2), float32
+    names: tuple[str, ...]  # the landmark of each column: an estimator's own order (`Estimator.names`), or a layout's
+    estimator: str | None = None  # that made the points; None where a request holds a layout's without naming it
+    fps: float | None = None  # frames per second, where known
 
     def __post_init__(self) -> None:
         expected = (len(self.points), len(self.names), 2)
@@ -57,24 +47,15 @@ def make_clip(
     fps: float | None = None,
     used: BoolArray | None = None,
 ) -> Clip:
-    """Make a Clip of untrusted points. Every wire format and data reader calls this function.
+    """Make a `Clip` of untrusted points. Every wire format and data reader calls this function.
 
-    Parameters
-    ----------
-    points : array_like, shape (T, N, 2)
-        Image units; NaN, or masked in a masked array = missing. A point with one missing coordinate becomes missing as
-        a whole.
-    names, estimator, fps
-        As for `Clip`.
-    used : numpy.ndarray, shape (N,), bool, optional
-        Columns that the caller reads (`Layout.used_columns`). Elsewhere a point out of range becomes missing.
+    `points` (T, N, 2) are in image units; NaN, or masked in a masked array = missing. A point with one missing
+    coordinate becomes missing as a whole. `used` (N,) are the columns that the caller reads (`Layout.used_columns`):
+    in others a point out of range becomes missing.
 
-    Raises
-    ------
-    InputError
-        ``no_frames`` where T is 0; ``out_of_range`` for an infinite coordinate or one farther than
-        `COORDINATE_LIMIT` image sizes from the origin, naming the first such frame and point; ``wrong_type`` for an
-        fps that is not a positive number.
+    Raises ``no_frames`` where T is 0; ``out_of_range`` for an infinite coordinate or one farther than
+    `COORDINATE_LIMIT` image sizes from the origin, naming the first such frame and point; and ``wrong_type`` for an fps
+    that is not a positive number.
     """
     with np.errstate(over="ignore"):  # 1e300 becomes inf, which is reported below
         array: Float32Array = np.array(masked_to_nan(points), dtype=np.float32)
@@ -92,15 +73,11 @@ def make_clip(
         out_of_range[:, ~used] = False
     if out_of_range.any():
         frame, column, axis = (int(i) for i in np.argwhere(out_of_range)[0])
-        hint = ""
-        if is_in_pixels(array):
-            hint = (
-                "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
-            )
+        pixels = "; these look like pixels: divide x by the image's width and y by its height, or send width and height"
         raise InputError(
             ErrorCode.OUT_OF_RANGE,
             f"found {'xy'[axis]} = {array[frame, column, axis]:g}, expected image units "
-            f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it){hint}",
+            f"(0 to 1 inside the picture, at most {COORDINATE_LIMIT:g} outside it)" + pixels * is_in_pixels(array),
             f"frame {frame}, point {names[column]}",
         )
     return Clip(array, names, estimator, fps)

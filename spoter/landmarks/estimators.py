@@ -17,8 +17,7 @@ _HAND = ("wrist", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip") + tuple(
     for finger in ("index_finger", "middle_finger", "ring_finger", "pinky")
     for joint in ("mcp", "pip", "dip", "tip")
 )
-_LEFT_HAND = tuple(f"leftHand_{point}" for point in _HAND)
-_RIGHT_HAND = tuple(f"rightHand_{point}" for point in _HAND)
+_HANDS = {f"{side}_hand": tuple(f"{side}Hand_{point}" for point in _HAND) for side in ("left", "right")}
 
 
 def _pose(points: str) -> tuple[str, ...]:
@@ -56,21 +55,11 @@ _FACE_68 = _both_sides(
 
 @dataclass(frozen=True)
 class Estimator:
-    """A pose estimator's array of points.
+    """A pose estimator's array of points."""
 
-    Attributes
-    ----------
-    name : str
-        The word for it on the wire and in a model's config.json.
-    parts : dict of str to tuple of str
-        Landmark names of each part, in the order in which the parts follow one another in the array.
-    optional : tuple of str
-        Names of columns that may follow the array (MediaPipe's 544th: a neck that some data sets add).
-    """
-
-    name: str
-    parts: dict[str, tuple[str, ...]]
-    optional: tuple[str, ...] = ()
+    name: str  # on the wire and in a model's config.json
+    parts: dict[str, tuple[str, ...]]  # names of each part's landmarks, in the order of the array
+    optional: tuple[str, ...] = ()  # columns that may follow the array (MediaPipe's 544th: a neck of some data sets)
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -104,8 +93,7 @@ MEDIAPIPE = Estimator(
             "right_knee left_ankle right_ankle left_heel right_heel left_foot_index right_foot_index"
         ),
         "face": _face(468, _FACE_MESH),
-        "left_hand": _LEFT_HAND,
-        "right_hand": _RIGHT_HAND,
+        **_HANDS,
     },
     optional=(NECK,),
 )
@@ -123,8 +111,7 @@ OPENPOSE = Estimator(
             "left_big_toe left_small_toe left_heel right_big_toe right_small_toe right_heel"
         ),
         "face": _face(70, _FACE_68 | {68: "right_pupil", 69: "left_pupil"}),
-        "left_hand": _LEFT_HAND,
-        "right_hand": _RIGHT_HAND,
+        **_HANDS,
     },
 )
 """OpenPose: BODY_25, 70 face, 21 + 21 hand points."""
@@ -138,8 +125,7 @@ WHOLEPOSE = Estimator(
             "left_heel right_big_toe right_small_toe right_heel"
         ),
         "face": _face(68, _FACE_68),
-        "left_hand": _LEFT_HAND,
-        "right_hand": _RIGHT_HAND,
+        **_HANDS,
     },
 )
 """WholePose, the points of COCO-WholeBody: 17 body, 6 foot, 68 face, 21 + 21 hand points."""

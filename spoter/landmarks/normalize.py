@@ -59,21 +59,11 @@ def check_scheme(layout: Layout, scheme: str) -> None:
 
 
 def normalize(points: Float32Array, layout: Layout, scheme: str) -> Float32Array:
-    """Compute the features of a clip, SPOTER's input.
+    """Compute the features of a clip, SPOTER's input: (T, 2K), float32, x and y interleaved: x0, y0, x1, y1, ….
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, K, 2)
-        A layout's points (`Layout.select`): image units, y down, NaN = missing.
-    layout : Layout
-    scheme : str
-        One of `SCHEMES` that fits the layout (`check_scheme`).
-
-    Returns
-    -------
-    numpy.ndarray, shape (T, 2K), float32
-        x and y interleaved: x0, y0, x1, y1, …. Raises ``no_usable_frames`` where no frame holds any of the layout's
-        points, or none has a body box.
+    `points` (T, K, 2) are a layout's (`Layout.select`): image units, y down, NaN = missing. `scheme` is one of
+    `SCHEMES` that fits the layout (`check_scheme`). Raises ``no_usable_frames`` where no frame holds any of the
+    layout's points, or none has a body box.
     """
     [features] = normalize_clips([points], layout, scheme)
     if isinstance(features, InputError):

@@ -81,21 +81,11 @@ def find_columns(names: tuple[str, ...], part: str) -> IndexArray:
 
 @dataclass(frozen=True)
 class Strokes:
-    """The strokes of one frame, by part.
+    """The strokes of one frame: for each part a float32 array."""
 
-    Attributes
-    ----------
-    lines : dict of str to numpy.ndarray, shape (L, 2, 2)
-        Limbs of which both ends are known.
-    dots : dict of str to numpy.ndarray, shape (D, 2)
-        Points that are known.
-    rings : dict of str to numpy.ndarray, shape (R, 2)
-        The pose's wrist of a hand that is missing as a whole; R is 0 or 1.
-    """
-
-    lines: dict[str, Float32Array]
-    dots: dict[str, Float32Array]
-    rings: dict[str, Float32Array]
+    lines: dict[str, Float32Array]  # (L, 2, 2): limbs of which both ends are known
+    dots: dict[str, Float32Array]  # (D, 2): points that are known
+    rings: dict[str, Float32Array]  # (R, 2): the pose's wrist of a hand that is missing as a whole; R is 0 or 1
 
 
 def skeleton_strokes(points: Float32Array, names: tuple[str, ...]) -> Strokes:

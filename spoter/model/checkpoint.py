@@ -38,24 +38,12 @@ Parameters: TypeAlias = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The content of a checkpoint file.
+    """The content of a checkpoint file."""
 
-    Attributes
-    ----------
-    kind : str
-        "state_dict", "training dict", "whole module" or "safetensors".
-    state : dict of str to torch.Tensor
-        SPOTER's parameters under their original names, float32, on the CPU.
-    heads : int or None
-        Number of attention heads; only a whole module tells it.
-    notes : dict
-        Epoch and loss of a training dict.
-    """
-
-    kind: str
-    state: dict[str, Tensor]
-    heads: int | None = None
-    notes: dict[str, float] = field(default_factory=dict)
+    kind: str  # "state_dict", "training dict", "whole module" or "safetensors"
+    state: dict[str, Tensor]  # SPOTER's parameters under their original names, float32, on the CPU
+    heads: int | None = None  # attention heads, which only a whole module tells
+    notes: dict[str, float] = field(default_factory=dict)  # epoch and loss of a training dict
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -124,18 +112,14 @@ def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
             raise ModelFolderError(f"{path}: found a tensor named {name[:_MAX_NAME_LENGTH]!r}, expected SPOTER's names")
         if f"module.{name}" in state:
             raise ModelFolderError(
-                f"{path}: found both {name} and module.{name}, expected one of them. Delete the other."
+                f"{path}: found both {name} and module.{name}, expected one of them: delete the other"
             )
         if not isinstance(value, Tensor):
-            raise ModelFolderError(
-                f"{path}: found a {type(value).__name__} as {name}, expected a tensor in a state_dict"
-            )
+            raise ModelFolderError(f"{path}: found a {type(value).__name__} as {name}, expected a tensor")
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
         if not plain or value.dtype not in _FLOATS or 0 in value.shape:
-            form = tuple(value.shape) if plain else f"{value.layout} on {value.device}"
-            raise ModelFolderError(
-                f"{path}: found {value.dtype}, {form}, as {name}, expected a tensor of floating-point numbers"
-            )
+            form = f"{value.dtype}, {tuple(value.shape) if plain else f'{value.layout} on {value.device}'}"
+            raise ModelFolderError(f"{path}: found {form}, as {name}, expected a tensor of floating-point numbers")
     claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
     if claimed > size:
         raise ModelFolderError(f"{path}: found {size} bytes that claim to be {claimed} bytes of weights")
@@ -152,9 +136,8 @@ def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Siz
     def shape(name: str, dimensions: int) -> torch.Size:
         if name not in state or state[name].dim() != dimensions:
             found = tuple(state[name].shape) if name in state else "nothing"
-            raise ModelFolderError(
-                f"{place}: found {found} as {name}, expected SPOTER's tensor of {dimensions} dimensions"
-            )
+            expected = f"SPOTER's tensor of {dimensions} dimensions"
+            raise ModelFolderError(f"{place}: found {found} as {name}, expected {expected}")
         return state[name].shape
 
     def count_layers(part: str) -> int:
@@ -174,10 +157,9 @@ def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Siz
         )
     except ValueError as error:
         raise ModelFolderError(f"{place}: {error}") from None
+    layers = f"{sizes.encoder_layers} + {sizes.decoder_layers} layers"
     if max(sizes.encoder_layers, sizes.decoder_layers) > 64:
-        raise ModelFolderError(
-            f"{place}: found {sizes.encoder_layers} + {sizes.decoder_layers} layers, expected at most 64"
-        )
+        raise ModelFolderError(f"{place}: found {layers}, expected at most 64")
     with torch.device("meta"):  # shapes only: nothing is allocated for a file that holds something else
         expected = {name: tuple(tensor.shape) for name, tensor in Spoter(sizes).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
@@ -185,8 +167,7 @@ def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Siz
         if expected.get(name) != found.get(name):
             raise ModelFolderError(
                 f"{place}: found {found.get(name, 'nothing')} as {name}, "
-                f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, "
-                f"{sizes.encoder_layers} + {sizes.decoder_layers} layers"
+                f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, {layers}"
             )
     return sizes
 

@@ -39,11 +39,8 @@ class Sizes:
 
     def __post_init__(self) -> None:
         if self.heads < 1 or self.width % self.heads:
-            divisors = [n for n in range(1, min(self.width, 64) + 1) if self.width % n == 0]
-            raise ValueError(
-                f"width {self.width} is not divisible by {self.heads} heads, expected one of "
-                f"{', '.join(map(str, divisors))}"
-            )
+            divisors = ", ".join(str(n) for n in range(1, min(self.width, 64) + 1) if self.width % n == 0)
+            raise ValueError(f"width {self.width} is not divisible by {self.heads} heads, expected one of {divisors}")
 
     def config_fields(self) -> dict[str, Any]:
         """Return the fields of `ModelConfig`: all sizes but the width, which depends on the layout."""
@@ -53,54 +50,30 @@ class Sizes:
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields of config.json; an unknown or mistyped one is an error, never ignored.
 
-    Attributes
-    ----------
-    name, version : str
-        The model's in answers, and the archive's version (`build_mar.py`).
-    layout : str
-        29, 54, 71, spoter54, or the name of a layout's CSV file in the model folder.
-    estimator : str
-        Of the landmarks that the model was trained on.
-    normalize : str
-        Scheme of `spoter.landmarks.normalize`.
-    positions : str
-        ``shared`` adds one learned row to all frames (the original: blind to the order of frames), ``per-frame`` one
-        row to each.
-    heads, encoder_layers, decoder_layers, encoder_feedforward, decoder_feedforward : int
-        Sizes of the transformer; its width is twice the layout's number of landmarks.
-    position_rows : int
-        Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for ``shared``, which does not use
-        them; for ``per-frame`` the largest number of frames.
-    classes : int
-        Number of glosses.
-    temperature : float
-        Logits are divided by it before the softmax. Training fits it on validation clips.
-    known_threshold : float or None
-        A sign is known from this cosine of the clip with the prototype of its first gloss on; None where the model
-        cannot tell, because it has no prototypes.npz.
-    runtime : str
-        ``torch``, or ONNX Runtime on the CPU with the graph that `spoter export` wrote: ``onnx`` in float32, or
-        ``onnx-int8``.
-    max_frames, max_clips, max_bytes, max_enrolled, max_video_seconds, max_video_pixels
-        `spoter.limits.Limits` of a request.
+    Limits of a request are those of `spoter.limits.Limits`.
     """
 
-    name: str
-    version: str = "1.0"
-    layout: str
-    estimator: str = "mediapipe"
-    normalize: str = "box"
+    name: str  # of the model, in predictions
+    version: str = "1.0"  # of the archive that `spoter pack` builds
+    layout: str  # 29, 54, 71, spoter54, or the name of a layout's CSV file in the model folder
+    estimator: str = "mediapipe"  # of the landmarks that the model was trained on
+    normalize: str = "box"  # scheme of `spoter.landmarks.normalize`
+    # `shared` adds one learned row to all frames (the original: blind to the order of frames), `per-frame` one to each.
     positions: str = "shared"
-    heads: int
+    heads: int  # the transformer's width is twice the layout's number of landmarks
     encoder_layers: int
     decoder_layers: int
     encoder_feedforward: int
     decoder_feedforward: int
+    # Rows of the learned positions: 50 (upstream) or 1024 (the Peruvian variant) for `shared`, which does not use them;
+    # for `per-frame` the largest number of frames.
     position_rows: int
-    classes: int
-    temperature: float = 1.0
+    classes: int  # number of glosses
+    temperature: float = 1.0  # logits are divided by it before the softmax; training fits it on validation clips
+    # A sign is known from this cosine of the clip with the prototype of its first gloss on; None where the model cannot
+    # tell, because it has no prototypes.npz.
     known_threshold: float | None = None
-    runtime: str = "torch"
+    runtime: str = "torch"  # or ONNX Runtime with the graph of `spoter export`: `onnx` in float32, or `onnx-int8`
     max_frames: int = Limits.max_frames
     max_clips: int = Limits.max_clips
     max_bytes: int = Limits.max_bytes
@@ -138,9 +111,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def sizes(self, width: int) -> Sizes:
         """Return the sizes of a model of this config whose layout has `width` / 2 landmarks."""
-        return Sizes(
-            width, **{field.name: getattr(self, field.name) for field in fields(Sizes) if field.name != "width"}
-        )
+        names = [field.name for field in fields(Sizes) if field.name != "width"]
+        return Sizes(width, **{name: getattr(self, name) for name in names})
 
     def to_json(self) -> bytes:
         """Return the text of config.json: every field, in this order."""

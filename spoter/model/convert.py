@@ -54,17 +54,9 @@ def convert_checkpoint(
 
     `original` is the original project's config.json (``hparams``), used where the weights do not contradict it.
 
-    Returns
-    -------
-    ModelConfig, list of str
-        The config that was written, and the contradictions in `original`.
-
-    Raises
-    ------
-    ModelFolderError
-        Where something is missing or contradicts something else, naming both.
-    SpoterError
-        Where another command is writing into `out`.
+    Returns the config that was written, and the contradictions in `original`. Raises `ModelFolderError` where something
+    is missing or contradicts something else, naming both, and `SpoterError` where another command is writing into
+    `out`.
     """
     checkpoint = read_checkpoint(source)
     hparams = read_original_config(original) if original else {}

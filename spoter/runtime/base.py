@@ -16,26 +16,11 @@ class Runtime(Protocol):
     """A model's weights, ready to compute: features in, logits and embeddings out."""
 
     def run(self, features: Sequence[Float32Array], with_embeddings: bool) -> tuple[Float32Array, Float32Array]:
-        """Compute clips.
+        """Compute clips from the features (T, 2K), float32, of each.
 
-        Parameters
-        ----------
-        features : sequence of numpy.ndarray, shape (T, 2K), float32
-            Of each clip.
-        with_embeddings : bool
-            Embeddings take up to a fifth of a small model's time.
-
-        Returns
-        -------
-        numpy.ndarray, shape (clips, classes), float32
-            Logits.
-        numpy.ndarray, shape (clips, E), float32
-            Embeddings (`spoter.fewshot.prototypes`); (clips, 0) without `with_embeddings`.
-
-        Raises
-        ------
-        ModelFolderError
-            Where the model fails on these features, as a graph can whose parts do not fit together.
+        Returns logits (clips, classes) and embeddings (clips, E) (`spoter.fewshot.prototypes`), float32. Embeddings
+        take up to a fifth of a small model's time; without `with_embeddings` their shape is (clips, 0). Raises
+        `ModelFolderError` where the model fails on these features, as a graph can whose parts do not fit together.
         """
 
 

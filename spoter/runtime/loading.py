@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from spoter.errors import ModelFolderError
 from spoter.model.config import RUNTIMES, choose_runtime
-from spoter.model.folder import (
-    RUNTIME_FILES,
-    WEIGHTS,
-    ModelFolder,
-    file_sha256,
-    load_model_folder,
-    read_model_folder,
-)
+from spoter.model.folder import RUNTIME_FILES, WEIGHTS, ModelFolder, file_sha256, load_model_folder, read_model_folder
 from spoter.runtime.base import Runtime
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
-
-if TYPE_CHECKING:
-    pass
 
 
 def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") -> tuple[ModelFolder, Runtime]:
     """Read a model folder and load its weights or graph in a runtime.
 
-    Parameters
-    ----------
-    folder : Path
-    runtime : str, optional
-        One of `spoter.model.config.RUNTIMES`; by default the config's own on the CPU, and ``torch`` on other devices.
-        Only ``torch`` imports torch.
-    device : str
-        Torch's; ONNX Runtime computes on the CPU only.
+    `runtime` is one of `spoter.model.config.RUNTIMES`; by default the config's own on the CPU, and ``torch`` on other
+    devices. Only ``torch`` imports torch. `device` is torch's; ONNX Runtime computes on the CPU only.
 
-    Raises
-    ------
-    ModelFolderError
-        Where the folder is unfit, lacks the runtime's file, holds a graph of other weights than its model.pth, or the
-        runtime is not installed.
+    Raises `ModelFolderError` where the folder is unfit, lacks the runtime's file, holds a graph of other weights than
+    its model.pth, or the runtime is not installed.
     """
     on_cpu = device == "cpu"
     runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"

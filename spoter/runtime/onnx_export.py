@@ -23,17 +23,9 @@ def export_graph(folder: TorchModelFolder, weights_sha256: str) -> bytes:
     the model's max_frames, and ``lengths`` (B,) int64; its outputs are ``logits`` (B, classes) and ``embeddings``
     (B, E). The same model gives the same bytes.
 
-    Parameters
-    ----------
-    folder : TorchModelFolder
-    weights_sha256 : str
-        SHA-256 of its model.pth (`spoter.model.folder.file_sha256`), for the graph's metadata.
-
-    Raises
-    ------
-    ModelFolderError
-        Where the outputs of ONNX Runtime and torch for random clips differ by more than `TOLERANCE`, and where packages
-        that this needs are not installed.
+    `weights_sha256`, of its model.pth (`spoter.model.folder.file_sha256`), goes into the graph's metadata. Raises
+    `ModelFolderError` where the outputs of ONNX Runtime and torch for random clips differ by more than `TOLERANCE`, and
+    where packages that this needs are not installed.
     """
     require_torch("writing graphs", "onnx", "onnxruntime")
     from spoter.runtime.onnx_graph import build_graph

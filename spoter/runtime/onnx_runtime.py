@@ -49,28 +49,12 @@ def import_onnxruntime() -> ModuleType:
 class OnnxRuntime:
     """A `spoter.runtime.base.Runtime` on the CPU, with one thread.
 
-    Parameters
-    ----------
-    graph : bytes
-        Content of a model.onnx.
-    place : str
-        Names the graph in errors.
-    width, classes : int
-        Numbers in a frame's features (2K), and glosses, of the model folder.
-
-    Attributes
-    ----------
-    metadata : mapping of str to str
-        The graph's, such as `WEIGHTS_SHA256`.
-
-    Raises
-    ------
-    ModelFolderError
-        Where it is no such graph, or is of another model, or has weights in other files, or ONNX Runtime is not
-        installed.
+    `graph` is the content of a model.onnx, and `place` names it in errors; `width` (2K) and `classes` are the model
+    folder's. Raises `ModelFolderError` where it is no such graph, or is of another model, or has weights in other
+    files, or ONNX Runtime is not installed.
     """
 
-    metadata: Mapping[str, str]
+    metadata: Mapping[str, str]  # the graph's, such as `WEIGHTS_SHA256`
 
     def __init__(self, graph: bytes, place: str, width: int, classes: int):
         try:

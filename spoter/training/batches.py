@@ -22,24 +22,13 @@ _FRAMES = 128  # a batch of longer clips than this holds fewer of them: attentio
 
 @dataclass(frozen=True)
 class Batch:
-    """Clips of about the same length.
+    """B clips of about the same length."""
 
-    Attributes
-    ----------
-    frames : torch.Tensor, shape (B, T, 2K)
-        Padded with zeros.
-    lengths, labels : torch.Tensor, shape (B,)
-    global_size : int
-        Clips of the batch over all processes; B where there is one.
-    is_filler : bool
-        The batch had no clip for this process, which got another one's and must not count it.
-    """
-
-    frames: Tensor
-    lengths: Tensor
-    labels: Tensor
-    global_size: int
-    is_filler: bool = False
+    frames: Tensor  # (B, T, 2K), padded with zeros
+    lengths: Tensor  # (B,)
+    labels: Tensor  # (B,)
+    global_size: int  # clips of the batch over all processes; B where there is one
+    is_filler: bool = False  # no clip was left for this process, which got another one's and must not count it
 
 
 @dataclass(frozen=True)
@@ -53,13 +42,7 @@ class EncodedClip:
 class ClipEncoder:
     """Selects a layout's points of clips and normalises them, each clip once.
 
-    Parameters
-    ----------
-    layout : Layout
-    scheme : str
-        Of `spoter.landmarks.normalize`.
-    max_frames : int
-        The most frames that the model takes.
+    A model takes at most `max_frames`.
     """
 
     def __init__(self, layout: Layout, scheme: str, max_frames: int):
@@ -71,9 +54,8 @@ class ClipEncoder:
         """Return a clip's points and features; raise `DataError`, naming it, where the model cannot take it."""
         if id(clip) not in self._encoded:
             if len(clip.clip) > self.max_frames:
-                raise DataError(
-                    f"{clip.name}: found {len(clip.clip)} frames, but the model is to take {self.max_frames} at most"
-                )
+                found = f"found {len(clip.clip)} frames"
+                raise DataError(f"{clip.name}: {found}, but the model is to take {self.max_frames} at most")
             try:
                 points = self.layout.select(clip.clip)
                 encoded = EncodedClip(points, normalize(points, self.layout, self.scheme))

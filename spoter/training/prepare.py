@@ -24,33 +24,16 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Task:
-    """All that is fixed before the first epoch.
-
-    Attributes
-    ----------
-    settings : TrainSettings
-    config : ModelConfig
-    encoder : ClipEncoder
-        Makes a model's input of clips.
-    about : str
-        Text that opens the model card; may be empty.
-    data : DataSet
-        All clips, without those that were skipped.
-    split : Split
-    left_out : tuple of str
-        Glosses of the data that the model is not trained on.
-    layout_csv : bytes or None
-        Content of the layout's file, which may be edited during the training; None for a built-in layout.
-    """
+    """All that is fixed before the first epoch."""
 
     settings: TrainSettings
     config: ModelConfig
-    encoder: ClipEncoder
-    about: str
-    data: DataSet
+    encoder: ClipEncoder  # makes a model's input of clips
+    about: str  # opens the model card; may be empty
+    data: DataSet  # all clips, without those that were skipped
     split: Split
-    left_out: tuple[str, ...]
-    layout_csv: bytes | None
+    left_out: tuple[str, ...]  # glosses of the data that the model is not trained on
+    layout_csv: bytes | None  # the layout's file, which may be edited during the training; None for a built-in layout
 
     @property
     def layout(self) -> Layout:
@@ -79,21 +62,12 @@ class Task:
 def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str], None] = lambda text: None) -> Task:
     """Read the data and check that they fit the settings.
 
-    Parameters
-    ----------
-    settings : TrainSettings
-    progress : bool
-        Whether to show progress on stderr.
-    note : callable
-        Called with a line for each clip that is left out, at once, and for each doubt about the split.
+    `progress` shows progress on stderr. `note` is called with a line for each clip that is left out, at once, and for
+    each doubt about the split.
 
-    Raises
-    ------
-    DataError
-        For data that cannot be read or split, are another estimator's than the settings say, or do not fit the model;
-        for bad clips only if the settings do not skip them.
-    ModelFolderError
-        For an unknown layout, or a scheme that does not fit it.
+    Raises `DataError` for data that cannot be read or split, are another estimator's than the settings say, or do not
+    fit the model, and for bad clips unless the settings skip them; `ModelFolderError` for an unknown layout, or a
+    scheme that does not fit it.
     """
     about = _read_about(settings.about)
     layout = load_layout(settings.layout)

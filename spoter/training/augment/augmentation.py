@@ -33,21 +33,9 @@ class Augmenter(Protocol):
     """Augments clips."""
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
-        """Return an augmented copy of a clip.
+        """Return an augmented copy (T', K, 2) of a clip, of at most `max_frames` frames.
 
-        Parameters
-        ----------
-        points : numpy.ndarray, shape (T, K, 2), float32
-            A layout's points in image units, NaN = missing.
-        layout : Layout
-            Names the K columns.
-        max_frames : int
-            The result is no longer than this.
-        rng : numpy.random.Generator
-
-        Returns
-        -------
-        numpy.ndarray, shape (T', K, 2), float32
+        `points` (T, K, 2), float32, are the layout's in image units; NaN = missing.
         """
 
 
@@ -62,54 +50,27 @@ class NoAugmentation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strong each transform may be; 0 (for tempo 1, 1) switches it off.
+    """How strong each transform may be; 0 (for tempo 1, 1) switches it off."""
 
-    Attributes
-    ----------
-    crop : float
-        Largest share of the frames cut off at each end.
-    slowest, fastest : float
-        Bounds of the tempo, a factor on the number of frames, drawn evenly on a logarithmic scale.
-    long : float
-        Share of clips that are stretched to any length up to the model's most frames instead, so that every learned
-        position meets data.
-    joints : float
-        Degrees either way by which a joint of an arm turns, all that comes after it in the arm going with it.
-    joint_share : float
-        Probability of each joint to turn.
-    rotation : float
-        Degrees either way, around the picture's centre.
-    scale, shift, squeeze : float
-        Size by a factor of up to 1 + `scale` either way; place by a share of the picture; width against height by a
-        factor of up to 1 + `squeeze` either way.
-    perspective : float
-        Share of the picture by which the corners of one side move inward, the left or the right one.
-    mirror : float
-        Probability that the picture is mirrored and left and right exchanged. Off, because which hand signs may belong
-        to the sign.
-    noise : float
-        Standard deviation of the noise on each coordinate, as a share of the picture.
-    drop_frames : float
-        Largest probability with which each single frame is left out.
-    drop_hand : float
-        Probability, for each hand, that it is missing for a stretch of up to a third of the clip.
-    """
-
-    crop: float = 0.1
-    slowest: float = 1.6
+    crop: float = 0.1  # largest share of the frames that is cut off at each end
+    slowest: float = 1.6  # bounds of the tempo, a factor on the number of frames, drawn evenly on a logarithmic scale
     fastest: float = 0.4
+    # Share of clips that are stretched to any length up to the model's most frames instead, so that every learned
+    # position meets data.
     long: float = 0.02
-    joints: float = 4.0
-    joint_share: float = 0.3
-    rotation: float = 13.0
-    scale: float = 0.3
-    shift: float = 0.12
-    squeeze: float = 0.15
-    perspective: float = 0.1
+    joints: float = 4.0  # degrees either way by which a joint of an arm, and all that comes after it, turns
+    joint_share: float = 0.3  # probability of each joint to turn
+    rotation: float = 13.0  # degrees either way, around the picture's centre
+    scale: float = 0.3  # size by a factor of up to 1 + `scale` either way
+    shift: float = 0.12  # place by a share of the picture either way
+    squeeze: float = 0.15  # width against height by a factor of up to 1 + `squeeze` either way
+    perspective: float = 0.1  # share of the picture by which the corners of the left or right side move inward
+    # Probability that the picture is mirrored and left and right exchanged. Off, because which hand signs may belong to
+    # the sign.
     mirror: float = 0.0
-    noise: float = 0.002
-    drop_frames: float = 0.2
-    drop_hand: float = 0.15
+    noise: float = 0.002  # standard deviation of the noise on each coordinate, as a share of the picture
+    drop_frames: float = 0.2  # largest probability with which each single frame is left out
+    drop_hand: float = 0.15  # probability, for each hand, that it is missing for up to a third of the clip
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Apply all transforms with random parameters; as `Augmenter.apply`."""

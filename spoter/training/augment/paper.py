@@ -24,31 +24,15 @@ _BODY_BOX, _HAND_BOX = 3.0, 1.2
 
 @dataclass(frozen=True)
 class OriginalAugmentation:
-    """How strong each change may be; the defaults are the original's.
+    """How strong each change may be; the defaults are the original's."""
 
-    Attributes
-    ----------
-    share : float
-        Probability that a clip is changed, in one of the four ways with equal chances.
-    rotation : float
-        Degrees either way, around the picture's centre.
-    squeeze : float
-        Largest share of the width by which each side moves inward.
-    perspective : float
-        Largest share of the picture by which the corners of one side move inward.
-    joints, joint_share : float
-        Degrees either way by which a joint of an arm turns, and the probability of each joint to turn.
-    noise : float
-        Standard deviation of the noise on each coordinate, as a share of the box by which it will be normalised.
-    """
-
-    share: float = 0.5
-    rotation: float = 13.0
-    squeeze: float = 0.15
-    perspective: float = 0.1
-    joints: float = 4.0
-    joint_share: float = 0.3
-    noise: float = 0.001
+    share: float = 0.5  # probability that a clip is changed, in one of the four ways with equal chances
+    rotation: float = 13.0  # degrees either way, around the picture's centre
+    squeeze: float = 0.15  # largest share of the width by which each side moves inward
+    perspective: float = 0.1  # largest share of the picture by which the corners of one side move inward
+    joints: float = 4.0  # degrees either way by which a joint of an arm turns
+    joint_share: float = 0.3  # probability of each joint to turn
+    noise: float = 0.001  # standard deviation on each coordinate, as a share of the box by which it will be normalised
 
     def apply(self, points: np.ndarray, layout: Layout, max_frames: int, rng: np.random.Generator) -> np.ndarray:
         """Change a clip or leave it, and add noise; as `Augmenter.apply`. The number of frames stays."""
@@ -61,9 +45,8 @@ class OriginalAugmentation:
         if way == 0:
             return rotate(points, rng.uniform(-self.rotation, self.rotation))
         if way == 1:
-            return rotate_arm_joints(
-                points, layout.names, draw_joint_angles(self.joints, self.joint_share, rng), hands=False
-            )
+            angles = draw_joint_angles(self.joints, self.joint_share, rng)
+            return rotate_arm_joints(points, layout.names, angles, hands=False)
         body = layout.section("pose", "face")
         points = points.copy()
         if way == 2:

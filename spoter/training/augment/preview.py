@@ -25,16 +25,9 @@ def draw_strip(
 ) -> Canvas:
     """Draw frames of a clip side by side, over those of another clip in light grey.
 
-    A hand that is missing as a whole is a ring at the pose's wrist, in the hand's colour. A frame without any point
-    says "nobody"; one beyond the clip's end is an empty box that says "ended".
-
-    Parameters
-    ----------
-    points, behind : numpy.ndarray, shape (T, N, 2)
-        Image units, y down, NaN = missing.
-    names : tuple of str, length N
-    frames : sequence of int
-        They may lie beyond the clip's end.
+    Points (T, N, 2) are in image units, y down; NaN = missing. `frames` may lie beyond the clip's end. A hand that is
+    missing as a whole is a ring at the pose's wrist, in the hand's colour. A frame without any point says "nobody"; one
+    beyond the clip's end is an empty box that says "ended".
     """
     canvas = Canvas(round(_SIDE * _CELL * len(frames)), round(_SIDE * (1 + _ABOVE + _BELOW)))
     for cell, frame in enumerate(frames):
@@ -56,17 +49,10 @@ def draw_strip(
 def draw_rows(
     rows: Mapping[str, np.ndarray], names: tuple[str, ...], frames: Sequence[int], title: str, behind: str
 ) -> Image.Image:
-    """Draw the strips of clips one below the other.
+    """Draw the strips of clips (T, N, 2) one below the other.
 
-    Parameters
-    ----------
-    rows : mapping of str to numpy.ndarray, shape (T, N, 2)
-        Captions, which may have several lines, and points.
-    names : tuple of str, length N
-    frames : sequence of int
-    title : str
-    behind : str
-        Caption of the row to draw in grey behind all others of the same length.
+    `rows` has their points by caption, which may have several lines. The row of the caption `behind` is drawn in grey
+    behind all others of the same length.
     """
     height = _SIDE * (1 + _ABOVE + _BELOW)
     canvas = Canvas(round(_CAPTION + _SIDE * _CELL * len(frames)), round(_HEAD + height * len(rows)))

@@ -71,11 +71,7 @@ def perspective(points: Float32Array, ratio: float) -> Float32Array:
     side moved, m the ratio and v the distance from the middle of the height,
     ``x' = ((1 - 3m) x + m) / (1 - 2m x)``, ``v' = (1 - 2m) v / (1 - 2m x)``.
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, N, 2)
-    ratio : float
-        Between -0.3 and 0.3; above 0 the left side recedes, below 0 the right one.
+    `ratio` is between -0.3 and 0.3; above 0 the left side recedes, below 0 the right one.
     """
     m = np.float32(abs(ratio))
     x = points[..., 0] if ratio >= 0 else 1 - points[..., 0]
@@ -105,15 +101,9 @@ def rotate_arm_joints(
     At each joint all that comes after it in the arm turns around it. A joint that a frame or the layout lacks is passed
     over.
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, N, 2)
-    names : tuple of str, length N
-    degrees : sequence of 2 sequences of 4 floats
-        For the left and the right arm: at the neck, the shoulder, the elbow and the wrist; clockwise as it is seen.
-    hands : bool
-        Whether the hand goes with its wrist. The paper's code leaves hands where they are, since it normalises each by
-        itself.
+    `degrees` are those of the left and the right arm: at the neck, the shoulder, the elbow and the wrist; clockwise as
+    it is seen. With `hands` the hand goes with its wrist. The paper's code leaves hands where they are, since it
+    normalises each by itself.
     """
     before = _to_complex(points)
     after = before.copy()

@@ -38,12 +38,8 @@ def locate_clips(path: Path) -> UnreadDataSet:
 def write_clips(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
     """Write labelled clips of an estimator as a ConnectingPoints file, atomically.
 
-    A clip's name is changed where its first part is not the clip's group.
-
-    Raises
-    ------
-    DataError
-        For a clip with landmarks that the estimator does not have.
+    A clip's name is changed where its first part is not the clip's group. Raises `DataError` for a clip with landmarks
+    that the estimator does not have.
     """
     members = (Member(_name_with_group(clip), clip.gloss, clip.clip, "") for clip in clips)
     with atomic_write(path) as temporary:

@@ -15,11 +15,8 @@ from spoter.training.data.split import describe_duplicates
 def split_into_folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:
     """Deal whole groups into `count` folds of about equal size: the largest first, each to the smallest fold.
 
-    Raises
-    ------
-    DataError
-        Where there are fewer groups than folds, for clips with equal points in two folds, and for a fold that leaves
-        the others without a gloss.
+    Raises `DataError` where there are fewer groups than folds, for clips with equal points in two folds, and for a fold
+    that leaves the others without a gloss.
     """
     size = Counter(clip.group for clip in clips)
     if not 2 <= count <= len(size):

@@ -17,25 +17,13 @@ from spoter.landmarks.layouts import load_layout
 
 @dataclass(frozen=True)
 class LabelledClip:
-    """A clip with the gloss it shows.
-
-    Attributes
-    ----------
-    clip : Clip
-    gloss : str
-    group : str
-        The camera, signer or session of the recording; the clip's name where the data set has no groups.
-    name : str
-        The clip's name in the data set.
-    source_group : str
-        The group in the data themselves, whatever --group-regex makes of the name; empty without one.
-    """
+    """A clip with the gloss it shows."""
 
     clip: Clip
     gloss: str
-    group: str
-    name: str
-    source_group: str = ""
+    group: str  # camera, signer or session of the recording; the clip's name where the data set has no groups
+    name: str  # in the data set
+    source_group: str = ""  # the group in the data, whatever --group-regex makes of the name; empty without one
 
 
 @dataclass(frozen=True)
@@ -70,31 +58,15 @@ class UnreadDataSet:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled clips, read and checked.
+    """Labelled clips, read and checked."""
 
-    Attributes
-    ----------
-    clips : list of LabelledClip
-        Ordered by name.
-    skipped : list of Skipped
-        Bad clips that ``skip_bad`` left out.
-    sources : tuple of Path
-        Files and folders that were read.
-    grouped : bool
-        Whether the data set has groups. Without them each clip is its own group, and a split by group cannot keep the
-        clips of one signer together.
-    estimator : str
-        The estimator of the landmarks; "mediapipe" where the data do not name one.
-    labels : dict of str to str
-        As in `UnreadDataSet`.
-    """
-
-    clips: list[LabelledClip]
-    skipped: list[Skipped]
-    sources: tuple[Path, ...]
+    clips: list[LabelledClip]  # ordered by name
+    skipped: list[Skipped]  # bad clips that `skip_bad` left out
+    sources: tuple[Path, ...]  # files and folders that were read
+    # Without groups each clip is its own, and a split by group cannot keep the clips of one signer together.
     grouped: bool
-    estimator: str
-    labels: dict[str, str] = field(default_factory=dict)
+    estimator: str  # of the landmarks; "mediapipe" where the data do not name one
+    labels: dict[str, str] = field(default_factory=dict)  # as in `UnreadDataSet`
 
     @property
     def place(self) -> str:
@@ -121,12 +93,8 @@ class DataSet:
 def fingerprint(member: LabelledClip) -> bytes:
     """Return a digest of a clip's points that does not depend on a neck, a face or the rounding.
 
-    It covers the points of layout 29, which all estimators and built-in layouts have, to four decimals.
-
-    Raises
-    ------
-    DataError
-        For a clip that lacks one of these points.
+    It covers the points of layout 29, which all estimators and built-in layouts have, to four decimals; `DataError` for
+    a clip that lacks one of them.
     """
     try:
         points = load_layout("29").select(member.clip)
@@ -145,12 +113,8 @@ def find_duplicates(clips: Iterable[LabelledClip]) -> list[list[LabelledClip]]:
 
 def drop_duplicates(clips: Iterable[LabelledClip]) -> tuple[list[LabelledClip], list[Skipped]]:
     """Keep the first of clips with equal points; return the kept clips and the others."""
-    clips = list(clips)
-    dropped = {
-        id(other): Skipped(
-            f"{other.name} ({other.gloss})", f"holds the very same points as {first.name} ({first.gloss})"
-        )
-        for first, *others in find_duplicates(clips)
-        for other in others
-    }
+    clips, dropped = list(clips), {}
+    for first, *others in find_duplicates(clips):
+        reason = f"holds the very same points as {first.name} ({first.gloss})"
+        dropped.update({id(other): Skipped(f"{other.name} ({other.gloss})", reason) for other in others})
     return [clip for clip in clips if id(clip) not in dropped], list(dropped.values())

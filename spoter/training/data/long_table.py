@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from spoter.errors import DataError
+from spoter.formats.csv_format import LONG_COLUMNS, NUMBER_COLUMNS, check_long_rows
 from spoter.formats.csv_table import Table
-from spoter.formats.long_table import LONG_COLUMNS, NUMBER_COLUMNS, check_long_rows
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet

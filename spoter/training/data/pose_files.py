@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.formats import openpose_frames
+from spoter.formats.estimator_frames import OPENPOSE_KEYS
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE, Estimator
 
@@ -24,7 +24,7 @@ _HOLISTIC_PREFIXES = {
 }
 # Component of each part, for the estimators whose points are taken in their order.
 _COMPONENTS: dict[str, dict[str, str]] = {
-    OPENPOSE.name: openpose_frames.PARTS,
+    OPENPOSE.name: OPENPOSE_KEYS,
     WHOLEPOSE.name: {"pose": "BODY", "face": "FACE", "left_hand": "LEFT_HAND", "right_hand": "RIGHT_HAND"},
 }
 
@@ -32,12 +32,8 @@ _COMPONENTS: dict[str, dict[str, str]] = {
 def read_clip(path: Path) -> Clip:
     """Read a .pose file.
 
-    Raises
-    ------
-    DataError
-        If pose-format is not installed, for a file it cannot read, and for components of another estimator.
-    InputError
-        As `spoter.landmarks.clip.make_clip`.
+    Raises `DataError` if pose-format is not installed, for a file it cannot read, and for components of another
+    estimator; `InputError` as `spoter.landmarks.clip.make_clip`.
     """
     try:
         from pose_format import Pose

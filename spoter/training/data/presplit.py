@@ -9,28 +9,14 @@ from spoter.training.data.labelled import DataSet, Skipped, drop_duplicates
 def merge_presplit(
     train: DataSet, validation: DataSet | None = None, test: DataSet | None = None, *, skip_bad: bool = False
 ) -> tuple[DataSet, tuple[str, ...], tuple[str, ...]]:
-    """Merge the data sets of several subsets.
+    """Merge the data sets of several subsets; one that is None is left to `spoter.training.data.split.split_groups`.
 
-    Parameters
-    ----------
-    train, validation, test : DataSet
-        A subset that is None is left to `spoter.training.data.split.split_groups`, which draws it from `train`.
-    skip_bad : bool
-        Leave out clips of a gloss that `train` lacks, and clips with points that an earlier data set holds. Otherwise
-        the former are an error here and the latter one of `spoter.training.data.split.check_split`.
+    With `skip_bad`, clips of a gloss that `train` lacks, and clips with points that an earlier data set holds, are left
+    out. Otherwise the former are an error here and the latter one of `spoter.training.data.split.check_split`.
 
-    Returns
-    -------
-    data : DataSet
-        All clips.
-    validation_groups, test_groups : tuple of str
-        The groups of these subsets, for `split_groups`; empty for a subset that is None.
-
-    Raises
-    ------
-    DataError
-        For a group in two subsets, label maps or estimators that disagree, a gloss that `train` lacks, naming the files
-        and a clip, and a subset all of whose clips are skipped.
+    Returns all clips, and the groups of the validation and test subsets, for `split_groups`; empty for a subset that is
+    None. Raises `DataError` for a group in two subsets, label maps or estimators that disagree, a gloss that `train`
+    lacks, naming the files and a clip, and a subset all of whose clips are skipped.
     """
     subsets = [subset for subset in (train, validation, test) if subset is not None]
     for number, other in enumerate(subsets):
@@ -53,10 +39,8 @@ def merge_presplit(
     kept = {clip.group for clip in clips}
     for subset in subsets:
         if kept.isdisjoint(clip.group for clip in subset.clips):  # split_groups would draw it from training instead
-            raise DataError(
-                f"{subset.place}: all {len(subset.clips)} clips are skipped, as ones that files before it hold, or "
-                f"of glosses that {train.place} lacks; expected at least one other"
-            )
+            found = f"{subset.place}: all {len(subset.clips)} clips are skipped, as ones that files before it hold"
+            raise DataError(f"{found}, or of glosses that {train.place} lacks; expected at least one other")
     data = DataSet(
         sorted(clips, key=lambda clip: clip.name),
         skipped,

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from spoter.errors import DataError, InputError
+from spoter.formats.csv_format import LONG_COLUMNS
 from spoter.formats.csv_table import read_table
-from spoter.formats.long_table import LONG_COLUMNS
 from spoter.formats.spoter_csv import recognizes
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
@@ -29,12 +29,11 @@ _FORMS = (
 
 
 def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = None, progress: bool = False) -> DataSet:
-    """Read a data set; docs/datasets.md shows the forms.
+    """Read a data set, a file or a folder; docs/datasets.md shows the forms.
 
     Parameters
     ----------
     path : Path
-        A file or a folder.
     skip_bad : bool
         Leave out bad clips, and all but the first of clips with equal points; `DataSet.skipped` lists them.
     groups : str, optional

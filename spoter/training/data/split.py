@@ -28,19 +28,12 @@ REMEDIES = (
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the groups of each subset, sorted.
-
-    Attributes
-    ----------
-    train, validation, test : tuple of str
-    validation_clips : tuple of str
-        Names of the validation clips where they are drawn clip by clip from the training groups; otherwise empty.
-    """
+    """Names of the groups of each subset, sorted."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    validation_clips: tuple[str, ...] = ()
+    validation_clips: tuple[str, ...] = ()  # names, where they are drawn clip by clip from the training groups
 
     def groups(self, subset: str) -> tuple[str, ...]:
         """Return the groups of one of `SUBSETS`."""
@@ -57,25 +50,14 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How to split a data set.
+    """How to split a data set."""
 
-    Attributes
-    ----------
-    validation, test : float
-        Shares of the clips of each gloss. `test` may be None for no test subset.
-    validation_groups, test_groups : sequence of str
-        Groups of these subsets by name or pattern (`match_groups`), in place of shares.
-    seed : int
-    by_clip : bool
-        Draw the share `validation` clip by clip from the training groups.
-    """
-
-    validation: float = 0.15
-    test: float | None = 0.15
-    validation_groups: Sequence[str] = ()
+    validation: float = 0.15  # share of the clips of each gloss
+    test: float | None = 0.15  # None for no test subset
+    validation_groups: Sequence[str] = ()  # by name or pattern (`match_groups`), in place of the share
     test_groups: Sequence[str] = ()
     seed: int = 0
-    by_clip: bool = False
+    by_clip: bool = False  # draw the share `validation` clip by clip from the training groups
 
     def drawn_shares(self) -> dict[str, float]:
         """Return the shares of the subsets that are drawn by whole groups."""
@@ -97,11 +79,9 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
     the draws in which each subset has every gloss, the one closest to the requested shares of each gloss wins. Where
     each clip is its own group, this is a split by clip.
 
-    Raises
-    ------
-    DataError
-        For patterns that match no group, groups in two subsets, clips with equal points in two subsets, glosses that
-        training lacks, glosses of too few clips or groups for all subsets, and where no draw has every gloss in each.
+    Raises `DataError` for patterns that match no group, groups in two subsets, clips with equal points in two subsets,
+    glosses that training lacks, glosses of too few clips or groups for all subsets, and where no draw has every gloss
+    in each.
     """
     groups = sorted({clip.group for clip in clips})
     subsets = {

@@ -27,23 +27,13 @@ SPLIT = "split.json"
 
 @dataclass(frozen=True)
 class SplitRecord:
-    """The split of a training run, and the options that its data were read with.
-
-    Attributes
-    ----------
-    split : Split
-    seed : int
-    group_regex, skip_bad
-        As in `spoter.training.settings.TrainSettings`.
-    left_out : tuple of str
-        Glosses of the data that the model was not trained on.
-    """
+    """The split of a training run, and the options of `spoter.training.data.read_dataset` for its data."""
 
     split: Split
     seed: int
     group_regex: str | None = None
     skip_bad: bool = False
-    left_out: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()  # glosses of the data that the model was not trained on
 
     def to_json(self, clips: Sequence[LabelledClip]) -> bytes:
         """Return the content of split.json; `clips` are those that were split."""
@@ -78,13 +68,7 @@ class _File(msgspec.Struct):
 
 
 def read_split(path: Path) -> SplitRecord:
-    """Read a split.json.
-
-    Raises
-    ------
-    DataError
-        For a file that cannot be read, or does not hold ``{"seed": …, "train": {"groups": […]}, …}``.
-    """
+    """Read a split.json, ``{"seed": …, "train": {"groups": […]}, …}``; raise `DataError` where it cannot be read."""
     try:
         file = msgspec.json.decode(Path(path).read_bytes(), type=_File)
     except OSError as error:
@@ -128,19 +112,8 @@ def split_dataset(
 ) -> tuple[DataSet, Split]:
     """Split a data set; report what is left out and what may be wrong with the split.
 
-    Parameters
-    ----------
-    data : DataSet
-    options : SplitOptions
-    skip_bad : bool
-        Leave out the glosses that are too rare for the split.
-    note : callable
-        Called with a line for each clip that is left out here, and for each of `find_leaks`.
-
-    Raises
-    ------
-    DataError
-        As `spoter.training.data.split.split_groups`.
+    `skip_bad` leaves out the glosses that are too rare for the split. `note` is called with a line for each clip that
+    is left out here, and for each of `find_leaks`. Raises `DataError` as `spoter.training.data.split.split_groups`.
     """
     if skip_bad:
         kept = drop_rare_glosses(data, options)

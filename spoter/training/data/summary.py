@@ -40,39 +40,19 @@ class ClipStatistics:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures on a data set.
+    """Figures on a data set; `digest`, `estimator`, `grouped` and `skipped` as in `DataSet`."""
 
-    Attributes
-    ----------
-    sources : tuple of str
-        Names of the files and folders.
-    digest, estimator, grouped, skipped
-        As in `DataSet`.
-    total : ClipStatistics
-    glosses : dict of str to ClipStatistics
-    groups : dict of str to int
-        Number of clips, the largest group first.
-    cells : dict of str to dict of str to int
-        Number of clips of each gloss in each of its groups.
-    lengths : list of int
-        Of each clip, in frames.
-    rare : dict of str to int
-        Glosses in too few groups for a split into three subsets, with their numbers of groups.
-    duplicates : list of list of str
-        Sets of clips with equal points, by name.
-    """
-
-    sources: tuple[str, ...]
+    sources: tuple[str, ...]  # names of the files and folders
     digest: str
     estimator: str
     grouped: bool
     total: ClipStatistics
     glosses: dict[str, ClipStatistics]
-    groups: dict[str, int]
-    cells: dict[str, dict[str, int]]
-    lengths: list[int]
-    rare: dict[str, int]
-    duplicates: list[list[str]]
+    groups: dict[str, int]  # numbers of clips, the largest group first
+    cells: dict[str, dict[str, int]]  # number of clips of each gloss in each of its groups
+    lengths: list[int]  # of each clip, in frames
+    rare: dict[str, int]  # glosses in too few groups for a split into three subsets, with their numbers of groups
+    duplicates: list[list[str]]  # sets of clips with equal points, by name
     skipped: list[Skipped]
 
 

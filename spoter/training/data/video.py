@@ -24,12 +24,8 @@ from spoter.video.reader import EXTRACTION_VERSION, VideoLandmarks, read
 def read_clip(path: Path, extract: Callable[[Path], VideoLandmarks] = read) -> Clip:
     """Return the landmarks of a video, from the cache if it holds them.
 
-    Raises
-    ------
-    DataError
-        If the video or the cache cannot be read, the cache cannot be written, or no environment can read videos.
-    InputError
-        As `extract` and `spoter.landmarks.clip.make_clip`.
+    Raises `DataError` if the video or the cache cannot be read, the cache cannot be written, or no environment can read
+    videos; `InputError` as `extract` and `spoter.landmarks.clip.make_clip`.
     """
     try:
         cached = cache_folder() / f"{sha256_of_file(path)}-{EXTRACTION_VERSION}.npz"

@@ -46,20 +46,10 @@ def candidate_layouts() -> tuple[Layout, ...]:
 def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  frozen
     """Read the one clip of a .json, .csv or .npy file, or of a folder of frames (`spoter.sources.frame_folders`).
 
-    Parameters
-    ----------
-    path : Path
-    options : Options
-        Those of all clips of the data set; the file's own win.
-
-    Raises
-    ------
-    InputError
-        As `spoter.formats.decode`; for points that fit no layout, the error for the smallest.
-    DataError
-        For a file that cannot be read, or does not hold exactly one clip.
-    SpoterError
-        As `spoter.sources.frame_folders.read_frame_folder`.
+    `options` are those of all clips of the data set; the file's own win. Raises `InputError` as
+    `spoter.formats.decode`; for points that fit no layout, the error for the smallest. Raises `DataError` for a file
+    that cannot be read, or does not hold exactly one clip, and `SpoterError` as
+    `spoter.sources.frame_folders.read_frame_folder`.
     """
     try:
         if path.is_dir():
