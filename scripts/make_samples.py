@@ -20,7 +20,7 @@ import numpy as np
 
 from spoter.files import atomic_write, atomic_write_bytes
 from spoter.formats.csv_table import axis_columns
-from spoter.formats.mediapipe_frames import PARTS
+from spoter.formats.estimator_frames import MEDIAPIPE_KEYS
 from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
@@ -124,7 +124,7 @@ def _browser(points: np.ndarray) -> str:
     frames = []
     for frame in points:
         keys = {}
-        for part, key in PARTS.items():
+        for part, key in MEDIAPIPE_KEYS.items():
             section = frame[MEDIAPIPE.part(part)]
             there = not np.isnan(section).all()
             keys[key] = [{"x": _number(x), "y": _number(y)} for x, y in section] if there else []

@@ -23,8 +23,9 @@ from spoter.errors import InputError, SpoterError
 from spoter.fewshot.enrolled import read_enrolled
 from spoter.fewshot.prototypes import Prototypes, read_prototypes
 from spoter.files import read_text
-from spoter.formats import Limits, Request, choose_accept, decode, parse_attributes
-from spoter.formats.request import CSV, DEFAULT_TOP_K, JSON, JSONLINES, MP4, NPY
+from spoter.formats import Limits, Request, decode
+from spoter.formats.request import CSV, DEFAULT_TOP_K, JSON, JSONLINES, MP4, NPY, parse_attributes
+from spoter.formats.response import choose_accept
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest, Response
 from spoter.model.checkpoint import read_checkpoint

@@ -14,8 +14,9 @@ import bentoml
 from bentoml.validators import ContentType
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
-from benchmarks.peers.shared import BATCH, PATH, WORKERS, load_from_environment, make_request, respond_together
-from spoter.formats import JSON
+from benchmarks.peers.shared import BATCH, PATH, WORKERS, load_from_environment, make_request
+from spoter.formats.request import JSON
+from spoter.serving.service import respond
 
 TIMEOUT = 20  # seconds, after which it answers 504; under load some request now and then gets no answer before
 _BYTES = WithJsonSchema({"type": "string", "format": "binary"})  # or BentoML would parse the body as JSON
@@ -36,4 +37,4 @@ class Peer:
     def predict(self, bodies: OneBody, /) -> OneAnswer:
         """Answer a batch."""
         requests = [make_request(body, {"content-type": JSON}) for body in bodies]
-        return [response.body for response in respond_together(self.recognizer, requests)]
+        return [response.body for response in respond(self.recognizer, requests)[0]]

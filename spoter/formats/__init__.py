@@ -1,8 +1,8 @@
 """Wire formats: bytes into Clips, ranked glosses into bytes.
 
-One module a content type: `json_format`, `jsonlines_format`, `csv_format`, `npy_format` and `video_format`; `response`
-encodes. docs/formats.md shows each with an example. Only reading CSV imports pandas, so that a Lambda function reads
-the other formats without it.
+A module for each content type: `json_format`, also for JSON Lines, `csv_format`, `npy_format` and `video_format`;
+`response` encodes. docs/formats.md shows each with an example. Only reading CSV imports pandas, so that a Lambda
+function reads the other formats without it.
 """
 
 from __future__ import annotations
@@ -14,48 +14,17 @@ from importlib.util import find_spec
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats import json_format, jsonlines_format, npy_format, video_format
-from spoter.formats.request import (
-    CSV,
-    JSON,
-    JSONLINES,
-    NPY,
-    SYNONYMS,
-    VIDEOS,
-    Options,
-    Request,
-    parse_attributes,
-    quote,
-)
-from spoter.formats.response import Prediction, Ranked, choose_accept, encode
+from spoter.formats import json_format, npy_format, video_format
+from spoter.formats.request import CSV, JSON, JSONLINES, NPY, SYNONYMS, VIDEOS, Options, Request, quote
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
-__all__ = [
-    "Limits",
-    "Options",
-    "Prediction",
-    "Ranked",
-    "Request",
-    "choose_accept",
-    "decode",
-    "encode",
-    "parse_attributes",
-]
+__all__ = ["Limits", "Options", "Request", "content_types", "decode"]
 
 
 def _decode_csv(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    try:
-        from spoter.formats import csv_format
-    except ModuleNotFoundError as error:
-        if error.name != "pandas":
-            raise
-        others = ", ".join(content_types())
-        raise InputError(
-            ErrorCode.UNSUPPORTED_CONTENT_TYPE,
-            f"found {CSV!r}, which needs pandas, and it is not installed here, expected one of {others}",
-            "header Content-Type",
-        ) from None
+    from spoter.formats import csv_format
+
     return csv_format.decode(body, layout, limits, options)
 
 
@@ -63,17 +32,19 @@ _DECODERS: dict[str, Callable[[bytes, Layout, Limits, Options], Request]] = {
     JSON: json_format.decode,
     CSV: _decode_csv,
     NPY: npy_format.decode,
-    JSONLINES: jsonlines_format.decode,
+    JSONLINES: json_format.decode_lines,
     **{kind: partial(video_format.decode, content_type=kind) for kind in VIDEOS},
 }
 
 
 def content_types() -> list[str]:
     """Return the content types that are read here: CSV only where pandas is, videos only where MediaPipe is."""
-    absent = {CSV} if find_spec("pandas") is None else set()
-    if not video_format.videos_supported():
-        absent.update(VIDEOS)
+    absent = (*(() if _csv_supported() else (CSV,)), *(() if video_format.videos_supported() else VIDEOS))
     return [kind for kind in _DECODERS if kind not in absent]
+
+
+def _csv_supported() -> bool:
+    return find_spec("pandas") is not None
 
 
 def decode(
@@ -87,12 +58,11 @@ def decode(
 
     Parameters
     ----------
-    body : bytes
+    body, limits
     content_type : str or None
         The header, parameters and all. Without one a body that begins with ``{`` or ``[`` is JSON.
     layout : Layout
         The model's: landmarks that it does not use may be absent, and their values are not checked.
-    limits : Limits
     options : Options
         Of the headers; the body's own override them.
 
@@ -118,12 +88,14 @@ def decode(
 def _content_type(header: str | None, body: bytes) -> str:
     kind = (header or "").partition(";")[0].strip().lower()
     kind = SYNONYMS.get(kind, kind)
-    if kind in _DECODERS:
-        return kind
-    if not kind and body.lstrip()[:1] in (b"{", b"["):
-        return JSON
     hint = ""
-    if kind == "application/x-www-form-urlencoded":
+    if kind == CSV and not _csv_supported():
+        hint = ", which needs pandas, and it is not installed here"
+    elif kind in _DECODERS:
+        return kind
+    elif not kind and body.lstrip()[:1] in (b"{", b"["):
+        return JSON
+    elif kind == "application/x-www-form-urlencoded":
         hint = " (curl -d sends this type by default: add -H 'Content-Type: application/json')"
     raise InputError(
         ErrorCode.UNSUPPORTED_CONTENT_TYPE,

@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats import spoter_csv
 from spoter.formats.csv_table import RowLimit, Table, axis_columns, check_columns, landmarks_to_read, read_table
-from spoter.formats.long_table import LONG_COLUMNS, NUMBER_COLUMNS, check_long_rows
 from spoter.formats.request import (
     CSV,
     DEFAULT_TOP_K,
@@ -29,19 +27,23 @@ from spoter.formats.request import (
     finish_clip,
     quote,
 )
+from spoter.landmarks.arrays import Float64Array, IndexArray
 from spoter.landmarks.clip import Clip
-from spoter.landmarks.estimators import MEDIAPIPE
+from spoter.landmarks.estimators import MEDIAPIPE, REFINED_FACE_POINTS
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
+LONG_COLUMNS = ("frame", "type", "landmark_index", "x", "y")
+NUMBER_COLUMNS = ("frame", "landmark_index", "x", "y")
 _CLIP = "clip"
 # A row of a long table costs five times this in memory, however short it is. So the limit is the number of rows that
 # fit into a body if they are as long as the competition's, whose coordinates have 6 decimals.
 _LONG_ROW = 55
 
-_Rows = npt.NDArray[np.intp]
-_ReadClip = Callable[[_Rows], Clip]
+_ReadClip = Callable[[IndexArray], Clip]
 """Makes a Clip of some rows of a table."""
+Place = Callable[[int, str | None], str]
+"""Returns the place of a row, and of its cell in a column if there is one, for an error."""
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
@@ -101,7 +103,7 @@ def _prepare_wide(table: Table, layout: Layout, limits: Limits, options: Options
     check_columns(table.columns, columns)
     points = table.read_numbers(columns).reshape(len(table.lines), len(names), 2)
 
-    def read_clip(rows: _Rows) -> Clip:
+    def read_clip(rows: IndexArray) -> Clip:
         limits.check_frames(len(rows))
         return finish_clip(points[rows], tuple(names), options.estimator, layout, options)
 
@@ -114,7 +116,71 @@ def _prepare_long(table: Table, layout: Layout, limits: Limits, options: Options
     numbers = table.read_numbers(NUMBER_COLUMNS)
     checked = check_long_rows(numbers, table.read_strings(["type"])["type"], table.place)
 
-    def read_clip(rows: _Rows) -> Clip:
+    def read_clip(rows: IndexArray) -> Clip:
         return finish_clip(checked.to_points(rows, limits), MEDIAPIPE.names, MEDIAPIPE.name, layout, options)
 
     return read_clip
+
+
+@dataclass(frozen=True)
+class LongRows:
+    """Checked rows of a long table: the number of the frame, the column in MediaPipe's array (-1: irises), x and y."""
+
+    frame: Float64Array
+    column: IndexArray
+    xy: Float64Array
+    place: Place
+
+    def to_points(self, rows: IndexArray, limits: Limits) -> Float64Array:
+        """Return the points (T, 543, 2) of some rows; the T frames are those whose numbers occur, in their order.
+
+        Raises
+        ------
+        InputError
+            ``too_many_frames`` and ``duplicate_rows``.
+        """
+        frames, frame_of_row = np.unique(self.frame[rows], return_inverse=True)
+        limits.check_frames(len(frames))
+        kept = self.column[rows] >= 0
+        rows = rows[kept]
+        cells = frame_of_row[kept] * len(MEDIAPIPE.names) + self.column[rows]
+        if np.bincount(cells, minlength=1).max() > 1:
+            second = np.flatnonzero(pd.Series(cells).duplicated())[0]
+            first = np.flatnonzero(cells == cells[second])[0]
+            name = MEDIAPIPE.names[cells[second] % len(MEDIAPIPE.names)]
+            message = f"found point {name} of {self.place(rows[first], None)} again"
+            raise InputError(ErrorCode.DUPLICATE_ROWS, message, self.place(rows[second], None))
+        points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
+        points.reshape(-1, 2)[cells] = self.xy[rows]
+        return points
+
+
+def check_long_rows(numbers: Float64Array, types: pd.Series[str], place: Place) -> LongRows:
+    """Check the rows of a long table, whose `numbers` (R, 4) are those of `NUMBER_COLUMNS`.
+
+    Raises
+    ------
+    InputError
+        ``wrong_type`` and ``wrong_point_count``.
+    """
+    parts = list(MEDIAPIPE.parts)
+    part = pd.Index(parts).get_indexer(pd.Index(types))
+    for row in np.flatnonzero(part < 0)[:1]:
+        found = quote(types.iloc[row])
+        raise InputError(ErrorCode.WRONG_TYPE, f"found {found}, expected one of {', '.join(parts)}", place(row, "type"))
+    frame, index = numbers[:, 0], numbers[:, 1]
+    for name, values in (("frame", frame), ("landmark_index", index)):
+        for row in np.flatnonzero(~(np.isfinite(values) & (np.floor(values) == values)))[:1]:
+            message = f"found {values[row]:g}, expected a whole number"
+            raise InputError(ErrorCode.WRONG_TYPE, message, place(row, name))
+    starts = np.array([MEDIAPIPE.part(name).start for name in parts])
+    sizes = np.array([len(points) for points in MEDIAPIPE.parts.values()])
+    accepted = np.where(np.array(parts) == "face", REFINED_FACE_POINTS, sizes)
+    for row in np.flatnonzero((index < 0) | (index >= accepted[part]))[:1]:
+        raise InputError(
+            ErrorCode.WRONG_POINT_COUNT,
+            f"found index {index[row]:g}, expected 0 to {sizes[part[row]] - 1} for {parts[part[row]]}",
+            place(row, "landmark_index"),
+        )
+    column = np.where(index < sizes[part], starts[part] + index, -1).astype(np.intp)
+    return LongRows(frame, column, numbers[:, 2:], place)

@@ -16,13 +16,13 @@ from functools import cached_property
 from itertools import islice
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import check_utf8
 from spoter.formats.request import quote
+from spoter.landmarks.arrays import Float64Array, IndexArray
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
 
@@ -47,27 +47,15 @@ class RowLimit:
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV body.
+    """A CSV body."""
 
-    Attributes
-    ----------
-    body : bytes
-        UTF-8, lines ending in a newline character.
-    columns : tuple of str
-        Names in the header, none of them twice.
-    header_lines : int
-        Lines before the first row.
-    row_limit : RowLimit or None
-        Checked before the cells are read.
-    """
-
-    body: bytes
-    columns: tuple[str, ...]
-    header_lines: int
-    row_limit: RowLimit | None = None
+    body: bytes  # UTF-8, lines ending in a newline character
+    columns: tuple[str, ...]  # names in the header, none of them twice
+    header_lines: int  # before the first row
+    row_limit: RowLimit | None = None  # checked before the cells are read
 
     @cached_property
-    def lines(self) -> npt.NDArray[np.intp]:
+    def lines(self) -> IndexArray:
         """Number of the line on which each row ends, counted from 1.
 
         Raises
@@ -120,7 +108,7 @@ class Table:
         """Return the place of a row or a cell: "line 7, column pose_nose_x"."""
         return f"line {self.lines[row]}" + (f", column {column}" if column else "")
 
-    def read_numbers(self, columns: Sequence[str]) -> npt.NDArray[np.float64]:
+    def read_numbers(self, columns: Sequence[str]) -> Float64Array:
         """Return columns as numbers, (rows, columns); NaN for an empty cell.
 
         Raises
@@ -143,7 +131,7 @@ class Table:
         """Return columns as text; "" for an empty cell."""
         return self._read_cells(columns, "str", ())[list(columns)]
 
-    def _convert_column(self, column: str) -> npt.NDArray[np.float64]:
+    def _convert_column(self, column: str) -> Float64Array:
         cells = self._read_cells([column], "str")[column]
         numbers = pd.to_numeric(cells, errors="coerce")
         wrong = np.flatnonzero(numbers.isna() & cells.notna())
@@ -218,10 +206,7 @@ def axis_columns(names: Sequence[str], x: str = "_x", y: str = "_y") -> list[str
 
 
 def landmarks_to_read(layout: Layout, present: set[str]) -> list[str]:
-    """Return the landmarks to read from a table that has those of `present`.
-
-    They are all of the layout's, with the shoulders in the place of a neck that the table lacks.
-    """
+    """Return the layout's landmarks, with the shoulders in the place of a neck that is not in the table's `present`."""
     names = list(layout.names)
     if NECK in names and NECK not in present:
         names.remove(NECK)

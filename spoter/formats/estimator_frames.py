@@ -1,6 +1,19 @@
-"""Clips as a list of frames in JSON, each as a pose estimator writes it: MediaPipe Holistic, OpenPose or MMPose.
+"""Clips as a list of frames in JSON, each as a pose estimator writes it. One frame type holds the keys of all of them.
 
-All three come under the same keys, so that one frame type holds the keys of all estimators.
+MediaPipe Holistic, as the browser client sends it: ``{"pose_landmarks": [33], "face_landmarks": [468 or 478],
+"left_hand_landmarks": [21], "right_hand_landmarks": [21]}``, each a list of ``{"x", "y", "z", "visibility"}``, of which
+z and visibility are not used. A point with x or y null is missing.
+
+OpenPose (doc/02_output.md): ``{"people": [{"pose_keypoints_2d": [x, y, confidence, …] (25 points),
+"face_keypoints_2d" (70), "hand_left_keypoints_2d", "hand_right_keypoints_2d" (21 each)}]}``: pixels, or 0..1 with
+``--keypoint_scale 3``. Confidence 0 marks a missing point.
+
+MMPose (its demo scripts with ``--save-predictions``, which write ``{"meta_info": …, "instance_info": [frame…]}``):
+``{"frame_id": …, "instances": [{"keypoints": [[x, y] * 133], "keypoint_scores": [133]}]}``: pixels of
+COCO-WholeBody points. A point with a score of 0 or below is missing.
+
+A part that was not found is empty, null or absent; a list of people may be empty. Of several people one is followed
+(`spoter.formats.signer_tracking`).
 """
 
 from __future__ import annotations
@@ -9,28 +22,74 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import msgspec
+import numpy as np
 from msgspec import UNSET, UnsetType
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats import mediapipe_frames, mmpose_frames, openpose_frames
 from spoter.formats.json_errors import Path
 from spoter.formats.request import Options, check_estimator, finish_clip
+from spoter.formats.signer_tracking import signer_points
+from spoter.landmarks.arrays import Float64Array
 from spoter.landmarks.clip import Clip
-from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
+from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, REFINED_FACE_POINTS, WHOLEPOSE, Estimator
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
 KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
 """Keys of a body under which frames may come."""
 
-POINT_NAMES = mediapipe_frames.POINT_NAMES | openpose_frames.POINT_NAMES | mmpose_frames.POINT_NAMES
-"""Landmark name of each item of the arrays under each key of a frame or a person."""
-_FORM_OF_KEY = dict.fromkeys(mediapipe_frames.PARTS.values(), "MediaPipe") | {
-    "people": "OpenPose",
-    "instances": "MMPose",
+MEDIAPIPE_KEYS = {part: f"{part}_landmarks" for part in MEDIAPIPE.parts}
+"""Key of each part of a MediaPipe frame."""
+
+OPENPOSE_KEYS = {
+    "pose": "pose_keypoints_2d",
+    "face": "face_keypoints_2d",
+    "left_hand": "hand_left_keypoints_2d",
+    "right_hand": "hand_right_keypoints_2d",
 }
-_Landmarks = list[mediapipe_frames.Point | None] | None | UnsetType
+"""Key of each part of an OpenPose person."""
+
+POINT_NAMES = (
+    {key: MEDIAPIPE.parts[part] for part, key in MEDIAPIPE_KEYS.items()}
+    | {key: tuple(name for name in OPENPOSE.parts[part] for _ in range(3)) for part, key in OPENPOSE_KEYS.items()}
+    | dict.fromkeys(("keypoints", "keypoint_scores"), WHOLEPOSE.names)
+)
+"""Landmark name of each item of the arrays under each key of a frame or a person."""
+_FORM_OF_KEY = dict.fromkeys(MEDIAPIPE_KEYS.values(), "MediaPipe") | {"people": "OpenPose", "instances": "MMPose"}
+
+Pair = tuple[float | None, float | None]
+"""A point as ``[x, y]``; a third number is an error, since it may be z or a confidence."""
+_MISSING_PAIR: Pair = (None, None)
+
+
+# gc=False: a clip has thousands of points; none can be part of a reference cycle.
+class Point(msgspec.Struct, gc=False):
+    """A landmark of MediaPipe; what else a client sends of it is skipped."""
+
+    x: float | None = None
+    y: float | None = None
+
+
+_MISSING_POINT = Point()
+_Landmarks = list[Point | None] | None | UnsetType
+_Numbers = list[float | None] | None
+
+
+class OpenPosePerson(msgspec.Struct, gc=False):
+    """OpenPose's landmarks of one person in one frame."""
+
+    pose_keypoints_2d: _Numbers = None
+    face_keypoints_2d: _Numbers = None
+    hand_left_keypoints_2d: _Numbers = None
+    hand_right_keypoints_2d: _Numbers = None
+
+
+class MMPoseInstance(msgspec.Struct, gc=False):
+    """MMPose's landmarks of one person in one frame."""
+
+    keypoints: list[Pair | None] | None = None
+    keypoint_scores: _Numbers = None
 
 
 class Frame(msgspec.Struct, gc=False):
@@ -39,8 +98,8 @@ class Frame(msgspec.Struct, gc=False):
     pose_landmarks: _Landmarks = UNSET
     left_hand_landmarks: _Landmarks = UNSET
     right_hand_landmarks: _Landmarks = UNSET
-    people: list[openpose_frames.Person] | UnsetType | None = UNSET
-    instances: list[mmpose_frames.Instance] | UnsetType | None = UNSET
+    people: list[OpenPosePerson] | UnsetType | None = UNSET
+    instances: list[MMPoseInstance] | UnsetType | None = UNSET
 
 
 class FrameWithFace(Frame, gc=False):
@@ -55,26 +114,112 @@ def frame_type(layout: Layout) -> type[Frame]:
 
 
 def read_clip(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
-    """Make a Clip of frames, whichever estimator wrote them.
+    """Make a Clip of frames, whichever estimator wrote them; None = a frame without landmarks.
 
     Raises
     ------
     InputError
-        ``mixed_forms`` for frames of several estimators; those of the estimator's module and of `finish_clip`.
+        ``mixed_forms`` for frames of several estimators; ``wrong_point_count``; those of `finish_clip`.
     """
     limits.check_frames(len(frames))
-    form, estimator = _find_form(frames), MEDIAPIPE
+    form = _find_form(frames)
+    estimator: Estimator = {"OpenPose": OPENPOSE, "MMPose": WHOLEPOSE}.get(form, MEDIAPIPE)
+    size = len(estimator.names)
     if form == "OpenPose":
-        points, estimator = openpose_frames.read_points([(frame and frame.people) or () for frame in frames]), OPENPOSE
+        points = signer_points([(frame and frame.people) or () for frame in frames], _openpose_points, size)
     elif form == "MMPose":
-        points, estimator = (
-            mmpose_frames.read_points([(frame and frame.instances) or () for frame in frames]),
-            WHOLEPOSE,
-        )
+        points = signer_points([(frame and frame.instances) or () for frame in frames], _mmpose_points, size)
     else:
-        points = mediapipe_frames.read_points(frames, _parts(layout))
+        points = _mediapipe_points(frames, _parts(layout))
     check_estimator(estimator.name, options)
     return finish_clip(points, estimator.names, estimator.name, layout, options)
+
+
+def _mediapipe_points(frames: Sequence[Frame | None], parts: Sequence[str]) -> Float64Array:
+    """Return the points of some parts, (T, 543, 2) with NaN where missing."""
+    points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
+    for part in parts:
+        key, size = MEDIAPIPE_KEYS[part], len(MEDIAPIPE.parts[part])
+        rows: list[int] = []
+        flat: list[Point | None] = []
+        for i, frame in enumerate(frames):
+            landmarks = getattr(frame, key, None)
+            if not landmarks:
+                continue
+            if len(landmarks) != size and not (part == "face" and len(landmarks) == REFINED_FACE_POINTS):
+                expected = f"{size} or {REFINED_FACE_POINTS}" if part == "face" else f"{size}"
+                raise InputError(
+                    ErrorCode.WRONG_POINT_COUNT,
+                    f"found {len(landmarks)} points, expected {expected}, or none where the part was not found",
+                    f"frame {i}, {key}",
+                )
+            rows.append(i)
+            flat += landmarks[:size]
+        if rows:
+            points[rows, MEDIAPIPE.part(part)] = _coordinates(flat).reshape(len(rows), size, 2)
+    return points
+
+
+def _coordinates(points: Sequence[Point | None]) -> Float64Array:
+    """Return x and y of points, (n, 2); NaN for null."""
+    try:
+        columns = [point.x for point in points], [point.y for point in points]  # type: ignore[union-attr]
+    except AttributeError:  # a null in the place of a point is rare, and looking for it takes half as long again
+        return _coordinates([_MISSING_POINT if point is None else point for point in points])
+    return np.array(columns, dtype=np.float64).T
+
+
+def _openpose_points(people: Sequence[OpenPosePerson], frame: int) -> Float64Array:
+    """Return the points of the people of one frame, (P, 137, 2)."""
+    numbers = np.full((len(people), len(OPENPOSE.names), 3), np.nan)
+    for j, person in enumerate(people):
+        for part, key in OPENPOSE_KEYS.items():
+            values = getattr(person, key)
+            if not values:
+                continue
+            size = len(OPENPOSE.parts[part])
+            if len(values) != 3 * size:
+                hint = ", as OpenPose writes with --model_pose BODY_25" if part == "pose" else ""
+                raise InputError(
+                    ErrorCode.WRONG_POINT_COUNT,
+                    f"found {len(values)} numbers, expected {3 * size} (x, y and confidence of {size} points){hint}, "
+                    "or none where the part was not found",
+                    _person_place(frame, j, key),
+                )
+            numbers[j, OPENPOSE.part(part)] = np.array(values, dtype=np.float64).reshape(size, 3)
+    points = numbers[:, :, :2]
+    points[~(numbers[:, :, 2] > 0)] = np.nan  # so that an unknown confidence is missing too
+    return points
+
+
+def _mmpose_points(people: Sequence[MMPoseInstance], frame: int) -> Float64Array:
+    """Return the points of the people of one frame, (P, 133, 2)."""
+    size = len(WHOLEPOSE.names)
+    points = np.empty((len(people), size, 2))
+    for j, person in enumerate(people):
+        pairs, scores = person.keypoints or [], person.keypoint_scores
+        for key, values in (("keypoints", pairs), ("keypoint_scores", scores)):
+            if values is not None and len(values) != size:
+                raise InputError(
+                    ErrorCode.WRONG_POINT_COUNT,
+                    f"found {len(values)} items, expected {size} (COCO-WholeBody)",
+                    _person_place(frame, j, key),
+                )
+        points[j] = pair_coordinates(pairs)
+        if scores is not None:  # without scores all points count
+            points[j, ~(np.array(scores, dtype=np.float64) > 0)] = np.nan
+    return points
+
+
+def pair_coordinates(pairs: Sequence[Pair | None]) -> Float64Array:
+    """Return points as an array, (n, 2); NaN for null."""
+    filled = [_MISSING_PAIR if pair is None else pair for pair in pairs]
+    return np.array(([x for x, _ in filled], [y for _, y in filled]), dtype=np.float64).T
+
+
+def _person_place(frame: int, person: int, key: str) -> str:
+    """Return the place of a person's array; the only person of most frames has no number."""
+    return f"frame {frame}, person {person}, {key}" if person else f"frame {frame}, {key}"
 
 
 def describe_path(steps: Path) -> str | None:

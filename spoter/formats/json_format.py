@@ -1,5 +1,7 @@
 """application/json: one clip in any of its forms, several under ``clips``, a stored video's key, or ``describe``.
 
+And application/jsonlines: a clip a line, each in any form of one clip.
+
 Landmarks that the model's layout does not use are skipped, so that the face mesh, nine tenths of a browser's request,
 costs little where it is not needed.
 """
@@ -7,7 +9,9 @@ costs little where it is not needed.
 from __future__ import annotations
 
 import contextlib
+import re
 from functools import cache, lru_cache
+from itertools import accumulate, islice, pairwise
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -17,11 +21,12 @@ from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
 from spoter.fewshot.prototypes import embedding_size
 from spoter.formats import estimator_frames, plain_points, video_format
-from spoter.formats.body_guards import check_slow_numbers, check_utf8, paused_gc
+from spoter.formats.body_guards import check_slow_numbers, check_utf8, paused_gc, remove_face_meshes
 from spoter.formats.json_errors import invalid_json, unknown_field, wrong_type
 from spoter.formats.request import (
     DEFAULT_TOP_K,
     JSON,
+    JSONLINES,
     FramesPerSecond,
     Options,
     Pixels,
@@ -31,7 +36,6 @@ from spoter.formats.request import (
     decode_each,
     quote,
 )
-from spoter.formats.skip_face_mesh import remove_face_meshes
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
@@ -54,6 +58,7 @@ MAX_FIELDS = 10_000
 # Enrolled prototypes of another, larger model are decoded too, so that the error says whose they are.
 _MAX_SIZE_RATIO = 2
 _ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
+_LINE = re.compile(rb"\S[^\n]*")  # without the blank lines before it, of which there may be millions
 
 
 class _Items(msgspec.Struct, array_like=True):
@@ -106,7 +111,12 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     """Decode a JSON body; as `spoter.formats.decode`."""
     content = _parse(body, layout, limits)
     if content.describe is not None:
-        return _describe_request(content.describe, body)
+        if keys := [key for key in _list_keys(body) if key != quote("describe")]:
+            message = f"found {', '.join(keys)} too, expected describe without other keys"
+            raise InputError(ErrorCode.AMBIGUOUS_FORM, message)
+        if not content.describe:
+            raise InputError(ErrorCode.WRONG_TYPE, "found false, expected true", "describe")
+        return Request([], describe=True)
     enrolled = _decode_enrolled(content, layout, limits)
     request = _decode_clips(content, body, layout, limits, options)
     request.enrolled, request.enroll = enrolled, content.enroll
@@ -137,6 +147,19 @@ def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -
                 ErrorCode.MISPLACED_OPTION, "found it in one clip of several, expected it once for all", name
             )
     return _decode_clip(content, body, layout, limits, options)
+
+
+def decode_lines(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
+    """Decode JSON Lines; as `spoter.formats.decode`. Blank lines are skipped."""
+    check_slow_numbers(body)
+    lines = list(islice(_LINE.finditer(body), limits.max_clips + 1))  # the body may have millions
+    limits.check_clips(len(lines))
+    starts = [0, *(line.start() for line in lines)]
+    numbers = list(accumulate((body.count(b"\n", *span) for span in pairwise(starts)), initial=1))[1:]
+    clips = decode_each(
+        lines, lambda line: decode_clip(line[0], layout, limits, options), lambda i: f"line {numbers[i]}"
+    )
+    return Request(clips, True, options.top_k or DEFAULT_TOP_K, JSONLINES)
 
 
 @lru_cache(maxsize=8)
@@ -225,16 +248,6 @@ def _decode_enrolled(content: _Body, layout: Layout, limits: Limits) -> Enrolled
         raise wrong_type(error, estimator_frames.describe_path, ("enrolled",)) from error
     limits.check_enrolled(len(enrolled.glosses))
     return enrolled
-
-
-def _describe_request(describe: bool, body: bytes) -> Request:
-    """Return the request of a body with the key ``describe``, which stands alone and is true."""
-    keys = [key for key in _list_keys(body) if key != quote("describe")]
-    if keys:
-        raise InputError(ErrorCode.AMBIGUOUS_FORM, f"found {', '.join(keys)} too, expected describe without other keys")
-    if not describe:
-        raise InputError(ErrorCode.WRONG_TYPE, "found false, expected true", "describe")
-    return Request([], describe=True)
 
 
 def _list_keys(body: bytes) -> list[str]:

@@ -16,9 +16,8 @@ import numpy as np
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import paused_gc
-from spoter.formats.fast_points import parse_point_array
+from spoter.formats.estimator_frames import Pair, pair_coordinates
 from spoter.formats.json_errors import Path, wrong_type
-from spoter.formats.mmpose_frames import Pair, coordinates
 from spoter.formats.request import Options, check_estimator_name, finish_clip, quote
 from spoter.landmarks.arrays import Float64Array
 from spoter.landmarks.clip import Clip
@@ -28,9 +27,12 @@ from spoter.limits import Limits
 
 _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_NUMBERS = msgspec.json.Decoder(list[float])
 _TRACK = msgspec.json.Decoder(list[Pair | None] | None)
 # Far more than there are landmarks: colons of objects in the places of points count too, and those have another error.
 _MAX_NAMES = 100_000
+# The letters of numbers, and the white space of JSON. Without them an array is reduced to its structure.
+_NUMBER_BYTES = b"0123456789+-.eE \t\n\r"
 
 
 def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
@@ -92,6 +94,36 @@ def check_layout(name: str, layout: Layout) -> None:
     raise InputError(ErrorCode.WRONG_LAYOUT, f"found layout {name}, but this model is fed layout {own}", "layout")
 
 
+def parse_point_array(raw: bytes, size: int | None) -> Float64Array | None:
+    """Parse an array of frames of points as one row of numbers, in half the time of a list of lists of pairs.
+
+    This is for arrays as nearly all clients send them: each frame with as many points, a point a pair of numbers or
+    null. None for all other arrays, which `_decode_array` reads, and whose errors it finds.
+
+    `raw` is JSON, valid but for its numbers, as `msgspec.Raw` is; `size` is the points of a frame, by default those of
+    the first. Returns (T, size, 2), NaN for a point that is null.
+    """
+    raw = raw.replace(b"null", b"n")
+    # A point becomes p, so that two frames of three are [[p,p,p],[p,n,p]].
+    structure = raw.translate(None, _NUMBER_BYTES).replace(b"[,]", b"p")
+    points = structure.count(b"p") + structure.count(b"n")
+    size = structure.find(b"]") // 2 if size is None else size
+    if not points or not size or points % size:
+        return None
+    frame = b"[" + b",".join([b"p"] * size) + b"]"
+    if structure.replace(b"n", b"p") != b"[" + b",".join([frame] * (points // size)) + b"]":
+        return None
+    try:
+        numbers = _NUMBERS.decode(b"[" + raw.replace(b"n", b"0,0").translate(None, b"[]") + b"]")
+    except msgspec.MsgspecError:  # a number beyond all range
+        return None
+    array = np.fromiter(numbers, np.float64, 2 * points).reshape(-1, size, 2)
+    if b"n" in structure:
+        missing = np.frombuffer(structure.translate(None, b"[,]"), np.uint8) == ord("n")
+        array[missing.reshape(-1, size)] = np.nan
+    return array
+
+
 def _decode_array(
     points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options
 ) -> tuple[Float64Array, tuple[str, ...], str | None]:
@@ -121,7 +153,7 @@ def _decode_array(
     array = np.full((len(frames), len(names), 2), np.nan)
     if present:
         flat = [point for frame in present.values() for point in frame]
-        array[list(present)] = coordinates(flat).reshape(len(present), len(names), 2)
+        array[list(present)] = pair_coordinates(flat).reshape(len(present), len(names), 2)
     return array, names, estimator
 
 
@@ -166,7 +198,7 @@ def _decode_by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tupl
     array = np.full((frames, len(tracks), 2), np.nan)
     for column, track in enumerate(tracks.values()):
         if track is not None:
-            array[:, column] = coordinates(track)
+            array[:, column] = pair_coordinates(track)
     return array, tuple(tracks)
 
 

@@ -8,11 +8,11 @@ from typing import Annotated, TypeVar
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGlosses
+from spoter.landmarks.arrays import FloatArray
 from spoter.landmarks.clip import Clip, is_in_pixels, make_clip
 from spoter.landmarks.estimators import ESTIMATORS
 from spoter.landmarks.layouts import Layout
@@ -47,37 +47,18 @@ ClipOrError = Clip | InputError
 
 @dataclass(frozen=True)
 class Options:
-    """What a caller says about a request in addition to its landmarks; None where it says nothing.
+    """What a caller says about a request in addition to its landmarks; None where it says nothing."""
 
-    Attributes
-    ----------
-    top_k : int or None
-        Number of glosses of an answer.
-    width, height : float or None
-        Size of the picture in pixels, needed where points are in pixels.
-    estimator : str or None
-        Name of the estimator that made the points.
-    fps : float or None
-        Frames per second.
-    """
-
-    top_k: TopK | None = None
-    width: Pixels | None = None
+    top_k: TopK | None = None  # glosses of an answer
+    width: Pixels | None = None  # of the picture; needed, as is its height, where points are in pixels
     height: Pixels | None = None
-    estimator: EstimatorName | None = None
+    estimator: EstimatorName | None = None  # that made the points
     fps: FramesPerSecond | None = None
 
 
 @dataclass(frozen=True)
 class Video:
-    """A video that is not read yet.
-
-    Attributes
-    ----------
-    content : bytes or str
-        The file, or the key that it is stored under.
-    options : Options
-    """
+    """A video that is not read yet: the content of its file, or the key that it is stored under."""
 
     content: bytes | str
     options: Options
@@ -87,35 +68,18 @@ class Video:
 class Request:
     """A decoded request.
 
-    Attributes
-    ----------
-    clips : list of Clip or InputError
-        In the request's order. Each Clip has all landmarks that the model's layout selects, at least one of them in at
-        least one frame. Empty where the request has a `video` that is not read yet.
-    many : bool
-        Whether the request is of a form that holds several clips, so that the response is a list.
-    top_k : int
-        Number of glosses of an answer.
-    content_type : str
-        The request's type, without parameters.
-    enrolled : EnrolledGlosses or None
-        Glosses that the request brings along. Only the model can check them.
-    enroll : str or None
-        The gloss to learn from the clips; None where the clips are to be named.
-    describe : bool
-        Whether the request has no clips and asks for the model's description.
-    video : Video or None
-        The video that the only clip is to be read from, by `spoter.formats.video_format.read_videos`.
+    Its clips are in the request's order. Each Clip has all landmarks that the model's layout selects, at least one of
+    them in at least one frame. There are none where the request has a `video` that is not read yet.
     """
 
     clips: list[ClipOrError]
-    many: bool = False
-    top_k: int = DEFAULT_TOP_K
-    content_type: str = JSON
-    enrolled: EnrolledGlosses | None = None
-    enroll: str | None = None
-    describe: bool = False
-    video: Video | None = None
+    many: bool = False  # whether its form holds several clips, so that the response is a list
+    top_k: int = DEFAULT_TOP_K  # glosses of an answer
+    content_type: str = JSON  # without parameters
+    enrolled: EnrolledGlosses | None = None  # glosses that it brings along; only the model can check them
+    enroll: str | None = None  # the gloss to learn from the clips; None where the clips are to be named
+    describe: bool = False  # whether it has no clips and asks for the model's description
+    video: Video | None = None  # of the only clip, for `spoter.formats.video_format.read_videos`
 
 
 _EXPECTED = {
@@ -140,17 +104,15 @@ def parse_attributes(text: str | None) -> Options:
         if not part.strip():
             continue
         name, equals, value = (word.strip() for word in part.partition("="))
-        where = f"attribute {quote(name)}"
+        message = None
         if not equals or name not in _EXPECTED:
-            raise InputError(
-                ErrorCode.BAD_ATTRIBUTES,
-                f"found {quote(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}",
-                where,
-            )
-        if name in values:
-            raise InputError(ErrorCode.BAD_ATTRIBUTES, "found it twice, expected it once", where)
-        if not _is_option(name, value, strict=False):
-            raise InputError(ErrorCode.BAD_ATTRIBUTES, f"found {quote(value)}, expected {_EXPECTED[name]}", where)
+            message = f"found {quote(part.strip())}, expected {', '.join(f'{known}=…' for known in _EXPECTED)}"
+        elif name in values:
+            message = "found it twice, expected it once"
+        elif not _is_option(name, value, strict=False):
+            message = f"found {quote(value)}, expected {_EXPECTED[name]}"
+        if message is not None:
+            raise InputError(ErrorCode.BAD_ATTRIBUTES, message, f"attribute {quote(name)}")
         values[name] = value
     return msgspec.convert(values, Options, strict=False)
 
@@ -204,11 +166,7 @@ def check_estimator(name: str, options: Options) -> None:
 
 
 def finish_clip(
-    points: npt.NDArray[np.floating],
-    names: tuple[str, ...],
-    estimator: str | None,
-    layout: Layout,
-    options: Options,
+    points: FloatArray, names: tuple[str, ...], estimator: str | None, layout: Layout, options: Options
 ) -> Clip:
     """Make a Clip of decoded points: the last step of all formats.
 
@@ -221,8 +179,10 @@ def finish_clip(
         Image units or pixels, y down, NaN = missing.
     names, estimator
         As for `Clip`.
-    layout, options
-        The model's layout; `width`, `height` and `fps` of the options are used.
+    layout : Layout
+        The model's.
+    options : Options
+        `width`, `height` and `fps` are used.
 
     Raises
     ------

@@ -33,24 +33,14 @@ class ModelName(msgspec.Struct, frozen=True):
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, rename={"glosses": "instances"}):
     """What a model recognizes in one clip.
 
-    Attributes
-    ----------
-    glosses : tuple of Ranked
-        Best first. A score is a probability among all glosses that the model knows.
-    known : bool or None
-        Whether the sign looks like the clips of the first gloss; False means "none of my signs", whatever the scores
-        are. None where the model cannot tell.
-    frames : int
-        Length of the clip.
-    model : ModelName
-    similarity : float or None
-        The cosine that decides `known` (`spoter.fewshot.prototypes`), raised by its attenuation for a gloss of few
-        clips. It is not sent.
+    `known` tells whether the sign looks like the clips of the first gloss; False means "none of my signs", whatever the
+    scores are; None = the model cannot tell. `similarity` is the cosine that decides it (`spoter.fewshot.prototypes`),
+    raised by its attenuation for a gloss of few clips. It is not sent.
     """
 
-    glosses: tuple[Ranked, ...]
+    glosses: tuple[Ranked, ...]  # best first; a score is a probability among all glosses that the model knows
     known: bool | None
-    frames: int
+    frames: int  # of the clip
     model: ModelName
     similarity: float | None = None
 

@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
-Points = npt.NDArray[np.float64]
+from spoter.landmarks.arrays import Float64Array as Points
+
 _P = TypeVar("_P")
 
 MAX_PEOPLE = 32
@@ -33,11 +33,6 @@ def signer_points(
         if person is not None:
             points[i] = people[i][person]
     return points
-
-
-def person_place(frame: int, person: int, key: str) -> str:
-    """Return the place of a person's array for an error; the only person of most frames has no number."""
-    return f"frame {frame}, person {person}, {key}" if person else f"frame {frame}, {key}"
 
 
 def choose_signer(frames: Sequence[Points]) -> list[int | None]:

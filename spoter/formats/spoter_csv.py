@@ -12,13 +12,13 @@ from dataclasses import replace
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.formats.body_guards import check_slow_numbers
 from spoter.formats.csv_table import RowLimit, Table, axis_columns, check_columns, landmarks_to_read
 from spoter.formats.request import ClipOrError, Options, decode_each, finish_clip
+from spoter.landmarks.arrays import Float64Array
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
@@ -91,7 +91,7 @@ def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -
     return decode_each(rows, read_clip, lambda i: f"clip {i}, {table.place(i)}")
 
 
-def _points(row: Sequence[str], columns: list[str], limits: Limits) -> npt.NDArray[np.float64]:
+def _points(row: Sequence[str], columns: list[str], limits: Limits) -> Float64Array:
     """Return the points of a row's lists, (T, points, 2), y turned to point down."""
     tracks: list[list[float | None]] = []
     for column, cell in zip(columns, row, strict=True):

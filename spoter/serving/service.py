@@ -18,9 +18,9 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGloss, EnrolledGlosses, merge_enrolled
 from spoter.fewshot.vocabulary import Vocabulary
-from spoter.formats import Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.request import JSON, quote
-from spoter.formats.response import PredictionOrError, encode_enrolment
+from spoter.formats import Request, decode
+from spoter.formats.request import JSON, parse_attributes, quote
+from spoter.formats.response import PredictionOrError, choose_accept, encode, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
 from spoter.limits import VIDEO_SECONDS
 from spoter.messages import RawRequest, Response, error_response

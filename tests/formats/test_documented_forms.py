@@ -7,9 +7,9 @@ import re
 from scripts import error_table
 from spoter.error_codes import ErrorCode
 from spoter.formats import Limits, Options, request
+from spoter.formats.csv_format import LONG_COLUMNS
 from spoter.formats.estimator_frames import POINT_NAMES
 from spoter.formats.json_format import FORMS, REQUEST_KEYS
-from spoter.formats.long_table import LONG_COLUMNS
 from spoter.formats.response import CSV_COLUMNS
 from spoter.landmarks.clip import COORDINATE_LIMIT
 from spoter.landmarks.estimators import ESTIMATORS

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from spoter.errors import InputError
 from spoter.formats import Limits, decode, plain_points
-from spoter.formats.fast_points import parse_point_array
+from spoter.formats.plain_points import parse_point_array
 from spoter.landmarks.layouts import load_layout
 
 LAYOUT = load_layout("29")

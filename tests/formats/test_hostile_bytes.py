@@ -8,7 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from spoter.errors import InputError
-from spoter.formats import Options, decode, parse_attributes
+from spoter.formats import Options, decode
+from spoter.formats.request import parse_attributes
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import load_layout
 from tests.generate import figure_clip

@@ -11,9 +11,9 @@ import pytest
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.formats import Limits, Options, Prediction, Ranked, Request, choose_accept, decode, encode, parse_attributes
-from spoter.formats.request import is_in_pixels, quote
-from spoter.formats.response import ModelName
+from spoter.formats import Limits, Options, Request, decode
+from spoter.formats.request import is_in_pixels, parse_attributes, quote
+from spoter.formats.response import ModelName, Prediction, Ranked, choose_accept, encode
 from spoter.landmarks.layouts import load_layout
 from tests.generate import figure_clip
 from tests.wire import LIMITS, dumps, holistic

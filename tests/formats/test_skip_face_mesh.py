@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from benchmarks.load.bodies import full_request
 from spoter.errors import InputError
-from spoter.formats import Limits, decode, skip_face_mesh
-from spoter.formats.skip_face_mesh import remove_face_meshes
+from spoter.formats import Limits, body_guards, decode
+from spoter.formats.body_guards import remove_face_meshes
 from spoter.landmarks.layouts import load_layout
 
 KEY = "face_landmarks"
@@ -57,7 +57,7 @@ def test_what_is_no_whole_array_stays(body):
 
 @pytest.mark.parametrize("first", [b'{"face_landmarks":[1]}', b'{"a\\"face_landmarks":[1]}', b'{"face_landmarks":1}'])
 def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypatch, first):
-    monkeypatch.setattr(skip_face_mesh, "MAX_FACES", 3)
+    monkeypatch.setattr(body_guards, "MAX_FACES", 3)
     faces = b'{"face_landmarks":[1]}'
     assert remove_face_meshes(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
     assert remove_face_meshes(first * 3 + faces).endswith(faces)

@@ -15,7 +15,8 @@ from spoter.batch.inputs import iterate_shards
 from spoter.batch.reader import RequestReader
 from spoter.cli.main import app
 from spoter.errors import DataError, InputError, SpoterError
-from spoter.formats import Options, decode, parse_attributes
+from spoter.formats import Options, decode
+from spoter.formats.request import parse_attributes
 from spoter.formats.signer_tracking import choose_signer
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import ESTIMATORS, OPENPOSE

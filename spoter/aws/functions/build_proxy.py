@@ -16,8 +16,7 @@ import typer
 
 from spoter.errors import InputError, SpoterError
 from spoter.files import atomic_write_bytes
-from spoter.formats.estimator_frames import KEYS, Frame, frame_type
-from spoter.formats.mediapipe_frames import PARTS
+from spoter.formats.estimator_frames import KEYS, MEDIAPIPE_KEYS, Frame, frame_type
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import Layout
 from spoter.model.config import read_config
@@ -53,10 +52,10 @@ def kept_points(layout: Layout) -> dict[str, Any]:
     except InputError:
         return {"forms": [], "others": [], "points": {}}
     read = frame_type(layout).__struct_fields__
-    points = {key: used[MEDIAPIPE.part(part)].nonzero()[0].tolist() for part, key in PARTS.items()}
+    points = {key: used[MEDIAPIPE.part(part)].nonzero()[0].tolist() for part, key in MEDIAPIPE_KEYS.items()}
     return {
         "forms": list(KEYS),
-        "others": [key for key in Frame.__struct_fields__ if key not in PARTS.values()],
+        "others": [key for key in Frame.__struct_fields__ if key not in MEDIAPIPE_KEYS.values()],
         "points": {key: indices if key in read else None for key, indices in points.items()},
     }
 

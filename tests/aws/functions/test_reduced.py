@@ -10,7 +10,8 @@ import pytest
 
 from spoter.aws.functions.build_proxy import kept_points
 from spoter.errors import InputError
-from spoter.formats import Limits, decode, parse_attributes
+from spoter.formats import Limits, decode
+from spoter.formats.request import parse_attributes
 from spoter.landmarks import layouts
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
