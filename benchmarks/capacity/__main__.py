@@ -21,8 +21,8 @@ import typer
 
 from benchmarks import MODEL
 from benchmarks.capacity.autoscaling import Policy, Timeline, latency_percentiles, make_arrivals, simulate_endpoint
-from benchmarks.capacity.queueing import InstanceMeasurement, Outcome, simulate_fleet
-from benchmarks.capacity.server import measure_server, measurement_table
+from benchmarks.capacity.queueing import Instance, Outcome, simulate_fleet
+from benchmarks.capacity.server import comparison_table, measure_server
 from benchmarks.command import ModelOption, run_command
 from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
@@ -37,7 +37,7 @@ _ROWS = 12  # of the table of an hour
 class Plan:
     """A rate of requests to instances of one kind, and how the simulation is made."""
 
-    measurement: InstanceMeasurement
+    instance: Instance
     rate: float
     requests: int
     routing: str
@@ -46,17 +46,15 @@ class Plan:
 
     def instances(self, load: float) -> int:
         """Return how many instances are loaded to a share of their capacity."""
-        return math.ceil(self.rate / (load * self.measurement.capacity))
+        return math.ceil(self.rate / (load * self.instance.capacity))
 
     def simulate(self, load: float, requests: int) -> Outcome:
         """Simulate a fleet at a load."""
-        times, instance, count = self.measurement.times, self.measurement.instance, self.instances(load)
-        return simulate_fleet(times, instance, count, self.rate, requests, self.routing, self.seed)
+        return simulate_fleet(self.instance, self.instances(load), self.rate, requests, self.routing, self.seed)
 
 
 def report_fleets(plan: Plan) -> str:
     """Return the Markdown of fleets of a fixed size, one for each of `LOADS`."""
-    found = plan.measurement
     rows = []
     for load in LOADS:
         count, outcome = plan.instances(load), plan.simulate(load, plan.requests)
@@ -66,18 +64,14 @@ def report_fleets(plan: Plan) -> str:
             cost = f"{plan.price * count / 3600 / plan.rate * 1e6 / (1 - outcome.refused_share):.3f}"
         rows.append((f"{100 * load:.0f} %", count, *latencies, f"{100 * outcome.refused_share:.2f}", cost))
     columns = ("load", "instances", "p50 ms", "p95 ms", "p99 ms", "refused %", "cost per million")
-    return (
-        f"An instance of {found.workers} workers, batches of {found.batch}, a delay of {found.delay_ms:g} ms and a "
-        f"queue of {found.queue}\nanswers at most {found.capacity:.0f} requests/s ({found.request}; {found.machine}, "
-        f"{found.date}).\n\n"
-        + markdown_table(columns, rows, f"{plan.rate:.0f} requests/s, {plan.routing} routing", left=0)
-    )
+    title = f"{plan.rate:.0f} requests/s, {plan.routing} routing"
+    return f"{plan.instance.describe()}\n{markdown_table(columns, rows, title, left=0)}"
 
 
 def report_scaling(plan: Plan, policy: Policy, profile: str, hours: float) -> str:
     """Return the Markdown of an endpoint that scales: a row for each twelfth of the time, and its latencies."""
     arrivals = make_arrivals(profile, plan.rate, round(3600 * hours))
-    hour = simulate_endpoint(arrivals, policy, plan.measurement.capacity, plan.measurement.queue)
+    hour = simulate_endpoint(arrivals, policy, plan.instance.capacity, plan.instance.queue)
     at_load = cache(lambda load: plan.simulate(load, max(plan.requests // 10, 1000)))
     p50, p95, p99 = (1e3 * value for value in latency_percentiles(hour, at_load, _CURVE, (50, 95, 99)))
     cost = "" if plan.price is None else f"; {hour.cost_per_million(plan.price):.3f} for a million answers"
@@ -127,42 +121,32 @@ def main(
 ) -> None:
     """Plan for a rate of requests: loads, instances, latencies, refusals and costs."""
     if measure is not None or validate:
-        measurement, comparisons = measure_server(model, workers or 2, seconds, validate, seed)
+        measured, comparisons = measure_server(model, workers or 2, seconds, validate, seed)
         if measure is not None:
-            atomic_write_bytes(measure, msgspec.json.format(msgspec.json.encode(measurement), indent=1) + b"\n")
-        print(measurement_table(measurement, comparisons))
+            atomic_write_bytes(measure, msgspec.json.format(msgspec.json.encode(measured), indent=1) + b"\n")
+        print(comparison_table(measured, comparisons))
         return
     given = {"workers": workers, "batch": batch, "delay_ms": delay_ms, "queue": queue, "overhead_ms": overhead_ms}
     given = {name: value for name, value in given.items() if value is not None}
-    measurement = msgspec.structs.replace(_read_measurement(times, service_ms), **given)
-    plan = Plan(measurement, rate, requests, routing, seed, price)
+    instance = msgspec.structs.replace(_read_instance(times, service_ms), **given)
+    plan = Plan(instance, rate, requests, routing, seed, price)
     print(report_fleets(plan))
-    policy = Policy(60 * target * measurement.capacity, least, most, start_s=60 * start_minutes)
+    policy = Policy(60 * target * instance.capacity, least, most, start_s=60 * start_minutes)
     print(report_scaling(plan, policy, profile, hours))
 
 
-def _read_measurement(times: Path | None, service_ms: float | None) -> InstanceMeasurement:
+def _read_instance(times: Path | None, service_ms: float | None) -> Instance:
     """Return what `--measure` wrote to `times`, or else an instance with constant service times."""
     if (times is None) == (service_ms is None):
         raise SpoterError("found both or neither of --times and --service-ms, expected one of them")
-    if times is not None:
-        try:
-            return msgspec.json.decode(times.read_bytes(), type=InstanceMeasurement)
-        except (OSError, msgspec.MsgspecError) as error:
-            raise SpoterError(
-                f"{times}: {error}; expected the file that `python -m benchmarks.capacity --measure FILE` writes"
-            ) from None
-    return InstanceMeasurement(
-        machine="no machine",
-        date="not measured",
-        request=f"assumed: {service_ms:g} ms a request",
-        workers=1,
-        batch=1,
-        queue=100,
-        delay_ms=0.0,
-        overhead_ms=0.0,
-        service_ms={size: [size * service_ms] for size in (1, 64)},
-    )
+    if times is None:
+        constant = {size: [size * service_ms] for size in (1, 64)}
+        return Instance(request=f"assumed: {service_ms:g} ms a request", workers=1, service_ms=constant)
+    try:
+        return msgspec.json.decode(times.read_bytes(), type=Instance)
+    except (OSError, msgspec.MsgspecError) as error:
+        how = "expected the file that `python -m benchmarks.capacity --measure FILE` writes"
+        raise SpoterError(f"{times}: {error}; {how}") from None
 
 
 if __name__ == "__main__":

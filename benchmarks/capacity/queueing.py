@@ -11,9 +11,9 @@ the least outstanding ones, the choice among a sample is a little worse than amo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import cached_property
 
 import msgspec
 import numpy as np
@@ -28,87 +28,57 @@ SAMPLED = 16
 _WARM_UP = 0.1  # share of the requests that is not counted: they found empty queues
 
 
-class ServiceTimes:
-    """Seconds that a worker takes for a batch of each size.
+class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
+    """An instance: its settings and its service times. `--measure` writes it into a file.
 
-    `samples` are measured seconds for some sizes, 1 among them. For a size between two of them quantiles are
-    interpolated.
+    A worker takes up to `batch` requests together, and waits `delay_ms` for a batch to fill. `queue` requests may wait;
+    more are refused (TorchServe's job_queue_size). `overhead_ms` is the time of a request outside of its worker: the
+    front end and the network. `service_ms` has milliseconds of a worker for batches of some sizes, 1 and `batch` among
+    them. `machine`, `date` and `request` tell where, when and for which requests they were measured.
     """
 
-    def __init__(self, samples: Mapping[int, Sequence[float]]):
-        if 1 not in samples or not all(len(values) and min(values) > 0 for values in samples.values()):
-            raise SpoterError("found no service times above 0 for batches of 1, expected some for every size measured")
-        self.largest = max(samples)
-        count = max(map(len, samples.values()))
-        levels = (np.arange(count) + 0.5) / count
-        quantiles = {size: np.quantile(samples[size], levels, method="hazen") for size in sorted(samples)}
-        self._seconds = {self.largest: quantiles[self.largest]}
-        for below, above in pairwise(quantiles):
-            for size in range(below, above):
-                share = (size - below) / (above - below)
-                self._seconds[size] = (1 - share) * quantiles[below] + share * quantiles[above]
-
-    def mean(self, size: int) -> float:
-        """Return the mean seconds of a batch of `size`."""
-        return float(self.seconds(size).mean())
-
-    def seconds(self, size: int) -> np.ndarray:
-        """Return equally likely seconds of a batch of `size`."""
-        if size not in self._seconds:
-            raise SpoterError(f"found batches of {size}, expected at most {self.largest}, the largest measured size")
-        return self._seconds[size]
-
-
-@dataclass(frozen=True)
-class Instance:
-    """The settings of an instance.
-
-    A worker takes up to `batch` requests together, and waits `delay_s` for a batch to fill. `queue` requests may wait;
-    more are refused (TorchServe's job_queue_size). `overhead_s` is the time of a request outside of its worker: the
-    front end and the network.
-    """
-
+    machine: str = "no machine"
+    date: str = "not measured"
+    request: str = ""
     workers: int
     batch: int = 1
-    delay_s: float = 0.0
     queue: int = 100
-    overhead_s: float = 0.0
-
-    def capacity(self, times: ServiceTimes) -> float:
-        """Return the most requests a second that it answers: all workers busy with full batches."""
-        return self.workers * self.batch / times.mean(self.batch)
-
-
-class InstanceMeasurement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The file that `--measure` writes: what was measured where and when, the settings of `Instance`, service times.
-
-    `service_ms` has milliseconds of a worker for batches of some sizes, 1 and `batch` among them.
-    """
-
-    machine: str
-    date: str
-    request: str
-    workers: int
-    batch: int
-    queue: int
-    delay_ms: float
-    overhead_ms: float
+    delay_ms: float = 0.0
+    overhead_ms: float = 0.0
     service_ms: dict[int, list[float]]
 
-    @property
-    def instance(self) -> Instance:
-        """The settings, in seconds."""
-        return Instance(self.workers, self.batch, self.delay_ms / 1e3, self.queue, self.overhead_ms / 1e3)
+    def __post_init__(self) -> None:
+        if 1 not in self.service_ms or not all(values and min(values) > 0 for values in self.service_ms.values()):
+            raise SpoterError("found no service times above 0 for batches of 1, expected some for every size measured")
 
-    @property
-    def times(self) -> ServiceTimes:
-        """The service times, in seconds."""
-        return ServiceTimes({size: [value / 1e3 for value in values] for size, values in self.service_ms.items()})
+    @cached_property
+    def _service_s(self) -> np.ndarray:
+        """Seconds of batches of 1, 2, 3, … (sizes, levels): quantiles, interpolated between the measured sizes."""
+        sizes = sorted(self.service_ms)
+        count = max(map(len, self.service_ms.values()))
+        levels = (np.arange(count) + 0.5) / count
+        quantiles = np.array([np.quantile(self.service_ms[size], levels, method="hazen") for size in sizes]) / 1e3
+        return np.transpose([np.interp(np.arange(1, sizes[-1] + 1), sizes, level) for level in quantiles.T])
+
+    def service_seconds(self, size: int) -> np.ndarray:
+        """Return equally likely seconds of a batch of `size`."""
+        if size > len(self._service_s):
+            largest = len(self._service_s)
+            raise SpoterError(f"found batches of {size}, expected at most {largest}, the largest measured size")
+        return self._service_s[size - 1]
 
     @property
     def capacity(self) -> float:
-        """The most requests a second that the instance answers."""
-        return self.instance.capacity(self.times)
+        """The most requests a second that it answers: all workers busy with full batches."""
+        return float(self.workers * self.batch / self.service_seconds(self.batch).mean())
+
+    def describe(self) -> str:
+        """Return two lines of text."""
+        return (
+            f"An instance of {self.workers} workers, batches of {self.batch}, a delay of {self.delay_ms:g} ms and a "
+            f"queue of {self.queue}\nanswers at most {self.capacity:.0f} requests/s ({self.request}; {self.machine}, "
+            f"{self.date}).\n"
+        )
 
 
 @dataclass(frozen=True)
@@ -130,13 +100,7 @@ class Outcome:
 
 
 def simulate_fleet(
-    times: ServiceTimes,
-    instance: Instance,
-    instances: int,
-    rate: float,
-    requests: int,
-    routing: str = "random",
-    seed: int = 0,
+    instance: Instance, instances: int, rate: float, requests: int, routing: str = "random", seed: int = 0
 ) -> Outcome:
     """Send requests at random times (a Poisson process) to a fleet of equal instances.
 
@@ -150,7 +114,7 @@ def simulate_fleet(
     gaps = rng.exponential(instances / (sampled * rate), size=requests)
     random_choices = rng.integers(sampled, size=requests)
     environment = simpy.Environment()
-    fleet = [_SimulatedInstance(environment, times, instance, rng.spawn(1)[0]) for _ in range(sampled)]
+    fleet = [_SimulatedInstance(environment, instance, rng.spawn(1)[0]) for _ in range(sampled)]
     first, refused = int(_WARM_UP * requests), 0
 
     def send_requests() -> Iterator[simpy.Event]:
@@ -174,7 +138,6 @@ class _SimulatedInstance:
     """An instance at work; `answered` holds the seconds of the answers that count."""
 
     environment: simpy.Environment
-    times: ServiceTimes
     settings: Instance
     rng: np.random.Generator
     outstanding: int = 0
@@ -195,19 +158,20 @@ class _SimulatedInstance:
         return True
 
     def _work(self) -> Iterator[simpy.Event]:
-        draw_seconds = self._service()
+        seconds = [self.settings.service_seconds(size) for size in range(1, self.settings.batch + 1)]
         while True:
             with self.gathering.request() as turn:
                 yield turn
                 batch = yield from self._gather()
-            yield self.environment.timeout(draw_seconds(len(batch)))
+            likely = seconds[len(batch) - 1]
+            yield self.environment.timeout(float(likely[int(self.rng.random() * len(likely))]))
             self.outstanding -= len(batch)
-            now = self.environment.now + self.settings.overhead_s
+            now = self.environment.now + self.settings.overhead_ms / 1e3
             self.answered += [now - arrived for arrived, counted in batch if counted]
 
     def _gather(self) -> Iterator[simpy.Event]:
         batch = [(yield self.waiting.get())]
-        closes = self.environment.now + self.settings.delay_s
+        closes = self.environment.now + self.settings.delay_ms / 1e3
         while len(batch) < self.settings.batch:
             coming = self.waiting.get()
             if not coming.triggered:
@@ -219,14 +183,3 @@ class _SimulatedInstance:
                     break
             batch.append(coming.value)
         return batch
-
-    def _service(self) -> Callable[[int], float]:
-        """Return a function that draws the seconds of a batch of a size."""
-        by_size = {size: self.times.seconds(size) for size in range(1, self.settings.batch + 1)}
-
-        def uniform() -> Iterator[float]:
-            while True:
-                yield from self.rng.random(4096).tolist()
-
-        draws = uniform()
-        return lambda size: float(by_size[size][int(next(draws) * len(by_size[size]))])

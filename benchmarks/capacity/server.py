@@ -10,14 +10,15 @@ and tested in between.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from tqdm import tqdm
 
-from benchmarks.capacity.queueing import Instance, InstanceMeasurement, Outcome, ServiceTimes, simulate_fleet
+from benchmarks.capacity.queueing import Instance, Outcome, simulate_fleet
 from benchmarks.load.bodies import compact_request
 from benchmarks.load.client import Load, Request, run_closed_loop, run_open_loop
 from benchmarks.serving.server import running_server
@@ -47,7 +48,7 @@ class Comparison:
 
 def measure_server(
     model: Path, workers: int, seconds: float, compare: bool, seed: int
-) -> tuple[InstanceMeasurement, list[Comparison]]:
+) -> tuple[Instance, list[Comparison]]:
     """Measure a server with compact requests of 60 frames; each part takes `seconds`.
 
     With `compare`, the server is also put under each of `LOADS`, in an open loop. Raises `SpoterError` where a request
@@ -58,59 +59,51 @@ def measure_server(
     request = Request(compact_request(recognizer.layout))
     with running_server(model, workers=workers) as server:
         [described] = server.manage("GET", f"/models/{NAME}")
-        batch, delay_ms = described["batchSize"], float(described["maxBatchDelay"])
-        queue = described["jobQueueStatus"]["remainingCapacity"]
+        batch, queue = described["batchSize"], described["jobQueueStatus"]["remainingCapacity"]
         clients = min(_CLIENTS * workers * batch, workers * batch + queue)  # none is to be refused
-        samples = _measure_batches(recognizer, request.body, batch, seconds)
+        measured = Instance(
+            machine=describe_machine(),
+            date=datetime.date.today().isoformat(),
+            request=f"{recognizer.config.name}, compact requests of 60 frames",
+            workers=workers,
+            batch=batch,
+            queue=queue,
+            delay_ms=float(described["maxBatchDelay"]),
+            service_ms=_measure_batches(recognizer, request.body, batch, seconds),
+        )
         run_closed_loop(server.url, [request], clients, _WARM_UP).require_success()
         full = run_closed_loop(server.url, [request], clients, seconds).require_success()
         lone = run_closed_loop(server.url, [request], 1, seconds).require_success()
-        name = recognizer.config.name
-        fitted = fit_measurement(
-            samples, Instance(workers, batch, delay_ms / 1e3, queue), full.rate, lone.percentile(50), name
-        )
+        fitted = fit_instance(measured, full.rate, lone.percentile(50))
         comparisons = []
         for load in tqdm(LOADS if compare else (), desc="loads", unit=" runs", leave=False):
             rate = load * full.rate
-            measured = run_open_loop(server.url, [request], rate, seconds, seed=seed).require_success()
-            simulated = simulate_fleet(fitted.times, fitted.instance, 1, rate, _SIMULATED, seed=seed)
-            comparisons.append(Comparison(load, rate, measured, simulated))
+            real = run_open_loop(server.url, [request], rate, seconds, seed=seed).require_success()
+            simulated = simulate_fleet(fitted, 1, rate, _SIMULATED, seed=seed)
+            comparisons.append(Comparison(load, rate, real, simulated))
     return fitted, comparisons
 
 
-def fit_measurement(
-    samples: Mapping[int, Sequence[float]], instance: Instance, rate: float, lone_ms: float, model: str
-) -> InstanceMeasurement:
+def fit_instance(measured: Instance, rate: float, lone_ms: float) -> Instance:
     """Stretch service times in process to a full server, and find the overhead of a lone request.
 
-    `samples` are seconds by batch size, `rate` is the requests a second that the full server answers, and `lone_ms` the
-    median latency of a lone client.
+    `rate` is the requests a second that the full server answers, and `lone_ms` the median latency of a lone client.
     """
-    times = ServiceTimes(samples)
-    stretch = instance.capacity(times) / rate
-    delay_ms = 1e3 * instance.delay_s
-    lone_batch_ms = 1e3 * stretch * times.mean(1) + (delay_ms if instance.batch > 1 else 0.0)
-    return InstanceMeasurement(
-        machine=describe_machine(),
-        date=datetime.date.today().isoformat(),
-        request=f"{model}, compact requests of 60 frames",
-        workers=instance.workers,
-        batch=instance.batch,
-        queue=instance.queue,
-        delay_ms=delay_ms,
+    stretch = measured.capacity / rate
+    delay_ms = measured.delay_ms if measured.batch > 1 else 0.0
+    lone_batch_ms = 1e3 * stretch * float(measured.service_seconds(1).mean()) + delay_ms
+    return msgspec.structs.replace(
+        measured,
         overhead_ms=round(max(0.0, lone_ms - lone_batch_ms), 4),
-        service_ms={size: [round(1e3 * stretch * value, 4) for value in values] for size, values in samples.items()},
+        service_ms={size: [round(stretch * ms, 4) for ms in each] for size, each in measured.service_ms.items()},
     )
 
 
-def measurement_table(measurement: InstanceMeasurement, comparisons: Sequence[Comparison]) -> str:
-    """Return Markdown: the measurement, and measured next to simulated latencies."""
-    found = measurement
-    means = ", ".join(f"{size}: {sum(values) / len(values):.2f}" for size, values in found.service_ms.items())
+def comparison_table(instance: Instance, comparisons: Sequence[Comparison]) -> str:
+    """Return Markdown: the measured instance, and measured next to simulated latencies."""
+    means = ", ".join(f"{size}: {sum(values) / len(values):.2f}" for size, values in instance.service_ms.items())
     text = (
-        f"{found.request}; {found.machine}, {found.date}; {found.workers} workers, batches of {found.batch}, "
-        f"delay {found.delay_ms:g} ms, queue {found.queue}\nMilliseconds of a worker for a batch of {means}; overhead "
-        f"{found.overhead_ms:.2f}; at most {found.capacity:.0f} requests/s\n"
+        f"{instance.describe()}Milliseconds of a worker for a batch of {means}; overhead {instance.overhead_ms:.2f}.\n"
     )
     columns = ("load", "requests/s", "p50 ms, real", "simulated", "p95 ms, real", "simulated", "sent late by, ms")
     rows = []
@@ -122,10 +115,9 @@ def measurement_table(measurement: InstanceMeasurement, comparisons: Sequence[Co
 
 
 def _measure_batches(recognizer: Recognizer, body: bytes, batch: int, seconds: float) -> dict[int, list[float]]:
-    """Return seconds that batches of the sizes 1, 2, 4, … and `batch` take, in turn, one thread."""
+    """Return milliseconds that batches of the sizes 1, 2, 4, … and `batch` take, in turn, one thread."""
     sizes = sorted({batch, *(2**power for power in range(batch.bit_length()))})
     request = RawRequest(body, "application/json")
-    taken = measure_seconds(
-        {size: partial(respond, recognizer, [request] * size) for size in sizes}, seconds, "batches"
-    )
-    return {size: values[:: -(-len(values) // _KEPT)] for size, values in taken.items()}
+    functions = {size: partial(respond, recognizer, [request] * size) for size in sizes}
+    taken = measure_seconds(functions, seconds, "batches")
+    return {size: [1e3 * value for value in values[:: -(-len(values) // _KEPT)]] for size, values in taken.items()}

@@ -103,7 +103,7 @@ class Load:
         return self
 
 
-async def closed_loop(
+def run_closed_loop(
     url: str, requests: Sequence[Request], clients: int, seconds: float, *, most: int | None = None
 ) -> Load:
     """Send requests in turn from `clients` that each keep a connection and wait for an answer before they send again.
@@ -122,7 +122,7 @@ async def closed_loop(
         end = time.perf_counter() + seconds
         await asyncio.gather(*(send_in_turn(session, end, answers) for _ in range(clients)))
 
-    return await _record(send, clients)
+    return _run(_record(send, clients))
 
 
 async def open_loop(
@@ -161,11 +161,6 @@ async def open_loop(
                 group.create_task(post(count % len(requests), began + arrival))
 
     return await _record(send, 0)
-
-
-def run_closed_loop(*args: Any, **options: Any) -> Load:
-    """Run `closed_loop` in a new event loop."""
-    return _run(closed_loop(*args, **options))
 
 
 def run_open_loop(*args: Any, **options: Any) -> Load:

@@ -53,22 +53,18 @@ def measure_usage(leader: subprocess.Popen[Any]) -> Usage:
     """Measure the processes that belong to `leader`, which was started as the leader of a session."""
     usages = []
     for process in process_tree(leader):
-        with contextlib.suppress(psutil.Error):  # it has ended since
-            usages.append(_measure_process(process))
+        with contextlib.suppress(psutil.Error), process.oneshot():  # it may have ended since
+            memory, times = process.memory_full_info(), process.cpu_times()
+            is_worker = any(part.endswith(f"{_WORKER}.py") for part in process.cmdline())
+            usages.append(
+                ProcessUsage(
+                    pid=process.pid,
+                    name=_WORKER if is_worker else process.name(),
+                    cpu_s=times.user + times.system,
+                    rss=memory.rss,
+                    pss=getattr(memory, "pss", memory.rss),  # Linux only
+                    handles=process.num_fds(),
+                    threads=process.num_threads(),
+                )
+            )
     return Usage(tuple(usages))
-
-
-def _measure_process(process: psutil.Process) -> ProcessUsage:
-    with process.oneshot():
-        memory = process.memory_full_info()
-        times = process.cpu_times()
-        is_worker = any(part.endswith(f"{_WORKER}.py") for part in process.cmdline())
-        return ProcessUsage(
-            pid=process.pid,
-            name=_WORKER if is_worker else process.name(),
-            cpu_s=times.user + times.system,
-            rss=memory.rss,
-            pss=getattr(memory, "pss", memory.rss),  # Linux only
-            handles=process.num_fds(),
-            threads=process.num_threads(),
-        )

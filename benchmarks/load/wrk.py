@@ -11,7 +11,6 @@ import resource
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.load.client import TIMEOUT, Request, cpu_seconds
@@ -34,40 +33,17 @@ end
 """
 
 
-@dataclass(frozen=True)
-class WrkLoad:
-    """A run of wrk: answers (`requests`), those of status 400 and above (`refused`), requests without answer (`lost`).
-
-    Percentiles of latency are milliseconds; `cpu_s` are the processor seconds of wrk.
-    """
-
-    requests: int
-    refused: int
-    lost: int
-    seconds: float
-    p50: float
-    p95: float
-    p99: float
-    cpu_s: float
-
-    @property
-    def rate(self) -> float:
-        """Good answers a second."""
-        return (self.requests - self.refused) / self.seconds
-
-
 def is_installed() -> bool:
     """Return whether there is a wrk on the PATH."""
     return shutil.which("wrk") is not None
 
 
-def run_wrk(url: str, request: Request, clients: int, seconds: float) -> WrkLoad:
+def run_wrk(url: str, request: Request, clients: int, seconds: float) -> dict[str, float]:
     """Send a request from `clients` that each wait for an answer, for `seconds`, rounded up to whole ones.
 
-    Raises
-    ------
-    OSError
-        Where wrk failed; with its message.
+    Return the numbers of answers (``requests``), of those of status 400 and above (``refused``) and of requests without
+    answer (``lost``); ``seconds``; percentiles of latency in milliseconds (``p50``, ``p95``, ``p99``); and the
+    processor seconds of wrk (``cpu_s``). Raises `OSError` with wrk's message where it failed.
     """
     with tempfile.TemporaryDirectory(prefix="spoter-wrk-") as folder:
         script, body = Path(folder, "script.lua"), Path(folder, "body")
@@ -80,4 +56,4 @@ def run_wrk(url: str, request: Request, clients: int, seconds: float) -> WrkLoad
         cpu_s = cpu_seconds(resource.RUSAGE_CHILDREN) - cpu_before
     if done.returncode:
         raise OSError(f"wrk ended with status {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}")
-    return WrkLoad(**json.loads(done.stdout.splitlines()[-1]), cpu_s=cpu_s)
+    return {**json.loads(done.stdout.splitlines()[-1]), "cpu_s": cpu_s}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
+import sysconfig
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,20 +25,15 @@ from benchmarks.command import ModelOption, RuntimeOption, run_command, split_na
 from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
 from benchmarks.models import copy_with_graph
+from benchmarks.peers.environment import find_environment, packages_folder
 from benchmarks.peers.matrix import Settings, count_cores, measure_servers
 from benchmarks.peers.report import judge_targets, loads_table, targets_table
-from benchmarks.peers.servers import NAMES, find_interpreter
+from benchmarks.peers.servers import NAMES, ORIGINAL, OURS
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES, choose_runtime
 
 PACKAGES = ("torch", "torchserve", "fastapi", "uvicorn", "litserve", "bentoml")
-_VERSIONS = """
-import json, sys
-from importlib.metadata import distributions
-versions = {(found.name or '').lower(): found.version for found in reversed(list(distributions()))}
-print(json.dumps({name: versions[name] for name in sys.argv[1:] if name in versions}))
-"""
 
 
 def main(
@@ -79,23 +74,29 @@ def main(
     print(targets_table(f"{folder.name}, targets", targets))
     seconds_taken = time.monotonic() - began
     content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": seconds_taken}
-    for name, records in {"loads": rows, "targets": targets}.items():
-        content[name] = [asdict(record) for record in records]
+    content |= {"loads": list(map(asdict, rows)), "targets": list(map(asdict, targets))}
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(out, json.dumps(content, indent=2).encode() + b"\n")
     typer.echo(f"{out}, after {seconds_taken:.0f} s", err=True)
 
 
 def describe_setup(servers: Sequence[str]) -> dict[str, str]:
-    """Return all that figures depend on apart from the code: the machine, and versions of packages."""
-    command = [find_interpreter(servers), "-c", _VERSIONS, *PACKAGES]
-    versions = subprocess.run(command, check=True, capture_output=True, text=True)
+    """Return all that figures depend on apart from the code: the machine, and versions of packages.
+
+    Raises `SpoterError` where the environment of the other servers is missing.
+    """
+    paths = [sysconfig.get_path("purelib")]
+    if set(servers) - {OURS, ORIGINAL}:
+        find_environment()
+        paths.insert(0, str(packages_folder()))
+    installed = reversed(list(metadata.distributions(path=paths)))
+    versions = {(package.name or "").lower(): package.version for package in installed}
     return {
         "machine": platform.machine(),
         "cores": str(count_cores()),
         "load": f"{os.getloadavg()[0]:.1f}",
         "Python": platform.python_version(),
-        **json.loads(versions.stdout),
+        **{name: versions[name] for name in PACKAGES if name in versions},
         "client": f"{'wrk, in open loops ' if wrk.is_installed() else ''}aiohttp {metadata.version('aiohttp')}",
     }
 

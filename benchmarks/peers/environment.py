@@ -43,14 +43,18 @@ def make_environment(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> 
     (folder / _MARK).unlink(missing_ok=True)
     subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
     python = folder / "bin" / "python"
-    code = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = subprocess.run([python, "-I", "-c", code], check=True, capture_output=True, text=True).stdout.strip()
     # Paths of a .pth file come after the environment's own; pip counts the packages there as installed.
-    atomic_write_bytes(Path(packages, "made_from.pth"), f"{sysconfig.get_path('purelib')}\n{ROOT}\n".encode())
+    paths = f"{sysconfig.get_path('purelib')}\n{ROOT}\n"
+    atomic_write_bytes(packages_folder(folder) / "made_from.pth", paths.encode())
     install = [python, "-m", "pip", "install", "--no-input", "--requirement", REQUIREMENTS, *pip_options]
     subprocess.run(install, check=True, stdin=subprocess.DEVNULL)
     atomic_write_bytes(folder / _MARK, describe_requirements())
     return python
+
+
+def packages_folder(environment: Path = FOLDER) -> Path:
+    """Return the folder of an environment's own packages; its Python is the one that runs this."""
+    return Path(sysconfig.get_path("purelib", "venv", {"base": str(environment)}))
 
 
 def describe_requirements() -> bytes:

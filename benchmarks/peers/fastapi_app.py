@@ -10,7 +10,8 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from benchmarks.peers.shared import PATH, load_from_environment, make_request, respond_together
+from benchmarks.peers.shared import PATH, load_from_environment, make_request
+from spoter.serving.service import respond
 
 
 def create(in_threads: bool = True) -> FastAPI:
@@ -21,9 +22,9 @@ def create(in_threads: bool = True) -> FastAPI:
     async def predict(request: Request) -> Response:
         requests = [make_request(await request.body(), request.headers)]
         if in_threads:
-            [response] = await run_in_threadpool(respond_together, recognizer, requests)
+            [response], _ = await run_in_threadpool(respond, recognizer, requests)
         else:
-            [response] = respond_together(recognizer, requests)
+            [response], _ = respond(recognizer, requests)
         return Response(response.body, response.status, media_type=response.content_type)
 
     return app

@@ -12,8 +12,9 @@ from typing import Annotated
 import litserve
 from fastapi import Depends, Request, Response
 
-from benchmarks.peers.shared import BATCH, DELAY, PORT, WORKERS, load_from_environment, make_request, respond_together
+from benchmarks.peers.shared import BATCH, DELAY, PORT, WORKERS, load_from_environment, make_request
 from spoter import messages
+from spoter.serving.service import respond
 
 
 async def read_request(request: Request) -> messages.RawRequest:
@@ -38,7 +39,7 @@ class Api(litserve.LitAPI):
 
     def predict(self, requests: list[messages.RawRequest]) -> list[messages.Response]:
         """Answer a batch."""
-        return respond_together(self.recognizer, requests)
+        return respond(self.recognizer, requests)[0]
 
     def unbatch(self, output: list[messages.Response]) -> list[messages.Response]:
         """Return one response for each request."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from benchmarks.load import wrk
@@ -121,8 +123,8 @@ def _measure_load(server: PeerServer, request: Request, clients: int, seconds: f
         run_closed_loop(server.url, [request], min(clients, 8), WARM_S, most=WARM)
         before = measure_usage(server.leader).cpu_s
         if wrk.is_installed():
-            counts = wrk.run_wrk(server.url, request, clients, seconds)
-            return summarize_wrk(counts, measure_usage(server.leader).cpu_s - before)
+            run = wrk.run_wrk(server.url, request, clients, seconds)
+            return summarize_wrk(run, measure_usage(server.leader).cpu_s - before)
         load = run_closed_loop(server.url, [request], clients, seconds)
         return summarize_load(load, measure_usage(server.leader).cpu_s - before)
     finally:
@@ -131,41 +133,32 @@ def _measure_load(server: PeerServer, request: Request, clients: int, seconds: f
 
 def summarize_load(load: Load, cpu_s: float) -> Figures:
     """Return the figures of a load; `cpu_s` are the processor seconds of the server."""
-    count = max(len(load.answers), 1)
-    reasons = (str(answer.status or answer.error).partition(":")[0] for answer in load.failures)
-    return Figures(
-        load.rate,
-        *(load.percentile(percent) for percent in (50, 95, 99)),
-        cpu_ms=1e3 * cpu_s / count,
-        client_cpu_ms=1e3 * load.cpu_s / count,
-        requests=len(load.answers),
-        failures=dict(Counter(reasons)),
-    )
+    failures = Counter(str(answer.status or answer.error).partition(":")[0] for answer in load.failures)
+    percentiles = [load.percentile(percent) for percent in (50, 95, 99)]
+    return _make_figures(load.rate, percentiles, len(load.answers), cpu_s, load.cpu_s, failures)
 
 
-def summarize_wrk(load: wrk.WrkLoad, cpu_s: float) -> Figures:
+def summarize_wrk(run: Mapping[str, Any], cpu_s: float) -> Figures:
     """Return the figures of a load by wrk; `cpu_s` are the processor seconds of the server."""
-    count = max(load.requests, 1)
-    failures = {"refused": load.refused, "no answer": load.lost}
-    return Figures(
-        load.rate,
-        load.p50,
-        load.p95,
-        load.p99,
-        cpu_ms=1e3 * cpu_s / count,
-        client_cpu_ms=1e3 * load.cpu_s / count,
-        requests=load.requests,
-        failures={reason: number for reason, number in failures.items() if number},
-    )
+    requests, refused = run["requests"], run["refused"]
+    failures = +Counter({"refused": refused, "no answer": run["lost"]})
+    percentiles = [run[name] for name in ("p50", "p95", "p99")]
+    return _make_figures((requests - refused) / run["seconds"], percentiles, requests, cpu_s, run["cpu_s"], failures)
+
+
+def _make_figures(
+    rate: float, percentiles: Sequence[float], requests: int, cpu_s: float, client_cpu_s: float, failures: Counter[str]
+) -> Figures:
+    cpu_ms, client_cpu_ms = (1e3 * seconds / max(requests, 1) for seconds in (cpu_s, client_cpu_s))
+    return Figures(rate, *percentiles, cpu_ms, client_cpu_ms, requests, dict(failures))
 
 
 def summarize_processes(taken: Sequence[Measurement]) -> Figures:
     """Return the figures of the recognizer alone; each process works all the time, so that rates add up."""
-    answers = sorted(1e3 * seconds for process, _ in taken for seconds in process)
-    cuts = statistics.quantiles(answers, n=100, method="inclusive") if len(answers) > 1 else answers * 99
+    answers = [1e3 * seconds for process, _ in taken for seconds in process]
     rate = sum(len(process) / sum(process) for process, _ in taken)
     cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(answers)
-    return Figures(rate, cuts[49], cuts[94], cuts[98], cpu_ms, requests=len(answers), failures={})
+    return Figures(rate, *np.percentile(answers, (50, 95, 99)).tolist(), cpu_ms, requests=len(answers), failures={})
 
 
 def combine_rounds(rounds: Sequence[Figures]) -> Figures:

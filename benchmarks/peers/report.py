@@ -26,27 +26,15 @@ class Target:
 
 def loads_table(title: str, rows: Sequence[Row], workers: int) -> str:
     """Return the table of one model and one kind of request, servers next to each other for each load."""
-    cells = []
+    cells: list[list[object]] = []
     for row in sorted(rows, key=lambda row: row.clients):
         f = row.figures
-        cpu, client = ("" if value is None else f"{value:.2f}" for value in (f.cpu_ms, f.client_cpu_ms))
+        times = (f"{value:.1f}" for value in (f.rate, f.p50, f.p95, f.p99))
+        cpu = ("" if value is None else f"{value:.2f}" for value in (f.cpu_ms, f.client_cpu_ms))
         failures = ", ".join(f"{count} x {reason}" for reason, count in sorted((f.failures or {}).items()))
-        cells.append(
-            (row.clients, _server_name(row, workers), *(f"{value:.1f}" for value in (f.rate, f.p50, f.p95, f.p99)))
-            + (cpu, client, f.requests, failures)
-        )
-    columns = (
-        "clients",
-        "server",
-        "requests/s",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "CPU ms each",
-        "client CPU ms",
-        "requests",
-    )
-    return markdown_table((*columns, "not 200"), cells, title, left=2)
+        cells.append([row.clients, _server_name(row, workers), *times, *cpu, f.requests, failures])
+    columns = ["clients", "server", "requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms each", "client CPU ms"]
+    return markdown_table([*columns, "requests", "not 200"], cells, title, left=2)
 
 
 def _server_name(row: Row, workers: int) -> str:
@@ -61,19 +49,19 @@ def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:
     most = max(clients)
     targets = []
     for request in dict.fromkeys(row.request for row in rows):
-        by_server = {name: figures.get((name, request, most)) for name in (*NAMES, IN_PROCESS)}
-        ours, alone, original = (by_server.pop(name) for name in (OURS, IN_PROCESS, ORIGINAL))
+        by_server = {name: figures[key] for name in (*NAMES, IN_PROCESS) if (key := (name, request, most)) in figures}
+        ours, alone, original = map(by_server.get, (OURS, IN_PROCESS, ORIGINAL))
+        ours_one, alone_one = (figures.get((name, request, 1)) for name in (OURS, IN_PROCESS))
+        others = {NAMES[name]: f.rate for name, f in by_server.items() if name not in (OURS, IN_PROCESS)}
         rate = f"{request}: requests/s at {most} clients, next to"
         if ours and alone and most > 1:
             # The client works on the same cores: it lowers the rate, but not the processor time of a request.
             share, by_cpu = ours.rate / alone.rate, alone.cpu_ms / ours.cpu_ms
             found, expected = f"{share:.0%} ({by_cpu:.0%} by CPU a request)", f"at least {THROUGHPUT:.0%}"
             targets.append(Target(f"{rate} in process on the same cores", found, expected, share >= THROUGHPUT))
-        ours_one, alone_one = (figures.get((name, request, 1)) for name in (OURS, IN_PROCESS))
         if ours_one and alone_one:
             added, name = ours_one.p50 - alone_one.p50, f"{request}: p50 with one client, more than in process"
             targets.append(Target(name, f"{added:.1f} ms", f"at most {ADDED_MS:g} ms", added <= ADDED_MS))
-        others = {NAMES[name]: f.rate for name, f in ({**by_server, ORIGINAL: original}).items() if f}
         if ours and others:
             best = max(others, key=others.__getitem__)
             found = f"{ours.rate:.1f} against {others[best]:.1f}"

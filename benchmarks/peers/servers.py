@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +35,14 @@ NAMES = {
 }
 """Servers by the names that `--servers` takes."""
 
+_UVICORN = "--host {host} --port {port} --workers {workers} --loop uvloop --http httptools --no-access-log"
+_COMMANDS = {
+    "fastapi": f"uvicorn --factory benchmarks.peers.fastapi_app:create {_UVICORN} --log-level warning",
+    "fastapi-loop": f"uvicorn --factory benchmarks.peers.fastapi_app:create_on_loop {_UVICORN} --log-level warning",
+    "litserve": "benchmarks.peers.litserve_app",
+    "bentoml": "bentoml serve benchmarks.peers.bentoml_app:Peer --host {host} --port {port}",
+}
+"""Modules and arguments for Python, by the names of servers."""
 # Modules that the original's handler needs in its archive.
 _ORIGINAL_MODULES = ("__init__.py", "baseline/__init__.py", "baseline/layers.py", "baseline/pipeline.py")
 
@@ -95,6 +102,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
 @contextmanager
 def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
     port, python = free_port(), find_environment()
+    command = _COMMANDS[name].format(host=LOOPBACK, port=port, workers=workers)
     with tempfile.TemporaryDirectory(prefix="spoter-peer-") as folder:
         loaded, log = Path(folder, "loaded"), Path(folder, "log")
         loaded.mkdir()
@@ -102,7 +110,7 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
         settings |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": True, "PYTHONPATH": ROOT}
         with log.open("w") as output:
             leader = subprocess.Popen(
-                [python, "-m", *_arguments(name, port, workers)],
+                [python, "-m", *command.split()],
                 cwd=folder,  # files that a server leaves behind are removed with it
                 env=os.environ | {key: str(value) for key, value in settings.items()},
                 stdin=subprocess.DEVNULL,
@@ -118,18 +126,6 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
             end_process_tree(leader)
 
 
-def _arguments(name: str, port: int, workers: int) -> list[str]:
-    address = ["--host", LOOPBACK, "--port", str(port)]
-    uvicorn = [*address, "--workers", str(workers), "--loop", "uvloop", "--http", "httptools"]
-    uvicorn += ["--no-access-log", "--log-level", "warning"]
-    return {
-        "fastapi": ["uvicorn", "--factory", "benchmarks.peers.fastapi_app:create", *uvicorn],
-        "fastapi-loop": ["uvicorn", "--factory", "benchmarks.peers.fastapi_app:create_on_loop", *uvicorn],
-        "litserve": ["benchmarks.peers.litserve_app"],
-        "bentoml": ["bentoml", "serve", "benchmarks.peers.bentoml_app:Peer", *address],
-    }[name]
-
-
 def _wait(leader: subprocess.Popen[Any], url: str, body: bytes, all_loaded: Callable[[], bool], log: Path) -> None:
     """Wait until every worker has its model and a request is answered."""
     deadline = time.monotonic() + START_TIMEOUT
@@ -140,8 +136,3 @@ def _wait(leader: subprocess.Popen[Any], url: str, body: bytes, all_loaded: Call
     lines = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else []
     output = "\n".join(f"  {line[:200]}" for line in lines)
     raise StartError(f"{' '.join(map(str, leader.args[1:5]))} did not start:\n{output}")
-
-
-def find_interpreter(servers: Sequence[str]) -> Path:
-    """Return the interpreter that the servers run in; raises as `find_environment` does."""
-    return find_environment() if set(servers) - {OURS, ORIGINAL} else Path(sys.executable)

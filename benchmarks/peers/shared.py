@@ -1,18 +1,15 @@
-"""The recognizer that every peer serves, by way of `spoter.serving.service.respond`, one thread in each process."""
+"""The recognizer that every peer serves, with one thread in each process."""
 
 from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from spoter.messages import RawRequest, Response
-from spoter.serving.service import respond
-
-if TYPE_CHECKING:
-    from spoter.serving.recognizer import Recognizer
+from spoter.messages import RawRequest
+from spoter.runtime.threads import limit_threads
+from spoter.serving.recognizer import Recognizer
 
 # Environment variables of a peer.
 MODEL = "SPOTER_PEERS_MODEL"  # model folder
@@ -35,9 +32,6 @@ def load_from_environment() -> Recognizer:
 
 def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
     """Load a model folder as our own handler does, for one process of several: one thread, and no garbage to search."""
-    from spoter.runtime.threads import limit_threads
-    from spoter.serving.recognizer import Recognizer
-
     limit_threads(1, runtime)
     recognizer = Recognizer.load(folder, runtime=runtime)
     gc.collect()
@@ -47,11 +41,5 @@ def load_with_one_thread(folder: Path, runtime: str) -> Recognizer:
 
 def make_request(body: bytes, headers: Mapping[str, str]) -> RawRequest:
     """Make a service request of a body and its headers, whose names are looked up in lower case."""
-    return RawRequest(
-        body, headers.get("content-type"), headers.get("accept"), headers.get("x-amzn-sagemaker-custom-attributes")
-    )
-
-
-def respond_together(recognizer: Recognizer, requests: Sequence[RawRequest]) -> list[Response]:
-    """Answer requests in one batch, one response for each."""
-    return respond(recognizer, requests)[0]
+    names = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
+    return RawRequest(body, *map(headers.get, names))

@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 from benchmarks.capacity.__main__ import main
 from benchmarks.capacity.autoscaling import Policy, latency_percentiles, make_arrivals, simulate_endpoint
-from benchmarks.capacity.queueing import Instance, Outcome, ServiceTimes, simulate_fleet
-from benchmarks.capacity.server import fit_measurement
+from benchmarks.capacity.queueing import Instance, Outcome, simulate_fleet
+from benchmarks.capacity.server import fit_instance
 from benchmarks.command import application
 from spoter.errors import SpoterError
 
@@ -25,14 +25,15 @@ REQUESTS = 25_000
 COUNT = 5_000
 
 
-def exponential(mean: float) -> ServiceTimes:
-    """Return service times whose quantiles are those of an exponential distribution."""
-    return ServiceTimes({1: -mean * np.log1p(-(np.arange(COUNT) + 0.5) / COUNT)})
+def exponential(mean: float, workers: int = 1, queue: int = 10_000) -> Instance:
+    """Return an instance; the quantiles of its service times are those of an exponential distribution."""
+    times = -1e3 * mean * np.log1p(-(np.arange(COUNT) + 0.5) / COUNT)
+    return Instance(workers=workers, queue=queue, service_ms={1: times.tolist()})
 
 
 @pytest.mark.parametrize("load", [0.3, 0.6, 0.8])
 def test_one_worker_with_exponential_times(load):
-    found = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=1)
+    found = simulate_fleet(exponential(0.01), 1, 100 * load, REQUESTS, seed=1)
     rest = 100 - 100 * load  # M/M/1: the time from arrival to answer is exponential with this rate
     assert found.seconds.mean() == pytest.approx(1 / rest, rel=0.08)
     for percent in (50, 95):
@@ -43,7 +44,7 @@ def test_one_worker_with_exponential_times(load):
 @pytest.mark.parametrize(("workers", "load"), [(2, 0.7), (4, 0.8)])
 def test_several_workers_with_exponential_times(workers, load):
     arrivals, mean = 100 * workers * load, 0.01
-    found = simulate_fleet(exponential(mean), Instance(workers, queue=10_000), 1, arrivals, REQUESTS, seed=2)
+    found = simulate_fleet(exponential(mean, workers), 1, arrivals, REQUESTS, seed=2)
     offered = arrivals * mean  # M/M/m: the probability to wait is Erlang's C formula
     last = offered**workers / math.factorial(workers) / (1 - load)
     waits = last / (sum(offered**k / math.factorial(k) for k in range(workers)) + last)
@@ -52,7 +53,7 @@ def test_several_workers_with_exponential_times(workers, load):
 
 @pytest.mark.parametrize("load", [0.5, 0.8])
 def test_one_worker_with_constant_times(load):
-    found = simulate_fleet(ServiceTimes({1: [0.01]}), Instance(1, queue=10_000), 1, 100 * load, REQUESTS, seed=3)
+    found = simulate_fleet(Instance(workers=1, queue=10_000, service_ms={1: [10]}), 1, 100 * load, REQUESTS, seed=3)
     # M/D/1, by Pollaczek and Khinchine
     assert found.seconds.mean() == pytest.approx(0.01 * (1 + load / (2 * (1 - load))), rel=0.05)
 
@@ -60,7 +61,7 @@ def test_one_worker_with_constant_times(load):
 @pytest.mark.parametrize("load", [0.9, 2.0])
 def test_refusals_of_a_full_queue(load):
     queue = 4
-    found = simulate_fleet(exponential(0.01), Instance(1, queue=queue), 1, 100 * load, REQUESTS, seed=4)
+    found = simulate_fleet(exponential(0.01, queue=queue), 1, 100 * load, REQUESTS, seed=4)
     places = queue + 1  # M/M/1/K: those that wait, and the one at the worker
     expected = (1 - load) * load**places / (1 - load ** (places + 1))
     assert found.refused_share == pytest.approx(expected, rel=0.06)
@@ -68,39 +69,39 @@ def test_refusals_of_a_full_queue(load):
 
 
 def test_a_fleet_with_random_routing_is_its_instances_one_by_one():
-    alone = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 1, 60, REQUESTS, seed=5)
-    fleet = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, seed=6)
+    alone = simulate_fleet(exponential(0.01), 1, 60, REQUESTS, seed=5)
+    fleet = simulate_fleet(exponential(0.01), 500, 500 * 60, REQUESTS, seed=6)
     assert fleet.seconds.mean() == pytest.approx(alone.seconds.mean(), rel=0.08)
-    least = simulate_fleet(exponential(0.01), Instance(1, queue=10_000), 500, 500 * 60, REQUESTS, "least", seed=6)
+    least = simulate_fleet(exponential(0.01), 500, 500 * 60, REQUESTS, "least", seed=6)
     assert least.percentile(95) < 0.6 * fleet.percentile(95)  # nearly nobody meets a busy worker
 
 
 def test_batches_fill_under_load_and_wait_for_their_delay_without():
-    times = ServiceTimes({1: [0.010], 4: [0.016]})
-    instance = Instance(1, batch=4, delay_s=0.002, queue=50, overhead_s=0.001)
-    lone = simulate_fleet(times, instance, 1, 0.001, 300)
+    times = {1: [10], 4: [16]}
+    instance = Instance(workers=1, batch=4, delay_ms=2, queue=50, overhead_ms=1, service_ms=times)
+    lone = simulate_fleet(instance, 1, 0.001, 300)
     np.testing.assert_allclose(lone.seconds, 0.013)  # delay, service of one, overhead
-    assert instance.capacity(times) == pytest.approx(250)
-    full = simulate_fleet(times, instance, 1, 1000, 20_000)
+    assert instance.capacity == pytest.approx(250)
+    full = simulate_fleet(instance, 1, 1000, 20_000)
     assert 1 - full.refused_share == pytest.approx(250 / 1000, rel=0.02)
-    two = simulate_fleet(times, Instance(1, batch=2, queue=50), 1, 1000, 20_000)
+    two = simulate_fleet(Instance(workers=1, batch=2, queue=50, service_ms=times), 1, 1000, 20_000)
     assert 1 - two.refused_share == pytest.approx(2 / 0.012 / 1000, rel=0.02)  # 12 ms lies between 10 and 16
 
 
 def test_one_seed_one_outcome():
     def run(seed: int) -> np.ndarray:
-        return simulate_fleet(exponential(0.01), Instance(2), 3, 400, 2000, "least", seed).seconds
+        return simulate_fleet(exponential(0.01, 2, 100), 3, 400, 2000, "least", seed).seconds
 
     assert np.array_equal(run(7), run(7)) and not np.array_equal(run(7), run(8))
 
 
 def test_what_was_not_measured_is_told():
     with pytest.raises(SpoterError, match="batches of 1"):
-        ServiceTimes({2: [0.1]})
+        Instance(workers=1, service_ms={2: [100]})
     with pytest.raises(SpoterError, match="batches of 8, expected at most 4"):
-        Instance(1, batch=8).capacity(ServiceTimes({1: [0.1], 4: [0.2]}))
+        _ = Instance(workers=1, batch=8, service_ms={1: [100], 4: [200]}).capacity
     with pytest.raises(SpoterError, match="routing 'best'"):
-        simulate_fleet(exponential(1), Instance(1), 1, 1, 10, "best")
+        simulate_fleet(exponential(1), 1, 1, 10, "best")
 
 
 POLICY = Policy(target=600, least=2, most=20, start_s=300)
@@ -165,17 +166,18 @@ def test_cooldowns_are_those_that_deploying_sets():
 
 
 def test_measured_times_are_fitted_to_an_idle_and_a_full_server():
-    measured = fit_measurement(
-        {1: [0.004, 0.006], 2: [0.008]}, Instance(2, 2, 0.001), rate=250, lone_ms=14, model="signs"
-    )
+    instance = Instance(workers=2, batch=2, delay_ms=1, service_ms={1: [4, 6], 2: [8]})
+    measured = fit_instance(instance, rate=250, lone_ms=14)
     assert measured.capacity == pytest.approx(250)
     assert measured.service_ms == {1: [8.0, 12.0], 2: [16.0]}
-    lone = simulate_fleet(measured.times, measured.instance, 1, 0.001, 1000)
+    lone = simulate_fleet(measured, 1, 0.001, 1000)
     assert lone.seconds.mean() == pytest.approx(0.014, rel=0.02)
 
 
 def test_the_command_reads_what_was_measured(tmp_path):
-    measured = fit_measurement({1: [0.004], 4: [0.008]}, Instance(2, 4, 0.001), rate=500, lone_ms=14, model="signs")
+    times = {1: [4], 4: [8]}
+    instance = Instance(request="signs, compact requests", workers=2, batch=4, delay_ms=1, service_ms=times)
+    measured = fit_instance(instance, rate=500, lone_ms=14)
     path = tmp_path / "times.json"
     path.write_bytes(msgspec.json.encode(measured))
     small = ["--requests", "1000", "--hours", "0.25", "--price", "0.1", "--rate", "2000"]

@@ -101,11 +101,10 @@ def test_usage_sees_the_processes_of_a_session():
 @pytest.mark.skipif(not wrk.is_installed(), reason="wrk is not installed; benchmarks.load.client stands in for it")
 def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
     counted = wrk.run_wrk(url, Request(b"200", "text/x-kind"), 4, 0.3)
-    assert counting.most == 4 and counted.seconds == pytest.approx(1, abs=0.5)  # whole seconds
-    assert 0 < counted.requests <= len(counting.bodies) and not counted.refused and not counted.lost
-    assert counted.rate == pytest.approx(counted.requests / counted.seconds) and counted.cpu_s > 0
-    assert 5 <= counted.p50 <= counted.p95 <= counted.p99
+    assert counting.most == 4 and counted["seconds"] == pytest.approx(1, abs=0.5)  # whole seconds
+    assert 0 < counted["requests"] <= len(counting.bodies) and counted["refused"] == counted["lost"] == 0
+    assert 5 <= counted["p50"] <= counted["p95"] <= counted["p99"] and counted["cpu_s"] > 0
     refused = wrk.run_wrk(url, Request(b"503", "text/x-kind"), 1, 1)
-    assert refused.refused == refused.requests > 0 and refused.rate == 0
+    assert refused["refused"] == refused["requests"] > 0
     with pytest.raises(OSError, match="unable to connect"):
         wrk.run_wrk(f"http://{LOOPBACK}:{free_port()}/", Request(b"200"), 1, 1)

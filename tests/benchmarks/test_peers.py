@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from benchmarks.peers import environment, in_process, matrix, report
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, PeerServer
-from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, PATH, RUNTIME, make_request, respond_together
+from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, PATH, RUNTIME, make_request
 from spoter.errors import SpoterError
 from spoter.messages import RawRequest
 from spoter.processes import end_process_tree
@@ -182,18 +183,18 @@ def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
         for name in ("hallo.json",) * 2
     ]
     asked.insert(1, make_request(b"{", {"content-type": "application/json", "accept": "application/json"}))
-    together = respond_together(recognizer, asked)
+    together, _ = respond(recognizer, asked)
     assert [response.status for response in together] == [200, 400, 200]
-    assert [response.body for response in together] == [respond_together(recognizer, [one])[0].body for one in asked]
+    assert [response.body for response in together] == [respond(recognizer, [one])[0][0].body for one in asked]
 
 
 def test_the_recognizer_alone_works_in_processes_that_end_with_it():
     with in_process.running_processes(DGS11, "torch", 2) as processes:
         taken = processes.measure("compact", 2, 0.05)
-        pids = [process.pid for process in processes]
+        children = multiprocessing.active_children()
     assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
     assert all(cpu_s > 0 for _, cpu_s in taken)
-    assert not any(map(psutil.pid_exists, pids))
+    assert len(children) == 2 and not any(child.is_alive() for child in children)
 
 
 def test_each_round_begins_with_another_server():

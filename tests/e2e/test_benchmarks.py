@@ -53,6 +53,6 @@ def test_scale_is_measured_and_compared(one_served, server, dgs11, monkeypatch):
     assert {1, found.batch} <= set(found.service_ms) and found.overhead_ms >= 0
     rate = found.capacity
     assert [row.rate for row in compared] == pytest.approx([load * rate for load in capacity_server.LOADS], rel=0.01)
-    lines = capacity_server.measurement_table(found, compared).splitlines()
-    assert len(lines) == 8 and "| 60 % |" in lines[6]
+    lines = capacity_server.comparison_table(found, compared).splitlines()
+    assert len(lines) == 9 and "| 60 % |" in lines[7]
     assert all(math.isfinite(row.simulated.percentile(95)) and row.measured.statuses[200] > 0 for row in compared)
