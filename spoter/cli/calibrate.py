@@ -7,22 +7,8 @@ from typing import Annotated
 
 import typer
 
-from spoter.cli.options import (
-    Data,
-    Device,
-    GroupRegex,
-    SkipBad,
-    Threads,
-    ValGroups,
-    Validation,
-    ValidationByClip,
-    ValidationData,
-    is_given,
-    note,
-    print_skipped,
-    require_packages,
-    split_names,
-)
+from spoter.cli import options
+from spoter.cli.options import is_given, note, print_skipped, read_clips
 from spoter.errors import DataError
 from spoter.training.settings import TrainSettings
 
@@ -30,28 +16,28 @@ from spoter.training.settings import TrainSettings
 def calibrate(
     ctx: typer.Context,
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as spoter convert writes.")],
-    data: Data,
-    validation: Validation = TrainSettings.validation,
-    validation_by_clip: ValidationByClip = TrainSettings.validation_by_clip,
-    val_groups: ValGroups = "",
-    validation_data: ValidationData = None,
+    data: options.Data,
+    validation: options.Validation = TrainSettings.validation,
+    validation_by_clip: options.ValidationByClip = TrainSettings.validation_by_clip,
+    val_groups: options.ValGroups = "",
+    validation_data: options.ValidationData = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the validation share.")] = TrainSettings.seed,
-    group_regex: GroupRegex = None,
-    skip_bad: SkipBad = False,
-    threads: Threads = 0,
-    device: Device = "cpu",
+    group_regex: options.GroupRegex = None,
+    skip_bad: options.SkipBad = False,
+    threads: options.Threads = 0,
+    device: options.Device = "cpu",
 ) -> None:
     """Make the scores of MODEL, trained elsewhere, mean something; let it tell unknown signs, and enroll others.
 
     DATA are clips of all of its glosses. Name by --val-groups or --validation-data clips that MODEL was not trained on:
     the temperature and the threshold are fitted to them. spoter train does all this by itself.
     """
-    require_packages("calibration", "torch", "scipy")
+    options.require_packages("calibration", "torch", "scipy")
     import torch
 
     from spoter.runtime.device import choose_device
-    from spoter.training.calibrate_converted import calibrate_folder
-    from spoter.training.data import DataSet, read_dataset
+    from spoter.training.calibration import calibrate_folder
+    from spoter.training.data import DataSet
     from spoter.training.data.split import Split, SplitOptions
     from spoter.training.data.split_record import SPLIT, split_dataset
 
@@ -66,21 +52,14 @@ def calibrate(
         )
     if threads:
         torch.set_num_threads(threads)
-    clips = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
-    print_skipped(clips.skipped)
+    clips = read_clips(data, group_regex, skip_bad)
     held_out: DataSet | Split
     if validation_data:
-        held_out = read_dataset(validation_data, skip_bad=skip_bad, groups=group_regex, progress=True)
-        print_skipped(held_out.skipped)
+        held_out = read_clips(validation_data, group_regex, skip_bad)
     else:
-        options = SplitOptions(
-            validation=validation,
-            test=None,
-            validation_groups=split_names(val_groups),
-            seed=seed,
-            by_clip=validation_by_clip,
-        )
-        clips, held_out = split_dataset(clips, options, skip_bad=skip_bad, note=note)
+        groups = options.split_names(val_groups)
+        shares = SplitOptions(validation, None, groups, seed=seed, by_clip=validation_by_clip)
+        clips, held_out = split_dataset(clips, shares, skip_bad=skip_bad, note=note)
         note(f"validation groups: {', '.join(held_out.validation)}")
     config, left_out = calibrate_folder(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
     print_skipped(left_out)

@@ -9,17 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import (
-    Data,
-    Device,
-    Model,
-    ModelGroupRegex,
-    SkipBad,
-    Threads,
-    note,
-    require_packages,
-    split_names,
-)
+from spoter.cli import options
+from spoter.cli.options import note, require_packages
 from spoter.errors import DataError
 
 if TYPE_CHECKING:
@@ -34,20 +25,20 @@ class UnknownGlosses(StrEnum):
 
 
 def evaluate(
-    model: Model,
-    data: Data,
+    model: options.Model,
+    data: options.Data,
     groups: Annotated[
         str, typer.Option(help="Judge on these groups only: names or patterns, comma-separated: 'camera0*'.")
     ] = "",
     split: Annotated[
         str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
     ] = "",
-    group_regex: ModelGroupRegex = None,
+    group_regex: options.ModelGroupRegex = None,
     unknown: Annotated[
         UnknownGlosses,
         typer.Option(help="Glosses that the model does not know: an error, or counted as signs it should refuse."),
     ] = UnknownGlosses.ERROR,
-    skip_bad: SkipBad = False,
+    skip_bad: options.SkipBad = False,
     robustness: Annotated[
         bool, typer.Option(help="Judge the same clips under other conditions too; with --json only where it is kept.")
     ] = True,
@@ -55,8 +46,8 @@ def evaluate(
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, the pictures and report.html.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the intervals and of what the conditions draw.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON line.")] = False,
-    threads: Threads = 0,
-    device: Device = "cpu",
+    threads: options.Threads = 0,
+    device: options.Device = "cpu",
 ) -> None:
     """Judge MODEL on the labelled clips of DATA, by the path that serves requests."""
     if groups and split:
@@ -72,7 +63,7 @@ def evaluate(
     result = run(
         model,
         data,
-        split_names(groups),
+        options.split_names(groups),
         split=split,
         robust=robustness and (write is not None or not as_json),
         count_unknown=unknown is UnknownGlosses.COUNT,

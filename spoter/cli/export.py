@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import Model, ModelGroupRegex, SkipBad, note, print_skipped
+from spoter.cli.options import Model, ModelGroupRegex, SkipBad, note, read_clips
 from spoter.errors import SpoterError
 
 if TYPE_CHECKING:
     from spoter.model.folder import ModelFolder
+    from spoter.training.data.split_record import ReadingOptions
     from spoter.training.evaluation.quantize import QuantizedModel
 
 
@@ -57,7 +58,10 @@ def export(
         graph = export_graph(loaded, file_sha256(model / WEIGHTS))
         written = {GRAPH: (graph, f"torch's answers to {TOLERANCE:g}")}
         if data:
-            quantized = _quantize(model, loaded, graph, data, left_out, group_regex, skip_bad)
+            from spoter.training.data.split_record import find_split, reading_options
+
+            options = reading_options(find_split(model), group_regex, skip_bad)
+            quantized = _quantize(model, loaded, graph, data, left_out, options)
             written[INT8_GRAPH] = (
                 quantized.graph,
                 f"calibrated on {quantized.calibrated} clips; top-1 on {quantized.evaluated} left-out clips "
@@ -70,24 +74,11 @@ def export(
 
 
 def _quantize(
-    model: Path,
-    loaded: ModelFolder,
-    graph: bytes,
-    data: Path,
-    left_out: Path | None,
-    group_regex: str | None,
-    skip_bad: bool,
+    model: Path, loaded: ModelFolder, graph: bytes, data: Path, left_out: Path | None, options: ReadingOptions
 ) -> QuantizedModel:
-    """Return the evaluated graph in 8 bits; print the clips that were left out of the data on stderr."""
-    from spoter.training.data import read_dataset
-    from spoter.training.data.split_record import find_split, reading_options
     from spoter.training.evaluation.quantize import quantize_and_evaluate, select_clips
 
-    options = reading_options(find_split(model), group_regex, skip_bad)
-    data_set = read_dataset(data, **options, progress=True)
-    print_skipped(data_set.skipped)
-    others = read_dataset(left_out, **options, progress=True) if left_out else None
-    print_skipped(others.skipped if others else [])
-    clips = select_clips(model, loaded.glosses, data_set, others, options["skip_bad"])
-    note(f"calibrating on {len(clips.train)} clips, judging on {len(clips.left_out)} …")
-    return quantize_and_evaluate(loaded, graph, clips, progress=True)
+    data_set, others = read_clips(data, **options), read_clips(left_out, **options) if left_out else None
+    train, evaluated = select_clips(model, loaded.glosses, data_set, others, options["skip_bad"])
+    note(f"calibrating on {len(train)} clips, judging on {len(evaluated)} …")
+    return quantize_and_evaluate(loaded, graph, train, evaluated)

@@ -14,7 +14,7 @@ from spoter.errors import DataError
 from spoter.training.settings import OPTIONS
 
 if TYPE_CHECKING:
-    from spoter.training.data import Skipped
+    from spoter.training.data import DataSet, Skipped
 
 Width = Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")]
 Height = Annotated[float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")]
@@ -70,6 +70,15 @@ def print_skipped(skipped: Iterable[Skipped]) -> None:
     """Print clips that were left out, a line each on stderr."""
     for skip in skipped:
         note(f"skipped: {skip}")
+
+
+def read_clips(data: Path, groups: str | None, skip_bad: bool) -> DataSet:
+    """Read labelled clips, with a progress bar; print clips that are left out."""
+    from spoter.training.data import read_dataset
+
+    data_set = read_dataset(data, skip_bad=skip_bad, groups=groups, progress=True)
+    print_skipped(data_set.skipped)
+    return data_set
 
 
 def split_names(text: str) -> tuple[str, ...]:

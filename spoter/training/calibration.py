@@ -1,5 +1,7 @@
 """Calibration of a trained model: its temperature, its prototypes and its threshold.
 
+`spoter train` calibrates the model that it has trained, `spoter calibrate` one that was trained elsewhere.
+
 All three are fitted to final weights. The prototypes come from the training clips, as they are and augmented, so that
 another tempo or a dropped frame counts as a difference between two clips of one sign. All else comes from validation
 clips: temperature and scale from the clips as they are; the threshold from augmented copies, too, for the validation
@@ -8,9 +10,10 @@ clips are of few cameras.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -19,11 +22,17 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
+from spoter.errors import DataError, ModelFolderError
 from spoter.fewshot.prototypes import Prototypes, to_unit_vectors
-from spoter.model.config import ModelConfig
+from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.model.config import CONFIG, ModelConfig
+from spoter.model.folder import MEANING, PROTOTYPES, WEIGHTS, file_sha256, load_model_folder, refuse_enrolled
 from spoter.model.network import Spoter, embed
 from spoter.training.augment.augmentation import Augmentation, Augmenter
-from spoter.training.batches import Batch, ClipSet
+from spoter.training.batches import Batch, ClipEncoder, ClipSet
+from spoter.training.data import DataSet, LabelledClip, Skipped, merge_presplit
+from spoter.training.data.labelled import fingerprint
+from spoter.training.data.split import Split, join_first
 
 FloatArray = npt.NDArray[np.floating]
 
@@ -46,7 +55,7 @@ def fit_calibration(
     augmenter: Augmenter = Augmentation(),  # noqa: B008  frozen
     seed: int = 0,
 ) -> tuple[ModelConfig, Prototypes]:
-    """Fit temperature, prototypes and threshold to final weights.
+    """Fit temperature, prototypes and threshold to final weights; return the config with them, and the prototypes.
 
     Parameters
     ----------
@@ -54,17 +63,9 @@ def fit_calibration(
         With its final weights, on `device`.
     train, validation : ClipSet
         Label indices are the model's own; `train` has a clip of each gloss.
-    config : ModelConfig
-    device : torch.device
-    augmenter : Augmenter
-        The augmentation of training; clips are used as they are and augmented.
-    seed : int
-        Of the augmentation.
-
-    Returns
-    -------
-    ModelConfig, Prototypes
-        The config with `temperature` and `known_threshold`.
+    config, device
+    augmenter, seed
+        The augmentation of training, and its seed; clips are used as they are and augmented.
     """
     _, embeddings, labels = _compute(model, train, device, augmenter, seed)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
@@ -149,3 +150,101 @@ def _compute(
         embeddings.append(embed(hidden, lengths).cpu())
         labels.append(batch.labels)
     return torch.cat(logits).numpy(), torch.cat(embeddings).numpy(), torch.cat(labels).numpy()
+
+
+def calibrate_folder(
+    folder: Path, data: DataSet, validation: DataSet | Split, device: torch.device, *, skip_bad: bool = False
+) -> tuple[ModelConfig, list[Skipped]]:
+    """Fit temperature, prototypes and threshold of a model, and write them into its model folder.
+
+    The folder is locked from reading to writing.
+
+    Parameters
+    ----------
+    folder, device
+    data : DataSet
+        Clips of each of its glosses, for the prototypes; they may be those that it was trained on.
+    validation : DataSet or Split
+        Other clips, for temperature and threshold; or the split of `data` whose validation side they are. With clips
+        that the model was trained on, its scores would come out too high.
+    skip_bad : bool
+        Leave out clips of `validation` that hold the very same points as one of `data`; without it they are an error.
+
+    Returns
+    -------
+    ModelConfig
+        With the new `temperature` and `known_threshold`.
+    list of Skipped
+        Clips that were left out here, in addition to those that reading the data sets left out.
+
+    Raises
+    ------
+    DataError
+        Where the data have other glosses than the model, landmarks of another estimator, a clip or group in both, or a
+        clip that the model cannot be fed.
+    ModelFolderError
+        For a folder that cannot be used, or holds enrolled glosses, which would not fit other prototypes; and where
+        the model was edited meanwhile.
+    SpoterError
+        Where another command is writing into the folder.
+    """
+    with exclusive_lock(folder):
+        before, loaded = _compute_digests(folder), load_model_folder(folder)
+        refuse_enrolled(folder)
+        config = loaded.config
+        _check_data(data, config.estimator, loaded.glosses)
+        train, held_out, left_out = _separate(data, validation, skip_bad)
+        encoder = ClipEncoder(loaded.layout, config.normalize, config.max_frames)
+        train_set, validation_set = (ClipSet(clips, loaded.glosses, encoder) for clips in (train, held_out))
+        finished, prototypes = fit_calibration(loaded.model.to(device), train_set, validation_set, config, device)
+        if changed := [name for name, sha256 in _compute_digests(folder).items() if sha256 != before[name]]:
+            raise ModelFolderError(
+                f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: "
+                "run it again"
+            )
+        # An interruption must not leave a threshold with other prototypes than those it was fitted to.
+        atomic_write_bytes(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
+        atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
+        atomic_write_bytes(folder / CONFIG, finished.to_json())
+    return finished, left_out
+
+
+def _compute_digests(folder: Path) -> dict[str, str]:
+    return {name: file_sha256(folder / name) for name in (CONFIG, MEANING, WEIGHTS)}
+
+
+def _check_data(data: DataSet, estimator: str, glosses: Sequence[str]) -> None:
+    for clip in data.clips:
+        if clip.clip.estimator not in (None, estimator):
+            raise DataError(
+                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, expected "
+                f"{estimator}'s, as the model's"
+            )
+    for problem, wrong in (
+        ("no clip of", set(glosses) - set(data.glosses)),
+        ("glosses that the model does not know:", set(data.glosses) - set(glosses)),
+    ):
+        if wrong:
+            raise DataError(
+                f"{data.sources[0]}: found {problem} {join_first(sorted(wrong))}; expected clips of each of the "
+                f"model's {len(glosses)} glosses and no others"
+            )
+
+
+def _separate(
+    data: DataSet, validation: DataSet | Split, skip_bad: bool
+) -> tuple[list[LabelledClip], list[LabelledClip], list[Skipped]]:
+    """Return the clips for the prototypes, those for temperature and threshold, and those left out."""
+    if isinstance(validation, Split):
+        return validation.select(data.clips, "train"), validation.select(data.clips, "validation"), []
+    merged, validation_groups, _ = merge_presplit(data, validation, skip_bad=skip_bad)
+    train = [clip for clip in merged.clips if clip.group not in validation_groups]
+    held_out = [clip for clip in merged.clips if clip.group in validation_groups]
+    names = {fingerprint(clip): clip.name for clip in train}
+    for clip in held_out:
+        if (twin := names.get(fingerprint(clip))) is not None:
+            raise DataError(
+                f"{validation.sources[0]}, clip {clip.name}: found the very same points as in {twin}, expected clips "
+                "that the prototypes are not made of; --skip-bad leaves such out"
+            )
+    return train, held_out, merged.skipped[len(data.skipped) + len(validation.skipped) :]

@@ -18,11 +18,16 @@ from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.folder import CONFIG, PROTOTYPES, WEIGHTS, load_model_folder
 from spoter.serving.enroll import enroll
 from spoter.serving.recognizer import Recognizer
-from spoter.training import calibrate_converted as module
+from spoter.training import calibration as module
 from spoter.training.augment.augmentation import NoAugmentation
 from spoter.training.batches import ClipEncoder, ClipSet
-from spoter.training.calibrate_converted import calibrate_folder
-from spoter.training.calibration import KNOWN_SHARE, fit_calibration, fit_prototypes, fit_temperature
+from spoter.training.calibration import (
+    KNOWN_SHARE,
+    calibrate_folder,
+    fit_calibration,
+    fit_prototypes,
+    fit_temperature,
+)
 from spoter.training.data import read_dataset
 from spoter.training.data.split_record import SPLIT
 from spoter.training.settings import TrainSettings

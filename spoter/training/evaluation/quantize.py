@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from spoter.errors import DataError, InputError, SpoterError
+from spoter.landmarks.arrays import Float32Array
 from spoter.model.folder import INT8_GRAPH, ModelFolder
 from spoter.model.torch_dependency import require_torch
 from spoter.progress import progress_bar
@@ -39,18 +41,9 @@ _CALIBRATION_CLIPS = 200
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantised graph, and its accuracy.
+    """The content of model-int8.onnx, numbers of clips, and top-1 of the graphs in float32 and in int8.
 
-    Attributes
-    ----------
-    graph : bytes
-        Content of model-int8.onnx.
-    calibrated, evaluated : int
-        Numbers of clips.
-    top1, top1_int8 : float
-        Top-1 of the graphs in float32 and in int8 on the clips of the evaluation.
-    agreed : float
-        Share of these clips for which both predict the same gloss.
+    `agreed` is the share of the evaluated clips for which both graphs predict the same gloss.
     """
 
     graph: bytes
@@ -67,23 +60,15 @@ class QuantizationLossError(SpoterError):
     exit_code = 1
 
 
-@dataclass(frozen=True)
-class QuantizationClips:
-    """Clips of the model's glosses: of its `train` groups, and of groups that were left out of training."""
-
-    train: list[LabelledClip]
-    left_out: list[LabelledClip]
-
-
 def select_clips(
     folder: Path, glosses: Sequence[str], data: DataSet, left_out: DataSet | None = None, skip_bad: bool = False
-) -> QuantizationClips:
-    """Separate clips as the model's training did, by the split.json of its folder, or as they are given.
+) -> tuple[list[LabelledClip], list[LabelledClip]]:
+    """Return clips of the model's glosses: of the groups that it was trained on, and of those left out of training.
 
     Parameters
     ----------
     folder : Path
-        Model folder.
+        Model folder; its split.json separates the clips where `left_out` is None.
     glosses : sequence of str
         The model's; clips of others are dropped.
     data : DataSet
@@ -119,22 +104,15 @@ def select_clips(
             f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
             "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
         )
-    return QuantizationClips(train, others)
+    return train, others
 
 
 def quantize_and_evaluate(
-    folder: ModelFolder, graph: bytes, clips: QuantizationClips, progress: bool = False
+    folder: ModelFolder, graph: bytes, train: Sequence[LabelledClip], left_out: Sequence[LabelledClip]
 ) -> QuantizedModel:
-    """Quantise a model's graph by training clips, and evaluate it on clips that were left out of training.
+    """Quantise a model's `graph` in float32 by training clips, and evaluate it on clips left out of training.
 
-    Parameters
-    ----------
-    folder : ModelFolder
-    graph : bytes
-        Its graph in float32.
-    clips : QuantizationClips
-    progress : bool
-        Whether to show progress on stderr.
+    Shows progress on stderr.
 
     Raises
     ------
@@ -148,23 +126,22 @@ def quantize_and_evaluate(
     require_torch("writing graphs", "onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
     plain = Recognizer(folder, OnnxRuntime(graph, "the graph in float32", width, config.classes))
-    features = _compute_features(plain, clips.train)
-    total = len(features) + 2 * len(clips.left_out)
-    with progress_bar(shown=progress, total=total, desc="int8", unit="clip") as bar:
+    features = _compute_features(plain, train)
+    with progress_bar(shown=True, total=len(features) + 2 * len(left_out), desc="int8", unit="clip") as bar:
         int8_graph = quantize(graph, features, bar)
         quantized = Recognizer(folder, OnnxRuntime(int8_graph, INT8_GRAPH, width, config.classes))
-        float32, int8 = (predict(recognizer, clips.left_out, bar=bar) for recognizer in (plain, quantized))
+        float32, int8 = (predict(recognizer, left_out, bar=bar) for recognizer in (plain, quantized))
     top1, top1_int8, agreed = float32.top(1), int8.top(1), float((float32.first == int8.first).mean())
     if 100 * (top1 - top1_int8) > MAX_POINTS_LOST:
         raise QuantizationLossError(
             f"{config.name}: found top-1 of {100 * top1_int8:.1f} % in int8 and {100 * top1:.1f} % in float32 on "
-            f"{len(clips.left_out)} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
+            f"{len(left_out)} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
             "it with runtime onnx, or calibrate on more clips or clips like those it was trained on"
         )
-    return QuantizedModel(int8_graph, len(features), len(clips.left_out), top1, top1_int8, agreed)
+    return QuantizedModel(int8_graph, len(features), len(left_out), top1, top1_int8, agreed)
 
 
-def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm[Any] | None = None) -> bytes:
+def quantize(graph: bytes, features: Sequence[Float32Array], bar: tqdm[Any] | None = None) -> bytes:
     """Return a graph whose encoder layers multiply in 8-bit integers.
 
     The decoder, whose products are of single rows, attention between frames and norms stay in float32. Weights have a
@@ -172,26 +149,19 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm[Any] | None
     (ONNX Runtime, "Quantize ONNX models", on reduce_range), so that they would answer otherwise than where this was
     judged.
 
-    Parameters
-    ----------
-    graph : bytes
-    features : sequence of numpy.ndarray, shape (T, 2K), float32
-        Of training clips; the range of numbers that each product is fed with them is what 8 bits are spread over.
-    bar : tqdm.tqdm, optional
-        Updated at each clip.
+    `features` (T, 2K) of training clips, each an update of `bar`, go through the graph; the 8 bits are spread over the
+    range of numbers that each product is then fed.
     """
     import onnx
 
     import_onnxruntime()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._clips = iter(features)
+    remaining = iter(features)
 
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            clip = next(self._clips, None)
-            if clip is None:
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
+            if (clip := next(remaining, None)) is None:
                 return None
             if bar is not None:
                 bar.update()
@@ -217,7 +187,7 @@ def quantize(graph: bytes, features: Sequence[np.ndarray], bar: tqdm[Any] | None
         return bytes(onnx.load(small).SerializeToString(deterministic=True))
 
 
-def _compute_features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[np.ndarray]:
+def _compute_features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[Float32Array]:
     """Return the model's input for some of `clips`."""
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), _CALIBRATION_CLIPS)).astype(int)
     features = []
