@@ -21,11 +21,7 @@ _HANDS = {"left": "leftHand", "right": "rightHand"}
 def describe_points(points: Float32Array, layout: Layout) -> Iterator[str]:
     """Yield lines of statistics: hands, body, place in the picture.
 
-    Parameters
-    ----------
-    points : numpy.ndarray, shape (T, K, 2)
-        The layout's points in image units, y down, NaN = missing.
-    layout : Layout
+    `points`, (T, K, 2), are the layout's in image units, y down, NaN = missing.
     """
     clip = _Clip(points, layout, None)
     for side in _HANDS:

@@ -12,16 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from spoter.drawing import (
-    GREY,
-    INK,
-    PAPER,
-    Canvas,
-    draw_strokes,
-    encode_png,
-    reduce_colours,
-    text_width,
-)
+from spoter.drawing import GREY, INK, PAPER, Canvas, draw_strokes, encode_png, reduce_colours, text_width
 from spoter.inspection.reader import InspectedClip
 from spoter.landmarks.arrays import Float32Array
 from spoter.landmarks.skeleton import COLOURS, find_columns, skeleton_strokes
@@ -38,8 +29,6 @@ _MAX_FPS = 50.0  # browsers show no more; two hundredths of a second are a GIF's
 _COLUMNS = 4  # panels side by side in a strip
 _LINE = 14  # pixels between lines of text
 _FOOT = 68  # pixels of the timeline
-
-Title = Sequence[str]
 
 
 class _Panel:
@@ -124,25 +113,12 @@ class _Panel:
         return canvas
 
 
-def draw_strip(clip: InspectedClip, title: Title, frames: Sequence[int], scheme: str, aspect: float = 1.0) -> bytes:
-    """Draw some frames of a clip, and a timeline of all of them.
+def draw_strip(
+    clip: InspectedClip, title: Sequence[str], frames: Sequence[int], scheme: str, aspect: float = 1.0
+) -> bytes:
+    """Return a PNG file of some frames of a clip, with lines of text above and a timeline of all frames below.
 
-    Parameters
-    ----------
-    clip : InspectedClip
-    title : sequence of str
-        Lines above the picture.
-    frames : sequence of int
-        Numbers of the frames to draw.
-    scheme : str
-        Of the normalization.
-    aspect : float
-        Height of the picture divided by its width.
-
-    Returns
-    -------
-    bytes
-        A PNG file.
+    `scheme` is that of the normalization, `aspect` the height of the picture divided by its width.
     """
     panel = _Panel(clip, 165, scheme, aspect)
     columns = max(2, min(_COLUMNS, len(frames)))
@@ -157,18 +133,12 @@ def draw_strip(clip: InspectedClip, title: Title, frames: Sequence[int], scheme:
 
 def draw_animation(
     clip: InspectedClip,
-    title: Title,
+    title: Sequence[str],
     scheme: str,
     aspect: float = 1.0,
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda frames: frames,
 ) -> bytes:
-    """Draw a clip as a GIF that repeats at the clip's speed; parameters as `draw_strip`.
-
-    Parameters
-    ----------
-    progress : callable
-        Gets the numbers of the frames to draw, and yields them.
-    """
+    """Return a GIF that repeats at the clip's speed; `progress` gets the numbers of its frames and yields them."""
     panel = _Panel(clip, 240, scheme, aspect)
     count, fps = len(clip.points), clip.clip.fps or _USUAL_FPS
     step = max(-(-count // MAX_GIF_FRAMES), int(np.ceil(fps / _MAX_FPS)))
@@ -181,18 +151,12 @@ def draw_animation(
         pictures.append(reduce_colours(canvas.image()))
     ends = np.round(100 * step / fps * np.arange(1, len(frames) + 1)) * 10  # rounded sums, so that no time is lost
     content = io.BytesIO()
-    pictures[0].save(
-        content,
-        format="gif",
-        save_all=True,
-        append_images=pictures[1:],
-        duration=np.diff(ends, prepend=0).astype(int).tolist(),
-        loop=0,
-    )
+    durations = np.diff(ends, prepend=0).astype(int).tolist()
+    pictures[0].save(content, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return content.getvalue()
 
 
-def _titled_canvas(title: Title, width: int, height: int) -> tuple[Canvas, int]:
+def _titled_canvas(title: Sequence[str], width: int, height: int) -> tuple[Canvas, int]:
     """Return a canvas with a title, a legend and room for a timeline; and the upper edge of the `height` between."""
     lines = _wrap_lines(title, width - 20)
     head = _LINE * len(lines) + 34
@@ -210,7 +174,7 @@ def _titled_canvas(title: Title, width: int, height: int) -> tuple[Canvas, int]:
     return canvas, head
 
 
-def _wrap_lines(title: Title, width: float) -> list[str]:
+def _wrap_lines(title: Sequence[str], width: float) -> list[str]:
     lines: list[str] = []
     for text in title:
         line = ""

@@ -24,33 +24,16 @@ _HUGE_PICTURE = 100_000.0
 
 @dataclass(frozen=True)
 class InspectedClip:
-    """A clip to look at.
-
-    Attributes
-    ----------
-    clip : Clip
-    layout : Layout
-        The model's, or another built-in one if the clip lacks points of that.
-    points : numpy.ndarray, shape (T, K, 2)
-        The layout's points in image units, NaN = missing.
-    normalized : numpy.ndarray or None, shape (T, K, 2)
-        SPOTER's input; None if the clip cannot be normalized.
-    refusal : str
-        Why a server refuses the clip, with the error's code; "" if it does not.
-    notes : list of str
-        Warnings about the reading.
-    number, count : int
-        Number of the clip in the file, from 0, and how many clips there are.
-    """
+    """A clip to look at."""
 
     clip: Clip
-    layout: Layout
-    points: Float32Array
-    normalized: Float32Array | None
-    refusal: str
-    notes: list[str]
-    number: int
-    count: int
+    layout: Layout  # the model's, or another built-in one if the clip lacks points of that
+    points: Float32Array  # (T, K, 2), the layout's points in image units, NaN = missing
+    normalized: Float32Array | None  # (T, K, 2), SPOTER's input; None if the clip cannot be normalized
+    refusal: str  # why a server refuses the clip, with the error's code; "" if it does not
+    notes: list[str]  # warnings about the reading
+    number: int  # of the clip in the file, from 0
+    count: int  # of clips in the file
 
 
 class _LenientLayout(Layout):
@@ -66,24 +49,10 @@ class _LenientLayout(Layout):
 def inspect_clip(
     file: Path, number: int, layout: Layout, scheme: str, limits: Limits, options: Options
 ) -> InspectedClip:
-    """Read a clip.
+    """Read the clip with a `number`, from 0, of a file that `spoter predict` reads; layout to limits are a model's.
 
-    Parameters
-    ----------
-    file : Path
-        Anything that `spoter predict` reads.
-    number : int
-        Number of the clip in the file, from 0.
-    layout, scheme, limits
-        The model's.
-    options : Options
-
-    Raises
-    ------
-    SpoterError
-        As `spoter.sources.clip_files.read_body`, and for a number that the file lacks.
-    InputError
-        The server's error, if nothing of the clip is readable.
+    Raise `SpoterError` as `spoter.sources.clip_files.read_body`, and for a number that the file lacks; `InputError`,
+    the server's error, if nothing of the clip is readable.
     """
     notes: list[str] = []
     refusal = ""

@@ -31,20 +31,11 @@ def read_body(file: Path, note: Callable[[str], None] = _ignore) -> tuple[bytes,
     """Return a file's content and its content type.
 
     A folder of OpenPose's or MMPose's frames (`spoter.sources.frame_folders`) becomes the equivalent JSON body, and so
-    does a video (`spoter.video`), with a bar on stderr.
+    does a video (`spoter.video`), with a bar on stderr. `note` is called with each warning, a line of text: gaps in a
+    folder, several people.
 
-    Parameters
-    ----------
-    file : Path
-    note : callable
-        Called with each warning, a line of text: gaps in a folder, several people.
-
-    Raises
-    ------
-    SpoterError
-        For an unreadable file or an unknown ending.
-    InputError
-        As `spoter.sources.frame_folders.read_frame_folder` and `spoter.video.reader.read`.
+    Raise `SpoterError` for an unreadable file or an unknown ending; `InputError` as
+    `spoter.sources.frame_folders.read_frame_folder` and `spoter.video.reader.read`.
     """
     if file.is_dir():
         body, notes = frame_folders.read_frame_folder(file)
@@ -53,7 +44,10 @@ def read_body(file: Path, note: Callable[[str], None] = _ignore) -> tuple[bytes,
         return body, JSON
     ending = file.suffix.lower()
     if ending in VIDEO_SUFFIXES:
-        return _read_video(file, note), JSON
+        from spoter.video.progress import read_video
+        from spoter.video.writers import to_json
+
+        return to_json(read_video(file, note)), JSON
     try:
         if ending not in CONTENT_TYPES:
             file.stat()  # a missing file is the more fundamental error
@@ -72,11 +66,8 @@ def read_body(file: Path, note: Callable[[str], None] = _ignore) -> tuple[bytes,
 def decode_clips(body: bytes, content_type: str, layout: Layout, limits: Limits, options: Options) -> list[ClipOrError]:
     """Return the clips of a file's body, as `spoter.formats.decode` reads them.
 
-    Raises
-    ------
-    InputError
-        As `spoter.formats.decode`; and for a request without a clip: ``no_stored_videos`` for the key of a stored
-        video, ``unknown_form`` for ``describe``.
+    Raise `InputError` as that does; and for a request without a clip: ``no_stored_videos`` for the key of a stored
+    video, ``unknown_form`` for ``describe``.
     """
     request = decode(body, content_type, layout, limits, options)
     if request.describe:
@@ -94,14 +85,9 @@ def read_clips(
     options: Options = Options(),  # noqa: B008  frozen
     note: Callable[[str], None] = _ignore,
 ) -> list[Clip]:
-    """Read all clips of some files; `note` as for `read_body`.
+    """Read all clips of some files; `note` and errors as for `read_body`.
 
-    Raises
-    ------
-    SpoterError
-        As `read_body`.
-    InputError
-        For the first unusable clip, with its file before its place.
+    Raise `InputError` for the first unusable clip, with its file before its place.
     """
     clips = []
     for file in files:
@@ -114,14 +100,6 @@ def read_clips(
         except InputError as error:
             raise error.within(str(file)) from None
     return clips
-
-
-def _read_video(video: Path, note: Callable[[str], None]) -> bytes:
-    """Return a video's landmarks as a JSON body."""
-    from spoter.video.progress import read_video
-    from spoter.video.writers import to_json
-
-    return to_json(read_video(video, note))
 
 
 class _Frame(msgspec.Struct):

@@ -52,15 +52,8 @@ _DOCUMENT = msgspec.json.Decoder(list[_Document] | _Document)
 
 
 def read_picture_options(folder: Path) -> Options:
-    """Return the content of a folder's picture.json, if there is one.
-
-    Raises
-    ------
-    SpoterError
-        For an unreadable file or another content.
-    """
-    picture = _read_picture(folder)
-    return Options(width=picture.width, height=picture.height, fps=picture.fps)
+    """Return the content of a folder's picture.json, if any; raise `SpoterError` if it is unreadable or wrong."""
+    return Options(**msgspec.structs.asdict(_read_picture(folder)))
 
 
 def picture_attributes(folder: Path) -> str:
@@ -87,17 +80,9 @@ def read_frame_folder(folder: Path) -> tuple[bytes, list[str]]:
     A missing number is a frame without a person. If all numbers have a common step, the frames between were never
     analysed, and the clip has none there.
 
-    Returns
-    -------
-    bytes, list of str
-        A body for ``application/json`` (docs/formats.md), and warnings: gaps, steps, ignored files.
-
-    Raises
-    ------
-    SpoterError
-        For a folder that is unreadable, or holds no frames or those of several clips.
-    InputError
-        ``invalid_json``, ``unknown_form``, naming the file; ``missing_landmarks`` for OpenPose without ``--hand``.
+    Return a body for ``application/json`` (docs/formats.md), and warnings: gaps, steps, ignored files. Raise
+    `SpoterError` for a folder that is unreadable, or holds no frames or those of several clips; `InputError` with
+    ``invalid_json`` and ``unknown_form``, naming the file, and ``missing_landmarks`` for OpenPose without ``--hand``.
     """
     files, notes = _list_frames(folder)
     picture = _read_picture(folder)
@@ -126,10 +111,8 @@ def read_frame_folder(folder: Path) -> tuple[bytes, list[str]]:
     frames = [documents[numbered[number]].frames if number in numbered else b"null" for number in wanted]
     gaps = [number for number in wanted if number not in numbered]
     if gaps:
-        notes.append(
-            f"{len(gaps)} of {len(frames)} frames have no file, the first is number {gaps[0]}: read as frames without "
-            "anybody"
-        )
+        without = f"{len(gaps)} of {len(frames)} frames have no file, the first is number {gaps[0]}"
+        notes.append(f"{without}: read as frames without anybody")
     return _to_body(b"[" + b",".join(frames) + b"]", picture), notes
 
 
@@ -198,9 +181,8 @@ def _read_frame_file(file: Path) -> _FrameFile:
     except OSError as error:
         raise SpoterError(f"{file}: {error.strerror or error}") from error
     except msgspec.ValidationError as error:
-        raise InputError(
-            ErrorCode.UNKNOWN_FORM, f"{error}, expected what OpenPose or MMPose writes", str(file)
-        ) from error
+        text = f"{error}, expected what OpenPose or MMPose writes"
+        raise InputError(ErrorCode.UNKNOWN_FORM, text, str(file)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(ErrorCode.INVALID_JSON, f"{error}; was its writing interrupted?", str(file)) from error
     if isinstance(document, list):
@@ -235,8 +217,6 @@ def _number_files(folder: Path, files: list[Path]) -> dict[int, Path]:
     if len(numbered) < len(files):
         raise SpoterError(f"{folder}: found a frame twice, its number written differently, expected it once")
     if max(numbered) - min(numbered) >= MAX_FRAMES:
-        raise SpoterError(
-            f"{folder}: found frames numbered {min(numbered)} to {max(numbered)}, expected at most {MAX_FRAMES} in a "
-            "clip"
-        )
+        numbers = f"{min(numbered)} to {max(numbered)}"
+        raise SpoterError(f"{folder}: found frames numbered {numbers}, expected at most {MAX_FRAMES} in a clip")
     return numbered
