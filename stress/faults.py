@@ -23,9 +23,8 @@ from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.torchserve.process import StartError
 from spoter.torchserve.server import TorchServe
-from stress.fault_environments import CannotBeTried
-from stress.harness import RECOVERED, WORKERS, Stream, attacked_server, exit_on_problems, format_counts
-from stress.runtime_faults import BATCH, FAULTS, Fault
+from stress.harness import RECOVERED, WORKERS, Problems, Stream, attacked_server, format_counts
+from stress.runtime_faults import BATCH, FAULTS, CannotBeTried, Fault
 from stress.startup_faults import STARTUP_FAULTS, try_start
 
 _COLUMNS = (
@@ -79,12 +78,6 @@ class FaultReport:
     problems: list[str]
 
 
-def run_fault(fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
-    """Start a server and inject a fault; `CannotBeTried` if the machine lacks what that needs."""
-    with fault.environment(), attacked_server(settings=fault.settings, archive=fault.archive) as server:
-        return inject_fault(server, fault, rate, before)
-
-
 def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
     """Inject a fault into a ready server that gets `rate` requests a second, after `before` seconds of them."""
     problems = []
@@ -107,12 +100,9 @@ def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 
 
 def find_log_line(server: TorchServe, pattern: str) -> str | None:
     """Return the last line of a server's logs that matches a regular expression, without its time."""
-    last = None
-    for path in sorted(server.logs.rglob("*.log")):
-        for line in path.read_text(errors="replace").splitlines():
-            if re.search(pattern, line):
-                last = _LOG_HEAD.sub("", line)
-    return last
+    texts = [path.read_text(errors="replace") for path in sorted(server.logs.rglob("*.log"))]
+    lines = [line for text in texts for line in text.splitlines() if re.search(pattern, line)]
+    return _LOG_HEAD.sub("", lines[-1]) if lines else None
 
 
 def find_problems(fault: Fault, answers: list[Answer], injected: float, repaired: float) -> list[str]:
@@ -140,35 +130,33 @@ def main(
     names = [fault.name for fault in (*FAULTS, *STARTUP_FAULTS)]
     if unknown := set(only or ()) - set(names):
         raise SpoterError(f"found no fault {', '.join(sorted(unknown))}, expected of: {', '.join(names)}")
-    chosen = only or names
-    problems, running, starting = [], [], []
-    with tqdm(total=len(chosen), unit=" faults", leave=False) as bar:
-        for fault in [fault for fault in FAULTS if fault.name in chosen]:
-            bar.set_description(fault.name)
+    problems, running, starting = Problems(), [], []
+    bar = tqdm([fault for fault in (*FAULTS, *STARTUP_FAULTS) if fault.name in (only or names)], leave=False)
+    for fault in bar:
+        bar.set_description(fault.name)
+        if isinstance(fault, Fault):
             row, is_expected = _fault_row(fault, rate, seconds)
             running.append(row)
-            problems += [] if is_expected else [fault.name]
-            bar.update()
-        for fault in [fault for fault in STARTUP_FAULTS if fault.name in chosen]:
-            bar.set_description(fault.name)
+            problems.check(is_expected, fault.name)
+        else:
             status, line, is_expected = try_start(fault)
-            starting.append([fault.what, fault.by, status, f"`{_cell(line)}`", "yes" if is_expected else "NO"])
-            problems += [] if is_expected else [fault.name]
-            bar.update()
+            verdict = problems.check(is_expected, fault.name)
+            starting.append([fault.what, fault.by, status, f"`{_cell(line)}`", verdict])
     if running:
         title = f"Faults under {rate:g} requests a second, {WORKERS} workers"
         typer.echo(markdown_table(_COLUMNS, running, title))
     if starting:
         columns = ("Started with", "By", "Exit status", "Message", "As expected")
         typer.echo(markdown_table(columns, starting, "Faults from the start"))
-    exit_on_problems(problems)
+    problems.exit()
 
 
 def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object], bool]:
     """Run a fault; return its row of the table, and whether it ended as expected."""
     no_numbers = [fault.what, *["-"] * (len(_COLUMNS) - 2)]
     try:
-        report = run_fault(fault, rate, seconds)
+        with fault.environment(), attacked_server(settings=fault.settings, archive=fault.archive) as server:
+            report = inject_fault(server, fault, rate, seconds)
     except StartError as reason:
         return [*no_numbers, _cell(f"NO: the server did not start: {reason}"[:300])], False
     except CannotBeTried as reason:

@@ -1,4 +1,7 @@
-"""Faults of a running server: each is injected, and then repaired as a person on duty would."""
+"""Faults of a running server: each is injected, and then repaired as a person on duty would.
+
+Some need a server with a small disk, or with a clock that can be moved.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import errno
 import json
 import os
 import signal
+import subprocess
+import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import yaml
 
@@ -24,7 +30,6 @@ from spoter.processes import end_process_tree, session_members
 from spoter.torchserve.pack import MANIFEST, zipped
 from spoter.torchserve.server import TorchServe
 from stress import ROOT
-from stress.fault_environments import CLOCK_FILE, movable_clock, set_clock, small_disk
 from stress.harness import WORKERS, wait_until, wait_workers, worker_pids
 
 BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]
@@ -38,6 +43,11 @@ DRAINED = 3.0
 # Seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second.
 WITHOUT_WORKERS = 5.0
 MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
+# Bytes of the file system that is filled up. TorchServe, its archive twice and its logs fit in; a jar of Netty's too.
+DISK = 256 << 20
+CLOCK_FILE = "FAKETIME_TIMESTAMP_FILE"
+# Debian's and Fedora's folders.
+FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaketimeMT.so.1")
 
 
 @dataclass(frozen=True)
@@ -58,6 +68,54 @@ class Fault:
     settings: Mapping[str, str] = field(default_factory=dict)
     archive: Mapping[str, object] = field(default_factory=dict)
     environment: Callable[[], AbstractContextManager] = nullcontext  # that the server is started in
+
+
+class CannotBeTried(Exception):
+    """The machine lacks the means for a fault; the text says which."""
+
+
+@contextmanager
+def small_disk() -> Iterator[None]:
+    """Put temporary folders, and so all files that a server writes, on a small file system."""
+    if os.geteuid() != 0:
+        raise CannotBeTried("only root may mount a file system to fill up")
+    before, folder = tempfile.tempdir, tempfile.mkdtemp(prefix="spoter-disk-")
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK}", "tmpfs", folder], capture_output=True)
+    if mount.returncode:
+        os.rmdir(folder)
+        raise CannotBeTried("this container may not mount a file system to fill up")
+    tempfile.tempdir = folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        os.rmdir(folder)
+
+
+@contextmanager
+def movable_clock() -> Iterator[None]:
+    """Start servers with a movable clock, for Java and Python alike.
+
+    CLOCK_MONOTONIC stays the machine's: both wait by it, and no clock jump changes it.
+    """
+    libraries = [path for pattern in FAKETIME for path in Path("/").glob(pattern)]
+    if not libraries:
+        raise CannotBeTried("moving the clock needs libfaketime: Debian's package faketime")
+    handle, name = tempfile.mkstemp(prefix="spoter-clock-")
+    os.close(handle)
+    fake = {"LD_PRELOAD": str(libraries[0]), CLOCK_FILE: name, "FAKETIME_CACHE_DURATION": "1"}
+    set_clock(name, 0)
+    try:
+        with mock.patch.dict(os.environ, fake, FAKETIME_DONT_FAKE_MONOTONIC="1"):
+            yield
+    finally:
+        os.unlink(name)
+
+
+def set_clock(path: str, seconds: int) -> None:
+    """Set the clock of servers in `movable_clock` to `seconds` from the true time."""
+    atomic_write_bytes(Path(path), f"{seconds:+d}\n".encode())
 
 
 def signal_worker(server: TorchServe, number: int) -> None:

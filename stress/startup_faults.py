@@ -27,15 +27,29 @@ MOST_SECONDS = 120.0
 TRACEBACK = "Traceback (most recent call last)"
 
 
+# What is done to the content of a file; None removes the file.
+_DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
+    "no": lambda content: None,
+    "half of": lambda content: content[: len(content) // 2],
+    "text as": lambda content: b"this is no file of weights\n",
+    "another layout in": lambda content: json.dumps(json.loads(content) | {"layout": "29"}).encode(),
+}
+
+
 @dataclass(frozen=True)
 class StartupFault:
-    """A broken model or archive."""
+    """A broken model folder that `spoter serve` gets, or a broken archive that TorchServe gets."""
 
     name: str  # a word for the command line
-    what: str
-    by: str  # SERVE: `spoter serve` gets a model folder; ARCHIVE: TorchServe gets an archive
-    damage: Callable[[Path], object]  # damages a copy of the model folder, or the file of the archive
+    by: str  # SERVE or ARCHIVE
+    damage: str  # a key of `_DAMAGES`
+    file: str  # of the folder or the archive; empty for the folder or the archive itself
     message: str  # part of the expected message of `spoter serve`, or of the worker
+
+    @property
+    def what(self) -> str:
+        """The damage in words, such as "half of model.onnx"."""
+        return f"{self.damage} {self.file or ('model folder' if self.by == SERVE else 'archive')}"
 
 
 def try_start(fault: StartupFault) -> tuple[int, str, bool]:
@@ -45,7 +59,10 @@ def try_start(fault: StartupFault) -> tuple[int, str, bool]:
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         model = Path(scratch, "model")
         shutil.copytree(MODEL, model)
-        fault.damage(model)
+        if fault.file:
+            _change_file(model / fault.file, _DAMAGES[fault.damage])
+        else:
+            shutil.rmtree(model)
         return _start_serve(model, fault)
 
 
@@ -71,7 +88,14 @@ def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
     """
 
     def damage_archive(server: TorchServe) -> None:
-        fault.damage(server.store / f"{NAME}.mar")
+        mar = server.store / f"{NAME}.mar"
+        if not fault.file:
+            _change_file(mar, _DAMAGES[fault.damage])
+            return
+        with zipfile.ZipFile(mar) as archive:
+            files = {name: archive.read(name) for name in archive.namelist()}
+        changed = _DAMAGES[fault.damage](files.pop(fault.file))
+        mar.write_bytes(zipped(files | ({fault.file: changed} if changed is not None else {})))
 
     try:
         with running_server(MODEL, 1, prepare=damage_archive):
@@ -82,51 +106,28 @@ def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
         return 1, line[:240], fault.message in line
 
 
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+def _change_file(path: Path, change: Callable[[bytes], bytes | None]) -> None:
+    changed = change(path.read_bytes())
+    path.unlink()
+    if changed is not None:
+        path.write_bytes(changed)
 
 
-def _change_member(mar: Path, name: str, change: Callable[[bytes], bytes | None]) -> None:
-    """Change a file of an archive, or remove it with None."""
-    with zipfile.ZipFile(mar) as archive:
-        files = {entry: archive.read(entry) for entry in archive.namelist()}
-    changed = change(files.pop(name))
-    mar.write_bytes(zipped(files | ({name: changed} if changed is not None else {})))
-
-
-def _change_layout(model: Path) -> None:
-    config = json.loads((model / "config.json").read_bytes())
-    (model / "config.json").write_text(json.dumps(config | {"layout": "29"}))
-
-
-_TEXT = b"this is no file of weights\n"
 _ONNX, _CONFIG, _MEANING = "model.onnx", "config.json", "meaning.json"
 STARTUP_FAULTS = (
-    StartupFault("no-folder", "no model folder", SERVE, shutil.rmtree, "found no such folder"),
-    StartupFault("no-weights", f"no {_ONNX}", SERVE, lambda model: (model / _ONNX).unlink(), _ONNX),
-    StartupFault("cut-weights", f"half of {_ONNX}", SERVE, lambda model: _truncate(model / _ONNX), _ONNX),
-    StartupFault("text-weights", f"text as {_ONNX}", SERVE, lambda model: (model / _ONNX).write_bytes(_TEXT), _ONNX),
-    StartupFault("no-config", f"no {_CONFIG}", SERVE, lambda model: (model / _CONFIG).unlink(), _CONFIG),
-    StartupFault("cut-config", f"half of {_CONFIG}", SERVE, lambda model: _truncate(model / _CONFIG), _CONFIG),
-    StartupFault("cut-meaning", f"half of {_MEANING}", SERVE, lambda model: _truncate(model / _MEANING), _MEANING),
-    StartupFault(
-        "other-weights", "a graph of other weights than model.pth", SERVE,
-        lambda model: _truncate(model / "model.pth"), "found a graph of other weights",
-    ),
-    StartupFault("other-layout", "weights of another layout", SERVE, _change_layout, "it is of another model"),
-    StartupFault("no-archive", "no archive", ARCHIVE, Path.unlink, f"{NAME}.mar"),
-    StartupFault("cut-archive", "half of the archive", ARCHIVE, _truncate, NAME),
-    StartupFault("text-archive", "text as the archive", ARCHIVE, lambda mar: mar.write_bytes(_TEXT), NAME),
-    StartupFault(
-        "archive-without-weights", f"an archive without {_ONNX}", ARCHIVE,
-        lambda mar: _change_member(mar, _ONNX, lambda _: None), _ONNX,
-    ),
-    StartupFault(
-        "archive-with-cut-weights", f"an archive with half of {_ONNX}", ARCHIVE,
-        lambda mar: _change_member(mar, _ONNX, lambda data: data[: len(data) // 2]), _ONNX,
-    ),
-    StartupFault(
-        "archive-with-wrong-weights", f"an archive with text as {_ONNX}", ARCHIVE,
-        lambda mar: _change_member(mar, _ONNX, lambda _: _TEXT), _ONNX,
-    ),
-)  # fmt: skip
+    StartupFault("no-folder", SERVE, "no", "", "found no such folder"),
+    StartupFault("no-weights", SERVE, "no", _ONNX, _ONNX),
+    StartupFault("cut-weights", SERVE, "half of", _ONNX, _ONNX),
+    StartupFault("text-weights", SERVE, "text as", _ONNX, _ONNX),
+    StartupFault("no-config", SERVE, "no", _CONFIG, _CONFIG),
+    StartupFault("cut-config", SERVE, "half of", _CONFIG, _CONFIG),
+    StartupFault("cut-meaning", SERVE, "half of", _MEANING, _MEANING),
+    StartupFault("other-weights", SERVE, "half of", "model.pth", "found a graph of other weights"),
+    StartupFault("other-layout", SERVE, "another layout in", _CONFIG, "prototypes.npz"),
+    StartupFault("no-archive", ARCHIVE, "no", "", f"{NAME}.mar"),
+    StartupFault("cut-archive", ARCHIVE, "half of", "", NAME),
+    StartupFault("text-archive", ARCHIVE, "text as", "", NAME),
+    StartupFault("archive-without-weights", ARCHIVE, "no", _ONNX, _ONNX),
+    StartupFault("archive-with-cut-weights", ARCHIVE, "half of", _ONNX, _ONNX),
+    StartupFault("archive-with-wrong-weights", ARCHIVE, "text as", _ONNX, _ONNX),
+)
