@@ -16,7 +16,7 @@ from typing import TypeVar
 from tqdm import tqdm
 
 from benchmarks.tables import markdown_table
-from spoter.runtime.threads import limit_threads
+from spoter.runtime.device import limit_threads
 
 Key = TypeVar("Key", bound=Hashable)
 

@@ -104,7 +104,7 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     sys.path.insert(0, model_dir)
     import spoter
     from spoter.model.config import read_config
-    from spoter.runtime.threads import limit_threads
+    from spoter.runtime.device import limit_threads
     from spoter.serving.recognizer import Recognizer
 
     config, device = read_config(Path(model_dir)), "cpu"

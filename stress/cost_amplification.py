@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from benchmarks.command import run_command
 from benchmarks.tables import markdown_table
-from spoter.runtime.threads import limit_threads
+from spoter.runtime.device import limit_threads
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
 from stress import MODEL

@@ -27,7 +27,7 @@ class OriginalHandler:
         sys.path.insert(0, str(folder))
         from benchmarks.baseline.layers import SPOTER
         from benchmarks.baseline.pipeline import Original, open_logger
-        from spoter.runtime.threads import limit_threads
+        from spoter.runtime.device import limit_threads
 
         limit_threads(1, "torch")
         config = json.loads((folder / "config.json").read_text())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from spoter.messages import RawRequest
-from spoter.runtime.threads import limit_threads
+from spoter.runtime.device import limit_threads
 from spoter.serving.recognizer import Recognizer
 
 # Environment variables of a peer.

@@ -1,6 +1,7 @@
 """Enrolled glosses, which were added to a model from a few clips each, without training.
 
-They are in enrolled.json of a model folder or come with a request: the same JSON, checked by the same rules.
+They are in enrolled.json of a model folder or come with a request: the same JSON, checked by the same rules. With the
+glosses of training they make up a model's vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError
-from spoter.fewshot.prototypes import Prototypes
+from spoter.fewshot.prototypes import Prototypes, include_enrolled
 from spoter.files import atomic_write_bytes, read_text
 from spoter.landmarks.arrays import Float32Array
 
@@ -154,3 +155,40 @@ def write_enrolled(path: Path, glosses: Sequence[EnrolledGloss], prototypes: Pro
         path.unlink(missing_ok=True)
         return
     atomic_write_bytes(path, msgspec.json.encode(EnrolledGlosses(prototypes.space, tuple(glosses))) + b"\n")
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """The glosses that a clip may be named, and the direction of each in a model's space.
+
+    They are those of training, then those enrolled in the model folder or by a request.
+    """
+
+    glosses: tuple[str, ...]  # G of them, by label index
+    prototypes: Prototypes | None  # the model's own; None where it has none
+    directions: Float32Array  # (G, E), float32: clips are compared with them; empty without prototypes
+
+    @classmethod
+    def build(
+        cls, trained: Sequence[str], prototypes: Prototypes | None, enrolled: Sequence[EnrolledGloss] = ()
+    ) -> Vocabulary:
+        """Combine the glosses that a model was trained on and enrolled ones; the latter need prototypes."""
+        glosses = (*trained, *(gloss.gloss for gloss in enrolled))
+        if prototypes is None:
+            return cls(glosses, None, np.empty((0, 0), dtype=np.float32))
+        # Longer by the attenuation of cosines with prototypes of few clips, so that all glosses compete as equals.
+        later = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
+        return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
+
+    def score(self, probabilities: Float32Array, embeddings: Float32Array) -> tuple[Float32Array, Float32Array | None]:
+        """Return the probability of each gloss, (B, G), and the cosine with its direction, (B, G).
+
+        `probabilities` (B, C) are the head's, of the trained glosses. `embeddings` (B, E) are not used without
+        prototypes; then there are no cosines.
+        """
+        if self.prototypes is None:
+            return probabilities, None
+        similarities = self.prototypes.directions(embeddings) @ self.directions.T
+        if len(self.glosses) > probabilities.shape[1]:
+            probabilities = include_enrolled(probabilities, similarities, self.prototypes.scale)
+        return probabilities, similarities

@@ -19,13 +19,13 @@ from spoter.fewshot.enrolled import (
     EnrolledGloss,
     EnrolledGlosses,
     Enrolment,
+    Vocabulary,
     check_enrolled,
     check_gloss,
     learn_gloss,
     merge_enrolled,
 )
 from spoter.fewshot.prototypes import Prototypes, softmax
-from spoter.fewshot.vocabulary import Vocabulary
 from spoter.formats.request import DEFAULT_TOP_K, ClipOrError
 from spoter.formats.response import ModelName, Prediction, PredictionOrError, Ranked
 from spoter.landmarks.arrays import Float32Array
@@ -35,8 +35,8 @@ from spoter.limits import Limits
 from spoter.model.config import choose_runtime
 from spoter.model.folder import ModelFolder
 from spoter.runtime.base import Runtime
+from spoter.runtime.device import limit_threads
 from spoter.runtime.loading import load_runtime
-from spoter.runtime.threads import limit_threads
 
 Features = Float32Array
 """The input of a model for one clip, shape (T, 2K)."""

@@ -16,8 +16,7 @@ import msgspec
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
-from spoter.fewshot.enrolled import EnrolledGloss, EnrolledGlosses, merge_enrolled
-from spoter.fewshot.vocabulary import Vocabulary
+from spoter.fewshot.enrolled import EnrolledGloss, EnrolledGlosses, Vocabulary, merge_enrolled
 from spoter.formats import Request, decode
 from spoter.formats.request import JSON, parse_attributes, quote
 from spoter.formats.response import PredictionOrError, choose_accept, encode, encode_enrolment

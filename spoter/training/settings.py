@@ -14,8 +14,7 @@ from typing import Annotated, get_origin, get_type_hints
 
 from spoter.errors import DataError
 from spoter.landmarks.layouts import BUILT_IN
-from spoter.training.augment.augmentation import Augmentation, Augmenter, NoAugmentation
-from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.augment.augmentation import Augmentation, Augmenter, NoAugmentation, OriginalAugmentation
 
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")

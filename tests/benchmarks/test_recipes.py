@@ -11,8 +11,7 @@ from sklearn.metrics import f1_score
 
 from benchmarks.training import recipes
 from spoter.errors import DataError, SpoterError
-from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.augment.augmentation import Augmentation, OriginalAugmentation
 from spoter.training.settings import TrainSettings
 from tests.training.datasets import write_hdf5
 

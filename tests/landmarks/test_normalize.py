@@ -60,7 +60,7 @@ def test_values_are_those_written_down():
 @pytest.mark.parametrize("file", ["preprocess-dgs.npz", "preprocess-asl6.npz"])
 @pytest.mark.parametrize("layout", ["29", "54", "71"])
 def test_box_equals_what_the_original_system_fed_spoter(shared_data, file, layout):
-    from spoter.training.data import clip_from_connecting_points
+    from spoter.landmarks.connecting_points import clip_from_connecting_points
 
     with np.load(shared_data / "reference" / file) as reference:
         clips = [key for key in reference.files if key.startswith("frames_")]
@@ -74,7 +74,7 @@ def test_box_equals_what_the_original_system_fed_spoter(shared_data, file, layou
 
 @pytest.mark.parametrize("layout", ["29", "54", "71"])
 def test_none_equals_the_original_extractors_points_shifted(shared_data, layout):
-    from spoter.training.data import clip_from_connecting_points
+    from spoter.landmarks.connecting_points import clip_from_connecting_points
 
     table = load_layout(layout)
     columns = [landmark.index["mediapipe"] for landmark in table.landmarks]

@@ -9,20 +9,18 @@ import pytest
 
 from spoter.errors import ModelFolderError
 from spoter.model.folder import load_model_folder
-from spoter.runtime.device import choose_device
+from spoter.runtime.device import choose_device, limit_threads
 from spoter.runtime.loading import load_runtime
 from spoter.runtime.onnx_runtime import OnnxRuntime
-from spoter.runtime.threads import limit_threads
 
 MODULES = (
     "spoter.landmarks.normalize",
-    "spoter.fewshot.vocabulary",
+    "spoter.fewshot.enrolled",
     "spoter.model.config",
     "spoter.model.folder",
     "spoter.runtime.device",
     "spoter.runtime.loading",
     "spoter.runtime.onnx_export",
-    "spoter.runtime.threads",
 )
 
 

@@ -11,8 +11,7 @@ from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
-from spoter.training.augment.augmentation import Augmentation, NoAugmentation
-from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.augment.augmentation import Augmentation, NoAugmentation, OriginalAugmentation
 from spoter.training.settings import RECIPES, TrainSettings
 from spoter.training.settings_file import build_settings, read_settings
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from spoter.errors import DataError, InputError
 from spoter.landmarks.layouts import Layout
-from spoter.training.augment.augmentation import Augmentation, Augmenter
-from spoter.training.augment.paper import OriginalAugmentation
+from spoter.training.augment.augmentation import Augmentation, Augmenter, OriginalAugmentation
 from spoter.training.data import DataSet
 
 NOTHING = Augmentation(**dict.fromkeys(vars(Augmentation()), 0.0) | {"slowest": 1.0, "fastest": 1.0})

@@ -2,16 +2,8 @@
 
 from __future__ import annotations
 
-from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
 from spoter.training.data.presplit import merge_presplit
 from spoter.training.data.reader import read_dataset
 
-__all__ = [
-    "DataSet",
-    "LabelledClip",
-    "Skipped",
-    "clip_from_connecting_points",
-    "merge_presplit",
-    "read_dataset",
-]
+__all__ = ["DataSet", "LabelledClip", "Skipped", "merge_presplit", "read_dataset"]

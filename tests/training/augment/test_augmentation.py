@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE, NECK
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
 from spoter.training.augment import augmentation, transforms
-from spoter.training.augment.augmentation import Augmentation
-from spoter.training.augment.paper import OriginalAugmentation
-from spoter.training.data import clip_from_connecting_points
+from spoter.training.augment.augmentation import Augmentation, OriginalAugmentation
 from tests.training.datasets import generated_points
 
 LAYOUT = load_layout("54")

@@ -17,13 +17,12 @@ from spoter import drawing
 from spoter.cli import augmentations
 from spoter.errors import DataError
 from spoter.landmarks import skeleton
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
-from spoter.training.augment.augmentation import Augmentation
+from spoter.training.augment.augmentation import Augmentation, OriginalAugmentation
 from spoter.training.augment.examples import EXAMPLES, NOTHING, mean_distance, strongest_draw
-from spoter.training.augment.paper import OriginalAugmentation
 from spoter.training.augment.preview import draw_strip
-from spoter.training.data import clip_from_connecting_points
 from tests.training.datasets import generated_points, write_hdf5
 
 LAYOUT = load_layout("54")

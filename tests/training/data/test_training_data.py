@@ -11,13 +11,14 @@ import pytest
 
 from spoter.errors import DataError, InputError
 from spoter.landmarks.clip import Clip
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE
 from spoter.landmarks.layouts import load_layout
 from spoter.landmarks.normalize import normalize
 from spoter.training import batches
 from spoter.training.augment.augmentation import Augmentation
 from spoter.training.batches import ClipEncoder, ClipSet
-from spoter.training.data import LabelledClip, clip_from_connecting_points, read_dataset
+from spoter.training.data import LabelledClip, read_dataset
 from spoter.training.data.folds import split_into_folds
 from spoter.training.data.split import Split, SplitOptions, check_split, split_groups
 from spoter.training.prepare import prepare

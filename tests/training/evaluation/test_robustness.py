@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from spoter.landmarks.clip import Clip
+from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
-from spoter.training.data import clip_from_connecting_points
 from spoter.training.evaluation import robustness as table
 from tests.training.datasets import generated_points
 
