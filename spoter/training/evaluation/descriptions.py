@@ -60,12 +60,10 @@ def tabulate_figures(figures: Figures) -> Table:
 
 def tabulate_glosses(predictions: Predictions) -> Table:
     """Return a row for each gloss that occurs."""
-    rows = [
-        (row.gloss, str(row.clips), str(row.right))
-        + tuple(map(format_number, (row.precision, row.recall, row.f1)))
-        + (format_confusions(row),)
-        for row in compute_gloss_figures(predictions)
-    ]
+    rows = []
+    for row in compute_gloss_figures(predictions):
+        shares = map(format_number, (row.precision, row.recall, row.f1))
+        rows.append((row.gloss, str(row.clips), str(row.right), *shares, format_confusions(row)))
     columns = ("Gloss", "Clips", "Right", "Precision", "Recall", "F1", "Most taken for")
     return Table("Each gloss", columns, range(1, 6), rows)
 

@@ -113,17 +113,9 @@ def group_bootstrap(
     other units than single observations, and percentile intervals, in Efron and Tibshirani, "An Introduction to the
     Bootstrap", 1993, chapters 8 and 13.
 
-    Parameters
-    ----------
-    groups : tuple of str
-        Of each clip.
-    statistic : callable
-        From how often each clip was drawn, (some draws, clips), to a number for each of these draws; NaN are left out.
-    seed, draws : int
-
-    Returns
-    -------
-    tuple of two floats, or (None, None) where there are fewer than two groups, or no draw has a number.
+    `groups` are those of each clip. `statistic` is called with how often each clip was drawn, (some draws, clips), and
+    returns a number for each of these draws; NaN are left out. The ends are None where there are fewer than two groups,
+    or no draw has a number.
     """
     names, number = np.unique(np.array(groups), return_inverse=True)
     if len(names) < 2:
@@ -161,24 +153,14 @@ def compute_gloss_figures(predictions: Predictions) -> list[GlossFigures]:
     occurring = np.unique(predictions.labels)
     table = predictions.confusion()
     columns = (*predictions.glosses, "(refused)")
-    precision, recall, f1, clips = precision_recall_fscore_support(
-        predictions.labels, predictions.first, labels=occurring, zero_division=0
-    )
+    shares = precision_recall_fscore_support(predictions.labels, predictions.first, labels=occurring, zero_division=0)
     rows = []
-    for i, label in enumerate(occurring):
-        wrong = [(columns[k], int(table[label, k])) for k in np.argsort(-table[label], kind="stable")]
-        wrong = [(name, count) for name, count in wrong if count and name != predictions.glosses[label]]
-        rows.append(
-            GlossFigures(
-                gloss=predictions.glosses[label],
-                clips=int(clips[i]),
-                right=int(table[label, label]),
-                precision=float(precision[i]),
-                recall=float(recall[i]),
-                f1=float(f1[i]),
-                taken_for=tuple(wrong),
-            )
-        )
+    for label, precision, recall, f1, clips in zip(occurring, *shares, strict=True):
+        counts = table[label]
+        wrong = (k for k in np.argsort(-counts, kind="stable") if counts[k] and k != label)
+        taken_for = tuple((columns[k], int(counts[k])) for k in wrong)
+        shown = (float(precision), float(recall), float(f1))
+        rows.append(GlossFigures(columns[label], int(clips), int(counts[label]), *shown, taken_for))
     return rows
 
 
@@ -224,26 +206,15 @@ def mean_ignoring_nan(values: Float64Array) -> float | None:
 def auroc(similarities: Float64Array, is_known: BoolArray, groups: tuple[str, ...], seed: int = 0) -> Figure | None:
     """Return the area under the ROC curve of telling clips of known signs from others by a score; None of one kind.
 
-    Its interval is of 500 draws, as each takes a millisecond.
-
-    Parameters
-    ----------
-    similarities : numpy.ndarray, shape (clips,)
-        Higher for a known sign.
-    is_known : numpy.ndarray, shape (clips,), bool
-    groups : tuple of str
-        Of each clip, for the interval.
-    seed : int
+    `similarities`, `is_known` and `groups` are of each clip; similarities are higher for known signs. The interval is
+    of 500 draws, as each takes a millisecond.
     """
     if is_known.all() or not is_known.any():
         return None
 
     def of_draws(drawn: Float64Array) -> Float64Array:
         both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold clips of one kind alone
-        rows = [
-            roc_auc_score(is_known, similarities, sample_weight=row) if ok else np.nan
-            for row, ok in zip(drawn, both, strict=True)
-        ]
-        return np.array(rows)
+        areas = (roc_auc_score(is_known, similarities, sample_weight=row) for row in drawn[both])
+        return np.fromiter(areas, dtype=float)
 
     return Figure(float(roc_auc_score(is_known, similarities)), *group_bootstrap(groups, of_draws, seed, draws=500))

@@ -56,19 +56,18 @@ def draw_reliability(bins: Reliability, by_chance: float) -> bytes:
     """Draw the share of right answers against the score, and how many clips are in each bin below."""
     picture = Picture(figsize=(5.5, 6.5), layout="constrained")
     axes, below = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    there = bins.counts > 0
+    filled = bins.counts > 0
     middle, width = (bins.edges[1:] + bins.edges[:-1]) / 2, np.diff(bins.edges)
     axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, zorder=3, label="scores mean what they say")
-    axes.bar(middle[there], bins.right[there], width[there] * 0.92, color=_BLUE, label="share right")
-    axes.plot(
-        bins.score[there], bins.right[there], "o", color=_RED, markersize=5, zorder=4, label="at the bin's mean score"
-    )
+    axes.bar(middle[filled], bins.right[filled], width[filled] * 0.92, color=_BLUE, label="share right")
+    score, right = bins.score[filled], bins.right[filled]
+    axes.plot(score, right, "o", color=_RED, markersize=5, zorder=4, label="at the bin's mean score")
     axes.set_ylim(-0.03, 1.05)  # a dot at 0, where all clips of a bin were wrong, is whole
     axes.set_ylabel("share of clips that were right")
     axes.set_title(f"ECE {bins.ece:.3f} of {bins.counts.sum()} clips; by chance alone {by_chance:.3f}", fontsize=11)
     axes.legend(loc="upper left", fontsize=8)
     below.bar(middle, bins.counts, width * 0.92, color=_GREY)
-    for place, count in zip(middle[there], bins.counts[there], strict=True):
+    for place, count in zip(middle[filled], bins.counts[filled], strict=True):
         below.text(place, count, count, ha="center", va="bottom", fontsize=7)
     below.set_ylim(0, max(1, bins.counts.max()) * 1.2)
     below.set_xlim(0, 1)

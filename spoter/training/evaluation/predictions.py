@@ -116,9 +116,9 @@ def predict(
 ) -> Predictions:
     """Let a recognizer name labelled clips, as they are or under a condition; a gloss it does not know has label -1."""
     glosses = recognizer.glosses
-    labels = {gloss: label for label, gloss in enumerate(glosses)}
+    indices = {gloss: index for index, gloss in enumerate(glosses)}
     scores = np.full((len(clips), len(glosses)), np.nan)
-    known, similarities = np.full(len(clips), np.nan), np.full(len(clips), np.nan)
+    known, similarities = np.full((2, len(clips)), np.nan)
     refused: dict[str, str] = {}
     for start in range(0, len(clips), _BATCH):
         batch = clips[start : start + _BATCH]
@@ -129,19 +129,10 @@ def predict(
                 continue
             for ranked in prediction.glosses:
                 scores[row, ranked.index] = ranked.score
-            if prediction.known is not None:
-                known[row] = prediction.known
-            if prediction.similarity is not None:
-                similarities[row] = prediction.similarity
+            known[row] = np.nan if prediction.known is None else prediction.known
+            similarities[row] = np.nan if prediction.similarity is None else prediction.similarity
         if bar is not None:
             bar.update(len(batch))
-    return Predictions(
-        glosses=tuple(glosses),
-        names=tuple(member.name for member in clips),
-        groups=tuple(member.group for member in clips),
-        labels=np.array([labels.get(member.gloss, -1) for member in clips], dtype=np.int64),
-        scores=scores,
-        known=known,
-        similarities=similarities,
-        refused=refused,
-    )
+    names, groups = tuple(member.name for member in clips), tuple(member.group for member in clips)
+    labels = np.array([indices.get(member.gloss, -1) for member in clips], dtype=np.int64)
+    return Predictions(tuple(glosses), names, groups, labels, scores, known, similarities, refused)
