@@ -39,17 +39,8 @@ def run_job(
 ) -> dict[str, Any]:
     """Have a child process do a job, and return its result; the child and its descendants are gone afterwards.
 
-    Parameters
-    ----------
-    python : Path
-        Interpreter of the environment for videos.
-    job : dict
-        As ``worker/__main__.py`` describes it.
-
-    Raises
-    ------
-    InputError, SpoterError, OSError, ReadingCancelled
-        As `spoter.video.reader.read`.
+    `python` is the interpreter of the environment for videos; ``worker/__main__.py`` describes a `job`. Errors are
+    those of `spoter.video.reader.read`.
     """
     deadline = time.monotonic() + timeout_s
     try:

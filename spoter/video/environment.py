@@ -6,6 +6,7 @@ folder `video` of the environment that this code runs in, or else of the user's 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -31,26 +32,18 @@ def find_python() -> Path | None:
     """Return the interpreter that reads videos, or None if there is none yet.
 
     It is that of `PYTHON_VARIABLE`; or this one if MediaPipe 0.10.21 is installed next to spoter; or that of an
-    environment that was completed for the present requirements.
-
-    Raises
-    ------
-    SpoterError
-        If `PYTHON_VARIABLE` names no program.
+    environment that was completed for the present requirements. Raise `SpoterError` if `PYTHON_VARIABLE` names no
+    program.
     """
-    named = os.environ.get(PYTHON_VARIABLE)
-    if named:
-        program = shutil.which(named)
-        if program is None:
-            raise SpoterError(
-                f"found {PYTHON_VARIABLE}={named}, expected a Python interpreter with MediaPipe {MEDIAPIPE_VERSION}"
-            )
-        return Path(program)
-    try:
+    if named := os.environ.get(PYTHON_VARIABLE):
+        if program := shutil.which(named):
+            return Path(program)
+        raise SpoterError(
+            f"found {PYTHON_VARIABLE}={named}, expected a Python interpreter with MediaPipe {MEDIAPIPE_VERSION}"
+        )
+    with contextlib.suppress(metadata.PackageNotFoundError):
         if metadata.version("mediapipe") == MEDIAPIPE_VERSION:
             return Path(sys.executable)
-    except metadata.PackageNotFoundError:
-        pass
     return next((python_path(folder) for folder in environment_folders() if is_complete(folder)), None)
 
 

@@ -71,12 +71,8 @@ def find_videos(places: Sequence[str]) -> list[VideoFile]:
     """Find the videos that files, folders and globs name.
 
     Names are relative to the given folder, and for files to the deepest folder that they have in common. Overlays that
-    an earlier run drew are left out.
-
-    Raises
-    ------
-    SpoterError
-        If a place holds no video, two videos have one name, or all are overlays.
+    an earlier run drew are left out. Raise `SpoterError` if a place holds no video, two videos have one name, or all
+    are overlays.
     """
     videos: list[VideoFile] = []
     files: list[Path] = []
@@ -116,24 +112,9 @@ def extract_videos(
 ) -> Generator[ExtractionResult]:
     """Extract videos into a folder, a file, or one HDF5 file; outputs that an earlier run finished are reused.
 
-    Parameters
-    ----------
-    videos : sequence of VideoFile
-    out : Path
-        A folder, unless it has the suffix of a format.
-    file_format : str, optional
-        ``json``, ``npy``, ``pose`` or ``hdf5``; by default that of `out`'s suffix, and json for a folder.
-    settings : ExtractionSettings
-
-    Yields
-    ------
-    ExtractionResult
-        As each video is finished, also for one that cannot be read.
-
-    Raises
-    ------
-    SpoterError
-        If `out` and `file_format` do not fit each other or the videos, before any work.
+    Yield a result as each video is finished, also for one that cannot be read. `out` is a folder, unless it has the
+    suffix of a format; `file_format` is ``json``, ``npy``, ``pose`` or ``hdf5``, by default that of the suffix, and
+    json for a folder. Raise `SpoterError` if the two do not fit each other or the videos, before any work.
     """
     suffix = out.suffix.lower()
     suffix_format = "hdf5" if suffix in _HDF5_SUFFIXES else suffix[1:] if suffix in WRITERS else None

@@ -95,10 +95,7 @@ class _ErrorKeepingFile(io.FileIO):
 def read_fingerprints(path: Path) -> dict[str, tuple[str, str]]:
     """Return by a clip's name the key of its group and its fingerprint, empty in files by other programs.
 
-    Raises
-    ------
-    SpoterError
-        For a file that is no ConnectingPoints file.
+    Raise `SpoterError` for a file that is no ConnectingPoints file.
     """
     try:
         with h5py.File(path, "r") as file:

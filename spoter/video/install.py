@@ -36,21 +36,11 @@ class InstallError(SpoterError):
 
 
 def install_environment(progress: Callable[[str], None] = lambda text: None, pip_options: Sequence[str] = ()) -> Path:
-    """Make the environment if `find_python` finds none, and return its interpreter.
+    """Make the environment if `find_python` finds none, and return its interpreter; `progress` gets a line for a step.
 
-    pip reads its usual settings (PIP_INDEX_URL and the like).
-
-    Parameters
-    ----------
-    progress : callable
-        Gets a line for each step.
-    pip_options : sequence of str
-        Options of ``pip install``; by default those in the variable PIP_ARGS.
-
-    Raises
-    ------
-    SpoterError
-        If no Python fits, the folder cannot be written, pip fails, or what it installed does not start.
+    `pip_options` are those of ``pip install``, by default those in the variable PIP_ARGS; pip reads its usual settings
+    (PIP_INDEX_URL and the like). Raise `SpoterError` if no Python fits, the folder cannot be written, pip fails, or
+    what it installed does not start.
     """
     existing = find_python()
     if existing is not None:

@@ -15,13 +15,7 @@ MANIFEST_NAME = ".spoter-extract.jsonl"
 
 
 def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file.
-
-    Raises
-    ------
-    SpoterError
-        If the file cannot be read.
-    """
+    """Return the SHA-256 of a file; raise `SpoterError` if it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

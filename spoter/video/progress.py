@@ -69,13 +69,7 @@ class Bars:
 
 
 def read_video(path: Path, note: Callable[[str], None] = say) -> VideoLandmarks:
-    """Read one video with a bar, and pass its warnings to `note`.
-
-    Raises
-    ------
-    InputError, SpoterError
-        As `spoter.video.reader.read`; an `InputError` names the video.
-    """
+    """Read one video with a bar, and pass its warnings to `note`; an `InputError` of `read` then names the video."""
     ensure_environment()
     with Bars() as bars:
         try:

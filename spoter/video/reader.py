@@ -76,18 +76,8 @@ def read(
     MediaPipe runs in a child process. It ends with this call, at the timeout, when `stop` is set, and when this process
     ends. A file that is no video by its first bytes starts none.
 
-    Parameters
-    ----------
-    path : Path
-    limits : VideoLimits
-    progress : callable, optional
-        See `Progress`.
-    overlay : Path, optional
-        Video (.mp4) or GIF to write, with the skeleton over the frames.
-    scratch : Path, optional
-        The caller's temporary folder. The child removes it if this process is killed.
-    stop : threading.Event, optional
-        Another thread sets it to cancel the reading.
+    `overlay` is a video (.mp4) or GIF to write, with the skeleton over the frames. `scratch` is the caller's temporary
+    folder; the child removes it if this process is killed. Another thread sets `stop` to cancel the reading.
 
     Raises
     ------
@@ -111,19 +101,16 @@ def read(
         # The child opens the video by a plain name: OpenCV crashes over one that is not UTF-8.
         video, result = Path(folder, "linked"), Path(folder, "points.npy")
         video.symlink_to(Path(path).absolute())
-        job: dict[str, Any] = {
+        drawn = Path(folder, f"overlay{overlay.suffix.lower()}" if overlay else "none")
+        job = {
             "video": str(video),
             "kind": container,
             "folder": str(scratch or folder),
             "result": str(result),
             "limits": asdict(limits),
-            "overlay": None,
+            "overlay": {"path": str(drawn), "parts": _skeleton_parts()} if overlay else None,
         }
-        drawn = Path(folder, f"overlay{overlay.suffix.lower()}" if overlay else "none")
-        if overlay is not None:
-            job["overlay"] = {"path": str(drawn), "parts": _skeleton_parts()}
-        done = run_job(python, job, limits.timeout_s, progress, stop)
-        landmarks = _load_landmarks(result, done)
+        landmarks = _load_landmarks(result, run_job(python, job, limits.timeout_s, progress, stop))
         if overlay is not None:
             with atomic_write(overlay) as temporary:
                 shutil.copyfile(drawn, temporary)

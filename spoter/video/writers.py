@@ -6,7 +6,6 @@ import io
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 
@@ -39,19 +38,10 @@ def to_json(landmarks: VideoLandmarks) -> bytes:
         None if np.isnan(frame).all() else [None if x != x else [x, y] for x, y in frame.tolist()]
         for frame in round_points(landmarks.clip.points, _DECIMALS)
     ]
-    body: dict[str, Any] = {
-        "estimator": MEDIAPIPE.name,
-        "points": points,
-        "video": {
-            "width": landmarks.width,
-            "height": landmarks.height,
-            "notes": landmarks.notes,
-            "extraction": EXTRACTION_VERSION,
-        },
-    }
-    if landmarks.fps is not None:
-        body["fps"] = landmarks.fps
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    video = {name: getattr(landmarks, name) for name in ("width", "height", "notes")}
+    body = {"estimator": MEDIAPIPE.name, "points": points, "video": video | {"extraction": EXTRACTION_VERSION}}
+    rate = {} if landmarks.fps is None else {"fps": landmarks.fps}
+    return json.dumps(body | rate, separators=(",", ":"), allow_nan=False).encode()
 
 
 def to_npy(landmarks: VideoLandmarks) -> bytes:
@@ -64,10 +54,7 @@ def to_npy(landmarks: VideoLandmarks) -> bytes:
 def to_pose(landmarks: VideoLandmarks) -> bytes:
     """Return a .pose file of pose-format's version 0.2, in pixels; a missing point has confidence 0.
 
-    Raises
-    ------
-    SpoterError
-        If pose-format is not installed.
+    Raise `SpoterError` if pose-format is not installed.
     """
     check_dependencies("pose")
     from pose_format import Pose

@@ -40,12 +40,9 @@ class VideoError(Exception):
 
 
 def check_container(path: str | Path, max_bytes: int) -> str:
-    """Return the kind of container of a file.
+    """Return the kind of container of a file: MP4, Matroska or AVI.
 
-    Raises
-    ------
-    VideoError
-        ``bad_video`` for no regular file and an unknown container, ``video_too_large`` for too many bytes.
+    Raise `VideoError`: ``bad_video`` for no regular file and an unknown container, ``video_too_large``.
     """
     try:
         status = os.stat(path)

@@ -18,11 +18,8 @@ def read_frames(path: str, container: str, limits: dict) -> Iterator[cv2.VideoCa
     """Yield the capture at each frame of a video that may have false headers; `retrieve_frame` decodes the frame.
 
     `container` is that of `containers.check_container`, `limits` has ``max_seconds``, ``max_frames``, ``max_pixels``.
-
-    Raises
-    ------
-    VideoError
-        ``bad_video`` if there is no frame, ``video_too_large`` for a frame of too many pixels, ``video_too_long``.
+    Raise `VideoError`: ``bad_video`` if there is no frame, ``video_too_large`` for a frame of too many pixels,
+    ``video_too_long``.
     """
     capture = cv2.VideoCapture(path, cv2.CAP_FFMPEG, [cv2.CAP_PROP_N_THREADS, _THREADS])
     count, first = 0, None

@@ -17,16 +17,9 @@ _GIF_FPS, _GIF_FRAMES = 12.5, 600  # limits: a GIF is in memory as a whole, here
 class Overlay:
     """Draws landmarks over pictures and writes them.
 
-    Parameters
-    ----------
-    path : str
-        Ends in .mp4 or .gif.
-    parts : list of dict
-        By part of the body: ``name``, ``colour`` [r, g, b], ``pairs`` of columns that are joined, and of a hand its
-        ``columns`` [start, stop] and the column of the pose's ``wrist``.
-    fps : float or None
-    frames : int
-        Number of frames that will be added.
+    `path` ends in .mp4 or .gif. `parts` has for each part of the body: ``name``, ``colour`` [r, g, b], ``pairs`` of
+    columns that are joined, and of a hand its ``columns`` [start, stop] and the column of the pose's ``wrist``.
+    `frames` is the number of frames that will be added.
     """
 
     def __init__(self, path: str, parts: list[dict], fps: float | None, frames: int):

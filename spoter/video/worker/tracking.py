@@ -80,14 +80,7 @@ class PersonDetector:
 
 
 class PersonTracker:
-    """Makes Holistic follow the largest of several persons.
-
-    Parameters
-    ----------
-    detector : PersonDetector
-    detections : dict of int to list of Person
-        By number of the frame, the largest first.
-    """
+    """Makes Holistic follow the largest of several persons; `detections` by number of the frame, the largest first."""
 
     def __init__(self, detector: PersonDetector, detections: dict[int, list[Person]]):
         self._detector = detector
@@ -125,7 +118,6 @@ class PersonTracker:
             return []
         notes = [f"found {self.persons} persons in the picture: the largest is followed"]
         if self._other:
-            notes.append(
-                f"in {self._other} of {self._checked} frames looked at, somebody else than the largest was followed"
-            )
+            share = f"{self._other} of {self._checked} frames looked at"
+            notes.append(f"in {share}, somebody else than the largest was followed")
         return notes
