@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from benchmarks import MODEL
-from benchmarks.command import ModelOption, run_command
+from benchmarks.command import ModelOption, run_command, split_names
 from benchmarks.serving import in_process, server
 from benchmarks.timing import describe_machine, timings_table
 from spoter.model.config import RUNTIMES, choose_runtime
@@ -17,11 +17,19 @@ def main(
     model: ModelOption = MODEL,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 15.0,
     with_server: Annotated[bool, typer.Option("--server/--no-server", help="Start TorchServe, too.")] = True,
+    runtimes: Annotated[
+        str | None, typer.Option(help="Comma-separated; steps in the first [default: all, the model's own first].")
+    ] = None,
+    profiled: Annotated[bool, typer.Option("--profile", help="Only profile our own requests.")] = False,
 ) -> None:
     """Measure a 60-frame request: our steps and the original's in this process, and the whole through TorchServe."""
-    print(f"{describe_machine()}, one thread; medians of alternating rounds\n")
     own = choose_runtime(model)
-    print(in_process.report_requests(model, sorted(RUNTIMES, key=own.__ne__), seconds))  # its own runtime first
+    chosen = split_names(runtimes, RUNTIMES, "--runtimes") if runtimes else sorted(RUNTIMES, key=own.__ne__)
+    if profiled:
+        print("\n".join(in_process.profile(model, runtime) for runtime in chosen))
+        return
+    print(f"{describe_machine()}, one thread; medians of alternating rounds\n")
+    print(in_process.report_requests(model, chosen, seconds))
     if with_server:
         timings = server.time_requests(model, seconds)
         unit = next(timing for timing in timings if timing.name == "in process, compact")

@@ -24,7 +24,7 @@ from spoter.files import atomic_write_bytes
 COMMANDS = {
     "runtimes": "benchmarks.serving.runtimes",
     "requests": "benchmarks",
-    "profile": "benchmarks.serving.in_process --profile --runtimes torch,onnx",
+    "profile": "benchmarks --profile --runtimes torch,onnx",
     "growth": "benchmarks.serving.growth --picture {out}/growth.png",
     "start": "benchmarks.serving.startup",
     "tuning": "benchmarks.serving.tuning",

@@ -11,7 +11,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import cycle, islice
 from typing import Any
 
@@ -60,6 +60,32 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Figures:
+    """Figures of a server under a load: answers of status 200 a second, and percentiles of their milliseconds.
+
+    Then processor milliseconds a request, of all the server's processes and of the client, which runs on the same
+    cores; the number of requests, and of those without a 200, by reason.
+    """
+
+    rate: float
+    p50: float
+    p95: float
+    p99: float
+    cpu_ms: float | None = None
+    client_cpu_ms: float | None = None
+    requests: int = 0
+    failures: dict[str, int] | None = None
+
+
+def combine_rounds(rounds: Sequence[Figures]) -> Figures:
+    """Return the median of each figure over rounds, and the sums of their counts."""
+    values = {figure.name: [getattr(each, figure.name) for each in rounds] for figure in fields(Figures)}
+    requests, failures = sum(values.pop("requests")), sum(map(Counter, values.pop("failures")), Counter())
+    medians = {name: None if None in each else statistics.median(each) for name, each in values.items()}
+    return Figures(**medians, requests=requests, failures=dict(failures))
+
+
+@dataclass(frozen=True)
 class Load:
     """A run of requests: `seconds` from its first request to its last answer, `cpu_s` of this process meanwhile."""
 
@@ -95,6 +121,13 @@ class Load:
     def lag_ms(self) -> float:
         """Median milliseconds that an open loop's requests were sent late."""
         return 1e3 * statistics.median(answer.lag for answer in self.answers) if self.answers else 0.0
+
+    def summarize(self, cpu_s: float) -> Figures:
+        """Return the figures; `cpu_s` are the processor seconds of the server."""
+        failures = Counter(str(answer.status or answer.error).partition(":")[0] for answer in self.failures)
+        cpu_ms, client_cpu_ms = (1e3 * seconds / max(len(self.answers), 1) for seconds in (cpu_s, self.cpu_s))
+        percentiles = [self.percentile(percent) for percent in (50, 95, 99)]
+        return Figures(self.rate, *percentiles, cpu_ms, client_cpu_ms, len(self.answers), dict(failures))
 
     def require_success(self) -> Load:
         """Return the load itself; raise `SpoterError` where a request failed, since its time would mislead."""

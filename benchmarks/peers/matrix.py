@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tqdm import tqdm
 
 from benchmarks.load import wrk
 from benchmarks.load.bodies import BODIES
-from benchmarks.load.client import Load, Request, run_closed_loop
+from benchmarks.load.client import Figures, Request, combine_rounds, run_closed_loop
 from benchmarks.load.usage import measure_usage
 from benchmarks.peers.in_process import Measurement, running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
@@ -43,24 +42,6 @@ class Settings:
     seconds: float
     rounds: int
     workers: int
-
-
-@dataclass(frozen=True)
-class Figures:
-    """Figures of one server under one load: each is the median of the rounds, but counts are summed.
-
-    Answers of status 200 a second, and percentiles of their milliseconds; processor milliseconds a request, of all the
-    server's processes and of the client, which runs on the same cores; requests, and those without a 200, by reason.
-    """
-
-    rate: float
-    p50: float
-    p95: float
-    p99: float
-    cpu_ms: float | None = None
-    client_cpu_ms: float | None = None
-    requests: int = 0
-    failures: dict[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -126,31 +107,19 @@ def _measure_load(server: PeerServer, request: Request, clients: int, seconds: f
             run = wrk.run_wrk(server.url, request, clients, seconds)
             return summarize_wrk(run, measure_usage(server.leader).cpu_s - before)
         load = run_closed_loop(server.url, [request], clients, seconds)
-        return summarize_load(load, measure_usage(server.leader).cpu_s - before)
+        return load.summarize(measure_usage(server.leader).cpu_s - before)
     finally:
         server.pause()
-
-
-def summarize_load(load: Load, cpu_s: float) -> Figures:
-    """Return the figures of a load; `cpu_s` are the processor seconds of the server."""
-    failures = Counter(str(answer.status or answer.error).partition(":")[0] for answer in load.failures)
-    percentiles = [load.percentile(percent) for percent in (50, 95, 99)]
-    return _make_figures(load.rate, percentiles, len(load.answers), cpu_s, load.cpu_s, failures)
 
 
 def summarize_wrk(run: Mapping[str, Any], cpu_s: float) -> Figures:
     """Return the figures of a load by wrk; `cpu_s` are the processor seconds of the server."""
     requests, refused = run["requests"], run["refused"]
-    failures = +Counter({"refused": refused, "no answer": run["lost"]})
+    cpu_ms, client_cpu_ms = (1e3 * seconds / max(requests, 1) for seconds in (cpu_s, run["cpu_s"]))
     percentiles = [run[name] for name in ("p50", "p95", "p99")]
-    return _make_figures((requests - refused) / run["seconds"], percentiles, requests, cpu_s, run["cpu_s"], failures)
-
-
-def _make_figures(
-    rate: float, percentiles: Sequence[float], requests: int, cpu_s: float, client_cpu_s: float, failures: Counter[str]
-) -> Figures:
-    cpu_ms, client_cpu_ms = (1e3 * seconds / max(requests, 1) for seconds in (cpu_s, client_cpu_s))
-    return Figures(rate, *percentiles, cpu_ms, client_cpu_ms, requests, dict(failures))
+    failures = dict(+Counter({"refused": refused, "no answer": run["lost"]}))
+    rate = (requests - refused) / run["seconds"]
+    return Figures(rate, *percentiles, cpu_ms, client_cpu_ms, requests, failures)
 
 
 def summarize_processes(taken: Sequence[Measurement]) -> Figures:
@@ -159,20 +128,6 @@ def summarize_processes(taken: Sequence[Measurement]) -> Figures:
     rate = sum(len(process) / sum(process) for process, _ in taken)
     cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(answers)
     return Figures(rate, *np.percentile(answers, (50, 95, 99)).tolist(), cpu_ms, requests=len(answers), failures={})
-
-
-def combine_rounds(rounds: Sequence[Figures]) -> Figures:
-    """Return the median of each figure over rounds, and the sums of their counts."""
-    combined = {}
-    for name in (field.name for field in fields(Figures)):
-        values = [getattr(figures, name) for figures in rounds]
-        if name == "requests":
-            combined[name] = sum(values)
-        elif name == "failures":
-            combined[name] = dict(sum(map(Counter, values), Counter()))
-        else:
-            combined[name] = None if None in values else statistics.median(values)
-    return Figures(**combined)
 
 
 def count_cores() -> int:

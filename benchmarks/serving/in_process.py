@@ -1,7 +1,4 @@
-"""The steps of a request, in this process, on one core; and whole requests next to the original system's.
-
-`python -m benchmarks.serving.in_process` prints both; with `--profile`, where our own requests spend their time.
-"""
+"""The steps of a request, in this process, on one core; and whole requests next to the original system's."""
 
 from __future__ import annotations
 
@@ -14,22 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
 
 import torch
-import typer
 
-from benchmarks import MODEL
 from benchmarks.baseline import pipeline
 from benchmarks.baseline.layers import peruvian
-from benchmarks.command import ModelOption, run_command, split_names
 from benchmarks.load.bodies import FRAMES, compact_request, full_request
 from benchmarks.models import ORIGINAL, bind_request, copy_with_graph, write_random_model
 from benchmarks.tables import markdown_table
 from benchmarks.timing import Timing, frozen_heap, time_functions, timings_table, use_one_thread
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
-from spoter.model.config import RUNTIMES, choose_runtime
 from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
 
@@ -188,23 +180,3 @@ def profile(model: Path, runtime: str) -> str:
         )
         tables.append(markdown_table(("", "own time", "ms a request", "calls a request"), rows, title))
     return "\n".join(tables)
-
-
-def main(
-    model: ModelOption = MODEL,
-    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 30.0,
-    runtimes: Annotated[
-        str | None, typer.Option(help="Comma-separated; steps in the first [default: the model's own].")
-    ] = None,
-    profiled: Annotated[bool, typer.Option("--profile", help="Only profile our own requests.")] = False,
-) -> None:
-    """Measure a 60-frame request in this process: our steps, the original's, and whole requests of both."""
-    chosen = split_names(runtimes or choose_runtime(model), RUNTIMES, "--runtimes")
-    if profiled:
-        print("\n".join(profile(model, runtime) for runtime in chosen))
-    else:
-        print(report_requests(model, chosen, seconds))
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -36,39 +36,13 @@ def running_server(
     wait: Callable[[TorchServe], object] = TorchServe.wait_ready,
     prepare: Callable[[TorchServe], object] = lambda server: None,
 ) -> Iterator[TorchServe]:
-    """Run TorchServe on free ports of loopback, as `make serve` would, until the block ends.
+    """Run TorchServe on free ports of loopback with an archive of `model`, as `make serve` would, until the block ends.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder, from which an archive is built.
-    workers : int or None
-        None starts one for each core.
-    settings : mapping of str to str, optional
-        Environment variables to add: ``{"TS_JOB_QUEUE_SIZE": "20"}``.
-    runtime : str, optional
-        In place of the runtime in the model's config; the folder has its file.
-    archive : mapping, optional
-        Keys of model-config.yaml in place of the archive's own: ``{"batchSize": 8, "handler": {"threads": 2}}``.
-    files : mapping of str to bytes, optional
-        Files to put into the archive, by their paths in it; they replace the archive's own.
-    wait : callable
-        Waits until the server answers; an archive with another handler needs another one.
-    prepare : callable
-        Is called before the server starts, with its archive in ``store``.
-
-    Yields
-    ------
-    TorchServe
-        Ready, with its ``url``, the ``ports`` of predictions, management and metrics, its ``logs``, and the ``leader``
-        of its session.
-
-    Raises
-    ------
-    SpoterError
-        Where there is no Java.
-    spoter.torchserve.server.StartError
-        Where the server did not start.
+    `workers` None starts one for each core. `settings` are environment variables to add. `runtime` replaces the one in
+    the model's config. `archive` has keys of model-config.yaml in place of the archive's own, such as
+    ``{"batchSize": 8, "handler": {"threads": 2}}``, and `files` contents of files to put into the archive, by path.
+    `wait` waits until the server answers; `prepare` is called before it starts, with its archive in ``store``. Raises
+    `SpoterError` where there is no Java, and `StartError` where the server did not start.
     """
     java = find_java()
     if java is None:

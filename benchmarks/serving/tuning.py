@@ -10,10 +10,9 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
@@ -23,7 +22,7 @@ from tqdm import tqdm
 from benchmarks import MODEL, ROOT
 from benchmarks.command import ModelOption, RuntimeOption, run_command
 from benchmarks.load.bodies import compact_request
-from benchmarks.load.client import Request, run_closed_loop
+from benchmarks.load.client import Figures, Request, combine_rounds, run_closed_loop
 from benchmarks.load.usage import measure_usage
 from benchmarks.serving.server import change_archive, running_server
 from benchmarks.tables import markdown_table
@@ -50,17 +49,7 @@ class Setting:
     delay: int
 
 
-@dataclass(frozen=True)
-class LoadFigures:
-    """Requests a second, milliseconds, and the server's processor milliseconds a request, for a number of clients."""
-
-    rate: float
-    p50: float
-    p99: float
-    cpu_ms: float
-
-
-Results = dict[Setting, dict[int, LoadFigures]]
+Results = dict[Setting, dict[int, Figures]]
 """Figures by setting and number of clients."""
 
 
@@ -111,36 +100,31 @@ def register(server: TorchServe, setting: Setting) -> None:
     server.manage("POST", f"/models?{query}")
 
 
-def measure_load(server: TorchServe, request: Request, clients: int, seconds: float) -> LoadFigures:
+def measure_load(server: TorchServe, request: Request, clients: int, seconds: float) -> Figures:
     """Load the server for `seconds`; raise `SpoterError` where an answer is not 200."""
     before = measure_usage(server.leader).cpu_s
     load = run_closed_loop(server.url, [request], clients, seconds)
-    used = measure_usage(server.leader).cpu_s - before
-    load.require_success()
-    return LoadFigures(load.rate, load.percentile(50), load.percentile(99), 1e3 * used / len(load.good))
+    return load.require_success().summarize(measure_usage(server.leader).cpu_s - before)
 
 
 def measure_settings(
     server: TorchServe, request: Request, settings: Sequence[Setting], seconds: float, rounds: int
 ) -> Results:
     """Measure all settings in each round; return the medians."""
-    measured: dict[Setting, list[dict[int, LoadFigures]]] = {setting: [] for setting in settings}
+    measured: dict[Setting, dict[int, list[Figures]]] = {setting: {n: [] for n in CLIENTS} for setting in settings}
     order = random.Random(0)
     with tqdm(total=rounds * len(settings), unit=" settings", leave=False) as bar:
         for _ in range(rounds):
             for setting in order.sample(settings, len(settings)):
                 register(server, setting)
                 measure_load(server, request, 8, WARM)
-                measured[setting].append({n: measure_load(server, request, n, seconds) for n in CLIENTS})
+                for clients, taken in measured[setting].items():
+                    taken.append(measure_load(server, request, clients, seconds))
                 bar.update()
     return {
-        setting: {clients: _median([run[clients] for run in runs]) for clients in CLIENTS}
-        for setting, runs in measured.items()
+        setting: {clients: combine_rounds(taken) for clients, taken in by_clients.items()}
+        for setting, by_clients in measured.items()
     }
-
-
-def _median(runs: Sequence[LoadFigures]) -> LoadFigures:
-    return LoadFigures(*(statistics.median(figures) for figures in zip(*map(astuple, runs), strict=True)))
 
 
 def results_table(results: Results, default: Setting) -> str:

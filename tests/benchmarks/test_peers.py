@@ -17,10 +17,10 @@ import yaml
 from typer.testing import CliRunner
 
 from benchmarks.command import application
-from benchmarks.load.client import Answer, Load
+from benchmarks.load.client import Answer, Figures, Load, combine_rounds
 from benchmarks.peers import environment, in_process, matrix, report
 from benchmarks.peers.__main__ import main
-from benchmarks.peers.matrix import IN_PROCESS, Figures, Row
+from benchmarks.peers.matrix import IN_PROCESS, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, PeerServer
 from benchmarks.peers.shared import BATCH, DELAY, LOADED, MODEL, PATH, RUNTIME, make_request
 from spoter.errors import SpoterError
@@ -59,7 +59,7 @@ def load(*statuses: int | None) -> Load:
 
 
 def test_the_figures_of_a_load_count_good_answers_and_tell_the_others_apart():
-    figures = matrix.summarize_load(load(200, 200, 200, 503, 503, None), cpu_s=0.6)
+    figures = load(200, 200, 200, 503, 503, None).summarize(cpu_s=0.6)
     assert figures.rate == 1.5 and figures.p50 == pytest.approx(2) and figures.requests == 6
     assert figures.failures == {"503": 2, "ClientOSError": 1}
     assert figures.cpu_ms == pytest.approx(100) and figures.client_cpu_ms == pytest.approx(10 / 6)
@@ -75,7 +75,7 @@ def test_the_figures_of_the_recognizer_alone_add_up_its_processes():
 
 def test_rounds_become_one_by_their_medians_and_their_failures_are_added():
     rounds = [Figures(rate, 1, 2, 3, cpu_ms=rate, requests=10, failures={"503": 1}) for rate in (10.0, 90.0, 20.0)]
-    together = matrix.combine_rounds(rounds)
+    together = combine_rounds(rounds)
     assert (together.rate, together.cpu_ms, together.client_cpu_ms) == (20, 20, None)
     assert together.requests == 30 and together.failures == {"503": 3}
 

@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
+from benchmarks.load.client import Figures
 from benchmarks.serving import startup, tuning
-from benchmarks.serving.tuning import CLIENTS, LoadFigures, Setting
+from benchmarks.serving.tuning import CLIENTS, Setting
 from spoter.errors import SpoterError
 from tests import ROOT
 
@@ -33,8 +34,8 @@ def test_what_is_tried_goes_with_the_cores_and_holds_the_default(cores, runtime,
 
 
 def test_the_table_is_ranked_and_marks_the_default():
-    def found(rate: float) -> dict[int, LoadFigures]:
-        return {clients: LoadFigures(rate * clients, 10.0, 20.0, 3.25) for clients in CLIENTS}
+    def found(rate: float) -> dict[int, Figures]:
+        return {clients: Figures(rate * clients, 10.0, 15.0, 20.0, 3.25) for clients in CLIENTS}
 
     slow, fast = Setting(1, 1, 4, 1), Setting(2, 1, 8, 1)
     *_, first, second = tuning.results_table({slow: found(1.0), fast: found(2.0)}, slow).splitlines()
