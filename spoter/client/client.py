@@ -163,16 +163,11 @@ class Client(_BaseClient):
     """
 
     def predict(self, clip: ClipLike, **options: Unpack[ClipOptions]) -> Prediction:
-        """Recognize the sign in a clip.
+        """Recognize the sign in a clip; `ClipOptions` documents the options.
 
-        Parameters
-        ----------
-        clip : array_like, Clip, mapping, str or path
-            Points (T, K, 2) in image units or, with `width` and `height`, pixels, y down, NaN = missing, in the order
-            of a layout or an estimator; a `Clip`; a document of docs/formats.md, sent unchanged; or the path of a file
-            with one clip, as ``spoter predict`` reads it.
-        **options
-            See `ClipOptions`.
+        A clip is points (T, K, 2) in image units or, with `width` and `height`, pixels, y down, NaN = missing, in the
+        order of a layout or an estimator; a `Clip`; a document of docs/formats.md, sent unchanged; or the path of a
+        file with one clip, as ``spoter predict`` reads it.
 
         Raises
         ------
@@ -184,18 +179,10 @@ class Client(_BaseClient):
         return _run(self._predict(clip, options))
 
     def predict_many(self, clips: ClipsLike, **options: Unpack[ClipOptions]) -> list[Prediction | InputError]:
-        """Recognize the signs in many clips, as many per request as the server takes.
+        """Recognize the signs in many clips, as many per request as the server takes, all with the same options.
 
-        Parameters
-        ----------
-        clips : iterable of what `predict` takes; or the path of a file with several clips, such as .jsonl
-        **options
-            As for `predict`, for all clips.
-
-        Returns
-        -------
-        list of Prediction or InputError
-            One for each clip, in order. The error of an unusable clip names it by its number, from 0.
+        `clips` are what `predict` takes; or the path of a file with several clips, such as .jsonl. The result has one
+        item for each clip, in order. The error of an unusable clip names it by its number, from 0.
 
         Raises
         ------
@@ -209,14 +196,9 @@ class Client(_BaseClient):
     def enroll(self, gloss: str, clips: ClipsLike, **options: Unpack[ClipOptions]) -> Enrolment:
         """Learn a sign from a few clips. The server keeps nothing: pass the result to `predict`.
 
-        Parameters
-        ----------
-        gloss : str
-            A name for the sign that is not one of the model's trained glosses.
-        clips : iterable of what `predict` takes; or the path of a file with several clips
-            Each of one whole sign; five, by several people, are better than one. All go in one request.
-        **options
-            See `ClipOptions`; `top_k` has no effect, and the result holds the glosses of `enrolled`, too.
+        `gloss` is a name for the sign that is not one of the model's trained glosses. Each of the `clips`, as for
+        `predict_many`, is of one whole sign; five, by several people, are better than one. All go in one request. The
+        option `top_k` has no effect, and the result holds the glosses of `enrolled`, too.
 
         Raises
         ------

@@ -39,29 +39,17 @@ _ENVELOPE_BYTES = 64  # what {"clips":[…],"top_k":…} takes in addition to cl
 class ClipOptions(TypedDict, total=False):
     """Options of one clip, or of all clips of a call.
 
-    Attributes
-    ----------
-    enrolled : Enrolment or EnrolledGlosses
-        What `enroll` returned: glosses to choose from in addition to the model's; for `enroll`, glosses to keep.
-    top_k : int
-        Number of glosses in an answer, 5 by default.
-    layout : str or int
-        The layout of arrays, in which clips and files are sent, too. By default, an array's number of points tells its
-        estimator or layout (docs/formats.md).
-    estimator : str
-        The estimator of the landmarks: mediapipe, openpose or wholepose.
-    fps : float
-        Frames per second.
-    width, height : float
-        Size of the picture, for points in pixels.
+    `enrolled` is what `enroll` returned: glosses to choose from in addition to the model's; for `enroll`, glosses to
+    keep. `layout` is that of arrays, in which clips and files are sent, too; by default, an array's number of points
+    tells its estimator or layout (docs/formats.md).
     """
 
     enrolled: EnrolledLike | None
-    top_k: int
+    top_k: int  # glosses in an answer, 5 by default
     layout: str | int
-    estimator: str
-    fps: float
-    width: float
+    estimator: str  # of the landmarks: mediapipe, openpose or wholepose
+    fps: float  # frames per second
+    width: float  # of the picture, for points in pixels
     height: float
 
 
@@ -104,12 +92,7 @@ def encode_one(document: dict[str, Any], options: CheckedOptions) -> RawRequest:
 def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict[str, Any]:
     """Return one clip as a JSON document, without `top_k`.
 
-    Raises
-    ------
-    InputError
-        For an unusable clip.
-    SpoterError
-        For a file that is unreadable or holds several clips.
+    Raise `InputError` for an unusable clip, and `SpoterError` for a file that is unreadable or holds several clips.
     """
     if isinstance(clip, Mapping):
         return options.merge_into(clip)

@@ -12,21 +12,13 @@ from spoter.errors import InputError, SpoterError
 class ServerError(SpoterError):
     """The server failed; also the base of all other errors about a server.
 
-    Attributes
-    ----------
-    code : str
-        Stable code for programs.
-    message : str
-        Text for people.
-    where : str or None
-        Place in the request, if the server names one.
-    status : int or None
-        HTTP status of the answer; None without an answer.
+    `code` is stable, for programs; `message` is for people; `where` is the place in the request, if the server names
+    one.
     """
 
     exit_code = 1
     code: str
-    status: int | None
+    status: int | None  # of HTTP; None without an answer
 
     def __init__(self, code: str, message: str, where: str | None = None, status: int | None = None):
         SpoterError.__init__(self, f"{where}: {message}" if where else message)
@@ -40,15 +32,9 @@ class NoAnswerError(ServerError):
 
 
 class UnavailableError(ServerError):
-    """Status 503 or 429 after all attempts: the server has no free worker, or limits the rate of requests.
+    """Status 503 or 429 after all attempts: the server has no free worker, or limits the rate of requests."""
 
-    Attributes
-    ----------
-    retry_after : float or None
-        Seconds after which to retry, if the server names them.
-    """
-
-    retry_after: float | None = None
+    retry_after: float | None = None  # seconds after which to retry, if the server names them
 
 
 class RequestError(ServerError, InputError):

@@ -43,50 +43,30 @@ class LayoutDescription(msgspec.Struct, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """A server's model: what it knows and reads; `spoter.serving.describe` writes it.
-
-    Attributes
-    ----------
-    glosses : tuple of str
-        By label index; the enrolled ones, which `enrolled` repeats, come last.
-    estimator : str
-        The estimator whose landmarks the model was trained on.
-    tells_unknown, enrolment, video : bool
-        Whether the model tells unknown signs, learns signs from clips, and reads video.
-    limits : Limits
-        Those of videos apply only if `video` is true.
-    spoter : str
-        Version of the server's code.
-    """
+    """A server's model: what it knows and reads; `spoter.serving.service.describe` writes it."""
 
     name: str
     version: str
-    glosses: tuple[str, ...]
+    glosses: tuple[str, ...]  # by label index; the enrolled ones, which `enrolled` repeats, come last
     enrolled: tuple[str, ...]
     layout: LayoutDescription
-    estimator: str
-    tells_unknown: bool
-    enrolment: bool
-    limits: Limits
+    estimator: str  # whose landmarks the model was trained on
+    tells_unknown: bool  # whether the model tells unknown signs
+    enrolment: bool  # whether it learns signs from clips
+    limits: Limits  # those of videos apply only if `video` is true
     content_types: tuple[str, ...]
-    video: bool
-    spoter: str
+    video: bool  # whether the server reads video
+    spoter: str  # version of the server's code
 
 
 class Enrolment(msgspec.Struct, frozen=True):
     """A sign that was learned from clips: for `predict`, for the next `enroll`, and for a model folder's enrolled.json.
 
-    Attributes
-    ----------
-    enrolled : EnrolledGlosses
-        What enrolled.json holds: the earlier glosses that `enroll` got, and the new one last.
-    agreement : float
-        Least cosine between two of its clips, around 0 for clips of different signs; 1 for a single clip.
-    nearest, similarity : str, float
-        The gloss that is most easily confused with the new one, and the cosine between the two.
+    `agreement` is the least cosine between two of its clips, around 0 for clips of different signs; 1 for a single
+    clip. `similarity` is the cosine between the new gloss and `nearest`, the one most easily confused with it.
     """
 
-    enrolled: EnrolledGlosses
+    enrolled: EnrolledGlosses  # what enrolled.json holds: the earlier glosses that `enroll` got, and the new one last
     agreement: float
     nearest: str
     similarity: float
@@ -111,12 +91,7 @@ class _Answers(msgspec.Struct):
 def parse_result(response: Response, kind: type[_T]) -> _T:
     """Return a response's document.
 
-    Raises
-    ------
-    RequestError
-        If the server refused the request.
-    UnexpectedAnswerError
-        If the document is of another kind.
+    Raise `RequestError` if the server refused the request, `UnexpectedAnswerError` if the document is of another kind.
     """
     if response.status != 200:
         raise _refusal(response)
@@ -126,17 +101,9 @@ def parse_result(response: Response, kind: type[_T]) -> _T:
 def parse_results(response: Response, numbers: Sequence[int]) -> list[Prediction | InputError]:
     """Return the answers to a request of several clips, with an error in the place of a wrong clip.
 
-    Parameters
-    ----------
-    response : Response
-    numbers : sequence of int
-        The caller's numbers of the request's clips, for the places of errors. A body that is too large for the server
-        is an error of each clip in it: other requests may be smaller.
-
-    Raises
-    ------
-    RequestError, UnexpectedAnswerError
-        As `parse_result`, if the server refused the request for another reason than its clips.
+    `numbers` are the caller's numbers of the request's clips, for the places of errors. A body that is too large for
+    the server is an error of each clip in it: other requests may be smaller. Raise as `parse_result` if the server
+    refused the request for another reason than its clips.
     """
     if response.status == 413:
         refusal = _refusal(response)

@@ -33,18 +33,11 @@ class Retry:
     The client waits a random time of up to `first` seconds, twice as much after each attempt, at most `longest`: so
     that many clients do not come back together. It waits at least as long as ``Retry-After`` says; if that is longer
     than `longest`, it gives up at once.
-
-    Attributes
-    ----------
-    attempts : int
-        At most, including the first.
-    first, longest : float
-        Seconds.
     """
 
-    attempts: int = 4
-    first: float = 0.5
-    longest: float = 10.0
+    attempts: int = 4  # at most, including the first
+    first: float = 0.5  # seconds
+    longest: float = 10.0  # seconds
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or not 0 <= self.first <= self.longest:

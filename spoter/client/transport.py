@@ -24,18 +24,10 @@ _CONNECT_TIMEOUT_S = 5.0  # a running server accepts in milliseconds, one at the
 
 
 def prediction_url(url: str, model: str) -> str:
-    """Return the address of predictions.
+    """Return the address of predictions; raise `SpoterError` if `url` is not an HTTP address.
 
-    Parameters
-    ----------
-    url : str
-        A server's root (``http://127.0.0.1:8080``), to which TorchServe's path for `model` is added; or, with a path,
-        the whole address, such as API Gateway's.
-
-    Raises
-    ------
-    SpoterError
-        If `url` is not an HTTP address.
+    TorchServe's path for `model` is added to a server's root (``http://127.0.0.1:8080``). An address with a path, such
+    as API Gateway's, is the whole address.
     """
     try:
         parsed = httpx.URL(url)
@@ -127,12 +119,8 @@ _ERROR = msgspec.json.Decoder(ErrorBody)
 def parse_answer(answer: httpx.Response) -> Response:
     """Return an answer of SPOTER's, errors of the request included.
 
-    Raises
-    ------
-    UnavailableError, RequestError, ServerError
-        For an answer by TorchServe or API Gateway itself, and for every 503, 429 and 5xx.
-    UnexpectedAnswerError
-        For the answer of another server.
+    Raise `UnavailableError`, `RequestError` or `ServerError` for an answer by TorchServe or API Gateway itself, and for
+    every 503, 429 and 5xx; `UnexpectedAnswerError` for the answer of another server.
     """
     status = answer.status_code
     kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
