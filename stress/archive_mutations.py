@@ -29,12 +29,6 @@ FILES = {
     "./\u00e4-\u624b.csv": b"1,2\n" * 20,
 }
 _LONG_NAMES = {"./" + "n" * 90 + "/" + "m" * 90 + ".csv": b"long", "./" + "\u624b" * 50 + ".csv": b"longer"}
-# Offset and length of each field of a tar header.
-_FIELDS = {
-    "name": (0, 100), "mode": (100, 8), "uid": (108, 8), "gid": (116, 8), "size": (124, 12), "mtime": (136, 12),
-    "checksum": (148, 8), "type": (156, 1), "link": (157, 100), "magic": (257, 8), "user": (265, 32),
-    "group": (297, 32), "major": (329, 8), "minor": (337, 8), "prefix": (345, 155), "rest": (500, 12),
-}  # fmt: skip
 _TEXTS = (
     b"", b"./evil", b"../evil", b"/evil", b"./evil\0.py", b"./spoter_handler.py", b"./a/", b".", b"\xff\xfe",
     b"a" * 155,
@@ -46,6 +40,14 @@ _NUMBERS = (
 )  # fmt: skip
 _TYPES = tuple(bytes([kind]) for kind in b"0123456789LKxXgSVMNDA\0 ")
 _MAGICS = (b"ustar\x0000", b"ustar  \0", bytes(8), b"ustar\0\0\0", b"ustar\x0001", b"USTAR\x0000")
+# Offset and length of each field of a tar header, and values for it.
+_FIELDS = (
+    *((start, length, _TEXTS) for start, length in ((0, 100), (157, 100), (265, 32), (297, 32), (345, 155))),
+    *((start, 8, _NUMBERS) for start in (100, 108, 116, 148, 329, 337)),
+    *((start, 12, _NUMBERS) for start in (124, 136, 500)),
+    (156, 1, _TYPES),
+    (257, 8, _MAGICS),
+)
 _RECORDS = (
     ("mtime", "1700000000.5"), ("atime", "1.1234567890123456789"), ("ctime", "0"), ("mtime", "-5"), ("mtime", "1e5"),
     ("path", "./evil"), ("path", "./\u00e4.csv"), ("path", "../evil"), ("path", ""), ("path", "./a\0b"), ("size", "3"),
@@ -83,7 +85,24 @@ def mutate_tar(raw: bytes, rng: random.Random) -> bytes:
     """Return a model.tar.gz made from a tar file by up to three mutations, and one of its compression."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        rng.choice(_TAR_MUTATIONS)(content, rng)
+        header, block = rng.choice(_headers(content)), BLOCK * rng.randrange(1 + len(content) // BLOCK)
+        match rng.choice(("byte", "byte", *["field"] * 4, "insert", "insert", "insert", "remove", "cut")):
+            case "byte":
+                place = header + rng.randrange(BLOCK)
+                content[place : place + 1] = bytes([rng.choice((0, 0x20, 0x2F, 0x30, 0x80, 0xFF, rng.randrange(256)))])
+            case "field":
+                start, length, values = rng.choice(_FIELDS)
+                value = rng.choice(values).ljust(rng.choice((0, length)), rng.choice((b"\0", b"\0", b" ")))[:length]
+                content[header + start : header + start + len(value)] = value
+            case "insert":
+                at = rng.choice((header, block, len(content)))
+                content[at:at] = _new_blocks(rng)
+            case "remove":
+                del content[block : block + BLOCK]
+            case "cut":
+                used = len(content.rstrip(b"\0"))
+                blocks = -(-used // BLOCK) + 1 + rng.randrange(4)
+                del content[rng.choice((used, used + BLOCK, blocks * BLOCK, rng.randrange(1 + used))) :]
     kind = rng.random()
     if kind < 0.85:
         _correct_checksums(content, signed=kind < 0.05)
@@ -104,27 +123,8 @@ def _headers(content: bytearray) -> list[int]:
 
 def _correct_checksums(content: bytearray, signed: bool) -> None:
     for at in _headers(content):
-        header = content[at : at + BLOCK]
-        rest = header[:148] + b" " * 8 + header[156:]
-        total = sum(rest) - (256 * sum(byte > 127 for byte in rest) if signed else 0)
-        content[at + 148 : at + 156] = b"%06o\0 " % max(0, total)
-
-
-def _flip(content: bytearray, rng: random.Random) -> None:
-    place = rng.choice(_headers(content)) + rng.randrange(BLOCK)
-    if place < len(content):
-        content[place] = rng.choice((0, 0x20, 0x2F, 0x30, 0x80, 0xFF, rng.randrange(256)))
-
-
-def _field(content: bytearray, rng: random.Random) -> None:
-    name = rng.choice(list(_FIELDS))
-    start, length = _FIELDS[name]
-    texts = {"type": _TYPES, "magic": _MAGICS}
-    value = rng.choice(texts.get(name) or (_TEXTS if length > 30 else _NUMBERS))
-    if rng.random() < 0.5:
-        value = value.ljust(length, b"\0" if rng.random() < 0.7 else b" ")
-    at = rng.choice(_headers(content)) + start
-    content[at : at + min(length, len(value))] = value[:length]
+        if len(header := content[at : at + BLOCK]) == BLOCK:
+            content[at + 148 : at + 156] = b"%06o\0 " % max(0, tarfile.calc_chksums(header)[signed])
 
 
 def _member(name: str, content: bytes, kind: bytes = b"0") -> bytes:
@@ -134,44 +134,19 @@ def _member(name: str, content: bytes, kind: bytes = b"0") -> bytes:
 
 
 def _records(rng: random.Random) -> bytes:
-    made = b""
-    for key, value in rng.sample(_RECORDS, rng.choice((1, 1, 2))):
-        text = f" {key}={value}\n".encode()
-        length = next(n for n in range(len(text), len(text) + 9) if len(str(n)) + len(text) == n)
-        made += str(length + rng.choice((0,) * 8 + (1, -1))).encode() + text
-    return made
+    """Return a pax header, of one member or of all, in which the first length may be wrong."""
+    header = bytearray(tarfile.TarInfo.create_pax_global_header(dict(rng.sample(_RECORDS, rng.choice((1, 1, 2))))))
+    header[156:157] = rng.choice((b"x", b"x", b"g"))
+    header[BLOCK] ^= rng.choice((0, 0, 0, 0, 1))
+    return bytes(header)
 
 
-def _inserted(rng: random.Random) -> bytes:
+def _new_blocks(rng: random.Random) -> bytes:
     return rng.choice((
         bytes(BLOCK), bytes(2 * BLOCK), b"x" * BLOCK, _member("./spoter_handler.py", EVIL), _member("./new.csv", b"1"),
-        _member("././@PaxHeader", _records(rng), b"x"), _member("././@PaxHeader", _records(rng), b"x"),
-        _member("././@PaxHeader", _records(rng), b"g"), _member("././@LongLink", b"./evil\0", b"L"),
+        _records(rng), _records(rng), _records(rng), _member("././@LongLink", b"./evil\0", b"L"),
         _member("./folder/", b"", b"5"), _member("./folder", b"12", b"5"),
     ))  # fmt: skip
-
-
-def _insert(content: bytearray, rng: random.Random) -> None:
-    at = rng.choice((*_headers(content), BLOCK * rng.randrange(1 + len(content) // BLOCK)))
-    content[at:at] = _inserted(rng)
-
-
-def _append(content: bytearray, rng: random.Random) -> None:
-    content += _inserted(rng)
-
-
-def _remove(content: bytearray, rng: random.Random) -> None:
-    at = BLOCK * rng.randrange(1 + len(content) // BLOCK)
-    del content[at : at + BLOCK]
-
-
-def _cut(content: bytearray, rng: random.Random) -> None:
-    used = len(content.rstrip(b"\0"))
-    blocks = -(-used // BLOCK) + 1 + rng.randrange(4)
-    del content[rng.choice((used, used + BLOCK, blocks * BLOCK, rng.randrange(used))) :]
-
-
-_TAR_MUTATIONS = (_flip, _flip, _field, _field, _field, _field, _insert, _insert, _append, _remove, _cut)
 
 
 def _compress(content: bytes, rng: random.Random) -> bytes:
@@ -209,34 +184,30 @@ def mutate_zip(raw: bytes, rng: random.Random) -> bytes:
     """Return a .mar made from another one by up to three mutations."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        rng.choice((_zip_field, _zip_field, _zip_field, _zip_flip, _zip_insert, _zip_entry, _zip_cut))(content, rng)
+        headers = [
+            at for at in range(len(content) - 4) if content[at : at + 2] == b"PK" and content[at + 2] in (1, 3, 5)
+        ]
+        header, place = rng.choice(headers or [0]), rng.randrange(1 + len(content))
+        match rng.choice(("field", "field", "field", "byte", "insert", "entry", "cut")):
+            case "field":
+                at = header + rng.choice((*range(4, 36, 2), 38, 42))
+                form, numbers = rng.choice((("<H", (0, 1, 8, 0x800, 9, 20, 0xFFFF)), ("<I", (0, 2, 0xFFFFFFFF))))
+                content[at : at + struct.calcsize(form)] = struct.pack(form, rng.choice(numbers))
+            case "byte":
+                at = header + rng.randrange(60)
+                content[at : at + 1] = bytes([rng.choice((0, 1, 8, 0xFF, rng.randrange(256)))])
+            case "insert":
+                values = (b"\0", b"x" * 30, b"PK\x03\x04", struct.pack("<HHQQ", 1, 16, 9, 9), bytes(content))
+                at = rng.choice((header, len(content), 0))
+                content[at:at] = rng.choice(values)
+            case "entry":
+                content = _add_entry(content, rng)
+            case "cut":
+                del content[place : place + rng.choice((1, 4, 30, len(content)))]
     return bytes(content)
 
 
-def _signature(content: bytearray, rng: random.Random) -> int:
-    places = [at for at in range(len(content) - 4) if content[at : at + 2] == b"PK" and content[at + 2] in (1, 3, 5)]
-    return rng.choice(places or [0])
-
-
-def _zip_flip(content: bytearray, rng: random.Random) -> None:
-    place = _signature(content, rng) + rng.randrange(60)
-    if place < len(content):
-        content[place] = rng.choice((0, 1, 8, 0xFF, rng.randrange(256)))
-
-
-def _zip_field(content: bytearray, rng: random.Random) -> None:
-    at = _signature(content, rng) + rng.choice((4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30, 32, 34, 38, 42))
-    form, numbers = rng.choice((("<H", (0, 1, 8, 0x800, 9, 20, 0xFFFF)), ("<I", (0, 2, 0xFFFFFFFF))))
-    value = struct.pack(form, rng.choice(numbers))
-    content[at : at + len(value)] = value
-
-
-def _zip_insert(content: bytearray, rng: random.Random) -> None:
-    at = rng.choice((_signature(content, rng), len(content), 0))
-    content[at:at] = rng.choice((b"\0", b"x" * 30, b"PK\x03\x04", struct.pack("<HHQQ", 1, 16, 9, 9), bytes(content)))
-
-
-def _zip_entry(content: bytearray, rng: random.Random) -> None:
+def _add_entry(content: bytearray, rng: random.Random) -> bytearray:
     """Add an entry as Python does, perhaps of a name that is there, or with an extra field."""
     names = ("new.csv", "spoter_handler.py", "./new.csv", "a/b/c.csv", "../evil", "\u00e4.csv", "d/")
     entry = zipfile.ZipInfo(rng.choice(names))
@@ -247,10 +218,5 @@ def _zip_entry(content: bytearray, rng: random.Random) -> None:
         with zipfile.ZipFile(buffer, "a") as archive:
             archive.writestr(entry, EVIL)
     except Exception:  # the archive is too broken to add to
-        return
-    content[:] = buffer.getvalue()
-
-
-def _zip_cut(content: bytearray, rng: random.Random) -> None:
-    at = rng.randrange(1 + len(content))
-    del content[at : at + rng.choice((1, 4, 30, len(content)))]
+        return content
+    return bytearray(buffer.getvalue())

@@ -38,6 +38,6 @@ def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatc
 
     monkeypatch.setattr(archive_differential, "scan", overlooks)
     monkeypatch.setattr(archive_differential, "_torchserve_names", lambda path, files: files)
-    outcome = compare_unpackers(kind, 3, 3, unpack, tmp_path / "kept")
+    outcome = compare_unpackers(kind, 10, 3, unpack, tmp_path / "kept")
     assert any("TorchServe differs" in line for line in outcome.differences)
     assert list((tmp_path / "kept").iterdir())
