@@ -34,7 +34,8 @@ from stress import ROOT
 from stress.archive_mutations import has_gnu_tar, make_tars, make_zips, mutate_tar, mutate_zip
 
 KINDS = {"model.tar.gz": (make_tars, mutate_tar), "spoter.mar": (make_zips, mutate_zip)}
-UNPACKED_DIFFERENTLY = ROOT / "build" / "unpacking"
+# The image sets the same locale: Java decodes file names by it.
+_ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8"}
 Unpack = Callable[[Path, Path], str | None]
 """Unpacks an archive into a folder; returns an error, None if there is none."""
 
@@ -59,11 +60,9 @@ def torchserve_unpacker() -> Iterator[Unpack]:
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         source = Path(__file__).with_name("Unpack.java")
         subprocess.run(["javac", "-cp", jar, "-d", scratch, source], check=True, capture_output=True)
-        # The image sets the same locale: Java decodes file names by it.
-        environment = os.environ | {"LC_ALL": "C.UTF-8"}
         command = ["java", "-Xmx256m", "-cp", f"{jar}{os.pathsep}{scratch}", "Unpack"]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-        with subprocess.Popen(command, text=True, env=environment, **pipes) as process:
+        with subprocess.Popen(command, text=True, env=_ENVIRONMENT, **pipes) as process:
 
             def unpack(path: Path, folder: Path) -> str | None:
                 process.stdin.write(f"{path}\t{folder}\n")
@@ -113,7 +112,7 @@ def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Pa
 def _torchserve_names(path: Path, files: dict[str, str]) -> dict[str, str]:
     """Return the files of a tar file by TorchServe's names, without the first part; the last file of a name counts."""
     with path.open("rb") as file:
-        names = [name for name, is_file, _ in members(GzipStream(file)) if is_file]
+        names = [name for name, is_file, _ in members(GzipStream(file).read) if is_file]
     return {name[name.find("/") + 1 :]: files[name.removeprefix("./")] for name in names}
 
 
@@ -140,8 +139,7 @@ def _run_tarfile(path: Path, folder: Path) -> str | None:
 
 def _run_gnu_tar(path: Path, folder: Path) -> str | None:
     command = ["tar", "-xzf", path, "-C", folder, "--no-same-owner"]
-    environment = os.environ | {"LC_ALL": "C.UTF-8"}
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=_ENVIRONMENT)
     return done.stderr[:200] if done.returncode else None
 
 
@@ -151,8 +149,7 @@ _TAR_PROGRAMS: dict[str, Unpack] = {"tarfile": _run_tarfile} | ({"GNU tar": _run
 def main(
     archives: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 3000,
     seed: Annotated[int, typer.Option(help="Of the mutations.")] = 1,
-    folder: Annotated[Path, typer.Option(help="For archives that are unpacked differently.")] = ROOT
-    / "build/unpacking",
+    folder: Annotated[Path, typer.Option(help="For archives unpacked differently.")] = ROOT / "build" / "unpacking",
 ) -> None:
     """Compare how programs unpack mutated archives that check-archive passes."""
     with torchserve_unpacker() as unpack:

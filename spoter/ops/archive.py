@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, SpoterError, one_line
-from spoter.ops.tar_reader import BadTar, GzipStream, Stream, members
+from spoter.ops.tar_reader import BadTar, GzipStream, members
 
 # An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
 MOST_ENTRIES = 2_000
@@ -141,7 +141,7 @@ class _Spoiled(Exception):
 
 
 def _read(path: Path, content: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
-    with _told(path):
+    with _errors_on_one_line(path):
         yield from content()
 
 
@@ -150,7 +150,7 @@ _Listed = tuple[str, bool, str | None, Callable[[], Iterator[bytes]]]
 
 def _entries(path: Path) -> Iterator[_Listed]:
     """List name, whether it is a file, what is wrong by the header, and a way to its content."""
-    with _told(path), path.open("rb") as file:
+    with _errors_on_one_line(path), path.open("rb") as file:
         start = file.read(2)
         file.seek(0)
         if start == b"PK":
@@ -162,7 +162,7 @@ def _entries(path: Path) -> Iterator[_Listed]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _errors_on_one_line(path: Path) -> Iterator[None]:
     """Make one line of whatever reading a damaged archive comes to."""
     try:
         yield
@@ -246,25 +246,21 @@ def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Cal
 
 
 def _of_tar(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
-    for name, is_file, content in members(_Limited(GzipStream(file), path)):
+    stream, packed, total = GzipStream(file), path.stat().st_size, 0
+
+    def read(size: int) -> bytes:
+        nonlocal total
+        content = stream.read(size)
+        total += len(content)
+        if _too_much(total, packed):
+            raise ArchiveError(path, [f"unpacks to more than {total:,} bytes from {packed:,}"])
+        return content
+
+    for name, is_file, content in members(read):
         # `tar -C folder .` writes the folder as "." and "./" before each name; tarfile's add(folder, ""), which
         # SageMaker's SDK repacks archives with, writes it as "/".
         if name not in (".", "") or is_file:
             yield name.removeprefix("./"), is_file, None, content
-
-
-class _Limited:
-    """A stream that ends an archive which unpacks to too much."""
-
-    def __init__(self, stream: Stream, path: Path):
-        self.stream, self.path, self.read_bytes, self.packed = stream, path, 0, path.stat().st_size
-
-    def read(self, size: int) -> bytes:
-        content = self.stream.read(size)
-        self.read_bytes += len(content)
-        if _too_much(self.read_bytes, self.packed):
-            raise ArchiveError(self.path, [f"unpacks to more than {self.read_bytes:,} bytes from {self.packed:,}"])
-        return content
 
 
 def _too_much(size: int, packed: int) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -26,62 +25,31 @@ PORTS = {"SPOTER_PORT": 8080, "SPOTER_MANAGEMENT_PORT": 8081, "SPOTER_METRICS_PO
 LONGEST_TEMP = (108 if sys.platform == "linux" else 104) - 1 - 16 - 14
 
 
-@dataclass(frozen=True)
-class OwnServer:
-    """A TorchServe that serves a SPOTER model on this machine: its process id, and the model's name and version."""
-
-    pid: int
-    model: str
-
-
-def own_servers(ports: Sequence[int]) -> dict[int, OwnServer]:
-    """Return, for each of `ports` that a TorchServe with a SPOTER model listens on, that server."""
+def own_servers(ports: Sequence[int]) -> dict[int, tuple[int, str]]:
+    """Return, by port, the process id and the model of each TorchServe with a SPOTER model that listens on `ports`."""
     try:
         import psutil
     except ImportError:
         return {}
     from spoter.ops.local_server import served_model, torchserve_on
 
-    found: dict[int, OwnServer] = {}
     try:
         processes = {port: process for port in ports if (process := torchserve_on(port)) is not None}
         models = {process: served_model(process) for process in set(processes.values())}
     except psutil.Error:  # a process has just ended, or is another user's
         return {}
-    for port, process in processes.items():
-        if (model := models[process]) is not None:
-            found[port] = OwnServer(process.pid, model)
-    return found
+    return {port: (process.pid, model) for port, process in processes.items() if (model := models[process])}
 
 
 def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str = "127.0.0.1") -> list[Check]:
-    """Look at everything that a server needs.
+    """Look at everything that a server of a model folder needs, in the order in which to mend what is not ok.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder.
-    ports : sequence of int
-        Ports that have to be free.
-    host : str
-        Address they are wanted on.
-
-    Returns
-    -------
-    list of Check
-        In the order in which to mend what is not ok.
+    The `ports` have to be free on the address `host`.
     """
     ours = own_servers(ports)
     port_checks = [_port(host, port, ours.get(port)) for port in ports]
-    return [
-        _python(),
-        _packages(model),
-        _java(),
-        *port_checks,
-        temporary_folder(),
-        _pid_file(ours.values()),
-        _model(model),
-    ]
+    pids = {pid for pid, _ in ours.values()}
+    return [_python(), _packages(model), _java(), *port_checks, temporary_folder(), _pid_file(pids), _model(model)]
 
 
 def show(found: Sequence[Check]) -> bool:
@@ -103,11 +71,9 @@ def server_checks(
     url : str
         Its root, or with a path the whole address of predictions, as for `spoter.client.Client`.
     token : str, optional
-        For predictions; before the one of `keys`.
+        For predictions; it takes precedence over the one of `keys`, TorchServe's key_file.json.
     management : str, optional
         Root of TorchServe's management API.
-    keys : Path, optional
-        TorchServe's key_file.json.
     timeout : float
         Seconds to wait for each answer.
 
@@ -140,9 +106,8 @@ def _packages(model: Path) -> Check:
         extras = {"serve", "torch"} if read_config(model).runtime == "torch" else {"serve"}
     except ModelFolderError:  # `_model` reports it
         extras = {"serve"}
-    wrong, count = [], 0
-    for requirement in requirements(extras):
-        count += 1
+    wrong, required = [], requirements(extras)
+    for requirement in required:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
@@ -153,7 +118,7 @@ def _packages(model: Path) -> Check:
     advice = f"pip install 'spoter[{','.join(sorted(extras))}]', or in a checkout: make serve"
     if "torch" in extras:
         advice += " training"
-    return Check("packages", not wrong, "; ".join(wrong) or f"{count} of {', '.join(sorted(extras))}", advice)
+    return Check("packages", not wrong, "; ".join(wrong) or f"{len(required)} of {', '.join(sorted(extras))}", advice)
 
 
 def requirements(extras: Iterable[str]) -> list[Requirement]:
@@ -162,14 +127,13 @@ def requirements(extras: Iterable[str]) -> list[Requirement]:
     waiting, included = set(extras), set[str]()
     while waiting:
         included |= waiting
-        chosen = [each for each in declared if _is_in(each, included)]
+        chosen = [
+            each
+            for each in declared
+            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in included)
+        ]
         waiting = {extra for each in chosen if each.name == "spoter" for extra in each.extras} - included
     return [each for each in chosen if each.name != "spoter"]
-
-
-def _is_in(requirement: Requirement, extras: Iterable[str]) -> bool:
-    marker = requirement.marker
-    return marker is None or any(marker.evaluate({"extra": extra}) for extra in extras)
 
 
 def _java() -> Check:
@@ -181,20 +145,17 @@ def _java() -> Check:
     return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
 
 
-def _port(host: str, port: int, ours: OwnServer | None) -> Check:
+def _port(host: str, port: int, ours: tuple[int, str] | None) -> Check:
+    name = f"port {port}"
     if ours is not None:
-        return Check(f"port {port}", True, f"our server answers there: process {ours.pid}, {ours.model}")
+        return Check(name, True, f"our server answers there: process {ours[0]}, {ours[1]}")
     try:
         free = port_is_free(host, port)
     except OverflowError:
-        return Check(f"port {port}", False, "no port", "choose one from 1 to 65535")
+        return Check(name, False, "no port", "choose one from 1 to 65535")
+    found = "free" if free else listener(port) or f"is in use, or {host} is no address of this machine"
     advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/operations.md"
-    return Check(
-        f"port {port}",
-        free,
-        "free" if free else listener(port) or f"is in use, or {host} is no address of this machine",
-        advice,
-    )
+    return Check(name, free, found, advice)
 
 
 def temporary_folder() -> Check:
@@ -213,7 +174,7 @@ def temporary_folder() -> Check:
     return Check(name, len(folder) <= LONGEST_TEMP, folder, advice)
 
 
-def _pid_file(ours: Iterable[OwnServer]) -> Check:
+def _pid_file(ours: Collection[int]) -> Check:
     """Look at the file by which TorchServe remembers that it runs; `make serve` uses one of its own."""
     name, path = "TorchServe's pid file", Path(tempfile.gettempdir(), ".model_server.pid")
     try:
@@ -222,7 +183,7 @@ def _pid_file(ours: Iterable[OwnServer]) -> Check:
         return Check(name, True, "none")
     except (OSError, ValueError):
         return Check(name, False, f"{path} holds no process id", f"rm {path}")
-    if pid in {server.pid for server in ours}:
+    if pid in ours:
         return Check(name, True, f"{path} says that our server runs as process {pid}")
     try:
         os.kill(pid, 0)  # signal 0 only asks whether there is such a process
@@ -235,7 +196,6 @@ def _pid_file(ours: Iterable[OwnServer]) -> Check:
 
 
 def _model(folder: Path) -> Check:
-
     name = "model folder"
     try:
         from spoter.serving.recognizer import Recognizer

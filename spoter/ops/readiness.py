@@ -1,8 +1,7 @@
 """Whether a server is ready: it has just answered a prediction of a clip that was made for its model.
 
-TorchServe's /ping says Healthy while its workers fail again and again. What is here is asked by `spoter doctor
---server`, by `make serve` and by the image's health check, which has nothing but Python's own library: so no other is
-used.
+TorchServe's /ping says Healthy while its workers fail again and again. `spoter doctor --server` and `make serve` use
+this module, as does the image's health check, which has nothing but Python's own library: so no other is imported.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ class Reply:
         return document if isinstance(document, dict) else {}
 
 
-class _Stay(urllib.request.HTTPRedirectHandler):
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
     """Follows no redirection: the token is for the address that was named, and for no other."""
 
     def redirect_request(self, *_: object) -> None:
@@ -78,7 +77,7 @@ def send(
     headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     if body is not None:  # where there is none TorchServe's management API fails over a type of it
         headers["Content-Type"] = content_type
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _Stay())
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
     began = time.monotonic()
     try:
         try:
@@ -136,17 +135,10 @@ def refused_token(reply: Reply) -> bool:
 
 
 def made_clip(description: Mapping[str, Any]) -> bytes:
-    """Return a request with a clip for any model that describes itself so, of points spread over the picture.
+    """Return a request with a clip of points spread over the picture, for the model of a description.
 
-    Parameters
-    ----------
-    description : mapping
-        The answer to ``{"describe": true}``: ``layout`` (``name``, ``landmarks``) and ``limits`` (``max_frames``).
-
-    Raises
-    ------
-    KeyError, TypeError
-        For what is no such description.
+    `description` is the response to ``{"describe": true}``, whose ``layout`` and ``limits`` are used. Raises `KeyError`
+    or `TypeError` for another document.
     """
     layout, frames = description["layout"], min(FRAMES, description["limits"]["max_frames"])
 
@@ -160,26 +152,19 @@ def made_clip(description: Mapping[str, Any]) -> bytes:
 
 
 def prediction(url: str, token: str | None = None, timeout: float = TIMEOUT) -> tuple[Check, float]:
-    """Ask what the model takes, and then for a prediction of just that.
-
-    Returns
-    -------
-    check : Check
-    seconds : float
-        What the prediction took; 0 where none came.
-    """
-    told = send(url, token, b'{"describe":true}', timeout=timeout)
-    if told.status != 200:
-        return _refusal("prediction", told, url), 0.0
+    """Ask what the model takes, and then for a prediction of just that; also return its seconds, 0 where none came."""
+    described = send(url, token, b'{"describe":true}', timeout=timeout)
+    if described.status != 200:
+        return _refusal("prediction", described, url), 0.0
+    model = described.document
     try:
-        body = made_clip(told.document)
+        body = made_clip(model)
     except (KeyError, TypeError, AttributeError):
-        found = f"status 200, but no answer of SPOTER's: {told.body[:80]!r}"
+        found = f"status 200, but no answer of SPOTER's: {described.body[:80]!r}"
         return Check("prediction", False, found, f"is {url} the address? TorchServe's is …/predictions/spoter"), 0.0
     answer = send(url, token, body, timeout=timeout)
-    named = answer.document.get("instances")
-    if answer.status == 200 and isinstance(named, list) and named:
-        model = told.document
+    glosses = answer.document.get("instances")
+    if answer.status == 200 and isinstance(glosses, list) and glosses:
         found = f"answered by {model.get('name')} {model.get('version')} in {1000 * answer.seconds:.0f} ms"
         return Check("prediction", True, found), answer.seconds
     return _refusal("prediction", answer, url), 0.0
@@ -230,36 +215,22 @@ def _refusal(name: str, reply: Reply, url: str) -> Check:
 
 
 def checks(
-    url: str,
-    management: str | None = None,
-    tokens: Mapping[str, str | None] | None = None,
-    timeout: float = TIMEOUT,
+    url: str, management: str | None = None, tokens: Mapping[str, str | None] | None = None, timeout: float = TIMEOUT
 ) -> list[Check]:
     """Look at a server from a client's side.
 
-    Parameters
-    ----------
-    url : str
-        Where predictions are asked for, whole.
-    management : str, optional
-        Root of TorchServe's management API, where it can be reached.
-    tokens : mapping, optional
-        By kind: ``inference``, ``management``.
-    timeout : float
-        Seconds to wait for each answer.
+    `url` is the whole address of predictions, `management` the root of TorchServe's management API where it can be
+    reached, `tokens` are by kind (``inference``, ``management``), and `timeout` is the seconds to wait for each answer.
     """
     tokens = tokens or {}
     parts = urlsplit(url)
-    found = []
+    found: list[Check] = []
     model = "spoter"
     if parts.path.startswith("/predictions/"):  # TorchServe's own port
         model = parts.path.split("/")[2]
         ping = send(f"{parts.scheme}://{parts.netloc}/ping", tokens.get("inference"), timeout=timeout)
-        if ping.status != 200:
-            found.append(_refusal("ping", ping, url))
-        else:
-            said = ping.document.get("status", "answered")
-            found.append(Check("ping", True, f"{said}, which it says of dying workers, too"))
+        health = f"{ping.document.get('status', 'answered')}, which it says of dying workers, too"
+        found.append(Check("ping", True, health) if ping.status == 200 else _refusal("ping", ping, url))
     if management is not None:
         found.append(workers(management, model, tokens.get("management"), timeout))
     first, seconds = prediction(url, tokens.get("inference"), timeout)

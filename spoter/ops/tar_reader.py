@@ -14,7 +14,6 @@ import re
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 _BLOCK, _CHUNK = 512, 2**20
 # POSIX.1-2017, pax: name, mode, uid, gid, size, mtime, checksum, type, link, magic with version, user, group, device
@@ -38,10 +37,8 @@ class BadTar(Exception):
     """A tar file that unpackers may read differently; the text names the byte, counted in the unpacked tar file."""
 
 
-class Stream(Protocol):
-    """Bytes in order; `read` returns at most `size` of them, and none only at the end."""
-
-    def read(self, size: int) -> bytes: ...
+Read = Callable[[int], bytes]
+"""Returns the next bytes of a stream, at most the number that it is given, and none only at the end."""
 
 
 class GzipStream:
@@ -51,6 +48,7 @@ class GzipStream:
         self._file, self._inflate, self._waiting = file, zlib.decompressobj(16 + zlib.MAX_WBITS), b""
 
     def read(self, size: int) -> bytes:
+        """Return the next bytes: a `Read`."""
         while not self._inflate.eof:
             raw = self._waiting or self._file.read(_CHUNK)
             if not raw:
@@ -64,7 +62,7 @@ class GzipStream:
         return b""
 
 
-def members(stream: Stream) -> Iterator[tuple[str, bool, Callable[[], Iterator[bytes]]]]:
+def members(read: Read) -> Iterator[tuple[str, bool, Callable[[], Iterator[bytes]]]]:
     """List the name of each file and folder, whether it is a file, and a function that returns its content.
 
     The content can be read until the next member is asked for. Folders' names come without their final slash.
@@ -76,7 +74,7 @@ def members(stream: Stream) -> Iterator[tuple[str, bool, Callable[[], Iterator[b
     EOFError
         Where the file ends before its end marker.
     """
-    reader = _Reader(stream)
+    reader = _Reader(read)
     records: dict[bytes, bytes] = {}
     while (block := reader.take(_BLOCK)) != bytes(_BLOCK):
         place = f"byte {reader.offset - _BLOCK:,}"
@@ -107,13 +105,13 @@ def members(stream: Stream) -> Iterator[tuple[str, bool, Callable[[], Iterator[b
 class _Reader:
     """Takes exact numbers of bytes from a stream."""
 
-    def __init__(self, stream: Stream):
-        self._stream, self.offset = stream, 0
+    def __init__(self, read: Read):
+        self._read, self.offset = read, 0
 
     def take(self, size: int) -> bytes:
         parts, left = [], size
         while left:
-            part = self._stream.read(left)
+            part = self._read(left)
             if not part:
                 raise EOFError(f"the tar file ends at byte {self.offset:,}, before its end marker")
             parts.append(part)
@@ -134,7 +132,7 @@ class _Reader:
         if any(self.take(_BLOCK)):
             raise BadTar(f"byte {self.offset - _BLOCK:,}: found a lone block of zeros, expected the end marker of two")
         while left:
-            left = self._stream.read(_CHUNK)
+            left = self._read(_CHUNK)
             if any(left):
                 raise BadTar(f"byte {self.offset:,}: found other bytes than zeros after the end marker")
             self.offset += len(left)

@@ -20,34 +20,19 @@ AGAIN = 30.0
 
 
 def rotate(management: str, keys: Path, kind: str = "inference") -> str:
-    """Have TorchServe make a new key, and return it; the old one of that kind stops working at once.
+    """Have TorchServe make a new key of a kind, and return it; the old one of that kind stops working at once.
 
-    Parameters
-    ----------
-    management : str
-        Root of the management API.
-    keys : pathlib.Path
-        TorchServe's key_file.json, whose API key may ask for others.
-    kind : str
-        ``inference`` or ``management``.
-
-    Raises
-    ------
-    SpoterError
-        Where there is no such file, or TorchServe gives none.
+    `management` is the root of the management API, and `keys` TorchServe's key_file.json, whose API key may ask for
+    others. Raises `SpoterError` where there is no such file, and where TorchServe makes no key.
     """
     if kind not in KINDS:
         raise SpoterError(f"found the kind {kind!r} of key, expected {' or '.join(KINDS)}")
     api, before = key(keys, "API"), key(keys, kind)
     if api is None:
-        raise SpoterError(
-            f"{keys}: found no API key, expected the key_file.json that TorchServe writes where it is started"
-        )
+        raise SpoterError(f"{keys}: found no API key, expected the key_file.json that TorchServe writes at its start")
     reply = send(f"{management.rstrip('/')}/token?type={kind}", api)
     if refused_token(reply):
-        raise SpoterError(
-            f"{management}: refused the API key of {keys}, expected the file of the server that runs there"
-        )
+        raise SpoterError(f"{management}: refused the API key of {keys}; expected the file of the server there")
     if reply.status != 200:
         found = reply.body if reply.status is None else f"status {reply.status}"
         raise SpoterError(f"{management}: {found}, expected TorchServe's management API with tokens on")

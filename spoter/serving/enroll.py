@@ -22,8 +22,7 @@ def enroll(
 
     Parameters
     ----------
-    folder : Path
-    gloss : str
+    folder, gloss
     clips : sequence of Clip
         Of that sign, each of one whole sign as in training; more clips, by more people, make a better prototype.
     replace : bool
@@ -55,10 +54,7 @@ def enroll(
 def unenroll(folder: Path, gloss: str) -> None:
     """Remove an enrolled gloss from a model folder; the label indices after it decrease by one.
 
-    Raises
-    ------
-    ModelFolderError
-        For a gloss that is not enrolled there.
+    Raises `ModelFolderError` for a gloss that is not enrolled there.
     """
     folder, gloss = Path(folder), gloss.strip()
     with exclusive_lock(folder):

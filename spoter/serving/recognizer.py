@@ -64,31 +64,15 @@ class Timings:
 
 
 class Recognizer:
-    """A loaded model folder.
-
-    Attributes
-    ----------
-    config : ModelConfig
-    trained : tuple of str
-        The glosses that the model was trained on, by label index.
-    prototypes : Prototypes or None
-        Of the trained glosses; None for a model in which nothing can be enrolled.
-    enrolled : tuple of EnrolledGloss
-        Those of the model folder.
-    vocabulary : Vocabulary
-        The trained and enrolled glosses, which clips are compared with unless a request brings its own.
-    layout : Layout
-    limits : Limits
-        How much a request may hold.
-    runtime : Runtime
-        With the folder's own weights.
-    """
+    """A loaded model folder."""
 
     def __init__(self, folder: ModelFolder, runtime: Runtime):
-        self.config = folder.config
-        self.trained, self.prototypes, self.enrolled = folder.glosses, folder.prototypes, folder.enrolled
+        self.config, self.layout = folder.config, folder.layout
+        self.trained = folder.glosses  # by label index
+        self.prototypes = folder.prototypes  # of the trained glosses; None where nothing can be enrolled
+        self.enrolled = folder.enrolled
+        # The glosses that clips are compared with unless a request brings its own.
         self.vocabulary = Vocabulary.build(self.trained, self.prototypes, self.enrolled)
-        self.layout = folder.layout
         self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
         self.runtime = runtime
         # Also the first forward, which allocates and picks kernels, so that no client waits for it.
@@ -169,10 +153,7 @@ class Recognizer:
     def combine_enrolled(self, enrolled: EnrolledGlosses) -> tuple[EnrolledGloss, ...]:
         """Return the folder's enrolled glosses and those of a request, which replace the folder's of the same name.
 
-        Raises
-        ------
-        InputError
-            ``no_prototypes``, and those of `spoter.fewshot.enrolled.check_enrolled`.
+        Raises ``no_prototypes``, and the errors of `spoter.fewshot.enrolled.check_enrolled`.
         """
         prototypes = self.require_prototypes()
         try:
@@ -188,17 +169,9 @@ class Recognizer:
         places: Sequence[str] = (),
         timings: Timings | None = None,
     ) -> Enrolment:
-        """Learn a gloss from a few clips; nothing is kept.
+        """Learn a gloss from at least one clip, each of one whole sign as in training; nothing is kept.
 
-        Parameters
-        ----------
-        gloss : str
-        clips : sequence of Clip or InputError
-            Of that sign, at least one, each of one whole sign as in training.
-        enrolled : sequence of EnrolledGloss
-            Glosses that the new one is compared with, in addition to the trained ones.
-        places, timings
-            As for `embed`.
+        It is compared with the trained glosses and those of `enrolled`; `places` and `timings` are as for `embed`.
 
         Raises
         ------

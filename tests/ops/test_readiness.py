@@ -19,9 +19,8 @@ from spoter.messages import RawRequest
 from spoter.ops import readiness
 from spoter.ops.ports import free_port
 from spoter.ops.readiness import Reply, checks, key, made_clip, prediction, refused_token, send, workers
-from spoter.serving.describe import describe
 from spoter.serving.recognizer import Recognizer
-from spoter.serving.service import respond
+from spoter.serving.service import describe, respond
 from spoter.torchserve.process import ServerProcess
 from tests.http_double import ANSWER, LATE, serving
 
@@ -174,10 +173,10 @@ def test_what_the_management_api_says_is_returned(managed, tmp_path):
 def test_what_the_management_api_refuses_is_raised(managed):
     with serving() as double:
         double.answers = [of_torchserve(409, "ConflictStatusException", "is registered " + "x" * 1000)]
-        with pytest.raises(SpoterError, match=r"^GET /models/a was answered 409: .*is registered x+$") as caught:
+        with pytest.raises(SpoterError, match=r"GET /models/a.*409.*is registered x+$") as caught:
             managed(double.url).manage("GET", "/models/a")
     assert len(str(caught.value)) < 400
-    with pytest.raises(SpoterError, match=r"^DELETE /models/a: nobody listens$"):
+    with pytest.raises(SpoterError, match=r"DELETE /models/a.*nobody listens$"):
         managed(f"http://127.0.0.1:{free_port()}").manage("DELETE", "/models/a")
 
 

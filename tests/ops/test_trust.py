@@ -135,7 +135,8 @@ def test_shell_scripts_run_no_variable_as_code():
     "source",
     [
         "from spoter.serving.recognizer import Recognizer; Recognizer.load('models/dgs11', runtime='onnx')",
-        "from spoter.training.evaluation.quantize import quantize; quantize(open('models/dgs11/model.onnx', 'rb').read(), CLIPS)",
+        "from spoter.training.evaluation.quantize import quantize; "
+        "quantize(open('models/dgs11/model.onnx', 'rb').read(), CLIPS)",
     ],
     ids=["serving", "quantizing"],
 )
