@@ -9,7 +9,7 @@ import typer
 from benchmarks import MODEL
 from benchmarks.command import ModelOption, run_command, split_names
 from benchmarks.serving import in_process, server
-from benchmarks.timing import describe_machine, timings_table
+from benchmarks.timing import describe_machine, ratio_table
 from spoter.model.config import RUNTIMES, choose_runtime
 
 
@@ -32,8 +32,7 @@ def main(
     print(in_process.report_requests(model, chosen, seconds))
     if with_server:
         timings = server.time_requests(model, seconds)
-        unit = next(timing for timing in timings if timing.name == "in process, compact")
-        print(timings_table("One client, one worker", timings, unit, unit.name))
+        print(ratio_table("One client, one worker", timings, "in process, compact"))
 
 
 if __name__ == "__main__":

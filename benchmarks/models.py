@@ -38,13 +38,12 @@ def write_random_model(
     """
     sizes = replace(sizes, classes=classes or sizes.classes)
     torch.manual_seed(0)
-    threshold = 0.5 if prototypes else None
-    options = sizes.config_fields() | limits
-    config = ModelConfig(name=folder.name, layout="54", known_threshold=threshold, **options)
+    fields = sizes.config_fields() | limits
+    config = ModelConfig(name=folder.name, layout="54", known_threshold=0.5 if prototypes else None, **fields)
     glosses = [f"GLOSS-{index}" for index in range(sizes.classes)]
-    card = "Random weights, for measuring.\n"
     space = _random_prototypes(sizes) if prototypes else None
-    write_model_folder(folder, Spoter(sizes).state_dict(), config, glosses, card, prototypes=space)
+    weights = Spoter(sizes).state_dict()
+    write_model_folder(folder, weights, config, glosses, "Random weights, for measuring.\n", prototypes=space)
     return folder
 
 
@@ -55,26 +54,21 @@ def _random_prototypes(sizes: Sizes) -> Prototypes:
     return Prototypes(centre=centre, whitening=whitening, trained=trained, scale=10.0, typical=0.7)
 
 
-def add_graph(folder: Path, runtime: str) -> None:
-    """Write the graph of a runtime into a model folder that lacks it; torch needs none.
+def copy_with_graph(source: Path, runtime: str, folder: Path) -> Path:
+    """Copy a model folder into `folder`, add the runtime's graph where it lacks (torch needs none); return the copy.
 
     An 8-bit graph is calibrated on noise: it is as fast as one of `spoter export`, and less accurate.
     """
-    if runtime == "torch" or (folder / RUNTIME_FILES[runtime]).exists():
-        return
-    model = load_model_folder(folder)
-    graph = export_graph(model, file_sha256(folder / WEIGHTS))
-    atomic_write_bytes(folder / GRAPH, graph)
+    copy = shutil.copytree(source, folder / source.resolve().name, dirs_exist_ok=True)
+    if runtime == "torch" or (copy / RUNTIME_FILES[runtime]).exists():
+        return copy
+    model = load_model_folder(copy)
+    graph = export_graph(model, file_sha256(copy / WEIGHTS))
+    atomic_write_bytes(copy / GRAPH, graph)
     if runtime == "onnx-int8":
         rng = np.random.default_rng(0)
         noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
-        atomic_write_bytes(folder / RUNTIME_FILES[runtime], quantize(graph, noise))
-
-
-def copy_with_graph(model: Path, runtime: str, folder: Path) -> Path:
-    """Copy a model folder into `folder`, add the runtime's graph where it lacks, and return the copy."""
-    copy = shutil.copytree(model, folder / model.resolve().name, dirs_exist_ok=True)
-    add_graph(copy, runtime)
+        atomic_write_bytes(copy / RUNTIME_FILES[runtime], quantize(graph, noise))
     return copy
 
 

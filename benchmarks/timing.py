@@ -5,14 +5,15 @@ from __future__ import annotations
 import gc
 import os
 import platform
-import statistics
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TypeVar
 
+import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from benchmarks.tables import markdown_table
@@ -31,10 +32,10 @@ class Timing:
     high: float
 
     @classmethod
-    def from_seconds(cls, name: str, seconds: Sequence[float]) -> Timing:
+    def from_seconds(cls, name: str, seconds: npt.ArrayLike) -> Timing:
         """Summarize measured seconds."""
-        ordered = sorted(1e3 * value for value in seconds)
-        return cls(name, statistics.median(ordered), ordered[len(ordered) // 10], ordered[-1 - len(ordered) // 10])
+        low, median, high = (1e3 * np.percentile(seconds, (10, 50, 90))).tolist()
+        return cls(name, median, low, high)
 
     @property
     def spread(self) -> str:
@@ -107,7 +108,13 @@ def use_one_thread() -> None:
     limit_threads(1, "torch")
 
 
-def timings_table(title: str, timings: Sequence[Timing], unit: Timing, unit_name: str) -> str:
-    """Return a Markdown table, each row also as a ratio to `unit` of the same run."""
-    rows = [(row.name, f"{row.median:.2f}", row.spread, f"{row.median / unit.median:.3f}") for row in timings]
-    return markdown_table(("", "median ms", "10-90 %", f"ratio to {unit_name}"), rows, title)
+def timings_table(title: str, timings: Iterable[Timing], ratios: Mapping[str, Callable[[Timing], object]]) -> str:
+    """Return a Markdown table; `ratios` are further columns by their names."""
+    rows = [(row.name, f"{row.median:.2f}", row.spread, *(ratio(row) for ratio in ratios.values())) for row in timings]
+    return markdown_table(("", "median ms", "10-90 %", *ratios), rows, title)
+
+
+def ratio_table(title: str, timings: Sequence[Timing], unit_name: str) -> str:
+    """Return a Markdown table of timings, each also as a ratio to the one of that name."""
+    unit = next(row.median for row in timings if row.name == unit_name)
+    return timings_table(title, timings, {f"ratio to {unit_name}": lambda row: f"{row.median / unit:.3f}"})

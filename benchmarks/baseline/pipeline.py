@@ -17,9 +17,9 @@ tensor         An array of (T, 54, 2), flattened to (T, 108).
 `answer`       Glosses are looked up in meaning.json, and written without scores.
 =============  =========================================================================================================
 
-The original itself was measured once on another machine, with 60 frames: `MEASURED` holds what its parts took in units
-of its json.loads. The log is described by some as the whole body's and by some as all landmarks'; the text of the body
-would take a seventh of that json.loads, the parsed body's twice of it, the landmarks' about what was measured.
+The original itself was measured once on another machine, with 60 frames: `MEASURED` holds the times of its parts in
+units of its json.loads. Logging the text of the body would take a seventh of that json.loads, logging the parsed body
+twice of it, and logging all landmarks about the measured time.
 
 Its server failed on a frame without shoulders (an unbound variable); here that is a ValueError.
 """
@@ -68,18 +68,12 @@ def input_fn(body: bytes | bytearray | str, logger: logging.Logger) -> torch.Ten
 
 
 def open_logger(path: Path) -> logging.Logger:
-    """Return a logger that writes to a file in the original's format; `close_logger` closes the file."""
+    """Return a logger that writes to a file in the original's format; its one handler closes the file."""
     logger = logging.Logger("inference")
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(name)s - %(levelname)s - %(message)s"))
     logger.addHandler(handler)
     return logger
-
-
-def close_logger(logger: logging.Logger) -> None:
-    """Close the file of a logger of `open_logger`."""
-    for handler in logger.handlers:
-        handler.close()
 
 
 def landmarks(content: dict) -> list[list[list[float]]]:
@@ -144,12 +138,8 @@ def hand_box(points: Sequence[Sequence[float]]) -> tuple[tuple[float, float], tu
     """Return the corners of a square around a hand's points, a tenth wider; None where it has no width or height."""
     xs, ys = [point[0] for point in points], [point[1] for point in points]
     width, height = max(xs) - min(xs), max(ys) - min(ys)
-    if width > height:
-        dx = 0.1 * width
-        dy = dx + (width - height) / 2
-    else:
-        dy = 0.1 * height
-        dx = dy + (height - width) / 2
+    margin = 0.1 * max(width, height)
+    dx, dy = margin + max(height - width, 0) / 2, margin + max(width - height, 0) / 2
     start, end = (min(xs) - dx, min(ys) - dy), (max(xs) + dx, max(ys) + dy)
     return None if start[0] == end[0] or start[1] == end[1] else (start, end)
 

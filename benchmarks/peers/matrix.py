@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -30,10 +29,7 @@ WARM, WARM_S = 200, 1.0
 
 @dataclass(frozen=True)
 class Settings:
-    """A comparison: each measurement takes `seconds`, and is made `rounds` times.
-
-    `workers` processes hold the model, of each server and of the recognizer without a server.
-    """
+    """Each measurement takes `seconds` and is made `rounds` times; `workers` processes of a server hold the model."""
 
     runtime: str
     servers: Sequence[str]
@@ -63,11 +59,9 @@ def measure_servers(model: Path, settings: Settings) -> list[Row]:
     """Measure all servers with one model folder, in closed loops; raises as `running_peer` does."""
     bodies = {name: Request(BODIES[name]()) for name in settings.requests}
     cells = sum(accepts(server, request) for server in settings.servers for request in settings.requests)
+    runs = cells * settings.rounds * len(settings.clients)
     rows: list[Row] = []
-    with (
-        ExitStack() as stack,
-        tqdm(total=cells * settings.rounds * len(settings.clients), desc=model.name, leave=False) as bar,
-    ):
+    with ExitStack() as stack, tqdm(total=runs, desc=model.name, leave=False) as bar:
         processes = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
         servers = []
         for name in settings.servers:
@@ -128,8 +122,3 @@ def summarize_processes(taken: Sequence[Measurement]) -> Figures:
     rate = sum(len(process) / sum(process) for process, _ in taken)
     cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(answers)
     return Figures(rate, *np.percentile(answers, (50, 95, 99)).tolist(), cpu_ms, requests=len(answers), failures={})
-
-
-def count_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

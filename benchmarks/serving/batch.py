@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def write_clips(path: Path, count: int, seed: int = 0) -> Path:
     rng = np.random.default_rng(seed)
     body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))
     body[[MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]] = (0.62, 0.45), (0.38, 0.45)
-    hands = [*range(*MEDIAPIPE.part("left_hand").indices(543)), *range(*MEDIAPIPE.part("right_hand").indices(543))]
+    hands = np.r_[MEDIAPIPE.part("left_hand"), MEDIAPIPE.part("right_hand")]
     with h5py.File(path, "w", libver="latest") as file:
         for number in range(min(count, _DIFFERENT)):
             frames = int(rng.integers(*_FRAMES))
@@ -100,17 +101,15 @@ def report_workers(model: Path, folder: Path, count: int, rounds: int) -> str:
     file = write_clips(folder / "timed.hdf5", count)
     runs: dict[int, list[Run]] = {1: [], 2: []}
     for number in range(rounds):
-        for jobs, of_jobs in runs.items():
-            of_jobs.append(run_predict(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
+        for jobs, taken in runs.items():
+            taken.append(run_predict(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
     rows = []
-    for jobs, of_jobs in runs.items():
-        seconds, cpu_s = (np.median([getattr(run, field) for run in of_jobs]) for field in ("seconds", "cpu_s"))
+    for jobs, taken in runs.items():
+        seconds, cpu_s = (statistics.median(getattr(run, name) for run in taken) for name in ("seconds", "cpu_s"))
         rows.append((jobs, f"{count / seconds:.0f}", f"{1e3 * cpu_s / count:.2f}"))
-    ratio = np.median([one.seconds / two.seconds for one, two in zip(runs[1], runs[2], strict=True)])
-    return (
-        markdown_table(("workers", "clips/s", "processor ms a clip"), rows, f"Workers, {count:,} clips", left=0)
-        + f"\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, start included).\n"
-    )
+    ratio = statistics.median(one.seconds / two.seconds for one, two in zip(*runs.values(), strict=True))
+    table = markdown_table(("workers", "clips/s", "processor ms a clip"), rows, f"Workers, {count:,} clips", left=0)
+    return f"{table}\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, start included).\n"
 
 
 def report_memory(model: Path, folder: Path, sizes: list[int]) -> str:

@@ -82,10 +82,8 @@ def quadratic_share(sizes: Sizes, frames: int) -> float:
 def growth_table(growth: Growth) -> str:
     """Return a Markdown table, a row a size, with the first and last decile in brackets and slopes in the last row."""
     columns = [[f"{timing.median:.2f} ({timing.spread})" for timing in timings] for timings in growth.series.values()]
-    rows = [
-        *zip(growth.sizes, *columns, strict=True),
-        ("slope", *(f"{growth.slope(name):.2f}" for name in growth.series)),
-    ]
+    slopes = (f"{growth.slope(name):.2f}" for name in growth.series)
+    rows = [*zip(growth.sizes, *columns, strict=True), ("slope", *slopes)]
     table = markdown_table((growth.axis, *growth.series), rows, f"Against {growth.axis}, {growth.unit}", left=0)
     return table + (f"\n{growth.note}\n" if growth.note else "")
 
@@ -158,14 +156,12 @@ def grow_clients(model: Path, counts: Sequence[int], seconds: float) -> list[Gro
 
 def draw(growths: Sequence[Growth], path: Path) -> None:
     """Draw all tables into a file, both axes logarithmic; the path's ending decides its format."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator
 
     rows = -(-len(growths) // 2)
-    figure, axes = pyplot.subplots(rows, 2, figsize=(11, 4 * rows), squeeze=False, layout="constrained")
+    figure = Figure(figsize=(11, 4 * rows), layout="constrained")
+    axes = figure.subplots(rows, 2, squeeze=False)
     for unused in axes.flat[len(growths) :]:
         unused.remove()
     for growth, plot in zip(growths, axes.flat, strict=False):
@@ -186,7 +182,6 @@ def draw(growths: Sequence[Growth], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as temporary:
         figure.savefig(temporary, format=path.suffix.lstrip("."), dpi=110)
-    pyplot.close(figure)
 
 
 def main(

@@ -19,7 +19,7 @@ from benchmarks.baseline.layers import peruvian
 from benchmarks.load.bodies import FRAMES, compact_request, full_request
 from benchmarks.models import ORIGINAL, bind_request, copy_with_graph, write_random_model
 from benchmarks.tables import markdown_table
-from benchmarks.timing import Timing, frozen_heap, time_functions, timings_table, use_one_thread
+from benchmarks.timing import Timing, frozen_heap, ratio_table, time_functions, timings_table, use_one_thread
 from spoter.formats import Limits, decode
 from spoter.landmarks.normalize import normalize
 from spoter.model.network import Spoter
@@ -123,28 +123,25 @@ def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
         yield steps, {WHOLE: partial(logged, full), UNLOGGED: partial(unlogged, full)}
     finally:
         for each in (logger, silent):
-            pipeline.close_logger(each)
+            each.handlers[0].close()
 
 
 def requests_table(timings: Sequence[Timing]) -> str:
     """Return a Markdown table of whole requests, with how many times faster than the original's each is."""
     median = {timing.name: timing.median for timing in timings}
-    rows = []
-    for row in timings:
-        target = next((times for form, times in TARGETS.items() if row.name.startswith(f"ours: {form}")), "")
-        faster = [f"{median[name] / row.median:.1f}" for name in (WHOLE, UNLOGGED)]
-        rows.append((row.name, f"{row.median:.2f}", row.spread, *faster, target))
-    columns = ("", "median ms", "10-90 %", "times faster than the original", "than it without its log", "to reach")
-    return markdown_table(columns, rows, f"Whole requests of {FRAMES} frames, in process")
+    ratios: dict[str, Callable[[Timing], object]] = {
+        "times faster than the original": lambda row: f"{median[WHOLE] / row.median:.1f}",
+        "than it without its log": lambda row: f"{median[UNLOGGED] / row.median:.1f}",
+        "to reach": lambda row: next((n for form, n in TARGETS.items() if row.name.startswith(f"ours: {form}")), ""),
+    }
+    return timings_table(f"Whole requests of {FRAMES} frames, in process", timings, ratios)
 
 
 def original_table(steps: Sequence[Timing]) -> str:
     """Return a Markdown table of the original's steps, and what was measured of the original itself."""
     shares = ", ".join(f"{name} {share:.2f}" for name, share in pipeline.MEASURED.items())
-    return (
-        timings_table(f"The original's steps for {FRAMES} frames, re-created", steps, steps[0], steps[0].name)
-        + f"\nOf the original itself, on another machine, in units of its json.loads: {shares}.\n"
-    )
+    table = ratio_table(f"The original's steps for {FRAMES} frames, re-created", steps, steps[0].name)
+    return f"{table}\nOf the original itself, on another machine, in units of its json.loads: {shares}.\n"
 
 
 def report_requests(model: Path, runtimes: Sequence[str], seconds: float) -> str:
@@ -152,9 +149,8 @@ def report_requests(model: Path, runtimes: Sequence[str], seconds: float) -> str
     with load_copies(model, runtimes[:1]) as (recognizer,):
         ours = time_functions(make_steps(recognizer, runtimes[0]), seconds, "in process")
     originals, whole = time_original(model, runtimes, seconds)
-    title = f"Our steps of a {FRAMES}-frame request"
-    tables = [timings_table(title, ours, ours[0], JSON_LOADS), original_table(originals), requests_table(whole)]
-    return "\n".join(tables)
+    own_table = ratio_table(f"Our steps of a {FRAMES}-frame request", ours, JSON_LOADS)
+    return "\n".join([own_table, original_table(originals), requests_table(whole)])
 
 
 def profile(model: Path, runtime: str) -> str:
@@ -175,8 +171,6 @@ def profile(model: Path, runtime: str) -> str:
             where = name if file == "~" else f"{Path(file).name}:{line} {name}"
             numbers = (f"{own / stats.total_tt:.1%}", f"{1e3 * own / _PROFILED:.3f}", f"{calls / _PROFILED:.1f}")
             rows.append((where, *numbers))
-        title = (
-            f"A {form} request to {recognizer.config.name}, {runtime}: its slowest functions (profiling slows calls)"
-        )
+        title = f"A {form} request to {model.name}, {runtime}: its slowest functions (profiling slows calls)"
         tables.append(markdown_table(("", "own time", "ms a request", "calls a request"), rows, title))
     return "\n".join(tables)

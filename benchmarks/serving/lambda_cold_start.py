@@ -23,8 +23,7 @@ from benchmarks import ROOT
 from benchmarks.command import run_command
 from benchmarks.tables import markdown_table
 from benchmarks.timing import describe_machine
-from spoter.aws.functions.build_standalone import NAME
-from spoter.aws.functions.wheels import PYTHON, find_python
+from spoter.aws.functions.build_standalone import NAME, PYTHON, find_python
 from spoter.errors import SpoterError
 
 # As Lambda runs it: the folder of the function on the path, and the model loaded by the import.

@@ -19,8 +19,7 @@ from benchmarks.baseline.layers import SPOTER
 from benchmarks.command import run_command
 from benchmarks.load.bodies import FRAMES
 from benchmarks.models import ORIGINAL
-from benchmarks.tables import markdown_table
-from benchmarks.timing import Timing, time_functions, use_one_thread
+from benchmarks.timing import Timing, measure_seconds, timings_table, use_one_thread
 from spoter.model.config import Sizes, read_config
 from spoter.model.network import Spoter
 from spoter.runtime.onnx_graph import build_graph
@@ -92,17 +91,15 @@ def make_forwards(sizes: Sizes, clips: int) -> dict[str, Callable[[], object]]:
 def forwards_table(title: str, timings: Sequence[Timing]) -> str:
     """Return a Markdown table with each row's speed against the original layers and against the products alone."""
     median = {row.name: row.median for row in timings}
-    rows = []
-    for row in timings:
-        low, mid, high = (value / IN_A_ROW for value in (row.low, row.median, row.high))
-        ratios = f"{median[LAYERS] / row.median:.2f}", f"{row.median / median[FLOOR]:.2f}"
-        rows.append((row.name, f"{mid:.2f}", f"{low:.2f} - {high:.2f}", *ratios))
-    columns = ("", "ms", "10-90 %", "times faster than the original layers", "over the products")
-    return markdown_table(columns, rows, title)
+    ratios: dict[str, Callable[[Timing], object]] = {
+        "times faster than the original layers": lambda row: f"{median[LAYERS] / row.median:.2f}",
+        "over the products": lambda row: f"{row.median / median[FLOOR]:.2f}",
+    }
+    return timings_table(title, timings, ratios)
 
 
 def time_forwards(sizes: Sizes, clips: int, seconds: float, label: str) -> list[Timing]:
-    """Time `IN_A_ROW` forwards of each kind in turn, on one thread."""
+    """Time a forward of each kind, `IN_A_ROW` of them in turn, on one thread."""
 
     def repeat(run: Callable[[], object]) -> None:
         for _ in range(IN_A_ROW):
@@ -111,7 +108,8 @@ def time_forwards(sizes: Sizes, clips: int, seconds: float, label: str) -> list[
     use_one_thread()
     with torch.inference_mode():
         functions = {name: partial(repeat, run) for name, run in make_forwards(sizes, clips).items()}
-        return time_functions(functions, seconds, label)
+        taken = measure_seconds(functions, seconds, label)
+    return [Timing.from_seconds(name, np.array(values) / IN_A_ROW) for name, values in taken.items()]
 
 
 def main(

@@ -63,16 +63,8 @@ class WorkerStart:
 def time_until_ready(command: Sequence[str], folder: Path, environ: dict[str, str], limit: float) -> float:
     """Return the seconds until the `spoter serve` that `command` starts prints that it is ready; then end it."""
     started = time.perf_counter()
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    ) as process:
+    output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
+    with subprocess.Popen(command, cwd=folder, env=environ, start_new_session=True, **output) as process:
         guard = threading.Timer(limit, os.killpg, (process.pid, signal.SIGTERM))
         guard.start()
         lines = []
@@ -81,8 +73,8 @@ def time_until_ready(command: Sequence[str], folder: Path, environ: dict[str, st
                 lines.append(line)
                 if line.startswith("ready after"):
                     return time.perf_counter() - started
-            output = "".join(lines[-5:]).strip()
-            raise SpoterError(f"{' '.join(command[:2])} was not ready within {limit:g} s: {output}")
+            last = "".join(lines[-5:]).strip()
+            raise SpoterError(f"{' '.join(command[:2])} was not ready within {limit:g} s: {last}")
         finally:
             guard.cancel()
             end_process_tree(process)  # `spoter serve` takes SIGTERM as Ctrl-C, and ends TorchServe's own session
@@ -140,9 +132,8 @@ def report_clone(pip_args: str) -> str:
         python = getattr(sys, "_base_executable", sys.executable)  # the one that this environment was made from
         command = ["make", "serve", f"PYTHON={python}", f"PIP_ARGS={pip_args}"]
         ready = time_until_ready(command, folder, environ, CLONE_LIMIT)
-    return (
-        f"Clone to ready: {cloned + ready:.0f} s (git clone {cloned:.1f} s, make serve {ready:.0f} s), commit {commit}."
-    )
+    parts = f"git clone {cloned:.1f} s, make serve {ready:.0f} s"
+    return f"Clone to ready: {cloned + ready:.0f} s ({parts}), commit {commit}."
 
 
 def _run(*command: str) -> str:
@@ -154,14 +145,13 @@ def _run(*command: str) -> str:
 
 def make_row(runtime: str, restarts: Sequence[float], workers: Sequence[WorkerStart]) -> list[str]:
     """Return the cells of a row of the table; a target that was missed is marked."""
-    slowest = max(worker.ready_s for worker in workers)
-    median = statistics.median(worker.ready_s for worker in workers)
+    ready = [worker.ready_s for worker in workers]
     rss = max(worker.rss for worker in workers)
     others = [(worker.pss, worker.rss_after_csv, worker.frontend_rss) for worker in workers]
     return [
         runtime,
         f"{statistics.median(restarts):.1f} ({max(restarts):.1f})",
-        f"{median:.1f} ({slowest:.1f})" + " **missed**" * (slowest > READY_WITHIN),
+        f"{statistics.median(ready):.1f} ({max(ready):.1f})" + " **missed**" * (max(ready) > READY_WITHIN),
         f"{rss / 1e6:.0f}" + " **missed**" * (rss > AT_MOST[runtime]),
         *(f"{max(values) / 1e6:.0f}" for values in zip(*others, strict=True)),
     ]
@@ -191,15 +181,7 @@ def main(
             bar.update()
             slowest = ", ".join(f"{package} {ms:.0f}" for package, ms in taken.most_common(8))
             packages.append(f"- {name}: {taken.total():.0f} in all; {slowest}")
-    columns = (
-        "runtime",
-        "restart to ready, s",
-        "worker ready, s",
-        "its RSS, MB",
-        "PSS",
-        "RSS after a CSV",
-        "Java's RSS",
-    )
+    columns = ["runtime", "restart to ready, s", "worker ready, s", "RSS, MB", "PSS", "RSS after a CSV", "Java's RSS"]
     print(f"{describe_machine()}; medians (most) of {starts}\n\n{markdown_table(columns, rows)}")
     print(f"Targets: ready within {READY_WITHIN:g} s; RSS at most 350 MB (torch), 150 MB (onnx).\n")
     print("Milliseconds of a worker's imports, which measuring makes longer:\n\n" + "\n".join(packages))

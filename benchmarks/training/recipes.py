@@ -95,11 +95,10 @@ def train_variants(
     out: Path,
     smaller: Mapping[str, Any] | None = None,
 ) -> None:
-    """Make the runs of variants `names` that `out` does not hold yet.
+    """Make the runs of variants `names` that `out` does not hold yet; without `asl` not those that need it.
 
-    Without `asl`, the variants that need it are left out. `smaller` has settings that override those of all variants,
-    for tests with a small model. Raises `DataError` for data that cannot be used, and results of other settings in
-    `out`.
+    `smaller` overrides settings of all variants, for tests. Raises `DataError` for data that cannot be used, and for
+    results of other settings in `out`.
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
@@ -130,12 +129,11 @@ def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
     cpu = time.process_time() - before
     model.load_state_dict(fitted.state)
     answers = predict_logits(model, task.clip_sets["test"].batches(settings.batch_size), context.processes.device)
+    labels, predicted = answers.labels, answers.logits.argmax(dim=1)
     return {
         "test_top1": answers.top(1),
         "test_top5": answers.top(5),
-        "test_macro_f1": f1_score(
-            answers.labels, answers.logits.argmax(dim=1), labels=answers.labels.unique(), average="macro"
-        ),
+        "test_macro_f1": f1_score(labels, predicted, labels=labels.unique(), average="macro"),
         "validation_top1": fitted.history[fitted.epoch - 1]["validation_top1"],
         "epochs": len(fitted.history),
         "best_epoch": fitted.epoch,

@@ -41,7 +41,7 @@ def body(key: str = "keypoints_list") -> bytes:
 def logger(tmp_path):
     logger = pipeline.open_logger(tmp_path / "log.txt")
     yield logger
-    pipeline.close_logger(logger)
+    logger.handlers[0].close()
 
 
 @pytest.mark.parametrize("key", ["keypoints_list", "keypoints"])

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from benchmarks.command import application
 from benchmarks.load.client import Answer, Figures, Load, combine_rounds
-from benchmarks.peers import environment, in_process, matrix, report
+from benchmarks.peers import __main__ as report
+from benchmarks.peers import environment, in_process, matrix
 from benchmarks.peers.__main__ import main
 from benchmarks.peers.matrix import IN_PROCESS, Row
 from benchmarks.peers.servers import ORIGINAL, OURS, PeerServer
