@@ -12,8 +12,9 @@ import multiprocessing
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -94,23 +95,18 @@ def _read_memory(kind: str) -> int:
     return 1024 * int(re.search(rf"{kind}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
-def measure_costs(model: Path, size: int, only: str = "") -> Iterable[Cost]:
-    """Yield the cost of each hostile body of at most `size` bytes whose name contains `only`."""
-    recognizer = Recognizer.load(model)
-    limit_threads(1, recognizer.config.runtime)
-    bodies = [body for body in hostile_bodies(recognizer.layout) if only in body.name]
-    for body in tqdm(bodies, desc="bodies", leave=False):
-        yield lowest_cost(lambda body=body: _measure_in_child(recognizer, body, size))
-
-
 def main(
     model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
     size: Annotated[int, typer.Option(help="Bytes of each body; at most max_bytes of the model.")] = 26_214_400,
     only: Annotated[str, typer.Option(help="Only bodies with this in their names.")] = "",
 ) -> None:
     """Answer bodies that are made to cost, and print their costs."""
+    recognizer = Recognizer.load(model)
+    limit_threads(1, recognizer.config.runtime)
+    bodies = [body for body in hostile_bodies(recognizer.layout) if only in body.name]
     rows, wrong = [], []
-    for cost in measure_costs(model, size, only):
+    for body in tqdm(bodies, desc="bodies", leave=False):
+        cost = lowest_cost(partial(_measure_in_child, recognizer, body, size))
         name, answer = cost.name + (" (honest)" if cost.honest else ""), f"{cost.status} {cost.code or ''}".strip()
         numbers = (f"{cost.seconds:.2f}", f"{cost.memory / MB:.0f}", "too much" if cost.is_too_high else "")
         rows.append((name, f"{cost.bytes / MB:.1f}", answer, *numbers))

@@ -33,8 +33,6 @@ INSTRUMENTED = (
     "formats", "fewshot", "messages", "model.checkpoint", "model.config", "model.folder", "ops.archive",
     "ops.tar_reader", "runtime.onnx_runtime", "runtime.onnx_external", "serving.service",
 )  # fmt: skip
-EXECUTED = re.compile(r"stat::number_of_executed_units:\s+(\d+)")
-COVERED = re.compile(r"cov: (\d+)")
 
 
 @dataclass(frozen=True)
@@ -68,15 +66,13 @@ def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int 
     command = [sys.executable, "-m", "stress.decoder_fuzz", "--child", target, *options, str(corpus)]
     with tempfile.TemporaryDirectory(prefix="spoter-fuzz-") as scratch:  # libFuzzer does not remove its own
         variables = {"OMP_NUM_THREADS": "1", "SPOTER_VIDEO_PYTHON": "no program", "TMPDIR": scratch}
-        process = subprocess.run(
-            command, cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE, text=True, errors="replace"
-        )
-    log, new = process.stderr, sorted(set(findings.iterdir()) - before)
+        process = subprocess.run(command, cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE)
+    log, new = process.stderr.decode(errors="replace"), sorted(set(findings.iterdir()) - before)
     if process.returncode and not new:
         raise RuntimeError(f"{target} ended with status {process.returncode}:\n{log[-2000:]}")
-    executed, covered = EXECUTED.search(log), COVERED.findall(log)
-    executions = int(executed[1]) if executed else 0
-    return Outcome(target, executions, int(covered[-1]) if covered else 0, time.monotonic() - started, new, log)
+    patterns = (r"stat::number_of_executed_units:\s+(\d+)", r"cov: (\d+)")
+    executions, covered = (int((re.findall(pattern, log) or [0])[-1]) for pattern in patterns)
+    return Outcome(target, executions, covered, time.monotonic() - started, new, log)
 
 
 def _run_child(target: str, options: list[str]) -> None:

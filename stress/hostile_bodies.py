@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -50,21 +51,22 @@ def hostile_bodies(layout: Layout) -> list[HostileBody]:
     ]
 
 
-def _repeat(before: str, item: str, after: str = "", most: int | None = None) -> MakeBody:
+def _repeat(before: str, item: str, after: str = "", most: int = sys.maxsize) -> MakeBody:
     """Return a maker of `before`, as many `item` as there is room for, but at most `most`, and `after`."""
 
     def make(size: int) -> bytes:
         count = (size - len(f"{before}{after}".encode())) // len(item)
-        return f"{before}{item * (count if most is None else min(count, most))}{after}".encode()
+        return f"{before}{item * min(count, most)}{after}".encode()
 
     return make
 
 
-def _list(before: str, item: str, after: str, most: int | None = None) -> MakeBody:
+def _list(before: str, item: str, after: str, most: int = sys.maxsize) -> MakeBody:
     """As `_repeat`, with a comma between two items."""
-    return _repeat(before, f"{item},", f"{item}{after}", None if most is None else most - 1)
+    return _repeat(before, f"{item},", f"{item}{after}", most - 1)
 
 
+_ENROLLED = '{"clips":[{}],"enrolled":{"space":"","glosses":['
 # Small items in great numbers, where a list or an object is expected.
 _LISTS = {
     "clips: [{}, …]": ('{"clips":[', "{}", "]}"),
@@ -82,12 +84,8 @@ _LISTS = {
     "points: [[[0,0], …]]": ('{"points":[[', "[0,0]", "]]}"),
     "points: [null, …]": ('{"points":[', "null", "]}"),
     "a track of [0,0], …": ('{"points":{"pose_nose":[', "[0,0]", "]}}"),
-    "enrolled: glosses": (
-        '{"keypoints":[{}],"enrolled":{"space":"","glosses":[', '{"gloss":"","clips":1,"prototype":[]}', "]}}",
-    ),
-    "enrolled: prototype of [0, …]": (
-        '{"clips":[{}],"enrolled":{"space":"","glosses":[{"gloss":"","clips":1,"prototype":[', "0", "]}]}}",
-    ),
+    "enrolled: glosses": (_ENROLLED, '{"gloss":"","clips":1,"prototype":[]}', "]}}"),
+    "enrolled: prototype of [0, …]": (_ENROLLED + '{"gloss":"","clips":1,"prototype":[', "0", "]}]}}"),
     "the same key again: top_k": ("{", '"top_k":1', "}"),
     "the same key again: keypoints": ("{", '"keypoints":[{}]', "}"),
     "faces: [], …": ('{"keypoints":[{', '"face_landmarks":[]', "}]}"),
@@ -128,29 +126,24 @@ _LONG = {
 } | {
     f"{key}: an integer of all digits": (f'{{"{key}":', "1", "}") for key in ("fps", "top_k", "layout", "unknown")
 }  # fmt: skip
-# Millions of different names.
-_NAMES = {
-    "unknown keys": ("{", "}"),
-    "unknown keys beside describe": ('{"describe":true,', "}"),
-    "points by unknown names": ('{"points":{', "}}"),
-}
 
 
 def _json_bodies() -> dict[str, MakeBody]:
     bodies = {name: _repeat(*parts) for name, parts in _LONG.items()}
     for name, (before, item, after) in _LISTS.items():
         made = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
-        bodies[name] = _list(before, item, after)
-        bodies[f"{name}, as many as are read"] = _list(
-            before, item, after, MAX_EXPANSION * Limits.max_bytes // made - 1
-        )
+        most = MAX_EXPANSION * Limits.max_bytes // made - 1
+        bodies |= {name: _list(before, item, after), f"{name}, as many as are read": _list(before, item, after, most)}
     for name, number in _NUMBERS.items():
         bodies[name] = _list('{"points":[[', f"[{number},0]", "]]}", 1_000_000)
-    for name, (before, after) in _NAMES.items():
-        bodies[name] = _numbered(before, '"{:07}":0', after, ",")
-    bodies["nested objects, closed"] = lambda size: b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1)
-    bodies["clips of 1e-310"] = lambda size: b'{"clips":[' + b",".join(_slow_clips(size)) + b"]}"
-    return bodies
+    return bodies | {
+        # Millions of different names.
+        "unknown keys": _numbered("{", '"{:07}":0', "}", ","),
+        "unknown keys next to describe": _numbered('{"describe":true,', '"{:07}":0', "}", ","),
+        "points by unknown names": _numbered('{"points":{', '"{:07}":0', "}}", ","),
+        "nested objects, closed": lambda size: b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1),
+        "clips of 1e-310": lambda size: b'{"clips":[' + b",".join(_slow_clips(size)) + b"]}",
+    }
 
 
 def _numbered(before: str, item: str, after: str, separator: str) -> MakeBody:

@@ -120,12 +120,11 @@ def fuzz(
 
     def send(number: int) -> tuple[int, FuzzRequest, list[HttpAnswer] | OSError]:
         request = make_request(seed, number, space)
-        patience = PATIENCE if request.is_complete else GLANCE
+        patience, is_head = PATIENCE if request.is_complete else GLANCE, request.method == "HEAD"
         try:
-            result = exchange(port, request.to_bytes(), patience, request.copies, head=request.method == "HEAD")
+            return number, request, exchange(port, request.to_bytes(), patience, request.copies, head=is_head).answers
         except OSError as error:
             return number, request, error
-        return number, request, result.answers
 
     remaining = iter(numbers)
     with ThreadPoolExecutor(CONNECTIONS) as pool:
@@ -162,7 +161,7 @@ def main(
     """Send mutated requests to a TorchServe that this command starts, and judge every answer."""
     prototypes = Recognizer.load(model).prototypes
     space = "" if prototypes is None else prototypes.space
-    findings, interrupted = Findings(), False
+    findings, interrupted, numbers = Findings(), False, range(first, first + requests)
     # No videos: reading one takes seconds, whatever is in it.
     with running_server(model, workers, {PYTHON_VARIABLE: "no program"}) as server:
         wait_until(lambda: len(worker_pids(server)) == workers)
@@ -174,7 +173,6 @@ def main(
 
         with tqdm(total=requests, unit=" requests", leave=False) as bar:
             try:
-                numbers = range(first, first + requests)
                 fuzz(server.ports[0], numbers, seed, space, findings, measure, bar.update)
             except KeyboardInterrupt:
                 interrupted = True
