@@ -71,11 +71,10 @@ def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_
 
 def drop_from_cache(tree: Path) -> None:
     """Have the system drop the files of `tree` from its cache, where there is a way to ask it to."""
-    for path in tree.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())  # what is not written yet cannot be dropped
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    for path in filter(Path.is_file, tree.rglob("*")):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())  # what is not written yet cannot be dropped
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(

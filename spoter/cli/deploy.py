@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spoter.aws.choices import EntryPoint, Mode
+from spoter.aws.deploy.settings import EntryPoint, Mode
 from spoter.errors import SpoterError
 from spoter.resources import WORK_FOLDER
 
 if TYPE_CHECKING:
     from spoter.aws.deploy.account import Account
-    from spoter.aws.deploy.console import Reporter
+    from spoter.aws.deploy.progress import Reporter
     from spoter.aws.deploy.settings import Settings
 
 SETTINGS = WORK_FOLDER / "deploy.toml"
@@ -215,7 +215,7 @@ def _prepare(context: typer.Context, dry_run: bool = False) -> tuple[Settings, A
     from rich.console import Console
 
     from spoter.aws.deploy.account import Account
-    from spoter.aws.deploy.console import Reporter
+    from spoter.aws.deploy.progress import Reporter
 
     file, options, verbose = context.obj
     own = {name: context.params[name] for name in ("name", "region", "profile") if context.params[name] is not None}

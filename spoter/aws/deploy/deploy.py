@@ -11,14 +11,12 @@ from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
-from spoter.aws.choices import Mode
 from spoter.aws.deploy import autoscale, batch, endpoint, invoke, requests, upload
 from spoter.aws.deploy.account import Account, CallError
-from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.ownership import add_missing_tags
 from spoter.aws.deploy.preflight import Preflight
-from spoter.aws.deploy.rollback import DeploymentFailed, Undo
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.progress import DeploymentFailed, Reporter, Undo
+from spoter.aws.deploy.settings import DeployError, Mode, Settings
 from spoter.aws.deploy.waiting import POLL, StillBusy, explain_failure
 from spoter.errors import SpoterError
 from spoter.resources import RESOURCES

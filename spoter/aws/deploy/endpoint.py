@@ -7,9 +7,8 @@ from typing import Any
 
 from spoter.aws.deploy import autoscale, requests
 from spoter.aws.deploy.account import Account, CallError
-from spoter.aws.deploy.console import Reporter
 from spoter.aws.deploy.ownership import add_missing_tags, tag_log_group
-from spoter.aws.deploy.rollback import Undo
+from spoter.aws.deploy.progress import Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import BUSY, POLL, explain_failure, wait_for_endpoint
 

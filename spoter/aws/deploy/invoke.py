@@ -12,10 +12,9 @@ from urllib.parse import urlencode
 
 from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_attempt, stop_after_delay, wait_fixed
 
-from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, bucket_name, translate_errors
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.settings import DeployError, Mode, Settings
 from spoter.formats.request import JSON
 from spoter.sources.clip_files import read_body
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from spoter.aws.choices import Mode
 from spoter.aws.deploy import requests
-from spoter.aws.deploy.settings import Settings
+from spoter.aws.deploy.settings import Mode, Settings
 from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import RUNTIME_FILES
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, bucket_name
 from spoter.aws.deploy.ownership import check_ours
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.settings import DeployError, Mode, Settings
 from spoter.errors import SpoterError
 from spoter.model.config import read_config
 from spoter.model.folder import read_layout

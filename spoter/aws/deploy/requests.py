@@ -15,8 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from spoter.aws.choices import Mode
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.settings import DeployError, Mode, Settings
 
 # On everything that `spoter deploy` creates, with the endpoint's name: only resources with it are used and deleted.
 TAG = "spoter:deployment"

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from spoter.aws.choices import Mode
 from spoter.errors import SpoterError
 from spoter.files import read_text
 from spoter.resources import RESOURCES
@@ -30,6 +30,22 @@ _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z"
 
 class DeployError(SpoterError):
     """The user has to put something right before a deployment; the text says what was found and what to do."""
+
+
+class Mode(StrEnum):
+    """How SageMaker runs the model: endpoints of three kinds, or a batch transform job."""
+
+    realtime = "realtime"
+    serverless = "serverless"
+    asynchronous = "async"
+    batch = "batch"
+
+
+class EntryPoint(StrEnum):
+    """Which of the archive's two entry points SageMaker's container code uses."""
+
+    handler = "handler"  # MAR-INF/MANIFEST.json, and with it spoter_handler.py: the archive as it is
+    functions = "functions"  # code/inference.py, where MAR-INF is not there
 
 
 class ScalingBounds(NamedTuple):

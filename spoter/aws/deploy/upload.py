@@ -9,8 +9,7 @@ from urllib.parse import urlencode
 
 from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account, CallError
-from spoter.aws.deploy.console import Reporter
-from spoter.aws.deploy.rollback import Undo
+from spoter.aws.deploy.progress import Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.model.folder import file_sha256
 

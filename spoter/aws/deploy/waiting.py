@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spoter.aws.deploy.account import Account, Unreachable
-from spoter.aws.deploy.console import Reporter
+from spoter.aws.deploy.progress import Reporter
 from spoter.aws.deploy.settings import DeployError
 
 # Temporary statuses (API reference, DescribeEndpoint and DescribeTransformJob).

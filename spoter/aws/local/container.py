@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
-from spoter.aws.choices import EntryPoint
 from spoter.aws.deploy.requests import container_environment
+from spoter.aws.deploy.settings import EntryPoint
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
 from spoter.ops.java import OLDEST_JAVA, Java, find_java

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account
-from spoter.aws.deploy.console import Reporter
+from spoter.aws.deploy.progress import Reporter
 from spoter.aws.deploy.settings import DeployError, Settings, read_settings
 from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
 

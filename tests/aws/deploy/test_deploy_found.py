@@ -10,7 +10,7 @@ from rich.console import Console
 
 from spoter.aws.deploy import deploy, requests
 from spoter.aws.deploy.account import Account
-from spoter.aws.deploy.console import Reporter
+from spoter.aws.deploy.progress import Reporter
 from tests.aws.deploy.deploying import changes, endpoint, names, run, told_settings
 
 

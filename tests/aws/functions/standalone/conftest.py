@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from spoter.aws.functions.build_standalone import FunctionPackage, build
-from spoter.aws.functions.wheels import PYTHON, Architecture, find_python
+from spoter.aws.functions.build_standalone import PYTHON, Architecture, FunctionPackage, build, find_python
 from spoter.landmarks.layouts import load_layout
 from spoter.serving.enroll import enroll
 from spoter.sources.clip_files import read_clips

@@ -11,8 +11,16 @@ import typer
 
 import spoter.aws.functions.build_standalone
 from benchmarks.serving.lambda_cold_start import measure_cold_starts
-from spoter.aws.functions.build_standalone import IN_FUNCTION, NAME, WANTED_UNZIPPED, build, main
-from spoter.aws.functions.wheels import PYTHON, TASK_ROOT, find_python
+from spoter.aws.functions.build_standalone import (
+    IN_FUNCTION,
+    NAME,
+    PYTHON,
+    TASK_ROOT,
+    WANTED_UNZIPPED,
+    build,
+    find_python,
+    main,
+)
 from spoter.errors import SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.messages import RawRequest
