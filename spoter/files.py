@@ -50,11 +50,8 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 def atomic_move(file: Path, path: Path, mode: int = 0o644) -> None:
     """Move a file to `path` on the same file system; a power cut leaves the old content there or the new one."""
-    handle = os.open(file, os.O_RDWR)  # Windows syncs no file that is open for reading only
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with file.open("r+b") as opened:  # Windows syncs no file that is open for reading only
+        os.fsync(opened.fileno())
     file.chmod(mode)
     os.replace(file, path)
     fsync_folder(path.parent)

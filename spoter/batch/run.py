@@ -155,9 +155,14 @@ class ShardFolder:
         lines = content[: -len(_checksum(b""))]
         return lines if content == lines + _checksum(lines) else None
 
+    def remove_unfinished(self) -> None:
+        """Remove the temporary files of a run that was killed."""
+        for path in self.folder.glob(f"{TEMPORARY_PREFIX}*"):
+            path.unlink()
+
     def begin(self, record_file: Path, record: RunRecord) -> None:
         """Write the record, or check that the shards of an earlier run were made of the same; else `SpoterError`."""
-        remove_unfinished(self.folder)
+        self.remove_unfinished()
         count = len(self.numbers())
         if not count:
             return write_record(record_file, record)
@@ -199,9 +204,3 @@ def run_shards(plan: RunPlan, execute: ShardExecutor[_T], done: set[int], save: 
         raise Stopped(
             f"stopped: {ready} of {total} clips are done and kept. Run the same command again to resume"
         ) from None
-
-
-def remove_unfinished(folder: Path) -> None:
-    """Remove the temporary files of a run that was killed."""
-    for path in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        path.unlink()

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
@@ -24,16 +23,7 @@ from spoter.batch.inputs import ClipSource
 from spoter.batch.output import count_lines, write_lines
 from spoter.batch.predictor import encode_line
 from spoter.batch.reader import Place, RequestReader
-from spoter.batch.run import (
-    Counts,
-    RunPlan,
-    ShardExecutor,
-    ShardFolder,
-    read_record,
-    remove_unfinished,
-    run_shards,
-    write_record,
-)
+from spoter.batch.run import Counts, RunPlan, ShardExecutor, ShardFolder, read_record, run_shards, write_record
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.files import atomic_write_bytes, exclusive_lock
@@ -137,7 +127,7 @@ def pack_clips(plan: RunPlan, execute: ShardExecutor[tuple[bytes, bytes]]) -> Co
         shards.folder.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(inputs.folder):
         inputs.begin(plan.out / RECORD, plan.record)
-        remove_unfinished(requests.folder)
+        requests.remove_unfinished()
         done = {number for number in inputs.numbers() if _is_complete(requests, inputs, number)}
         for path in requests.folder.iterdir():
             number = int(path.stem) if path.stem.isdecimal() else -1
@@ -208,21 +198,20 @@ def _join(inputs: ShardFolder, answers: Path, clips: int) -> Iterator[bytes]:
 
 def _join_shard(path: Path, lines: io.BytesIO, answers: Path) -> Iterator[bytes]:
     inputs = [(line, msgspec.json.decode(line, type=_Input)) for line in lines]
-    with ExitStack() as files:
-        try:
-            is_sent = any(clip.error is UNSET for _, clip in inputs)
-            answered: Iterator[bytes] = iter(files.enter_context(answers.open("rb")) if is_sent else ())
-        except OSError as error:
-            raise SpoterError(f"{answers}: {error.strerror or error}; fetch all that the job wrote") from error
-        for line, clip in inputs:
-            if clip.error is not UNSET:
-                yield line
-                continue
-            answer = next(answered, b"")
-            if not answer.endswith(b"}\n"):
-                raise SpoterError(
-                    f"{answers}: found fewer lines than {path} has, expected one for each clip: fetch it again"
-                )
-            yield encode_line(msgspec.json.decode(clip.input), answer.removesuffix(b"\n"), is_line=True)
-        if next(answered, None) is not None:
-            raise SpoterError(f"{answers}: found more lines than {path} has: are these the answers to its clips?")
+    is_sent = any(clip.error is UNSET for _, clip in inputs)
+    try:
+        answered = io.BytesIO(answers.read_bytes() if is_sent else b"")
+    except OSError as error:
+        raise SpoterError(f"{answers}: {error.strerror or error}; fetch all that the job wrote") from error
+    for line, clip in inputs:
+        if clip.error is not UNSET:
+            yield line
+            continue
+        answer = answered.readline()
+        if not answer.endswith(b"}\n"):
+            raise SpoterError(
+                f"{answers}: found fewer lines than {path} has, expected one for each clip: fetch it again"
+            )
+        yield encode_line(msgspec.json.decode(clip.input), answer.removesuffix(b"\n"), is_line=True)
+    if answered.readline():
+        raise SpoterError(f"{answers}: found more lines than {path} has: are these the answers to its clips?")

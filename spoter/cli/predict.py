@@ -84,7 +84,12 @@ def predict(
         raise SpoterError("found --jobs or --ray without --out, expected the file to write answers to")
     attributes = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
     with ExitStack() as stack:
-        respond = _load_model(model, runtime) if model else _connect(server or "", token, stack)
+        if model:
+            respond = _load_model(model, runtime)
+        else:
+            from spoter.client import Client
+
+            respond = stack.enter_context(Client(server or "", token=token)).send
         answered = [_answer(file, respond, accept, attributes) for file in paths]
     if not all(answered):
         raise typer.Exit(2)
@@ -116,12 +121,6 @@ def _load_model(model: Path, runtime: str | None) -> Respond:
 
     recognizer = load_single_threaded(model, runtime)
     return lambda request: respond(recognizer, [request])[0][0]
-
-
-def _connect(url: str, token: str | None, stack: ExitStack) -> Respond:
-    from spoter.client import Client
-
-    return stack.enter_context(Client(url, token=token)).send
 
 
 def _predict_to_file(

@@ -23,11 +23,7 @@ LIMITS = Limits(max_frames=100_000, max_clips=100_000, max_bytes=2**31)
 """For the user's own files; a server's limits guard against strangers."""
 
 
-def _ignore(text: str) -> None:
-    pass
-
-
-def read_body(file: Path, note: Callable[[str], None] = _ignore) -> tuple[bytes, str]:
+def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tuple[bytes, str]:
     """Return a file's content and its content type.
 
     A folder of OpenPose's or MMPose's frames (`spoter.sources.frame_folders`) becomes the equivalent JSON body, and so
@@ -83,7 +79,7 @@ def read_clips(
     files: Iterable[Path],
     layout: Layout,
     options: Options = Options(),  # noqa: B008  frozen
-    note: Callable[[str], None] = _ignore,
+    note: Callable[[str], None] = lambda text: None,
 ) -> list[Clip]:
     """Read all clips of some files; `note` and errors as for `read_body`.
 
