@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Iterator
-from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -70,27 +68,20 @@ def train(
     print(f"wrote {out}: epoch {trained.fitted.epoch} of {len(trained.fitted.history)}, {trained.fitted.seconds:.0f} s")
 
 
-def _setting_parameters() -> Iterator[inspect.Parameter]:
-    """Yield a parameter of the command for each option of `TrainSettings`."""
+def _add_setting_parameters() -> None:
+    """Replace the command's `**options`, which typer cannot read, by a parameter for each option of `TrainSettings`."""
+    signature = inspect.signature(train, eval_str=True)
+    parameters = [parameter for name, parameter in signature.parameters.items() if name != "options"]
     types = get_type_hints(TrainSettings)
-    for field in fields(TrainSettings):
-        if (option := OPTIONS.get(field.name)) is None:
-            continue
-        kind, default = types[field.name], field.default
+    for name, option in OPTIONS.items():
+        kind, default = types[name], getattr(TrainSettings, name)
         if isinstance(default, tuple):
             kind, default = str, ""  # names, comma-separated
-        names = [f"--{field.name.replace('_', '-')}"] if kind is bool else []  # a flag without its opposite
-        info = typer.Option(*names, help=option.help, min=None if option.min_open else option.min)
-        yield inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+        flags = [f"--{name.replace('_', '-')}"] if kind is bool else []  # a flag without its opposite
+        info = typer.Option(*flags, help=option.help, min=None if option.min_open else option.min)
+        parameters.append(
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info])
         )
-
-
-def _add_setting_parameters() -> None:
-    """Replace the command's `**options`, which typer cannot read, by the parameters of the settings."""
-    signature = inspect.signature(train, eval_str=True)
-    own = [parameter for name, parameter in signature.parameters.items() if name != "options"]
-    parameters = [*own, *_setting_parameters()]
     vars(train)["__signature__"] = signature.replace(parameters=parameters)
     train.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
 

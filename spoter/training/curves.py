@@ -48,15 +48,10 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class MetricsWriter:
-    """Writes metrics.jsonl, curves.png and TensorBoard's files after each epoch.
+    """Writes metrics.jsonl and curves.png in `folder`, and TensorBoard's event files in another, after each epoch.
 
-    Parameters
-    ----------
-    folder : Path
-        The folder of metrics.jsonl and curves.png.
-    tensorboard : Path or None
-        Folder for TensorBoard's event files. Events of an earlier run in it, or of this one before it was killed, are
-        dropped, and the whole history is written again.
+    Events of an earlier run in TensorBoard's folder, or of this one before it was killed, are dropped, and the whole
+    history is written again.
     """
 
     def __init__(self, folder: Path, tensorboard: Path | None) -> None:

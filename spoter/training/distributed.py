@@ -28,15 +28,7 @@ _TIMEOUT = timedelta(hours=1)
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together, as one of them sees them; by default it is the only one.
-
-    Attributes
-    ----------
-    rank, world_size : int
-        Number of this process, from 0, and of all processes.
-    device : torch.device
-        The device of this process.
-    """
+    """The processes that train together: the number of this one, from 0, how many there are, and this one's device."""
 
     rank: int = 0
     world_size: int = 1
@@ -75,15 +67,8 @@ class ProcessGroup:
 def join_processes(device: str) -> Iterator[ProcessGroup]:
     """Join the processes that torchrun started with this one, if it did, and leave them at the end.
 
-    Parameters
-    ----------
-    device : str
-        ``cpu`` or ``cuda``; a single process may name one of several GPUs: ``cuda:1``.
-
-    Raises
-    ------
-    DataError
-        For a device that does not exist.
+    `device` is ``cpu`` or ``cuda``; a single process may name one of several GPUs: ``cuda:1``. Raises `DataError` for a
+    device that does not exist.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:

@@ -54,18 +54,8 @@ class FitResult:
 class TrainContext:
     """How and where a model is trained; but for floating-point noise, the weights do not depend on it.
 
-    Attributes
-    ----------
-    processes : ProcessGroup
-        The processes that train together, and the device of this one.
-    precision : str
-        ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32.
-    run : UnfinishedRun or None
-        Saves the state after each epoch, and loads that of a killed run.
-    on_epoch : callable or None
-        Called with the history after each epoch.
-    progress : bool
-        Whether to show progress on stderr.
+    `precision` is ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32. `run` saves the
+    state after each epoch, and loads that of a killed run. `on_epoch` is called with the history after each epoch.
     """
 
     processes: ProcessGroup = field(default_factory=ProcessGroup)
@@ -96,8 +86,7 @@ def fit(
     train, validation : ClipSet
         The weights with the highest validation accuracy are kept, of equals the later. Without a validation set all
         epochs are run and the last weights kept.
-    settings : TrainSettings
-    context : TrainContext
+    settings, context
     name : str
         Name of the state and of the progress bar.
 
@@ -106,12 +95,11 @@ def fit(
     DataError
         Where the loss is not finite.
     """
-    trainer = _Trainer(model, settings, context)
-    trainer.resume(name)
+    trainer = _Trainer(model, settings, context, name)
     validation_batches = validation.batches(settings.batch_size) if validation else []
     processes, best, history = context.processes, trainer.best, trainer.history
     bar = progress_bar(
-        shown=context.progress and processes.is_main,
+        shown=context.progress,
         total=settings.epochs * len(train),
         initial=len(history) * len(train),
         desc=name,
@@ -132,11 +120,10 @@ def fit(
             {"epoch": epoch} | {key: f"{value:.3f}" for key, value in line.items() if key.endswith(("loss", "top1"))},
             best=best.epoch,
         )
-        if processes.is_main:
-            if context.run:
-                context.run.save_state(name, trainer.state())
-            if context.on_epoch:
-                context.on_epoch(history)
+        if context.run and processes.is_main:
+            context.run.save_state(name, trainer.state())
+        if context.on_epoch:
+            context.on_epoch(history)
     bar.close()
     return FitResult(best.state, best.epoch, history, trainer.seconds)
 
@@ -168,9 +155,9 @@ class _Best:
 
 
 class _Trainer:
-    """A model in training, with its optimizer, the average of its weights, and its history."""
+    """A model in training, with its optimizer, the average of its weights, and its history, from its saved state."""
 
-    def __init__(self, model: nn.Module, settings: TrainSettings, context: TrainContext) -> None:
+    def __init__(self, model: nn.Module, settings: TrainSettings, context: TrainContext, name: str) -> None:
         self.model, self.settings, self.context = model.to(context.processes.device), settings, context
         self.averaged: AveragedModel | None = None
         if settings.average:
@@ -179,6 +166,16 @@ class _Trainer:
         self.optimizer = _new_optimizer(model, settings)
         self.best, self.history = _Best(), list[dict[str, float]]()
         self._started = time.monotonic()
+        processes, run = context.processes, context.run
+        saved = processes.broadcast(run.load_state(name) if run and processes.is_main else None)
+        if saved:
+            self.model.load_state_dict(saved["model"])
+            if self.averaged:
+                self.averaged.load_state_dict(saved["averaged"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.best, self.history = _Best(**saved["best"]), saved["history"]
+            self._started -= saved["seconds"]
+        self.wrapped_model = processes.wrap(self.model)
 
     @property
     def seconds(self) -> float:
@@ -195,19 +192,6 @@ class _Trainer:
             "history": self.history,
             "seconds": self.seconds,
         }
-
-    def resume(self, name: str) -> None:
-        """Load the saved state, if there is one, and prepare the model for training by several processes."""
-        processes, run = self.context.processes, self.context.run
-        saved = processes.broadcast(run.load_state(name) if run and processes.is_main else None)
-        if saved:
-            self.model.load_state_dict(saved["model"])
-            if self.averaged:
-                self.averaged.load_state_dict(saved["averaged"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.best, self.history = _Best(**saved["best"]), saved["history"]
-            self._started -= saved["seconds"]
-        self.wrapped_model = processes.wrap(self.model)
 
     def train_epoch(self, train: ClipSet, epoch: int, bar: tqdm[Any]) -> dict[str, float]:
         """Train on all clips once; return the mean loss and accuracy on the augmented clips, and the learning rate."""
@@ -265,10 +249,7 @@ def _new_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Opt
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (matrices if name.endswith("weight") and parameter.dim() > 1 else others).append(parameter)
-    groups = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
+    groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
     if settings.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=settings.learning_rate)  # without momentum
     return torch.optim.AdamW(groups, lr=settings.learning_rate)

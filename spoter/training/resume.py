@@ -29,14 +29,9 @@ def is_unfinished(out: Path) -> bool:
 
 
 class UnfinishedRun:
-    """The folder OUT/.training.
+    """The folder .training in the model folder `out`, which exists.
 
-    Parameters
-    ----------
-    out : Path
-        The model folder; it exists.
-    identity : mapping of str to str
-        Settings, data and version as text. A run resumes only where all of these are the same.
+    `identity` holds settings, data and version as text: a run resumes only where all of these are the same.
     """
 
     def __init__(self, out: Path, identity: Mapping[str, str]) -> None:
@@ -45,19 +40,15 @@ class UnfinishedRun:
     def open(self, resume: bool = False, fresh: bool = False) -> None:
         """Start, or resume the run in the folder.
 
-        Raises
-        ------
-        DataError
-            Where there is an unfinished run and neither `resume` nor `fresh`, and where its identity is another than
-            this run's, naming the difference.
+        Raises `DataError` where there is an unfinished run and neither `resume` nor `fresh`, and where its identity is
+        another than this run's, naming the difference.
         """
         for folder in (self.out / _FINISHED, self.folder) if fresh else (self.out / _FINISHED,):
             if folder.exists():
                 shutil.rmtree(folder)
-        unfinished = is_unfinished(self.out)
-        if unfinished and not resume:
-            raise DataError(f"{self.folder}: found an unfinished run: --resume resumes it, --fresh deletes it")
-        if unfinished:
+        if unfinished := is_unfinished(self.out):
+            if not resume:
+                raise DataError(f"{self.folder}: found an unfinished run: --resume resumes it, --fresh deletes it")
             self._check_identity()
         self.folder.mkdir(exist_ok=True)
         for left_over in self.folder.glob(".*"):  # of a write that was killed
@@ -71,10 +62,9 @@ class UnfinishedRun:
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+            return dict(torch.load(path, map_location="cpu", weights_only=True))
         except Exception as error:  # torch raises errors of many kinds for a file that it did not write
             raise DataError(f"{path}: cannot be read ({type(error).__name__}); start again with --fresh") from error
-        return state
 
     def save_state(self, name: str, state: Mapping[str, Any]) -> None:
         """Save `state`, tensors and plain values, in place of the state saved under `name` before."""
@@ -94,12 +84,9 @@ class UnfinishedRun:
             saved = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise DataError(f"{path}: cannot be read ({error}); start again with --fresh") from error
-        changes = [
-            f"{name} was {saved.get(name, 'absent')}, is {value}"
-            for name, value in self.identity.items()
-            if saved.get(name) != value
-        ]
-        if changes:
+        changed = [name for name, value in self.identity.items() if saved.get(name) != value]
+        if changed:
+            changes = (f"{name} was {saved.get(name, 'absent')}, is {self.identity[name]}" for name in changed)
             raise DataError(
                 f"{self.folder}: the unfinished run has another configuration: {', '.join(changes)}; "
                 "give the same again, or --fresh"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, get_origin, get_type_hints
@@ -19,7 +18,7 @@ from spoter.training.augment.augmentation import Augmentation, Augmenter, NoAugm
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
-AUGMENTATIONS: dict[str, Callable[[], Augmenter]] = {
+AUGMENTATIONS: dict[str, type[Augmenter]] = {
     "ours": Augmentation,
     "original": OriginalAugmentation,
     "none": NoAugmentation,
@@ -30,15 +29,8 @@ AUGMENTATIONS: dict[str, Callable[[], Augmenter]] = {
 class Option:
     """What the command line, settings files and the bounds check need to know about a field of `TrainSettings`.
 
-    Attributes
-    ----------
-    help : str
-    min, below : float
-        Bounds of a number: `min` <= number < `below`. Without `min` there are none.
-    min_open : bool
-        Whether `min` itself is out of bounds.
-    choices : tuple of str
-        The allowed texts; all where empty.
+    The bounds of a number are `min` <= number < `below`, or with `min_open` `min` < number; without `min` there are
+    none. All texts are allowed where there are no `choices`.
     """
 
     help: str
@@ -50,9 +42,8 @@ class Option:
     def check(self, name: str, value: object) -> None:
         """Raise `DataError` where `value` is out of bounds, or no choice."""
         if self.choices and value not in self.choices:
-            raise DataError(
-                f"settings: found {name} {value!r}, expected one of {', '.join(filter(None, self.choices))}"
-            )
+            choices = ", ".join(filter(None, self.choices))
+            raise DataError(f"settings: found {name} {value!r}, expected one of {choices}")
         if self.min is None or not isinstance(value, int | float):
             return
         if not self.min <= value < self.below or (self.min_open and value == self.min):
@@ -154,9 +145,7 @@ class TrainSettings:
             if field.name not in OPTIONS or field.name == "tensorboard" or value == field.default:
                 continue
             words.append(f"--{field.name.replace('_', '-')}")
-            if isinstance(value, Path):
-                words.append(_portable(value))
-            elif field.name == "layout" and value not in BUILT_IN:
+            if isinstance(value, Path) or (field.name == "layout" and value not in BUILT_IN):
                 words.append(_portable(Path(value)))
             elif value is not True:
                 words.append(",".join(value) if isinstance(value, tuple) else str(value))

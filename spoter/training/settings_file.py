@@ -24,53 +24,26 @@ _ORIGINAL_KEYS |= {key: name for key, name in HPARAMS_TO_SIZES.items() if name !
 def build_settings(
     given: Mapping[str, Any], recipe: str = "", config: Path | None = None
 ) -> tuple[TrainSettings, list[str]]:
-    """Return the settings of a run.
+    """Return the settings of a run, and the keys of `config` that are not used.
 
-    Parameters
-    ----------
-    given : mapping of str to object
-        Fields of `TrainSettings` by name, `data` and `out` among them. They override all others.
-    recipe : str
-        A preset of `RECIPES`, which the file overrides; by default the file's own.
-    config : Path, optional
-        As for `read_settings`.
-
-    Returns
-    -------
-    TrainSettings, list of str
-        The settings, and the keys of `config` that are not used.
-
-    Raises
-    ------
-    DataError, ModelFolderError
-        For an unknown preset, settings out of bounds, and as `read_settings`.
+    `given` are fields of `TrainSettings`, `data` and `out` among them; they override all others. `config` is a file for
+    `read_settings`; it overrides the preset `recipe` of `RECIPES`, by default the file's own. Raises `DataError` or
+    `ModelFolderError` for an unknown preset, settings out of bounds, and as `read_settings`.
     """
     from_file, unused = read_settings(config) if config else ({}, [])
     preset = from_file.pop("recipe", "ours")
-    preset = recipe or preset
-    if preset not in RECIPES:
-        raise DataError(f"found recipe {preset!r}, expected one of {', '.join(RECIPES)}")
-    return TrainSettings(**{**RECIPES[preset], **from_file, **given}), unused
+    if (recipe := recipe or preset) not in RECIPES:
+        raise DataError(f"found recipe {recipe!r}, expected one of {', '.join(RECIPES)}")
+    return TrainSettings(**{**RECIPES[recipe], **from_file, **given}), unused
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read settings from a TOML or JSON file.
+    """Read settings by field from a TOML or JSON file; return also the keys that mean nothing here.
 
-    Parameters
-    ----------
-    path : Path
-        Keys are the options of `TrainSettings`, as fields or as on the command line (``batch-size``), and ``recipe``.
-        Or the original project's config.json, recognized by its ``hparams``.
-
-    Returns
-    -------
-    dict of str to object, list of str
-        Settings by field, and, of an original config.json, the keys that mean nothing here.
-
-    Raises
-    ------
-    DataError, ModelFolderError
-        For a file that cannot be read, an unknown key, and a value of another type than its field's.
+    Keys are the options of `TrainSettings`, as fields or as on the command line (``batch-size``), and ``recipe``. Or
+    the file is the original project's config.json, recognized by its ``hparams``: only it may have other keys. Raises
+    `DataError` or `ModelFolderError` for a file that cannot be read, an unknown key, and a value of another type than
+    its field's.
     """
     content = _read_file(path)
     if "hparams" in content:
