@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from spoter.files import atomic_write, atomic_write_bytes
 from spoter.formats.csv_table import axis_columns
@@ -25,10 +25,11 @@ from spoter.landmarks.clip import make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.transforms import resample_time
-from spoter.training.data import LabelledClip, read_dataset
+from spoter.training.data import read_dataset
 from spoter.training.data.split_record import SPLIT, read_split
 
 ROOT = Path(__file__).resolve().parents[1]
+LAYOUT = load_layout("54")
 CLIPS = 9
 _ROUNDS = 6
 _COARSE = 40  # frames that clips are compared in, to find those alike
@@ -40,17 +41,9 @@ _DECIMALS = 4
 
 
 def average_clip(clips: list[np.ndarray]) -> np.ndarray:
-    """Average clips of one sign.
+    """Average clips of one sign, each of shape (T, 543, 2) in image units, NaN = missing.
 
-    Parameters
-    ----------
-    clips : list of numpy.ndarray, shape (T, 543, 2)
-        Image units, NaN = missing.
-
-    Returns
-    -------
-    numpy.ndarray, shape (median T, 543, 2), float32
-        A point is there where at least half of the clips have it.
+    The average is float32 of shape (median T, 543, 2). It has the points that at least half of the clips have.
     """
     placed = [_place(points) for points in clips]
     coarse = [resample_time(points, _COARSE) for points in placed]
@@ -97,9 +90,8 @@ def _mean_by(mean: np.ndarray, clips: list[np.ndarray]) -> np.ndarray:
     for points in clips:
         own, count, matched = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros((len(mean), 1, 1))
         for i, j in _warp(mean, points)[0]:
-            there = ~np.isnan(points[j])
-            own[i][there] += points[j][there]
-            count[i] += there
+            own[i] += np.nan_to_num(points[j])
+            count[i] += ~np.isnan(points[j])
             matched[i] += 1
         has = count >= matched / 2
         total[has] += own[has] / count[has]
@@ -112,82 +104,76 @@ def _number(value: float) -> float | None:
     return None if np.isnan(value) else round(float(value), _DECIMALS)
 
 
-def _pairs(points: np.ndarray) -> list:
+def _pairs(points: np.ndarray) -> list | None:
     """Return points (..., 2) as nested lists, null where missing."""
     if points.ndim > 1:
         return [_pairs(inner) for inner in points]
     return None if np.isnan(points).any() else [_number(value) for value in points]
 
 
-def _browser(points: np.ndarray) -> str:
-    """The browser client's JSON."""
+def _format_browser(points: np.ndarray) -> str:
+    """Return the browser client's JSON."""
     frames = []
     for frame in points:
-        keys = {}
-        for part, key in MEDIAPIPE_KEYS.items():
-            section = frame[MEDIAPIPE.part(part)]
-            there = not np.isnan(section).all()
-            keys[key] = [{"x": _number(x), "y": _number(y)} for x, y in section] if there else []
-        frames.append(keys)
+        sections = {key: frame[MEDIAPIPE.part(part)] for part, key in MEDIAPIPE_KEYS.items()}
+        frames.append({
+            key: [] if np.isnan(section).all() else [{"x": _number(x), "y": _number(y)} for x, y in section]
+            for key, section in sections.items()
+        })  # fmt: skip
     return json.dumps({"keypoints": frames}, separators=(",", ":")) + "\n"
 
 
-def _compact(points: np.ndarray) -> str:
-    """A layout's points as JSON."""
-    return json.dumps({"layout": 54, "points": _pairs(_selected(points))}, separators=(",", ":"))
+def _format_compact(points: np.ndarray) -> str:
+    """Return a layout's points as JSON."""
+    return json.dumps({"layout": 54, "points": _pairs(_selected(points))}, separators=(",", ":")) + "\n"
 
 
-def _wide(points: np.ndarray) -> str:
-    """A CSV with a row a frame."""
+def _format_wide(points: np.ndarray) -> str:
+    """Return a CSV with a row a frame."""
+    return _to_csv(pd.DataFrame(_selected(points).reshape(len(points), -1), columns=axis_columns(LAYOUT.names)))
+
+
+def _format_long(points: np.ndarray) -> str:
+    """Return a CSV with a row a landmark."""
     rows = [
-        ["" if np.isnan(value) else f"{value:.{_DECIMALS}f}" for value in frame.ravel()] for frame in _selected(points)
+        (number, part, index, x, y)
+        for number, frame in enumerate(points)
+        for part in MEDIAPIPE.parts
+        for index, (x, y) in enumerate(frame[MEDIAPIPE.part(part)])
+        if not np.isnan(x)
     ]
-    return "".join(",".join(row) + "\n" for row in [axis_columns(load_layout("54").names), *rows])
+    return _to_csv(pd.DataFrame(rows, columns=["frame", "type", "landmark_index", "x", "y"]))
 
 
-def _long(points: np.ndarray) -> str:
-    """A CSV with a row a landmark."""
-
-    def rows() -> Iterator[str]:
-        yield "frame,type,landmark_index,x,y\n"
-        for number, frame in enumerate(points):
-            for part in MEDIAPIPE.parts:
-                for index, (x, y) in enumerate(frame[MEDIAPIPE.part(part)]):
-                    if not np.isnan(x):
-                        yield f"{number},{part},{index},{x:.{_DECIMALS}f},{y:.{_DECIMALS}f}\n"
-
-    return "".join(rows())
+def _to_csv(table: pd.DataFrame) -> str:
+    return table.to_csv(index=False, float_format=f"%.{_DECIMALS}f", lineterminator="\n")
 
 
 def _selected(points: np.ndarray) -> np.ndarray:
-    """Return layout 54's points."""
-    return load_layout("54").select(make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name))
+    """Return the layout's points."""
+    return LAYOUT.select(make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name))
 
 
 def main() -> None:
-    """Write the samples beside this file."""
+    """Write the samples into samples/."""
     groups = read_split(ROOT / "models" / "dgs11" / SPLIT).split.groups("train")
     clips = [clip for clip in read_dataset(Path(sys.argv[1])).clips if clip.group in groups]
 
     def average(gloss: str) -> np.ndarray:
-        return average_clip([_without_neck(clip) for clip in clips if clip.gloss == gloss])
+        """Average a gloss's clips, without the neck that a data set adds."""
+        return average_clip([clip.clip.points[:, : len(MEDIAPIPE.names)] for clip in clips if clip.gloss == gloss])
 
-    here = ROOT / "samples"
     texts = {
-        "hallo.json": _browser(average("HALLO")),
-        "zeigen-compact.json": _compact(average("ZEIGEN")) + "\n",
-        "deutschland.csv": _wide(average("DEUTSCHLAND")),
-        "mainz-long.csv": _long(average("MAINZ")),
-        "ich-welt.jsonl": "".join(_compact(average(gloss)) + "\n" for gloss in ("ICH", "WELT")),
+        "hallo.json": _format_browser(average("HALLO")),
+        "zeigen-compact.json": _format_compact(average("ZEIGEN")),
+        "deutschland.csv": _format_wide(average("DEUTSCHLAND")),
+        "mainz-long.csv": _format_long(average("MAINZ")),
+        "ich-welt.jsonl": "".join(_format_compact(average(gloss)) for gloss in ("ICH", "WELT")),
     }
     for name, text in texts.items():
-        atomic_write_bytes(here / name, text.encode())
-    with atomic_write(here / "software.npy") as temporary, temporary.open("wb") as file:
+        atomic_write_bytes(ROOT / "samples" / name, text.encode())
+    with atomic_write(ROOT / "samples" / "software.npy") as temporary, temporary.open("wb") as file:
         np.save(file, _selected(average("SOFTWARE")))
-
-
-def _without_neck(clip: LabelledClip) -> np.ndarray:
-    return clip.clip.points[:, : len(MEDIAPIPE.names)]
 
 
 if __name__ == "__main__":

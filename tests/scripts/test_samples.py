@@ -69,7 +69,8 @@ def test_no_sample_is_a_copy_of_a_clip(samples, shared_data, dgs11):
     body = [i for i, landmark in enumerate(LAYOUT.landmarks) if landmark.section == "pose"]
     known = {
         gloss: [LAYOUT.select(clip.clip)[:, body] for clip in clips if clip.gloss == gloss]
-        for gloss in sum(SHOWN.values(), [])
+        for glosses in SHOWN.values()
+        for gloss in glosses
     }
     for name, glosses in SHOWN.items():
         for gloss, clip in zip(glosses, _clips(samples / name), strict=True):
