@@ -5,9 +5,7 @@ what exceeds the queues is refused. Chance within a second comes from the simula
 (`benchmarks.capacity.queueing`) at the same load, to which the flow's wait is added. Near full load both count some of
 the same waiting, so that latencies are a little too high there.
 
-The policy is Application Auto Scaling's target tracking on SageMakerVariantInvocationsPerInstance, as AWS documents it:
-requests a minute for each instance; more instances after some minutes in a row above the target, fewer after many below
-nine tenths of it, as many as would bring the metric to the target.
+The policy is Application Auto Scaling's target tracking on SageMakerVariantInvocationsPerInstance, as AWS documents it.
 """
 
 from __future__ import annotations
@@ -21,7 +19,6 @@ import numpy as np
 from benchmarks.capacity.queueing import Outcome
 from spoter.errors import SpoterError
 
-PROFILES = ("steady", "burst", "day")
 _DAY = 24 * 3600
 
 
@@ -97,13 +94,14 @@ def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
     once. ``day``: a sine of 24 hours between a tenth of the peak, where it begins, and the peak.
     """
     time = np.arange(seconds)
-    if profile == "steady":
-        return np.full(seconds, float(peak))
-    if profile == "burst":
-        return np.where((3 * time >= seconds) & (3 * time < 2 * seconds), peak, peak / 3)
-    if profile == "day":
-        return peak * (0.55 - 0.45 * np.cos(2 * np.pi * time / _DAY))
-    raise SpoterError(f"found profile {profile!r}, expected one of {', '.join(PROFILES)}")
+    shares = {
+        "steady": np.ones(seconds),
+        "burst": np.where((3 * time >= seconds) & (3 * time < 2 * seconds), 1, 1 / 3),
+        "day": 0.55 - 0.45 * np.cos(2 * np.pi * time / _DAY),
+    }
+    if profile not in shares:
+        raise SpoterError(f"found profile {profile!r}, expected one of {', '.join(shares)}")
+    return peak * shares[profile]
 
 
 def simulate_endpoint(
@@ -112,7 +110,7 @@ def simulate_endpoint(
     """Let requests (of `make_arrivals`) arrive at an endpoint that scales.
 
     `capacity` is the most requests a second, and `queue` the most waiting requests, of an instance. `first` instances
-    serve at the beginning; as many as the policy wants for the first second's rate unless given.
+    serve at the beginning: by default as many as the policy wants for the first second's rate.
     """
     serving = policy.clip(60 * arrived[0] / policy.target) if first is None else first
     starting, ready_at, quiet_until = 0, 0.0, 0.0

@@ -22,37 +22,31 @@ async def read_request(request: Request) -> messages.RawRequest:
     return make_request(await request.body(), request.headers)
 
 
-class Api(litserve.LitAPI):
+class _Api(litserve.LitAPI):
     """LitServe's steps; decoding is part of `spoter.serving.service.respond`, and so happens with the whole batch."""
 
     def setup(self, device: str) -> None:
-        """Load the model in a process that computes."""
         self.recognizer = load_from_environment()
 
     def decode_request(self, request: Annotated[messages.RawRequest, Depends(read_request)]) -> messages.RawRequest:
-        """Leave decoding to `predict`."""
         return request
 
     def batch(self, inputs: list[messages.RawRequest]) -> list[messages.RawRequest]:
-        """Leave a batch a list."""
-        return inputs
+        return inputs  # a batch stays a list
 
     def predict(self, requests: list[messages.RawRequest]) -> list[messages.Response]:
-        """Answer a batch."""
         return respond(self.recognizer, requests)[0]
 
     def unbatch(self, output: list[messages.Response]) -> list[messages.Response]:
-        """Return one response for each request."""
         return output
 
     def encode_response(self, output: messages.Response) -> Response:
-        """Return a response of HTTP."""
         return Response(output.body, output.status, media_type=output.content_type)
 
 
 def main() -> None:
     """Serve the model that the environment names."""
-    api = Api(max_batch_size=BATCH, batch_timeout=DELAY)
+    api = _Api(max_batch_size=BATCH, batch_timeout=DELAY)
     workers = int(os.environ[WORKERS])
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=workers, fast_queue=True)
     server.run("127.0.0.1", int(os.environ[PORT]), log_level="warning", generate_client_file=False, access_log=False)

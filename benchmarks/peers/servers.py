@@ -70,8 +70,8 @@ class PeerServer:
 def running_peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
     """Run a server of `NAMES`, with `workers` processes that hold the model, until the block ends.
 
-    The original's handler has the runtime torch only. Raises `StartError` where the server did not start, with its last
-    lines of output, and `SpoterError` where the environment of the other servers is missing.
+    The original's handler has the runtime torch only. Raises `StartError` with the last lines of the server's output,
+    and `SpoterError` where the environment of the other servers is missing.
     """
     start = _torchserve if name in (OURS, ORIGINAL) else _peer
     with start(name, model, runtime, workers) as server:

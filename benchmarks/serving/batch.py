@@ -28,9 +28,7 @@ from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 
-# Different clips of a file: more would fill the disk and take no longer to predict.
-_DIFFERENT = 500
-_FRAMES = (20, 100)
+_DIFFERENT = 500  # clips of a file: more would fill the disk and take no longer to predict
 _MIB = 2**20
 
 
@@ -45,7 +43,7 @@ def write_clips(path: Path, count: int, seed: int = 0) -> Path:
     hands = np.r_[MEDIAPIPE.part("left_hand"), MEDIAPIPE.part("right_hand")]
     with h5py.File(path, "w", libver="latest") as file:
         for number in range(min(count, _DIFFERENT)):
-            frames = int(rng.integers(*_FRAMES))
+            frames = int(rng.integers(20, 100))
             points = np.repeat(body[None], frames, axis=0).astype(np.float32)
             points[:, hands] += np.cumsum(0.01 * rng.standard_normal((frames, 1, 2)), axis=0)
             file[f"{number}/data"] = points.transpose(0, 2, 1)
@@ -84,9 +82,8 @@ def run_predict(model: Path, clips: Path, out: Path, jobs: int, kill_after: int 
                 process.wait()
             time.sleep(0.05)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-            process.wait()
+        process.send_signal(signal.SIGINT)  # does nothing where it has ended
+        process.wait()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SpoterError(f"spoter predict ended with status {process.returncode}")
     return Run(time.perf_counter() - started, sum(cpu.values()), parent_rss / _MIB, worker_rss / _MIB)

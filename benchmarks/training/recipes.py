@@ -10,6 +10,7 @@ was stopped, and shares the work with a second process.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import json
 import sys
 import time
@@ -102,21 +103,21 @@ def train_variants(
     """
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    for seed in seeds:  # the outer loop, so that a bench that is stopped has runs of each variant
-        for name in names:
-            source = asl if VARIANTS[name].faces else data
-            if source is None:
-                continue
-            # No early stop: the budget is the same for all.
-            fixed = dict(epochs=epochs, patience=0, seed=seed, threads=1)
-            chosen = {**VARIANTS[name].settings, **(smaller or {}), **fixed}
-            settings = TrainSettings(data=source, out=out / name, **chosen)
-            path = out / f"{name}.seed{seed}.json"
-            with try_lock(path) as is_ours:
-                if is_ours and not is_done(path, settings):
-                    figures = train_once(settings, f"{name}, seed {seed}")
-                    result = {"variant": name, "settings": describe_settings(settings), **figures}
-                    atomic_write_bytes(path, json.dumps(result).encode() + b"\n")
+    # Seeds are the outer loop, so that a bench that is stopped has runs of each variant.
+    for seed, name in itertools.product(seeds, names):
+        source = asl if VARIANTS[name].faces else data
+        if source is None:
+            continue
+        # No early stop: the budget is the same for all.
+        fixed = dict(epochs=epochs, patience=0, seed=seed, threads=1)
+        chosen = {**VARIANTS[name].settings, **(smaller or {}), **fixed}
+        settings = TrainSettings(data=source, out=out / name, **chosen)
+        path = out / f"{name}.seed{seed}.json"
+        with try_lock(path) as is_ours:
+            if is_ours and not is_done(path, settings):
+                figures = train_once(settings, f"{name}, seed {seed}")
+                result = {"variant": name, "settings": describe_settings(settings), **figures}
+                atomic_write_bytes(path, json.dumps(result).encode() + b"\n")
 
 
 def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
@@ -153,15 +154,15 @@ def results_table(title: str, names: Sequence[str], out: Path) -> str:
     clips: dict[str, int] = {}
     for name in names:
         runs = [json.loads(path.read_bytes()) for path in sorted(out.glob(f"{name}.seed*.json"))]
-        if not runs:
+        if runs:
+            clips = runs[0]["clips"]
+            cells = [_mean_and_range([run[key] for run in runs], form) for key, (_, form) in _COLUMNS.items()]
+            rows.append([VARIANTS[name].title, f"{runs[0]['parameters']:,}", len(runs), *cells])
+        else:
             rows.append([VARIANTS[name].title, "", 0, *[""] * len(_COLUMNS)])
-            continue
-        clips = runs[0]["clips"]
-        cells = [_mean_and_range([run[key] for run in runs], form) for key, (_, form) in _COLUMNS.items()]
-        rows.append([VARIANTS[name].title, f"{runs[0]['parameters']:,}", len(runs), *cells])
     subsets = ", ".join(f"{subset} {count}" for subset, count in clips.items())
-    note = f"Mean (least to most) over seeds. Clips: {subsets}. One thread; an epoch is training and validation."
     columns = ("recipe", "parameters", "seeds", *(column for column, _ in _COLUMNS.values()))
+    note = f"Mean (least to most) over seeds. Clips: {subsets}. One thread; an epoch is training and validation."
     return f"{markdown_table(columns, rows, title)}\n{note}\n"
 
 

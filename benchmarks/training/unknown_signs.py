@@ -4,11 +4,9 @@
 the others, and then
 - it predicts clips of both kinds: how well do similarities separate them (AUROC), and which share of either kind does
   it call known;
-- the left-out glosses are enrolled from a few clips of the training groups, and it predicts the test groups' clips of
-  all glosses.
+- the left-out glosses are enrolled from clips of the training groups, and it predicts all clips of the test groups.
 
-Steps are those of `spoter train --leave-out`, `spoter enroll` and the recognizer. Models stay in the results folder; a
-draw whose figures are in its folder is not repeated.
+Models stay in the results folder; a draw whose figures are in its folder is not repeated.
 """
 
 from __future__ import annotations
@@ -46,6 +44,12 @@ FIGURES = {
     "refused_at_95": "unknown refused, 95 % of trained kept",
     "called_known": "trained called known",
     "refused": "unknown refused",
+}
+ENROLLED = {
+    "all": "top-1 on all glosses",
+    "trained": "on the trained",
+    "enrolled": "on the enrolled",
+    "known": "enrolled signs called known",
 }
 
 
@@ -110,7 +114,7 @@ def measure_draw(
             for _ in range(tries):
                 rows.append(measure_enrolled(settings, pool, test, count, rng))
                 bar.update()
-            for name, values in zip(("all", "trained", "enrolled", "known"), zip(*rows, strict=True), strict=True):
+            for name, values in zip(ENROLLED, zip(*rows, strict=True), strict=True):
                 figures[f"{name}_{count}"] = float(np.mean(values))
     atomic_write_bytes(path, json.dumps({"settings": options, "figures": figures}).encode() + b"\n")
     return figures
@@ -141,11 +145,7 @@ def measure_enrolled(
     count: int,
     rng: np.random.Generator,
 ) -> tuple[float, float, float, float]:
-    """Enroll each left-out gloss from `count` clips of `pool`, and predict all clips of `test`.
-
-    Return top-1 on all of them, on those of trained and of enrolled glosses, and the share of the latter that is called
-    known.
-    """
+    """Enroll each left-out gloss from `count` clips of `pool`, predict `test`, and return the figures of `ENROLLED`."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(shutil.copytree(settings.out, Path(scratch, "model")))
         for gloss in settings.leave_out:
@@ -164,19 +164,13 @@ def results_tables(results: Sequence[Mapping[str, Any]], counts: Sequence[int]) 
     rows.append(["**mean**", *(f"**{np.mean([figures[key] for figures in results]):.3f}**" for key in FIGURES)])
     enrolled = []
     for count in counts:
-        cells = [f"{count} clip{'s' * (count > 1)}"]
-        for name in ("all", "trained", "enrolled", "known"):
-            values = [figures[f"{name}_{count}"] for figures in results]
-            cells.append(f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
-        enrolled.append(cells)
-    columns = (
-        "enrolled from",
-        "top-1 on all glosses",
-        "on the trained",
-        "on the enrolled",
-        "enrolled signs called known",
+        values = [np.array([figures[f"{name}_{count}"] for figures in results]) for name in ENROLLED]
+        cells = [f"{each.mean():.3f} ({each.min():.3f} to {each.max():.3f})" for each in values]
+        enrolled.append([f"{count} clip{'s' * (count > 1)}", *cells])
+    tables = (
+        markdown_table(("left out", *FIGURES.values()), rows),
+        markdown_table(("enrolled from", *ENROLLED.values()), enrolled),
     )
-    tables = markdown_table(("left out", *FIGURES.values()), rows), markdown_table(columns, enrolled)
     return "\n".join([*tables, f"Mean over {len(results)} draws (least to most of a draw).\n"])
 
 
