@@ -23,11 +23,8 @@ if TYPE_CHECKING:
 def model_fn(model_dir: str, context: Any = None) -> Recognizer:
     """Load the model from the folder that model.tar.gz was unpacked in, on the worker's GPU or else on the CPU.
 
-    Raises
-    ------
-    ValueError
-        Where the deployment asks for batches, which the toolkit cannot answer: it gives all requests of a batch the
-        first one's headers and status.
+    Raises `ValueError` where the deployment asks for batches, which the toolkit cannot answer: it gives all requests of
+    a batch the first one's headers and status.
     """
     batch = os.environ.get("SAGEMAKER_TS_BATCH_SIZE", "1")
     if batch != "1":

@@ -39,17 +39,8 @@ class SpoterHandler:
     def initialize(self, context: Any) -> None:
         """Load the model that lies in the archive: on the CPU, or in torch on the GPU that TorchServe gave this worker.
 
-        Parameters
-        ----------
-        context : ts.context.Context
-            Its system property ``model_dir`` is the unpacked archive; ``gpu_id`` the worker's GPU or None.
-
-        Raises
-        ------
-        spoter.errors.ModelFolderError
-            Where the archive's model cannot be used; TorchServe logs it and the worker does not start.
-        ValueError
-            As `video_seconds`, with the same result.
+        The system property ``model_dir`` of the context is the unpacked archive; ``gpu_id`` the worker's GPU or None.
+        TorchServe logs a `ModelFolderError`, or a `ValueError` of the settings, and the worker does not start.
         """
         properties, config = context.system_properties, context.model_yaml_config or {}
         self.recognizer = load(properties["model_dir"], properties.get("gpu_id"), compute_threads(config))
@@ -66,13 +57,8 @@ class SpoterHandler:
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
         """Answer a batch: one body for each request, in order, with its own status and content type.
 
-        Parameters
-        ----------
-        data : list of dict
-            Each request's parameters by name: ``body``, or ``data`` from a form or gRPC, as bytes, or as str, dict or
-            list where TorchServe has parsed them (decode_input_request=true).
-        context : ts.context.Context
-            Gives each request's headers and takes each answer's status and content type.
+        `data` has each request's parameters by name: ``body``, or ``data`` from a form or gRPC, as bytes, or as str,
+        dict or list where TorchServe has parsed them (decode_input_request=true).
         """
         raw = [to_raw_request(item, context.get_all_request_header(index)) for index, item in enumerate(data)]
         deadline = time.monotonic() + self.video_seconds
@@ -91,13 +77,8 @@ class SpoterHandler:
 def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
     """Load the model of an unpacked archive, with the archive's own code, onto a GPU or else the CPU.
 
-    Parameters
-    ----------
-    model_dir : str
-    gpu : int or None
-        For what runs in torch; all else computes on the CPU, and says so in the log.
-    threads : int
-        That torch, and numpy's BLAS, compute with; ONNX Runtime's sessions have one.
+    Only torch uses the GPU; another runtime computes on the CPU, and the log says so. `threads` is that of torch and of
+    numpy's BLAS; ONNX Runtime's sessions have one.
     """
     # TorchServe puts the archive on the worker's path after the user's PYTHONPATH, where another version of spoter may
     # lie. An archive serves with the code it was built with.
@@ -126,13 +107,7 @@ def load(model_dir: str, gpu: int | None, threads: int = 1) -> Recognizer:
 
 
 def compute_threads(config: dict[str, Any]) -> int:
-    """Return how many threads a worker computes with: the handler's ``threads`` of model-config.yaml, or 1.
-
-    Raises
-    ------
-    ValueError
-        Where it is no number of threads.
-    """
+    """Return how many threads a worker computes with: the handler's ``threads`` of model-config.yaml, or 1."""
     number = (config.get("handler") or {}).get("threads", 1)
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
         raise ValueError(f"model-config.yaml: found threads {number}, expected a whole number above 0")
@@ -159,16 +134,8 @@ def stored_videos() -> Fetch | None:
 def video_seconds(config: dict[str, Any]) -> float:
     """Return the seconds that all videos of a batch may take together.
 
-    Parameters
-    ----------
-    config : dict
-        model-config.yaml, of which ``responseTimeout`` and the handler's own ``videoTimeout`` are used; empty where
-        there is none.
-
-    Raises
-    ------
-    ValueError
-        Where a worker would be restarted before its videos are given up.
+    They follow from ``responseTimeout`` and the handler's ``videoTimeout`` of model-config.yaml. Raises `ValueError`
+    where a worker would be restarted before its videos are given up.
     """
     from spoter.limits import VIDEO_SECONDS
 
@@ -176,8 +143,8 @@ def video_seconds(config: dict[str, Any]) -> float:
     seconds = (config.get("handler") or {}).get("videoTimeout", min(VIDEO_SECONDS, response - RESERVED_SECONDS))
     if not isinstance(seconds, int | float) or not 0 < seconds <= response - RESERVED_SECONDS:
         raise ValueError(
-            f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least {RESERVED_SECONDS} "
-            f"below responseTimeout, {response}"
+            f"model-config.yaml: found videoTimeout {seconds}, expected seconds above 0, and at least "
+            f"{RESERVED_SECONDS} below responseTimeout, {response}"
         )
     return float(seconds)
 
@@ -198,14 +165,9 @@ def as_records(responses: list[Response]) -> list[Response]:
 
 
 def to_raw_request(item: dict[str, Any], headers: dict[str, Any]) -> RawRequest:
-    """Make a raw request of what TorchServe passes for one HTTP request.
+    """Make a raw request of what TorchServe passes for one HTTP request: its parameters by name, and its headers.
 
-    Parameters
-    ----------
-    item : dict
-        Parameters by name.
-    headers : dict
-        The request's headers as the client spelt them, and for each parameter ``{name: {"content-type": …}}``.
+    The headers are spelt as by the client, and contain for each parameter ``{name: {"content-type": …}}``.
     """
     from spoter.messages import RawRequest
 

@@ -36,15 +36,9 @@ PASSING = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown"}
 
 
 class VideoBucket:
-    """A bucket of videos.
+    """A bucket of videos, with a prefix for each key.
 
-    Parameters
-    ----------
-    bucket : str
-    prefix : str
-        Put before each key.
-    client : botocore.client.BaseClient or None
-        Of s3; None where there is none to be had, which the log has said.
+    The client is boto3's of s3; None where there is none to be had, for a reason in the log.
     """
 
     def __init__(self, bucket: str, prefix: str, client: Any):
@@ -53,15 +47,7 @@ class VideoBucket:
     def fetch(self, key: str, path: Path, max_bytes: int, deadline: float) -> None:
         """Write the video of a key into a file: a `spoter.formats.video_format.Fetch`.
 
-        Parameters
-        ----------
-        key : str
-            As the request names it.
-        path : Path
-        max_bytes : int
-            Most bytes that are taken; S3's word for their number is heard before one of them is read.
-        deadline : float
-            Of `time.monotonic`, by which all of them have to be there.
+        S3's number of bytes is compared with `max_bytes` before one of them is read.
 
         Raises
         ------
@@ -73,28 +59,25 @@ class VideoBucket:
         self._check(key)
         if self._client is None:
             raise _refused("it has no way to S3")
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            ConnectionError,
-            HTTPClientError,
-            IncompleteReadError,
-        )
+        from botocore import exceptions as errors
 
         try:
             found = self._client.get_object(Bucket=self.bucket, Key=self.prefix + key)
             with closing(found["Body"]) as body, path.open("wb") as file:
-                _check_size(found["ContentLength"], max_bytes)  # where HTTP ends the body, too
+                size = found["ContentLength"]  # where HTTP ends the body, too
+                if size > max_bytes:
+                    message = f"found a video of {size} bytes, expected at most {max_bytes}"
+                    raise InputError(ErrorCode.BODY_TOO_LARGE, message, "uniqueName")
                 for piece in body.iter_chunks(PIECE):
                     file.write(piece)
                     if time.monotonic() > deadline:
                         raise _busy("it does not come in time")
-        except ClientError as error:
+        except errors.ClientError as error:
             raise self._failure(error.response["Error"]["Code"], key) from None
-        except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
+        except (errors.ConnectionError, errors.HTTPClientError, errors.IncompleteReadError) as error:
             logger.warning("bucket %s: %s", self.bucket, type(error).__name__)
             raise _busy("S3 is not reached") from None
-        except BotoCoreError as error:  # no credentials, no region, a bucket's name that is none
+        except errors.BotoCoreError as error:  # no credentials, no region, a bucket's name that is none
             logger.error("bucket %s: %s", self.bucket, error)
             raise _refused(type(error).__name__) from None
 
@@ -121,13 +104,6 @@ class VideoBucket:
             hint = "; it needs s3:GetObject, and s3:ListBucket, without which S3 says the same of a key that is absent"
         logger.error("bucket %s cannot be read: %s%s", self.bucket, code, hint)
         return _refused(code)
-
-
-def _check_size(found: int, max_bytes: int) -> None:
-    if found > max_bytes:
-        raise InputError(
-            ErrorCode.BODY_TOO_LARGE, f"found a video of {found} bytes, expected at most {max_bytes}", "uniqueName"
-        )
 
 
 def _busy(reason: str) -> InputError:

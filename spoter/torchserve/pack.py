@@ -1,6 +1,6 @@
 """Pack a model folder into what servers load: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
 
-Both hold the same tree: the model's files, a copy of the spoter package, the two doors of handler/, and TorchServe's
+Both hold the same tree: the model's files, a copy of the spoter package, the entry points of handler/, and TorchServe's
 MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and nothing holds a time.
 """
 
@@ -59,31 +59,15 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 def build(model: Path, name: str, version: str | None, out: Path, runtime: str | None = None) -> list[Path]:
     """Check a model folder and write ``out/NAME.mar`` and ``out/model.tar.gz``, each whole or not at all.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder.
-    name : str
-        The endpoint's name: requests go to /predictions/NAME.
-    version : str or None
-        The archive's version; None takes the model's own from its config.json.
-    out : Path
-        Folder to write in, made where it is not there.
-    runtime : str, optional
-        One of `spoter.model.config.RUNTIMES`; the model's own by default. The archive holds this runtime's file only.
+    Requests go to /predictions/NAME. The archive's version is the model's own unless given. It holds the file of one
+    runtime of `spoter.model.config.RUNTIMES` only, by default the model's own.
 
-    Returns
-    -------
-    list of Path
-        The files written.
-
-    Raises
-    ------
-    ModelFolderError
-        Where the folder cannot be served, or torch-model-archiver refuses it.
+    Raises `ModelFolderError` where the folder cannot be served, or torch-model-archiver refuses it.
     """
     refuse_tricks(model)
-    config = served_config(model, runtime)
+    runtime = choose_runtime(model, runtime)
+    model_folder, _ = load_runtime(model, runtime)  # also checks, for example, that a graph has the folder's weights
+    config = msgspec.structs.replace(model_folder.config, runtime=runtime)
     version = config.version if version is None else version
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
         raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
@@ -102,19 +86,6 @@ def build(model: Path, name: str, version: str | None, out: Path, runtime: str |
     for path, content in contents.items():
         atomic_write_bytes(path, content)
     return list(contents)
-
-
-def served_config(model: Path, runtime: str | None = None) -> ModelConfig:
-    """Check that a model folder can be served in a runtime, the model's own unless given; return its config with that.
-
-    Raises
-    ------
-    ModelFolderError
-        Where it cannot; among others for a graph that is not there, or of other weights than the folder's.
-    """
-    runtime = choose_runtime(model, runtime)
-    model_folder, _ = load_runtime(model, runtime)
-    return msgspec.structs.replace(model_folder.config, runtime=runtime)
 
 
 def _stage(model: Path, config: ModelConfig, extra: Path) -> None:

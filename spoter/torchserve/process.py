@@ -37,29 +37,18 @@ class StartError(SpoterError):
 class ServerProcess:
     """A process that starts TorchServe, in a separate session and temporary folder. Subclasses set the command.
 
-    Parameters
-    ----------
-    model : str
-        The model's name in the management API.
-    url, management : str
-        Address of predictions, and root of the management API.
-
-    Attributes
-    ----------
-    folder : pathlib.Path
-        The temporary folder.
-    key_file : pathlib.Path or None
-        Where TorchServe writes its tokens, if requests need one.
+    `model` is the model's name in the management API, `url` the address of predictions, and `management` the root of
+    the management API.
     """
 
-    #: Seconds that `stop` waits for requests that are being answered.
     grace = GRACE
+    """Seconds that `stop` waits for requests that are being answered."""
 
     def __init__(self, model: str, url: str, management: str):
         self.model, self.url, self.management = model, url, management
         self._temporary = tempfile.TemporaryDirectory(prefix="spoter-")  # a short path: TorchServe's sockets go there
         self.folder = Path(self._temporary.name)
-        self.key_file: Path | None = None
+        self.key_file: Path | None = None  # where TorchServe writes its tokens, if requests need one
         self.command: Sequence[str | Path] = []
         self.environ: Mapping[str, str] = {}
         self._process: subprocess.Popen[str] | None = None
@@ -76,9 +65,8 @@ class ServerProcess:
 
     def start(self) -> None:
         """Start the process, or start it again after it ended. `stop` ends it."""
-        self._failed.clear()
-        self._output_read.clear()
-        self._output.clear()
+        for state in (self._failed, self._output_read, self._output):
+            state.clear()
         self._process = subprocess.Popen(
             self.command,
             cwd=self.folder,  # TorchServe writes key_file.json into its working folder
@@ -102,18 +90,9 @@ class ServerProcess:
                 self._output_read.set()
 
     def wait_ready(self) -> tuple[Path, str]:
-        """Wait for a READY worker and an answered prediction.
+        """Wait for a READY worker and a prediction; return the sample that was sent, and the response.
 
-        Returns
-        -------
-        sample : pathlib.Path
-            The request that was sent.
-        answer : str
-
-        Raises
-        ------
-        StartError
-            With the reason, as far as TorchServe logs one.
+        Raises `StartError` with the reason, as far as TorchServe logs one.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -129,9 +108,9 @@ class ServerProcess:
         raise StartError(f"no worker was ready after {START_TIMEOUT:g} seconds:\n{self.reason()}")
 
     def _first_prediction(self) -> tuple[Path, str]:
-        """Send a clip that is made for the model, and then a sample, whose answer is shown.
+        """Send a clip that is made for the model, and then a sample, whose response is shown.
 
-        A model of other landmarks refuses the samples with an error, which is an answer, too.
+        A model of other landmarks refuses the samples with an error, which is a response, too.
         """
         check, _ = readiness.prediction(self.url, self.key("inference"), timeout=ANSWER_TIMEOUT)
         if not check.ok:
@@ -149,10 +128,7 @@ class ServerProcess:
     def manage(self, method: str, path: str) -> object:
         """Send a request to the management API, which may start workers meanwhile, and return the JSON document.
 
-        Raises
-        ------
-        SpoterError
-            If the status is not 200, or no answer comes.
+        Raises `SpoterError` if the status is not 200, or no response comes.
         """
         reply = readiness.send(self.management + path, self.key("management"), timeout=START_TIMEOUT, method=method)
         if reply.status != 200:

@@ -41,21 +41,11 @@ class ReplaceError(SpoterError):
 
 
 class _Server:
-    """A TorchServe on this machine.
-
-    Attributes
-    ----------
-    management : str
-        Root of its management API.
-    process : psutil.Process
-        Its front end.
-    store : pathlib.Path
-        Folder that it looks for archives in.
-    """
+    """A TorchServe on this machine, found by the root of its management API."""
 
     def __init__(self, management: str):
         self.management = management.rstrip("/")
-        self.process = _process(self.management)
+        self.process = _process(self.management)  # the front end
         self.store, self._keys = model_store(self.process), key_file(self.process)
 
     def send(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> Reply:
@@ -67,12 +57,9 @@ class _Server:
         return reply
 
     def manage(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> Any:
-        """Send a request to the management API; return the JSON document in its answer.
+        """Send a request to the management API; return the JSON document in its response.
 
-        Raises
-        ------
-        ReplaceError
-            If the status is not 200, or the answer is no JSON.
+        Raises `ReplaceError` if the status is not 200, or the response is no JSON.
         """
         reply = self.send(method, path, timeout)
         try:
@@ -221,8 +208,7 @@ def _check(server: _Server, model: Path) -> tuple[dict[str, Any], str]:
 def _pack(model: Path, scratch: Path, runtime: str | None) -> bytes:
     from spoter.torchserve.pack import build  # it takes a second of torch
 
-    build(model, NAME, None, scratch, runtime)
-    return (scratch / f"{NAME}.mar").read_bytes()
+    return build(model, NAME, None, scratch, runtime)[0].read_bytes()
 
 
 @contextmanager

@@ -14,15 +14,17 @@ from spoter.torchserve.process import ServerProcess
 
 WORKER_PATH = RESOURCES / "handler" / "worker_path"
 # What a page of another origin may send: config.properties gives the reason.
-CORS_METHODS = "GET, POST, OPTIONS"
-CORS_HEADERS = "accept, content-type, x-amzn-sagemaker-custom-attributes"
+CORS = {
+    "TS_CORS_ALLOWED_METHODS": "GET, POST, OPTIONS",
+    "TS_CORS_ALLOWED_HEADERS": "accept, content-type, x-amzn-sagemaker-custom-attributes",
+}
 
 
 class TorchServe(ServerProcess):
     """A TorchServe with this project's settings.
 
-    Its model store lies in its temporary folder too: another server that packs another model at the same moment
-    touches nothing of this one's. Put the archive into `store` before `start`.
+    Its model `store` lies in its temporary folder too: another server that packs another model at the same moment
+    touches nothing of this one's. Put the archive spoter.mar into it before `start`.
 
     Parameters
     ----------
@@ -39,14 +41,7 @@ class TorchServe(ServerProcess):
     environ : dict
         Environment with a Java that TorchServe finds.
     origin : str or None
-        Whose pages a browser lets read the answers: an origin such as ``https://signs.example``, or ``*`` for all.
-
-    Attributes
-    ----------
-    ports, logs
-        As given.
-    store : pathlib.Path
-        Where the archive spoter.mar is looked for.
+        Whose pages a browser lets read the responses: an origin such as ``https://signs.example``, or ``*`` for all.
     """
 
     def __init__(
@@ -83,12 +78,11 @@ class TorchServe(ServerProcess):
             "LC_ALL": "C.UTF-8",
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
+            # Before what is there: worker_path/sitecustomize.py runs what it hides.
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(WORKER_PATH), environ.get("PYTHONPATH")])),
         }
-        # Before what is there: worker_path/sitecustomize.py runs what it hides.
-        settings["PYTHONPATH"] = os.pathsep.join(filter(None, [str(WORKER_PATH), environ.get("PYTHONPATH")]))
         if origin is not None:
-            settings["TS_CORS_ALLOWED_ORIGIN"] = origin
-            settings |= {"TS_CORS_ALLOWED_METHODS": CORS_METHODS, "TS_CORS_ALLOWED_HEADERS": CORS_HEADERS}
+            settings |= {"TS_CORS_ALLOWED_ORIGIN": origin, **CORS}
         if workers is not None:
             settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
