@@ -20,43 +20,36 @@ from spoter.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)
-class Results:
-    """A model's predictions for clips it was not trained on, and the robustness table of the test clips.
+class Trained:
+    """The outcome of a training run: a model, its predictions, and the robustness table of the test clips.
 
     `folds` holds the logits of other models, trained by the same recipe without the groups that are its keys.
     """
 
+    config: ModelConfig
+    data: DataSet
+    split: Split
+    fitted: FitResult
     validation: Predictions
     test: Predictions
     robustness: tuple[ConditionFigures, ...] = ()
     folds: dict[tuple[str, ...], LabelledLogits] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Trained:
-    """The outcome of a training run, as its model card describes it."""
-
-    config: ModelConfig
-    data: DataSet
-    split: Split
-    fitted: FitResult
-    results: Results
-
-
 def model_card(about: str, settings: TrainSettings, trained: Trained) -> str:
     """Return the card's text: `about`, then the facts and figures of the run."""
-    config, data, split, results = trained.config, trained.data, trained.split, trained.results
+    config, data, split, test = trained.config, trained.data, trained.split, trained.test
     parts = [
         about.strip() or f"# {config.name}\n\nA SPOTER trained on {settings.data.name}.",
         _training(settings, config, trained.fitted),
         _data(settings, data, split),
-        _figures(config, {"validation groups": results.validation, "test groups": results.test}),
-        _glosses(data, split, results.test),
+        _figures(config, {"validation groups": trained.validation, "test groups": test}),
+        _glosses(data, split, test),
     ]
-    if results.robustness:
-        parts.append(_robustness(results.robustness))
-    if results.folds:
-        parts.append(_folds(settings, results.folds))
+    if trained.robustness:
+        parts.append(_robustness(trained.robustness))
+    if trained.folds:
+        parts.append(_folds(settings, trained.folds))
     return "\n\n".join(parts) + "\n"
 
 

@@ -31,7 +31,7 @@ from spoter.training.evaluation.evaluate import evaluate_robustness
 from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
 from spoter.training.loop import FitResult, LabelledLogits, TrainContext, fit, predict_logits
-from spoter.training.model_card import Results, Trained, model_card
+from spoter.training.model_card import Trained, model_card
 from spoter.training.prepare import Task, prepare
 from spoter.training.resume import UnfinishedRun
 from spoter.training.settings import OPTIONS, TrainSettings
@@ -98,9 +98,9 @@ def train(
             writer.close()
             trained = _write_model(task, model, fitted, device, context.progress)
         if folds:
-            results = {groups: _train_fold(task, groups, context, f"fold-{i}") for i, groups in enumerate(folds, 1)}
+            logits = {groups: _train_fold(task, groups, context, f"fold-{i}") for i, groups in enumerate(folds, 1)}
             if trained:
-                trained = replace(trained, results=replace(trained.results, folds=results))
+                trained = replace(trained, folds=logits)
                 atomic_write_bytes(settings.out / CARD, model_card(task.about, settings, trained).encode())
         if is_main:
             run.finish()
@@ -137,7 +137,7 @@ def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.dev
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
         on_validation, on_test = (predict(recognizer, clips, bar=bar) for clips in (validation, test))
         robustness = evaluate_robustness(recognizer, test, on_test, settings.seed, bar)
-    trained = Trained(config, task.data, task.split, fitted, Results(on_validation, on_test, robustness))
+    trained = Trained(config, task.data, task.split, fitted, on_validation, on_test, robustness)
 
     # Next to this split.json, an earlier model would be tested on groups that it was trained on.
     (settings.out / CONFIG).unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from spoter.training.evaluation.evaluate import ConditionFigures
 from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import AS_RECORDED, CONDITIONS
 from spoter.training.loop import FitResult, LabelledLogits
-from spoter.training.model_card import Results, Trained, model_card
+from spoter.training.model_card import Trained, model_card
 from spoter.training.settings import TrainSettings
 from tests.training.datasets import generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member
@@ -35,7 +35,7 @@ def data(tmp_path_factory) -> DataSet:
     return read_dataset(write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5", clips))
 
 
-def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more) -> tuple[str, Results]:
+def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more) -> tuple[str, Trained]:
     """Return a card for a model that takes one A for a B|b in group g3, and what it was made of."""
     scores = {"A": [0.8, 0.1, 0.1], "B|b": [0.1, 0.8, 0.1], "C": [0.1, 0.2, 0.7]}
     oracle = Oracle(GLOSSES)
@@ -46,15 +46,15 @@ def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more
     validation = [
         member(clip.gloss, scores[clip.gloss], clip.group, clip.name) for clip in data.clips if clip.group == "g1"
     ]
-    results = Results(predict(oracle, validation), predict(oracle, test), **more)
+    predictions = predict(oracle, validation), predict(oracle, test)
     settings = TrainSettings(data=Path("signs.hdf5"), out=Path("m"))
     config = ModelConfig(
         name="m", layout="54", heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=8,
         decoder_feedforward=8, position_rows=64, classes=3, temperature=temperature,
     )  # fmt: skip
     fitted = FitResult({"w": torch.zeros(5)}, 1, [{"epoch": 1}], 60.0)
-    trained = Trained(config, data, Split(("g|0",), ("g1",), groups), fitted, results)
-    return model_card("", settings, trained), results
+    trained = Trained(config, data, Split(("g|0",), ("g1",), groups), fitted, *predictions, **more)
+    return model_card("", settings, trained), trained
 
 
 def rows(card: str, heading: str) -> list[list[str]]:
@@ -70,8 +70,8 @@ def rows(card: str, heading: str) -> list[list[str]]:
 
 
 def test_figures_of_both_sides_with_their_intervals(data):
-    card, results = card_of(data)
-    found = metrics.compute_figures(results.test)
+    card, trained = card_of(data)
+    found = metrics.compute_figures(trained.test)
     head, _, validation, test = rows(card, "Figures")
     assert dict(zip(head, validation, strict=True))["Top-1"] == "1.0000"
     assert test[:4] == ["test groups", "12", f"{11 / 12:.4f}", f"{found.top1.low:.3f} to {found.top1.high:.3f}"]
@@ -83,10 +83,10 @@ def test_figures_of_both_sides_with_their_intervals(data):
 
 
 def test_with_a_temperature_the_error_before_it_is_shown_too(data):
-    card, results = card_of(data, temperature=0.5)
+    card, trained = card_of(data, temperature=0.5)
     head, *_, test = rows(card, "Figures")
     cell = dict(zip(head, test, strict=True))
-    before = metrics.compute_reliability(results.test.at_temperature(2.0)).ece
+    before = metrics.compute_reliability(trained.test.at_temperature(2.0)).ece
     assert cell["ECE at temperature 1"] == f"{before:.3f}" != cell["ECE"]
 
 

@@ -47,7 +47,7 @@ def trained(data, tmp_path_factory):
 
 def test_training_learns_three_signs_that_move_differently(trained):
     _, result = trained
-    assert result.results.test.top(1) >= 0.85  # 1/3 by chance
+    assert result.test.top(1) >= 0.85  # 1/3 by chance
     assert result.fitted.history[-1]["train_loss"] < result.fitted.history[0]["train_loss"]
 
 
@@ -56,8 +56,8 @@ def test_the_kept_weights_are_those_of_the_best_validation(trained):
     history = result.fitted.history
     best = max(history, key=lambda line: (line["validation_top1"], line["epoch"]))
     assert result.fitted.epoch == best["epoch"]
-    assert result.results.validation.top(1) == pytest.approx(best["validation_top1"])
-    plain = result.results.validation.at_temperature(1 / result.config.temperature)
+    assert result.validation.top(1) == pytest.approx(best["validation_top1"])
+    plain = result.validation.at_temperature(1 / result.config.temperature)
     assert plain.loss() == pytest.approx(best["validation_loss"], abs=1e-4)
 
 
@@ -87,8 +87,8 @@ def test_the_model_folder_is_whole_and_says_how_it_came_about(trained, data):
 def test_evaluating_the_folder_gives_the_training_run_s_figures(trained, data):
     out, result = trained
     judged = evaluate(out, data, split="test", robust=False)
-    assert judged.answers.names == result.results.test.names
-    np.testing.assert_allclose(judged.answers.scores, result.results.test.scores, atol=1e-5)
+    assert judged.predictions.names == result.test.names
+    np.testing.assert_allclose(judged.predictions.scores, result.test.scores, atol=1e-5)
 
 
 def test_the_same_seed_gives_the_same_weights(data, tmp_path):
@@ -111,7 +111,7 @@ def test_early_stopping_folds_and_shared_positions(data, tmp_path):
     )  # fmt: skip
     result = train(settings)
     assert len(result.fitted.history) <= result.fitted.epoch + 1
-    assert sum(len(scores.labels) for scores in result.results.folds.values()) == len(list(generated_clips()))
+    assert sum(len(scores.labels) for scores in result.folds.values()) == len(list(generated_clips()))
     card = (tmp_path / "m" / "MODEL_CARD.md").read_text()
     assert card.startswith("# My signs\n") and "| **all** | 54 |" in card
     assert load_model_folder(tmp_path / "m").config.max_frames == 512

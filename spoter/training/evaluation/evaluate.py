@@ -123,15 +123,11 @@ def evaluate(
     split : str
         Evaluate on the groups of this side of the model's own split instead.
     robust : bool
-        Whether to evaluate robustness, too.
+        Whether to evaluate robustness, too; `seed` is that of its random numbers, and of the intervals.
     count_unknown : bool
         Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
     group_regex, skip_bad
         As in `spoter.training.data.split_record.reading_options`.
-    seed : int
-        Of the intervals, and of the conditions' random numbers.
-    device, progress
-        A torch device, and whether to show progress on stderr.
     note : callable
         Called with a line for each clip that is left out.
 
