@@ -113,7 +113,7 @@ def test_it_serves_and_shows_the_page_from_an_empty_folder(program, empty, envir
         web = next(program.parent.parent.glob("lib/python*/site-packages/spoter/_resources/web"))
         shutil.copytree(ROOT / "web" / "node_modules", web / "node_modules")
         with running([program, "demo"], empty, environ) as printed:
-            page = re.search(r"http://127\.0\.0\.1:\d+/", printed)[0]
+            page = re.search(r"page: (http://\S+)", printed)[1]
             with urllib.request.urlopen(page, timeout=30) as response:
                 assert b"<html" in response.read()
 
