@@ -1,4 +1,4 @@
-"""The commands `spoter data …`, and `spoter data summary`."""
+"""The commands `spoter data …`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from spoter.cli.options import (
     Validation,
     check_picture,
     note,
-    print_skipped,
+    read_clips,
     split_names,
 )
 from spoter.errors import DataError
+from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.landmarks.layouts import load_layout
 from spoter.training.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
 data_app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True)
 
+_FRAMES_DRAWN = 8  # in a row of a picture of augmentations
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
 
 
@@ -80,13 +83,11 @@ def split(
 
     For commands that want clips apart: spoter train, calibrate (--validation-data), export (--left-out), evaluate.
     """
-    from spoter.files import exclusive_lock
-    from spoter.training.data import connecting_points, read_dataset
+    from spoter.training.data import connecting_points
     from spoter.training.data.split import SUBSETS, SplitOptions
     from spoter.training.data.split_record import split_dataset
 
-    dataset = read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True)
-    print_skipped(dataset.skipped)
+    dataset = read_clips(data, group_regex, skip_bad)
     options = SplitOptions(validation, test, split_names(val_groups), split_names(test_groups), seed)
     dataset, parts = split_dataset(dataset, options, skip_bad=skip_bad, note=note)
     out.mkdir(parents=True, exist_ok=True)
@@ -99,6 +100,38 @@ def split(
             clips = parts.select(dataset.clips, subset)
             connecting_points.write_clips(path, clips, dataset.estimator)
             print(f"{path}: {len(clips)} clips of {', '.join(parts.groups(subset))}")
+
+
+@data_app.command()
+def augmentations(
+    data: Data,
+    out: Annotated[Path, typer.Option(help="PNG picture to write.")],
+    clip: Annotated[str, typer.Option(help="Name of the clip in DATA; the first with both hands unless said.")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of what is random in the changes.")] = 0,
+) -> None:
+    """Draw a clip of DATA under each change that training may make: a row each, the clip itself first.
+
+    Of 16 random draws, a row shows the one that changes the clip most.
+    """
+    import numpy as np
+
+    from spoter.drawing import encode_png
+    from spoter.training.augment.examples import EXAMPLES, choose_clip, strongest_draw
+    from spoter.training.augment.preview import draw_rows
+    from spoter.training.data import read_dataset
+
+    check_picture(out)
+    layout = load_layout("54")
+    name, points = choose_clip(read_dataset(data), clip, layout)
+    recorded = f"as recorded\n{len(points)} frames"
+    rows = {recorded: points}
+    for caption, augmenter in EXAMPLES.items():
+        augmented = strongest_draw(augmenter, points, layout, TrainSettings.position_rows, seed)
+        rows[f"{caption}\n{len(augmented)} frames" if len(augmented) != len(points) else caption] = augmented
+    frames = np.unique(np.linspace(0, len(points) - 1, _FRAMES_DRAWN).round().astype(int)).tolist()
+    picture = draw_rows(rows, layout.names, frames, f"{name}\nin grey behind: as recorded", behind=recorded)
+    atomic_write_bytes(out, encode_png(picture))
+    print(f"wrote {out}: {name}, {len(EXAMPLES)} changes")
 
 
 def _print_summary(summary: Summary, console: Console) -> None:

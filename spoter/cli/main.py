@@ -7,7 +7,6 @@ import sys
 import typer
 
 from spoter.cli import (
-    augmentations,
     batch,
     calibrate,
     check_archive,
@@ -68,7 +67,6 @@ for _command in (
     app.command()(_command)
 app.add_typer(deploy.app, name="deploy")
 app.add_typer(data.data_app)
-data.data_app.command()(augmentations.augmentations)
 
 
 def main() -> None:

@@ -66,17 +66,18 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
     Raises ``bad_gloss`` for a name that is empty, very long, or not printable; ``trained_gloss`` for one of `trained`.
     """
     gloss = gloss.strip()
+    code, problem = ErrorCode.BAD_GLOSS, ""
     if not gloss:
-        raise InputError(ErrorCode.BAD_GLOSS, "found an empty gloss, expected a name for the sign")
-    if (length := len(gloss)) > MAX_GLOSS_LENGTH:
-        message = f"found a gloss of {length} letters, expected at most {MAX_GLOSS_LENGTH}"
-        raise InputError(ErrorCode.BAD_GLOSS, message)
-    if not gloss.isprintable():  # it goes into tables and logs, a line each
-        message = f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
-        raise InputError(ErrorCode.BAD_GLOSS, message)
-    if gloss in trained:
-        message = f"found {gloss} among the glosses the model was trained on, expected another name"
-        raise InputError(ErrorCode.TRAINED_GLOSS, message)
+        problem = "found an empty gloss, expected a name for the sign"
+    elif len(gloss) > MAX_GLOSS_LENGTH:
+        problem = f"found a gloss of {len(gloss)} letters, expected at most {MAX_GLOSS_LENGTH}"
+    elif not gloss.isprintable():  # it goes into tables and logs, a line each
+        problem = f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
+    elif gloss in trained:
+        code = ErrorCode.TRAINED_GLOSS
+        problem = f"found {gloss} among the glosses the model was trained on, expected another name"
+    if problem:
+        raise InputError(code, problem)
     return gloss
 
 

@@ -90,8 +90,14 @@ def _read_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int |
         if id(layer) in layers:
             raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
         layers[id(layer)] = prefix, layer
-        waiting += [(f"{prefix}{name}.", child) for name, child in layer.children()]
-    parameters = [(f"{prefix}{name}", value) for prefix, layer in layers.values() for name, value in layer.parameters()]
+        children = layer.entries("_modules")
+        waiting += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, _StandIn)]
+    parameters = [
+        (f"{prefix}{name}", value)
+        for prefix, layer in layers.values()
+        for name, value in layer.entries("_parameters", "_buffers")
+        if value is not None
+    ]
     state = dict(parameters)
     if len(state) < len(parameters):
         raise ModelFolderError(f"{path}: found a module with two tensors of one name, expected SPOTER's layers")
@@ -181,18 +187,10 @@ class _StandIn:
     def __setstate__(self, state: object) -> None:
         self.state = state if isinstance(state, dict) else {}
 
-    def _entries(self, kind: str) -> list[tuple[object, object]]:
-        """Return the entries of one of a module's tables; a pickle may hold anything in its place."""
-        table = self.state.get(kind)
-        return list(table.items()) if isinstance(table, dict) else []
-
-    def parameters(self) -> list[tuple[object, object]]:
-        """Return this module's parameters and buffers by name, without its children's."""
-        return [entry for kind in ("_parameters", "_buffers") for entry in self._entries(kind) if entry[1] is not None]
-
-    def children(self) -> list[tuple[object, _StandIn]]:
-        """Return this module's direct children by name."""
-        return [(name, child) for name, child in self._entries("_modules") if isinstance(child, _StandIn)]
+    def entries(self, *kinds: str) -> list[tuple[object, object]]:
+        """Return the entries of a module's tables of these kinds; a pickle may hold anything in their place."""
+        tables = [self.state.get(kind) for kind in kinds]
+        return [entry for table in tables if isinstance(table, dict) for entry in table.items()]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -8,20 +8,19 @@ computes once, when it loads the graph.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from spoter.fewshot.prototypes import TIME_PARTS, embedding_size
 from spoter.model.network import DecoderLayer, EncoderLayer, Spoter
 from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
 from spoter.runtime.onnx_runtime import EMBEDDINGS, FRAMES, LENGTHS, LOGITS
-
-if TYPE_CHECKING:
-    import onnx
 
 # The latest of the operators, LayerNormalization, came with 17; Split got its number of parts with 18.
 OPSET = 18
@@ -55,8 +54,6 @@ class _GraphBuilder:
         self._scope = ""
 
     def build(self) -> onnx.ModelProto:
-        from onnx import TensorProto, helper, numpy_helper
-
         transformer, sizes = self._model.transformer, self._model.sizes
         self._read_shapes()
         x = self._frames()
@@ -99,8 +96,6 @@ class _GraphBuilder:
 
     def _add_node(self, kind: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]) -> list[str]:
         """Add a node; return the names of its `outputs`, each made up where it is empty."""
-        from onnx import helper
-
         name = f"{self._scope}{kind}_{len(self._nodes)}"
         unnamed = [name] if len(outputs) == 1 else [f"{name}_{i}" for i in range(len(outputs))]
         outputs = [output or made_up for output, made_up in zip(outputs, unnamed, strict=True)]
@@ -200,9 +195,8 @@ class _GraphBuilder:
         """Pool the frames (B T, D) after the first layer as `spoter.model.network.embed` does, all clips padded."""
         frames = self._node("Reshape", rows, self._clip_shape)  # (B, T, D)
         parts = self._constant("parts", np.arange(TIME_PARTS + 1))
-        edges = self._node(
-            "Div", self._node("Mul", self._length, parts), self._numbers(TIME_PARTS)
-        )  # (B, TIME_PARTS + 1)
+        # (B, TIME_PARTS + 1)
+        edges = self._node("Div", self._node("Mul", self._length, parts), self._numbers(TIME_PARTS))
         start, next_start = (
             self._node("Slice", edges, self._numbers(i), self._numbers(TIME_PARTS + i), self._numbers(1))
             for i in (0, 1)
@@ -220,7 +214,5 @@ class _GraphBuilder:
 
     def _mean_weights(self, selected: str) -> str:
         """Return weights (B, ·, T) with which a product is the mean of the selected frames."""
-        import onnx
-
-        ones = self._node("Cast", selected, to=onnx.TensorProto.FLOAT)
+        ones = self._node("Cast", selected, to=TensorProto.FLOAT)
         return self._node("Div", ones, self._node("ReduceSum", ones, self._numbers(2), keepdims=1))

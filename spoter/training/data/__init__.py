@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from spoter.training.data.labelled import DataSet, LabelledClip, Skipped
-from spoter.training.data.presplit import merge_presplit
+from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, merge_presplit
 from spoter.training.data.reader import read_dataset
 
 __all__ = ["DataSet", "LabelledClip", "Skipped", "merge_presplit", "read_dataset"]

@@ -26,13 +26,8 @@ from spoter.landmarks.connecting_points import (
     read_text,
 )
 from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
-from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
+from spoter.training.data.labelled import LabelledClip, UnreadClip
 from spoter.video.hdf5_files import Member, write_hdf5
-
-
-def locate_clips(path: Path) -> UnreadDataSet:
-    """Locate the clips of a file, which stays open meanwhile; iterating raises `DataError` where it is no HDF5 file."""
-    return UnreadDataSet(_iterate_clips(path))
 
 
 def write_clips(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
@@ -67,7 +62,8 @@ def _encode_points(clip: Clip, estimator: Estimator) -> npt.NDArray[np.float32]:
     return points.transpose(0, 2, 1)
 
 
-def _iterate_clips(path: Path) -> Iterator[UnreadClip]:
+def locate_clips(path: Path) -> Iterator[UnreadClip]:
+    """Yield the clips of a file, which stays open meanwhile; raise `DataError` where it is no HDF5 file."""
     with open_hdf5(path) as file:
         try:
             keys = list(file)

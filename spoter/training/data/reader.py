@@ -31,23 +31,13 @@ _FORMS = (
 def read_dataset(path: Path, *, skip_bad: bool = False, groups: str | None = None, progress: bool = False) -> DataSet:
     """Read a data set, a file or a folder; docs/datasets.md shows the forms.
 
-    Parameters
-    ----------
-    path : Path
-    skip_bad : bool
-        Leave out bad clips, and all but the first of clips with equal points; `DataSet.skipped` lists them.
-    groups : str, optional
-        Regular expression searched in each clip's name; its first (…) matches the clip's group. Without one, or with
-        an empty one, the groups are those in the data.
-    progress : bool
-        Whether to show progress on stderr.
+    `skip_bad` leaves out bad clips, and all but the first of clips with equal points; `DataSet.skipped` lists them.
+    `groups` is a regular expression searched in each clip's name; its first (…) matches the clip's group. Without one,
+    or with an empty one, the groups are those in the data. `progress` shows progress on stderr.
 
-    Raises
-    ------
-    DataError
-        For a path that cannot be read, and for the first bad clip unless `skip_bad`: one that cannot be read, without a
-        gloss, of fewer than 2 frames, without a landmark of body or hands, without a group by `groups`, or of another
-        estimator than most.
+    Raises `DataError` for a path that cannot be read, and for the first bad clip unless `skip_bad`: one that cannot be
+    read, without a gloss, of fewer than 2 frames, without a landmark of body or hands, without a group by `groups`, or
+    of another estimator than most.
     """
     path, groups = Path(path), groups or None
     unread = _locate_clips(path)
@@ -76,7 +66,7 @@ def _locate_clips(path: Path) -> UnreadDataSet:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file or folder, expected {_FORMS}")
     if ending in (".hdf5", ".h5"):
-        return connecting_points.locate_clips(path)
+        return UnreadDataSet(connecting_points.locate_clips(path))
     if ending == ".parquet":
         return long_table.locate_parquet_clips(path)
     if ending == ".csv":

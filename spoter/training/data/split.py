@@ -84,17 +84,13 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
     in each.
     """
     groups = sorted({clip.group for clip in clips})
-    subsets = {
-        "validation": match_groups(options.validation_groups, groups, "--val-groups"),
-        "test": match_groups(options.test_groups, groups, "--test-groups"),
-    }
+    subsets = _match_named_groups(groups, options)
     if options.by_clip and subsets["validation"]:
         raise DataError("found --val-groups and --validation-by-clip, expected one of them")
     validation, test = options.validation, options.test
     if not 0 < validation < 1 or (test is not None and not 0 < test < 1) or validation + (test or 0) >= 1:
-        raise DataError(
-            f"found shares {validation} for validation and {test} for testing, expected each above 0 and a sum below 1"
-        )
+        found = f"found shares {validation} for validation and {test} for testing"
+        raise DataError(f"{found}, expected each above 0 and a sum below 1")
     shares = options.drawn_shares()
     named = {*subsets["validation"], *subsets["test"]}
     free = [group for group in groups if group not in named]
@@ -122,12 +118,17 @@ def match_groups(patterns: Sequence[str], groups: Iterable[str], option: str) ->
         # A group's own name goes first: it may hold a character that means something in patterns.
         members = [pattern] if pattern in existing else [group for group in existing if fnmatchcase(group, pattern)]
         if not members:
-            raise DataError(
-                f"{option}: found no group {pattern!r} in the data, expected names or patterns such as 'anna*' of "
-                f"{join_first(existing)}"
-            )
+            expected = f"names or patterns such as 'anna*' of {join_first(existing)}"
+            raise DataError(f"{option}: found no group {pattern!r} in the data, expected {expected}")
         matched.update(members)
     return tuple(sorted(matched))
+
+
+def _match_named_groups(groups: Iterable[str], options: SplitOptions) -> dict[str, tuple[str, ...]]:
+    return {
+        "validation": match_groups(options.validation_groups, groups, "--val-groups"),
+        "test": match_groups(options.test_groups, groups, "--test-groups"),
+    }
 
 
 def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataSet:
@@ -136,10 +137,7 @@ def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataS
     With fewer groups than subsets nothing is dropped: `split_groups` says what is wrong.
     """
     groups = {clip.group for clip in data.clips}
-    named = {
-        *match_groups(options.validation_groups, groups, "--val-groups"),
-        *match_groups(options.test_groups, groups, "--test-groups"),
-    }
+    named = {group for members in _match_named_groups(groups, options).values() for group in members}
     subsets = 1 + len(options.drawn_shares())
     if len(groups - named) < subsets:
         return data

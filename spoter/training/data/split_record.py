@@ -99,12 +99,10 @@ def reading_options(record: SplitRecord | None, group_regex: str | None, skip_ba
 
     `group_regex` is None for the training run's, and empty for the groups in the data.
     """
-    if record is None:
-        return {"groups": group_regex, "skip_bad": skip_bad}
-    return {
-        "groups": record.group_regex if group_regex is None else group_regex,
-        "skip_bad": skip_bad or record.skip_bad,
-    }
+    if record is not None:
+        group_regex = record.group_regex if group_regex is None else group_regex
+        skip_bad = skip_bad or record.skip_bad
+    return {"groups": group_regex, "skip_bad": skip_bad}
 
 
 def split_dataset(

@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from typer.testing import CliRunner
 
 from spoter import drawing
-from spoter.cli import augmentations
+from spoter.cli import data as data_commands
 from spoter.errors import DataError
 from spoter.landmarks import skeleton
 from spoter.landmarks.connecting_points import clip_from_connecting_points
@@ -44,7 +44,7 @@ def data(tmp_path_factory) -> Path:
 
 def _run(*words: object):
     app = typer.Typer()
-    app.command()(augmentations.augmentations)
+    app.command()(data_commands.augmentations)
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
