@@ -29,36 +29,38 @@ class SbomError(Exception):
 def of_environment() -> dict:
     """Return the bill of what serving needs, of all that is installed here."""
     project = tomllib.loads(PYPROJECT.read_text())["project"]
-    asked = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["serve"]]
-    needs = _needs(asked)
+    direct = [Requirement(line) for line in project["dependencies"] + project["optional-dependencies"]["serve"]]
+    needs = _needs(direct)
     bill = _run("environment", sys.executable, "--pyproject", str(PYPROJECT))
-    refs = {canonicalize_name(component["name"]): component["bom-ref"] for component in bill["components"]}
+    root = bill["metadata"]["component"]
+    # An extra of the project may name others of the project itself.
+    needs[root["name"]] = needs.get(root["name"], set()) | {canonicalize_name(each.name) for each in direct}
+    needs[root["name"]].discard(root["name"])
     bill["components"] = [each for each in bill["components"] if canonicalize_name(each["name"]) in needs]
+    refs = {canonicalize_name(component["name"]): component["bom-ref"] for component in (root, *bill["components"])}
     bill["dependencies"] = [
         {"ref": refs[name], "dependsOn": sorted(refs[need] for need in needed)}
         for name, needed in sorted(needs.items())
     ]
-    first = sorted({refs[canonicalize_name(each.name)] for each in asked})
-    bill["dependencies"].append({"ref": bill["metadata"]["component"]["bom-ref"], "dependsOn": first})
     return bill
 
 
-def _needs(asked: list[Requirement]) -> dict[str, set[str]]:
+def _needs(requirements: list[Requirement]) -> dict[str, set[str]]:
     """Return every package that is needed, with those that it needs itself, by the installed packages' metadata."""
     needs: dict[str, set[str]] = {}
-    waiting = list(asked)
+    waiting = list(requirements)
     while waiting:
         requirement = waiting.pop()
         name = canonicalize_name(requirement.name)
         try:
-            told = [Requirement(line) for line in metadata.requires(name) or []]
+            needed = [Requirement(line) for line in metadata.requires(name) or []]
         except metadata.PackageNotFoundError:
             raise SbomError(f"{name} not installed: make serve, or pip install '.[serve]'") from None
         extras = requirement.extras or {""}
-        new = [each for each in told if not each.marker or any(each.marker.evaluate({"extra": e}) for e in extras)]
-        known = needs.setdefault(name, set())
-        waiting += [each for each in new if canonicalize_name(each.name) not in known]
-        known.update(canonicalize_name(each.name) for each in new)
+        needed = [each for each in needed if not each.marker or any(each.marker.evaluate({"extra": e}) for e in extras)]
+        names = needs.setdefault(name, set())
+        waiting += [each for each in needed if canonicalize_name(each.name) not in names]
+        names.update(canonicalize_name(each.name) for each in needed)
     return needs
 
 
@@ -68,12 +70,13 @@ def of_image() -> dict:
 
 
 def _run(*arguments: str) -> dict:
-    command = [sys.executable, "-m", "cyclonedx_py", *arguments, "--output-reproducible", "--of", "JSON", "--sv", "1.6"]
-    command.append("--no-validate")  # of all that is installed it would take a minute; a test does it
+    # Validating all that is installed would take a minute; a test does it.
+    options = ("--output-reproducible", "--of", "JSON", "--sv", "1.6", "--no-validate")
+    command = [sys.executable, "-m", "cyclonedx_py", *arguments, *options]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines()
-        raise SbomError(f"cyclonedx-py: {said[-1] if said else f'exit status {done.returncode}'}")
+        [*_, reason] = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise SbomError(f"cyclonedx-py: {reason}")
     bill = json.loads(done.stdout)
     for component in (*bill["components"], *bill["metadata"]["tools"]["components"]):
         component.pop("externalReferences", None)  # where each has its home page and its issues
