@@ -123,11 +123,7 @@ def signal_worker(server: TorchServe, number: int) -> None:
     pid = worker_pids(server)[0]
     os.kill(pid, number)
 
-    def is_replaced() -> bool:
-        now = worker_pids(server)
-        return len(now) == WORKERS and pid not in now
-
-    if not wait_until(is_replaced):
+    if not wait_until(lambda: len(now := worker_pids(server)) == WORKERS and pid not in now):
         raise TimeoutError("no new worker replaced it")
 
 
@@ -154,10 +150,9 @@ def fill_disk(server: TorchServe) -> None:
     """Fill the disk, have a worker start on the full one, and empty it again."""
     spare = server.store / "spare"
     try:
-        with spare.open("wb") as file:
+        with spare.open("wb", buffering=0) as file:
             while True:
                 file.write(bytes(1 << 20))
-                file.flush()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -187,7 +182,7 @@ def register_again(server: TorchServe) -> None:
 
 def next_version(server: TorchServe) -> None:
     """Register another version, make it the default, and unregister the old one."""
-    old = _version(server)
+    old = server.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
     with zipfile.ZipFile(server.store / f"{NAME}.mar") as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     manifest = json.loads(files[MANIFEST])
@@ -198,10 +193,6 @@ def next_version(server: TorchServe) -> None:
     server.manage("PUT", f"/models/{NAME}/{version}/set-default")
     time.sleep(DRAINED)
     server.manage("DELETE", f"/models/{NAME}/{old}")
-
-
-def _version(server: TorchServe) -> str:
-    return server.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
 
 
 def _register(server: TorchServe, archive: str) -> None:
