@@ -34,24 +34,12 @@ console = Console(stderr=True)
 
 @dataclass
 class ModelServer:
-    """The TorchServe behind the page.
+    """The TorchServe behind the page; `key_file` and `process` are set if this command started it."""
 
-    Attributes
-    ----------
-    url : str
-        Address of its predictions.
-    given_token : str
-        Token of a TorchServe that was already running; empty if it needs none.
-    key_file : pathlib.Path or None
-        Where TorchServe keeps the token, if this command started it.
-    process : subprocess.Popen or None
-        ``spoter serve``, if this command started it.
-    """
-
-    url: str
-    given_token: str = ""
-    key_file: Path | None = None
-    process: subprocess.Popen[str] | None = None
+    url: str  # of its predictions
+    given_token: str = ""  # of a TorchServe that was already running; empty if it needs none
+    key_file: Path | None = None  # where TorchServe keeps the token
+    process: subprocess.Popen[str] | None = None  # spoter serve
 
     def token(self) -> str | None:
         """Return the token for a prediction; read each time, because TorchServe changes it."""

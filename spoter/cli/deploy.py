@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from spoter.aws.deploy.settings import EntryPoint, Mode
+from spoter.aws.choices import EntryPoint, Mode
 from spoter.errors import SpoterError
 from spoter.resources import WORK_FOLDER
 

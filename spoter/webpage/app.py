@@ -65,18 +65,10 @@ _TIMEOUT = httpx.Timeout(120, connect=5)
 
 
 def make_site(folder: Path, url: str, max_bytes: int, token: Callable[[], str | None] = lambda: None) -> Starlette:
-    """Return the application.
+    """Return the application that serves `folder` (web/, with the packages installed).
 
-    Parameters
-    ----------
-    folder : pathlib.Path
-        web/, with the packages installed.
-    url : str
-        Address of TorchServe's predictions.
-    max_bytes : int
-        The longest body that is forwarded; a longer one is answered 413.
-    token : callable
-        Returns TorchServe's token, or None; called for every request.
+    Predictions are forwarded to `url`, unless their body has more than `max_bytes` (413). `token`, called for every
+    request, returns TorchServe's token, or None.
     """
     clients: list[httpx.AsyncClient] = []
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import msgspec
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.ownership import has_our_tag
-from spoter.aws.deploy.settings import DeployError, Mode, ScalingBounds, Settings
+from spoter.aws.deploy.settings import DeployError, ScalingBounds, Settings
 
 SERVICE = "application-autoscaling"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"

@@ -11,12 +11,13 @@ from typing import Any
 
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_fixed
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import autoscale, batch, endpoint, invoke, requests, upload
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.ownership import add_missing_tags
 from spoter.aws.deploy.preflight import Preflight
 from spoter.aws.deploy.progress import DeploymentFailed, Reporter, Undo
-from spoter.aws.deploy.settings import DeployError, Mode, Settings
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import POLL, StillBusy, explain_failure
 from spoter.errors import SpoterError
 from spoter.resources import RESOURCES
@@ -30,13 +31,7 @@ ROLE_POLL, ROLE_ATTEMPTS = 5.0, 12
 def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> list[str]:
     """Deploy, and return the lines that say where and how to undo it.
 
-    Parameters
-    ----------
-    settings : Settings
-    account : Account
-    reporter : Reporter
-    poll : float
-        Seconds between two polls of SageMaker.
+    `poll` is the time between two polls of SageMaker, in seconds.
 
     Raises
     ------

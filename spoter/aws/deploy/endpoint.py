@@ -25,10 +25,7 @@ class EndpointError(DeployError):
 def check_existing(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> bool:
     """Check an existing endpoint of this name, and wait until SageMaker is not busy with it.
 
-    Returns
-    -------
-    bool
-        Whether SageMaker was busy: an earlier run may have been interrupted before it tried the endpoint.
+    Return whether SageMaker was busy: an earlier run may have been interrupted before it tried the endpoint.
 
     Raises
     ------
@@ -59,12 +56,7 @@ def check_existing(settings: Settings, account: Account, reporter: Reporter, pol
 def bring_up(
     settings: Settings, account: Account, config_name: str, undo: Undo, reporter: Reporter, poll: float = POLL
 ) -> str:
-    """Let the endpoint serve a configuration.
-
-    Returns
-    -------
-    str
-        ``created``, ``updated`` or ``unchanged``.
+    """Let the endpoint serve a configuration; return ``created``, ``updated`` or ``unchanged``.
 
     Raises
     ------

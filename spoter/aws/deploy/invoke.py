@@ -12,9 +12,10 @@ from urllib.parse import urlencode
 
 from tenacity import Retrying, retry_if_exception, retry_if_result, stop_after_attempt, stop_after_delay, wait_fixed
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, bucket_name, translate_errors
-from spoter.aws.deploy.settings import DeployError, Mode, Settings
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.formats.request import JSON
 from spoter.sources.clip_files import read_body
 
@@ -34,17 +35,7 @@ READY_POLL, READY_ATTEMPTS = 5.0, 36
 
 
 class RequestRefused(DeployError):
-    """The endpoint answered a request with an error.
-
-    Parameters
-    ----------
-    name : str
-        The endpoint's.
-    http_status : int or None
-        Of the container; None where SageMaker does not report it.
-    body : str
-        The container's response.
-    """
+    """The endpoint answered a request with an error: the container's response, and its status where it is known."""
 
     exit_code = 1
 
@@ -101,16 +92,8 @@ def invoke(
 ) -> bytes:
     """Send a file to the deployed endpoint and return its answer.
 
-    Parameters
-    ----------
-    settings : Settings
-        Name, bucket and prefix count; the mode is the endpoint's own.
-    account : Account
-    file : Path
-    content_type, accept : str or None
-        By default the type of the file's extension, and JSON.
-    top_k : int or None
-        Glosses of an answer.
+    The mode is the deployed endpoint's. `content_type` and `accept` are by default the type of the file's extension,
+    and JSON.
 
     Raises
     ------

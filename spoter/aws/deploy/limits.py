@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import requests
-from spoter.aws.deploy.settings import Mode, Settings
+from spoter.aws.deploy.settings import Settings
 from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import RUNTIME_FILES
 
@@ -43,11 +44,7 @@ WORKERS = 2
 def check_mode(settings: Settings, client: Any) -> list[str]:
     """Return the settings that do not fit the mode, each with what to do.
 
-    Parameters
-    ----------
-    settings : Settings
-    client : botocore client
-        Of SageMaker; its service model lists the instance types without a call.
+    The service model of SageMaker's `client` lists the instance types without a call.
     """
     mode = settings.mode
     problems = []
@@ -109,12 +106,7 @@ def check_memory(settings: Settings, model_dir: Path) -> tuple[list[str], list[s
 def check_payload(settings: Settings, config: ModelConfig, points: int) -> list[str]:
     """Return warnings about clips that the model takes and the mode does not let through.
 
-    Parameters
-    ----------
-    settings : Settings
-    config : ModelConfig
-    points : int
-        Of the model's layout: requests that hold more points, such as all of Holistic's, are larger by as much.
+    `points` are those of the model's layout: requests with more, such as all of Holistic's, are larger by as much.
     """
     size = min(config.max_frames * points * POINT_BYTES, config.max_bytes)
     most = SAFE_PAYLOAD[settings.mode]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import autoscale, batch, ownership, requests
 from spoter.aws.deploy.account import Account, CallError
-from spoter.aws.deploy.settings import DeployError, Mode, Settings
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import POLL, format_event, is_of_job, tail_log, wait_until_idle
 
 

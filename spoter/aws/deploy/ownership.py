@@ -24,16 +24,7 @@ def has_our_tag(settings: Settings, tags: list[dict[str, str]] | None) -> bool:
 
 
 def check_ours(settings: Settings, account: Account, kind: str, description: dict[str, Any]) -> dict[str, str]:
-    """Make sure that a resource of SageMaker belongs to this deployment, and return its tags.
-
-    Parameters
-    ----------
-    settings : Settings
-    account : Account
-    kind : str
-        ``Model``, ``EndpointConfig`` or ``Endpoint``.
-    description : dict
-        SageMaker's description of it.
+    """Make sure that a ``Model``, ``EndpointConfig`` or ``Endpoint`` belongs to this deployment; return its tags.
 
     Raises
     ------
@@ -120,18 +111,8 @@ def is_our_log_group(settings: Settings, account: Account) -> bool:
 def tag_log_group(settings: Settings, account: Account, since: float) -> bool:
     """Put our tags on the endpoint's log group, which SageMaker creates without any, so that `delete` finds it.
 
-    Parameters
-    ----------
-    settings : Settings
-    account : Account
-    since : float
-        When the endpoint was created, seconds since 1970. An older group is the log of someone else's endpoint of
-        this name, unless it carries our tag already.
-
-    Returns
-    -------
-    bool
-        False where there is a group and it is not ours.
+    `since` is when the endpoint was created, in seconds since 1970. An older group is the log of someone else's
+    endpoint of this name, unless it carries our tag already: then nothing is changed, and the result is False.
     """
     group = _find_log_group(settings, account)
     if group is None:

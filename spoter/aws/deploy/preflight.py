@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, bucket_name
 from spoter.aws.deploy.ownership import check_ours
-from spoter.aws.deploy.settings import DeployError, Mode, Settings
+from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.errors import SpoterError
 from spoter.model.config import read_config
 from spoter.model.folder import read_layout
@@ -26,16 +27,7 @@ class Preflight:
     """The checks of a deployment, and what they find out.
 
     In a dry run the calls are shown and nothing of the account is read: names stand for what they would return.
-
-    Attributes
-    ----------
-    role_arn : str
-        The role that the container runs as.
-    bucket : str
-    bucket_exists : bool
-        False where it has to be created.
-    warnings : list of str
-        What does not prevent a deployment, and should be known.
+    `warnings` do not prevent a deployment. A bucket that does not exist has to be created.
     """
 
     settings: Settings

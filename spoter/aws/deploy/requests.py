@@ -15,7 +15,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from spoter.aws.deploy.settings import DeployError, Mode, Settings
+from spoter.aws.choices import Mode
+from spoter.aws.deploy.settings import DeployError, Settings
 
 # On everything that `spoter deploy` creates, with the endpoint's name: only resources with it are used and deleted.
 TAG = "spoter:deployment"
@@ -125,13 +126,7 @@ def container_environment(added: Mapping[str, str], region: str) -> dict[str, st
 def container(settings: Settings, region: str, model_data: str) -> dict[str, Any]:
     """Return the container definition of CreateModel as the sagemaker SDK writes it; no call is made.
 
-    Parameters
-    ----------
-    settings : Settings
-    region : str
-        Decides which registry AWS's image comes from.
-    model_data : str
-        s3:// address of the archive.
+    The region decides which registry AWS's image comes from; `model_data` is the s3:// address of the archive.
 
     Raises
     ------
@@ -214,14 +209,9 @@ def endpoint_request(settings: Settings, config_name: str) -> dict[str, Any]:
 def update_request(settings: Settings, config_name: str, instances: int) -> dict[str, Any]:
     """Return UpdateEndpoint's parameters: new instances next to the old, then all traffic at once to the new.
 
-    Parameters
-    ----------
-    settings : Settings
-    config_name : str
-    instances : int
-        How many run now. Where scaling is automatic the update starts with as many: the configuration's own number
-        would meet the traffic of many with few. From none (asynchronous, idle) it starts with the configuration's,
-        because SageMaker would otherwise call an update good that has never run.
+    Where scaling is automatic the update starts with as many `instances` as run now: the configuration's own number
+    would meet the traffic of many with few. From none (asynchronous, idle) it starts with the configuration's number,
+    because SageMaker would otherwise call an update good that has never run.
     """
     retain = settings.scaling() is not None and instances > 0
     policy: dict[str, Any] = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}

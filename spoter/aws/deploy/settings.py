@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
+from spoter.aws.choices import Mode
 from spoter.errors import SpoterError
 from spoter.files import read_text
 from spoter.resources import RESOURCES
@@ -30,22 +30,6 @@ _BUCKET = r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z"
 
 class DeployError(SpoterError):
     """The user has to put something right before a deployment; the text says what was found and what to do."""
-
-
-class Mode(StrEnum):
-    """How SageMaker runs the model: endpoints of three kinds, or a batch transform job."""
-
-    realtime = "realtime"
-    serverless = "serverless"
-    asynchronous = "async"
-    batch = "batch"
-
-
-class EntryPoint(StrEnum):
-    """Which of the archive's two entry points SageMaker's container code uses."""
-
-    handler = "handler"  # MAR-INF/MANIFEST.json, and with it spoter_handler.py: the archive as it is
-    functions = "functions"  # code/inference.py, where MAR-INF is not there
 
 
 class ScalingBounds(NamedTuple):
@@ -133,20 +117,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="
 
 
 def read_settings(path: Path | None, options: dict[str, object]) -> tuple[Settings, list[str]]:
-    """Read a settings file and put the options of the command line above it.
+    """Read a settings file, put the options of the command line above it, and return them with warnings for the user.
 
-    Parameters
-    ----------
-    path : Path or None
-        deploy.toml, or a JSON file in the form of the original system's configuration/config.json. None reads none.
-    options : dict
-        Fields of `Settings` by name; those that are None were not given.
-
-    Returns
-    -------
-    Settings
-    list of str
-        Warnings for the user.
+    The file is deploy.toml, or JSON in the form of the original system's configuration/config.json. Options are fields
+    of `Settings` by name; those that are None were not given.
 
     Raises
     ------

@@ -38,10 +38,7 @@ def upload(
     One PUT with the content's SHA-256: S3 keeps it when it has all of it and the sum is right, and nothing otherwise,
     so that an upload that breaks off leaves no parts behind that would be paid for.
 
-    Returns
-    -------
-    str, bool
-        Its s3:// address, and whether anything was uploaded.
+    Return its s3:// address, and whether anything was uploaded.
 
     Raises
     ------

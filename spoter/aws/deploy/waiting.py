@@ -41,16 +41,8 @@ def wait_until_idle(
 
     boto3's waiters give up where the connection breaks, which says nothing about the operation: here it continues.
 
-    Parameters
-    ----------
-    account : Account
-    operation : str
-        ``describe_endpoint`` or ``describe_transform_job``.
-    name : str
-    show : callable
-        Gets each new status.
-    poll, longest : float
-        Seconds between two polls, and in all.
+    `operation` is ``describe_endpoint`` or ``describe_transform_job``. `show` gets each new status. `poll` and
+    `longest` are seconds between two polls, and in all.
 
     Raises
     ------
@@ -92,17 +84,9 @@ def wait_for_endpoint(account: Account, name: str, reporter: Reporter, poll: flo
 def tail_log(account: Account, group: str, job: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
     """Return the last lines that containers wrote to CloudWatch, each with its time.
 
-    Parameters
-    ----------
-    account : Account
-    group : str
-        Log group: `requests.log_group` of an endpoint, or `batch.LOG_GROUP`.
-    job : str, optional
-        Of a group that holds many jobs: the name of a transform job, or of a deployment for all of its jobs.
-    since : float
-        Seconds since 1970: streams that began before are left out, as those of instances that continue to serve.
-    lines : int
-        How many at most.
+    The log group is `requests.log_group` of an endpoint, or `batch.LOG_GROUP`, which holds many jobs: `job` is the name
+    of a transform job, or of a deployment for all of its jobs. Streams that began before `since` (seconds since 1970)
+    are left out, as those of instances that continue to serve.
     """
     # CloudWatch does not take a prefix and an order by time together (API reference, DescribeLogStreams). Names of jobs
     # hold their time.

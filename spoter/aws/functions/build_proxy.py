@@ -63,12 +63,7 @@ def kept_points(layout: Layout) -> dict[str, Any]:
 def build(model: Path, out: Path) -> Path:
     """Write ``out/lambda_proxy.zip`` for an endpoint of this model; the same input gives the same bytes.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder; its config.json and, where the layout is its own, that table are read.
-    out : Path
-        Folder to write in, created if missing.
+    The model folder's config.json and, where the layout is its own, that table are read. `out` is created if missing.
 
     Raises
     ------

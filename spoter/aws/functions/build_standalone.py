@@ -98,21 +98,10 @@ def build(
     python: str | None = None,
     report: Callable[[str], object] = lambda step: None,
 ) -> FunctionPackage:
-    """Write ``out/lambda.zip``, whole or not at all.
+    """Write ``out/lambda.zip`` from a model folder, whole or not at all; the folder is created if missing.
 
-    Parameters
-    ----------
-    model : Path
-        Model folder.
-    out : Path
-        Folder to write in, created if missing.
-    architecture : Architecture
-        Of the function.
-    python : str, optional
-        Python of the function's version that compiles byte code (`find_python`). Without byte code Lambda compiles
-        again at each cold start.
-    report : callable
-        Gets the name of each step as it begins.
+    `python`, of the function's version (`find_python`), compiles byte code: without it Lambda compiles again at each
+    cold start. `report` gets the name of each step as it begins.
 
     Raises
     ------

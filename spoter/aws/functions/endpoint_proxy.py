@@ -95,18 +95,9 @@ def invoke(
     The loop is our own because botocore's retries do not know how long the function may still run, and because they
     send a request again whose answer takes too long, to an endpoint that is busy with it already.
 
-    Parameters
-    ----------
-    client : botocore.client.BaseClient
-        Of sagemaker-runtime, without retries of its own.
-    endpoint : str
-    body : bytes
-    headers : dict
-        ``ContentType``, ``Accept`` and ``CustomAttributes``, those that are present.
-    last_start : float
-        Of `time.monotonic`: there is no time to wait for the answer to a request that is sent later.
-    log_fields : dict
-        Gets the number of ``attempts``.
+    `client` is one of sagemaker-runtime, without retries. `headers` holds ``ContentType``, ``Accept`` and
+    ``CustomAttributes``, those that are present. After `last_start` (`time.monotonic`) there is no time to wait for the
+    answer to another request. `log_fields` gets the number of ``attempts``.
     """
     attempts = 1
     while True:
@@ -129,12 +120,8 @@ def reduce_body(body: bytes, attributes: str | None = None) -> bytes | None:
     x and y of the model's landmarks stay as they are, and so does whatever the server would refuse: the answer is the
     same. (But not where a key comes twice in an object, of which only the last is looked at.)
 
-    Parameters
-    ----------
-    body : bytes
-    attributes : str, optional
-        The custom attributes. Where they or the body hold the picture's size, all points of a part stay, because the
-        server tells by all of them whether they are in pixels.
+    Where the custom attributes or the body hold the picture's size, all points of a part stay, because the server tells
+    by all of them whether they are in pixels.
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypedDict, Unpack
 
+from spoter.aws.choices import EntryPoint
 from spoter.aws.deploy.requests import container_environment
-from spoter.aws.deploy.settings import EntryPoint
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
 from spoter.ops.java import OLDEST_JAVA, Java, find_java
@@ -39,38 +39,20 @@ _NOT_INHERITED = ("AWS_", "PYTHON", "SAGEMAKER_", "SPOTER_", "TS_", "VIRTUAL_ENV
 
 
 class ContainerOptions(TypedDict, total=False):
-    """How the container runs.
+    """How the container runs."""
 
-    Attributes
-    ----------
-    entry_point : EntryPoint
-        By default the handler.
-    workers : int
-        By default one for each core.
-    environ : mapping
-        Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. They do not override those
-        that place it on this machine, such as its port.
-    logs : Path
-        Folder for TorchServe's logs, by default a temporary one.
-    """
-
-    entry_point: EntryPoint
-    workers: int
+    entry_point: EntryPoint  # by default the handler
+    workers: int  # by default one for each core
+    # Variables that a deployment adds to the container's, such as SAGEMAKER_TS_BATCH_SIZE. They do not override those
+    # that place it on this machine, such as its port.
     environ: Mapping[str, str]
-    logs: Path
+    logs: Path  # folder for TorchServe's logs, by default a temporary one
 
 
 class Container(ServerProcess):
     """A running container: the model in BASE/model, /ping and /invocations on one port of loopback.
 
-    Parameters
-    ----------
-    archive : Path
-        model.tar.gz.
-    python : Path
-        Interpreter of an environment with `sagemaker-pytorch-inference`.
-    options
-        As in `ContainerOptions`.
+    `archive` is a model.tar.gz, `python` the interpreter of an environment with `sagemaker-pytorch-inference`.
 
     Raises
     ------

@@ -29,14 +29,8 @@ _PYTHON = Path("env", "bin", "python")
 def locked_environment(folder: Path = FOLDER, report: Callable[[str], None] = lambda line: None) -> Iterator[Path]:
     """Yield the environment's interpreter; install it first where it is missing or out of date.
 
-    Inside the block nobody else uses the environment: the container's start-up code installs packages into it.
-
-    Parameters
-    ----------
-    folder : Path
-        Where it is, with its lock and its stamp. The variable PIP_ARGS holds options for pip, as in the Makefile.
-    report : callable
-        Gets a line for each step.
+    Inside the block nobody else uses the environment: the container's start-up code installs packages into it. The
+    folder holds it with its lock and its stamp. The variable PIP_ARGS holds options for pip, as in the Makefile.
 
     Raises
     ------

@@ -34,15 +34,7 @@ _RETURNED = ("content-type", "x-amzn-sagemaker-custom-attributes")
 
 
 def application(name: str, container: str) -> Starlette:
-    """Return the API of an account with one endpoint.
-
-    Parameters
-    ----------
-    name : str
-        The endpoint's name.
-    container : str
-        URL of the container, without a path.
-    """
+    """Return the API of an account with one endpoint, before the container of this URL (without a path)."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:

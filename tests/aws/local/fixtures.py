@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from spoter.aws.deploy.settings import EntryPoint
+from spoter.aws.choices import EntryPoint
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.torchserve.pack import build
 from tests import ROOT

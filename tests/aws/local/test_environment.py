@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from spoter.aws.deploy.settings import EntryPoint
+from spoter.aws.choices import EntryPoint
 from spoter.aws.local.endpoint import LocalEndpoint
 from spoter.aws.local.environment import FOLDER, locked_environment, stamp_content
 from spoter.torchserve.process import StartError

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from spoter.aws.deploy.settings import EntryPoint
+from spoter.aws.choices import EntryPoint
 from spoter.aws.local.container import unpack
 from spoter.aws.local.endpoint import LocalEndpoint, line_printer
 from spoter.errors import SpoterError
