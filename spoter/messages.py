@@ -12,19 +12,12 @@ from spoter.formats.request import JSON
 
 @dataclass(frozen=True)
 class RawRequest:
-    """A request as it arrives.
-
-    Attributes
-    ----------
-    body : bytes
-    content_type, accept, attributes, content_encoding : str or None
-        The headers Content-Type, Accept, X-Amzn-SageMaker-Custom-Attributes and Content-Encoding.
-    """
+    """A request as it arrives: its body, and those of its headers that are used."""
 
     body: bytes
     content_type: str | None = None
     accept: str | None = None
-    attributes: str | None = None
+    attributes: str | None = None  # X-Amzn-SageMaker-Custom-Attributes
     content_encoding: str | None = None
 
 

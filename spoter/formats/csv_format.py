@@ -49,11 +49,8 @@ Place = Callable[[int, str | None], str]
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Decode a CSV body; as `spoter.formats.decode`.
 
-    Raises
-    ------
-    InputError
-        ``unknown_form`` and ``missing_columns`` for the header, those of `read_table`, and ``wrong_type`` for a cell:
-        a table that cannot be read has no clips that could be answered.
+    Raises ``unknown_form`` and ``missing_columns`` for the header, the errors of `read_table`, and ``wrong_type`` for a
+    cell: a table that cannot be read has no clips that could be answered.
     """
     check_estimator_name(options.estimator)
     table = read_table(body)
@@ -134,10 +131,7 @@ class LongRows:
     def to_points(self, rows: IndexArray, limits: Limits) -> Float64Array:
         """Return the points (T, 543, 2) of some rows; the T frames are those whose numbers occur, in their order.
 
-        Raises
-        ------
-        InputError
-            ``too_many_frames`` and ``duplicate_rows``.
+        Raises ``too_many_frames`` and ``duplicate_rows``.
         """
         frames, frame_of_row = np.unique(self.frame[rows], return_inverse=True)
         limits.check_frames(len(frames))
@@ -158,10 +152,7 @@ class LongRows:
 def check_long_rows(numbers: Float64Array, types: pd.Series[str], place: Place) -> LongRows:
     """Check the rows of a long table, whose `numbers` (R, 4) are those of `NUMBER_COLUMNS`.
 
-    Raises
-    ------
-    InputError
-        ``wrong_type`` and ``wrong_point_count``.
+    Raises ``wrong_type`` and ``wrong_point_count``.
     """
     parts = list(MEDIAPIPE.parts)
     part = pd.Index(parts).get_indexer(pd.Index(types))

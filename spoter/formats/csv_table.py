@@ -58,11 +58,8 @@ class Table:
     def lines(self) -> IndexArray:
         """Number of the line on which each row ends, counted from 1.
 
-        Raises
-        ------
-        InputError
-            ``ragged_csv`` for a row with more or fewer cells than the header; ``no_frames`` where there is no row; and
-            that of `row_limit`.
+        Raises ``ragged_csv`` for a row with more or fewer cells than the header, ``no_frames`` where there is no row,
+        and the error of `row_limit`.
         """
         lines = np.fromiter(self._row_lines(), dtype=np.intp)
         if not len(lines):
@@ -109,13 +106,7 @@ class Table:
         return f"line {self.lines[row]}" + (f", column {column}" if column else "")
 
     def read_numbers(self, columns: Sequence[str]) -> Float64Array:
-        """Return columns as numbers, (rows, columns); NaN for an empty cell.
-
-        Raises
-        ------
-        InputError
-            ``wrong_type`` for a cell that is no number.
-        """
+        """Return columns as numbers, (rows, columns), NaN for an empty cell; raises ``wrong_type`` for a word."""
         if not any(word in self.body for word in _BOOLEANS):
             try:
                 return self._read_cells(columns, "float64")[list(columns)].to_numpy()
@@ -171,11 +162,8 @@ class Table:
 def read_table(body: bytes) -> Table:
     """Read the header of a CSV body.
 
-    Raises
-    ------
-    InputError
-        ``invalid_csv`` for what is not UTF-8 text and for broken quotes; ``duplicate_columns``; ``unknown_form`` for
-        too many columns or none.
+    Raises ``invalid_csv`` for a body that is not UTF-8 text and for broken quotes, ``duplicate_columns``, and
+    ``unknown_form`` for too many columns or none.
     """
     try:
         check_utf8(body)

@@ -116,10 +116,7 @@ def frame_type(layout: Layout) -> type[Frame]:
 def read_clip(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
     """Make a Clip of frames, whichever estimator wrote them; None = a frame without landmarks.
 
-    Raises
-    ------
-    InputError
-        ``mixed_forms`` for frames of several estimators; ``wrong_point_count``; those of `finish_clip`.
+    Raises ``mixed_forms`` for frames of several estimators, ``wrong_point_count``, and the errors of `finish_clip`.
     """
     limits.check_frames(len(frames))
     form = _find_form(frames)

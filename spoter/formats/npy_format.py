@@ -19,11 +19,8 @@ from spoter.limits import Limits
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Decode an .npy file; as `spoter.formats.decode`.
 
-    Raises
-    ------
-    InputError
-        ``invalid_npy`` for another file, and one not as long as its header says; ``wrong_type`` for anything but
-        numbers; ``wrong_shape``; those of `names_of_size` and `finish_clip`.
+    Raises ``invalid_npy`` for another file, and one not as long as its header says, ``wrong_type`` for anything but
+    numbers, ``wrong_shape``, and the errors of `names_of_size` and `finish_clip`.
     """
     array = _view_array(body)
     limits.check_frames(array.shape[0])

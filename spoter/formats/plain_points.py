@@ -38,11 +38,8 @@ _NUMBER_BYTES = b"0123456789+-.eE \t\n\r"
 def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
     """Make a Clip of a body's ``points``: an array of frames, the layout's own where `in_layout`, or an object.
 
-    Raises
-    ------
-    InputError
-        ``unknown_estimator``, ``wrong_estimator``, ``wrong_type``, ``wrong_point_count``, ``unknown_landmark``,
-        ``wrong_frame_count`` and those of `finish_clip`.
+    Raises ``unknown_estimator``, ``wrong_estimator``, ``wrong_type``, ``wrong_point_count``, ``unknown_landmark``,
+    ``wrong_frame_count``, and the errors of `finish_clip`.
     """
     check_estimator_name(options.estimator)
     if bytes(memoryview(points)[:1]) == b"{":
@@ -57,12 +54,8 @@ def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tup
     """Return the names and the estimator of an array of `size` points a frame.
 
     `estimator` is the one of the request. The returned one is None for the layout's points without an estimator.
-
-    Raises
-    ------
-    InputError
-        ``wrong_point_count`` for a size that is neither the layout's nor an estimator's; ``wrong_estimator`` for
-        another estimator's than the one named.
+    Raises ``wrong_point_count`` for a size that is neither the layout's nor an estimator's, and ``wrong_estimator`` for
+    another estimator's than the one named.
     """
     check_estimator_name(estimator)
     if estimator is not None and size in ESTIMATORS[estimator].sizes:

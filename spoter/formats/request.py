@@ -94,10 +94,7 @@ _EXPECTED = {
 def parse_attributes(text: str | None) -> Options:
     """Read the header ``X-Amzn-SageMaker-Custom-Attributes``: ``top_k=3,width=640,height=480``.
 
-    Raises
-    ------
-    InputError
-        ``bad_attributes`` for a part that is not ``name=value``, and for an unknown, repeated or wrong one.
+    Raises ``bad_attributes`` for a part that is not ``name=value``, and for an unknown, repeated or wrong one.
     """
     values: dict[str, str] = {}
     for part in (text or "").split(","):

@@ -71,11 +71,7 @@ def choose_accept(accept: str | None, request: Request) -> str:
     """Choose the response's content type by the header ``Accept``.
 
     The default is JSON, or JSON Lines where the request was. Descriptions and enrolled glosses come in JSON only.
-
-    Raises
-    ------
-    InputError
-        ``not_acceptable`` (406) where the header names none of JSON, JSON Lines and CSV.
+    Raises ``not_acceptable`` (406) where the header names none of JSON, JSON Lines and CSV.
     """
     possible = (JSON,) if request.describe or request.enroll is not None else _OFFERED
     default = JSONLINES if request.content_type == JSONLINES else JSON

@@ -58,11 +58,8 @@ def recognizes(columns: Sequence[str]) -> bool:
 def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -> list[ClipOrError]:
     """Make a Clip of each row.
 
-    Raises
-    ------
-    InputError
-        ``missing_columns`` where the table lacks points of the layout; ``duplicate_columns`` where it has one of them
-        in two spellings.
+    Raises ``missing_columns`` where the table lacks points of the layout, and ``duplicate_columns`` where it has one of
+    them in two spellings.
     """
     check_slow_numbers(table.body)
     columns: dict[str, str] = {}

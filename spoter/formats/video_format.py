@@ -56,10 +56,8 @@ def videos_supported() -> bool:
 def decode(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
     """Keep a video, its file or the key that it is stored under, for `read_videos`; as `spoter.formats.decode`.
 
-    Raises
-    ------
-    InputError
-        ``unsupported_content_type`` where no environment reads videos; ``wrong_estimator`` for another than MediaPipe.
+    Raises ``unsupported_content_type`` where no environment reads videos, and ``wrong_estimator`` for another estimator
+    than MediaPipe.
     """
     if not videos_supported():
         raise _unsupported("header Content-Type" if content_type in VIDEOS else "uniqueName")
@@ -70,18 +68,9 @@ def decode(content: bytes | str, layout: Layout, limits: Limits, options: Option
 def read_videos(
     videos: Sequence[Video], layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float
 ) -> list[ClipOrError]:
-    """Read videos side by side, as many at a time as there are cores.
+    """Read one video or more side by side, as many at a time as there are cores, until a `time.monotonic`.
 
-    Parameters
-    ----------
-    videos : sequence of Video
-        At least one.
-    layout, limits
-        The model's.
-    fetch : callable or None
-        Gets stored videos; None where the server has no bucket.
-    deadline : float
-        When to give up, of `time.monotonic`.
+    `fetch` gets stored videos; it is None where the server has no bucket.
     """
     with ThreadPoolExecutor(min(len(videos), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda video: _read_video(video, layout, limits, fetch, deadline), videos))

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from spoter.errors import SpoterError
@@ -25,24 +26,9 @@ MOST_MANIFEST = 2**20
 
 
 def checks(path: Path, other_code: bool = False) -> list[Check]:
-    """Look at an archive.
+    """Look at an archive, a .mar or model.tar.gz; where its entries are bad, nothing more is read.
 
-    Parameters
-    ----------
-    path : Path
-        A .mar or model.tar.gz.
-    other_code : bool
-        Whether code that is not this project's is all right.
-
-    Returns
-    -------
-    list of Check
-        Entries alone where these are bad: then nothing more is read.
-
-    Raises
-    ------
-    SpoterError
-        For what is no archive.
+    `other_code` accepts code that is not this project's. Raises `SpoterError` for a file that is no archive.
     """
     try:
         files = archive.scan(path)
@@ -58,30 +44,28 @@ def checks(path: Path, other_code: bool = False) -> list[Check]:
 
 
 def _manifest(path: Path, files: dict[str, Entry]) -> Check:
-    name, advice = "manifest", "python build_mar.py writes one that fits"
+    fail = partial(Check, "manifest", False, advice="python build_mar.py writes one that fits")
     try:
         manifest = json.loads(path.read_bytes())
         model = manifest["model"]
-        told = {key: model[key] for key in ("modelName", "modelVersion", "handler", "serializedFile")}
+        values = {key: model[key] for key in ("modelName", "modelVersion", "handler", "serializedFile")}
         unknown = sorted((manifest.keys() - MANIFEST_KEYS) | (model.keys() - MODEL_KEYS))
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return Check(name, False, f"{MANIFEST} is missing or none of TorchServe's ({type(error).__name__})", advice)
+        return fail(f"{MANIFEST} is missing or none of TorchServe's ({type(error).__name__})")
     if unknown:
-        return Check(name, False, f"found the keys {', '.join(unknown)[:200]}, expected none but our own", advice)
+        return fail(f"found the keys {', '.join(unknown)[:200]}, expected none but our own")
     if manifest.get("runtime", "python") != "python":
-        return Check(name, False, f"found the runtime {str(manifest['runtime'])[:80]!r}, expected python", advice)
+        return fail(f"found the runtime {str(manifest['runtime'])[:80]!r}, expected python")
     for key in ("modelName", "modelVersion"):
-        if not (isinstance(told[key], str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", told[key])):
-            return Check(
-                name, False, f"found the {key} {str(told[key])[:80]!r}, expected letters, digits, . _ + -", advice
-            )
-    if told["handler"] != HANDLER:
-        return Check(name, False, f"found the handler {str(told['handler'])[:80]!r}, expected {HANDLER}", advice)
+        if not (isinstance(values[key], str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", values[key])):
+            return fail(f"found the {key} {str(values[key])[:80]!r}, expected letters, digits, . _ + -")
+    if values["handler"] != HANDLER:
+        return fail(f"found the handler {str(values['handler'])[:80]!r}, expected {HANDLER}")
     named = [model[key] for key in ("handler", "serializedFile", "requirementsFile", "configFile") if key in model]
     absent = [str(each)[:80] for each in named if not isinstance(each, str) or each not in files]
     if absent:
-        return Check(name, False, f"names {', '.join(absent)}, which the archive has not", advice)
-    return Check(name, True, f"{told['modelName']} {told['modelVersion']}, handler {HANDLER}")
+        return fail(f"names {', '.join(absent)}, which the archive has not")
+    return Check("manifest", True, f"{values['modelName']} {values['modelVersion']}, handler {HANDLER}")
 
 
 def project_file(name: str) -> Path:

@@ -144,7 +144,14 @@ def describe(recognizer: Recognizer) -> dict[str, object]:
 
 def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputError:
     try:
-        _check_encoding(raw.content_encoding)
+        coding = (raw.content_encoding or "").strip()
+        if coding.lower() not in ("", "identity"):  # a few bytes of a compressed body may unpack to any size
+            raise InputError(
+                ErrorCode.UNSUPPORTED_CONTENT_ENCODING,
+                f"found {quote(coding)}, expected a body that is not compressed; the compact form is 50 times smaller "
+                "than full landmarks",
+                "header Content-Encoding",
+            )
         options = parse_attributes(raw.attributes)
         request = decode(raw.body, raw.content_type, recognizer.layout, recognizer.limits, options)
         accept = choose_accept(raw.accept, request)
@@ -155,17 +162,6 @@ def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputErr
         return _ParsedRequest(request, accept, enrolled, vocabulary)
     except InputError as error:
         return error
-
-
-def _check_encoding(coding: str | None) -> None:
-    """Refuse a compressed body: a few bytes of it may unpack to any size."""
-    if coding is not None and coding.strip().lower() not in ("", "identity"):
-        raise InputError(
-            ErrorCode.UNSUPPORTED_CONTENT_ENCODING,
-            f"found {quote(coding)}, expected a body that is not compressed; the compact form is 50 times smaller "
-            "than full landmarks",
-            "header Content-Encoding",
-        )
 
 
 def _read_videos(
