@@ -63,17 +63,10 @@ class Unreachable(DeployError):
 
 
 class Account:
-    """AWS's services in one region.
+    """AWS's services in the region and with the profile of the settings, or of AWS's own configuration.
 
-    Parameters
-    ----------
-    settings : Settings
-        Their region and profile; AWS's own configuration where they have none. AWS_REGION counts as it does for AWS's
-        other tools, though boto3 knows AWS_DEFAULT_REGION only.
-    dry_run : bool
-        Show every call and make none: `read` then returns None, as in an empty account.
-    show : callable, optional
-        Gets a line for each call, before it is made.
+    AWS_REGION counts as it does for AWS's other tools, though boto3 knows AWS_DEFAULT_REGION only. `show` gets a line
+    for each call, before it is made. A dry run makes none: `read` then returns None, as in an empty account.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
 from spoter.aws.choices import Mode
 from spoter.aws.deploy import autoscale, batch, ownership, requests
@@ -30,18 +30,12 @@ class Kind(StrEnum):
     log_group = "log group"
 
 
-class _SageMakerKind(NamedTuple):
-    listing: str
-    key: str
-    field: str
-    delete: str
-
-
+# The call that lists, the key of its items, the beginning of their fields, and the call that deletes.
 _SAGEMAKER = {
-    Kind.endpoint: _SageMakerKind("list_endpoints", "Endpoints", "Endpoint", "delete_endpoint"),
-    Kind.config: _SageMakerKind("list_endpoint_configs", "EndpointConfigs", "EndpointConfig", "delete_endpoint_config"),
-    Kind.model: _SageMakerKind("list_models", "Models", "Model", "delete_model"),
-    Kind.job: _SageMakerKind("list_transform_jobs", "TransformJobSummaries", "TransformJob", "stop_transform_job"),
+    Kind.endpoint: ("list_endpoints", "Endpoints", "Endpoint", "delete_endpoint"),
+    Kind.config: ("list_endpoint_configs", "EndpointConfigs", "EndpointConfig", "delete_endpoint_config"),
+    Kind.model: ("list_models", "Models", "Model", "delete_model"),
+    Kind.job: ("list_transform_jobs", "TransformJobSummaries", "TransformJob", "stop_transform_job"),
 }
 _FINISHED = ("Completed", "Failed", "Stopped")
 
@@ -108,8 +102,8 @@ def list_resources(settings: Settings, account: Account) -> list[Resource]:
     that lags behind, and what it does not yet show would be paid for.
     """
     resources = [
-        Resource(kind, item[f"{_SAGEMAKER[kind].field}Name"])
-        for kind in _SAGEMAKER
+        Resource(kind, item[f"{field}Name"])
+        for kind, (_, _, field, _) in _SAGEMAKER.items()
         for item in _list_tagged(settings, account, kind)
         if kind != Kind.job or item["TransformJobStatus"] not in _FINISHED
     ]
@@ -194,14 +188,11 @@ def delete_resources(
 def _delete(settings: Settings, account: Account, resource: Resource, show: Callable[[str], None], poll: float) -> None:
     kind, name = resource.kind, resource.name
 
+    def show_status(status: str) -> None:
+        show(f"endpoint {name} is {status}: waiting for SageMaker")
+
     def wait() -> None:
-        wait_until_idle(
-            account,
-            "describe_endpoint",
-            name,
-            lambda status: show(f"endpoint {name} is {status}: waiting for SageMaker"),
-            poll,
-        )
+        wait_until_idle(account, "describe_endpoint", name, show_status, poll)
 
     if kind == Kind.scaling:
         autoscale.remove_scaling(settings, account)
@@ -218,7 +209,8 @@ def _delete(settings: Settings, account: Account, resource: Resource, show: Call
     else:
         if kind == Kind.endpoint:
             wait()  # SageMaker deletes none that is being created or updated
-        account.call("sagemaker", _SAGEMAKER[kind].delete, **{f"{_SAGEMAKER[kind].field}Name": name})
+        _, _, field, delete = _SAGEMAKER[kind]
+        account.call("sagemaker", delete, **{f"{field}Name": name})
         if kind == Kind.endpoint:
             wait()  # its configuration is in use until it is gone
 

@@ -40,64 +40,37 @@ class ScalingBounds(NamedTuple):
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
-    """Everything a deployment depends on besides the account it goes into.
-
-    Attributes
-    ----------
-    name : str
-        The endpoint's name.
-    model : str
-        Model folder; in a file relative to that file. The embedded model where none is named.
-    mode : Mode
-    region, profile : str or None
-        None leaves it to AWS's configuration (AWS_REGION, AWS_PROFILE, ~/.aws/config).
-    role : str
-        Name or ARN of the role that the container runs as; spoter/aws/iam/ holds its policies.
-    bucket : str or None
-        None stands for the SDK's default, sagemaker-REGION-ACCOUNT, which is created if missing.
-    prefix : str
-        Of keys in the bucket.
-    image_uri : str or None
-        None stands for AWS's PyTorch image.
-    instance_type, instance_count
-        Not of serverless endpoints; the default type of batch jobs is `BATCH_INSTANCE_TYPE`.
-    memory_mb, max_concurrency : int
-        Of serverless endpoints.
-    environment, tags : dict
-        Variables of the container; tags of everything, in addition to our own.
-    capture_percent : int
-        Share of a real-time endpoint's requests that SageMaker writes to the bucket, with their answers. They hold
-        landmarks of persons.
-    autoscale : str or None
-        "MIN:MAX".
-    autoscale_target : float or None
-        Invocations a minute (or, asynchronous, requests waiting) for each instance; None takes the mode's own.
-    rollback_alarms : tuple of str
-        CloudWatch alarms that undo an update when they go off during it; ten at most (API reference,
-        AutoRollbackConfig).
-    input, output : str or None
-        s3:// addresses of a batch job; `output` of asynchronous answers as well.
-    """
+    """Everything that a deployment depends on, except the account."""
 
     name: Annotated[str, Meta(pattern=_NAME, max_length=40)] = "spoter"
+    # Model folder; in a file relative to that file.
     model: str = str(RESOURCES / "models" / "dgs11")
     mode: Mode = Mode.realtime
-    region: str | None = None
+    region: str | None = None  # None leaves both to AWS's configuration (AWS_REGION, AWS_PROFILE, ~/.aws/config)
     profile: str | None = None
+    # Name or ARN of the role that the container runs as; spoter/aws/iam/ holds its policies.
     role: Annotated[str, Meta(min_length=1)] = "spoter-endpoint"
+    # None stands for the SDK's default, sagemaker-REGION-ACCOUNT, which is created if missing.
     bucket: Annotated[str, Meta(pattern=_BUCKET)] | None = None
     prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]*[A-Za-z0-9]$")] = "spoter"
-    image_uri: str | None = None
+    image_uri: str | None = None  # None stands for AWS's PyTorch image
+    # Not of serverless endpoints; the default type of batch jobs is `BATCH_INSTANCE_TYPE`.
     instance_type: Annotated[str, Meta(pattern=r"^ml\.[a-z0-9-]+\.[a-z0-9]+$")] = "ml.c5.large"
     instance_count: Annotated[int, Meta(ge=1)] = 1
+    # Of serverless endpoints.
     memory_mb: Literal[1024, 2048, 3072, 4096, 5120, 6144] = 3072
     max_concurrency: Annotated[int, Meta(ge=1, le=200)] = 5
-    environment: dict[str, str] = {}
-    tags: dict[str, str] = {}
+    environment: dict[str, str] = {}  # of the container
+    tags: dict[str, str] = {}  # of everything, in addition to our own
+    # Share of a real-time endpoint's requests that SageMaker writes to the bucket, with their answers. They hold
+    # landmarks of persons.
     capture_percent: Annotated[int, Meta(ge=0, le=100)] = 0
-    autoscale: str | None = None
+    autoscale: str | None = None  # "MIN:MAX"
+    # Invocations a minute (or, asynchronous, requests waiting) for each instance; None takes the mode's own.
     autoscale_target: Annotated[float, Meta(gt=0)] | None = None
+    # CloudWatch alarms that undo an update when they go off during it (API reference, AutoRollbackConfig).
     rollback_alarms: Annotated[tuple[str, ...], Meta(max_length=10)] = ()
+    # s3:// addresses of a batch job; `output` of asynchronous answers as well.
     input: str | None = None
     output: str | None = None
 

@@ -76,16 +76,9 @@ def handle_event(
 ) -> Any:
     """Answer an event of Lambda.
 
-    Parameters
-    ----------
-    event : JSON value
-        As Lambda passes it.
-    respond : callable
-        Answers a request. It is not called for preflights and probes.
-    about : mapping, optional
-        What the answer to a probe holds in addition to ``"alive": true``: the endpoint's or the model's name.
-    log_fields : mapping, optional
-        What the log line holds in addition to status, milliseconds and bytes; read after `respond` has returned.
+    `respond` is not called for preflights and probes. The answer to a probe holds `about` in addition to
+    ``"alive": true``: the endpoint's or the model's name. The log line holds `log_fields`, read after `respond` has
+    returned, in addition to status, milliseconds and bytes.
 
     Returns
     -------

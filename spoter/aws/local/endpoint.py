@@ -43,20 +43,9 @@ class LocalEndpoint:
     It is up once a real sample was answered, and leaves no process behind. Of the runtime API it has InvokeEndpoint
     only. Signatures are not checked, so it listens on loopback only.
 
-    Parameters
-    ----------
-    archive : Path
-        model.tar.gz, as `build_mar.py` writes it.
-    name : str
-        The endpoint's name.
-    port : int
-        Of the runtime API; 0 takes a free one.
-    python : Path or None
-        Interpreter of an environment with the container's packages; by default that of `locked_environment`.
-    report : callable
-        Gets a line for each step.
-    options
-        As in `ContainerOptions`.
+    `archive` is a model.tar.gz, as `build_mar.py` writes it. `port` is that of the runtime API; 0 takes a free one.
+    `python` is the interpreter of an environment with the container's packages, by default that of
+    `locked_environment`. `report` gets a line for each step.
 
     Attributes
     ----------
