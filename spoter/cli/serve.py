@@ -70,8 +70,8 @@ def serve(
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C.
 
-    Packs the folder, starts TorchServe, waits until it answers a prediction, and prints the answer. At the end no process
-    is left.
+    Packs the folder, starts TorchServe, waits until it answers a prediction, and prints the answer. At the end no
+    process is left.
     """
     for number in _SIGNALS:
         signal.signal(number, _interrupt)
