@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import uvicorn
 from starlette.applications import Starlette
 
-from spoter.torchserve.server import LOOPBACK
+from spoter.ops.ports import LOOPBACK
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from spoter.torchserve.server import free_port
+from spoter.ops.ports import free_port
 from tests import ROOT
 
 PUSH = ROOT / "docker" / "push.sh"

@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from spoter.ops.ports import free_port
 from spoter.torchserve.pack import build, zipped
-from spoter.torchserve.server import free_port
 from tests import ROOT
 from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
 from tests.e2e.live import Reply, send
