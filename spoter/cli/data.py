@@ -22,7 +22,7 @@ from spoter.cli.options import (
     split_names,
 )
 from spoter.errors import DataError
-from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
 from spoter.landmarks.layouts import load_layout
 from spoter.training.settings import TrainSettings
 
@@ -52,7 +52,7 @@ def summary(
     from rich.console import Console
 
     from spoter.training.data import read_dataset
-    from spoter.training.data.summary import summarize, write_picture
+    from spoter.training.data.summary import draw_figure, summarize
 
     if picture is not None:
         check_picture(picture)
@@ -63,7 +63,8 @@ def summary(
         # 120 columns for a pipe, where rich would cut the table to 80.
         _print_summary(figures, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
     if picture is not None:
-        write_picture(figures, picture)
+        with atomic_write(picture) as temporary:
+            draw_figure(figures).savefig(temporary, format="png", dpi=100)
         print(f"wrote {picture}", file=sys.stderr)
 
 

@@ -90,10 +90,8 @@ def check_enrolled(
     vector of the model's space; and the errors of `check_gloss`.
     """
     if enrolled.space != prototypes.space:
-        raise InputError(
-            ErrorCode.ENROLLED_OF_ANOTHER_MODEL,
-            "found glosses that were enrolled in another model, expected glosses of this model: enroll them again",
-        )
+        message = "found glosses that were enrolled in another model, expected glosses of this model: enroll them again"
+        raise InputError(ErrorCode.ENROLLED_OF_ANOTHER_MODEL, message)
     size = len(prototypes.centre)
     earlier: set[str] = set()
     for number, gloss in enumerate(enrolled.glosses):

@@ -117,10 +117,8 @@ def read_prototypes(path: Path, classes: int, size: int) -> Prototypes:
     except (OSError, *DAMAGED_FILE_ERRORS) as error:
         raise ModelFolderError(f"{path}: {one_line(error)}; expected prototypes as spoter train writes them") from None
     if prototypes.trained.shape != (classes, size):
-        raise ModelFolderError(
-            f"{path}: found prototypes of shape {prototypes.trained.shape}, expected {(classes, size)}: "
-            "they belong to another model"
-        )
+        shapes = f"found prototypes of shape {prototypes.trained.shape}, expected {(classes, size)}"
+        raise ModelFolderError(f"{path}: {shapes}: they belong to another model")
     return prototypes
 
 

@@ -47,9 +47,8 @@ def mark_missing(points: npt.ArrayLike) -> tuple[Float32Array, Estimator]:
         marked = np.array(points, dtype=np.float32)
     estimator = _find_estimator(marked.shape[1]) if marked.ndim == 3 and marked.shape[2] == 2 else None
     if estimator is None:
-        raise InputError(
-            ErrorCode.WRONG_POINT_COUNT, f"found points of shape {marked.shape}, expected (T, N, 2), {_SIZES}"
-        )
+        message = f"found points of shape {marked.shape}, expected (T, N, 2), {_SIZES}"
+        raise InputError(ErrorCode.WRONG_POINT_COUNT, message)
     if estimator is MEDIAPIPE:
         for part, wrist in _HANDS:
             hand = marked[:, MEDIAPIPE.part(part)]

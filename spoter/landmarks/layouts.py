@@ -112,11 +112,9 @@ class Layout:
             else:
                 missing.append(landmark.name)
         if missing:
-            raise InputError(
-                ErrorCode.MISSING_LANDMARKS,
-                f"the clip lacks {len(missing)} of layout {self.name}'s {len(self)} landmarks: "
-                f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}",
-            )
+            listed = f"{', '.join(missing[:5])}{', …' if len(missing) > 5 else ''}"
+            message = f"the clip lacks {len(missing)} of layout {self.name}'s {len(self)} landmarks: {listed}"
+            raise InputError(ErrorCode.MISSING_LANDMARKS, message)
         return np.array(columns, dtype=np.intp)
 
 
@@ -130,10 +128,8 @@ def load_layout(name: str) -> Layout:
     elif name.endswith(".csv"):
         text = read_text(Path(name))
     else:
-        raise ModelFolderError(
-            f"found layout {name!r}, expected one of {', '.join(BUILT_IN)}, or the path of a .csv file with the "
-            f"columns {','.join(_COLUMNS)}"
-        )
+        expected = f"one of {', '.join(BUILT_IN)}, or the path of a .csv file with the columns {','.join(_COLUMNS)}"
+        raise ModelFolderError(f"found layout {name!r}, expected {expected}")
     return _parse(name, text)
 
 
@@ -171,8 +167,7 @@ def _parse_row(cells: list[str], earlier_names: Collection[str], place: str) -> 
             continue
         # int() also takes '1_0' and ' 1'; a table holds plain digits
         if not cell.isascii() or not cell.isdigit() or int(cell) > largest:
-            raise ModelFolderError(
-                f"{place}: found {estimator.name} index {cell!r}, expected 0 to {largest}, or nothing"
-            )
+            found = f"found {estimator.name} index {cell!r}"
+            raise ModelFolderError(f"{place}: {found}, expected 0 to {largest}, or nothing")
         index[estimator.name] = int(cell)
     return Landmark(row["name"], row["section"], row["parent"] or None, index)

@@ -117,9 +117,7 @@ def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
         if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:  # errors name a parameter, and are one line each
             raise ModelFolderError(f"{path}: found a tensor named {name[:_MAX_NAME_LENGTH]!r}, expected SPOTER's names")
         if f"module.{name}" in state:
-            raise ModelFolderError(
-                f"{path}: found both {name} and module.{name}, expected one of them: delete the other"
-            )
+            raise ModelFolderError(f"{path}: found both {name} and module.{name}, expected one: delete the other")
         if not isinstance(value, Tensor):
             raise ModelFolderError(f"{path}: found a {type(value).__name__} as {name}, expected a tensor")
         plain = value.layout == torch.strided and value.device.type == "cpu" and not value.is_nested
@@ -209,18 +207,17 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def _unpickle(path: Path) -> object:
     """Load a file with torch's weights-only unpickler and stand-ins for the classes of a pickled SPOTER."""
+    expected = "expected a file that torch.save wrote"
     stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []  # none for torch's form before 1.6
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
             if len({entry.filename for entry in entries}) < len(entries):
-                raise ModelFolderError(f"{path}: found an entry twice in it, expected a file that torch.save wrote")
+                raise ModelFolderError(f"{path}: found an entry twice in it, {expected}")
             compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if compressed:  # torch.save does not compress, and the unpacked size has no bound
-                raise ModelFolderError(
-                    f"{path}: found {compressed[0]} compressed, expected a file that torch.save wrote"
-                )
+                raise ModelFolderError(f"{path}: found {compressed[0]} compressed, {expected}")
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             refused = [name for name in names if not _STAND_IN.fullmatch(name)]
             if refused:
@@ -235,9 +232,7 @@ def _unpickle(path: Path) -> object:
         match = re.search(r"GLOBAL (\S+)", str(error))
         if match:
             raise _refusal(path, [match[1]]) from None
-        raise ModelFolderError(
-            f"{path}: cannot be read without running code from it, expected a file that torch.save wrote"
-        ) from None
+        raise ModelFolderError(f"{path}: cannot be read without running code from it, {expected}") from None
 
 
 def _refusal(path: Path, names: list[str]) -> ModelFolderError:

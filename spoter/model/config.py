@@ -23,12 +23,9 @@ RUNTIMES = ("torch", "onnx", "onnx-int8")
 
 @dataclass(frozen=True)
 class Sizes:
-    """Every size of a SPOTER.
+    """Every size of a SPOTER; all but the width are fields of `ModelConfig`."""
 
-    `width` is 2K, two coordinates for each of a layout's landmarks; the others are `ModelConfig`'s fields of that name.
-    """
-
-    width: int
+    width: int  # 2K, two coordinates for each of a layout's landmarks
     heads: int
     encoder_layers: int
     decoder_layers: int
@@ -48,10 +45,7 @@ class Sizes:
 
 
 class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The fields of config.json; an unknown or mistyped one is an error, never ignored.
-
-    Limits of a request are those of `spoter.limits.Limits`.
-    """
+    """The fields of config.json; an unknown or mistyped one is an error, never ignored."""
 
     name: str  # of the model, in predictions
     version: str = "1.0"  # of the archive that `spoter pack` builds
@@ -74,7 +68,7 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     # tell, because it has no prototypes.npz.
     known_threshold: float | None = None
     runtime: str = "torch"  # or ONNX Runtime with the graph of `spoter export`: `onnx` in float32, or `onnx-int8`
-    max_frames: int = Limits.max_frames
+    max_frames: int = Limits.max_frames  # from here on: limits of a request
     max_clips: int = Limits.max_clips
     max_bytes: int = Limits.max_bytes
     max_enrolled: int = Limits.max_enrolled
@@ -87,10 +81,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 raise ValueError(f"found {name} {getattr(self, name)!r}, expected one of {', '.join(allowed)}")
         plain = self.layout.endswith(".csv") and Path(self.layout).name == self.layout and self.layout.isprintable()
         if self.layout not in BUILT_IN and not plain:
-            raise ValueError(
-                f"found layout {self.layout!r}, expected one of {', '.join(BUILT_IN)}, or the name of a .csv file "
-                "in the model folder"
-            )
+            expected = f"one of {', '.join(BUILT_IN)}, or the name of a .csv file in the model folder"
+            raise ValueError(f"found layout {self.layout!r}, expected {expected}")
         for field in msgspec.structs.fields(self):
             value = getattr(self, field.name)
             number = isinstance(value, (int, float)) and field.name != "known_threshold"
@@ -104,10 +96,8 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         if self.known_threshold is not None and not -1 <= self.known_threshold <= 1:
             raise ValueError(f"found known_threshold {self.known_threshold}, expected a cosine, -1 to 1")
         if self.positions == "per-frame" and self.max_frames > self.position_rows:
-            raise ValueError(
-                f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows: "
-                "a frame beyond them has no position"
-            )
+            found = f"found max_frames {self.max_frames}, but only {self.position_rows} position_rows"
+            raise ValueError(f"{found}: a frame beyond them has no position")
 
     def sizes(self, width: int) -> Sizes:
         """Return the sizes of a model of this config whose layout has `width` / 2 landmarks."""

@@ -64,10 +64,8 @@ def convert_checkpoint(
     name, layout_file = _choose_layout(options.layout, sizes.width)
     layout = load_layout(str(layout_file or name))
     if 2 * len(layout) != sizes.width:
-        raise ModelFolderError(
-            f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}, "
-            f"expected {sizes.width // 2} landmarks"
-        )
+        found = f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}"
+        raise ModelFolderError(f"{found}, expected {sizes.width // 2} landmarks")
     positions = options.positions or "shared"
     try:
         config = ModelConfig(
@@ -84,10 +82,8 @@ def convert_checkpoint(
         raise ModelFolderError(str(error)) from None
     check_scheme(layout, config.normalize)
     if not meaning.exists():
-        raise ModelFolderError(
-            f'{meaning}: found no such file, expected {{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} '
-            "classes; --meaning FILE names another"
-        )
+        expected = f'{{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} classes'
+        raise ModelFolderError(f"{meaning}: found no such file, expected {expected}; --meaning FILE names another")
     glosses = read_glosses(meaning, sizes.classes)
     card = _model_card(source, checkpoint, config, glosses)
     out.mkdir(parents=True, exist_ok=True)
@@ -140,10 +136,8 @@ def _choose_heads(checkpoint: Checkpoint, hparams: dict[str, Any], chosen: int |
         raise ModelFolderError(f"the number of attention heads cannot be told from weights: {fix}")
     wrong = _find_contradictions({**hparams, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # of the rest
     if wrong:
-        raise ModelFolderError(
-            f"{original}: does not describe these weights ({'; '.join(wrong)}), so its nhead {hparams['nhead']} is not "
-            f"believed either: {fix}"
-        )
+        problem = f"{original}: does not describe these weights ({'; '.join(wrong)})"
+        raise ModelFolderError(f"{problem}, so its nhead {hparams['nhead']} is not believed either: {fix}")
     heads: int = hparams["nhead"]
     return heads
 

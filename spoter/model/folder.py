@@ -69,9 +69,8 @@ class TorchModelFolder(ModelFolder):
 def read_model_folder(folder: Path) -> ModelFolder:
     """Read a model folder without its weights, and without torch; raises `ModelFolderError`."""
     if not folder.is_dir():
-        raise ModelFolderError(
-            f"{folder}: found no such folder, expected a model folder with {CONFIG}, {MEANING} and {WEIGHTS} or {GRAPH}"
-        )
+        expected = f"a model folder with {CONFIG}, {MEANING} and {WEIGHTS} or {GRAPH}"
+        raise ModelFolderError(f"{folder}: found no such folder, expected {expected}")
     config = read_config(folder)
     glosses = read_glosses(folder / MEANING, config.classes)
     layout = read_layout(folder, config)
@@ -102,16 +101,12 @@ def load_model_folder(folder: Path) -> TorchModelFolder:
     state = read_checkpoint(weights).state
     sizes = infer_sizes(state, config.heads, str(weights))
     if sizes.width != parts.width:
-        raise ModelFolderError(
-            f"{folder}: found weights of width {sizes.width} but layout {config.layout} of {len(parts.layout)} "
-            f"landmarks, expected a width of {parts.width}"
-        )
+        layout = f"layout {config.layout} of {len(parts.layout)} landmarks, expected a width of {parts.width}"
+        raise ModelFolderError(f"{folder}: found weights of width {sizes.width} but {layout}")
     for field, size in sizes.config_fields().items():
         if getattr(config, field) != size:
-            raise ModelFolderError(
-                f"{folder}: found {field} {getattr(config, field)} in {CONFIG} but {size} in {WEIGHTS}, "
-                "expected the same"
-            )
+            found = f"found {field} {getattr(config, field)} in {CONFIG} but {size} in {WEIGHTS}"
+            raise ModelFolderError(f"{folder}: {found}, expected the same")
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
     return TorchModelFolder(**vars(parts), model=model.eval())
@@ -140,10 +135,9 @@ def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
     expected = {str(index) for index in range(min(classes, 2 * len(table) + 10))}
     absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
     if absent or extra:
-        raise ModelFolderError(
-            f"{path}: found {len(table)} entries, expected a gloss for each of the model's {classes} classes: "
-            f"{_some('lacks ', absent)}{'; ' if absent and extra else ''}{_some('does not know ', extra)}"
-        )
+        problem = "; ".join(filter(None, (_some("lacks ", absent), _some("does not know ", extra))))
+        found = f"found {len(table)} entries, expected a gloss for each of the model's {classes} classes"
+        raise ModelFolderError(f"{path}: {found}: {problem}")
     glosses = tuple(table[str(index)] for index in range(classes))
     empty = [str(index) for index, gloss in enumerate(glosses) if not gloss.strip()]
     twice = sorted(gloss for gloss, count in Counter(glosses).items() if count > 1)
@@ -189,10 +183,8 @@ def write_model_folder(
 def refuse_enrolled(folder: Path) -> None:
     """Raise `ModelFolderError` where `folder` holds enrolled glosses, which new weights would make worthless."""
     if (folder / ENROLLED).exists():
-        raise ModelFolderError(
-            f"{folder}: found {ENROLLED}, whose glosses fit no weights but the present ones: "
-            "write to another folder, or delete that file and enroll the glosses again"
-        )
+        fix = "write to another folder, or delete that file and enroll the glosses again"
+        raise ModelFolderError(f"{folder}: found {ENROLLED}, whose glosses fit no weights but the present ones: {fix}")
 
 
 def _some(text: str, items: list[str]) -> str:

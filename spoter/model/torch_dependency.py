@@ -11,7 +11,5 @@ def require_torch(purpose: str, *more_packages: str) -> None:
     """Raise `ModelFolderError` with the command that installs what `purpose` needs where torch, or more, is missing."""
     missing = [name for name in ("torch", *more_packages) if find_spec(name) is None]
     if missing:
-        raise ModelFolderError(
-            f"{purpose} needs {', '.join(missing)}, not installed here: pip install 'spoter[torch]', or "
-            "`make training` in a checkout"
-        )
+        fix = "pip install 'spoter[torch]', or `make training` in a checkout"
+        raise ModelFolderError(f"{purpose} needs {', '.join(missing)}, not installed here: {fix}")

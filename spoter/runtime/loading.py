@@ -36,8 +36,6 @@ def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") 
     if weights.exists():
         found, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights)
         if found != expected:
-            raise ModelFolderError(
-                f"{path}: found a graph of other weights (SHA-256 {found[:12]}) than {WEIGHTS} next to it "
-                f"({expected[:12]}): write it again by `spoter export`"
-            )
+            difference = f"a graph of other weights (SHA-256 {found[:12]}) than {WEIGHTS} next to it ({expected[:12]})"
+            raise ModelFolderError(f"{path}: found {difference}: write it again by `spoter export`")
     return model_folder, graph

@@ -51,10 +51,8 @@ def refuse_external_data(graph: bytes, place: str) -> None:
         field_end = at + {_VARINT: 0, _BYTES: value, _FIXED64: 8, _FIXED32: 4}.get(wire, len(graph))
         external = number == _EXTERNAL_DATA or (number == _DATA_LOCATION and (wire, value) != (_VARINT, 0))
         if message == "TensorProto" and external:
-            raise ModelFolderError(
-                f"{place}, byte {start:,}: found a tensor whose values lie outside of the graph, expected all weights "
-                "inside: `spoter export` writes such a graph"
-            )
+            problem = "found a tensor whose values lie outside of the graph, expected all weights inside"
+            raise ModelFolderError(f"{place}, byte {start:,}: {problem}: `spoter export` writes such a graph")
         is_nested = number in nested and wire == _BYTES
         if field_end > end or not (is_nested or number in plain) or len(open_messages) > _MAX_DEPTH:
             raise _damaged(place, start)

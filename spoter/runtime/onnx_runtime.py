@@ -83,10 +83,8 @@ class OnnxRuntime:
             found_text, expected_text = (
                 ", ".join(f"{name} {size}" for name, size in sizes.items()) for sizes in (found, expected)
             )
-            raise ModelFolderError(
-                f"{place}: found a graph with {found_text}, expected {expected_text}: it is of another model, or of an "
-                "older spoter: write it again by `spoter export`"
-            )
+            reason = "it is of another model, or of an older spoter: write it again by `spoter export`"
+            raise ModelFolderError(f"{place}: found a graph with {found_text}, expected {expected_text}: {reason}")
         self._place, self._width, self._classes = place, width, classes
 
     @classmethod
@@ -116,8 +114,6 @@ class OnnxRuntime:
                 if with_embeddings:
                     [embeddings[batch]] = pooled
             except Exception as error:  # ONNX Runtime's, or numpy's for another shape or type
-                raise ModelFolderError(
-                    f"{self._place}: found a graph that fails when it is computed ({one_line(error)}): "
-                    "write it again by `spoter export`"
-                ) from error
+                problem = f"found a graph that fails when it is computed ({one_line(error)})"
+                raise ModelFolderError(f"{self._place}: {problem}: write it again by `spoter export`") from error
         return logits, embeddings

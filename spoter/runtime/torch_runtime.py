@@ -1,17 +1,35 @@
-"""The runtime torch."""
+"""The runtime torch: `spoter.model.network.Spoter` rearranged, with the same results from fewer and larger products.
+
+- The frames of all clips are concatenated, (N, D) with N = sum T: projections, feed-forward and norms take all of them
+  in one product, nothing is padded, and attention of each clip needs no mask.
+- Queries, keys and values of a layer are one product, whose result has the shape (3D, N): heads and clips are views of
+  it. With (N, 3D) each would be copied, which for 60 frames costs nearly as much as the attention.
+- The decoder has one query, so its memory is never projected to keys and values (`spoter.runtime.folded_attention`).
+  Its first query is the same for every clip, and so is all of its first layer up to the scores.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from spoter.fewshot.prototypes import embedding_size
 from spoter.landmarks.arrays import Float32Array
-from spoter.model.network import Spoter
+from spoter.model.network import DecoderLayer, EncoderLayer, Spoter, embed
 from spoter.runtime.base import batch_by_length
-from spoter.runtime.torch_fused import FusedSpoter
+from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
+
+# From this many multiplications on oneDNN, with weights packed once, is faster than the MKL behind torch.addmm, which
+# does not use AVX-512 on every processor that has it: twice as fast from 10 million on, on an AMD EPYC of family 26.
+# Below, the 20 µs that a call costs are more than it saves.
+_MIN_PACKED_PRODUCTS = 2_000_000
+# Frames that go through a feed-forward at once: 4 MB of hidden numbers stay in the processor's cache.
+_FRAMES_IN_CACHE = 512
 
 
 class TorchRuntime:
@@ -33,3 +51,187 @@ class TorchRuntime:
             logits[batch] = batch_logits.cpu().numpy()
             embeddings[batch] = batch_embeddings.cpu().numpy()
         return logits, embeddings
+
+
+class FusedSpoter:
+    """A SPOTER for inference, on its device.
+
+    The model's weights must not change afterwards: some are held, others are rearranged copies.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, model: Spoter):
+        transformer, heads = model.transformer, model.sizes.heads
+        self._positions = model.pos[0]
+        if model.positions == "per-frame":
+            self._positions = self._positions + model.row_embed  # (rows, D)
+        self._encoder = [_FusedEncoderLayer(layer, heads) for layer in transformer.encoder]
+        self._memory_norm = _layer_norm(transformer.encoder.norm)
+        first, *self._later_decoder = [_FusedDecoderLayer(layer, heads) for layer in transformer.decoder]
+        self._first_decoder, self._first_query = first, first.project_query(model.class_query)
+        self._output_norm = _layer_norm(transformer.decoder.norm)
+        self._head = _PackedLinear(model.linear_class.weight, model.linear_class.bias)
+
+    @torch.inference_mode()
+    def __call__(self, clips: Sequence[Tensor], with_embeddings: bool) -> tuple[Tensor, Tensor]:
+        """Return logits (clips, classes) and embeddings (clips, E), or (clips, 0), of at least one clip (T, 2K)."""
+        lengths = [len(clip) for clip in clips]
+        if len(self._positions) == 1:
+            x = torch.cat(list(clips)) + self._positions
+        else:
+            x = torch.cat([clip + self._positions[: len(clip)] for clip in clips])  # more frames than rows raise here
+        embeddings = x.new_empty(len(clips), 0)
+        for number, layer in enumerate(self._encoder):
+            x = layer(x, lengths)
+            if number == 0 and with_embeddings:
+                embeddings = torch.cat([embed(frames[None]) for frames in torch.split(x, lengths)])
+        memory = torch.split(self._memory_norm(x), lengths)
+        query, projected = (one.expand(len(clips), *one.shape[1:]) for one in self._first_query)
+        output = self._first_decoder.attend(query, projected, memory)
+        for decoder_layer in self._later_decoder:
+            output = decoder_layer.attend(*decoder_layer.project_query(output), memory)
+        return self._head(self._output_norm(output)), embeddings
+
+
+class _FusedEncoderLayer:
+    def __init__(self, layer: EncoderLayer, heads: int):
+        weights = SelfAttention.fold(layer.self_attn)
+        self._heads = heads
+        self._in, self._query_bias = _PackedLinear(weights.inward), weights.query_bias[:, None]
+        self._out = _PackedLinear(weights.out, weights.out_bias)
+        self._norm1, self._norm2 = _layer_norm(layer.norm1), _layer_norm(layer.norm2)
+        self._feedforward = _FeedForward(layer)
+
+    def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
+        """Compute the frames (N, D) of clips of these lengths; the frames of a clip attend to one another."""
+        width = x.shape[1]
+        projected = self._in.multiply_transposed(x)  # (3D, N)
+        projected[:width] += self._query_bias
+        by_head = projected.view(3, self._heads, width // self._heads, -1)
+        attended = []
+        for q, k, v in torch.split(by_head, lengths, dim=3):  # (heads, D / heads, T) each
+            weights = torch.bmm(q.transpose(1, 2), k).softmax(dim=2)  # (heads, T, T)
+            attended.append(torch.bmm(v, weights.transpose(1, 2)).view(width, -1))  # (D, T)
+        x = self._norm1(self._out.add_to(x, _concatenate(attended, dim=1).t()))
+        return self._norm2(self._feedforward.add_to(x))
+
+
+class _FusedDecoderLayer:
+    def __init__(self, layer: DecoderLayer, heads: int):
+        weights = SingleQueryAttention.fold(layer.multihead_attn)
+        self._heads = heads
+        self._norm1 = _layer_norm(layer.norm1, eps=epsilon_of_doubled(layer.norm1))
+        self._query = _PackedLinear(weights.query, weights.query_bias)
+        self._keys, self._values = weights.keys, weights.values
+        self._out = _PackedLinear(weights.out, weights.out_bias)
+        self._norm2, self._norm3 = _layer_norm(layer.norm2), _layer_norm(layer.norm3)
+        self._feedforward = _FeedForward(layer)
+
+    def project_query(self, query: Tensor) -> tuple[Tensor, Tensor]:
+        """Return queries (B, D) after the first norm, and by head in the space of the memory: (B, heads, D)."""
+        query = self._norm1(query)
+        by_head = self._query(query).view(len(query), self._heads, -1).transpose(0, 1)  # (heads, B, D / heads)
+        return query, torch.bmm(by_head, self._keys).transpose(0, 1)
+
+    def attend(self, query: Tensor, projected: Tensor, memory: Sequence[Tensor]) -> Tensor:
+        """Return the layer's output (B, D) for the result of `project_query`, from each clip's memory (T, D)."""
+        attended = [
+            torch.mm(torch.mm(by_head, frames.t()).softmax(dim=1), frames)[:, None]  # (heads, T), then (heads, 1, D)
+            for by_head, frames in zip(projected, memory, strict=True)
+        ]
+        values = torch.bmm(_concatenate(attended, dim=1), self._values).transpose(0, 1).reshape(query.shape)
+        query = self._norm2(self._out.add_to(query, values))
+        return self._norm3(self._feedforward.add_to(query))
+
+
+class _FeedForward:
+    def __init__(self, layer: EncoderLayer | DecoderLayer):
+        self._widen = _PackedLinear(layer.linear1.weight, layer.linear1.bias)
+        self._narrow = _PackedLinear(layer.linear2.weight, layer.linear2.bias)
+
+    def add_to(self, x: Tensor) -> Tensor:
+        parts = torch.split(x, _FRAMES_IN_CACHE)
+        return _concatenate([self._narrow.add_to(part, self._widen.relu(part)) for part in parts])
+
+
+class _PackedLinear:
+    """x Wᵀ + b for many x (N, in), by torch.addmm, or by oneDNN where that is available and faster."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None):
+        self._weight = weight
+        self._bias = weight.new_zeros(len(weight)) if bias is None else bias
+        large = weight.numel() * _FRAMES_IN_CACHE >= _MIN_PACKED_PRODUCTS and weight.dtype == torch.float32
+        usable = large and is_onednn_usable(weight.device.type)
+        self._packed = onednn_ops().pack(weight.contiguous(), None) if usable else None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return torch.addmm(self._bias, x, self._weight.t())
+
+    def relu(self, x: Tensor) -> Tensor:
+        """Return the result with negative numbers replaced by 0."""
+        if (packed := self._packed_for(x)) is not None:
+            return onednn_ops().linear(x, packed, self._bias, "relu", [], "")
+        return self(x).relu_()
+
+    def add_to(self, other: Tensor, x: Tensor) -> Tensor:
+        """Return the result plus `other`."""
+        if x.is_contiguous() and (packed := self._packed_for(x)) is not None:
+            return onednn_ops().linear_add(x, other, packed, self._bias, "add")
+        return torch.addmm(other, x, self._weight.t()).add_(self._bias)
+
+    def multiply_transposed(self, x: Tensor) -> Tensor:
+        """Return W xᵀ, (out, N), without the bias."""
+        if self._packed_for(x) is not None:
+            return onednn_ops().linear(self._weight, x, None, "none", [], "")
+        return torch.mm(self._weight, x.t())
+
+    def _packed_for(self, x: Tensor) -> Tensor | None:
+        """Return the packed weight where oneDNN is faster for these inputs."""
+        return self._packed if len(x) * self._weight.numel() >= _MIN_PACKED_PRODUCTS else None
+
+
+class _OneDnnOps(NamedTuple):
+    pack: Callable[..., Tensor]
+    linear: Callable[..., Tensor]
+    linear_add: Callable[..., Tensor]
+
+
+@cache
+def onednn_ops() -> _OneDnnOps:
+    """Return torch's products by oneDNN; raises `AttributeError` where this torch has none."""
+    ops = torch.ops.mkldnn
+    return _OneDnnOps(ops._reorder_linear_weight, ops._linear_pointwise.default, ops._linear_pointwise.binary)
+
+
+@cache
+def is_onednn_usable(device: str) -> bool:
+    """Tell whether a device has these products and they give the same results as torch.addmm.
+
+    torch's compiler uses them for frozen models, but they are not documented: another version may lack or change them.
+    Then the documented products are used.
+    """
+    if device != "cpu":
+        return False
+    weight, x, other = (torch.linspace(-1, 1, 12 * rows).view(rows, 12) for rows in (12, 3, 3))
+    expected = torch.addmm(weight[0], x, weight.t())
+    try:
+        pack, linear, linear_add = onednn_ops()
+        packed = pack(weight, None)
+        pairs = (
+            (linear(x, packed, weight[0], "relu", [], ""), expected.relu()),
+            (linear_add(x, other, packed, weight[0], "add"), expected + other),
+            (linear(weight, x, None, "none", [], ""), weight @ x.t()),
+        )
+    except (RuntimeError, AttributeError, TypeError, ValueError):
+        return False
+    return all(torch.allclose(found, correct, atol=1e-5) for found, correct in pairs)
+
+
+def _concatenate(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
+    """Concatenate tensors, without a copy where there is only one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
+
+
+def _layer_norm(norm: nn.LayerNorm, eps: float | None = None) -> Callable[[Tensor], Tensor]:
+    shape, weight, bias, eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps if eps is None else eps
+    return lambda x: torch.layer_norm(x, shape, weight, bias, eps)

@@ -40,10 +40,7 @@ class EncodedClip:
 
 
 class ClipEncoder:
-    """Selects a layout's points of clips and normalises them, each clip once.
-
-    A model takes at most `max_frames`.
-    """
+    """Selects a layout's points of clips and normalises them, each once; a model takes at most `max_frames`."""
 
     def __init__(self, layout: Layout, scheme: str, max_frames: int):
         self.layout, self.scheme, self.max_frames = layout, scheme, max_frames

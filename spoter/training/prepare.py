@@ -11,7 +11,7 @@ import msgspec
 import torch
 
 from spoter.errors import DataError
-from spoter.landmarks.layouts import BUILT_IN, Layout, load_layout
+from spoter.landmarks.layouts import BUILT_IN, load_layout
 from spoter.landmarks.normalize import check_scheme
 from spoter.model.config import ModelConfig, default_max_frames
 from spoter.model.network import Spoter
@@ -35,11 +35,6 @@ class Task:
     left_out: tuple[str, ...]  # glosses of the data that the model is not trained on
     layout_csv: bytes | None  # the layout's file, which may be edited during the training; None for a built-in layout
 
-    @property
-    def layout(self) -> Layout:
-        """The layout of the model's landmarks."""
-        return self.encoder.layout
-
     @cached_property
     def clip_sets(self) -> dict[str, ClipSet]:
         """The clips of each of `SUBSETS`."""
@@ -48,7 +43,7 @@ class Task:
     def new_model(self) -> Spoter:
         """Return a model whose initial weights depend only on the seed."""
         torch.manual_seed(self.settings.seed)
-        return Spoter(self.config.sizes(2 * len(self.layout)), self.config.positions, self.settings.dropout)
+        return Spoter(self.config.sizes(2 * len(self.encoder.layout)), self.config.positions, self.settings.dropout)
 
     def clip_set(self, clips: Sequence[LabelledClip]) -> ClipSet:
         """Return labelled clips as a model's input."""
@@ -146,9 +141,8 @@ def _read_data(
     if absent:
         raise DataError(f"--leave-out: found no gloss {', '.join(absent)} in {settings.data}")
     if settings.estimator not in ("", data.estimator):
-        raise DataError(
-            f"{settings.data}: found landmarks of {data.estimator}, but settings say estimator {settings.estimator}"
-        )
+        found = f"{settings.data}: found landmarks of {data.estimator}"
+        raise DataError(f"{found}, but settings say estimator {settings.estimator}")
     options = SplitOptions(
         validation=settings.validation,
         test=settings.test,

@@ -109,7 +109,7 @@ def train(
 
 def _run_identity(task: Task, processes: ProcessGroup) -> dict[str, str]:
     """Return all that decides the weights, by name, as text: a run resumes only where it is the same."""
-    settings, split = task.settings, repr(task.layout.landmarks) + json.dumps(asdict(task.split))
+    settings, split = task.settings, repr(task.encoder.layout.landmarks) + json.dumps(asdict(task.split))
     identity = {name: getattr(settings, name) for name in OPTIONS if name not in _NOT_IN_IDENTITY} | {
         "processes": processes.world_size,
         "spoter": __version__,
@@ -130,7 +130,7 @@ def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.dev
         model, clip_sets["train"], clip_sets["validation"], task.config, device, settings.augmenter, settings.seed
     )
     recognizer = Recognizer(
-        ModelFolder(config, task.data.glosses, task.layout, prototypes), TorchRuntime(model, device)
+        ModelFolder(config, task.data.glosses, task.encoder.layout, prototypes), TorchRuntime(model, device)
     )
     validation, test = task.select("validation"), task.select("test")
     total = len(validation) + (1 + len(CONDITIONS)) * len(test)

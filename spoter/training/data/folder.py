@@ -80,11 +80,10 @@ def _read_labelled(file: Path, name: str, first: Path | None, group: str | None,
         raise DataError(f"found a second file of the clip in {first.name}, expected one")
     ending = file.suffix.lower()
     if not (file.is_dir() or ending in wire_files.TYPES or ending in _READERS):
-        endings = ", ".join((*wire_files.TYPES, *_READERS))
-        raise DataError(
-            f"found {file.suffix or 'no ending'}, expected a file in {endings}, or a folder of OpenPose's or MMPose's "
-            "frames"
+        expected = (
+            f"a file in {', '.join((*wire_files.TYPES, *_READERS))}, or a folder of OpenPose's or MMPose's frames"
         )
+        raise DataError(f"found {file.suffix or 'no ending'}, expected {expected}")
     if group is None:
         raise DataError(f"found no group for {name!r} in {GROUPS}, expected one for each clip")
     try:

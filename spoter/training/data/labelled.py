@@ -93,8 +93,8 @@ class DataSet:
 def fingerprint(member: LabelledClip) -> bytes:
     """Return a digest of a clip's points that does not depend on a neck, a face or the rounding.
 
-    It covers the points of layout 29, which all estimators and built-in layouts have, to four decimals; `DataError` for
-    a clip that lacks one of them.
+    It covers the points of layout 29, which all estimators and built-in layouts have, to four decimals. Raises
+    `DataError` for a clip that lacks one of them.
     """
     try:
         points = load_layout("29").select(member.clip)
@@ -174,20 +174,16 @@ def _check_groups(first: DataSet, other: DataSet) -> None:
     groups = {clip.group: clip.name for clip in first.clips}
     for clip in other.clips:
         if clip.group in groups:
-            raise DataError(
-                f"group {clip.group} is in two files: {groups[clip.group]} in {first.place} and {clip.name} in "
-                f"{other.place}; if that is no signer or camera, --group-regex tells groups otherwise"
-            )
+            members = f"{groups[clip.group]} in {first.place} and {clip.name} in {other.place}"
+            fix = "if that is no signer or camera, --group-regex tells groups otherwise"
+            raise DataError(f"group {clip.group} is in two files: {members}; {fix}")
 
 
 def _check_labels(train: DataSet, other: DataSet) -> None:
     if other.estimator != train.estimator:
-        raise DataError(
-            f"{other.place}: found landmarks of {other.estimator}, expected {train.estimator}'s as in {train.place}"
-        )
+        found = f"{other.place}: found landmarks of {other.estimator}"
+        raise DataError(f"{found}, expected {train.estimator}'s as in {train.place}")
     for label, gloss in other.labels.items():
         if train.labels.get(label, gloss) != gloss:
-            raise DataError(
-                f"label {label} is {gloss} in {other.place} but {train.labels[label]} in {train.place}: their "
-                "meaning.json disagree"
-            )
+            found = f"label {label} is {gloss} in {other.place} but {train.labels[label]} in {train.place}"
+            raise DataError(f"{found}: their meaning.json disagree")

@@ -83,6 +83,5 @@ def _estimator_points(names: dict[str, list[str]], points: dict[str, np.ndarray]
         if all(len(names.get(components[part], ())) == len(of) for part, of in estimator.parts.items()):
             return np.concatenate([points[components[part]] for part in estimator.parts], axis=1), estimator
     found = ", ".join(f"{name} ({len(of)} points)" for name, of in names.items()) or "none"
-    raise DataError(
-        f"found the components {found}, expected those of MediaPipe Holistic, OpenPose (BODY_25) or COCO-WholeBody"
-    )
+    expected = "those of MediaPipe Holistic, OpenPose (BODY_25) or COCO-WholeBody"
+    raise DataError(f"found the components {found}, expected {expected}")

@@ -142,10 +142,8 @@ def _check_clip(clip: LabelledClip, pattern: re.Pattern[str] | None) -> Labelled
         match = pattern.search(clip.name)
         group = (match[1] or "").strip() if match else ""
         if not group:
-            raise DataError(
-                f"found no group by {pattern.pattern!r} in the name {clip.name!r}: change --group-regex; an empty one "
-                "leaves the groups to the data"
-            )
+            fix = "change --group-regex; an empty one leaves the groups to the data"
+            raise DataError(f"found no group by {pattern.pattern!r} in the name {clip.name!r}: {fix}")
     if not group:
         raise DataError(f"found an empty group for {clip.name}, expected a word")
     for field, text in (("gloss", gloss), ("group", group), ("name", clip.name)):

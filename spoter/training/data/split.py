@@ -179,10 +179,8 @@ def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[
                 raise DataError(describe_duplicates(f"{name} ({other})", f"{member.name} ({subset})"))
     lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in split.select(clips, "train")}
     if lacking:
-        raise DataError(
-            f"training would never see {join_first(sorted(lacking))}: name other groups with --test-groups or "
-            "--val-groups, or leave these glosses out with --leave-out"
-        )
+        fix = "name other groups with --test-groups or --val-groups, or leave these glosses out with --leave-out"
+        raise DataError(f"training would never see {join_first(sorted(lacking))}: {fix}")
 
 
 def describe_duplicates(first: str, other: str) -> str:
@@ -220,9 +218,8 @@ def _check_enough(clips: Sequence[LabelledClip], named: Collection[str], subsets
     groups = sorted({clip.group for clip in free})
     if len(groups) < subsets:
         names = f" ({join_first(groups)})" if groups else ""
-        raise DataError(
-            f"found {len(groups)} groups{names} to draw {subsets} sides from, expected at least {subsets}. {REMEDIES}"
-        )
+        found = f"found {len(groups)} groups{names} to draw {subsets} sides from"
+        raise DataError(f"{found}, expected at least {subsets}. {REMEDIES}")
     lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in free}
     rare = dict.fromkeys(lacking, 0) | find_rare_glosses(free, subsets)
     if rare:

@@ -74,9 +74,8 @@ def read_split(path: Path) -> SplitRecord:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"{path}: found no split ({error}), expected a seed and the groups of {', '.join(SUBSETS)}"
-        ) from error
+        expected = f"a seed and the groups of {', '.join(SUBSETS)}"
+        raise DataError(f"{path}: found no split ({error}), expected {expected}") from error
     split = Split(file.train.groups, file.validation.groups, file.test.groups, file.validation_clips)
     return SplitRecord(split, file.seed, file.group_regex, file.skip_bad, file.left_out)
 
@@ -118,10 +117,8 @@ def split_dataset(
         for skip in kept.skipped[len(data.skipped) :]:
             note(f"skipped: {skip}")
         if not kept.clips:
-            raise DataError(
-                f"found no gloss that is in enough groups to be on each side, of {len(data.glosses)} glosses. "
-                f"{REMEDIES}"
-            )
+            found = f"found no gloss that is in enough groups to be on each side, of {len(data.glosses)} glosses"
+            raise DataError(f"{found}. {REMEDIES}")
         data = kept
     split = split_groups(data.clips, options)
     for warning in find_leaks(data, split):

@@ -32,8 +32,7 @@ _LAYOUTS = ("54", "29")  # the names are those of 54; files with fewer are read 
 def locate_clips(path: Path, table: Table) -> UnreadDataSet:
     """Locate the clips of a table that `spoter.formats.spoter_csv.recognizes`.
 
-    Raises `DataError` for a table without labels, and for a wrong meaning.json; `InputError` for a table that is wrong
-    as a whole.
+    Raises `DataError` without labels, and for a wrong meaning.json; `InputError` for a table that is wrong as a whole.
     """
     if "labels" not in table.columns:
         raise DataError(f"{path}: found no column labels, expected it beside the points, counted from 1")

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from spoter.errors import DataError
-from spoter.files import atomic_write
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, find_duplicates
 from spoter.training.data.split import find_rare_glosses
 
@@ -100,15 +98,8 @@ def _statistics(clips: Sequence[LabelledClip], missing: dict[int, dict[str, int]
     )
 
 
-def write_picture(summary: Summary, path: Path) -> None:
-    """Write `draw_figure` of a summary as a PNG; `DataError` if matplotlib is not installed."""
-    drawn = draw_figure(summary)
-    with atomic_write(path) as temporary:
-        drawn.savefig(temporary, format="png", dpi=100)
-
-
 def draw_figure(summary: Summary) -> Figure:
-    """Draw clips per gloss, lengths, missing hands per gloss, and clips by gloss and group."""
+    """Draw clips per gloss, lengths, missing hands, and clips by gloss and group; `DataError` without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:

@@ -11,9 +11,8 @@ import torch
 from spoter.fewshot.prototypes import embedding_size
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter, embed
-from spoter.runtime import torch_fused
-from spoter.runtime.torch_fused import FusedSpoter
-from spoter.runtime.torch_runtime import TorchRuntime
+from spoter.runtime import torch_runtime
+from spoter.runtime.torch_runtime import FusedSpoter, TorchRuntime
 
 SIZES = Sizes(
     width=108, heads=9, encoder_layers=2, decoder_layers=2, encoder_feedforward=2048, decoder_feedforward=48,
@@ -64,7 +63,7 @@ def test_any_sizes(layers, heads):
 
 def test_without_onednn_the_same(monkeypatch):
     """The documented products do wherever the others are not there."""
-    monkeypatch.setattr(torch_fused, "is_onednn_usable", lambda device: False)
+    monkeypatch.setattr(torch_runtime, "is_onednn_usable", lambda device: False)
     assert_same(make(), LENGTHS, 2e-5)
 
 
@@ -74,7 +73,7 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
     def missing():
         raise AttributeError("no such operator")
 
-    ops = torch_fused.onednn_ops()
+    ops = torch_runtime.onednn_ops()
     others = [
         missing,
         lambda: ops._replace(linear=lambda *_: torch.zeros(3, 12)),
@@ -82,11 +81,11 @@ def test_products_of_another_torch_are_not_trusted(monkeypatch):
         lambda: ops._replace(linear_add=lambda x, other, *more: ops.linear_add(x, 2 * other, *more)),
     ]
     for other in others:
-        torch_fused.is_onednn_usable.cache_clear()
-        monkeypatch.setattr(torch_fused, "onednn_ops", other)
-        assert not torch_fused.is_onednn_usable("cpu")
-    torch_fused.is_onednn_usable.cache_clear()
-    assert not torch_fused.is_onednn_usable("cuda")
+        torch_runtime.is_onednn_usable.cache_clear()
+        monkeypatch.setattr(torch_runtime, "onednn_ops", other)
+        assert not torch_runtime.is_onednn_usable("cpu")
+    torch_runtime.is_onednn_usable.cache_clear()
+    assert not torch_runtime.is_onednn_usable("cuda")
 
 
 def test_more_frames_than_positions_raise():
@@ -99,7 +98,7 @@ def test_embeddings_are_computed_only_where_they_are_wanted(monkeypatch):
     runtime = TorchRuntime(make())
     features = [np.random.default_rng(0).uniform(-1, 1, (20, 108)).astype(np.float32)]
     logits, embeddings = runtime.run(features, True)
-    monkeypatch.setattr(torch_fused, "embed", None)
+    monkeypatch.setattr(torch_runtime, "embed", None)
     plain, nothing = runtime.run(features, False)
     np.testing.assert_array_equal(plain, logits)
     assert embeddings.shape == (1, embedding_size(108)) and nothing.shape == (1, 0)
