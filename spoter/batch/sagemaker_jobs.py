@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from spoter.batch.run import Counts, RunPlan, ShardExecutor, ShardFolder, read_r
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.files import atomic_write_bytes, exclusive_lock
-from spoter.formats import Limits, decode
+from spoter.formats import decode
 from spoter.formats.request import ClipOrError, parse_attributes
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.layouts import Layout
@@ -77,10 +77,6 @@ class ShardPacker:
     def _layout(self) -> Layout:
         return read_layout(self.model, self._config)
 
-    @cached_property
-    def _limits(self) -> Limits:
-        return Limits(**{limit.name: getattr(self._config, limit.name) for limit in fields(Limits)})
-
     def _read_clips(self, place: Place, request: RawRequest | InputError) -> Iterator[tuple[Place, ClipOrError]]:
         try:
             clips = [request] if isinstance(request, InputError) else self._decode(request)
@@ -90,7 +86,9 @@ class ShardPacker:
             yield place | {"clip": number} if len(clips) > 1 else place, clip
 
     def _decode(self, raw: RawRequest) -> list[ClipOrError]:
-        request = decode(raw.body, raw.content_type, self._layout, self._limits, parse_attributes(raw.attributes))
+        request = decode(
+            raw.body, raw.content_type, self._layout, self._config.limits, parse_attributes(raw.attributes)
+        )
         if request.describe or request.enroll is not None or request.enrolled is not None or request.video is not None:
             raise InputError(
                 ErrorCode.UNREADABLE_CLIP,

@@ -104,6 +104,11 @@ class ModelConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         names = [field.name for field in fields(Sizes) if field.name != "width"]
         return Sizes(width, **{name: getattr(self, name) for name in names})
 
+    @property
+    def limits(self) -> Limits:
+        """The limits of a request to the model."""
+        return Limits(**{limit.name: getattr(self, limit.name) for limit in fields(Limits)})
+
     def to_json(self) -> bytes:
         """Return the text of config.json: every field, in this order."""
         return msgspec.json.format(msgspec.json.encode(self), indent=2) + b"\n"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,6 @@ from spoter.formats.response import ModelName, Prediction, PredictionOrError, Ra
 from spoter.landmarks.arrays import Float32Array
 from spoter.landmarks.clip import Clip
 from spoter.landmarks.normalize import normalize_clips
-from spoter.limits import Limits
 from spoter.model.config import choose_runtime
 from spoter.model.folder import ModelFolder
 from spoter.runtime.base import Runtime
@@ -73,7 +72,7 @@ class Recognizer:
         self.enrolled = folder.enrolled
         # The glosses that clips are compared with unless a request brings its own.
         self.vocabulary = Vocabulary.build(self.trained, self.prototypes, self.enrolled)
-        self.limits = Limits(**{field.name: getattr(folder.config, field.name) for field in fields(Limits)})
+        self.limits = folder.config.limits
         self.runtime = runtime
         # Also the first forward, which allocates and picks kernels, so that no client waits for it.
         blank = np.zeros((min(2, self.limits.max_frames), folder.width), dtype=np.float32)

@@ -135,7 +135,7 @@ def test_health_is_red_where_nothing_was_started(tmp_path, monkeypatch, capsys):
 
 
 def test_health_asks_for_a_prediction_and_for_a_new_token_where_one_expired(tmp_path, monkeypatch, capsys):
-    """Of a server's double: what tests/docker/image/test_image.py asks of the image takes a minute for a token to expire."""
+    """Of a server's double: the tests of the image would wait a minute for a token to expire."""
     monkeypatch.setattr(health, "WORK", tmp_path)
     refused = (400, {"code": 400, "type": "InvalidKeyException", "message": "…"}, {})
     described = (200, {"layout": {"name": "54", "landmarks": ["a"] * 54}, "limits": {"max_frames": 9}}, {})

@@ -211,7 +211,7 @@ def test_one_bad_clip_of_several_leaves_the_others_alone(server):
     reply = server.predict(text({"clips": [points(), {"keypoints": []}, points(9)]}), JSON)
     assert reply.status == 200
     answers = reply.json["answers"]
-    assert [list(answer)[0] for answer in answers] == ["instances", "error", "instances"]
+    assert [next(iter(answer)) for answer in answers] == ["instances", "error", "instances"]
     assert answers[1]["error"]["where"].startswith("clip 1")
 
 
@@ -288,7 +288,9 @@ def test_no_landmark_is_written_to_a_log(server):
 
 def test_it_describes_itself(server, in_process, monkeypatch):
     """To whoever asks by a request, and in TorchServe's own description."""
-    monkeypatch.setattr("spoter.formats.video_format.videos_supported", lambda: False)  # here they may be; there they are not
+    monkeypatch.setattr(
+        "spoter.formats.video_format.videos_supported", lambda: False
+    )  # here they may be; there they are not
     reply = server.predict(b'{"describe": true}', JSON)
     model = send(server.management, "GET", "/models/spoter?customized=true").json[0]
     assert reply.status == 200 and model["customizedMetadata"] == reply.json

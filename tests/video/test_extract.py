@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from spoter.training.data.wire_files import read_clip as read_wire
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
@@ -22,6 +21,7 @@ from spoter.errors import SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE, NECK
 from spoter.training.data import read_dataset
 from spoter.training.data.pose_files import read_clip as read_pose
+from spoter.training.data.wire_files import read_clip as read_wire
 from spoter.video.writers import WRITERS
 from tests import ROOT
 from tests.video import films

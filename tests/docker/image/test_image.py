@@ -135,7 +135,7 @@ def test_sagemaker_is_never_told_healthy_by_a_model_that_cannot_be_loaded(start,
     options = ["--env", f"SAGEMAKER_BIND_TO_PORT={port}", "--volume", f"{unpacked}:/opt/ml/model:ro"]
     container = start(*options, command=("serve",))
     while container.running:
-        with pytest.raises(OSError):
+        with pytest.raises(ConnectionError):
             send(port, "GET", "/ping")
         time.sleep(0.05)
     assert container.engine.inspect(container.name)["State"]["ExitCode"] == 1
