@@ -85,7 +85,7 @@ class ErrorCode(StrEnum):
         "The body, or a line of JSON Lines, is not JSON in UTF-8. `where` names the byte.",
         "Mend the JSON. NaN and Infinity are not JSON: null marks a missing point.",
     )
-    INVALID_CSV = ("invalid_csv", "The body is not CSV text in UTF-8.", "Save as UTF-8, separated by commas.")
+    INVALID_CSV = "invalid_csv", "The body is not CSV text in UTF-8.", "Save as UTF-8, separated by commas."
     INVALID_NPY = (
         "invalid_npy",
         "The body is no .npy file, or not as long as its header says.",
@@ -118,7 +118,7 @@ class ErrorCode(StrEnum):
         "number, an array that is not of numbers.",
         "Send what the message says is expected.",
     )
-    WRONG_SHAPE = ("wrong_shape", "A NumPy array is not (frames, points, 2).", "Drop z, reshape, send one clip.")
+    WRONG_SHAPE = "wrong_shape", "A NumPy array is not (frames, points, 2).", "Drop z, reshape, send one clip."
     WRONG_POINT_COUNT = (
         "wrong_point_count",
         "A frame, or a part of it, has another number of points than its estimator or layout.",
@@ -129,14 +129,14 @@ class ErrorCode(StrEnum):
         "Landmarks that are sent by name, or the cells of a row, differ in their number of frames.",
         "Send a point for every frame, null where it is missing.",
     )
-    NO_FRAMES = ("no_frames", "A clip has no frames.", "Send at least one.")
+    NO_FRAMES = "no_frames", "A clip has no frames.", "Send at least one."
     TOO_MANY_FRAMES = (
         "too_many_frames",
         "A clip has more frames, or a table more rows, than the model takes.",
         "Cut it to the sign, or sample it as in training.",
     )
-    NO_CLIPS = ("no_clips", "A request of several clips has none.", "Send at least one.")
-    TOO_MANY_CLIPS = ("too_many_clips", "A request has more clips than the model takes.", "Send several requests.")
+    NO_CLIPS = "no_clips", "A request of several clips has none.", "Send at least one."
+    TOO_MANY_CLIPS = "too_many_clips", "A request has more clips than the model takes.", "Send several requests."
     TOO_MANY_VALUES = (
         "too_many_values",
         "The JSON of one clip holds more lists, objects and numbers than its landmarks can be. It is counted, not "
@@ -224,7 +224,7 @@ class ErrorCode(StrEnum):
         "The table lacks columns of its form.",
         "Add them, empty where nothing is known.",
     )
-    DUPLICATE_COLUMNS = ("duplicate_columns", "A column comes twice, or one point in two spellings.", "Keep one.")
+    DUPLICATE_COLUMNS = "duplicate_columns", "A column comes twice, or one point in two spellings.", "Keep one."
     DUPLICATE_ROWS = (
         "duplicate_rows",
         "A long table has a landmark of one frame twice.",
@@ -252,8 +252,8 @@ class ErrorCode(StrEnum):
         "Tell who runs the server.",
         502,
     )
-    BUCKET_BUSY = ("bucket_busy", "S3 is not reached, overburdened or too slow.", "Try again.", 503)
-    VIDEO_BUSY = ("video_busy", "Other videos that came at the same moment took all the time.", "Try again.", 503)
+    BUCKET_BUSY = "bucket_busy", "S3 is not reached, overburdened or too slow.", "Try again.", 503
+    VIDEO_BUSY = "video_busy", "Other videos that came at the same moment took all the time.", "Try again.", 503
     UNREADABLE_CLIP = (
         "unreadable_clip",
         "A clip's file, or its group of an HDF5 file, is missing, damaged, or of another form.",
@@ -283,12 +283,7 @@ class ErrorCode(StrEnum):
         "Scale it down: 720p is plenty.",
         413,
     )
-    VIDEO_TOO_LONG = (
-        "video_too_long",
-        "The video has more seconds or frames than are read.",
-        "Cut it to the sign.",
-        413,
-    )
+    VIDEO_TOO_LONG = "video_too_long", "The video has more seconds or frames than are read.", "Cut it to the sign.", 413
     VIDEO_TIMEOUT = (
         "video_timeout",
         "Reading the video took longer than it may.",
@@ -307,7 +302,7 @@ class ErrorCode(StrEnum):
         403,
         Source.WEB_PAGE,
     )
-    SERVER_DOWN = ("server_down", "No model server answers.", "Start one.", 502, Source.WEB_PAGE)
+    SERVER_DOWN = "server_down", "No model server answers.", "Start one.", 502, Source.WEB_PAGE
     SERVER_TIMEOUT = (
         "server_timeout",
         "The model server did not answer in time.",
