@@ -84,7 +84,7 @@ function readErrorObject(error) {
 export function trouble(status) {
   if (status < 400) return "server_other"; // a redirect, which browsers tell as 0
   if (status === 503 || status === 429) return "server_busy";
-  if (status === 502) return "server_down"; // said by what stands before the server: demo.py, a gateway, a proxy
+  if (status === 502) return "server_down"; // said by what stands before the server: `spoter demo`, a gateway, a proxy
   if (status === 504) return "server_timeout";
   return status >= 400 && status < 500 ? "server_refused" : "server_failed";
 }
