@@ -67,11 +67,7 @@ def run_in_ray(
         if not rows:
             return
         results = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
-            _Actor,
-            fn_constructor_args=(work,),
-            batch_size=1,
-            compute=ray.data.ActorPoolStrategy(size=jobs),
-            num_cpus=1,
+            _Actor, fn_constructor_args=(work,), batch_size=1, compute=ray.data.ActorPoolStrategy(size=jobs), num_cpus=1
         )
         for row in results.iter_rows():
             if row["error"]:

@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 def show(
     file: Annotated[
-        Path,
-        typer.Argument(metavar="CLIP", help="Landmarks, a video, or a folder of OpenPose's or MMPose's frames."),
+        Path, typer.Argument(metavar="CLIP", help="Landmarks, a video, or a folder of OpenPose's or MMPose's frames.")
     ],
     out: Annotated[
         Path, typer.Option(help="Picture to write: .png for a strip of frames, .gif to see it move.")

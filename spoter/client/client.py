@@ -256,11 +256,7 @@ class AsyncClient(_BaseClient):
         return await self._predict(clip, options)
 
     async def predict_many(
-        self,
-        clips: ClipsLike,
-        *,
-        concurrency: int = 4,
-        **options: Unpack[ClipOptions],
+        self, clips: ClipsLike, *, concurrency: int = 4, **options: Unpack[ClipOptions]
     ) -> list[Prediction | InputError]:
         """Recognize the signs in many clips, with at most `concurrency` requests at a time."""
         return await self._predict_many(clips, options, concurrency)
