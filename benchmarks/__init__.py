@@ -2,7 +2,5 @@
 
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-"""The checkout."""
-MODEL = ROOT / "models" / "dgs11"
-"""The model folder that is measured by default."""
+ROOT = Path(__file__).resolve().parent.parent  # the checkout
+MODEL = ROOT / "models" / "dgs11"  # the model folder that is measured by default

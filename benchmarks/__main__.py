@@ -1,7 +1,5 @@
 """Measure requests in process and through the server: `make bench`, or `python -m benchmarks`."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

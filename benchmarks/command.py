@@ -1,7 +1,5 @@
 """How every benchmark runs as a command: its errors, its end, and the options that several of them have."""
 
-from __future__ import annotations
-
 import functools
 import subprocess
 from collections.abc import Callable, Iterable

@@ -4,8 +4,6 @@ It takes half an hour of an otherwise idle machine. Each is also a command. An i
 its folder is not measured again.
 """
 
-from __future__ import annotations
-
 import shlex
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Model folders with random weights: a model's sizes decide what it costs, not what it learned."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,10 +10,10 @@ import torch
 
 from spoter.errors import SpoterError
 from spoter.fewshot.prototypes import Prototypes, embedding_size, to_unit_vectors
-from spoter.files import atomic_write_bytes
+from spoter.files import atomic_write_bytes, file_sha256
 from spoter.messages import RawRequest
 from spoter.model.config import ModelConfig, Sizes
-from spoter.model.folder import GRAPH, RUNTIME_FILES, WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import GRAPH, RUNTIME_FILES, WEIGHTS, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.onnx_export import export_graph
 from spoter.serving.recognizer import Recognizer

@@ -1,7 +1,5 @@
 """Markdown tables: what every benchmark prints."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 
 

@@ -1,7 +1,5 @@
 """Timing several functions against one another on a machine whose speed drifts."""
 
-from __future__ import annotations
-
 import gc
 import os
 import platform
@@ -10,7 +8,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -32,7 +30,7 @@ class Timing:
     high: float
 
     @classmethod
-    def from_seconds(cls, name: str, seconds: npt.ArrayLike) -> Timing:
+    def from_seconds(cls, name: str, seconds: npt.ArrayLike) -> Self:
         """Summarize measured seconds."""
         low, median, high = (1e3 * np.percentile(seconds, (10, 50, 90))).tolist()
         return cls(name, median, low, high)

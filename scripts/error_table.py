@@ -1,7 +1,5 @@
 """Write the tables of docs/errors.md from `spoter.error_codes`: `python -m scripts.error_table`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from spoter.error_codes import ErrorCode, Source

@@ -9,8 +9,6 @@ Pattern Recognition 44, 2011): each clip's frames are aligned with the average's
 frames become the means of those aligned with them, and so on a few times.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

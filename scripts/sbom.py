@@ -5,8 +5,6 @@ who needs whom; build/sbom-image.json those pinned for the image. Neither has a 
 packages give the same bytes. What they cannot see, SECURITY.md says.
 """
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

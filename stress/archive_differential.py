@@ -5,8 +5,6 @@ tarfile a model.tar.gz, too. All must end without an error and give the files th
 one does not; such an archive is kept in build/unpacking. This needs a JDK (javac); GNU tar if there is one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 import random
@@ -25,19 +23,17 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import ROOT
 from benchmarks.command import run_command
 from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.ops.archive import scan
 from spoter.ops.tar_reader import GzipStream, members
-from stress import ROOT
 from stress.archive_mutations import has_gnu_tar, make_tars, make_zips, mutate_tar, mutate_zip
 
 KINDS = {"model.tar.gz": (make_tars, mutate_tar), "spoter.mar": (make_zips, mutate_zip)}
-# The image sets the same locale: Java decodes file names by it.
-_ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8"}
-Unpack = Callable[[Path, Path], str | None]
-"""Unpacks an archive into a folder; returns an error, None if there is none."""
+_ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8"}  # the image sets the same locale: Java decodes file names by it
+Unpack = Callable[[Path, Path], str | None]  # unpacks an archive into a folder; returns an error, None if there is none
 
 
 @dataclass

@@ -1,7 +1,5 @@
 """Archives by several programs, and mutations of their headers, their order and their compression."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import itertools

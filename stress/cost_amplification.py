@@ -5,8 +5,6 @@ seconds of processor time, and the memory in addition to the body. The exit stat
 status than 200 or 4xx, or costs too much.
 """
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import re
@@ -21,12 +19,12 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import MODEL
 from benchmarks.command import run_command
 from benchmarks.tables import markdown_table
 from spoter.runtime.device import limit_threads
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from stress import MODEL
 from stress.hostile_bodies import HostileBody, hostile_bodies
 
 MB = 1e6

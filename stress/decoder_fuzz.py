@@ -5,8 +5,6 @@ Inputs that crashed, were slow or took much memory go to build/fuzz/TARGET; read
 `--target TARGET --again FILE`. The exit status is 1 if there are any.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import resource
@@ -20,10 +18,10 @@ from typing import Annotated
 
 import typer
 
+from benchmarks import ROOT
 from benchmarks.command import run_command
 from benchmarks.load.processes import INTERRUPTED
 from benchmarks.tables import markdown_table
-from stress import ROOT
 
 SLOW_SECONDS = 1
 # Megabytes that an input may add to the process, whose imports alone can take 800 MB (a CUDA build of torch).

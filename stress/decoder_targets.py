@@ -3,8 +3,6 @@
 The functions may only return, or raise our errors.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
@@ -19,6 +17,7 @@ import numpy as np
 import safetensors.torch
 import torch
 
+from benchmarks import MODEL
 from spoter.errors import InputError, SpoterError
 from spoter.fewshot.enrolled import read_enrolled
 from spoter.fewshot.prototypes import Prototypes, read_prototypes
@@ -37,7 +36,6 @@ from spoter.runtime.onnx_graph import build_graph
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 from spoter.serving.recognizer import Recognizer
 from spoter.serving.service import respond
-from stress import MODEL
 from stress.archive_mutations import make_tars, make_zips
 from stress.mutations import seed_requests
 from stress.raw_http import DOCUMENTED
@@ -49,8 +47,7 @@ SMALL = {
 """Sizes of the model whose files are mutated."""
 # Most letters of a request's value that an error quotes: a gloss (`spoter.fewshot.enrolled`) with its quotation marks.
 LONGEST_QUOTE = 110
-# Most letters of an error: one of a model file names the file, and quotes a little of it.
-LONGEST_ERROR = 1000
+LONGEST_ERROR = 1000  # most letters of an error: one of a model file names the file, and quotes a little of it
 _TYPES = (JSON, JSONLINES, CSV, NPY, MP4, None)
 _LIMITS = Limits(max_frames=40, max_clips=4)
 

@@ -4,14 +4,12 @@ Each fault is injected into a new server with two workers. Under load, each requ
 service must recover by itself, and the logs must contain the reason. A broken model must be refused with a reason.
 """
 
-from __future__ import annotations
-
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 import typer
 from tqdm import tqdm
@@ -49,7 +47,7 @@ class Outcome:
     None if there is none, 0 if no request failed."""
 
     @classmethod
-    def from_answers(cls, answers: Iterable[Answer], injected: float) -> Outcome:
+    def from_answers(cls, answers: Iterable[Answer], injected: float) -> Self:
         """Count answers; `injected` is when the fault came, of `time.perf_counter`."""
         ordered = sorted(answers, key=lambda answer: answer.started)
         statuses = Counter(answer.status for answer in ordered)

@@ -1,7 +1,5 @@
 """Shared parts of the attacks: a server with two workers, a stream of requests to it, the state of its workers."""
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import json
@@ -12,23 +10,21 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import typer
 
+from benchmarks import MODEL
 from benchmarks.load.client import Answer, Request, open_loop
 from benchmarks.serving.server import running_server
 from spoter.ops.local_server import NAME
 from spoter.ops.readiness import Reply, send
 from spoter.torchserve.process import ServerProcess
 from spoter.torchserve.server import TorchServe
-from stress import MODEL
 
 WORKERS = 2
-RECOVERED = 20
-"""Number of consecutive answers of status 200 after which the service counts as recovered."""
-PATIENCE = 120.0
-"""Seconds to wait for any event: a worker starts in five, and a busy machine takes many times that."""
+RECOVERED = 20  # number of consecutive answers of status 200 after which the service counts as recovered
+PATIENCE = 120.0  # seconds to wait for any event: a worker starts in five, and a busy machine takes many times that
 JSON, CSV = "application/json", "text/csv"
 _PIECE = 0.5  # seconds of one piece of a stream
 
@@ -54,7 +50,7 @@ class Stream:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=asyncio.run, args=(self._run(),), daemon=True)
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

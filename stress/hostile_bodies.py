@@ -1,7 +1,5 @@
 """Bodies as large as a request may be, made to cost the server far more than they cost their sender."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +13,7 @@ from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 from spoter.messages import RawRequest
 
-MakeBody = Callable[[int], bytes]
-"""Returns a body of at most so many bytes."""
+MakeBody = Callable[[int], bytes]  # returns a body of at most so many bytes
 
 
 @dataclass(frozen=True)

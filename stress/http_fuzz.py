@@ -6,8 +6,6 @@ ended; or if the memory of a process grew. Each such request is kept in build/fu
 `--seed N --first NUMBER --requests 1`.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time
@@ -22,6 +20,7 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import MODEL, ROOT
 from benchmarks.command import run_command
 from benchmarks.load.processes import INTERRUPTED
 from benchmarks.load.usage import measure_usage
@@ -29,7 +28,6 @@ from benchmarks.serving.server import running_server
 from benchmarks.tables import markdown_table
 from spoter.serving.recognizer import Recognizer
 from spoter.video.environment import PYTHON_VARIABLE
-from stress import MODEL, ROOT
 from stress.harness import wait_until, worker_pids
 from stress.mutations import FuzzRequest, make_request
 from stress.raw_http import HttpAnswer, exchange, judge

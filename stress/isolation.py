@@ -4,8 +4,6 @@
 batch.
 """
 
-from __future__ import annotations
-
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,13 +12,13 @@ from typing import Annotated, NamedTuple
 import numpy as np
 import typer
 
+from benchmarks import MODEL
 from benchmarks.command import run_command
 from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.serving.server import running_server
 from benchmarks.tables import markdown_table
 from spoter.ops.ports import LOOPBACK
 from spoter.torchserve.server import TorchServe
-from stress import MODEL
 from stress.harness import CSV, JSON, Problems, call
 
 # Keys of the archive's model-config.yaml: batches of eight, and a worker that waits for them.

@@ -3,8 +3,6 @@
 The table shows where TorchServe never answers; docs/operations.md shows the proxy to put in front of it.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import socket
@@ -32,8 +30,7 @@ MIB = 1 << 20
 # Limits of the model's config.json (max_bytes) and of config.properties (max_request_size).
 MAX_BYTES, MAX_REQUEST = 25 * MIB, 32 * MIB
 LARGE = 19 * MIB
-SILENCE = 3.0
-"""Seconds to wait where no answer is expected."""
+SILENCE = 3.0  # seconds to wait where no answer is expected
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """Mutated requests. A seed and a number define each, so that it can be made again."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import json
@@ -14,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks import ROOT
 from spoter.formats.request import CSV, JSON, JSONLINES, MP4, NPY, SYNONYMS, VIDEOS
 from spoter.ops.local_server import NAME
-from stress import ROOT
 from stress.raw_http import PATH, http_request
 
 FRAMES = 2
@@ -140,8 +138,7 @@ def seed_requests(space: str) -> list[tuple[bytes, str]]:
     ]
 
 
-Changes = dict[str, Any]
-"""Changed fields of a request."""
+Changes = dict[str, Any]  # changed fields of a request
 
 
 def _change_body(change: Callable[[bytes, random.Random], bytes]) -> Callable[[FuzzRequest, random.Random], Changes]:

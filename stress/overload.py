@@ -5,8 +5,6 @@ answered. Accepted requests may wait only as long as the queue explains; the oth
 afterwards a single client must wait no longer than before.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -23,16 +21,13 @@ from spoter.ops.local_server import NAME
 from spoter.torchserve.server import TorchServe
 from stress.harness import WORKERS, Problems, attacked_server, format_counts
 
-# Clients of the closed loop: as many as two full batches for each worker.
-CLIENTS = 16
+CLIENTS = 16  # clients of the closed loop: as many as two full batches for each worker
 # Seconds until a single client must be served as before, and the factor that still counts as that.
 MAX_RECOVERY_S, MAX_SLOWDOWN = 5.0, 1.5
 # Frames of a clip: it is long, because one process cannot send four times as many short ones as a server can answer.
 FRAMES = 300
-# job_queue_size of config.properties.
-QUEUE = 100
-# An open loop that is later than this was the bottleneck itself.
-MAX_LAG_MS = 100.0
+QUEUE = 100  # job_queue_size of config.properties
+MAX_LAG_MS = 100.0  # an open loop that is later than this was the bottleneck itself
 
 
 @dataclass(frozen=True)

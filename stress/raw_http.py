@@ -1,7 +1,5 @@
 """HTTP over a plain socket, for requests that no client library would send, and a judge of the answers to them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

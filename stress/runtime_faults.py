@@ -3,8 +3,6 @@
 Some need a server with a small disk, or with a clock that can be moved.
 """
 
-from __future__ import annotations
-
 import errno
 import json
 import os
@@ -23,25 +21,22 @@ from unittest import mock
 
 import yaml
 
+from benchmarks import ROOT
 from benchmarks.load.usage import measure_usage
 from spoter.files import atomic_write_bytes
 from spoter.ops.local_server import NAME
 from spoter.processes import end_process_tree, session_members
 from spoter.torchserve.pack import MANIFEST, zipped
 from spoter.torchserve.server import TorchServe
-from stress import ROOT
 from stress.harness import WORKERS, wait_until, wait_workers, worker_pids
 
 BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]
 HOUR = 3600
-# Seconds, in place of the archive's 60; the handler needs 10 of them for itself.
-STOPPED_TIMEOUT = 15
+STOPPED_TIMEOUT = 15  # seconds, in place of the archive's 60; the handler needs 10 of them for itself
 # TorchServe's answers to the requests that a worker had when it died: 507, or 500 where the connection to it broke.
 DIED = frozenset({500, 507})
-# Seconds after which the previous version has answered its last requests: its queue is then empty.
-DRAINED = 3.0
-# Seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second.
-WITHOUT_WORKERS = 5.0
+DRAINED = 3.0  # seconds after which the previous version has answered its last requests: its queue is then empty
+WITHOUT_WORKERS = 5.0  # seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second
 MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
 # Bytes of the file system that is filled up. TorchServe, its archive twice and its logs fit in; a jar of Netty's too.
 DISK = 256 << 20

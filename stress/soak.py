@@ -5,8 +5,6 @@ are being answered: so memory is the median of many samples, and handles are cou
 build/attacks/soak.csv.
 """
 
-from __future__ import annotations
-
 import csv
 import json
 import time
@@ -19,13 +17,13 @@ from typing import Annotated
 import typer
 from tqdm import tqdm
 
+from benchmarks import ROOT
 from benchmarks.command import run_command
 from benchmarks.load.bodies import compact_request, full_request
 from benchmarks.load.client import Answer, Request, run_closed_loop
 from benchmarks.load.usage import measure_usage
 from benchmarks.tables import markdown_table
 from spoter.torchserve.server import TorchServe
-from stress import ROOT
 from stress.harness import CSV, JSON, Problems, Stream, attacked_server, format_counts
 
 SAMPLES_CSV = Path("build", "attacks", "soak.csv")
@@ -33,10 +31,8 @@ SAMPLES_CSV = Path("build", "attacks", "soak.csv")
 # added: Java opens them for its pools when it needs them.
 MAX_GROWTH, MAX_ADDED = 0.05, 10
 PART = 0.1
-# Seconds without a request before handles are counted, for connections to be closed.
-REST_S = 3.0
-# Seconds of load after which memory has settled.
-WARM_UP_S = 60.0
+REST_S = 3.0  # seconds without a request before handles are counted, for connections to be closed
+WARM_UP_S = 60.0  # seconds of load after which memory has settled
 CLIENTS = 8
 # Memory rises to the needs of the largest batches and stays there: so many clients have had them all after so many
 # seconds, before the first sample.

@@ -1,7 +1,5 @@
 """Model folders and archives that are broken before a server starts: each must be refused with the reason."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess
@@ -12,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import MODEL
 from benchmarks.load.processes import run_to_end
 from benchmarks.serving.server import running_server
 from spoter.ops.local_server import NAME
@@ -19,11 +18,9 @@ from spoter.ops.ports import free_port
 from spoter.torchserve.pack import zipped
 from spoter.torchserve.process import StartError
 from spoter.torchserve.server import TorchServe
-from stress import MODEL
 
 SERVE, ARCHIVE = "spoter serve", "an archive"
-# Seconds within which `spoter serve` must refuse a model folder.
-MOST_SECONDS = 120.0
+MOST_SECONDS = 120.0  # seconds within which `spoter serve` must refuse a model folder
 TRACEBACK = "Traceback (most recent call last)"
 
 

@@ -5,8 +5,6 @@ model and random weights. The log of whole bodies goes to a file that is truncat
 log is rotated. One thread for torch, and no loaded object for the garbage collector to search, as in our handler.
 """
 
-from __future__ import annotations
-
 import gc
 import json
 import os

@@ -5,8 +5,6 @@ step that is left out. Frames come first and the batch is one clip, so that torc
 first, is not taken; it was not in the original either.
 """
 
-from __future__ import annotations
-
 import warnings
 from typing import Any
 

@@ -24,8 +24,6 @@ twice of it, and logging all landmarks about the measured time.
 Its server failed on a frame without shoulders (an unbound variable); here that is a ValueError.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Sequence

@@ -7,8 +7,6 @@ itself. docs/scaling.md says how to read it and what is left out.
 puts that server under 30, 60 and 80 % of its full load and prints its latencies next to simulated ones.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from functools import cache

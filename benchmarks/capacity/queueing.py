@@ -9,8 +9,6 @@ exact, for a Poisson process split at random is independent Poisson processes. W
 the least outstanding ones, the choice among a sample is a little worse than among all.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,10 +19,8 @@ import simpy
 
 from spoter.errors import SpoterError
 
-ROUTINGS = ("random", "least")
-"""SageMaker's RANDOM and LEAST_OUTSTANDING_REQUESTS."""
-SAMPLED = 16
-"""The most instances of a fleet that are simulated."""
+ROUTINGS = ("random", "least")  # SageMaker's RANDOM and LEAST_OUTSTANDING_REQUESTS
+SAMPLED = 16  # the most instances of a fleet that are simulated
 _WARM_UP = 0.1  # share of the requests that is not counted: they found empty queues
 
 

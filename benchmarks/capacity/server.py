@@ -7,8 +7,6 @@ beyond its batch of one is the overhead of each request. So the model is fitted 
 and tested in between.
 """
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Requests of usual sizes, made of noise: the values of landmarks do not change what a request costs."""
 
-from __future__ import annotations
-
 import json
 
 import numpy as np

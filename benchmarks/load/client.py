@@ -3,8 +3,6 @@
 One process with one event loop. It takes processor time from the server that it measures; `Load.cpu_s` says how much.
 """
 
-from __future__ import annotations
-
 import asyncio
 import resource
 import statistics
@@ -13,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from itertools import cycle, islice
-from typing import Any
+from typing import Any, Self
 
 import aiohttp
 import numpy as np
@@ -22,8 +20,7 @@ import uvloop
 from benchmarks.timing import frozen_heap
 from spoter.errors import SpoterError
 
-TIMEOUT = 90.0
-"""Seconds after which a request counts as unanswered; above the responseTimeout of the archive."""
+TIMEOUT = 90.0  # seconds after which a request counts as unanswered; above the responseTimeout of the archive
 
 
 @dataclass(frozen=True)
@@ -129,7 +126,7 @@ class Load:
         percentiles = [self.percentile(percent) for percent in (50, 95, 99)]
         return Figures(self.rate, *percentiles, cpu_ms, client_cpu_ms, len(self.answers), dict(failures))
 
-    def require_success(self) -> Load:
+    def require_success(self) -> Self:
         """Return the load itself; raise `SpoterError` where a request failed, since its time would mislead."""
         if self.failures or not self.good:
             raise SpoterError(f"found answers of status {dict(self.statuses)}, expected only 200")

@@ -1,7 +1,5 @@
 """Ends for commands that start servers, so that none leaves a server behind."""
 
-from __future__ import annotations
-
 import signal
 import subprocess
 from collections.abc import Sequence
@@ -10,10 +8,8 @@ from typing import Any
 
 from spoter.processes import end_process_tree
 
-INTERRUPTED = 130
-"""Exit status after Ctrl-C, as shells have it: 128 and the signal's number."""
-GRACE = 60.0
-"""Seconds that a command gets to end its servers."""
+INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 and the signal's number
+GRACE = 60.0  # seconds that a command gets to end its servers
 
 
 def end_on_signals() -> None:

@@ -1,7 +1,5 @@
 """What a running server uses: processor time, memory and file handles of each of its processes."""
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 https://github.com/wg/wrk, a package of most systems. Where it is not installed, `benchmarks.load.client` is used.
 """
 
-from __future__ import annotations
-
 import json
 import math
 import resource

@@ -4,8 +4,6 @@ Load comes from 127.0.0.1 and ends by itself. Every server has as many processes
 with one thread of torch; servers without load are stopped meanwhile. Each figure is the median of rounds.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import platform

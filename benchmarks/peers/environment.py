@@ -5,8 +5,6 @@ one also sees the packages of the environment that it was made from, after its o
 the recognizer computes with the very same libraries behind every server.
 """
 
-from __future__ import annotations
-
 import contextlib
 import subprocess
 import sys

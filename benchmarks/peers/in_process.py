@@ -1,7 +1,5 @@
 """The recognizer without a server: as many processes as a server has workers, each with one thread."""
 
-from __future__ import annotations
-
 import signal
 import time
 from collections.abc import Iterator

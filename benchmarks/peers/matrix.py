@@ -1,7 +1,5 @@
 """Puts every server under the same loads in turn, in rounds, so that a slow moment of the machine hits all of them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -23,8 +21,7 @@ IN_PROCESS = "in process"
 # Limits, in requests and seconds, of the load that each server gets once it is up. TorchServe's Java compiles its code
 # after some hundred requests, and takes a third of the time from then on; production is past that.
 FIRST, FIRST_S = 600, 6.0
-# Limits before each measurement, to bring back what a pause has cost.
-WARM, WARM_S = 200, 1.0
+WARM, WARM_S = 200, 1.0  # limits before each measurement, to bring back what a pause has cost
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """The servers to compare, each started by its name as it would be in production, on loopback."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import tempfile

@@ -1,7 +1,5 @@
 """The recognizer that every peer serves, with one thread in each process."""
 
-from __future__ import annotations
-
 import gc
 import os
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ It prints the clips a second with one worker and with two, in turn; the most mem
 and whether a run that is killed and resumed writes the same bytes as one that is not.
 """
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import statistics

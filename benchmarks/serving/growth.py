@@ -8,8 +8,6 @@ A slope is that of the logarithm of the median over that of the size, fitted to 
 fixed costs of a request weigh less: 0 is constant, 1 linear, 2 quadratic.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

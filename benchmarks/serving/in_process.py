@@ -1,7 +1,5 @@
 """The steps of a request, in this process, on one core; and whole requests next to the original system's."""
 
-from __future__ import annotations
-
 import cProfile
 import json
 import os
@@ -27,8 +25,7 @@ from spoter.serving.recognizer import Recognizer
 
 JSON_LOADS = "json.loads of the full request"
 WHOLE, UNLOGGED = "original: whole request", "original: whole request, nothing logged"
-TARGETS = {"full": 12, "compact": 20}
-"""How many times faster than the original's whole request ours must be."""
+TARGETS = {"full": 12, "compact": 20}  # how many times faster than the original's whole request ours must be
 _PROFILED = 200  # requests
 _TOP = 10
 

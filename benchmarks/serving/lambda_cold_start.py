@@ -5,8 +5,6 @@ unzipped package, timed from before the import of standalone to after its first 
 a machine and fetches the package can only be measured there.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -4,8 +4,6 @@
 frames first and one clip at a time (`benchmarks.baseline.layers`). Random weights: speed does not depend on them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Annotated

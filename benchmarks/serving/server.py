@@ -1,7 +1,5 @@
 """A TorchServe for benchmarks, and one client's requests to it next to the same requests in this process."""
 
-from __future__ import annotations
-
 import http.client
 import os
 import tempfile

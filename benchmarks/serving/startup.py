@@ -5,8 +5,6 @@ to READY, the part of it that are Python's imports, and memory after requests. C
 serve`.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import signal
@@ -39,9 +37,8 @@ from spoter.ops.readiness import send
 from spoter.processes import end_process_tree
 from spoter.serving.recognizer import Recognizer
 
-# Targets of the project: seconds of a worker, and bytes by runtime.
-READY_WITHIN = 5.0
-AT_MOST = {"torch": 350e6, "onnx": 150e6, "onnx-int8": 150e6}
+READY_WITHIN = 5.0  # seconds of a worker: a target of the project
+AT_MOST = {"torch": 350e6, "onnx": 150e6, "onnx-int8": 150e6}  # its targets for memory: bytes by runtime
 REQUESTS = 200
 RESTART_LIMIT, CLONE_LIMIT = 200.0, 1800.0  # seconds, after which a start counts as failed
 # A line of Python's -X importtime: microseconds of the module itself, with its own imports, and its name.

@@ -5,8 +5,6 @@ clients load it. Each round goes through the settings in another order, so that 
 decide; the table has medians of the rounds.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import shutil
@@ -49,8 +47,7 @@ class Setting:
     delay: int
 
 
-Results = dict[Setting, dict[int, Figures]]
-"""Figures by setting and number of clients."""
+Results = dict[Setting, dict[int, Figures]]  # figures by setting and number of clients
 
 
 def list_settings(cores: int, runtime: str) -> list[Setting]:

@@ -7,8 +7,6 @@ Each run is a file in the results folder. Runs whose file exists are not repeate
 was stopped, and shares the work with a second process.
 """
 
-from __future__ import annotations
-
 import fcntl
 import itertools
 import json

@@ -9,8 +9,6 @@ the others, and then
 Models stay in the results folder; a draw whose figures are in its folder is not repeated.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
