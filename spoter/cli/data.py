@@ -8,19 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli.options import (
-    Data,
-    GroupRegex,
-    SkipBad,
-    Test,
-    TestGroups,
-    ValGroups,
-    Validation,
-    check_picture,
-    note,
-    read_clips,
-    split_names,
-)
+from spoter.cli import options
+from spoter.cli.options import note
 from spoter.errors import DataError
 from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
 from spoter.landmarks.layouts import load_layout
@@ -41,10 +30,10 @@ _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
 
 @data_app.command()
 def summary(
-    data: Data,
-    group_regex: GroupRegex = None,
-    skip_bad: SkipBad = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    data: options.Data,
+    group_regex: options.GroupRegex = None,
+    skip_bad: options.SkipBad = False,
+    as_json: options.AsJson = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Picture to write.")] = None,
 ) -> None:
     """Tell what DATA holds: glosses, clips, groups, lengths, missing hands, duplicates."""
@@ -55,7 +44,7 @@ def summary(
     from spoter.training.data.summary import draw_figure, summarize
 
     if picture is not None:
-        check_picture(picture)
+        options.check_picture(picture)
     figures = summarize(read_dataset(data, skip_bad=skip_bad, groups=group_regex, progress=True))
     if as_json:
         print(msgspec.json.encode(figures).decode())
@@ -70,15 +59,15 @@ def summary(
 
 @data_app.command()
 def split(
-    data: Data,
+    data: options.Data,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets train.hdf5, validation.hdf5 and test.hdf5.")],
-    validation: Validation = TrainSettings.validation,
-    test: Test = TrainSettings.test,
-    val_groups: ValGroups = "",
-    test_groups: TestGroups = "",
+    validation: options.Validation = TrainSettings.validation,
+    test: options.Test = TrainSettings.test,
+    val_groups: options.ValGroups = "",
+    test_groups: options.TestGroups = "",
     seed: Annotated[int, typer.Option(min=0, help="Of the shares.")] = TrainSettings.seed,
-    group_regex: GroupRegex = None,
-    skip_bad: SkipBad = False,
+    group_regex: options.GroupRegex = None,
+    skip_bad: options.SkipBad = False,
 ) -> None:
     """Write DATA as three files, split by whole groups as spoter train splits them.
 
@@ -88,9 +77,9 @@ def split(
     from spoter.training.data.split import SUBSETS, SplitOptions
     from spoter.training.data.split_record import split_dataset
 
-    dataset = read_clips(data, group_regex, skip_bad)
-    options = SplitOptions(validation, test, split_names(val_groups), split_names(test_groups), seed)
-    dataset, parts = split_dataset(dataset, options, skip_bad=skip_bad, note=note)
+    dataset = options.read_clips(data, group_regex, skip_bad)
+    groups = options.split_names(val_groups), options.split_names(test_groups)
+    dataset, parts = split_dataset(dataset, SplitOptions(validation, test, *groups, seed), skip_bad=skip_bad, note=note)
     out.mkdir(parents=True, exist_ok=True)
     with exclusive_lock(out):
         files = {subset: out / f"{subset}.hdf5" for subset in SUBSETS}
@@ -105,7 +94,7 @@ def split(
 
 @data_app.command()
 def augmentations(
-    data: Data,
+    data: options.Data,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")],
     clip: Annotated[str, typer.Option(help="Name of the clip in DATA; the first with both hands unless said.")] = "",
     seed: Annotated[int, typer.Option(min=0, help="Of what is random in the changes.")] = 0,
@@ -121,7 +110,7 @@ def augmentations(
     from spoter.training.augment.preview import draw_rows
     from spoter.training.data import read_dataset
 
-    check_picture(out)
+    options.check_picture(out)
     layout = load_layout("54")
     name, points = choose_clip(read_dataset(data), clip, layout)
     recorded = f"as recorded\n{len(points)} frames"

@@ -24,9 +24,9 @@ from scipy.special import log_softmax
 
 from spoter.errors import DataError, ModelFolderError
 from spoter.fewshot.prototypes import Prototypes, to_unit_vectors
-from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.files import atomic_write_bytes, exclusive_lock, file_sha256
 from spoter.model.config import CONFIG, ModelConfig
-from spoter.model.folder import MEANING, PROTOTYPES, WEIGHTS, file_sha256, load_model_folder, refuse_enrolled
+from spoter.model.folder import MEANING, PROTOTYPES, WEIGHTS, load_model_folder, refuse_enrolled
 from spoter.model.network import Spoter, embed
 from spoter.training.augment.augmentation import Augmentation, Augmenter
 from spoter.training.batches import Batch, ClipEncoder, ClipSet
@@ -57,15 +57,8 @@ def fit_calibration(
 ) -> tuple[ModelConfig, Prototypes]:
     """Fit temperature, prototypes and threshold to final weights; return the config with them, and the prototypes.
 
-    Parameters
-    ----------
-    model : Spoter
-        With its final weights, on `device`.
-    train, validation : ClipSet
-        Label indices are the model's own; `train` has a clip of each gloss.
-    config, device
-    augmenter, seed
-        The augmentation of training, and its seed; clips are used as they are and augmented.
+    `model` has its final weights and is on `device`. The label indices of both clip sets are the model's own; `train`
+    has a clip of each gloss. `augmenter` and `seed` are those of training; clips are used as they are and augmented.
     """
     _, embeddings, labels = _compute(model, train, device, augmenter, seed)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
@@ -89,15 +82,12 @@ def fit_calibration(
 def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
     """Return the temperature under which validation clips are likeliest.
 
+    `logits` are (clips, classes), `labels` (clips,).
+
     Temperature scaling: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of Modern Neural Networks", ICML
     2017. Where all clips are named right the likeliest temperature would be 0, that is, certainty. So the right gloss
     gets not 1 for its target but (n + 1) / (n + 2) of n clips, and the other glosses share the rest: J. Platt,
     "Probabilistic Outputs for Support Vector Machines", 1999, section 2.2.
-
-    Parameters
-    ----------
-    logits : numpy.ndarray, shape (clips, classes)
-    labels : numpy.ndarray, shape (clips,), integer
     """
     count, classes = logits.shape
     target = np.full((count, classes), 1 / (count + 2) / max(classes - 1, 1))
@@ -112,11 +102,7 @@ def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
 def fit_prototypes(embeddings: FloatArray, labels: npt.NDArray[np.int64], classes: int) -> Prototypes:
     """Return the prototypes of `classes` glosses, with `scale` and `typical` 1.
 
-    Parameters
-    ----------
-    embeddings : numpy.ndarray, shape (clips, E)
-    labels : numpy.ndarray, shape (clips,), integer
-        Each of 0 … `classes` - 1 at least once.
+    `embeddings` are (clips, E); `labels` (clips,) hold each of 0 … `classes` - 1 at least once.
     """
     embeddings = embeddings.astype(np.float64)
     means = np.stack([embeddings[labels == label].mean(axis=0) for label in range(classes)])
@@ -157,36 +143,18 @@ def calibrate_folder(
 ) -> tuple[ModelConfig, list[Skipped]]:
     """Fit temperature, prototypes and threshold of a model, and write them into its model folder.
 
-    The folder is locked from reading to writing.
+    `data` are clips of each of its glosses, for the prototypes; the model may have been trained on them. `validation`
+    are other clips, for temperature and threshold, or the split of `data` whose validation side they are. With clips
+    that the model was trained on, its scores would come out too high. `skip_bad` leaves out clips of `validation` with
+    the very same points as one of `data`; without it they are an error. The folder is locked from reading to writing.
 
-    Parameters
-    ----------
-    folder, device
-    data : DataSet
-        Clips of each of its glosses, for the prototypes; they may be those that it was trained on.
-    validation : DataSet or Split
-        Other clips, for temperature and threshold; or the split of `data` whose validation side they are. With clips
-        that the model was trained on, its scores would come out too high.
-    skip_bad : bool
-        Leave out clips of `validation` that hold the very same points as one of `data`; without it they are an error.
+    Returns the config with the new `temperature` and `known_threshold`, and the clips that were left out here, in
+    addition to those that reading the data sets left out.
 
-    Returns
-    -------
-    ModelConfig
-        With the new `temperature` and `known_threshold`.
-    list of Skipped
-        Clips that were left out here, in addition to those that reading the data sets left out.
-
-    Raises
-    ------
-    DataError
-        Where the data have other glosses than the model, landmarks of another estimator, a clip or group in both, or a
-        clip that the model cannot be fed.
-    ModelFolderError
-        For a folder that cannot be used, or holds enrolled glosses, which would not fit other prototypes; and where
-        the model was edited meanwhile.
-    SpoterError
-        Where another command is writing into the folder.
+    Raises `DataError` where the data have other glosses than the model, landmarks of another estimator, a clip or group
+    in both, or a clip that the model cannot be fed; `ModelFolderError` for a folder that cannot be used or holds
+    enrolled glosses, which would not fit other prototypes, and where the model was edited meanwhile; `SpoterError`
+    where another command is writing into the folder.
     """
     with exclusive_lock(folder):
         before, loaded = _compute_digests(folder), load_model_folder(folder)

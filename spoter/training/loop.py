@@ -73,38 +73,21 @@ def fit(
     context: TrainContext,
     name: str = "model",
 ) -> FitResult:
-    """Train a model, or resume its training where `context.run` has a state of it.
+    """Train a model, or resume its training where `context.run` has a state of it; change its weights.
 
     On the same machine with the same number of threads, a resumed run gives the very weights and metrics, but for
     seconds, of an uninterrupted one: augmentation and dropout depend only on the seed and the epoch number, and the
     state holds all else.
 
-    Parameters
-    ----------
-    model : torch.nn.Module
-        `spoter.model.network.Spoter`; its weights are changed.
-    train, validation : ClipSet
-        The weights with the highest validation accuracy are kept, of equals the later. Without a validation set all
-        epochs are run and the last weights kept.
-    settings, context
-    name : str
-        Name of the state and of the progress bar.
-
-    Raises
-    ------
-    DataError
-        Where the loss is not finite.
+    The weights with the highest validation accuracy are kept, of equals the later. Without a validation set all epochs
+    are run and the last weights kept. `name` is that of the state and of the progress bar. Raises `DataError` where the
+    loss is not finite.
     """
     trainer = _Trainer(model, settings, context, name)
     validation_batches = validation.batches(settings.batch_size) if validation else []
     processes, best, history = context.processes, trainer.best, trainer.history
-    bar = progress_bar(
-        shown=context.progress,
-        total=settings.epochs * len(train),
-        initial=len(history) * len(train),
-        desc=name,
-        unit="clip",
-    )
+    total, done = settings.epochs * len(train), len(history) * len(train)
+    bar = progress_bar(shown=context.progress, total=total, initial=done, desc=name, unit="clip")
     for epoch in range(len(history) + 1, settings.epochs + 1):
         if settings.patience and epoch - 1 - best.epoch >= settings.patience:
             break

@@ -143,14 +143,9 @@ def _read_data(
     if settings.estimator not in ("", data.estimator):
         found = f"{settings.data}: found landmarks of {data.estimator}"
         raise DataError(f"{found}, but settings say estimator {settings.estimator}")
-    options = SplitOptions(
-        validation=settings.validation,
-        test=settings.test,
-        validation_groups=validation_groups or settings.val_groups,
-        test_groups=test_groups or settings.test_groups,
-        seed=settings.seed,
-        by_clip=settings.validation_by_clip,
-    )
+    named = validation_groups or settings.val_groups, test_groups or settings.test_groups
+    by_clip = settings.validation_by_clip
+    options = SplitOptions(settings.validation, settings.test, *named, seed=settings.seed, by_clip=by_clip)
     data, split = split_dataset(data, options, skip_bad=settings.skip_bad, note=note)
     return data, split, tuple(sorted(glosses - set(data.glosses)))
 

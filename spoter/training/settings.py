@@ -58,15 +58,10 @@ _FEEDFORWARD = Option("Width of the feed-forward parts of that half.", min=1)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Settings of `spoter train`.
+    """Settings of `spoter train`; `DataError` for a number out of its bounds or an unknown choice, naming the field.
 
     `data` are labelled clips in any form that `spoter.training.data.read_dataset` reads, `out` is the model folder to
     write. Each other field is an option of its name.
-
-    Raises
-    ------
-    DataError
-        For a number out of its bounds or an unknown choice, naming the field.
     """
 
     data: Path

@@ -54,26 +54,12 @@ def train(
     The data are split by whole groups from the seed, or as their files are. Weights are selected by the validation
     clips; the test clips are looked at once, after that. Started by torchrun, the processes train together.
 
-    Parameters
-    ----------
-    settings : TrainSettings
-    progress, note
-        As for `spoter.training.prepare.prepare`; in the main process only.
-    resume, fresh : bool
-        Resume an unfinished run in the model folder, or delete it; with neither, it is an error.
+    `progress` and `note` are as for `spoter.training.prepare.prepare`, in the main process only. `resume` resumes an
+    unfinished run in the model folder, `fresh` deletes it. Returns None in all processes but the main one.
 
-    Returns
-    -------
-    Trained or None
-        None in all processes but the main one.
-
-    Raises
-    ------
-    DataError
-        For data that cannot be read, split, or used with these settings, and for an unfinished run in the folder that
-        was not to be resumed, or has another identity.
-    ModelFolderError
-        For an unknown layout, a scheme that does not fit it, or a model folder with enrolled glosses.
+    Raises `DataError` for data that cannot be read, split, or used with these settings, and for an unfinished run in
+    the folder that was not to be resumed, or has another identity; `ModelFolderError` for an unknown layout, a scheme
+    that does not fit it, or a model folder with enrolled glosses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -15,16 +15,8 @@ import numpy.typing as npt
 
 from spoter.errors import DataError
 from spoter.files import atomic_write
+from spoter.landmarks import connecting_points
 from spoter.landmarks.clip import Clip
-from spoter.landmarks.connecting_points import (
-    HDF5_ERRORS,
-    clip_from_connecting_points,
-    hdf5_error_text,
-    open_hdf5,
-    read_group,
-    read_points,
-    read_text,
-)
 from spoter.landmarks.estimators import ESTIMATORS, NECK, Estimator
 from spoter.training.data.labelled import LabelledClip, UnreadClip
 from spoter.video.hdf5_files import Member, write_hdf5
@@ -64,20 +56,21 @@ def _encode_points(clip: Clip, estimator: Estimator) -> npt.NDArray[np.float32]:
 
 def locate_clips(path: Path) -> Iterator[UnreadClip]:
     """Yield the clips of a file, which stays open meanwhile; raise `DataError` where it is no HDF5 file."""
-    with open_hdf5(path) as file:
+    with connecting_points.open_hdf5(path) as file:
         try:
             keys = list(file)
-        except HDF5_ERRORS as error:
-            raise DataError(f"{path}: cannot be read as an HDF5 file ({hdf5_error_text(error)})") from error
+        except connecting_points.HDF5_ERRORS as error:
+            reason = connecting_points.hdf5_error_text(error)
+            raise DataError(f"{path}: cannot be read as an HDF5 file ({reason})") from error
         for key in keys:
             yield UnreadClip(f"{path}, group {key}", partial(_read_clip, file, key))
 
 
 def _read_clip(file: h5py.File, key: str) -> LabelledClip:
     try:
-        group = read_group(file, key, ("video_name", "label", "data"))
-        name, gloss = read_text(group, "video_name"), read_text(group, "label")
-        points = read_points(group)
-    except HDF5_ERRORS as error:
-        raise DataError(f"found a group that cannot be read ({hdf5_error_text(error)})") from error
-    return LabelledClip(clip_from_connecting_points(points), gloss, name.split("/")[0], name)
+        group = connecting_points.read_group(file, key, ("video_name", "label", "data"))
+        name, gloss = connecting_points.read_text(group, "video_name"), connecting_points.read_text(group, "label")
+        points = connecting_points.read_points(group)
+    except connecting_points.HDF5_ERRORS as error:
+        raise DataError(f"found a group that cannot be read ({connecting_points.hdf5_error_text(error)})") from error
+    return LabelledClip(connecting_points.clip_from_connecting_points(points), gloss, name.split("/")[0], name)

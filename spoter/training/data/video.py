@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from spoter.errors import DAMAGED_FILE_ERRORS, DataError, SpoterError
-from spoter.files import atomic_write
+from spoter.files import atomic_write, file_sha256
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.video.environment import cache_folder
-from spoter.video.manifest import sha256_of_file
 from spoter.video.reader import EXTRACTION_VERSION, VideoLandmarks, read
 
 
@@ -28,7 +27,7 @@ def read_clip(path: Path, extract: Callable[[Path], VideoLandmarks] = read) -> C
     videos; `InputError` as `extract` and `spoter.landmarks.clip.make_clip`.
     """
     try:
-        cached = cache_folder() / f"{sha256_of_file(path)}-{EXTRACTION_VERSION}.npz"
+        cached = cache_folder() / f"{file_sha256(path)}-{EXTRACTION_VERSION}.npz"
     except SpoterError as error:
         raise DataError(str(error)) from error
     with contextlib.suppress(OSError, *DAMAGED_FILE_ERRORS), np.load(cached, allow_pickle=False) as arrays:

@@ -54,41 +54,19 @@ class UnknownSignFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's evaluation on labelled clips.
+    """A model's evaluation on labelled clips; predictions and figures are of those whose glosses the model knows."""
 
-    Attributes
-    ----------
-    model : str
-        Name and version.
-    data, digest : str
-        The data set's name, and the SHA-256 of all that was read of it (`DataSet.digest`).
-    side : str
-        In words, which of its clips, and whether their landmarks are of another estimator than the model's.
-    trained_on : int
-        How many of them are of groups that the model was trained on, by its split.json.
-    skipped : list of Skipped
-        Bad clips of the data set that were left out.
-    predictions, figures
-        Of the clips whose glosses the model knows.
-    known : float or None
-        Share of those clips that the model calls known; None where it cannot tell.
-    robustness : tuple of ConditionFigures
-        As `evaluate_robustness` returns them; empty where robustness was not evaluated.
-    unknown : UnknownSignFigures or None
-        None where the data hold no gloss that the model does not know.
-    """
-
-    model: str
-    data: str
-    digest: str
-    side: str
-    trained_on: int
-    skipped: list[Skipped]
+    model: str  # name and version
+    data: str  # the data set's name
+    digest: str  # SHA-256 of all that was read of the data set (`DataSet.digest`)
+    side: str  # in words, which clips, and whether their landmarks are of another estimator than the model's
+    trained_on: int  # number of these clips in groups that the model was trained on, by its split.json
+    skipped: list[Skipped]  # bad clips of the data set that were left out
     predictions: Predictions
     figures: Figures
-    known: float | None
-    robustness: tuple[ConditionFigures, ...]
-    unknown: UnknownSignFigures | None
+    known: float | None  # share of these clips that the model calls known; None where it cannot tell
+    robustness: tuple[ConditionFigures, ...]  # as `evaluate_robustness` returns it; empty where it was not evaluated
+    unknown: UnknownSignFigures | None  # None where the data hold no gloss that the model does not know
 
     def to_json(self) -> str:
         """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where all were refused."""
@@ -115,28 +93,14 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model folder on a data set.
 
-    Parameters
-    ----------
-    folder, data : Path
-    groups : sequence of str
-        Evaluate on these groups' clips only, by name or pattern; on all of them where empty.
-    split : str
-        Evaluate on the groups of this side of the model's own split instead.
-    robust : bool
-        Whether to evaluate robustness, too; `seed` is that of its random numbers, and of the intervals.
-    count_unknown : bool
-        Take clips of glosses that the model does not know as unknown signs, instead of raising `DataError`.
-    group_regex, skip_bad
-        As in `spoter.training.data.split_record.reading_options`.
-    note : callable
-        Called with a line for each clip that is left out.
+    `groups`, by name or pattern, restrict the evaluation to their clips, `split` to the groups of that side of the
+    model's own split. With `robust` robustness is evaluated, too; `seed` is that of its random numbers and of the
+    intervals. `count_unknown` takes clips of glosses that the model does not know as unknown signs, instead of raising
+    `DataError`. `group_regex` and `skip_bad` are as in `spoter.training.data.split_record.reading_options`. `note` is
+    called with a line for each clip that is left out.
 
-    Raises
-    ------
-    ModelFolderError
-        For a model folder that cannot be used.
-    DataError
-        For data that cannot be read, unknown groups, and glosses that the model does not know, naming them.
+    Raises `ModelFolderError` for a model folder that cannot be used, and `DataError` for data that cannot be read,
+    unknown groups, and glosses that the model does not know, naming them.
     """
     recognizer = Recognizer.load(folder, str(choose_device(device)))
     glosses, config = set(recognizer.glosses), recognizer.config

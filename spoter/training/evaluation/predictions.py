@@ -25,34 +25,16 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions for labelled clips.
+    """A model's predictions for labelled clips."""
 
-    Attributes
-    ----------
-    glosses : tuple of str
-        Glosses of the model, by label index.
-    names, groups : tuple of str
-        Name and group of each clip.
-    labels : numpy.ndarray, shape (clips,), int64
-        Index of the gloss that each clip shows; -1 where the model does not know it.
-    scores : numpy.ndarray, shape (clips, glosses), float64
-        Probabilities; NaN in the row of a clip that was refused.
-    known : numpy.ndarray, shape (clips,), float64
-        1 where the model knows the sign, 0 where it does not, NaN where it cannot tell.
-    similarities : numpy.ndarray, shape (clips,), float64
-        What it says so by (`Prediction.similarity`), higher for a known sign; NaN where it does not tell.
-    refused : dict of str to str
-        Clips that a server would refuse, by name, with the error's code.
-    """
-
-    glosses: tuple[str, ...]
-    names: tuple[str, ...]
-    groups: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    scores: npt.NDArray[np.floating]
-    known: npt.NDArray[np.float64]
-    similarities: npt.NDArray[np.float64]
-    refused: dict[str, str]
+    glosses: tuple[str, ...]  # of the model, by label index
+    names: tuple[str, ...]  # of the clips
+    groups: tuple[str, ...]  # of the clips
+    labels: npt.NDArray[np.int64]  # (clips,), index of the gloss that each clip shows; -1 where the model lacks it
+    scores: npt.NDArray[np.floating]  # (clips, glosses), probabilities; NaN in the row of a clip that was refused
+    known: npt.NDArray[np.float64]  # (clips,), 1 where the model knows the sign, 0 where not, NaN where it cannot tell
+    similarities: npt.NDArray[np.float64]  # (clips,), `Prediction.similarity`, higher for a known sign; NaN if absent
+    refused: dict[str, str]  # clips that a server would refuse, by name, with the error's code
 
     def __len__(self) -> int:
         return len(self.names)

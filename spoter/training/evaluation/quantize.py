@@ -65,24 +65,12 @@ def select_clips(
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
     """Return clips of the model's glosses: of the groups that it was trained on, and of those left out of training.
 
-    Parameters
-    ----------
-    folder : Path
-        Model folder; its split.json separates the clips where `left_out` is None.
-    glosses : sequence of str
-        The model's; clips of others are dropped.
-    data : DataSet
-        All clips of the training; with `left_out`, the clips of its training side.
-    left_out : DataSet, optional
-        Clips of groups that were left out of training.
-    skip_bad : bool
-        As for `spoter.training.data.merge_presplit`.
+    `data` are all clips of the training, which the split.json in the model folder `folder` separates; or with
+    `left_out`, clips of groups that were left out of training, those of its training side. Clips of glosses other than
+    `glosses`, the model's, are dropped. `skip_bad` is as for `spoter.training.data.merge_presplit`.
 
-    Raises
-    ------
-    DataError
-        Where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and where a side
-        has no clip of a gloss of the model.
+    Raises `DataError` where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and
+    where a side has no clip of a gloss of the model.
     """
     if left_out is not None:
         merged, held_out, _ = merge_presplit(data, left_out, skip_bad=skip_bad)
@@ -112,16 +100,8 @@ def quantize_and_evaluate(
 ) -> QuantizedModel:
     """Quantise a model's `graph` in float32 by training clips, and evaluate it on clips left out of training.
 
-    Shows progress on stderr.
-
-    Raises
-    ------
-    QuantizationLossError
-        Where top-1 falls by more than `MAX_POINTS_LOST` points.
-    DataError
-        Where no clip can be used.
-    SpoterError
-        Where packages that this needs are not installed.
+    Shows progress on stderr. Raises `QuantizationLossError` where top-1 falls by more than `MAX_POINTS_LOST` points,
+    `DataError` where no clip can be used, and `SpoterError` where packages that this needs are not installed.
     """
     require_torch("writing graphs", "onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
