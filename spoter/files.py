@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,21 @@ TEMPORARY_PREFIX = ".unfinished-"
 
 # Errors of systems and file systems that cannot sync, or open, a folder.
 _NO_FOLDER_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
+
+
+@contextmanager
+def naming_errors(path: object, error_type: type[SpoterError] = SpoterError, hint: str = "") -> Iterator[None]:
+    """Turn an `OSError` of the block into an `error_type` that names `path`; `hint` follows the reason."""
+    try:
+        yield
+    except OSError as error:
+        raise error_type(f"{path}: {error.strerror or error}{hint}") from error
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; raise `SpoterError` if it cannot be read."""
+    with naming_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:
@@ -93,10 +109,8 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
     """
     import fcntl  # Unix has it; a program that only reads models does not need it
 
-    try:
+    with naming_errors(folder):
         handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise SpoterError(f"{folder}: {error.strerror or error}") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

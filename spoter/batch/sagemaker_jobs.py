@@ -26,7 +26,7 @@ from spoter.batch.reader import Place, RequestReader
 from spoter.batch.run import Counts, RunPlan, ShardExecutor, ShardFolder, read_record, run_shards, write_record
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
-from spoter.files import atomic_write_bytes, exclusive_lock
+from spoter.files import atomic_write_bytes, exclusive_lock, naming_errors
 from spoter.formats import decode
 from spoter.formats.request import ClipOrError, parse_attributes
 from spoter.landmarks.clip import Clip
@@ -197,10 +197,8 @@ def _join(inputs: ShardFolder, answers: Path, clips: int) -> Iterator[bytes]:
 def _join_shard(path: Path, lines: io.BytesIO, answers: Path) -> Iterator[bytes]:
     inputs = [(line, msgspec.json.decode(line, type=_Input)) for line in lines]
     is_sent = any(clip.error is UNSET for _, clip in inputs)
-    try:
+    with naming_errors(answers, hint="; fetch all that the job wrote"):
         answered = io.BytesIO(answers.read_bytes() if is_sent else b"")
-    except OSError as error:
-        raise SpoterError(f"{answers}: {error.strerror or error}; fetch all that the job wrote") from error
     for line, clip in inputs:
         if clip.error is not UNSET:
             yield line

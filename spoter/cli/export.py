@@ -47,8 +47,8 @@ def export(
     from spoter.model.torch_dependency import require_torch
 
     require_torch("spoter export")
-    from spoter.files import atomic_write_bytes, exclusive_lock
-    from spoter.model.folder import GRAPH, INT8_GRAPH, WEIGHTS, file_sha256, load_model_folder
+    from spoter.files import atomic_write_bytes, exclusive_lock, file_sha256
+    from spoter.model.folder import GRAPH, INT8_GRAPH, WEIGHTS, load_model_folder
     from spoter.runtime.onnx_export import TOLERANCE, export_graph
 
     # The lock keeps the weights from being replaced between writing the graph and noting their digest in it.

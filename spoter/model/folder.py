@@ -9,7 +9,6 @@ functions hold one of them in its place.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -110,14 +109,6 @@ def load_model_folder(folder: Path) -> TorchModelFolder:
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
     return TorchModelFolder(**vars(parts), model=model.eval())
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; raises `ModelFolderError` where it cannot be read."""
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
 
 
 def read_layout(folder: Path, config: ModelConfig) -> Layout:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from spoter.errors import ModelFolderError
+from spoter.files import file_sha256
 from spoter.model.config import RUNTIMES, choose_runtime
-from spoter.model.folder import RUNTIME_FILES, WEIGHTS, ModelFolder, file_sha256, load_model_folder, read_model_folder
+from spoter.model.folder import RUNTIME_FILES, WEIGHTS, ModelFolder, load_model_folder, read_model_folder
 from spoter.runtime.base import Runtime
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 

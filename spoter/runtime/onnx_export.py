@@ -23,7 +23,7 @@ def export_graph(folder: TorchModelFolder, weights_sha256: str) -> bytes:
     the model's max_frames, and ``lengths`` (B,) int64; its outputs are ``logits`` (B, classes) and ``embeddings``
     (B, E). The same model gives the same bytes.
 
-    `weights_sha256`, of its model.pth (`spoter.model.folder.file_sha256`), goes into the graph's metadata. Raises
+    `weights_sha256`, of its model.pth (`spoter.files.file_sha256`), goes into the graph's metadata. Raises
     `ModelFolderError` where the outputs of ONNX Runtime and torch for random clips differ by more than `TOLERANCE`, and
     where packages that this needs are not installed.
     """

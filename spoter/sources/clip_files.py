@@ -9,6 +9,7 @@ import msgspec
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
+from spoter.files import naming_errors
 from spoter.formats import Limits, Options, decode
 from spoter.formats.request import CSV, JSON, JSONLINES, NPY, ClipOrError
 from spoter.landmarks.clip import Clip
@@ -44,14 +45,12 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
         from spoter.video.writers import to_json
 
         return to_json(read_video(file, note)), JSON
-    try:
+    with naming_errors(file):
         if ending not in CONTENT_TYPES:
             file.stat()  # a missing file is the more fundamental error
             known = ", ".join((*CONTENT_TYPES, *VIDEO_SUFFIXES))
             raise SpoterError(f"{file}: found {ending or 'no ending'}, expected one of {known}, or a folder of frames")
         body = file.read_bytes()
-    except OSError as error:
-        raise SpoterError(f"{file}: {error.strerror or error}") from error
     if CONTENT_TYPES[ending] == JSON:
         body = frame_folders.wrap_frame_list(body)
         for text in _several_people(body):

@@ -20,6 +20,7 @@ from msgspec import UNSET, Raw, UnsetType
 
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
+from spoter.files import naming_errors
 from spoter.formats.request import FramesPerSecond, Options, Pixels
 
 PICTURE = "picture.json"
@@ -145,10 +146,8 @@ def _to_body(frames: bytes, picture: _Picture) -> bytes:
 
 def _list_frames(folder: Path) -> tuple[list[Path], list[str]]:
     """Return the files of frames, by name, and a warning about the other files."""
-    try:
+    with naming_errors(folder):
         entries = sorted(path for path in folder.iterdir() if not path.name.startswith(".") and path.name != PICTURE)
-    except OSError as error:
-        raise SpoterError(f"{folder}: {error.strerror or error}") from error
     files = [path for path in entries if path.name.endswith(OPENPOSE_ENDING)]
     files = files or [path for path in entries if path.suffix == ".json"]
     if not files:

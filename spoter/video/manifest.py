@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import threading
 from pathlib import Path
 
-from spoter.errors import SpoterError
+from spoter.files import file_sha256
 from spoter.video.reader import EXTRACTION_VERSION
 
 MANIFEST_NAME = ".spoter-extract.jsonl"
 
 
-def sha256_of_file(path: Path) -> str:
-    """Return the SHA-256 of a file; raise `SpoterError` if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise SpoterError(f"{path}: {error.strerror or error}") from error
-
-
 def fingerprint(video: Path) -> str:
     """Return what identifies the landmarks of a video: the hash of its bytes, and the version of the extraction."""
-    return f"{sha256_of_file(video)} {EXTRACTION_VERSION}"
+    return f"{file_sha256(video)} {EXTRACTION_VERSION}"
 
 
 class Manifest:
@@ -50,11 +40,11 @@ class Manifest:
         """Tell whether an output exists as it was written, from the video with this `fingerprint`."""
         entry = self._entries.get(self._name(output), {})
         is_same_video = entry.get("mark") == video_fingerprint
-        return is_same_video and output.is_file() and entry.get("sha256") == sha256_of_file(output)
+        return is_same_video and output.is_file() and entry.get("sha256") == file_sha256(output)
 
     def add(self, output: Path, video_fingerprint: str) -> None:
         """Append a finished output."""
-        entry = {"output": self._name(output), "mark": video_fingerprint, "sha256": sha256_of_file(output)}
+        entry = {"output": self._name(output), "mark": video_fingerprint, "sha256": file_sha256(output)}
         with self._lock, self._path.open("a", encoding="utf-8") as file:
             file.write(f"{self._separator}{json.dumps(entry)}\n")
             self._separator = ""

@@ -16,10 +16,11 @@ import torch
 from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, ModelFolderError, SpoterError
 from spoter.fewshot.prototypes import Prototypes, embedding_size, to_unit_vectors
+from spoter.files import file_sha256
 from spoter.landmarks.layouts import load_layout
 from spoter.messages import RawRequest
 from spoter.model.config import CONFIG, ModelConfig, parse_config, read_config
-from spoter.model.folder import GRAPH, WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import GRAPH, WEIGHTS, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.loading import load_runtime
 from spoter.runtime.onnx_export import TOLERANCE, compare_with_torch, export_graph

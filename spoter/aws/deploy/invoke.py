@@ -16,6 +16,7 @@ from spoter.aws.choices import Mode
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, CallError, bucket_name, translate_errors
 from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.files import naming_errors
 from spoter.formats.request import JSON
 from spoter.sources.clip_files import read_body
 
@@ -105,10 +106,8 @@ def invoke(
     if content_type is None:
         body, content_type = read_body(file)
     else:
-        try:
+        with naming_errors(file, DeployError):
             body = file.read_bytes()
-        except OSError as error:
-            raise DeployError(f"{file}: {error.strerror or error}") from None
     mode = settings.mode if account.dry_run else _read_mode(settings, account)
     return _send(settings, account, mode, body, content_type, accept or JSON, top_k)
 

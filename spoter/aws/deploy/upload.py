@@ -11,7 +11,7 @@ from spoter.aws.deploy import requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.progress import Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
-from spoter.model.folder import file_sha256
+from spoter.files import file_sha256
 
 # S3 takes no more in one PUT (S3 user guide, "Uploading objects"). An archive is a few megabytes.
 LARGEST = 5 * 1024**3

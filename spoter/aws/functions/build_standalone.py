@@ -23,8 +23,8 @@ import typer
 
 from spoter.aws.functions.build_proxy import report_zip
 from spoter.errors import SpoterError
-from spoter.files import atomic_write_bytes
-from spoter.model.folder import GRAPH, WEIGHTS, file_sha256, load_model_folder
+from spoter.files import atomic_write_bytes, file_sha256
+from spoter.model.folder import GRAPH, WEIGHTS, load_model_folder
 from spoter.resources import PACKAGE, RESOURCES, WORK_FOLDER
 from spoter.torchserve.pack import SERVED, model_files, package_files, zipped
 

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError, SpoterError
+from spoter.files import file_sha256
 from spoter.model.config import ModelConfig, read_config
-from spoter.model.folder import CARD, GRAPH, INT8_GRAPH, WEIGHTS, file_sha256, load_model_folder, write_model_folder
+from spoter.model.folder import CARD, GRAPH, INT8_GRAPH, WEIGHTS, load_model_folder, write_model_folder
 from spoter.model.network import Spoter
 from spoter.runtime.onnx_runtime import WEIGHTS_SHA256
 from spoter.serving.recognizer import Recognizer
