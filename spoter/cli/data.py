@@ -106,8 +106,7 @@ def augmentations(
     import numpy as np
 
     from spoter.drawing import encode_png
-    from spoter.training.augment.examples import EXAMPLES, choose_clip, strongest_draw
-    from spoter.training.augment.preview import draw_rows
+    from spoter.training.augment.preview import EXAMPLES, choose_clip, draw_rows, strongest_draw
     from spoter.training.data import read_dataset
 
     options.check_picture(out)

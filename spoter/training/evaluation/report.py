@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -11,22 +13,29 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.figure import Figure as Picture
 
 from spoter import __version__
 from spoter.files import atomic_write_bytes
-from spoter.training.evaluation import descriptions, metrics, plots
-from spoter.training.evaluation.evaluate import Evaluation
+from spoter.training.evaluation import descriptions, metrics
+from spoter.training.evaluation.evaluate import ConditionFigures, Evaluation
+from spoter.training.evaluation.metrics import Reliability
+from spoter.training.evaluation.predictions import Predictions
+
+_BLUE, _RED, _GREY = "#2f6db3", "#c8553d", "#8a8f98"
+_DOTS = 110  # an inch
+_NUMBERED = 30  # so many glosses at most have room for numbers in the cells
 
 
 def draw_pictures(evaluation: Evaluation) -> dict[str, bytes]:
     """Return the PNG pictures by name: confusion, reliability, and robustness where it was judged."""
     predictions, figures = evaluation.predictions, evaluation.figures
     drawn = {
-        "confusion": plots.draw_confusion(predictions),
-        "reliability": plots.draw_reliability(metrics.compute_reliability(predictions), figures.ece_by_chance),
+        "confusion": draw_confusion(predictions),
+        "reliability": draw_reliability(metrics.compute_reliability(predictions), figures.ece_by_chance),
     }
     if evaluation.robustness:
-        drawn["robustness"] = plots.draw_robustness(evaluation.robustness)
+        drawn["robustness"] = draw_robustness(evaluation.robustness)
     return drawn
 
 
@@ -99,3 +108,91 @@ def _without_nan(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_nan(part) for part in value]
     return None if isinstance(value, float) and np.isnan(value) else value
+
+
+def draw_confusion(predictions: Predictions) -> bytes:
+    """Draw clips by gloss (row) and first answer (column): shares of the row as colour, counts as numbers.
+
+    Rows are the glosses that occur; columns those, and what else was answered. Many glosses have no room for numbers.
+    """
+    table = predictions.confusion()
+    rows = np.flatnonzero(table.sum(axis=1))
+    columns = np.flatnonzero((table.sum(axis=0) > 0) | np.isin(np.arange(table.shape[1]), rows))
+    names = [*predictions.glosses, "(refused)"]
+    counts = table[np.ix_(rows, columns)]
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    size = min(max(0.42 * len(columns), 4), 24)
+    font = min(9.0, max(4.0, 60 * size / len(columns) / 1.25))
+    picture = Picture(figsize=(size + 2, size * len(rows) / len(columns) + 2), layout="constrained")
+    axes = picture.add_subplot()
+    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axes.set_xticks(range(len(columns)), [_short(names[k]) for k in columns], rotation=90, fontsize=font)
+    axes.set_yticks(range(len(rows)), [_short(names[k]) for k in rows], fontsize=font)
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_parse_math(False)  # a gloss may hold a dollar sign
+    axes.set_xlabel("first answer")
+    axes.set_ylabel("gloss shown")
+    if len(columns) <= _NUMBERED:
+        for row, column in np.argwhere(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=font)
+    else:
+        axes.set_xticks(np.arange(len(columns) + 1) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(rows) + 1) - 0.5, minor=True)
+        axes.grid(which="minor", color="#e4e6ea", linewidth=0.4)
+        axes.tick_params(which="minor", length=0)
+    picture.colorbar(image, ax=axes, shrink=0.6, label="share of the gloss's clips")
+    return _png(picture)
+
+
+def draw_reliability(bins: Reliability, by_chance: float) -> bytes:
+    """Draw the share of right answers against the score, and how many clips are in each bin below."""
+    picture = Picture(figsize=(5.5, 6.5), layout="constrained")
+    axes, below = picture.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    filled = bins.counts > 0
+    middle, width = (bins.edges[1:] + bins.edges[:-1]) / 2, np.diff(bins.edges)
+    axes.plot([0, 1], [0, 1], color="black", linestyle="--", linewidth=1, zorder=3, label="scores mean what they say")
+    axes.bar(middle[filled], bins.right[filled], width[filled] * 0.92, color=_BLUE, label="share right")
+    score, right = bins.score[filled], bins.right[filled]
+    axes.plot(score, right, "o", color=_RED, markersize=5, zorder=4, label="at the bin's mean score")
+    axes.set_ylim(-0.03, 1.05)  # a dot at 0, where all clips of a bin were wrong, is whole
+    axes.set_ylabel("share of clips that were right")
+    axes.set_title(f"ECE {bins.ece:.3f} of {bins.counts.sum()} clips; by chance alone {by_chance:.3f}", fontsize=11)
+    axes.legend(loc="upper left", fontsize=8)
+    below.bar(middle, bins.counts, width * 0.92, color=_GREY)
+    for place, count in zip(middle[filled], bins.counts[filled], strict=True):
+        below.text(place, count, count, ha="center", va="bottom", fontsize=7)
+    below.set_ylim(0, max(1, bins.counts.max()) * 1.2)
+    below.set_xlim(0, 1)
+    below.set_xlabel("score of the first answer")
+    below.set_ylabel("clips")
+    return _png(picture)
+
+
+def draw_robustness(rows: Sequence[ConditionFigures]) -> bytes:
+    """Draw the top-1 of each row as a bar with its interval; the first row is of the clips as they are."""
+    plain = rows[0].top1
+    picture = Picture(figsize=(7.5, 0.36 * len(rows) + 1.1), layout="constrained")
+    axes = picture.add_subplot()
+    for place, figure in enumerate(row.top1 for row in rows):
+        axes.barh(place, figure.value, color=_BLUE if place else _GREY, height=0.7)
+        if figure.low is not None and figure.high is not None:
+            axes.plot([figure.low, figure.high], [place, place], color=_RED, linewidth=2, marker="|", markersize=8)
+        axes.text(1.02, place, f"{figure.value:.3f}", va="center", fontsize=9, transform=axes.get_yaxis_transform())
+    axes.axvline(plain.value, color=_GREY, linestyle=":", linewidth=1)
+    axes.set_yticks(range(len(rows)), [row.condition.title for row in rows], fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("top-1" + (", with its 95 % interval by groups" if plain.low is not None else ""))
+    axes.spines[["top", "right"]].set_visible(False)
+    return _png(picture)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 24 else f"{name[:23]}…"
+
+
+def _png(picture: Picture) -> bytes:
+    stream = io.BytesIO()
+    picture.savefig(stream, format="png", dpi=_DOTS)
+    return stream.getvalue()

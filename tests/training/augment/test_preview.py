@@ -21,8 +21,7 @@ from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation, OriginalAugmentation
-from spoter.training.augment.examples import EXAMPLES, NOTHING, mean_distance, strongest_draw
-from spoter.training.augment.preview import draw_strip
+from spoter.training.augment.preview import EXAMPLES, NOTHING, draw_strip, mean_distance, strongest_draw
 from tests.training.datasets import generated_points, write_hdf5
 
 LAYOUT = load_layout("54")

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from spoter.cli.main import app
 from spoter.errors import DataError
-from spoter.training.evaluation import plots, report
+from spoter.training.evaluation import report
 from spoter.training.evaluation.evaluate import evaluate
 from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import CONDITIONS
@@ -115,7 +115,7 @@ def test_a_matrix_of_many_glosses_and_of_one_can_be_drawn():
         oracle = Oracle(tuple(f"GLOSS-{i}-{'x' * 30}" for i in range(count)))
         scores = np.eye(count) * 0.9 + 0.1 / count
         clips = [member(oracle.glosses[i], scores[(i + i % 2) % count].tolist(), name=str(i)) for i in range(count)]
-        assert plots.draw_confusion(predict(oracle, clips)).startswith(b"\x89PNG")
+        assert report.draw_confusion(predict(oracle, clips)).startswith(b"\x89PNG")
 
 
 # --- the command ---
