@@ -7,8 +7,6 @@ Data flows through this package in one direction::
 Importing a module does no work and reads no file. The names below are imported when they are first used.
 """
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING
 

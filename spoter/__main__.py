@@ -1,7 +1,5 @@
 """`python -m spoter`, and the program `spoter`."""
 
-from __future__ import annotations
-
 import sys
 
 

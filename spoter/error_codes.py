@@ -4,9 +4,8 @@ Clients compare codes, so that a code never changes. docs/errors.md is generated
 ``python -m scripts.error_table``.
 """
 
-from __future__ import annotations
-
 from enum import StrEnum
+from typing import Self
 
 
 class Source(StrEnum):
@@ -36,9 +35,7 @@ class ErrorCode(StrEnum):
     remedy: str
     source: Source
 
-    def __new__(
-        cls, code: str, meaning: str, remedy: str, status: int = 400, source: Source = Source.SERVER
-    ) -> ErrorCode:
+    def __new__(cls, code: str, meaning: str, remedy: str, status: int = 400, source: Source = Source.SERVER) -> Self:
         """Make a member of its parts."""
         member = str.__new__(cls, code)
         member._value_ = code

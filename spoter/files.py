@@ -1,7 +1,5 @@
 """Text files, atomic writes, and locks of folders."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """How much a request may hold."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from spoter.error_codes import ErrorCode

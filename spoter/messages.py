@@ -1,7 +1,5 @@
 """A request as it arrives and a response as it leaves, whatever carries them: HTTP, the command line, a batch."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import msgspec

@@ -1,7 +1,5 @@
 """Processes with everything they started: list them, and end them. Needs psutil, which the extra `serve` installs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

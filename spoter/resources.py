@@ -1,7 +1,5 @@
 """Files of the project that are no Python modules: the bundled model, samples, TorchServe's settings, the web page."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent

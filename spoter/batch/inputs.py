@@ -3,8 +3,6 @@
 This module reads no clip. A source says where its landmarks are, and a worker reads them there.
 """
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

@@ -3,8 +3,6 @@
 ``OUT.parts/`` exists next to ``OUT`` during the run; ``OUT.run.json`` stays and records what the answers were made of.
 """
 
-from __future__ import annotations
-
 import io
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """Sources -> lines of JSON: what a server answers to each, after the clip's place."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property

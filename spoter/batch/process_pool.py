@@ -1,7 +1,5 @@
 """Shards answered by processes of this machine, a few of them under way at a time."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import signal

@@ -5,8 +5,6 @@ under way. Actors read the clips themselves, and need the model folder and the c
 cluster, on a shared file system. The answers come back to the driver, which keeps them as usual.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

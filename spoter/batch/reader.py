@@ -1,12 +1,10 @@
 """A source -> the request that a client would send for it."""
 
-from __future__ import annotations
-
 import io
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -37,7 +35,7 @@ class RequestReader:
         self._options = {name: value for name, value in options.items() if value is not None}
         self._open_files: dict[Path, Any] = {}
 
-    def __enter__(self) -> RequestReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -5,8 +5,6 @@ clips themselves. A job keeps the order but no names: a second file says what ea
 the SHA-256 of the job's file, so that neither counts as complete without the other.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """The commands `spoter enroll`, `spoter enrolled` and `spoter unenroll`: glosses that need no training."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from spoter.cli.options import Model, ModelGroupRegex, SkipBad, note, read_clips
 from spoter.errors import SpoterError
-
-if TYPE_CHECKING:
-    from spoter.model.folder import ModelFolder
-    from spoter.training.data.split_record import ReadingOptions
-    from spoter.training.evaluation.quantize import QuantizedModel
 
 
 def export(
@@ -59,9 +54,13 @@ def export(
         written = {GRAPH: (graph, f"torch's answers to {TOLERANCE:g}")}
         if data:
             from spoter.training.data.split_record import find_split, reading_options
+            from spoter.training.evaluation.quantize import quantize_and_evaluate, select_clips
 
             options = reading_options(find_split(model), group_regex, skip_bad)
-            quantized = _quantize(model, loaded, graph, data, left_out, options)
+            clips, others = read_clips(data, **options), read_clips(left_out, **options) if left_out else None
+            train, evaluated = select_clips(model, loaded.glosses, clips, others, options["skip_bad"])
+            note(f"calibrating on {len(train)} clips, judging on {len(evaluated)} …")
+            quantized = quantize_and_evaluate(loaded, graph, train, evaluated)
             written[INT8_GRAPH] = (
                 quantized.graph,
                 f"calibrated on {quantized.calibrated} clips; top-1 on {quantized.evaluated} left-out clips "
@@ -71,14 +70,3 @@ def export(
         for name, (content, remark) in written.items():
             atomic_write_bytes(model / name, content)
             print(f"{model / name}  {len(content):,} bytes; {remark}")
-
-
-def _quantize(
-    model: Path, loaded: ModelFolder, graph: bytes, data: Path, left_out: Path | None, options: ReadingOptions
-) -> QuantizedModel:
-    from spoter.training.evaluation.quantize import quantize_and_evaluate, select_clips
-
-    data_set, others = read_clips(data, **options), read_clips(left_out, **options) if left_out else None
-    train, evaluated = select_clips(model, loaded.glosses, data_set, others, options["skip_bad"])
-    note(f"calibrating on {len(train)} clips, judging on {len(evaluated)} …")
-    return quantize_and_evaluate(loaded, graph, train, evaluated)

@@ -1,7 +1,5 @@
 """The command `spoter inspect`."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
 from typing import Annotated

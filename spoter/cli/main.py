@@ -1,7 +1,5 @@
 """The command `spoter`: registers the commands, a module each, and prints their errors."""
 
-from __future__ import annotations
-
 import sys
 
 import typer

@@ -1,7 +1,5 @@
 """The command `spoter pack`."""
 
-from __future__ import annotations
-
 import hashlib
 from pathlib import Path
 from typing import Annotated

@@ -1,7 +1,5 @@
 """The command `spoter serve`: TorchServe in the foreground until Ctrl-C."""
 
-from __future__ import annotations
-
 import ipaddress
 import os
 import re

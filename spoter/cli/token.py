@@ -1,7 +1,5 @@
 """The command `spoter token`."""
 
-from __future__ import annotations
-
 import sys
 import time
 from pathlib import Path

@@ -8,8 +8,6 @@
 It needs neither torch nor pandas, except that a CSV file needs pandas. docs/client.md is the short guide.
 """
 
-from __future__ import annotations
-
 from spoter.client.client import AsyncClient, Client
 from spoter.client.encoding import ClipOptions
 from spoter.client.errors import NoAnswerError, RequestError, ServerError, UnavailableError, UnexpectedAnswerError

@@ -1,13 +1,11 @@
 """`Client` and `AsyncClient`. Both run the same coroutines; those of `Client` wait in the calling thread."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 import httpx
 import tenacity
@@ -219,7 +217,7 @@ class Client(_BaseClient):
         """Close the connections."""
         self._http.close()
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -277,7 +275,7 @@ class AsyncClient(_BaseClient):
         """Close the connections."""
         await self._http.aclose()
 
-    async def __aenter__(self) -> AsyncClient:
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:

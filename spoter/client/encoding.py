@@ -1,7 +1,5 @@
 """Clips of any kind -> the bodies of requests, as small as they can be without changing an answer."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace

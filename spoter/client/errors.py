@@ -4,8 +4,6 @@ A wrong clip is an `InputError`, whether the client finds it before it sends any
 (`RequestError`): its code is one of docs/errors.md. docs/client.md lists the other codes.
 """
 
-from __future__ import annotations
-
 from spoter.errors import InputError, SpoterError
 
 

@@ -1,7 +1,5 @@
 """What a server answers, typed."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import TypeVar
 

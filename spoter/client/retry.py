@@ -1,7 +1,5 @@
 """When a client sends a request again, and how long it waits before that."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """HTTP without sending: addresses, headers, and the errors for answers that are not SPOTER's."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Generator, Mapping
 from pathlib import Path

@@ -13,8 +13,6 @@ of one sign count little, and compared by the cosine: the metric of Lee, Lee, Le
 for Detecting Out-of-Distribution Samples", NeurIPS 2018.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import math

@@ -5,8 +5,6 @@ A module for each content type: `json_format`, also for JSON Lines, `csv_format`
 function reads the other formats without it.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Guards against bodies that are cheap to send and expensive to decode, and steps that make decoding faster."""
 
-from __future__ import annotations
-
 import codecs
 import gc
 import re

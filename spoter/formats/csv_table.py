@@ -4,8 +4,6 @@ pandas accepts wrong tables: it fills short rows with NaN, cuts long ones, renam
 True for 1. So the shape is checked first, and the types after.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -16,8 +16,6 @@ A part that was not found is empty, null or absent; a list of people may be empt
 (`spoter.formats.signer_tracking`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """Errors of the JSON decoder as errors of a clip: frames and landmark names instead of paths and Python types."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 

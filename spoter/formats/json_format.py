@@ -6,8 +6,6 @@ Landmarks that the model's layout does not use are skipped, so that the face mes
 costs little where it is not needed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import re
 from functools import cache, lru_cache

@@ -1,7 +1,5 @@
 """application/x-npy: one clip as a NumPy array (T, N, 2), NaN = missing; the estimator follows from N."""
 
-from __future__ import annotations
-
 import io
 import math
 

@@ -5,8 +5,6 @@ the points of the model's layout in its order; ``{"points": {"pose_nose": [T][2]
 the place of a frame, a point or a coordinate, marks what is missing.
 """
 
-from __future__ import annotations
-
 import difflib
 from functools import partial
 

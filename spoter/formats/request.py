@@ -1,7 +1,5 @@
 """A request once it is read, its options, and the steps that all formats share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, TypeVar

@@ -1,7 +1,5 @@
 """Predictions, and their encoding as JSON, JSON Lines or CSV."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re

@@ -3,8 +3,6 @@
 OpenPose and MMPose list everybody they see, in an order that changes from frame to frame.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 

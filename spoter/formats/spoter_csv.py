@@ -5,8 +5,6 @@ point. Hand points carry ``_left`` and ``_right``, or ``_0`` and ``_1``.
 Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py and normalization/.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 

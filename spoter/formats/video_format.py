@@ -4,8 +4,6 @@ That takes a core about 0.05 s a frame. Decoding a request only keeps its video;
 batch side by side, each in a child process of `spoter.video`, which a deadline ends whatever the file holds.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import tempfile

@@ -4,8 +4,6 @@ Thresholds lie outside the range of 678 webcam clips of signs (the data of model
 picture's width apart, 0.5 to 23 % of points outside the picture, no hand in at most 80 % of frames, 47 to 182 frames).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property

@@ -4,8 +4,6 @@ A frame's panel has the picture on its left, with the points outside it, and on 
 and below it the boxes of the two hands, each in the units of SPOTER's input: -0.5 to 0.5 from edge to edge.
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING

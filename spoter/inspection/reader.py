@@ -1,7 +1,5 @@
 """Reads a clip to look at it: as a server does, and a clip that a server refuses, as far as it is readable."""
 
-from __future__ import annotations
-
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Types of the arrays that hold landmarks, features and embeddings; docstrings give their shapes."""
 
-from __future__ import annotations
-
 from typing import TypeAlias
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Clip: the landmarks of one person signing one sign."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

@@ -6,8 +6,6 @@ OpenPose and 133 for WholePose.
 Source: github.com/JoeNatan30/ConnectingPoints, preprocess.py and keypointEstimators/.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -5,8 +5,6 @@ same name whoever found it. Face points that no layout uses are numbered within 
 signer's left hand and side, as in all three estimators.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 NECK = "pose_chest_middle_up"

@@ -7,8 +7,6 @@ system's ``points_N.csv`` files with their index errors corrected; spoter54 is t
 docs/layouts.md lists the corrections.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Collection

@@ -25,8 +25,6 @@ trained on; this is the only place where NaN becomes a number. What the original
 - A point that is there with x exactly 0 stays as it is: both originals take it for missing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy as np

@@ -4,8 +4,6 @@ Points are joined by name, so that an estimator's array and any layout are drawn
 clip has. Joints follow MediaPipe's hand and pose topology.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise

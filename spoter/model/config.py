@@ -1,7 +1,5 @@
 """A model's config.json: everything that its weights need to run, checked when it is read."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from dataclasses import asdict, dataclass, fields

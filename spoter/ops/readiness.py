@@ -4,8 +4,6 @@ TorchServe's /ping says Healthy while its workers fail again and again. `spoter 
 this module, as does the image's health check, which has nothing but Python's own library: so no other is imported.
 """
 
-from __future__ import annotations
-
 import http.client
 import json
 import math

@@ -7,8 +7,6 @@ files and folders as Python's tarfile and GNU tar write them: ustar headers, wit
 `python -m stress.archive_differential` compares it with both unpackers.
 """
 
-from __future__ import annotations
-
 import io
 import re
 import struct

@@ -1,7 +1,5 @@
 """`spoter token`: a new key of TorchServe's before the old one expires, in a file for clients to read."""
 
-from __future__ import annotations
-
 import json
 import re
 import time

@@ -1,7 +1,5 @@
 """The interface that every runtime implements, and how clips are grouped into batches."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 

@@ -10,10 +10,8 @@ weights p sum to 1. Therefore:
 - A layer norm of q + q, with which the decoder begins, is one of q with a quarter of the epsilon.
 """
 
-from __future__ import annotations
-
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from torch import Tensor, nn
 
@@ -29,7 +27,7 @@ class SelfAttention(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def fold(cls, attention: Attention) -> SelfAttention:
+    def fold(cls, attention: Attention) -> Self:
         """Fold the weights of an attention layer."""
         inward, bias = attention.in_proj_weight.detach().clone(), attention.in_proj_bias.detach()
         width = inward.shape[1]
@@ -56,7 +54,7 @@ class SingleQueryAttention(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def fold(cls, attention: Attention) -> SingleQueryAttention:
+    def fold(cls, attention: Attention) -> Self:
         """Fold the weights of an attention layer."""
         inward, query_bias, out, out_bias = SelfAttention.fold(attention)
         query, key, value = inward.chunk(3)

@@ -1,7 +1,5 @@
 """Loading a model folder in a runtime."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from spoter.errors import ModelFolderError

@@ -1,7 +1,5 @@
 """Writing a model as an ONNX graph that computes the same as torch, for servers without torch."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from spoter.errors import ModelFolderError

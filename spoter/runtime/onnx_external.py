@@ -6,8 +6,6 @@ message itself, because servers do without the package onnx. It follows every fi
 it occurs, and refuses unknown fields.
 """
 
-from __future__ import annotations
-
 from spoter.errors import ModelFolderError
 
 # For each message of onnx.proto (ONNX 1.23) the fields that lead to tensors, and the numbers of the other fields.

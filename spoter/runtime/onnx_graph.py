@@ -5,8 +5,6 @@ bias and ReLU in one step. What does not depend on clips, such as the decoder's 
 computes once, when it loads the graph.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 

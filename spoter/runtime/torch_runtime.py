@@ -8,8 +8,6 @@
   Its first query is the same for every clip, and so is all of its first layer up to the scores.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import NamedTuple

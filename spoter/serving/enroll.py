@@ -1,7 +1,5 @@
 """Adding a gloss to a model folder from a few clips, without training: `spoter enroll`."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

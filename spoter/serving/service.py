@@ -5,8 +5,6 @@ An entry point passes bodies with their headers and gets bodies with their statu
 rounding of scores (docs/formats.md).
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace

@@ -1,7 +1,5 @@
 """Clips in files, as the command line takes them: a file may hold whatever a server takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from pathlib import Path
 

@@ -7,8 +7,6 @@ BODY_25 with ``--hand``. Neither writes the size of the picture: a file ``pictur
 Sources: OpenPose's doc/02_output.md, MMPose's mmpose/apis/inferencers/base_mmpose_inferencer.py.
 """
 
-from __future__ import annotations
-
 import codecs
 import math
 import re

@@ -4,8 +4,6 @@ Both hold the same tree: the model's files, a copy of the spoter package, the en
 MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and nothing holds a time.
 """
 
-from __future__ import annotations
-
 import gzip
 import io
 import json

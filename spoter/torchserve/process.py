@@ -1,7 +1,5 @@
 """Start a process that starts TorchServe, wait until it answers a prediction, and end it with all that it started."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """TorchServe with this project's settings: config.properties, and what differs from one server to the next."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

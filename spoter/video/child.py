@@ -1,7 +1,5 @@
 """The child process that decodes a video: give it a job, pass on its progress, and be sure that it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

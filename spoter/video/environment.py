@@ -4,8 +4,6 @@ MediaPipe 0.10.21 needs numpy below 2, torch and pandas bring numpy 2. So it has
 folder `video` of the environment that this code runs in, or else of the user's cache.
 """
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

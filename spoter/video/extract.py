@@ -1,7 +1,5 @@
 """Landmarks of many videos, in files: `spoter extract`."""
 
-from __future__ import annotations
-
 import errno
 import glob
 import hashlib

@@ -4,8 +4,6 @@ They are written as ConnectingPoints' own extractor writes them: the neck after 
 point, and 21 copies of the pose's wrist for a missing hand (`spoter.landmarks.connecting_points` has the source).
 """
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Makes the Python environment that MediaPipe runs in: `python -m spoter.video.install`."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """The manifest of finished outputs: a hidden list next to them, so that no finished output is made again."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

@@ -1,11 +1,9 @@
 """Videos as the command line reads them: progress and notes go to stderr."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Self, TextIO
 
 from tqdm import tqdm
 
@@ -42,7 +40,7 @@ class Bars:
         )
         self._bars: dict[str, tqdm[object]] = {}
 
-    def __enter__(self) -> Bars:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

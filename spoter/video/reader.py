@@ -1,7 +1,5 @@
 """From a video file to landmarks."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 import threading

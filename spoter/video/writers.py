@@ -1,7 +1,5 @@
 """Files with the landmarks of one video, in the forms that `spoter predict`, training and other tools read."""
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Callable
