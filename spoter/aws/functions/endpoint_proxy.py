@@ -27,15 +27,8 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+from botocore import exceptions
 from botocore.config import Config
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    ConnectionClosedError,
-    ConnectionError,
-    HTTPClientError,
-    ReadTimeoutError,
-)
 
 from spoter.aws.functions.events import JSON, Reply, Request, error_reply, handle_event
 from spoter.error_codes import ErrorCode
@@ -105,7 +98,7 @@ def invoke(
         try:
             response = client.invoke_endpoint(EndpointName=endpoint, Body=body, **headers)
             return Reply(200, response["ContentType"], response["Body"].read())
-        except (ClientError, BotoCoreError) as error:
+        except (exceptions.ClientError, exceptions.BotoCoreError) as error:
             # Jitter: requests that were throttled together must not come back together.
             pause = FIRST_PAUSE * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)
             if not _is_temporary(error) or time.monotonic() + pause > last_start:
@@ -207,36 +200,32 @@ def _check_headers(headers: dict[str, str]) -> Reply | None:
 
 
 def _too_large(body: bytes, reduced: bytes | None, limit: int) -> Reply:
-    tried = (
-        "only JSON frames of MediaPipe Holistic can be reduced on the way"
-        if reduced is None
-        else f"{len(reduced)} are left without what the model does not use"
-    )
-    message = (
-        f"found {len(body)} bytes, expected at most {limit}; {tried}: send fewer frames or clips, or only `points`"
-    )
-    return error_reply(ErrorCode.BODY_TOO_LARGE, message)
+    tried = "only JSON frames of MediaPipe Holistic can be reduced on the way"
+    if reduced is not None:
+        tried = f"{len(reduced)} are left without what the model does not use"
+    text = f"found {len(body)} bytes, expected at most {limit}; {tried}: send fewer frames or clips, or only `points`"
+    return error_reply(ErrorCode.BODY_TOO_LARGE, text)
 
 
 def _is_temporary(error: Exception) -> bool:
     """Tell whether the same request may succeed in a moment; one that took too long would only take too long again."""
-    if isinstance(error, ClientError):
+    if isinstance(error, exceptions.ClientError):
         # 503 is what TorchServe answers where its queue is full, or no worker is up.
         if error.response["Error"]["Code"] == "ModelError":
             return bool(error.response.get("OriginalStatusCode") == 503)
         return error.response["Error"]["Code"] in THROTTLED | UNAVAILABLE
     # ConnectionClosedError: a connection that died while Lambda had the function frozen.
-    return isinstance(error, ConnectionError | ConnectionClosedError)
+    return isinstance(error, exceptions.ConnectionError | exceptions.ConnectionClosedError)
 
 
 def _failure_reply(error: Exception) -> Reply:
     """Return the reply to an invocation that failed for good."""
-    if isinstance(error, ReadTimeoutError):
+    if isinstance(error, exceptions.ReadTimeoutError):
         return error_reply(ErrorCode.ENDPOINT_TIMEOUT, "the endpoint did not answer in time; send fewer frames")
-    if isinstance(error, HTTPClientError | ConnectionError):
+    if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         logger.error("%s", type(error).__name__)
         return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the endpoint cannot be reached; try again")
-    if not isinstance(error, ClientError):
+    if not isinstance(error, exceptions.ClientError):
         raise error  # no region, no credentials: this function is not set up
     code = error.response["Error"]["Code"]
     if code == "ModelError":

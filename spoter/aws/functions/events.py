@@ -154,9 +154,8 @@ def _answer_http(
 def _answer_post(http: _HttpEvent, respond: Callable[[Request], Reply]) -> Reply:
     try:
         # surrogatepass: the model's server reports what is not Unicode
-        body = (
-            base64.b64decode(http.body, validate=True) if http.is_base64 else http.body.encode(errors="surrogatepass")
-        )
+        text = http.body
+        body = base64.b64decode(text, validate=True) if http.is_base64 else text.encode(errors="surrogatepass")
     except ValueError:  # binascii.Error is one, and a character beyond ASCII raises another
         return error_reply(ErrorCode.INVALID_BASE64, "found a body that is not base64", "body")
     # Options may come in the query too, as ?top_k=3; the model's server refuses unknown and repeated ones.
