@@ -10,18 +10,13 @@ from typing import Any
 
 from spoter.aws.deploy import limits, requests
 from spoter.aws.deploy.account import Account, bucket_name
-from spoter.aws.deploy.settings import DeployError, Settings
+from spoter.aws.deploy.progress import DeploymentFailed
+from spoter.aws.deploy.settings import Settings
 from spoter.aws.deploy.waiting import POLL, StillBusy, explain_failure, wait_until_idle
 from spoter.formats.request import JSONLINES
 
 # Where SageMaker writes the logs of all jobs' containers (developer guide, "Log groups and streams").
 LOG_GROUP = "/aws/sagemaker/TransformJobs"
-
-
-class JobError(DeployError):
-    """A batch job has failed or was stopped."""
-
-    exit_code = 1
 
 
 def run_job(
@@ -35,7 +30,7 @@ def run_job(
 
     Raises
     ------
-    JobError
+    DeploymentFailed
         With AWS's reason and the last lines of the container's log.
     KeyboardInterrupt, StillBusy
         The job continues; how to stop it was shown.
@@ -88,4 +83,4 @@ def _wait_for_job(account: Account, job: str, show: Callable[[str], None], poll:
     show_status(status)
     if status != "Completed":
         reason = f"job {job} is {status}: {description.get('FailureReason') or 'AWS gives no reason'}"
-        raise JobError(explain_failure(account, LOG_GROUP, reason, job))
+        raise DeploymentFailed(explain_failure(account, LOG_GROUP, reason, job))

@@ -116,7 +116,7 @@ def _deploy_archive(preflight: Preflight, archive: Path, undo: Undo, reporter: R
             reporter.note(invoke.smoke_test(settings, account, Path(settings.model), SAMPLES))
         except DeployError as error:
             group = requests.log_group(settings.name)
-            raise endpoint.EndpointError(explain_failure(account, group, str(error), since=since)) from None
+            raise DeploymentFailed(explain_failure(account, group, str(error), since=since)) from None
     # After the sample: an asynchronous endpoint may be scaled to no instances, and then takes minutes to answer.
     reporter.step("checking automatic scaling")
     before = autoscale.with_current_scaling(settings, account)
@@ -167,8 +167,7 @@ def _create_if_missing(
     )
     retrying(account.call, "sagemaker", f"create_{noun}", **request)
     undo.add(
-        f"{noun.replace('_', ' ')} {name}",
-        lambda: account.call("sagemaker", f"delete_{noun}", **{f"{kind}Name": name}),
+        f"{noun.replace('_', ' ')} {name}", lambda: account.call("sagemaker", f"delete_{noun}", **{f"{kind}Name": name})
     )
     reporter.note(name)
 
@@ -184,8 +183,9 @@ def _result_lines(settings: Settings, account: Account) -> list[str]:
     lines = [f"endpoint  {settings.name}"]
     if settings.mode != Mode.asynchronous:  # its answers are in the bucket: another address, and no one-line command
         profile = f" --profile {shlex.quote(settings.profile)}" if settings.profile else ""
+        suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
         lines += [
-            f"url       {requests.invocation_url(settings.name, account.region, account.partition)}",
+            f"url       https://runtime.sagemaker.{account.region}.{suffix}/endpoints/{settings.name}/invocations",
             f"try       aws sagemaker-runtime invoke-endpoint --endpoint-name {settings.name} --region {account.region}"
             f"{profile} --content-type application/json --body fileb://{sample} /dev/stdout",
             f"or        {invoke_line}",

@@ -8,18 +8,12 @@ from typing import Any
 from spoter.aws.deploy import autoscale, requests
 from spoter.aws.deploy.account import Account, CallError
 from spoter.aws.deploy.ownership import add_missing_tags, tag_log_group
-from spoter.aws.deploy.progress import Reporter, Undo
+from spoter.aws.deploy.progress import DeploymentFailed, Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import BUSY, POLL, explain_failure, wait_for_endpoint
 
 # Our clock and AWS's may differ by this many seconds; AWS refuses signatures that differ by more.
 CLOCK_SKEW = 300
-
-
-class EndpointError(DeployError):
-    """SageMaker could not bring the endpoint up."""
-
-    exit_code = 1
 
 
 def check_existing(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> bool:
@@ -42,7 +36,8 @@ def check_existing(settings: Settings, account: Account, reporter: Reporter, pol
     description = wait_for_endpoint(account, settings.name, reporter, poll)
     if description is None or description["EndpointStatus"] == "Failed":
         return busy
-    config = _describe_config(account, description["EndpointConfigName"])
+    name = description["EndpointConfigName"]
+    config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=name)
     # SageMaker turns no endpoint with instances into a serverless one (developer guide, "Update a serverless
     # endpoint"), and an asynchronous one has another operation: clients would break on the day of the update.
     if config is not None and (mode := requests.mode_of(config)) != settings.mode:
@@ -60,7 +55,7 @@ def bring_up(
 
     Raises
     ------
-    EndpointError
+    DeploymentFailed
         With AWS's reason and the last lines of the container's log.
     """
     name = settings.name
@@ -88,13 +83,13 @@ def bring_up(
         _tag_log_group(settings, account, {}, reporter)
         return change
     if result is None:
-        raise EndpointError(f"endpoint {name} is gone: someone else has deleted it")
+        raise DeploymentFailed(f"endpoint {name} is gone: someone else has deleted it")
     _tag_log_group(settings, account, result, reporter)
     status, serving = result["EndpointStatus"], result["EndpointConfigName"]
     if status != "InService" or serving != config_name:
         reason = explain_failure(account, group, result.get("FailureReason") or "AWS gives no reason", since=since)
         back = f", with {serving} as before" if serving != config_name else ""
-        raise EndpointError(f"endpoint {name} is {status}{back}: {reason}")
+        raise DeploymentFailed(f"endpoint {name} is {status}{back}: {reason}")
     return change
 
 
@@ -103,10 +98,6 @@ def delete_endpoint(account: Account, name: str, reporter: Reporter, poll: float
     account.call("sagemaker", "delete_endpoint", EndpointName=name)
     if not account.dry_run:
         wait_for_endpoint(account, name, reporter, poll)
-
-
-def _describe_config(account: Account, name: str) -> dict[str, Any] | None:
-    return account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=name)
 
 
 def _tag_log_group(settings: Settings, account: Account, description: dict[str, Any], reporter: Reporter) -> None:
@@ -134,8 +125,8 @@ def _update(
     old = existing["EndpointConfigName"]
     variant = (existing.get("ProductionVariants") or [{}])[0]
     request = requests.update_request(settings, config_name, variant.get("CurrentInstanceCount", 0))
-    old_config = _describe_config(account, old) or {"ProductionVariants": [{}]}
-    if old_config["ProductionVariants"][0].get("InstanceType") not in (None, settings.instance_type):
+    old_config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=old) or {}
+    if old_config.get("ProductionVariants", [{}])[0].get("InstanceType") not in (None, settings.instance_type):
         # SageMaker refuses another instance type while scaling is automatic (developer guide, "Update endpoints that
         # use auto scaling"); it is set up again after the update.
         scaled = autoscale.with_current_scaling(settings, account)
@@ -152,14 +143,9 @@ def _go_back(settings: Settings, account: Account, old: str, reporter: Reporter,
     description = wait_for_endpoint(account, name, reporter, poll)
     if description is None or (description["EndpointConfigName"], description["EndpointStatus"]) == (old, "InService"):
         return
-    account.call(
-        "sagemaker",
-        "update_endpoint",
-        EndpointName=name,
-        EndpointConfigName=old,
-        # Where they are scaled, as many instances as serve now.
-        RetainAllVariantProperties=autoscale.find_target(settings, account) is not None,
-    )
+    retain = autoscale.find_target(settings, account) is not None  # where they are scaled, as many as serve now
+    request = {"EndpointName": name, "EndpointConfigName": old, "RetainAllVariantProperties": retain}
+    account.call("sagemaker", "update_endpoint", **request)
     after = wait_for_endpoint(account, name, reporter, poll)
     if after is not None and (after["EndpointConfigName"], after["EndpointStatus"]) != (old, "InService"):
         raise DeployError(f"endpoint {name} is {after['EndpointStatus']}: {after.get('FailureReason', 'no reason')}")

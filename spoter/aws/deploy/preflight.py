@@ -55,12 +55,9 @@ class Preflight:
             role = f"role {self.settings.role} {unread} iam:GetRole: it is taken as it is"
             image = f"image {self.settings.image_uri} {unread} ecr:DescribeImages: it is taken as it is"
             quotas = f"quotas {unread} servicequotas:ListServiceQuotas: not checked"
-            problems += self._problems(self._check_role, role)
-            problems += self._problems(self._check_bucket)
-            problems += self._problems(self._check_image, image)
-            problems += self._problems(self._check_name)
-            problems += self._problems(self._check_alarms)
-            problems += self._problems(self._check_quota, quotas)
+            problems += [*self._problems(self._check_role, role), *self._problems(self._check_bucket)]
+            problems += [*self._problems(self._check_image, image), *self._problems(self._check_name)]
+            problems += [*self._problems(self._check_alarms), *self._problems(self._check_quota, quotas)]
             problems += self._problems(self._check_batch_input)
         if problems:
             raise DeployError("\n".join(["this cannot be deployed yet:", *(f"  - {problem}" for problem in problems)]))
@@ -182,9 +179,8 @@ class Preflight:
             wanted = settings.max_concurrency
         else:
             bounds = settings.scaling()
-            name = (
-                f"{settings.instance_type} for {'transform job' if settings.mode == Mode.batch else 'endpoint'} usage"
-            )
+            use = "transform job" if settings.mode == Mode.batch else "endpoint"
+            name = f"{settings.instance_type} for {use} usage"
             wanted = bounds.most if bounds else settings.instance_count
         quotas = self.account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
         if self.account.dry_run:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partialmethod
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,24 +22,14 @@ class Reporter:
     def __init__(self, console: Console):
         self._console = console
 
-    def step(self, text: str) -> None:
-        """Print what begins."""
-        self._print(f"[bold]>[/bold] {escape(text)}")
+    def _print(self, prefix: str, text: str) -> None:
+        self._console.print(f"{prefix} {escape(text)}", highlight=False, soft_wrap=True)
 
-    def note(self, text: str) -> None:
-        """Print a result."""
-        self._print(f"  {escape(text)}")
-
-    def warn(self, text: str) -> None:
-        """Print what the user should know."""
-        self._print(f"[yellow]warning:[/yellow] {escape(text)}")
-
-    def failure(self, text: str) -> None:
-        """Print what went wrong; the text may have several lines."""
-        self._print(f"[red]failed:[/red] {escape(text)}")
-
-    def _print(self, text: str) -> None:
-        self._console.print(text, highlight=False, soft_wrap=True)
+    # Each prints a text, which may have several lines: the step that begins, a result, a warning or a failure.
+    step = partialmethod(_print, "[bold]>[/bold]")
+    note = partialmethod(_print, " ")
+    warn = partialmethod(_print, "[yellow]warning:[/yellow]")
+    failure = partialmethod(_print, "[red]failed:[/red]")
 
     @contextmanager
     def open(self, path: Path) -> Iterator[BinaryIO]:
@@ -62,7 +53,7 @@ class Reporter:
 
 
 class DeploymentFailed(DeployError):
-    """A deployment was begun and has failed; the reason was shown before, and the text says what is left of it."""
+    """A deployment, an endpoint or a batch job was begun and has failed."""
 
     exit_code = 1
 

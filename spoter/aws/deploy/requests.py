@@ -81,12 +81,6 @@ def log_group(name: str) -> str:
     return f"/aws/sagemaker/Endpoints/{name}"
 
 
-def invocation_url(name: str, region: str, partition: str) -> str:
-    """Return the address that an endpoint is invoked at."""
-    suffix = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
-    return f"https://runtime.sagemaker.{region}.{suffix}/endpoints/{name}/invocations"
-
-
 def check_image(settings: Settings) -> None:
     """Raise `DeployError` where AWS's PyTorch image does not run on the instance type."""
     if settings.image_uri is not None or settings.mode == Mode.serverless:
@@ -115,12 +109,8 @@ def choose_runtime(settings: Settings) -> str | None:
 
 def container_environment(added: Mapping[str, str], region: str) -> dict[str, str]:
     """Return the variables of a container: what the sagemaker SDK writes for code in the archive, then the user's."""
-    sdk = {
-        "SAGEMAKER_PROGRAM": "inference.py",
-        "SAGEMAKER_CONTAINER_LOG_LEVEL": str(logging.INFO),
-        "SAGEMAKER_REGION": region,
-    }
-    return sdk | dict(added)
+    sdk = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_CONTAINER_LOG_LEVEL": str(logging.INFO)}
+    return {**sdk, "SAGEMAKER_REGION": region, **added}
 
 
 def container(settings: Settings, region: str, model_data: str) -> dict[str, Any]:
@@ -182,7 +172,9 @@ def config_request(settings: Settings, model_name: str, bucket: str) -> dict[str
         sizes = {"MemorySizeInMB": settings.memory_mb, "MaxConcurrency": settings.max_concurrency}
         variant["ServerlessConfig"] = sizes
     else:
-        variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": _first_count(settings)}
+        bounds, count = settings.scaling(), settings.instance_count
+        first_count = min(max(count, bounds.least), bounds.most) if bounds else count
+        variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": first_count}
     content: dict[str, Any] = {"ProductionVariants": [variant]}
     if settings.mode == Mode.asynchronous:
         output = settings.output or folder(settings, bucket, "answers")
@@ -244,13 +236,6 @@ def _environment(**variables: str) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
-
-
-def _first_count(settings: Settings) -> int:
-    scaling = settings.scaling()
-    if scaling is None:
-        return settings.instance_count
-    return min(max(settings.instance_count, scaling.least), scaling.most)
 
 
 def _hashed_name(settings: Settings, content: dict[str, Any]) -> str:

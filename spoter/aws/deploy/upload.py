@@ -56,17 +56,9 @@ def upload(
     # Before the upload: after one that broke off, S3 may or may not hold it, and to delete nothing is no error.
     undo.add(address, lambda: account.call("s3", "delete_object", Bucket=bucket, Key=key))
     with reporter.open(archive) as file:
-        account.call(
-            "s3",
-            "put_object",
-            Bucket=bucket,
-            Key=key,
-            Body=file,
-            ChecksumAlgorithm="SHA256",
-            ChecksumSHA256=checksum,
-            ContentType="application/gzip",
-            Tagging=urlencode(requests.tags(settings)),
-        )
+        properties = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum, "ContentType": "application/gzip"}
+        properties["Tagging"] = urlencode(requests.tags(settings))
+        account.call("s3", "put_object", Bucket=bucket, Key=key, Body=file, **properties)
     if not _holds(account, bucket, key, size, checksum) and not account.dry_run:
         raise DeployError(f"{address} is not what was uploaded: run `spoter deploy` again")
     return address, True

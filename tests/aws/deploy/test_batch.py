@@ -8,6 +8,7 @@ import pytest
 
 from spoter.aws.deploy import batch
 from spoter.aws.deploy.account import Account
+from spoter.aws.deploy.progress import DeploymentFailed
 from tests import ROOT
 from tests.aws.deploy.cloud import NUMBER, REGION
 from tests.aws.deploy.containers import in_process
@@ -71,7 +72,7 @@ def test_without_an_output_answers_go_to_the_deployments_folder(ready):
 
 def test_a_failed_job_tells_awss_reason_and_the_log(ready):
     ready.sagemaker.fail("CreateTransformJob", "AlgorithmError: out of memory", ("loading", "killed"))
-    with pytest.raises(batch.JobError) as error:
+    with pytest.raises(DeploymentFailed) as error:
         run([])
     assert "is Failed: AlgorithmError: out of memory" in str(error.value)
     assert str(error.value).splitlines()[-1].endswith(" killed")
@@ -79,7 +80,7 @@ def test_a_failed_job_tells_awss_reason_and_the_log(ready):
 
 def test_a_container_that_fails_fails_the_job(ready):
     ready.container = lambda body, headers: (503, "text/plain", b"Prediction failed")
-    with pytest.raises(batch.JobError, match=r"(?s)See job logs.*503: Prediction failed"):
+    with pytest.raises(DeploymentFailed, match=r"(?s)See job logs.*503: Prediction failed"):
         run([])
 
 
