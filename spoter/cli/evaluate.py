@@ -122,9 +122,8 @@ def _show(result: Evaluation) -> None:
     if result.trained_on:
         console.print(f"{result.trained_on} of these clips are of groups that the model was trained on.")
     show(descriptions.tabulate_figures(figures), 4)
-    console.print(descriptions.describe_intervals(figures))
-    for sentence in descriptions.describe_unknown_detection(result.known, result.unknown):
-        console.print(sentence)
+    detection = descriptions.describe_unknown_detection(result.known, result.unknown)
+    console.print(descriptions.describe_intervals(figures), *detection, sep="\n")
     show(descriptions.tabulate_glosses(result.predictions), 7)
     if result.robustness:
         show(descriptions.tabulate_robustness(result.robustness), 7)  # without the sentences

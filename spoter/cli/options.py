@@ -22,13 +22,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled clips: see docs/datasets.md.")]
 GroupRegex = Annotated[str | None, typer.Option(help=OPTIONS["group_regex"].help)]
-ModelGroupRegex = Annotated[
-    str | None,
-    typer.Option(
-        help=f"{OPTIONS['group_regex'].help} Default: that of MODEL's training; "
-        "empty for the groups that the data tell."
-    ),
-]
+_MODEL_GROUPS = f"{OPTIONS['group_regex'].help} Default: that of MODEL's training; empty: the groups in the data."
+ModelGroupRegex = Annotated[str | None, typer.Option(help=_MODEL_GROUPS)]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help=OPTIONS["skip_bad"].help)]
 Validation = Annotated[float, typer.Option(help=OPTIONS["validation"].help)]
 Test = Annotated[float, typer.Option(help=OPTIONS["test"].help)]

@@ -52,16 +52,12 @@ class FitResult:
 
 @dataclass(frozen=True)
 class TrainContext:
-    """How and where a model is trained; but for floating-point noise, the weights do not depend on it.
-
-    `precision` is ``fp32``, or ``bf16`` for autocast; weights, their average and validation stay fp32. `run` saves the
-    state after each epoch, and loads that of a killed run. `on_epoch` is called with the history after each epoch.
-    """
+    """How and where a model is trained; but for floating-point noise, the weights do not depend on it."""
 
     processes: ProcessGroup = field(default_factory=ProcessGroup)
-    precision: str = "fp32"
-    run: UnfinishedRun | None = None
-    on_epoch: Callable[[list[dict[str, float]]], None] | None = None
+    precision: str = "fp32"  # or bf16 for autocast; weights, their average and validation stay fp32
+    run: UnfinishedRun | None = None  # saves the state after each epoch, and loads that of a killed run
+    on_epoch: Callable[[list[dict[str, float]]], None] | None = None  # called with the history after each epoch
     progress: bool = False
 
 
@@ -121,11 +117,9 @@ def predict_logits(model: nn.Module, batches: Sequence[Batch], device: torch.dev
 
 @dataclass
 class _Best:
-    """The best weights so far: those of the highest validation accuracy, between equals of the later epoch.
+    """The best weights so far: those of the highest validation accuracy, between equals of the later epoch."""
 
-    On few clips many epochs are equal. The loss would then let the one clip that is wrong decide; the later weights
-    have seen more, and were moved less.
-    """
+    # On few clips many epochs are equal. The loss would let the one wrong clip decide; later weights have seen more.
 
     accuracy: float = -1.0
     epoch: int = 0

@@ -21,10 +21,7 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Trained:
-    """The outcome of a training run: a model, its predictions, and the robustness table of the test clips.
-
-    `folds` holds the logits of other models, trained by the same recipe without the groups that are its keys.
-    """
+    """The outcome of a training run: a model, its predictions, and the robustness table of the test clips."""
 
     config: ModelConfig
     data: DataSet
@@ -33,6 +30,7 @@ class Trained:
     validation: Predictions
     test: Predictions
     robustness: tuple[ConditionFigures, ...] = ()
+    # Logits of other models, trained by the same recipe without the groups that are the keys.
     folds: dict[tuple[str, ...], LabelledLogits] = field(default_factory=dict)
 
 

@@ -18,26 +18,18 @@ from spoter.training.augment.augmentation import Augmentation, Augmenter, NoAugm
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("cosine", "constant")
 PRECISIONS = ("fp32", "bf16")
-AUGMENTATIONS: dict[str, type[Augmenter]] = {
-    "ours": Augmentation,
-    "original": OriginalAugmentation,
-    "none": NoAugmentation,
-}
+AUGMENTATIONS: dict[str, type[Augmenter]] = dict(ours=Augmentation, original=OriginalAugmentation, none=NoAugmentation)
 
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line, settings files and the bounds check need to know about a field of `TrainSettings`.
-
-    The bounds of a number are `min` <= number < `below`, or with `min_open` `min` < number; without `min` there are
-    none. All texts are allowed where there are no `choices`.
-    """
+    """What the command line, settings files and the bounds check need to know about a field of `TrainSettings`."""
 
     help: str
-    min: float | None = None
-    below: float = 2**31  # torch takes no larger integers
-    min_open: bool = False
-    choices: tuple[str, ...] = ()
+    min: float | None = None  # least number; without it there are no bounds
+    below: float = 2**31  # exclusive; torch takes no larger integers
+    min_open: bool = False  # `min` itself is excluded
+    choices: tuple[str, ...] = ()  # all texts are allowed where it is empty
 
     def check(self, name: str, value: object) -> None:
         """Raise `DataError` where `value` is out of bounds, or no choice."""
@@ -159,26 +151,13 @@ RECIPES: dict[str, dict[str, object]] = {
     # matyasbohacek/spoter: train.py (SGD without momentum, 0.001, batch 1, 100 epochs; its ReduceLROnPlateau is made
     # and never stepped), spoter_model.py (9 heads, 6 + 6 layers, 2048 and 256 wide, one learned position). The Peruvian
     # variant has 1024 rows of positions instead of 50; both use the first alone.
-    "original": dict(
-        positions="shared",
-        encoder_layers=6,
-        decoder_layers=6,
-        encoder_feedforward=2048,
-        decoder_feedforward=256,
-        position_rows=50,
-        epochs=100,
-        batch_size=1,
-        optimizer="sgd",
-        learning_rate=0.001,
-        schedule="constant",
-        weight_decay=0.0,
-        label_smoothing=0.0,
-        dropout=0.1,
-        gradient_norm=0.0,
-        average=0.0,
-        patience=0,
-        augmentation="original",
-    ),
+    "original": {
+        **dict(positions="shared", position_rows=50, encoder_layers=6, decoder_layers=6),
+        **dict(encoder_feedforward=2048, decoder_feedforward=256, dropout=0.1),
+        **dict(epochs=100, batch_size=1, patience=0, augmentation="original"),
+        **dict(optimizer="sgd", learning_rate=0.001, schedule="constant"),
+        **dict(weight_decay=0.0, label_smoothing=0.0, gradient_norm=0.0, average=0.0),
+    },
 }
 """Presets: settings by the name of a recipe. What a preset does not name is the default."""
 

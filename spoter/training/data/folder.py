@@ -51,7 +51,7 @@ def locate_clips(path: Path) -> UnreadDataSet:
         if not members:
             unread.append(UnreadClip(str(folder), _report_empty_gloss))
         for file in members:
-            name = _clip_name(file)
+            name = f"{file.parent.name}/{file.name if file.is_dir() else file.stem}"
             first = names.setdefault(name, file)
             group = name if groups is None else groups.get(name)
             load = partial(_read_labelled, file, name, None if first is file else first, group, options)
@@ -70,27 +70,19 @@ def _report_empty_gloss() -> LabelledClip:
     raise DataError("found no clip of this gloss, expected at least one file")
 
 
-def _clip_name(file: Path) -> str:
-    return f"{file.parent.name}/{file.name if file.is_dir() else file.stem}"
-
-
 def _read_labelled(file: Path, name: str, first: Path | None, group: str | None, options: Options) -> LabelledClip:
     """Read a clip; `first` is another file of the same name, if any."""
     if first is not None:
         raise DataError(f"found a second file of the clip in {first.name}, expected one")
     ending = file.suffix.lower()
     if not (file.is_dir() or ending in wire_files.TYPES or ending in _READERS):
-        expected = (
-            f"a file in {', '.join((*wire_files.TYPES, *_READERS))}, or a folder of OpenPose's or MMPose's frames"
-        )
-        raise DataError(f"found {file.suffix or 'no ending'}, expected {expected}")
+        found, endings = file.suffix or "no ending", ", ".join((*wire_files.TYPES, *_READERS))
+        raise DataError(f"found {found}, expected a file in {endings}, or a folder of OpenPose's or MMPose's frames")
     if group is None:
         raise DataError(f"found no group for {name!r} in {GROUPS}, expected one for each clip")
     try:
-        if file.is_dir() or ending in wire_files.TYPES:
-            clip = wire_files.read_clip(file, options)
-        else:
-            clip = _READERS[ending](file)
+        is_wire_file = file.is_dir() or ending in wire_files.TYPES
+        clip = wire_files.read_clip(file, options) if is_wire_file else _READERS[ending](file)
     except (DataError, InputError):
         raise
     except SpoterError as error:  # of a folder of frames, with its path

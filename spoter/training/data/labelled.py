@@ -39,13 +39,10 @@ class Skipped:
 
 @dataclass(frozen=True)
 class UnreadClip:
-    """A clip that a reader has located: its place for errors ("signs.hdf5, group 7"), and a function that reads it.
+    """A clip that a reader has located."""
 
-    `load` raises `DataError` or `InputError` where this clip alone is bad.
-    """
-
-    place: str
-    load: Callable[[], LabelledClip]
+    place: str  # for errors: "signs.hdf5, group 7"
+    load: Callable[[], LabelledClip]  # reads it; raises `DataError` or `InputError` where this clip alone is bad
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,9 @@ def locate_parquet_clips(path: Path) -> UnreadDataSet:
 
 def locate_indexed_clips(path: Path, table: Table) -> UnreadDataSet:
     """Locate the clips that a train.csv lists; `InputError` where the list as a whole is wrong."""
-    rows = table.read_strings(INDEX_COLUMNS).itertuples(index=False, name=None)
-    return UnreadDataSet(
-        [
-            UnreadClip(f"{path}, {table.place(i)}", partial(_read_indexed, path.parent, *row))
-            for i, row in enumerate(rows)
-        ]
-    )
+    rows = enumerate(table.read_strings(INDEX_COLUMNS).itertuples(index=False, name=None))
+    read = partial(_read_indexed, path.parent)
+    return UnreadDataSet([UnreadClip(f"{path}, {table.place(i)}", partial(read, *row)) for i, row in rows])
 
 
 def _make_clip(rows: pd.DataFrame) -> Clip:

@@ -17,11 +17,7 @@ from spoter.formats.estimator_frames import OPENPOSE_KEYS
 from spoter.landmarks.clip import Clip, make_clip
 from spoter.landmarks.estimators import MEDIAPIPE, OPENPOSE, WHOLEPOSE, Estimator
 
-_HOLISTIC_PREFIXES = {
-    "POSE_LANDMARKS": "pose_",
-    "LEFT_HAND_LANDMARKS": "leftHand_",
-    "RIGHT_HAND_LANDMARKS": "rightHand_",
-}
+_PREFIXES = {"POSE_LANDMARKS": "pose_", "LEFT_HAND_LANDMARKS": "leftHand_", "RIGHT_HAND_LANDMARKS": "rightHand_"}
 # Component of each part, for the estimators whose points are taken in their order.
 _COMPONENTS: dict[str, dict[str, str]] = {
     OPENPOSE.name: OPENPOSE_KEYS,
@@ -69,8 +65,8 @@ def _estimator_points(names: dict[str, list[str]], points: dict[str, np.ndarray]
         # Vertices of the face go by number; those of the irises are beyond the mesh.
         face = {str(i): MEDIAPIPE.part("face").start + i for i in range(len(MEDIAPIPE.parts["face"]))}
         for component, members in names.items():
-            if component in _HOLISTIC_PREFIXES:
-                columns = [column.get(_HOLISTIC_PREFIXES[component] + name.lower()) for name in members]
+            if component in _PREFIXES:
+                columns = [column.get(_PREFIXES[component] + name.lower()) for name in members]
             elif component == "FACE_LANDMARKS":
                 columns = [face.get(name) for name in members]
             else:

@@ -37,12 +37,7 @@ class SplitRecord:
 
     def to_json(self, clips: Sequence[LabelledClip]) -> bytes:
         """Return the content of split.json; `clips` are those that were split."""
-        content: dict[str, object] = {
-            "seed": self.seed,
-            "group_regex": self.group_regex,
-            "skip_bad": self.skip_bad,
-            "left_out": self.left_out,
-        }
+        content: dict[str, object] = {name: value for name, value in vars(self).items() if name != "split"}
         for subset in SUBSETS:
             content[subset] = {"clips": len(self.split.select(clips, subset)), "groups": self.split.groups(subset)}
         if self.split.validation_clips:

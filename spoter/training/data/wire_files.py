@@ -27,7 +27,6 @@ LIMITS = Limits(max_frames=100_000, max_clips=10_000_000, max_bytes=2**36)
 _LAYOUTS = ("71", "54", "spoter54", "29")
 _OTHER_LAYOUT = (ErrorCode.WRONG_LAYOUT, ErrorCode.UNKNOWN_LAYOUT)
 _DOES_NOT_FIT = (
-    *_OTHER_LAYOUT,
     ErrorCode.MISSING_LANDMARKS,
     ErrorCode.MISSING_COLUMNS,
     ErrorCode.WRONG_POINT_COUNT,
@@ -65,10 +64,10 @@ def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  
         try:
             return _decode(body, content_type, layout, options)
         except InputError as error:
-            if error.code not in _DOES_NOT_FIT:
-                raise
-            if error.code not in _OTHER_LAYOUT:
+            if error.code in _DOES_NOT_FIT:
                 misfit = error
+            elif error.code not in _OTHER_LAYOUT:
+                raise
     raise misfit or DataError(f"found points of a layout that is not built in, expected one of {', '.join(_LAYOUTS)}")
 
 

@@ -38,18 +38,13 @@ class ConditionFigures:
 
 @dataclass(frozen=True)
 class UnknownSignFigures:
-    """How well a model separates clips of `glosses`, which it does not know, from clips of known signs.
+    """How well a model separates clips of glosses that it does not know from clips of known signs."""
 
-    `auroc` is that of `Predictions.similarities`, None where the model has no such score. `called_unknown` and
-    `falsely_called_unknown` are the shares of these clips, and of clips of known signs, that the model calls unknown;
-    None where it cannot tell.
-    """
-
-    glosses: tuple[str, ...]
-    clips: int
-    auroc: Figure | None
-    called_unknown: float | None
-    falsely_called_unknown: float | None
+    glosses: tuple[str, ...]  # that the model does not know
+    clips: int  # of these glosses
+    auroc: Figure | None  # of `Predictions.similarities`; None where the model has no such score
+    called_unknown: float | None  # share of these clips that the model calls unknown; None where it cannot tell
+    falsely_called_unknown: float | None  # the same share of the clips of known signs
 
 
 @dataclass(frozen=True)

@@ -59,15 +59,12 @@ class GlossFigures:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Clips by their highest score, in equal bins: `edges` (bins + 1,), and `counts`, `score` and `right` (bins,).
+    """Clips by their highest score, in equal bins; `score` and `right` are NaN in an empty bin."""
 
-    `score` is the mean highest score in a bin and `right` the share of its clips that were right; NaN in an empty bin.
-    """
-
-    edges: Float64Array
-    counts: IntArray
-    score: Float64Array
-    right: Float64Array
+    edges: Float64Array  # (bins + 1,)
+    counts: IntArray  # (bins,)
+    score: Float64Array  # (bins,), the mean highest score in a bin
+    right: Float64Array  # (bins,), the share of its clips that were right
 
     @property
     def ece(self) -> float:

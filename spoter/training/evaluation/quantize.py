@@ -41,17 +41,14 @@ _CALIBRATION_CLIPS = 200
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """The content of model-int8.onnx, numbers of clips, and top-1 of the graphs in float32 and in int8.
+    """A quantised model, and its accuracy on clips left out of training next to that in float32."""
 
-    `agreed` is the share of the evaluated clips for which both graphs predict the same gloss.
-    """
-
-    graph: bytes
-    calibrated: int
-    evaluated: int
-    top1: float
+    graph: bytes  # the content of model-int8.onnx
+    calibrated: int  # number of clips that the scales are taken from
+    evaluated: int  # number of clips left out of training
+    top1: float  # of the graph in float32
     top1_int8: float
-    agreed: float
+    agreed: float  # share of the evaluated clips for which both graphs predict the same gloss
 
 
 class QuantizationLossError(SpoterError):

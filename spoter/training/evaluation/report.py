@@ -130,8 +130,7 @@ def draw_confusion(predictions: Predictions) -> bytes:
     axes.set_yticks(range(len(rows)), [_short(names[k]) for k in rows], fontsize=font)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_parse_math(False)  # a gloss may hold a dollar sign
-    axes.set_xlabel("first answer")
-    axes.set_ylabel("gloss shown")
+    axes.set(xlabel="first answer", ylabel="gloss shown")
     if len(columns) <= _NUMBERED:
         for row, column in np.argwhere(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -155,17 +154,15 @@ def draw_reliability(bins: Reliability, by_chance: float) -> bytes:
     axes.bar(middle[filled], bins.right[filled], width[filled] * 0.92, color=_BLUE, label="share right")
     score, right = bins.score[filled], bins.right[filled]
     axes.plot(score, right, "o", color=_RED, markersize=5, zorder=4, label="at the bin's mean score")
-    axes.set_ylim(-0.03, 1.05)  # a dot at 0, where all clips of a bin were wrong, is whole
-    axes.set_ylabel("share of clips that were right")
+    # A dot at 0, where all clips of a bin were wrong, is whole.
+    axes.set(ylim=(-0.03, 1.05), ylabel="share of clips that were right")
     axes.set_title(f"ECE {bins.ece:.3f} of {bins.counts.sum()} clips; by chance alone {by_chance:.3f}", fontsize=11)
     axes.legend(loc="upper left", fontsize=8)
     below.bar(middle, bins.counts, width * 0.92, color=_GREY)
     for place, count in zip(middle[filled], bins.counts[filled], strict=True):
         below.text(place, count, count, ha="center", va="bottom", fontsize=7)
-    below.set_ylim(0, max(1, bins.counts.max()) * 1.2)
-    below.set_xlim(0, 1)
-    below.set_xlabel("score of the first answer")
-    below.set_ylabel("clips")
+    highest = max(1, bins.counts.max()) * 1.2
+    below.set(xlim=(0, 1), ylim=(0, highest), xlabel="score of the first answer", ylabel="clips")
     return _png(picture)
 
 
@@ -182,8 +179,7 @@ def draw_robustness(rows: Sequence[ConditionFigures]) -> bytes:
     axes.axvline(plain.value, color=_GREY, linestyle=":", linewidth=1)
     axes.set_yticks(range(len(rows)), [row.condition.title for row in rows], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("top-1" + (", with its 95 % interval by groups" if plain.low is not None else ""))
+    axes.set(xlim=(0, 1), xlabel="top-1" + (", with its 95 % interval by groups" if plain.low is not None else ""))
     axes.spines[["top", "right"]].set_visible(False)
     return _png(picture)
 

@@ -27,16 +27,13 @@ Change = Callable[[Clip, np.random.Generator], Float32Array]
 
 @dataclass(frozen=True)
 class Condition:
-    """One row of the table: a short `key` for programs, a `title` and a sentence for people, and the change itself.
+    """One row of the table."""
 
-    `rate` is the factor of the clip's frames per second.
-    """
-
-    key: str
-    title: str
-    meaning: str
+    key: str  # for programs
+    title: str  # for people
+    meaning: str  # a sentence for people
     change: Change
-    rate: float = 1.0
+    rate: float = 1.0  # factor of the clip's frames per second
 
     def apply(self, clip: Clip, name: str, seed: int) -> Clip:
         """Return the clip, named `name` in its data set, under this condition."""
