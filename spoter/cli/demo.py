@@ -72,6 +72,8 @@ def demo(
 
     TorchServe is started if it is not up; all variables of spoter serve (SPOTER_MODEL, SPOTER_PORT, …) count here too.
     """
+    from spoter.webpage.npm import install, installed
+
     for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler)
     server = None
@@ -83,7 +85,9 @@ def demo(
                 f"choose another port: make demo SPOTER_DEMO_PORT={other}",
                 2,
             )
-        _install_packages()
+        if not installed(WEB):
+            with console.status("installing MediaPipe Holistic for the page (npm ci)"):
+                install(WEB)
         server = _find_server(host, port, token) or _start_server(host, port)
         _serve_page(server, demo_port)
     except KeyboardInterrupt:
@@ -100,15 +104,6 @@ def demo(
 def _fail(message: str, status: int) -> typer.Exit:
     typer.echo(f"spoter demo: {message}", err=True)
     return typer.Exit(status)
-
-
-def _install_packages() -> None:
-    """Install the page's packages, unless they are there as the lock file has them."""
-    from spoter.webpage.npm import install, installed
-
-    if not installed(WEB):
-        with console.status("installing MediaPipe Holistic for the page (npm ci)"):
-            install(WEB)
 
 
 def _prediction_url(host: str, port: int) -> str:

@@ -45,8 +45,7 @@ Region = Annotated[str | None, typer.Option(help="AWS region [default: that of A
 Profile = Annotated[str | None, typer.Option(help="Profile of AWS's configuration.")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Show every call to AWS.")]
 Poll = Annotated[
-    float,
-    typer.Option("--poll", envvar="SPOTER_DEPLOY_POLL", min=0, help="Seconds between two polls of SageMaker."),
+    float, typer.Option("--poll", envvar="SPOTER_DEPLOY_POLL", min=0, help="Seconds between two polls of SageMaker.")
 ]
 
 
