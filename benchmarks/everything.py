@@ -1,7 +1,6 @@
 """Run every benchmark, one after the other, into one report: `make bench-all`.
 
-It takes half an hour of an otherwise idle machine. Each is also a command. An interrupted report resumes: what is in
-its folder is not measured again.
+It takes half an hour of an otherwise idle machine. Each is also a command. An interrupted report resumes.
 """
 
 import shlex

@@ -30,10 +30,7 @@ ORIGINAL = Sizes(
 def write_random_model(
     folder: Path, sizes: Sizes = ORIGINAL, *, classes: int | None = None, prototypes: bool = False, **limits: int
 ) -> Path:
-    """Write a model folder of layout 54 with random weights, and return `folder`.
-
-    `classes` replaces that of `sizes`; `limits` are ``max_frames``, ``max_clips`` and ``max_bytes`` of its config.
-    """
+    """Write a model folder of layout 54 with random weights, and return it; `limits` are fields of its config."""
     sizes = replace(sizes, classes=classes or sizes.classes)
     torch.manual_seed(0)
     fields = sizes.config_fields() | limits
@@ -53,17 +50,14 @@ def _random_prototypes(sizes: Sizes) -> Prototypes:
 
 
 def copy_with_graph(source: Path, runtime: str, folder: Path) -> Path:
-    """Copy a model folder into `folder`, add the runtime's graph where it lacks (torch needs none); return the copy.
-
-    An 8-bit graph is calibrated on noise: it is as fast as one of `spoter export`, and less accurate.
-    """
+    """Copy a model folder into `folder`, add the runtime's graph where it lacks (torch needs none); return the copy."""
     copy = shutil.copytree(source, folder / source.resolve().name, dirs_exist_ok=True)
     if runtime == "torch" or (copy / RUNTIME_FILES[runtime]).exists():
         return copy
     model = load_model_folder(copy)
     graph = export_graph(model, file_sha256(copy / WEIGHTS))
     atomic_write_bytes(copy / GRAPH, graph)
-    if runtime == "onnx-int8":
+    if runtime == "onnx-int8":  # calibrated on noise: as fast as one of `spoter export`, and less accurate
         rng = np.random.default_rng(0)
         noise = [rng.normal(0, 0.3, size=(60, 2 * len(model.layout))).astype(np.float32) for _ in range(20)]
         atomic_write_bytes(copy / RUNTIME_FILES[runtime], quantize(graph, noise))
@@ -71,10 +65,7 @@ def copy_with_graph(source: Path, runtime: str, folder: Path) -> Path:
 
 
 def bind_request(recognizer: Recognizer, body: bytes) -> Callable[[], None]:
-    """Return a function that answers a request of JSON in this process, as every way in does.
-
-    It raises `SpoterError` where the answer is an error, since that would cost something else.
-    """
+    """Return a function that answers a JSON request in this process, and raises `SpoterError` for an error."""
     requests = [RawRequest(body, "application/json")]
 
     def answer() -> None:

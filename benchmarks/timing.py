@@ -44,10 +44,7 @@ class Timing:
 def measure_seconds(
     functions: Mapping[Key, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
 ) -> dict[Key, list[float]]:
-    """Measure all functions in turn, so that a slow moment hits all of them; return the seconds of each call, by key.
-
-    After `seconds` and at least ten rounds it ends. `after` is called after each round, and not measured.
-    """
+    """Measure all functions in turn, so that a slow moment hits all; return the seconds of each call, by key."""
     taken: dict[Key, list[float]] = {name: [] for name in functions}
     for run in functions.values():
         run()  # first calls allocate, compile and fill caches
@@ -59,7 +56,7 @@ def measure_seconds(
                 run()
                 taken[name].append(time.perf_counter() - started)
             if after is not None:
-                after()
+                after()  # which is not measured
             bar.update()
     return taken
 
@@ -68,9 +65,8 @@ def time_functions(
     functions: Mapping[str, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
 ) -> list[Timing]:
     """Summarize what `measure_seconds` measures, in the order of the functions."""
-    return [
-        Timing.from_seconds(name, taken) for name, taken in measure_seconds(functions, seconds, label, after).items()
-    ]
+    measured = measure_seconds(functions, seconds, label, after)
+    return [Timing.from_seconds(name, taken) for name, taken in measured.items()]
 
 
 def describe_machine() -> str:
@@ -98,12 +94,8 @@ def frozen_heap() -> Iterator[None]:
 
 
 def use_one_thread() -> None:
-    """Limit numpy and torch in this process to one thread, as in a worker.
-
-    Not by an environment variable: the servers that are started from here would inherit it, and those of `make serve`
-    do not have it.
-    """
-    limit_threads(1, "torch")
+    """Limit numpy and torch in this process to one thread, as in a worker."""
+    limit_threads(1, "torch")  # servers that are started from here would inherit an environment variable
 
 
 def timings_table(title: str, timings: Iterable[Timing], ratios: Mapping[str, Callable[[Timing], object]]) -> str:

@@ -43,7 +43,8 @@ def average_clip(clips: list[np.ndarray]) -> np.ndarray:
 
     The average is float32 of shape (median T, 543, 2). It has the points that at least half of the clips have.
     """
-    placed = [_place(points) for points in clips]
+    places, sizes = zip(*map(_shoulders, clips), strict=True)
+    placed = [(points - place) / size for points, place, size in zip(clips, places, sizes, strict=True)]
     coarse = [resample_time(points, _COARSE) for points in placed]
     apart = np.array([[_warp(a, b)[1] for b in coarse] for a in coarse])
     middle = int(apart.sum(axis=1).argmin())
@@ -52,19 +53,13 @@ def average_clip(clips: list[np.ndarray]) -> np.ndarray:
     mean = resample_time(placed[middle], frames)
     for _ in range(_ROUNDS):
         mean = _mean_by(mean, [placed[i] for i in chosen])
-    places, sizes = zip(*(_shoulders(clips[i]) for i in chosen), strict=True)
-    return (mean * np.mean(sizes) + np.mean(places, axis=0)).astype(np.float32)
+    return (mean * np.mean(np.array(sizes)[chosen]) + np.mean(np.array(places)[chosen], axis=0)).astype(np.float32)
 
 
 def _shoulders(points: np.ndarray) -> tuple[np.ndarray, float]:
     """Return where the middle of a clip's shoulders is, and how far they are apart."""
     left, right = (np.nanmedian(points[:, column], axis=0) for column in _SHOULDERS)
     return (left + right) / 2, float(np.linalg.norm(left - right))
-
-
-def _place(points: np.ndarray) -> np.ndarray:
-    middle, width = _shoulders(points)
-    return (points - middle) / width
 
 
 def _warp(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], float]:

@@ -71,10 +71,7 @@ def torchserve_unpacker() -> Iterator[Unpack]:
 
 
 def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Path | None = None) -> Outcome:
-    """Mutate `count` archives of a kind in `KINDS`, and compare `scan` with TorchServe's `unpack` and the others.
-
-    Archives that are unpacked differently are copied into the folder `keep`.
-    """
+    """Mutate archives of a kind, and compare `scan` with `unpack` and others; copy those that differ into `keep`."""
     make, mutate = KINDS[kind]
     rng, seeds, outcome = random.Random(f"{kind} {seed}"), make(), Outcome(kind)
     programs = {"TorchServe": unpack} | (_TAR_PROGRAMS if kind.endswith(".gz") else {})

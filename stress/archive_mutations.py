@@ -4,6 +4,7 @@ import gzip
 import io
 import itertools
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -182,9 +183,7 @@ def mutate_zip(raw: bytes, rng: random.Random) -> bytes:
     """Return a .mar made from another one by up to three mutations."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
-        headers = [
-            at for at in range(len(content) - 4) if content[at : at + 2] == b"PK" and content[at + 2] in (1, 3, 5)
-        ]
+        headers = [match.start() for match in re.finditer(rb"PK[\x01\x03\x05]", content[:-2])]
         header, place = rng.choice(headers or [0]), rng.randrange(1 + len(content))
         match rng.choice(("field", "field", "field", "byte", "insert", "entry", "cut")):
             case "field":

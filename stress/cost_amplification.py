@@ -30,9 +30,7 @@ from stress.hostile_bodies import HostileBody, hostile_bodies
 MB = 1e6
 # Limits of a body: 1.5 times its bytes and 100 MB of memory, and 0.6 s of a core at 25 MiB.
 MOST_SECONDS = 0.6
-# Measurements of a body that seems to cost more: other processes can make it slower, through the processor's caches,
-# and never faster.
-TRIES = 3
+TRIES = 3  # measurements of a body that seems to cost more: other processes can make it slower, and never faster
 
 
 @dataclass(frozen=True)

@@ -46,10 +46,7 @@ class Outcome:
 
 
 def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int = 1) -> Outcome:
-    """Fuzz one of `stress.decoder_targets.TARGETS` in its own process, for some seconds (0: no limit) or runs (-1).
-
-    Its findings go into `folder`, and its corpus, with which the next run begins.
-    """
+    """Fuzz a target in its own process, for some seconds (0: no limit) or runs (-1); `folder` keeps its files."""
     from stress.decoder_targets import TARGETS
 
     corpus, findings = folder / target / "corpus", folder / target / "findings"

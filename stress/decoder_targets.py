@@ -151,11 +151,8 @@ def _small_model() -> Spoter:
 def _checkpoints() -> list[bytes]:
     """Return a small SPOTER in torch's two forms, as a training dict, and packed."""
     state, made = _small_model().state_dict(), []
-    for content, is_zip in (
-        (state, True),
-        ({"model_state_dict": state, "epoch": 1, "loss": 0.5}, True),
-        (state, False),
-    ):
+    training = {"model_state_dict": state, "epoch": 1, "loss": 0.5}
+    for content, is_zip in ((state, True), (training, True), (state, False)):
         stream = io.BytesIO()
         torch.save(content, stream, _use_new_zipfile_serialization=is_zip)
         made.append(stream.getvalue())

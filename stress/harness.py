@@ -38,11 +38,7 @@ def attacked_server(**options: Any) -> Iterator[TorchServe]:
 
 
 class Stream:
-    """Requests at a steady rate, sent by a thread until the block ends.
-
-    It is an open loop of `rate` requests a second on average: they are sent whether or not earlier ones were answered.
-    It ends after `longest` seconds.
-    """
+    """An open loop of `rate` requests a second on average, by a thread until the block or `longest` seconds end."""
 
     def __init__(self, url: str, requests: Sequence[Request], rate: float, longest: float = 300.0):
         self.url, self.requests, self.rate, self.longest = url, requests, rate, longest

@@ -35,8 +35,7 @@ from stress.raw_http import HttpAnswer, exchange, judge
 CONNECTIONS = 16
 # Seconds to wait for an answer. An incomplete request gets none; it is given up after the second number.
 PATIENCE, GLANCE = 30.0, 0.05
-# Bytes by which the median of the last memory readings may exceed that of the first after the warm-up: Java takes heap
-# up to its limit; a worker's allocator keeps the memory of the largest body so far.
+# Bytes by which the last median may exceed the first: Java takes heap up to its limit; a worker keeps its largest body.
 MAX_WORKER_GROWTH, MAX_JAVA_GROWTH = 16e6, 150e6
 WARM_UP = 0.1
 _MOST_SHOWN = 20
@@ -104,15 +103,11 @@ def fuzz(
     numbers: range,
     seed: int,
     space: str = "",
-    findings: Findings | None = None,
-    measure: Callable[[], dict[str, int]] | None = None,
-    advance: Callable[[], object] = lambda: None,
+    findings: Findings | None = None,  # to add to, so that an interrupted run has some to show
+    measure: Callable[[], dict[str, int]] | None = None,  # for `Findings.memory`, about a hundred times
+    advance: Callable[[], object] = lambda: None,  # called after each request
 ) -> Findings:
-    """Send the requests of some numbers (`stress.mutations.make_request`) to a server on loopback, a few at a time.
-
-    The results are added to `findings`, so that an interrupted run has some to show. `measure` returns the server's
-    memory (`Findings.memory`), about a hundred times; `advance` is called after each request.
-    """
+    """Send the requests of some numbers (`stress.mutations.make_request`) to a server on loopback, a few at a time."""
     findings = findings if findings is not None else Findings()
     started, every = time.monotonic(), max(1, len(numbers) // 100)
 

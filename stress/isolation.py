@@ -1,7 +1,6 @@
 """Good, bad, huge and slow requests in one batch: each must get the answer that it gets alone.
 
-`python -m stress.isolation` sends them at once to a server whose worker waits for more requests, so that they share a
-batch.
+`python -m stress.isolation` sends them at once to a server whose worker waits for more, so that they share a batch.
 """
 
 import json
@@ -21,10 +20,8 @@ from spoter.ops.ports import LOOPBACK
 from spoter.torchserve.server import TorchServe
 from stress.harness import CSV, JSON, Problems, call
 
-# Keys of the archive's model-config.yaml: batches of eight, and a worker that waits for them.
-ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}
-# Greatest difference of a score from that of the request alone: a batch is padded, which changes the order of sums.
-TOLERANCE = 1e-4
+ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}  # for model-config.yaml: a worker waits for batches of eight
+TOLERANCE = 1e-4  # of a score against that of the request alone: a batch is padded, which changes the order of sums
 
 
 class IsolationCase(NamedTuple):
@@ -83,11 +80,7 @@ def count_batches(server: TorchServe) -> int:
 
 
 def send_mixed(server: TorchServe, cases: list[IsolationCase], rounds: int) -> tuple[list[list[object]], int, float]:
-    """Send each request alone, then all at once, `rounds` times.
-
-    Return the rows of a table (how often each request got the answer that it gets alone), the number of other answers,
-    and the mean number of requests in a batch.
-    """
+    """Send each request alone, then all at once; return a table's rows, the number of other answers, the mean batch."""
 
     def send(case: IsolationCase) -> tuple[int | None, str]:
         reply = call(server.url, case.body, case.content_type)
@@ -102,10 +95,8 @@ def send_mixed(server: TorchServe, cases: list[IsolationCase], rounds: int) -> t
             for index, (status, body) in zip(order, pool.map(send, [cases[i] for i in order]), strict=True):
                 is_status = status == alone[index][0] == cases[index].status
                 good[index] += is_status and are_same(body, alone[index][1])
-    rows = [
-        [case.name, f"{len(case.body):,}", status, f"{count} of {rounds}"]
-        for case, (status, _), count in zip(cases, alone, good, strict=True)
-    ]
+    results = zip(cases, alone, good, strict=True)
+    rows = [[case.name, f"{len(case.body):,}", status, f"{n} of {rounds}"] for case, (status, _), n in results]
     sent = rounds * len(cases)
     return rows, sent - sum(good), sent / (count_batches(server) - before)
 

@@ -27,8 +27,7 @@ from stress.harness import PATIENCE, Problems, attacked_server, wait_until, work
 from stress.raw_http import Exchange, connect, exchange, http_request
 
 MIB = 1 << 20
-# Limits of the model's config.json (max_bytes) and of config.properties (max_request_size).
-MAX_BYTES, MAX_REQUEST = 25 * MIB, 32 * MIB
+MAX_BYTES, MAX_REQUEST = 25 * MIB, 32 * MIB  # max_bytes of config.json, max_request_size of config.properties
 LARGE = 19 * MIB
 SILENCE = 3.0  # seconds to wait where no answer is expected
 
@@ -80,9 +79,7 @@ CASES = (
     Case("a chunk of size zz", lambda: _blanks(0, chunk_size=1).replace(b"\r\n0\r\n", b"\r\nzz\r\n"), (BAD,)),
     Case("gzip", lambda: _packed(compact_request(), GZIP), CODED),
     Case("gzip, 64 MiB in 64 kB", lambda: _packed(b" " * (64 * MIB), GZIP), CODED),
-    Case(
-        "deflate", lambda: http_request(zlib.compress(compact_request()), ["content-encoding: deflate"]), CODED,
-    ),
+    Case("deflate", lambda: http_request(zlib.compress(compact_request()), ["content-encoding: deflate"]), CODED),
     Case("br, not even compressed", lambda: _clip("Content-Encoding: br"), CODED),
     Case("Content-Encoding: identity", lambda: _clip("Content-Encoding: identity"), ("200",)),
     Case("gzip without a header", lambda: _packed(compact_request()), ("400 invalid_json",)),
@@ -176,10 +173,8 @@ def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float =
         closed = sum(_is_closed(connection) for connection in held)
     wait_until(lambda: _measure_java(server).handles <= before.handles + 5, 10)
     all_served = not any(load.failures for load in (alone, *loads))
-    during_ms = median(load.percentile(50) for load in loads)
-    return CrowdEffect(
-        number, before, during, _measure_java(server), alone.percentile(50), during_ms, closed, all_served
-    )
+    medians_ms = alone.percentile(50), median(load.percentile(50) for load in loads)
+    return CrowdEffect(number, before, during, _measure_java(server), *medians_ms, closed, all_served)
 
 
 def _send_to_all(connections: list[socket.socket], content: bytes) -> None:

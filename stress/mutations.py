@@ -89,10 +89,7 @@ class FuzzRequest:
 
 
 def make_request(seed: int, number: int, space: str = "") -> FuzzRequest:
-    """Return a request of the sequence that `seed` defines.
-
-    `space` is that of the model's prototypes (`Prototypes.space`), so that enrolled glosses pass the first check.
-    """
+    """Return a request of the sequence of `seed`; enrolled glosses have the `space` of the model's prototypes."""
     rng = random.Random(f"{seed}:{number}")
     request = FuzzRequest(*rng.choice(seed_requests(space)))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
@@ -112,9 +109,8 @@ def seed_requests(space: str) -> list[tuple[bytes, str]]:
     stream = io.BytesIO()
     np.save(stream, np.load(samples / "software.npy")[few])
     points = np.round(np.random.default_rng(0).uniform(0.2, 0.8, (FRAMES, 137, 3)), 3)
-    person = dict(
-        zip(("pose", "face", "hand_left", "hand_right"), np.split(points, (25, 95, 116), axis=1), strict=True)
-    )
+    parts = np.split(points, (25, 95, 116), axis=1)
+    person = dict(zip(("pose", "face", "hand_left", "hand_right"), parts, strict=True))
     people = [{f"{part}_keypoints_2d": values[i].ravel().tolist() for part, values in person.items()} for i in (0, 1)]
     documents = [
         full | {"keypoints": full["keypoints"][few]},

@@ -24,9 +24,7 @@ from stress.harness import WORKERS, Problems, attacked_server, format_counts
 CLIENTS = 16  # clients of the closed loop: as many as two full batches for each worker
 # Seconds until a single client must be served as before, and the factor that still counts as that.
 MAX_RECOVERY_S, MAX_SLOWDOWN = 5.0, 1.5
-# Frames of a clip: it is long, because one process cannot send four times as many short ones as a server can answer.
-FRAMES = 300
-QUEUE = 100  # job_queue_size of config.properties
+FRAMES = 300  # of a long clip: one process cannot send four times as many short ones as a server can answer
 MAX_LAG_MS = 100.0  # an open loop that is later than this was the bottleneck itself
 
 
@@ -47,10 +45,8 @@ class OverloadReport:
 
 
 def longest_wait_s(rate: float, queue: int, batch: int) -> float:
-    """Return the longest wait in seconds of an accepted request if a server answers `rate` requests a second.
-
-    Before it are at most a full queue, a batch in each worker, and its own; Little's law (J. D. C. Little, 1961).
-    """
+    """Return the longest wait in seconds of an accepted request if a server answers `rate` requests a second."""
+    # A full queue, a batch in each worker, and its own: Little's law (J. D. C. Little, 1961).
     return (queue + (WORKERS + 1) * batch) / rate
 
 
@@ -74,7 +70,7 @@ def overload(
 def main(
     seconds: Annotated[float, typer.Option(min=1, max=600, help="Of overload.")] = 60.0,
     times: Annotated[float, typer.Option(min=1, max=20, help="Capacity.")] = 4.0,
-    queue: Annotated[int, typer.Option(min=1, max=10_000, help="TorchServe's job_queue_size.")] = QUEUE,
+    queue: Annotated[int, typer.Option(min=1, max=10_000, help="TorchServe's job_queue_size.")] = 100,
     frames: Annotated[int, typer.Option(min=1, max=500, help="Of the clip that is sent.")] = FRAMES,
 ) -> None:
     """Overload a server; exit with 1 if it does not refuse at once, keeps clients waiting, or does not recover."""

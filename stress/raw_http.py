@@ -27,8 +27,7 @@ TORCHSERVE_ERRORS = {
     500: tuple(f"{kind}Exception" for kind in ("ArrayIndexOutOfBounds", "ErrorDataDecoder", "StringIndexOutOfBounds")),
     503: ("ServiceUnavailableException",),
 }
-# Netty's answers without a body: Expect with another value than 100-continue, and more than max_request_size.
-EMPTY = {413, 417}
+EMPTY = {413, 417}  # Netty's answers without a body: more than max_request_size, and Expect of another value
 CONTENT_TYPES = ("application/json", "application/jsonlines", "text/csv")
 DOCUMENTED = {code.value: code.status for code in ErrorCode if code.source is Source.SERVER}
 """Status of each error code of the model server."""

@@ -33,16 +33,14 @@ from stress.harness import WORKERS, wait_until, wait_workers, worker_pids
 BATCH = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())["batchSize"]
 HOUR = 3600
 STOPPED_TIMEOUT = 15  # seconds, in place of the archive's 60; the handler needs 10 of them for itself
-# TorchServe's answers to the requests that a worker had when it died: 507, or 500 where the connection to it broke.
-DIED = frozenset({500, 507})
+DIED = frozenset({500, 507})  # answers to the requests of a worker that died; 500 where the connection to it broke
 DRAINED = 3.0  # seconds after which the previous version has answered its last requests: its queue is then empty
 WITHOUT_WORKERS = 5.0  # seconds without any worker: long enough for a queue of 100 to be full at 40 requests a second
 MODEL_API = {"TS_ENABLE_MODEL_API": "true"}
 # Bytes of the file system that is filled up. TorchServe, its archive twice and its logs fit in; a jar of Netty's too.
 DISK = 256 << 20
 CLOCK_FILE = "FAKETIME_TIMESTAMP_FILE"
-# Debian's and Fedora's folders.
-FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaketimeMT.so.1")
+FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaketimeMT.so.1")  # Debian's, Fedora's
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,7 @@ def small_disk() -> Iterator[None]:
 
 @contextmanager
 def movable_clock() -> Iterator[None]:
-    """Start servers with a movable clock, for Java and Python alike.
-
-    CLOCK_MONOTONIC stays the machine's: both wait by it, and no clock jump changes it.
-    """
+    """Start servers with a movable clock, for Java and Python alike."""
     libraries = [path for pattern in FAKETIME for path in Path("/").glob(pattern)]
     if not libraries:
         raise CannotBeTried("moving the clock needs libfaketime: Debian's package faketime")
@@ -102,7 +97,7 @@ def movable_clock() -> Iterator[None]:
     fake = {"LD_PRELOAD": str(libraries[0]), CLOCK_FILE: name, "FAKETIME_CACHE_DURATION": "1"}
     set_clock(name, 0)
     try:
-        with mock.patch.dict(os.environ, fake, FAKETIME_DONT_FAKE_MONOTONIC="1"):
+        with mock.patch.dict(os.environ, fake, FAKETIME_DONT_FAKE_MONOTONIC="1"):  # by which both wait
             yield
     finally:
         os.unlink(name)
@@ -117,7 +112,6 @@ def signal_worker(server: TorchServe, number: int) -> None:
     """Send a worker a signal, and wait until another one has replaced it."""
     pid = worker_pids(server)[0]
     os.kill(pid, number)
-
     if not wait_until(lambda: len(now := worker_pids(server)) == WORKERS and pid not in now):
         raise TimeoutError("no new worker replaced it")
 

@@ -26,16 +26,13 @@ from benchmarks.tables import markdown_table
 from spoter.torchserve.server import TorchServe
 from stress.harness import CSV, JSON, Problems, Stream, attacked_server, format_counts
 
-SAMPLES_CSV = Path("build", "attacks", "soak.csv")
 # Memory may grow by this share from the first `PART` of the samples to the last. This many handles and threads may be
 # added: Java opens them for its pools when it needs them.
 MAX_GROWTH, MAX_ADDED = 0.05, 10
 PART = 0.1
 REST_S = 3.0  # seconds without a request before handles are counted, for connections to be closed
-WARM_UP_S = 60.0  # seconds of load after which memory has settled
 CLIENTS = 8
-# Memory rises to the needs of the largest batches and stays there: so many clients have had them all after so many
-# seconds, before the first sample.
+# Clients and seconds after which memory has risen to the needs of the largest batches, where it stays.
 CROWD, CROWD_S = 64, 40.0
 COLUMNS = ("worker_rss", "java_rss", "worker_handles", "java_handles", "worker_threads", "java_threads")
 
@@ -72,10 +69,7 @@ def measure_server(server: TorchServe) -> dict[str, int]:
 def compare_usage(
     first: dict[str, int], last: dict[str, int], rows: list[dict[str, int]]
 ) -> tuple[list[list[str]], Problems]:
-    """Return the lines of the table, and a problem for each value that grew too much.
-
-    `first` and `last` are from `measure_server` without load, before and after; `rows` under load, in between.
-    """
+    """Return the table's lines and a problem for each value that grew too much; `rows` are usage under load."""
     lines, problems = [], Problems()
     count = max(1, round(PART * len(rows)))
     for name in COLUMNS:
@@ -95,8 +89,8 @@ def main(
     minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of load, without the warm-up.")] = 15.0,
     load: Annotated[float, typer.Option(min=0.1, max=0.95, help="Share of capacity.")] = 0.7,
     every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between two samples.")] = 10.0,
-    warm_up: Annotated[float, typer.Option(min=5, max=600, help="Seconds of load before the samples.")] = WARM_UP_S,
-    out: Annotated[Path, typer.Option(help="Table of the samples.")] = SAMPLES_CSV,
+    warm_up: Annotated[float, typer.Option(min=5, max=600, help="Seconds of load before the samples.")] = 60.0,
+    out: Annotated[Path, typer.Option(help="Table of the samples.")] = Path("build", "attacks", "soak.csv"),
 ) -> None:
     """Load a server for long; exit with 1 if a request fails, or memory, handles or threads grow."""
     expected = mixed_requests()

@@ -22,8 +22,6 @@ from spoter.torchserve.server import TorchServe
 SERVE, ARCHIVE = "spoter serve", "an archive"
 MOST_SECONDS = 120.0  # seconds within which `spoter serve` must refuse a model folder
 TRACEBACK = "Traceback (most recent call last)"
-
-
 # What is done to the content of a file; None removes the file.
 _DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
     "no": lambda content: None,
@@ -79,10 +77,7 @@ def _start_serve(model: Path, fault: StartupFault) -> tuple[int, str, bool]:
 
 
 def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
-    """Start TorchServe as `spoter serve` does, with an archive that was damaged after it was packed.
-
-    TorchServe itself does not exit over an archive: the status is that of `spoter serve`, which does (1).
-    """
+    """Start TorchServe as `spoter serve` does, with a damaged archive; the status is that of `spoter serve`, 1."""
 
     def damage_archive(server: TorchServe) -> None:
         mar = server.store / f"{NAME}.mar"

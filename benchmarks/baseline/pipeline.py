@@ -45,10 +45,7 @@ MEASURED = {"filter and normalise": 49 / 65, "log": 74 / 65, "forward": 16 / 65}
 
 
 class Original:
-    """The original's request handling around a model: logits (classes,) of a clip (T, 108).
-
-    `meaning` has a gloss for each label index, as text; `logger` is one of `open_logger`.
-    """
+    """The original's request handling around a model: logits (classes,) of a clip (T, 108), glosses by index."""
 
     def __init__(self, model: torch.nn.Module, meaning: dict[str, str], logger: logging.Logger):
         self.model, self.meaning, self.logger = model, meaning, logger

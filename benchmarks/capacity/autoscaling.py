@@ -22,23 +22,18 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Policy:
-    """How an endpoint scales between `least` and `most` instances, to `target` requests a minute for each.
+    """How an endpoint scales between `least` and `most` instances; the defaults are deploy.py's."""
 
-    The metric has periods of `period_s` seconds. Instances are added after `above` periods above the target, and
-    removed after `below` periods under `slack` of it. A new instance answers `start_s` after the decision. After a
-    change nothing changes until its cooldown is over; the defaults are deploy.py's.
-    """
-
-    target: float
+    target: float  # requests a minute for each instance
     least: int
     most: int
-    start_s: float = 300.0
-    period_s: int = 60
-    above: int = 3
-    below: int = 15
+    start_s: float = 300.0  # from the decision until a new instance answers
+    period_s: int = 60  # of the metric
+    above: int = 3  # periods above the target, after which instances are added
+    below: int = 15  # periods under `slack` of the target, after which instances are removed
     slack: float = 0.9
-    out_cooldown_s: float = 300.0
-    in_cooldown_s: float = 600.0
+    out_cooldown_s: float = 300.0  # after instances were added, until the next change
+    in_cooldown_s: float = 600.0  # after instances were removed
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
@@ -61,19 +56,15 @@ class Policy:
 
 @dataclass(frozen=True)
 class Timeline:
-    """An endpoint over time: arrays of one number a second.
+    """An endpoint over time: arrays of one number a second."""
 
-    Requests that arrived, were answered and were refused; instances that serve, and that are paid for, with those still
-    starting; seconds that a request waits in addition to chance; arrivals as a share of the serving capacity.
-    """
-
-    arrived: np.ndarray
+    arrived: np.ndarray  # requests
     answered: np.ndarray
     refused: np.ndarray
-    serving: np.ndarray
-    paid: np.ndarray
-    wait_s: np.ndarray
-    load: np.ndarray
+    serving: np.ndarray  # instances
+    paid: np.ndarray  # instances, with those still starting
+    wait_s: np.ndarray  # of a request, in addition to chance
+    load: np.ndarray  # arrivals as a share of the serving capacity
 
     @property
     def refused_share(self) -> float:
@@ -86,16 +77,12 @@ class Timeline:
 
 
 def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
-    """Return the requests of each second.
-
-    ``steady``: always the peak. ``burst``: a third of the peak, and for the middle third of the time all of it, at
-    once. ``day``: a sine of 24 hours between a tenth of the peak, where it begins, and the peak.
-    """
+    """Return the requests of each second for a profile: ``steady``, ``burst`` or ``day``."""
     time = np.arange(seconds)
     shares = {
         "steady": np.ones(seconds),
-        "burst": np.where((3 * time >= seconds) & (3 * time < 2 * seconds), 1, 1 / 3),
-        "day": 0.55 - 0.45 * np.cos(2 * np.pi * time / _DAY),
+        "burst": np.where((3 * time >= seconds) & (3 * time < 2 * seconds), 1, 1 / 3),  # the peak in the middle third
+        "day": 0.55 - 0.45 * np.cos(2 * np.pi * time / _DAY),  # begins at a tenth of the peak
     }
     if profile not in shares:
         raise SpoterError(f"found profile {profile!r}, expected one of {', '.join(shares)}")
@@ -105,11 +92,7 @@ def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
 def simulate_endpoint(
     arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None
 ) -> Timeline:
-    """Let requests (of `make_arrivals`) arrive at an endpoint that scales.
-
-    `capacity` is the most requests a second, and `queue` the most waiting requests, of an instance. `first` instances
-    serve at the beginning: by default as many as the policy wants for the first second's rate.
-    """
+    """Let requests arrive at an endpoint; each instance answers `capacity` a second and lets `queue` wait."""
     serving = policy.clip(60 * arrived[0] / policy.target) if first is None else first
     starting, ready_at, quiet_until = 0, 0.0, 0.0
     backlog, in_period, instance_seconds = 0.0, 0.0, 0
@@ -142,11 +125,7 @@ def simulate_endpoint(
 def latency_percentiles(
     timeline: Timeline, at_load: Callable[[float], Outcome], loads: Sequence[float], percents: Sequence[float]
 ) -> list[float]:
-    """Return the seconds within which each of `percents` of all answers came.
-
-    `at_load` simulates single requests to an endpoint at a share of its capacity, for each of `loads`, ascending;
-    between two of them quantiles are interpolated, beyond them the last one counts.
-    """
+    """Return the seconds within which each of `percents` of all answers came, interpolated between `loads`."""
     levels = (np.arange(200) + 0.5) / 200
     quantiles = np.array([np.quantile(at_load(load).seconds, levels) for load in loads])  # (loads, 200)
     place = np.interp(timeline.load, loads, np.arange(len(loads)))

@@ -25,23 +25,17 @@ _WARM_UP = 0.1  # share of the requests that is not counted: they found empty qu
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """An instance: its settings and its service times. `--measure` writes it into a file.
-
-    A worker takes up to `batch` requests together, and waits `delay_ms` for a batch to fill. `queue` requests may wait;
-    more are refused (TorchServe's job_queue_size). `overhead_ms` is the time of a request outside of its worker: the
-    front end and the network. `service_ms` has milliseconds of a worker for batches of some sizes, 1 and `batch` among
-    them. `machine`, `date` and `request` tell where, when and for which requests they were measured.
-    """
+    """An instance: its settings and its service times. `--measure` writes it into a file."""
 
     machine: str = "no machine"
     date: str = "not measured"
-    request: str = ""
+    request: str = ""  # for which requests the times were measured
     workers: int
-    batch: int = 1
-    queue: int = 100
-    delay_ms: float = 0.0
-    overhead_ms: float = 0.0
-    service_ms: dict[int, list[float]]
+    batch: int = 1  # the most requests that a worker takes together
+    queue: int = 100  # TorchServe's job_queue_size: more waiting requests are refused
+    delay_ms: float = 0.0  # for which a worker waits for a batch to fill
+    overhead_ms: float = 0.0  # of a request outside of its worker: the front end and the network
+    service_ms: dict[int, list[float]]  # of a worker for batches of some sizes, 1 and `batch` among them
 
     def __post_init__(self) -> None:
         if 1 not in self.service_ms or not all(values and min(values) > 0 for values in self.service_ms.values()):
@@ -98,11 +92,7 @@ class Outcome:
 def simulate_fleet(
     instance: Instance, instances: int, rate: float, requests: int, routing: str = "random", seed: int = 0
 ) -> Outcome:
-    """Send requests at random times (a Poisson process) to a fleet of equal instances.
-
-    `rate` is that of the whole fleet, a second; `requests` are sent to its sample, and the first tenth is not counted.
-    The same seed gives the same outcome.
-    """
+    """Send requests to a sample of a fleet that gets `rate` a second, at random times (a Poisson process)."""
     if routing not in ROUTINGS:
         raise SpoterError(f"found routing {routing!r}, expected one of {', '.join(ROUTINGS)}")
     sampled = min(instances, SAMPLED)

@@ -9,7 +9,6 @@ and tested in between.
 
 import datetime
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -33,25 +32,13 @@ _WARM_UP = 3.0  # seconds: the Java side compiles what it runs often
 _CLIENTS = 4  # for each place in a batch of each worker: more than enough to keep all of them full
 _SIMULATED = 100_000
 
-
-@dataclass(frozen=True)
-class Comparison:
-    """A load, as a share of what the server can answer: measured latencies and simulated ones."""
-
-    load: float
-    rate: float
-    measured: Load
-    simulated: Outcome
+Comparison = tuple[float, float, Load, Outcome]  # share of what the server can answer, its rate; measured, simulated
 
 
 def measure_server(
     model: Path, workers: int, seconds: float, compare: bool, seed: int
 ) -> tuple[Instance, list[Comparison]]:
-    """Measure a server with compact requests of 60 frames; each part takes `seconds`.
-
-    With `compare`, the server is also put under each of `LOADS`, in an open loop. Raises `SpoterError` where a request
-    fails, since its time would mislead.
-    """
+    """Measure a server with compact requests of 60 frames, `seconds` a part; `compare` adds open loops at `LOADS`."""
     use_one_thread()
     recognizer = Recognizer.load(model)
     request = Request(compact_request(recognizer.layout))
@@ -78,15 +65,12 @@ def measure_server(
             rate = load * full.rate
             real = run_open_loop(server.url, [request], rate, seconds, seed=seed).require_success()
             simulated = simulate_fleet(fitted, 1, rate, _SIMULATED, seed=seed)
-            comparisons.append(Comparison(load, rate, real, simulated))
+            comparisons.append((load, rate, real, simulated))
     return fitted, comparisons
 
 
 def fit_instance(measured: Instance, rate: float, lone_ms: float) -> Instance:
-    """Stretch service times in process to a full server, and find the overhead of a lone request.
-
-    `rate` is the requests a second that the full server answers, and `lone_ms` the median latency of a lone client.
-    """
+    """Stretch service times to a full server's requests a second; a lone client's median latency gives the overhead."""
     stretch = measured.capacity / rate
     delay_ms = measured.delay_ms if measured.batch > 1 else 0.0
     lone_batch_ms = 1e3 * stretch * float(measured.service_seconds(1).mean()) + delay_ms
@@ -105,10 +89,10 @@ def comparison_table(instance: Instance, comparisons: Sequence[Comparison]) -> s
     )
     columns = ("load", "requests/s", "p50 ms, real", "simulated", "p95 ms, real", "simulated", "sent late by, ms")
     rows = []
-    for row in comparisons:
-        pairs = [(row.measured.percentile(p), 1e3 * row.simulated.percentile(p)) for p in (50, 95)]
+    for load, rate, real, simulated in comparisons:
+        pairs = [(real.percentile(p), 1e3 * simulated.percentile(p)) for p in (50, 95)]
         latencies = [f"{value:.1f}" for pair in pairs for value in pair]
-        rows.append((f"{100 * row.load:.0f} %", f"{row.rate:.0f}", *latencies, f"{row.measured.lag_ms:.2f}"))
+        rows.append((f"{100 * load:.0f} %", f"{rate:.0f}", *latencies, f"{real.lag_ms:.2f}"))
     return text + ("\n" + markdown_table(columns, rows, left=0) if rows else "")
 
 

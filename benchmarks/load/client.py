@@ -33,22 +33,16 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request.
+    """The answer to a request; without a whole one `status` is None and `error` has the reason."""
 
-    `started` (of `time.perf_counter`) is when the request was sent, or planned in an open loop; `seconds` is the time
-    from then to the last byte. Without a whole answer `status` is None and `error` has the reason. `request` is an
-    index in the sequence of requests. `body` and `headers` are kept unless the status is 200. In an open loop, `lag` is
-    the seconds by which the request was sent late; where it grows, the client is the bottleneck.
-    """
-
-    started: float
-    seconds: float
+    started: float  # of `time.perf_counter`: when it was sent, or planned in an open loop
+    seconds: float  # from then to the last byte
     status: int | None
     error: str | None = None
-    request: int = 0
-    body: bytes = b""
+    request: int = 0  # index in the sequence of requests
+    body: bytes = b""  # kept, as the headers are, unless the status is 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    lag: float = 0.0
+    lag: float = 0.0  # seconds by which it was sent late in an open loop: if it grows, the client is the bottleneck
 
     @property
     def ended(self) -> float:
@@ -58,20 +52,16 @@ class Answer:
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a server under a load: answers of status 200 a second, and percentiles of their milliseconds.
+    """Figures of a server under a load."""
 
-    Then processor milliseconds a request, of all the server's processes and of the client, which runs on the same
-    cores; the number of requests, and of those without a 200, by reason.
-    """
-
-    rate: float
-    p50: float
+    rate: float  # answers of status 200 a second
+    p50: float  # percentiles of their milliseconds
     p95: float
     p99: float
-    cpu_ms: float | None = None
-    client_cpu_ms: float | None = None
+    cpu_ms: float | None = None  # processor time a request, of all the server's processes
+    client_cpu_ms: float | None = None  # that of the client, which runs on the same cores
     requests: int = 0
-    failures: dict[str, int] | None = None
+    failures: dict[str, int] | None = None  # requests without a 200, by reason
 
 
 def combine_rounds(rounds: Sequence[Figures]) -> Figures:
@@ -136,10 +126,7 @@ class Load:
 def run_closed_loop(
     url: str, requests: Sequence[Request], clients: int, seconds: float, *, most: int | None = None
 ) -> Load:
-    """Send requests in turn from `clients` that each keep a connection and wait for an answer before they send again.
-
-    It ends after `seconds`, or `most` requests.
-    """
+    """Send requests in turn, for `seconds` or at most `most`, from `clients` that each wait for an answer."""
     numbers = islice(cycle(range(len(requests))), most)
 
     async def send_in_turn(session: aiohttp.ClientSession, end: float, answers: list[Answer]) -> None:

@@ -13,10 +13,7 @@ GRACE = 60.0  # seconds that a command gets to end its servers
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP end this command as Ctrl-C does, with all that it has started; ignore further signals.
-
-    A running event loop takes a SIGINT over and cancels its tasks, so the signals are turned into SIGINT.
-    """
+    """Have SIGTERM and SIGHUP end this command as Ctrl-C does, with all that it has started; ignore further signals."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -26,7 +23,7 @@ def end_on_signals() -> None:
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.raise_signal(signal.SIGINT)
+    signal.raise_signal(signal.SIGINT)  # which a running event loop takes over, to cancel its tasks
 
 
 def run_to_end(

@@ -73,7 +73,8 @@ def main(
     for request in settings.requests:
         of_request = [row for row in rows if row.request == request]
         print(loads_table(f"{folder.name}, {request} request", of_request, settings.workers))
-    print(targets_table(f"{folder.name}, targets", targets))
+    verdicts = [(each.name, each.found, each.expected, "yes" if each.reached else "no") for each in targets]
+    print(markdown_table(("", "found", "expected", "reached"), verdicts, f"{folder.name}, targets"))
     seconds_taken = time.monotonic() - began
     content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": seconds_taken}
     content |= {"loads": list(map(asdict, rows)), "targets": list(map(asdict, targets))}
@@ -83,10 +84,7 @@ def main(
 
 
 def describe_setup(servers: Sequence[str]) -> dict[str, str]:
-    """Return all that figures depend on apart from the code: the machine, and versions of packages.
-
-    Raises `SpoterError` where the environment of the other servers is missing.
-    """
+    """Return the machine and versions of packages; raise `SpoterError` without the environment of the other servers."""
     paths = [sysconfig.get_path("purelib")]
     if set(servers) - {OURS, ORIGINAL}:
         find_environment()
@@ -159,12 +157,6 @@ def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:
             times, name = original.cpu_ms / ours.cpu_ms, f"{request}: CPU of a request, the original's over ours"
             targets.append(Target(name, f"{times:.1f} times", f"at least {CPU_TIMES} times", times >= CPU_TIMES))
     return targets
-
-
-def targets_table(title: str, targets: Sequence[Target]) -> str:
-    """Return the table of targets and whether each is reached."""
-    rows = [(each.name, each.found, each.expected, "yes" if each.reached else "no") for each in targets]
-    return markdown_table(("", "found", "expected", "reached"), rows, title)
 
 
 if __name__ == "__main__":

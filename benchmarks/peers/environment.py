@@ -18,7 +18,6 @@ from spoter.files import atomic_write_bytes
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FOLDER = Path(sys.prefix) / "peers"
-
 _MARK = "whole"  # written last: an environment without it was not finished
 
 
@@ -32,10 +31,7 @@ def find_environment(folder: Path = FOLDER) -> Path:
 
 
 def make_environment(folder: Path = FOLDER, pip_options: Sequence[str] = ()) -> Path:
-    """Make the environment unless `find_environment` finds it, and return its interpreter; pip prints its steps.
-
-    Raises `subprocess.CalledProcessError` where venv or pip failed, after its own message.
-    """
+    """Make the environment unless it is finished; return its interpreter. May raise `CalledProcessError`."""
     with contextlib.suppress(SpoterError):  # absent, not finished, or of other requirements
         return find_environment(folder)
     (folder / _MARK).unlink(missing_ok=True)

@@ -2,11 +2,10 @@
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from multiprocessing import get_context
 from multiprocessing.synchronize import Barrier
@@ -24,30 +23,24 @@ Measurement = tuple[list[float], float]
 _recognizer: Recognizer  # of each process of the pool
 
 
-@dataclass(frozen=True)
-class RecognizerProcesses:
-    """Processes that hold the model; waiting costs nothing."""
-
-    pool: ProcessPoolExecutor
-
-    def measure(self, request: str, count: int, seconds: float) -> list[Measurement]:
-        """Have `count` processes answer a request of `BODIES` again and again, at the same time."""
-        try:
-            return list(self.pool.map(_answer, [request] * count, [seconds] * count))
-        except BrokenProcessPool:
-            raise StartError("a process of the recognizer alone ended, for the reason above") from None
-
-
 @contextmanager
-def running_processes(model: Path, runtime: str, count: int) -> Iterator[RecognizerProcesses]:
-    """Start the processes and wait until each has loaded the model; end them with the block."""
+def running_processes(
+    model: Path, runtime: str, count: int
+) -> Iterator[Callable[[str, int, float], list[Measurement]]]:
+    """Start processes that hold the model; yield a function that has some answer a request of `BODIES` for seconds."""
     context = get_context("spawn")
     loading = (model.resolve(), runtime, context.Barrier(count))
     with ProcessPoolExecutor(count, context, _load, loading) as pool:
-        processes = RecognizerProcesses(pool)
+
+        def measure(request: str, busy: int, seconds: float) -> list[Measurement]:
+            try:
+                return list(pool.map(_answer, [request] * busy, [seconds] * busy))
+            except BrokenProcessPool:
+                raise StartError("a process of the recognizer alone ended, for the reason above") from None
+
         for request in BODIES:
-            processes.measure(request, count, 0.1)
-        yield processes
+            measure(request, count, 0.1)
+        yield measure
 
 
 def _load(model: Path, runtime: str, all_loaded: Barrier) -> None:

@@ -18,8 +18,7 @@ from benchmarks.peers.in_process import Measurement, running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
 IN_PROCESS = "in process"
-# Limits, in requests and seconds, of the load that each server gets once it is up. TorchServe's Java compiles its code
-# after some hundred requests, and takes a third of the time from then on; production is past that.
+# Most requests and seconds of a server's first load: Java compiles its code, and then takes a third of the time.
 FIRST, FIRST_S = 600, 6.0
 WARM, WARM_S = 200, 1.0  # limits before each measurement, to bring back what a pause has cost
 
@@ -59,7 +58,7 @@ def measure_servers(model: Path, settings: Settings) -> list[Row]:
     runs = cells * settings.rounds * len(settings.clients)
     rows: list[Row] = []
     with ExitStack() as stack, tqdm(total=runs, desc=model.name, leave=False) as bar:
-        processes = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
+        measure = stack.enter_context(running_processes(model, settings.runtime, settings.workers))
         servers = []
         for name in settings.servers:
             server = stack.enter_context(running_peer(name, model, settings.runtime, settings.workers))
@@ -75,7 +74,7 @@ def measure_servers(model: Path, settings: Settings) -> list[Row]:
                 taken: dict[str, list[Figures]] = {server.name: [] for server in chosen} | {IN_PROCESS: []}
                 for turn in range(settings.rounds):
                     busy = 1 if clients == 1 else settings.workers
-                    taken[IN_PROCESS].append(summarize_processes(processes.measure(request, busy, settings.seconds)))
+                    taken[IN_PROCESS].append(summarize_processes(measure(request, busy, settings.seconds)))
                     for server in rotate(chosen, turn):
                         taken[server.name].append(_measure_load(server, body, clients, settings.seconds))
                         bar.update()

@@ -31,12 +31,9 @@ _MIB = 2**20
 
 
 def write_clips(path: Path, count: int, seed: int = 0) -> Path:
-    """Write a ConnectingPoints file of `count` made-up clips of 20 to 100 frames; 500 differ, the others are links.
-
-    A body stands still, its hands wander at random: no model knows such a sign, and it is as much work as any clip.
-    """
+    """Write a ConnectingPoints file of `count` made-up clips of 20 to 100 frames; 500 differ, the others are links."""
     rng = np.random.default_rng(seed)
-    body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))
+    body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))  # no sign, but as much work as any
     body[[MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]] = (0.62, 0.45), (0.38, 0.45)
     hands = np.r_[MEDIAPIPE.part("left_hand"), MEDIAPIPE.part("right_hand")]
     with h5py.File(path, "w", libver="latest") as file:

@@ -43,16 +43,13 @@ _ROUNDS = 3  # of each number of clients, in turn
 
 @dataclass(frozen=True)
 class Growth:
-    """A table, and a plot: the cost at each size of a request, for some `series` by name.
+    """A table, and a plot: the cost at each size of a request, for some `series` by name."""
 
-    `axis` names the size that grows, `unit` that of the cost; `note` is printed below the table.
-    """
-
-    axis: str
+    axis: str  # the size that grows
     sizes: Sequence[int]
     series: dict[str, list[Timing]]
-    unit: str = "ms"
-    note: str = ""
+    unit: str = "ms"  # of the cost
+    note: str = ""  # printed below the table
 
     def slope(self, name: str) -> float:
         """Return the slope of a series."""

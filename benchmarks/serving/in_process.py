@@ -73,14 +73,10 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
 
 
 def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[Timing], list[Timing]]:
-    """Time the original's steps, and whole requests, the original's and ours, in turn, one thread.
-
-    Ours are answered by `model` and by the variant that the original ran, with random weights: 6 + 6 layers, 9 heads,
-    feed-forward 2048 and 256. The original accepts the full form only, which our compact requests are compared with.
-    """
+    """Time the original's steps, and whole requests, the original's and ours to `model` and its variant."""
     full, ours = full_request(), {}
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
-        variant = write_random_model(Path(scratch, "6 + 6 layers"))
+        variant = write_random_model(Path(scratch, "6 + 6 layers"))  # 9 heads, feed-forward 2048 and 256
         for folder in (variant, model):
             with load_copies(folder, runtimes) as recognizers:
                 for recognizer, runtime in zip(recognizers, runtimes, strict=True):

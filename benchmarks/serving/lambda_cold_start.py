@@ -49,15 +49,11 @@ _COLUMNS = ("import, model loaded", "first answer", "both: the cold start", "eac
 
 
 def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
-    """Start the function of an unzipped package again and again; return the numbers of `_COLUMNS` for each start.
-
-    `event` is a file with the JSON of a direct invocation. With `from_disk` the system forgets the package's files
-    before each start, as on a machine that never read them.
-    """
+    """Start the function of an unzipped package again and again; return the numbers of `_COLUMNS` for each start."""
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
     rows = []
     for _ in tqdm(range(starts), desc="from disk" if from_disk else "from memory", unit=" starts", leave=False):
-        if from_disk:
+        if from_disk:  # as on a machine that never read the files
             drop_from_cache(tree)
         command = [python, "-I", "-S", "-B", "-c", _PROGRAM, str(tree), str(event)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)

@@ -32,10 +32,7 @@ IN_A_ROW = 5
 
 
 def make_products(sizes: Sizes, clips: int) -> Callable[[], None]:
-    """Return a function that computes all matrix products of a fast forward and nothing else, into existing tensors.
-
-    The forward is of `clips` clips of `FRAMES` frames each.
-    """
+    """Return a function that computes only the matrix products of a fast forward of clips of `FRAMES` frames."""
     width, heads, frames = sizes.width, sizes.heads, clips * FRAMES
     head = width // heads
     encoder = [(frames, width, 3 * width), (frames, width, width)]

@@ -26,21 +26,17 @@ from spoter.torchserve.server import TorchServe
 @contextmanager
 def running_server(
     model: Path,
-    workers: int | None = 1,
-    settings: Mapping[str, str] | None = None,
-    runtime: str | None = None,
-    archive: Mapping[str, object] | None = None,
-    files: Mapping[str, bytes] | None = None,
-    wait: Callable[[TorchServe], object] = TorchServe.wait_ready,
-    prepare: Callable[[TorchServe], object] = lambda server: None,
+    workers: int | None = 1,  # None: one for each core
+    settings: Mapping[str, str] | None = None,  # environment variables to add
+    runtime: str | None = None,  # in place of the one in the model's config
+    archive: Mapping[str, object] | None = None,  # for model-config.yaml: {"batchSize": 8, "handler": {"threads": 2}}
+    files: Mapping[str, bytes] | None = None,  # contents of files to put into the archive, by path
+    wait: Callable[[TorchServe], object] = TorchServe.wait_ready,  # until the server answers
+    prepare: Callable[[TorchServe], object] = lambda server: None,  # called with the archive in ``store``
 ) -> Iterator[TorchServe]:
     """Run TorchServe on free ports of loopback with an archive of `model`, as `make serve` would, until the block ends.
 
-    `workers` None starts one for each core. `settings` are environment variables to add. `runtime` replaces the one in
-    the model's config. `archive` has keys of model-config.yaml in place of the archive's own, such as
-    ``{"batchSize": 8, "handler": {"threads": 2}}``, and `files` contents of files to put into the archive, by path.
-    `wait` waits until the server answers; `prepare` is called before it starts, with its archive in ``store``. Raises
-    `SpoterError` where there is no Java, and `StartError` where the server did not start.
+    Raises `SpoterError` where there is no Java, and `StartError` where the server did not start.
     """
     java = find_java()
     if java is None:

@@ -1,8 +1,7 @@
 """Start time and memory of a server: `python -m benchmarks.serving.startup`; with `--clone` from an empty folder.
 
 Restart to ready: `spoter serve` from its start to the first prediction. A worker: TorchServe's own clock from its start
-to READY, the part of it that are Python's imports, and memory after requests. Clone to ready: `git clone`, `make
-serve`.
+to READY, its imports, and memory after requests. Clone to ready: `git clone` and `make serve`.
 """
 
 import os

@@ -51,18 +51,15 @@ Results = dict[Setting, dict[int, Figures]]  # figures by setting and number of 
 
 
 def list_settings(cores: int, runtime: str) -> list[Setting]:
-    """Return the settings to try: workers around the number of cores, or half of them with two threads each.
-
-    ONNX Runtime computes with one thread whatever the setting, and a batch of one does not wait.
-    """
+    """Return the settings to try: workers around the number of cores, or half of them with two threads each."""
     pairs = {(cores, 1), (cores + 1, 1)}
-    if cores > 1:
+    if cores > 1:  # ONNX Runtime computes with one thread whatever the setting
         pairs |= {(cores // 2, 1)} | ({(cores // 2, 2)} if runtime == "torch" else set())
     return [
         Setting(workers, threads, batch, delay)
         for workers, threads in sorted(pairs)
         for batch in BATCHES
-        for delay in (DELAYS if batch > 1 else DELAYS[:1])
+        for delay in (DELAYS if batch > 1 else DELAYS[:1])  # a batch of one does not wait
     ]
 
 
@@ -74,16 +71,13 @@ def default_setting(cores: int) -> Setting:
 
 @contextmanager
 def pin_to_cores(cores: int) -> Iterator[None]:
-    """Keep all processes that the block starts on the first `cores` that this process may use.
-
-    This process itself moves to the other cores afterwards, where there are any: a client must not slow the server.
-    """
+    """Keep all processes that the block starts on the first `cores` that this process may use."""
     ours = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, ours[:cores])
     try:
         yield
     finally:
-        os.sched_setaffinity(0, ours[cores:] or ours)
+        os.sched_setaffinity(0, ours[cores:] or ours)  # this process, a client, must not slow the server
 
 
 def register(server: TorchServe, setting: Setting) -> None:
@@ -119,8 +113,7 @@ def measure_settings(
                     taken.append(measure_load(server, request, clients, seconds))
                 bar.update()
     return {
-        setting: {clients: combine_rounds(taken) for clients, taken in by_clients.items()}
-        for setting, by_clients in measured.items()
+        key: {clients: combine_rounds(taken) for clients, taken in loads.items()} for key, loads in measured.items()
     }
 
 

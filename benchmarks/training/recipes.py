@@ -68,9 +68,7 @@ _COLUMNS = {
 
 def main(
     data: Annotated[Path, typer.Option(help="Labelled clips, with groups to split by.")],
-    asl: Annotated[
-        Path | None, typer.Option(help="Clips with face points, split clip by clip: to compare layouts alone.")
-    ] = None,
+    asl: Annotated[Path | None, typer.Option(help="Clips with face points, split by clip: to compare layouts.")] = None,
     seeds: Annotated[str, typer.Option(help="Of first weights, dropout, order and augmentation.")] = "0,1,2",
     epochs: Annotated[int, typer.Option(min=1, help="The budget of each run.")] = 60,
     only: Annotated[str, typer.Option(help=f"Some of {', '.join(VARIANTS)}.")] = ",".join(VARIANTS),
@@ -92,13 +90,9 @@ def train_variants(
     epochs: int,
     names: Sequence[str],
     out: Path,
-    smaller: Mapping[str, Any] | None = None,
+    smaller: Mapping[str, Any] | None = None,  # overrides settings of all variants, for tests
 ) -> None:
-    """Make the runs of variants `names` that `out` does not hold yet; without `asl` not those that need it.
-
-    `smaller` overrides settings of all variants, for tests. Raises `DataError` for data that cannot be used, and for
-    results of other settings in `out`.
-    """
+    """Make the runs of variants `names` that `out` lacks; `DataError` for data that cannot be used."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
     # Seeds are the outer loop, so that a bench that is stopped has runs of each variant.

@@ -190,8 +190,8 @@ def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
 
 
 def test_the_recognizer_alone_works_in_processes_that_end_with_it():
-    with in_process.running_processes(DGS11, "torch", 2) as processes:
-        taken = processes.measure("compact", 2, 0.05)
+    with in_process.running_processes(DGS11, "torch", 2) as measure:
+        taken = measure("compact", 2, 0.05)
         children = multiprocessing.active_children()
     assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
     assert all(cpu_s > 0 for _, cpu_s in taken)
