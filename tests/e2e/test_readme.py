@@ -111,6 +111,7 @@ def test_every_command_is_of_a_kind_that_is_tested_here():
         ".venv/bin/",
         "python build_mar.py",
         "torchserve ",
+        "PYTHONPATH=$PWD/handler/worker_path torchserve ",
         ". .venv/",
     )
     assert [command for command in COMMANDS + INLINE if not command.startswith(kinds)] == []
