@@ -7,6 +7,7 @@ PYTHON ?= python3.11
 PIP_ARGS ?=
 BIN := .venv/bin
 PYTEST_PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+INSIDE_DEV := serve demo deploy torch train
 QUICK := not image and not server and not browser and not video and not aws and not slow
 
 .DEFAULT_GOAL := help
@@ -109,10 +110,10 @@ clean: ## remove everything that make made
 	$(PYTHON) -m venv .venv
 
 # Installs an extra of pyproject.toml. pip runs again only when what is to be installed has changed. It compiles nothing:
-# that takes as long as the rest, and Python compiles what it imports.
+# that takes as long as the rest, and Python compiles what it imports. The extra dev holds those of INSIDE_DEV.
 .venv/%.stamp: .venv/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --no-compile $(PIP_ARGS) --constraint constraints.txt --editable '.[$*]'
-	@touch $@
+	@touch $@ $(if $(filter dev,$*),$(INSIDE_DEV:%=.venv/%.stamp))
 
 .venv/video.stamp: .venv/serve.stamp spoter/video/requirements.txt
 	$(BIN)/python -m spoter.video.install $(PIP_ARGS)
