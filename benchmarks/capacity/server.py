@@ -11,6 +11,7 @@ import datetime
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 from tqdm import tqdm
@@ -32,7 +33,14 @@ _WARM_UP = 3.0  # seconds: the Java side compiles what it runs often
 _CLIENTS = 4  # for each place in a batch of each worker: more than enough to keep all of them full
 _SIMULATED = 100_000
 
-Comparison = tuple[float, float, Load, Outcome]  # share of what the server can answer, its rate; measured, simulated
+
+class Comparison(NamedTuple):
+    """A share of what the server can answer and its rate a second, measured and simulated."""
+
+    load: float
+    rate: float
+    measured: Load
+    simulated: Outcome
 
 
 def measure_server(
@@ -65,7 +73,7 @@ def measure_server(
             rate = load * full.rate
             real = run_open_loop(server.url, [request], rate, seconds, seed=seed).require_success()
             simulated = simulate_fleet(fitted, 1, rate, _SIMULATED, seed=seed)
-            comparisons.append((load, rate, real, simulated))
+            comparisons.append(Comparison(load, rate, real, simulated))
     return fitted, comparisons
 
 
