@@ -6,10 +6,9 @@ PACKAGE = Path(__file__).resolve().parent
 """The folder of the package spoter."""
 
 _IN_WHEEL = PACKAGE / "_resources"
-_IS_WHEEL = _IN_WHEEL.is_dir()
 
-RESOURCES = _IN_WHEEL if _IS_WHEEL else PACKAGE.parent
+RESOURCES = _IN_WHEEL if _IN_WHEEL.is_dir() else PACKAGE.parent
 """Where these files lie: inside an installed wheel, or at the root of the checkout."""
 
-WORK_FOLDER = Path.cwd() if _IS_WHEEL else PACKAGE.parent
-"""Where archives and logs go: the current folder, or the checkout."""
+WORK_FOLDER = Path.cwd()
+"""Where commands write archives and logs by default, and look for deploy.toml."""

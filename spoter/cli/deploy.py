@@ -37,9 +37,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-File = Annotated[
-    Path | None, typer.Option("--settings", help="Settings file [default: deploy.toml next to deploy.py].")
-]
+File = Annotated[Path | None, typer.Option("--settings", help="Settings file [default: deploy.toml].")]
 Name = Annotated[str | None, typer.Option(help="The endpoint's name [default: spoter].")]
 Region = Annotated[str | None, typer.Option(help="AWS region [default: that of AWS's configuration].")]
 Profile = Annotated[str | None, typer.Option(help="Profile of AWS's configuration.")]
