@@ -26,18 +26,18 @@ def naming_errors(path: object, error_type: type[SpoterError] = SpoterError, hin
         raise error_type(f"{path}: {error.strerror or error}{hint}") from error
 
 
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal; raise `SpoterError` if it cannot be read."""
-    with naming_errors(path), path.open("rb") as file:
+def file_sha256(path: Path, error_type: type[SpoterError] = SpoterError) -> str:
+    """Return the SHA-256 of a file, in hexadecimal; raise `error_type` if it cannot be read."""
+    with naming_errors(path, error_type), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:
     """Read a UTF-8 file of a model, with or without a byte order mark; raise `ModelFolderError` if that fails."""
+    with naming_errors(path, ModelFolderError):
+        content = Path(path).read_bytes()
     try:
-        return Path(path).read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ModelFolderError(f"{path}: {error.strerror or error}") from error
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ModelFolderError(f"{path}: found byte {error.start} that is not UTF-8, expected UTF-8 text") from error
 

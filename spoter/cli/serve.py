@@ -33,10 +33,6 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 console = Console(stderr=True)
 
 
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
-
-
 def serve(
     model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = RESOURCES / "models" / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
@@ -72,7 +68,7 @@ def serve(
     process is left.
     """
     for number in _SIGNALS:
-        signal.signal(number, _interrupt)
+        signal.signal(number, signal.default_int_handler)
     needs_tokens = tokens if tokens is not None else not _address(host).is_loopback
     if runtime is not None and runtime not in RUNTIMES:
         raise SpoterError(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")

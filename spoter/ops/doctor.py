@@ -120,18 +120,13 @@ def _packages(model: Path) -> Check:
 
 
 def requirements(extras: Iterable[str]) -> list[Requirement]:
-    """Return what the installed spoter requires with some extras, and with those that these include."""
+    """Return what the installed spoter requires with some extras; the wheel's metadata resolve extras of extras."""
     declared = [Requirement(line) for line in metadata.requires("spoter") or []]
-    waiting, included = set(extras), set[str]()
-    while waiting:
-        included |= waiting
-        chosen = [
-            each
-            for each in declared
-            if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in included)
-        ]
-        waiting = {extra for each in chosen if each.name == "spoter" for extra in each.extras} - included
-    return [each for each in chosen if each.name != "spoter"]
+    return [
+        each
+        for each in declared
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in extras)
+    ]
 
 
 def _java() -> Check:

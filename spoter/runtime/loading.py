@@ -33,7 +33,7 @@ def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") 
     model_folder, path, weights = read_model_folder(folder), folder / RUNTIME_FILES[runtime], folder / WEIGHTS
     graph = OnnxRuntime.read(path, model_folder.width, model_folder.config.classes)
     if weights.exists():
-        found, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights)
+        found, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights, ModelFolderError)
         if found != expected:
             difference = f"a graph of other weights (SHA-256 {found[:12]}) than {WEIGHTS} next to it ({expected[:12]})"
             raise ModelFolderError(f"{path}: found {difference}: write it again by `spoter export`")
