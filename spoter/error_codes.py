@@ -96,7 +96,7 @@ class ErrorCode(StrEnum):
     )
     AMBIGUOUS_FORM = (
         "ambiguous_form",
-        "The JSON object has several of the keys of which one is expected, or others beside `describe`.",
+        "The JSON object has several of the keys of which one is expected, or others together with `describe`.",
         "Send one, or several clips under `clips`; `describe` alone.",
     )
     MIXED_FORMS = (
@@ -107,7 +107,7 @@ class ErrorCode(StrEnum):
     MISPLACED_OPTION = (
         "misplaced_option",
         "`top_k`, `enrolled`, `enroll` or `describe` stands in one of several clips.",
-        "Put it beside `clips`; `top_k` in the header for JSON Lines.",
+        "Put it next to `clips`; `top_k` in the header for JSON Lines.",
     )
     WRONG_TYPE = (
         "wrong_type",
@@ -203,8 +203,8 @@ class ErrorCode(StrEnum):
     )
     ENROLLED_OF_ANOTHER_MODEL = (
         "enrolled_of_another_model",
-        "`enrolled` was made by another model, or before this one was trained anew.",
-        "Enroll the signs anew.",
+        "`enrolled` was made by another model, or before this one was trained again.",
+        "Enroll the signs again.",
     )
     BAD_ENROLLED = (
         "bad_enrolled",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -22,16 +21,6 @@ from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "random", GLOSSES)
 
 
 def test_scores_reach_their_own_gloss_and_a_refused_clip_none():

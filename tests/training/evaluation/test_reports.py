@@ -6,7 +6,6 @@ import html.parser
 import json
 import re
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,16 +21,6 @@ from tests.training.datasets import GLOSSES, generated_points, write_hdf5
 from tests.training.evaluation.trained import Oracle, member, write_model
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return write_hdf5(tmp_path_factory.mktemp("data") / "signs.hdf5")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "random", GLOSSES)
 
 
 def run(*words) -> tuple[int, str, str]:
