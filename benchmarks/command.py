@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks.load.processes import end_on_signals
+from spoter.cli import STYLE
 from spoter.errors import SpoterError
 from spoter.torchserve.process import StartError
 
@@ -27,7 +28,7 @@ def application(main: Callable[..., None]) -> typer.Typer:
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(getattr(error, "exit_code", 1)) from None
 
-    app = typer.Typer(add_completion=False)
+    app = typer.Typer(**STYLE)
     app.command()(command)
     return app
 

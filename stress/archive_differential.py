@@ -124,7 +124,8 @@ def _hash_files(folder: Path) -> dict[str, str]:
 def _run_tarfile(path: Path, folder: Path) -> str | None:
     try:
         with tarfile.open(path, "r:gz") as archive:
-            archive.extractall(folder, filter="data")
+            # Debian's Python 3.11.2 has no extraction filters: they came with 3.11.4.
+            archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         return repr(error)
     return None

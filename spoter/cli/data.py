@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli import options
+from spoter.cli import STYLE, options
 from spoter.cli.options import note
 from spoter.errors import DataError
 from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 # Libraries that take seconds to import are imported by the command.
 
-data_app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True)
+app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True, **STYLE)
 
 _FRAMES_DRAWN = 8  # in a row of a picture of augmentations
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
 
 
-@data_app.command()
+@app.command()
 def summary(
     data: options.Data,
     group_regex: options.GroupRegex = None,
@@ -57,7 +57,7 @@ def summary(
         print(f"wrote {picture}", file=sys.stderr)
 
 
-@data_app.command()
+@app.command()
 def split(
     data: options.Data,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets train.hdf5, validation.hdf5 and test.hdf5.")],
@@ -92,7 +92,7 @@ def split(
             print(f"{path}: {len(clips)} clips of {', '.join(parts.groups(subset))}")
 
 
-@data_app.command()
+@app.command()
 def augmentations(
     data: options.Data,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")],

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spoter.aws.choices import EntryPoint, Mode
+from spoter.cli import STYLE
 from spoter.errors import SpoterError
 from spoter.resources import WORK_FOLDER
 
@@ -32,9 +33,7 @@ app = typer.Typer(
     help="Deploy a model to Amazon SageMaker: with no command and no option, models/dgs11 to a real-time endpoint.",
     epilog="Settings: deploy.toml, and options above it. Credentials: AWS's own chain (aws configure sso, AWS_PROFILE, "
     "an instance's role). Exit status: 0 done, 2 something to put right, 1 failed, 130 interrupted. See docs/deploy.md",
-    add_completion=False,
-    rich_markup_mode=None,  # or [default: …] is taken for markup
-    pretty_exceptions_enable=False,
+    **STYLE,
 )
 
 File = Annotated[Path | None, typer.Option("--settings", help="Settings file [default: deploy.toml].")]

@@ -19,7 +19,7 @@ from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
 from spoter.ops.doctor import temporary_folder
 from spoter.ops.java import OLDEST_JAVA, find_java
-from spoter.ops.local_server import NAME
+from spoter.ops.local_server import ARCHIVE, NAME
 from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import RESOURCES, WORK_FOLDER
 from spoter.torchserve.process import SAMPLES, StartError
@@ -83,15 +83,17 @@ def serve(
     _check_ports(host, port, management_port, metrics_port)
     server = None
     try:
-        from spoter.torchserve.pack import build  # imports torch if the model needs it, and Ctrl-C works meanwhile
+        from spoter.torchserve.pack import archive_files, zipped
 
         ports = (port, management_port, metrics_port)
         server = TorchServe(
             host, ports, workers, needs_tokens, logs.resolve(), java.environment(os.environ), cors_origin
         )
         with console.status(f"packing {model}"):
-            for path in build(model, NAME, None, server.store, runtime):
-                _copy(path, model_store)
+            archive = zipped(archive_files(model, NAME, runtime=runtime))  # imports torch if the model needs it
+            server.store.mkdir()
+            (server.store / ARCHIVE).write_bytes(archive)
+            _copy(archive, model_store / ARCHIVE)
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status(f"starting TorchServe on Java {java.version} ({java.source}); its logs are in {logs}"):
@@ -148,13 +150,13 @@ def _address(host: str) -> ipaddress.IPv4Address:
         raise SpoterError(f"found host {host!r}, expected an IPv4 address or the name of one") from None
 
 
-def _copy(path: Path, folder: Path) -> None:
-    """Copy an archive into the model store, where a TorchServe that is started by hand looks for it."""
+def _copy(archive: bytes, path: Path) -> None:
+    """Write an archive into the model store, where a TorchServe that is started by hand looks for it."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(folder / path.name, path.read_bytes())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write_bytes(path, archive)
     except OSError as error:
-        typer.echo(f"note: {folder / path.name} is not written ({error.strerror}); served all the same", err=True)
+        typer.echo(f"note: {path} is not written ({error.strerror}); served all the same", err=True)
 
 
 def _greet(server: TorchServe, sample: Path, prediction: str, seconds: float) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 MAIN_CLASS = "org.pytorch.serve.ModelServer"
 NAME = "spoter"  # of the model: /predictions/spoter
+ARCHIVE = f"{NAME}.mar"  # in the model store
 
 
 def torchserve_on(port: int, address: str | None = None) -> psutil.Process | None:

@@ -7,24 +7,22 @@ MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries 
 import gzip
 import io
 import json
-import os
 import re
-import shutil
-import subprocess
-import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
+from model_archiver.model_archiver_config import ModelArchiverConfig
+from model_archiver.model_archiver_error import ModelArchiverError
+from model_archiver.model_packaging_utils import ModelExportUtils
 
 from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
-from spoter.model.config import CONFIG, ModelConfig, choose_runtime, read_config
+from spoter.model.config import CONFIG, choose_runtime, read_config
 from spoter.model.folder import CARD, MEANING, PROTOTYPES, RUNTIME_FILES
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
@@ -32,6 +30,8 @@ from spoter.runtime.loading import load_runtime
 
 HANDLER = RESOURCES / "handler"
 MANIFEST = "MAR-INF/MANIFEST.json"
+# Files of handler/ that the manifest names.
+ENTRY_POINT, REQUIREMENTS, WORKER_SETTINGS = "spoter_handler.py", "requirements.txt", "model-config.yaml"
 # The parts of the spoter package that serve. Nothing else goes into an archive.
 SERVED = (
     "__init__.py",
@@ -55,12 +55,27 @@ EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def build(model: Path, name: str, version: str | None, out: Path, runtime: str | None = None) -> list[Path]:
-    """Check a model folder and write ``out/NAME.mar`` and ``out/model.tar.gz``, each whole or not at all.
+    """Write ``out/NAME.mar`` and ``out/model.tar.gz`` of a model folder, each whole or not at all.
+
+    `archive_files` has the parameters and the errors.
+    """
+    files = archive_files(model, name, version, runtime)
+    out.mkdir(parents=True, exist_ok=True)
+    contents = {out / f"{name}.mar": zipped(files), out / "model.tar.gz": gzipped_tar(files)}
+    for path, content in contents.items():
+        atomic_write_bytes(path, content)
+    return list(contents)
+
+
+def archive_files(
+    model: Path, name: str = "spoter", version: str | None = None, runtime: str | None = None
+) -> dict[str, bytes]:
+    """Check a model folder, and return the content of each file of its archive, sorted by name.
 
     Requests go to /predictions/NAME. The archive's version is the model's own unless given. It holds the file of one
     runtime of `spoter.model.config.RUNTIMES` only, by default the model's own.
 
-    Raises `ModelFolderError` where the folder cannot be served, or torch-model-archiver refuses it.
+    Raises `ModelFolderError` where the folder cannot be served, or torch-model-archiver refuses the name.
     """
     refuse_tricks(model)
     runtime = choose_runtime(model, runtime)
@@ -69,40 +84,30 @@ def build(model: Path, name: str, version: str | None, out: Path, runtime: str |
     version = config.version if version is None else version
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
         raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
-    with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
-        extra = Path(scratch, "extra")
-        _stage(model, config, extra)
-        tree = _archive(model / RUNTIME_FILES[config.runtime], extra, name, version, Path(scratch), config.runtime)
-        paths = sorted(path for path in tree.rglob("*") if path.is_file())
-        files = {path.relative_to(tree).as_posix(): path.read_bytes() for path in paths}
-    # The archiver writes the time of day into the manifest.
-    manifest = json.loads(files[MANIFEST])
-    manifest["createdOn"] = "01/01/1980 00:00:00"
-    files[MANIFEST] = json.dumps(manifest, indent=2).encode()
-    out.mkdir(parents=True, exist_ok=True)
-    contents = {out / f"{name}.mar": zipped(files), out / "model.tar.gz": _tar(files)}
-    for path, content in contents.items():
-        atomic_write_bytes(path, content)
-    return list(contents)
-
-
-def _stage(model: Path, config: ModelConfig, extra: Path) -> None:
-    """Gather in `extra` what goes into the archive beside weights, handler, model-config.yaml and requirements.txt."""
-    extra.mkdir()
-    for file in model_files(model, config.layout):
-        shutil.copy(model / file, extra)
+    files = {file: (model / file).read_bytes() for file in [*model_files(model, config.layout), RUNTIME_FILES[runtime]]}
     if read_config(model) != config:
-        (extra / CONFIG).write_bytes(config.to_json())
-    for path in package_files(SERVED):
-        to = extra / path.relative_to(PACKAGE.parent)
-        to.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(path, to)
-    shutil.copy(HANDLER / "video_bucket.py", extra)
-    for name in ("LICENSE", "NOTICE"):
-        shutil.copy(RESOURCES / name, extra)
-    (extra / "code").mkdir()
-    shutil.copy(HANDLER / "inference.py", extra / "code")
-    (extra / "code" / "requirements.txt").write_bytes(_requirements("code-requirements.txt", config.runtime))
+        files[CONFIG] = config.to_json()
+    files |= {path.relative_to(PACKAGE.parent).as_posix(): path.read_bytes() for path in package_files(SERVED)}
+    files |= {name: (RESOURCES / name).read_bytes() for name in ("LICENSE", "NOTICE")}
+    files |= {name: (HANDLER / name).read_bytes() for name in (ENTRY_POINT, "video_bucket.py", WORKER_SETTINGS)}
+    files[REQUIREMENTS] = _requirements(REQUIREMENTS, runtime)
+    files["code/inference.py"] = (HANDLER / "inference.py").read_bytes()
+    files["code/requirements.txt"] = _requirements("code-requirements.txt", runtime)
+    files[MANIFEST] = _manifest(name, version, RUNTIME_FILES[runtime])
+    return dict(sorted(files.items()))
+
+
+def _manifest(name: str, version: str, weights: str) -> bytes:
+    """Return the manifest that torch-model-archiver writes, at a fixed time."""
+    config = ModelArchiverConfig(
+        name, ENTRY_POINT, version, weights, requirements_file=REQUIREMENTS, config_file=WORKER_SETTINGS
+    )
+    try:
+        ModelExportUtils.check_model_name_regex_or_exit(name)
+    except ModelArchiverError as error:
+        raise ModelFolderError(f"torch-model-archiver: {' '.join(str(error).split())}") from None
+    manifest = json.loads(ModelExportUtils.generate_manifest_json(config))
+    return json.dumps(manifest | {"createdOn": "01/01/1980 00:00:00"}, indent=2).encode()
 
 
 def _requirements(name: str, runtime: str) -> bytes:
@@ -125,25 +130,6 @@ def package_files(parts: Sequence[str]) -> list[Path]:
     return sorted(file for file in files if file.suffix in (".py", ".csv") or file.name == "requirements.txt")
 
 
-def _archive(computes: Path, extra: Path, name: str, version: str, scratch: Path, runtime: str) -> Path:
-    """Have torch-model-archiver lay out the archive's tree; it writes the manifest and checks the name."""
-    # The archiver empties and fills the temporary folder's NAME: it gets a temporary folder of its own.
-    for folder in ("tmp", "tree"):
-        (scratch / folder).mkdir()
-    command = [sys.executable, "-m", "model_archiver.model_packaging", "--archive-format", "no-archive"]
-    command += ["--model-name", name, "--version", version, "--export-path", str(scratch / "tree")]
-    command += ["--serialized-file", str(computes), "--handler", str(HANDLER / "spoter_handler.py")]
-    command += ["--extra-files", str(extra), "--config-file", str(HANDLER / "model-config.yaml")]
-    requirements = scratch / "requirements.txt"
-    requirements.write_bytes(_requirements("requirements.txt", runtime))
-    command += ["--requirements-file", str(requirements)]
-    done = subprocess.run(command, env=os.environ | {"TMPDIR": str(scratch / "tmp")}, capture_output=True, text=True)
-    if done.returncode:
-        reason = [line for line in done.stderr.strip().splitlines() if not line.startswith(" ")]
-        raise ModelFolderError(f"torch-model-archiver: {reason[-1] if reason else f'exit status {done.returncode}'}")
-    return scratch / "tree" / name
-
-
 def zipped(files: dict[str, bytes]) -> bytes:
     """Return a zip file of `files`, in their order; the same ones give the same bytes."""
     buffer = io.BytesIO()
@@ -157,7 +143,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def _tar(files: dict[str, bytes]) -> bytes:
+def gzipped_tar(files: dict[str, bytes]) -> bytes:
+    """Return a gzipped tar file of `files`, in their order; the same ones give the same bytes."""
     buffer = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in files.items():

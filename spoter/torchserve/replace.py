@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,9 +19,18 @@ from urllib.parse import urlencode, urlsplit
 from spoter.errors import SpoterError, one_line
 from spoter.files import atomic_write_bytes, exclusive_lock
 from spoter.model.config import CONFIG, RUNTIMES, read_config
-from spoter.ops.local_server import NAME, ask_each_port, key_file, model_store, open_connections, torchserve_on
+from spoter.ops.local_server import (
+    ARCHIVE,
+    NAME,
+    ask_each_port,
+    key_file,
+    model_store,
+    open_connections,
+    torchserve_on,
+)
 from spoter.ops.readiness import LOGS, Reply, key, prediction, refused_token, send
 from spoter.ops.tokens import rotate
+from spoter.torchserve.pack import archive_files, zipped
 
 if TYPE_CHECKING:
     import psutil
@@ -152,9 +160,8 @@ def replace(model: Path, management: str, runtime: str | None = None, say: Calla
 def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable[[str], None]) -> None:
     with exclusive_lock(server.store):
         old, new = _check(server, model)
-        with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
-            say(f"packing {model}, version {new}")
-            packed = _pack(model, Path(scratch), runtime)
+        say(f"packing {model}, version {new}")
+        packed = zipped(archive_files(model, NAME, runtime=runtime))
         archive = server.store / f"{NAME}-{new}-{secrets.token_hex(4)}.mar"
         with _removed_on_failure(server, new, archive, say):
             atomic_write_bytes(archive, packed)
@@ -166,10 +173,10 @@ def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable
             say(f"version {new}: a sample was {check.found}")
             server.manage("PUT", f"/models/{NAME}/{new}/set-default")
         say(f"version {new} is the default")
-        os.replace(archive, server.store / f"{NAME}.mar")
+        os.replace(archive, server.store / ARCHIVE)
         _drain(server, old, say)
         _remove(server, old["modelVersion"])
-        say(f"version {old['modelVersion']} is removed; {server.store / f'{NAME}.mar'} holds version {new}")
+        say(f"version {old['modelVersion']} is removed; {server.store / ARCHIVE} holds version {new}")
 
 
 def _check(server: _Server, model: Path) -> tuple[dict[str, Any], str]:
@@ -203,12 +210,6 @@ def _check(server: _Server, model: Path) -> tuple[dict[str, Any], str]:
     if not os.access(server.store, os.W_OK | os.X_OK):
         raise SpoterError(f"{server.store}: cannot write into the server's model store; run the command as its owner")
     return versions[default], new
-
-
-def _pack(model: Path, scratch: Path, runtime: str | None) -> bytes:
-    from spoter.torchserve.pack import build  # it takes a second of torch
-
-    return build(model, NAME, None, scratch, runtime)[0].read_bytes()
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from spoter.ops.local_server import NAME
+from spoter.ops.local_server import ARCHIVE, NAME
 from spoter.ops.ports import LOOPBACK, free_port
 from spoter.resources import RESOURCES
 from spoter.torchserve.process import ServerProcess
@@ -85,7 +85,7 @@ class TorchServe(ServerProcess):
             settings["TS_DEFAULT_WORKERS_PER_MODEL"] = str(workers)
         command = [sys.executable, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
         self.store = self.folder / "model_store"
-        command += ["--model-store", str(self.store), "--models", f"{NAME}={NAME}.mar"]
+        command += ["--model-store", str(self.store), "--models", f"{NAME}={ARCHIVE}"]
         command += ["--ts-config", str(RESOURCES / "config.properties")]
         # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
         command += ["--log-config", str(shutil.copy(RESOURCES / "handler" / "log4j2.xml", self.folder))]

@@ -222,13 +222,11 @@ def test_a_version_that_is_left_over_is_named(by_hand, dgs11, tmp_path):
 def test_a_new_version_that_fails_is_removed_and_the_old_one_serves_on(
     by_hand, dgs11, tmp_path, monkeypatch, files, words
 ):
-    def pack_broken(model: Path, scratch: Path, runtime: str | None) -> bytes:
-        pack(model, scratch, runtime)
-        change_archive(scratch / "spoter.mar", {}, files)
-        return (scratch / "spoter.mar").read_bytes()
+    def broken(*arguments: object, **options: object) -> dict[str, bytes]:
+        return archive_files(*arguments, **options) | files
 
-    pack, served = command._pack, by_hand.default()["modelVersion"]
-    monkeypatch.setattr(command, "_pack", pack_broken)
+    archive_files, served = command.archive_files, by_hand.default()["modelVersion"]
+    monkeypatch.setattr(command, "archive_files", broken)
     lines: list[str] = []
     with load(by_hand.ports[0], False, True) as clients, pytest.raises(SpoterError, match=words) as error:
         command.replace(versioned(dgs11, tmp_path / "next", "9.0"), by_hand.management, say=lines.append)

@@ -180,11 +180,11 @@ def test_what_build_mar_packs_passes_whatever_a_layout_is_called(dgs11, tmp_path
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 def test_content_is_read_to_its_end_however_it_lies_in_chunks(tmp_path, monkeypatch, kind):
     """zlib may hold the last bytes back after it has taken all of its input."""
-    from spoter.torchserve.pack import _tar, zipped
+    from spoter.torchserve.pack import gzipped_tar, zipped
 
     monkeypatch.setattr(archive, "CHUNK", 64)
     monkeypatch.setattr(tar_reader, "_CHUNK", 64)
-    make: Callable[[dict[str, bytes]], bytes] = _tar if kind == "tar" else zipped
+    make: Callable[[dict[str, bytes]], bytes] = gzipped_tar if kind == "tar" else zipped
     rng, path = random.Random(1), tmp_path / "archive"
     for size in range(1, 700, 3):
         content = bytes(size) if size % 2 else bytes(rng.choices(b"ab", k=size))

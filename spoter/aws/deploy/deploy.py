@@ -134,9 +134,11 @@ def build_archive(model_dir: Path, folder: Path, runtime: str | None = None) -> 
     ModelFolderError
         Where it cannot be served.
     """
-    from spoter.torchserve.pack import build  # importing it takes a second (torch)
+    from spoter.torchserve.pack import archive_files, gzipped_tar
 
-    return next(path for path in build(model_dir, "spoter", None, folder, runtime) if path.name == "model.tar.gz")
+    archive = folder / "model.tar.gz"
+    archive.write_bytes(gzipped_tar(archive_files(model_dir, runtime=runtime)))
+    return archive
 
 
 def _create_if_missing(

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import tarfile
+import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -40,8 +40,7 @@ def built(tmp_path_factory) -> Path:
 @pytest.fixture
 def unpacked(built: Path, tmp_path: Path) -> Path:
     """model.tar.gz, unpacked as SageMaker does."""
-    with tarfile.open(built / "model.tar.gz") as archive:
-        archive.extractall(tmp_path / "model", filter="data")
+    shutil.unpack_archive(built / "model.tar.gz", tmp_path / "model")
     tmp_path.chmod(0o755)
     return tmp_path / "model"
 

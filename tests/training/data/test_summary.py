@@ -17,7 +17,7 @@ from spoter.training.data.summary import draw_figure, summarize
 from tests.training.datasets import GLOSSES, GROUPS, generated_clips, write_hdf5
 
 app = typer.Typer()
-app.add_typer(commands.data_app)
+app.add_typer(commands.app)
 
 
 @pytest.fixture(scope="module")
