@@ -177,3 +177,28 @@ def test_doctor_looks_at_the_ports_that_make_serve_would_take(spoter, monkeypatc
         "",
         "error: found SPOTER_PORT=many, expected the number of a port\n",
     )
+
+
+def test_a_help_text_keeps_what_stands_in_brackets(spoter, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    code, out, _ = spoter("serve", "--help")
+    assert code == 0 and "[default: one a core]" in out
+
+
+def test_only_the_command_that_is_asked_for_is_imported():
+    program = (
+        "import sys\n"
+        "from spoter.cli.main import main\n"
+        "sys.argv[1:] = ['token', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print([name for name in sys.modules if name.startswith('spoter.cli.') or name == 'numpy'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "['spoter.cli.main', 'spoter.cli.token']"
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest(spoter):
+    code, _, err = spoter("serv")
+    assert code == 2 and "serve" in err
