@@ -54,7 +54,9 @@ class _Commands(TyperGroup):
         if not isinstance(command, typer.Typer):
             function, command = command, typer.Typer(**STYLE)
             command.command(cmd_name)(function)
-        return typer.main.get_command(command)
+        built = typer.main.get_command(command)
+        built.name = cmd_name  # that of a Typer whose name is not set is empty
+        return built
 
 
 app = typer.Typer(
