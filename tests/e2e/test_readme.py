@@ -1,4 +1,15 @@
-"""Every command of README.md is run, in a copy of the checkout, and answers what README.md says it does."""
+"""The bash, Python and JavaScript blocks of the documents in `PAGES` run, and print what the page shows.
+
+The blocks of a page run in their order, in a copy of the checkout with an activated environment. `make serve …` and
+`spoter serve …` start a server on free ports, which the blocks after it use; before the first one, they use a server of
+models/dgs11. A block's output is compared with the fence that follows it:
+
+- ```json after bash: the last line of the output, as JSON; of `spoter evaluate`, only its keys;
+- ``` after bash, python or js: the whole output;
+- any other fence, such as ```text, is an illustration.
+
+A block that needs an account, a cluster or a file that a reader has to bring gets a fence without the language bash.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +21,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -21,42 +34,102 @@ from tests.training.datasets import generated_clips, write_hdf5
 
 pytestmark = pytest.mark.server
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```\n(?:\n```json\n(.*?)^```\n)?", README, re.DOTALL | re.MULTILINE)
-INLINE = re.findall(r"(?<!`)`((?:make|curl|\.venv/bin/\w+) [^`]+)`", README)
-COMMANDS = [line for block, _ in BLOCKS for line in block.splitlines()]
-NAMES = ("SPOTER_PORT", "SPOTER_MANAGEMENT_PORT", "SPOTER_METRICS_PORT")
+PAGES = (
+    "README.md",
+    "docs/index.md",
+    "docs/tutorial-recognize.md",
+    "docs/tutorial-train.md",
+    "docs/send-landmarks.md",
+    "docs/client.md",
+    "docs/convert.md",
+    "docs/enroll.md",
+    "docs/webcam.md",
+    "web/README.md",
+)
+"""The documents whose blocks are run here: add a page when its blocks can run this way."""
+
+NOT_RUN_HERE = (
+    "git clone",  # the repository is here
+    "pip install",
+    "make demo",  # tests/webpage
+    "spoter demo",
+    "make test",
+    "make bench",  # also make bench-peers and bench-all: tests/benchmarks
+    "make fuzz",  # test_fuzz.py
+    "make attack",  # tests/stress
+    "make sbom",  # tests/scripts/test_sbom.py
+    "make audit",  # needs the internet
+    "make image",  # make image-test
+    "make lambda",  # also make lambda-proxy: tests/aws/functions
+    "spoter deploy",  # tests/aws/deploy/test_documented.py
+    "torchserve ",  # test_by_hand below
+    "PYTHONPATH=$PWD/handler/worker_path torchserve ",
+)
+SERVE = ("make serve", "spoter serve")
+PORTS = {"SPOTER_PORT": 8080, "SPOTER_MANAGEMENT_PORT": 8081, "SPOTER_METRICS_PORT": 8082}
+DOCUMENTS = (ROOT / "README.md", ROOT / "web" / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+TRAINING_DATA = "docs/tutorial-train.md"  # its first Python block writes my-signs/
+
+
+class Block(NamedTuple):
+    language: str
+    code: str
+    shown_as: str  # "json", "" for text
+    shown: str  # "" where the page shows no output
+
+
+def read_blocks(page: str) -> list[Block]:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    pattern = r"^```(bash|python|js)\n(.*?)^```\n(?:\n```(json|)\n(.*?)^```\n)?"
+    return [Block(*found) for found in re.findall(pattern, text, re.DOTALL | re.MULTILINE)]
+
+
+def read_commands(block: Block) -> list[str]:
+    lines = block.code.replace("\\\n", " ").splitlines()
+    return [line for line in lines if line and not line.startswith(("#", *NOT_RUN_HERE))]
+
+
+JAVASCRIPT = [(page, block) for page in PAGES for block in read_blocks(page) if block.language == "js"]
 
 
 @pytest.fixture(scope="module")
 def checkout(scratch: Path) -> Path:
-    """A copy of the files that git knows, or would, with the tests' own environment as its .venv."""
-    # An environment that is not up to date would be installed anew from the copy, and point to it ever after.
+    """A copy of the files that git knows or would add, with this environment as its .venv, and files of a reader."""
+    # An environment that is not up to date would be installed again from the copy, and then depend on it.
     stale = subprocess.run(["make", "--question", ".venv/dev.stamp"], cwd=ROOT, capture_output=True).returncode
     if stale or Path(sys.prefix).resolve() != (ROOT / ".venv").resolve():
-        pytest.skip("README's commands need the .venv that make makes, up to date: run make test")
+        pytest.skip("the commands of the documents need the .venv that make creates, up to date: run make test")
     folder = scratch / "checkout"
-    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+    git = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(git, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
         if (ROOT / name).is_file():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, folder / name)
     (folder / ".venv").symlink_to(sys.prefix)
-    # One clip of each gloss by each signer: README's recipe is for a real model, and takes its time.
+    # One clip of each gloss by each signer: the documents' recipe is for a real model, and takes its time.
     write_hdf5(folder / "my-signs.hdf5", generated_clips(per_gloss=1))
+    videos.sign(folder / "my-video.mp4")
+    run_python(next(block for block in read_blocks(TRAINING_DATA) if block.language == "python").code, folder)
     return folder
 
 
+def activated(checkout: Path) -> dict[str, str]:
+    """Return the environment variables of a shell with the copy's environment, and free ports as the usual ones."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPOTER_", "TS_"))}
+    path = f"{checkout / '.venv' / 'bin'}{os.pathsep}{clean['PATH']}"
+    return clean | {"PATH": path} | {name: str(free_port()) for name in PORTS}
+
+
 class Served:
-    """A `make serve …` of README.md, on free ports."""
+    """A `make serve …` or `spoter serve …` of a document, on free ports."""
 
     def __init__(self, command: str, checkout: Path):
-        self.ports = [free_port() for _ in NAMES]
-        ports = dict(zip(NAMES, map(str, self.ports), strict=True))
-        command = re.sub(r"SPOTER_\w*PORT=\d+", "", command)
+        environ = activated(checkout)
+        self.ports = {PORTS[name]: int(environ[name]) for name in PORTS}
+        self.guarded = "0.0.0.0" in command
         self.process = subprocess.Popen(
-            [*command.split(), *(f"{name}={port}" for name, port in ports.items())],
-            cwd=checkout, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            re.sub(r"SPOTER_\w*PORT=\d+", "", command).split(),
+            cwd=checkout, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True,
         )  # fmt: skip
         self.greeting = ""
         for line in self.process.stdout:
@@ -65,10 +138,20 @@ class Served:
                 return
         raise AssertionError(f"{command} ended with {self.process.wait()}: {self.greeting}")
 
-    def end(self) -> int:
+    def here(self, text: str) -> str:
+        """Return commands or code with this server's ports in the place of the usual ones."""
+        return re.sub(r":(808[012])\b", lambda port: f":{self.ports[int(port[1])]}", text)
+
+    def check(self) -> None:
+        """Check that it answers, or asks for a token where the command turns tokens on."""
+        body, headers = (ROOT / "samples/hallo.json").read_bytes(), {"Content-Type": "application/json"}
+        assert send(self.ports[8080], "POST", "/predictions/spoter", body, headers).status == 200 + 200 * self.guarded
+        assert ("TOKEN=" in self.greeting) == self.guarded
+
+    def end(self) -> None:
         os.killpg(self.process.pid, signal.SIGINT)  # as a terminal does
         self.process.communicate(timeout=60)
-        return self.process.returncode
+        assert self.process.returncode in (0, -signal.SIGINT)  # depends on make's version
 
 
 @pytest.fixture(scope="module")
@@ -78,123 +161,124 @@ def served(checkout: Path) -> Iterator[Served]:
     served.end()
 
 
-def run(command: str, checkout: Path, environ: dict | None = None) -> str:
-    done = subprocess.run(
-        ["bash", "-ec", command], cwd=checkout, env=environ, capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+def run_bash(script: str, checkout: Path, environ: dict[str, str] | None = None) -> str:
+    return _run(["bash", "-ec", script], script, checkout, environ)
+
+
+def run_python(code: str, checkout: Path) -> str:
+    return _run([checkout / ".venv" / "bin" / "python", "-c", code], code, checkout)
+
+
+def _run(command: list[object], what: str, checkout: Path, environ: dict[str, str] | None = None) -> str:
+    environ = environ or activated(checkout)
+    done = subprocess.run(command, cwd=checkout, env=environ, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, f"{what}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-def find(commands: list[str], start: str) -> list[str]:
-    found = [command for command in commands if command.startswith(start)]
-    assert found, f"README.md has no command {start!r}: adapt this test"
-    return found
+def check_output(block: Block, printed: str) -> None:
+    if not block.shown:
+        return
+    if block.shown_as != "json":
+        assert printed == block.shown, block.code
+        return
+    answer, shown = json.loads(printed.splitlines()[-1]), json.loads(block.shown)
+    if "spoter evaluate" in block.code:  # figures differ between machines
+        answer, shown = set(answer), set(shown)
+    assert answer == shown, block.code
 
 
-def test_every_command_is_of_a_kind_that_is_tested_here():
-    kinds = (
-        "make serve",
-        "make demo",  # tests/web
-        "make test",
-        "make bench",  # that and make bench-peers: tests/benchmarks/test_peers.py
-        "make fuzz",  # tests/attacks and test_fuzz.py, which also are for the next
-        "make attack",
-        "make sbom",  # tests/scripts/test_sbom.py
-        "make audit",  # asks the internet
-        "make training",
-        "make video",
-        "make deploying",
-        "make lambda",  # tests/aws/functions
-        "make image",  # make image-test
-        "curl ",
-        ".venv/bin/",
-        "python build_mar.py",
-        "torchserve ",
-        "PYTHONPATH=$PWD/handler/worker_path torchserve ",
-        ". .venv/",
-    )
-    assert [command for command in COMMANDS + INLINE if not command.startswith(kinds)] == []
-    assert re.findall(r"^```(?!bash|json|python|js|\n)(.*)$", README, re.MULTILINE) == []
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_and_python_print_what_the_page_shows(page, checkout, served):
+    server = served
+    try:
+        for block in read_blocks(page):
+            if block.language == "python":
+                check_output(block, run_python(server.here(block.code), checkout))
+            elif block.language == "bash":
+                printed = ""
+                for serves, lines in groupby(read_commands(block), lambda line: line.startswith(SERVE)):
+                    script = "\n".join(lines)
+                    if not serves:
+                        printed = run_bash(server.here(script), checkout)
+                    elif script != "make serve":
+                        if server is not served:
+                            server.end()
+                        server = Served(script, checkout)
+                        server.check()
+                if printed:
+                    check_output(block, printed)
+    finally:
+        if server is not served:
+            server.end()
 
 
-def test_make_serve_shows_what_readme_shows(served):
-    (hallo,) = [answer for block, answer in BLOCKS if "samples/hallo.json" in block and block.startswith("curl")]
+@pytest.mark.parametrize(("page", "block"), JAVASCRIPT)
+def test_javascript_prints_what_the_page_shows(page, block, checkout, served, node):
+    command = [node, "--input-type=module", "--eval", served.here(block.code)]
+    check_output(block, _run(command, block.code, checkout))
+
+
+def test_blocks_of_code_show_what_they_print():
+    blocks = [block for page in PAGES for block in read_blocks(page) if block.language != "bash"]
+    assert {block.language for block in blocks} == {"python", "js"}
+    assert [block.code for block in blocks if not block.shown] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_fence_looks_like_commands_and_is_not_run(page):
+    assert re.findall(r"^```(sh|shell|console|py|javascript)$", (ROOT / page).read_text(), re.MULTILINE) == []
+
+
+def test_make_serve_prints_the_answer_that_the_readme_shows(served):
+    (hallo,) = [block.shown for block in read_blocks("README.md") if "curl" in block.code]
     assert json.loads(next(line for line in served.greeting.splitlines() if line.startswith("{"))) == json.loads(hallo)
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed here")
-@pytest.mark.parametrize("command", find(COMMANDS + INLINE, "curl "))
-def test_curl_answers_what_readme_shows(served, checkout, command):
-    shown = next((answer for block, answer in BLOCKS if block == f"{command}\n" and answer), None)
-    for usual, port in zip((8080, 8081, 8082), served.ports, strict=True):
-        command = command.replace(f":{usual}/", f":{port}/")
-    answer = run(command, checkout)
-    if shown is not None:
-        assert json.loads(answer) == json.loads(shown)
-    elif "/metrics" in command:
-        assert "DecodeTime" in answer
-    else:
-        assert "HALLO" in json.loads(answer)[0]["customizedMetadata"]["glosses"]
+INLINE_SERVE = sorted(
+    {
+        command
+        for document in DOCUMENTS
+        for command in re.findall(r"(?<!`)`(make serve [^`]+)`", document.read_text(encoding="utf-8"))
+        # PIP_ARGS installs packages; a folder that does not exist and `…` stand for a reader's own
+        if not re.search(r"PIP_ARGS|PYTHON=|SPOTER_MODEL=|…", command)
+    }
+)
 
 
-def test_the_commands_of_spoter(checkout, served):
-    run(*find(COMMANDS, "make training"), checkout)  # installs nothing where all is there
-    run(*find(COMMANDS, "make deploying"), checkout)
-    videos.sign(checkout / "my-video.mp4")
-    run(*find(COMMANDS, "make video"), checkout)
-    for command in find(COMMANDS + INLINE, ".venv/bin/"):
-        if "python deploy.py" in command:  # tests/aws/deploy/test_documented.py
-            continue
-        command = command.replace(":8080", f":{served.ports[0]}")
-        # whatever else listens on this machine's 8080
-        said = run(f"{command} --port {free_port()}" if command.endswith(" doctor") else command, checkout)
-        if command.endswith("--json"):
-            assert set(json.loads(said.splitlines()[-1])) == {"top1", "top5", "ece", "clips"}
-
-
-@pytest.mark.parametrize("command", [c for c in find(COMMANDS + INLINE, "make serve ") if "PIP_ARGS" not in c])
-def test_make_serve_with_variables(checkout, command):
-    if "my-model" in command:  # made by `spoter convert`, above it
-        run(find(COMMANDS, ".venv/bin/spoter convert")[0], checkout)
-        if "SPOTER_RUNTIME" in command:
-            run(find(COMMANDS, ".venv/bin/spoter export")[0], checkout)
+@pytest.mark.parametrize("command", INLINE_SERVE)
+def test_a_server_starts_with_the_variables_in_a_sentence_or_table(command, checkout):
     served = Served(command, checkout)
     try:
-        headers = {"Content-Type": "application/json"}
-        reply = send(
-            served.ports[0], "POST", "/predictions/spoter", (ROOT / "samples/hallo.json").read_bytes(), headers
-        )
-        guarded = "0.0.0.0" in command
-        assert reply.status == (400 if guarded else 200)
-        assert ("TOKEN=" in served.greeting) == guarded
+        served.check()
     finally:
-        assert served.end() in (0, -signal.SIGINT)  # by make's version
+        served.end()
 
 
 def test_by_hand(checkout, scratch):
-    (block,) = [block for block, _ in BLOCKS if "torchserve --start" in block]
-    lines = block.splitlines()
-    folder = scratch / "readme-by-hand"
+    """The commands of docs/operations.md that start TorchServe without `spoter serve`."""
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    fences = re.findall(r"^```(?:bash)?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    lines = next(fence for fence in fences if "torchserve --start --model-store" in fence).splitlines()
+    number = next(number for number, line in enumerate(lines) if "torchserve --start" in line)
+    folder = scratch / "documented-by-hand"
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
-    environ = server_environment(folder, ports)
+    environ = activated(checkout) | server_environment(folder, ports)
+    environ["PATH"] = activated(checkout)["PATH"]
     del environ["TS_METRICS_CONFIG"]
-    activate, build, start, stop = lines
-    run(f"{activate}\n{build}", checkout, environ)
+    run_bash("\n".join(lines[:number]), checkout, environ)
     try:
-        run(f"{activate}\n{start} > {folder}/out 2>&1", checkout, environ)
+        run_bash(f"{lines[number]} > {folder}/out 2>&1", checkout, environ)
         assert wait_ready(ports[1])
     finally:
-        run(f"{activate}\n{stop}", checkout, environ)
+        run_bash("\n".join(lines[number + 1 :]) or "torchserve --stop", checkout, environ)
 
 
 def test_make_bench(checkout):
-    assert "make bench" in INLINE
-    said = run("make bench BENCH_ARGS='--seconds 0'", checkout)
-    assert "whole request, full" in said and "through the server, compact" in said
+    printed = run_bash("make bench BENCH_ARGS='--seconds 0'", checkout)
+    assert "whole request, full" in printed and "through the server, compact" in printed
 
 
 def test_make_test_is_what_ci_runs():
-    assert find(COMMANDS, "make test") == ["make test"]
     assert (ROOT / ".ci" / "run").read_text().rstrip().endswith('exec make test PYTHON="$python"')
