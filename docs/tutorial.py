@@ -1,8 +1,10 @@
 # %% [markdown]
 # # From a clip to a gloss
 #
-# Start a server first, with `make serve`. Run this file as it is, from the repository's root, or cell by cell: VS Code
-# and Jupyter (by way of jupytext) open it as a notebook.
+# For Python developers: at the end you have looked into a clip, recognized one clip and many, and enrolled a new sign.
+#
+# First start a server with `make serve`. Then run `python docs/tutorial.py` from the repository's root, or run the
+# cells one by one: VS Code opens this file as a notebook, and so does Jupyter with jupytext.
 
 # %%
 import os
@@ -17,33 +19,33 @@ client = Client(url)
 # %% [markdown]
 # ## What does the server know?
 #
-# The signs it can name, the landmarks its model is fed, and how much it takes at once.
+# Its signs, the landmarks that its model uses, and the limits of a request.
 
 # %%
 about = client.describe()
 print(f"{about.name} {about.version} knows {len(about.glosses)} signs: {', '.join(about.glosses)}")
 print(
-    f"It is fed {len(about.layout.landmarks)} landmarks of {about.estimator}, at most {about.limits.max_frames} frames."
+    f"It uses {len(about.layout.landmarks)} landmarks of {about.estimator}, in up to {about.limits.max_frames} frames."
 )
 
 # %% [markdown]
 # ## A clip
 #
-# A clip is an array of frames, landmarks and coordinates. x and y are fractions of the picture, y points down, and a
-# landmark that was not found is NaN. This one is a NumPy file with the model's own 54 landmarks; an estimator's whole
-# array (543 points of MediaPipe Holistic, 137 of OpenPose, 133 of COCO-WholeBody) does as well.
+# A clip is an array (frames, landmarks, 2). x and y are fractions of the picture, y points down, and a missing landmark
+# is NaN. This NumPy file holds the 54 landmarks of the model. The whole array of an estimator works as well: 543 points
+# of MediaPipe Holistic, 137 of OpenPose, or 133 of COCO-WholeBody.
 
 # %%
 points = np.load("samples/software.npy")
 names = about.layout.landmarks
-found = ~np.isnan(points).any(axis=2)
-print(f"{points.shape[0]} frames, {points.shape[1]} landmarks, {found.mean():.0%} of them found")
+present = ~np.isnan(points).any(axis=2)
+print(f"{points.shape[0]} frames, {points.shape[1]} landmarks, {present.mean():.0%} of them present")
 
 wrist = points[:, names.index("pose_right_wrist")]
-print(f"The right wrist goes from y = {np.nanmax(wrist[:, 1]):.2f} up to y = {np.nanmin(wrist[:, 1]):.2f}")
+print(f"The right wrist moves from y = {np.nanmax(wrist[:, 1]):.2f} up to y = {np.nanmin(wrist[:, 1]):.2f}")
 
 # %% [markdown]
-# Let us look at it: the right hand's height over time, the picture's upper edge at the top.
+# Draw the height of the right wrist over time, with the upper edge of the picture at the top.
 
 # %%
 rows = 12
@@ -57,18 +59,17 @@ print("\n".join("".join(row).rstrip() for row in canvas))
 # %% [markdown]
 # ## Which sign is it?
 #
-# `score` is a probability among the signs that the model knows. It is shared out whatever is seen, so look at `known`
-# as well: False means that the clip looks like none of them.
+# `score` is a probability among the signs that the model knows. The scores always sum to 1, so look at `known` as well:
+# False means that the clip looks like none of these signs.
 
 # %%
 answer = client.predict(points, top_k=3)
-for place in answer.glosses:
-    print(f"{place.gloss:12} {place.score:.4f}  label index {place.index}")
+for ranked in answer.glosses:
+    print(f"{ranked.gloss:12} {ranked.score:.4f}  label index {ranked.index}")
 print(f"known: {answer.known}, {answer.frames} frames")
 
 # %% [markdown]
-# The same clip upside down and back to front is no sign of the model's any more. It still has a best gloss;
-# `known` is what tells.
+# Upside down and backwards, the clip is none of the model's signs. It still has a best gloss, but `known` is False.
 
 # %%
 nonsense = points[::-1] * [1, -1] + [0, 1]
@@ -78,8 +79,8 @@ print(f"{answer.gloss} {answer.score:.2f}, known: {answer.known}")
 # %% [markdown]
 # ## Files
 #
-# A path does as well as an array: all that `spoter predict` reads, such as the results of MediaPipe Holistic that a
-# browser sends.
+# Instead of an array, pass the path of a file that `spoter predict` reads, such as the results of MediaPipe Holistic
+# that a browser sends.
 
 # %%
 print(client.predict("samples/hallo.json").gloss)
@@ -87,8 +88,8 @@ print(client.predict("samples/hallo.json").gloss)
 # %% [markdown]
 # ## Many clips
 #
-# `predict_many` sends as many in a request as the server takes. A clip that cannot be used has its error in its place,
-# and leaves the others alone.
+# `predict_many` sends as many clips per request as the server accepts. A clip that cannot be used gets an error in its
+# place; the other clips are answered.
 
 # %%
 clips = [points, "samples/hallo.json", np.zeros((10, 7, 2)), "samples/mainz-long.csv"]
@@ -98,20 +99,20 @@ for number, answer in enumerate(client.predict_many(clips)):
 # %% [markdown]
 # ## A new sign
 #
-# From a few clips, without training: one does to try, five by several people are better. The server keeps nothing.
-# What it learned comes back, and goes along with the clips that are to be named with it.
+# Enroll a sign from a few clips, without training. One clip is enough to try; five by several people are better. The
+# server keeps nothing: it returns what it learned, and you send that along with the next clips.
 
 # %%
 learned = client.enroll("GREETING", ["samples/hallo.json"])
-print(f"GREETING is most like {learned.nearest}, with a cosine of {learned.similarity:.2f}")
+print(f"The gloss nearest to GREETING is {learned.nearest}, with a cosine of {learned.similarity:.2f}")
 answer = client.predict("samples/hallo.json", enrolled=learned, top_k=2)
-print(", ".join(f"{place.gloss} {place.score:.2f}" for place in answer.glosses))
+print(", ".join(f"{ranked.gloss} {ranked.score:.2f}" for ranked in answer.glosses))
 
 # %% [markdown]
-# ## What can go wrong
+# ## Errors
 #
-# What is wrong with a clip is an `InputError`, with a `code` for programs and a text for people, whether it is found
-# before anything is sent or by the server. A server that is busy is asked again by itself.
+# A wrong clip raises `InputError`, with a `code` for programs and a message for people. The client raises it before it
+# sends anything, or when the server refuses the clip. If the server is busy, the client retries by itself.
 
 # %%
 try:

@@ -1,4 +1,4 @@
-"""The commands that docs and README give for starting and stopping TorchServe by hand."""
+"""TorchServe started and stopped by hand: it answers predictions, shows our metrics, and ends."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from tests.e2e.live import send, server_environment, wait_ready
 pytestmark = pytest.mark.server
 
 
-def test_build_start_predict_stop(scratch):
+def test_it_starts_answers_and_stops(scratch):
     folder = scratch / "by-hand"
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
     environ = server_environment(folder, ports)
-    del environ["TS_METRICS_CONFIG"]  # config.properties finds it from the repository's root
+    del environ["TS_METRICS_CONFIG"]  # config.properties has its path, from the repository's root
     store = folder / "model_store"
     built = subprocess.run(
         [sys.executable, "build_mar.py", "--out", store], cwd=ROOT, capture_output=True, text=True, check=True
@@ -29,7 +29,7 @@ def test_build_start_predict_stop(scratch):
     torchserve = [sys.executable, "-m", "ts.model_server"]
     options = ["--model-store", store, "--ts-config", "config.properties", "--models", "spoter=spoter.mar"]
     try:
-        with (folder / "out").open("w") as out:  # the server goes on writing after the command has ended
+        with (folder / "out").open("w") as out:  # the server writes to it after the command has ended
             command = [*torchserve, "--start", *options]
             subprocess.run(command, cwd=ROOT, env=environ, stdout=out, stderr=out, check=True, timeout=60)
         assert wait_ready(ports[1])["workers"][0]["status"] == "READY"

@@ -142,6 +142,9 @@ class Served:
         """Return commands or code with this server's ports in the place of the usual ones."""
         return re.sub(r":(808[012])\b", lambda port: f":{self.ports[int(port[1])]}", text)
 
+    def environ(self, checkout: Path) -> dict[str, str]:
+        return activated(checkout) | {"SPOTER_URL": f"http://127.0.0.1:{self.ports[8080]}"}  # for docs/tutorial.py
+
     def check(self) -> None:
         """Check that it answers, or asks for a token where the command turns tokens on."""
         body, headers = (ROOT / "samples/hallo.json").read_bytes(), {"Content-Type": "application/json"}
@@ -200,7 +203,7 @@ def test_commands_and_python_print_what_the_page_shows(page, checkout, served):
                 for serves, lines in groupby(read_commands(block), lambda line: line.startswith(SERVE)):
                     script = "\n".join(lines)
                     if not serves:
-                        printed = run_bash(server.here(script), checkout)
+                        printed = run_bash(server.here(script), checkout, server.environ(checkout))
                     elif script != "make serve":
                         if server is not served:
                             server.end()

@@ -1,4 +1,4 @@
-"""docs/tutorial.py runs from its first cell to its last, against the real server."""
+"""docs/tutorial.py runs against the real server, and prints what its text announces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests import ROOT
 PATH = ROOT / "docs" / "tutorial.py"
 
 
-def test_the_tutorial_says_what_its_text_promises(server):
+def test_it_prints_what_its_text_announces(server):
     done = subprocess.run(
         [sys.executable, PATH],
         cwd=ROOT,
@@ -22,19 +22,19 @@ def test_the_tutorial_says_what_its_text_promises(server):
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    said = done.stdout
-    assert re.search(r"^dgs11 .* knows 11 signs: .*HALLO", said)
-    assert re.search(r"^SOFTWARE +0\.9", said, re.MULTILINE) and "known: True, 92 frames" in said
-    assert "known: False" in said  # the clip upside down and back to front
-    assert re.findall(r"^(\d) (\w+)", said, re.MULTILINE) == [
+    printed = done.stdout
+    assert re.search(r"^dgs11 .* knows 11 signs: .*HALLO", printed)
+    assert re.search(r"^SOFTWARE +0\.9", printed, re.MULTILINE) and "known: True, 92 frames" in printed
+    assert "known: False" in printed  # the clip upside down and back to front
+    assert re.findall(r"^(\d) (\w+)", printed, re.MULTILINE) == [
         ("0", "SOFTWARE"), ("1", "HALLO"), ("2", "wrong_point_count"), ("3", "MAINZ"),
     ]  # fmt: skip
-    assert re.search(r"^GREETING 1\.00", said, re.MULTILINE)
-    assert "wrong_point_count, in frame 0, pose_landmarks" in said and "make serve" in said
+    assert re.search(r"^GREETING 1\.00", printed, re.MULTILINE)
+    assert "wrong_point_count, in frame 0, pose_landmarks" in printed and "make serve" in printed
 
 
 def test_it_opens_as_a_notebook():
-    """The percent format: a marker alone on its line begins each cell, and text is all comments."""
+    """In the percent format, a line with a marker begins each cell, and text consists of comments only."""
     cells = re.split(r"^# %%", PATH.read_text(encoding="utf-8"), flags=re.MULTILINE)
     assert cells[0] == "" and len(cells) > 15
     for cell in cells[1:]:

@@ -247,11 +247,11 @@ def test_another_endpoint_is_asked_across_origins(browser, demo, samples):
         assert any(url.startswith(torchserve) for url in seen.requests)
 
 
-def test_readmes_snippet_works_in_a_page_of_the_origin_that_the_server_names(browser, demo):
-    """The demo's TorchServe names the page's origin, as README's setting does; to that of another port it is closed."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "make serve SPOTER_CORS_ORIGIN=" in readme
-    code, shown = re.search(r"^```js\n(.*?)^```\n\n```\n(.*?)^```\n", readme, re.DOTALL | re.MULTILINE).groups()
+def test_the_documented_function_works_in_a_page_of_the_allowed_origin_only(browser, demo):
+    """The demo's TorchServe allows the page's origin, as the documented setting does, and not that of another port."""
+    document = (ROOT / "docs" / "send-landmarks.md").read_text(encoding="utf-8")
+    assert "make serve SPOTER_CORS_ORIGIN=" in document
+    code, shown = re.search(r"^```js\n(.*?)^```\n\n```\n(.*?)^```\n", document, re.DOTALL | re.MULTILINE).groups()
     code = code.replace(":8080", f":{demo.torchserve}")
     torchserve = f"http://{LOOPBACK}:{demo.torchserve}"
     said = []
