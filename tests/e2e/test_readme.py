@@ -194,6 +194,7 @@ def check_output(block: Block, printed: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_and_python_print_what_the_page_shows(page, checkout, served):
     server = served
+    shutil.rmtree(checkout / "my-model", ignore_errors=True)  # another page's
     try:
         for block in read_blocks(page):
             if block.language == "python":
