@@ -14,7 +14,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from spoter.torchserve.pack import _tar, zipped
+from spoter.torchserve.pack import gzipped_tar, zipped
 
 BLOCK = 512
 EVIL = b"print('another handler')\n"
@@ -64,7 +64,7 @@ def has_gnu_tar() -> bool:
 
 def make_tars() -> list[bytes]:
     """Return uncompressed tar files of `FILES` by build_mar.py, by Python's tarfile in its formats, and by GNU tar."""
-    tars = [gzip.decompress(_tar(files)) for files in (FILES, FILES | _LONG_NAMES)]
+    tars = [gzip.decompress(gzipped_tar(files)) for files in (FILES, FILES | _LONG_NAMES)]
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         for name, content in FILES.items():
             Path(scratch, name).parent.mkdir(exist_ok=True)

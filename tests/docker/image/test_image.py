@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import time
 import zipfile
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from spoter.ops.ports import free_port
 from spoter.torchserve.pack import build, zipped
 from tests import ROOT
+from tests.archives import tar_files
 from tests.docker.image.engine import IMAGE, MEASURED, Container, Engine
 from tests.e2e.live import Reply, send
 
@@ -40,7 +40,9 @@ def built(tmp_path_factory) -> Path:
 @pytest.fixture
 def unpacked(built: Path, tmp_path: Path) -> Path:
     """model.tar.gz, unpacked as SageMaker does."""
-    shutil.unpack_archive(built / "model.tar.gz", tmp_path / "model")
+    for name, content in tar_files(built / "model.tar.gz").items():
+        (tmp_path / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "model" / name).write_bytes(content)
     tmp_path.chmod(0o755)
     return tmp_path / "model"
 
