@@ -14,7 +14,7 @@ QUICK := not image and not server and not browser and not video and not aws and 
 # Removes a .venv that was not finished (Debian without python3-venv, Ctrl-C).
 .DELETE_ON_ERROR:
 .PHONY: help serve demo build doctor training video deploying lambda-proxy lambda image image-test test unit lint \
-	wheel bench bench-all bench-peers fuzz attack audit sbom clean
+	reference wheel bench bench-all bench-peers fuzz attack audit sbom clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */  make \1\t/' | expand -t 21
@@ -65,6 +65,11 @@ lint: .venv/dev.stamp ## check style, types and the layers of docs/architecture.
 	$(BIN)/ruff format --check --quiet .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/codespell
+	$(BIN)/interrogate --quiet spoter handler
+
+reference: .venv/dev.stamp ## write the generated pages of docs/: error codes, command line, Python API
+	$(BIN)/python -m scripts.reference
 
 wheel: .venv/dev.stamp ## write dist/spoter-*.whl and check it
 	rm -rf dist

@@ -1,0 +1,95 @@
+"""Write the generated pages of docs/: errors.md, command-line.md and python-api.md: `make reference`."""
+
+import re
+import subprocess
+import sys
+
+from scripts import error_table
+
+DOCS = error_table.DOCUMENT.parent
+# The objects that `import spoter` offers, where they are defined.
+OBJECTS = (
+    "spoter.serving.recognizer.Recognizer",
+    "spoter.landmarks.clip.Clip",
+    "spoter.landmarks.layouts.load_layout",
+    "spoter.client.client.Client",
+    "spoter.client.client.AsyncClient",
+    "spoter.client.client.ClipOptions",
+    "spoter.errors.SpoterError",
+    "spoter.errors.InputError",
+)
+COMMAND_LINE = """# Command line
+
+For everyone who uses the command `spoter`: every command and option, as `spoter COMMAND --help` prints them.
+Generated from the help texts by `make reference`.
+"""
+PYTHON_API = """# Python API
+
+For everyone who imports `spoter`: its public classes and functions.
+Generated from the docstrings by `make reference`.
+
+"""
+STYLE = {
+    "docstring_style": "numpy",
+    "docstring_section_style": "list",
+    "filters": ["!^_"],
+    "heading_level": 2,
+    "members_order": "source",
+    "annotations_path": "brief",
+    "separate_signature": True,
+    "line_length": 100,
+    "summary": False,
+} | dict.fromkeys(
+    (
+        "show_root_full_path",
+        "show_root_members_full_path",
+        "show_object_full_path",
+        "show_if_no_docstring",
+        "show_bases",
+        "signature_crossrefs",
+    ),
+    False,
+)
+
+
+def command_line() -> str:
+    """Return docs/command-line.md."""
+    command = [sys.executable, "-m", "typer", "spoter.cli.main", "utils", "docs", "--name", "spoter"]
+    text = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True).stdout
+    sections = dict(re.findall(r"^##+ `spoter ([^`]+)`\n\n(.+)$", text, re.MULTILINE))
+
+    def link(match: re.Match[str]) -> str:
+        """Return an entry of a list of commands with the whole first line, which Typer shortens."""
+        group = re.findall(r"^## `spoter (\S+)`$", text[: match.start()], re.MULTILINE)[-1:]
+        name = match[1] if match[1] in sections else f"{group[0]} {match[1]}"
+        return f"* [`{match[1]}`](#spoter-{name.replace(' ', '-')}): {sections[name]}"
+
+    listed = re.sub(r"^\* `([a-z][a-z-]*)`: .*$", link, text, flags=re.MULTILINE)
+    return COMMAND_LINE + listed.partition("\n")[2]
+
+
+def python_api() -> str:
+    """Return docs/python-api.md."""
+    from griffe import GriffeLoader, Parser
+    from griffe2md import default_config, render_object_docs
+
+    loader = GriffeLoader(search_paths=[DOCS.parent], docstring_parser=Parser.numpy)
+    loader.load("spoter")
+    parts = []
+    for name in OBJECTS:
+        text = render_object_docs(loader.modules_collection[name], {**default_config, **STYLE}, format_md=True)
+        text = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", text)  # links to objects that the page does not have
+        parts.append(re.sub(r"</?code>", "`", text))
+    return PYTHON_API + "\n".join(parts)
+
+
+def main() -> None:
+    """Write all three pages."""
+    old = error_table.DOCUMENT.read_text(encoding="utf-8")
+    error_table.DOCUMENT.write_text(error_table.document(old), encoding="utf-8")
+    (DOCS / "command-line.md").write_text(command_line(), encoding="utf-8")
+    (DOCS / "python-api.md").write_text(python_api(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
