@@ -79,6 +79,7 @@ def python_api() -> str:
     for name in OBJECTS:
         text = render_object_docs(loader.modules_collection[name], {**default_config, **STYLE}, format_md=True)
         text = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", text)  # links to objects that the page does not have
+        text = re.sub(r"\\\*\*(.+?)\*\*\\", r"**\1**", text)  # several parameters in one entry
         parts.append(re.sub(r"</?code>", "`", text))
     return PYTHON_API + "\n".join(parts)
 
