@@ -1,6 +1,6 @@
-"""Paths -> sources, one for each clip or file of clips, in a stable order -> shards.
+"""Paths to sources, one for each clip or file of clips, in a stable order; sources to shards.
 
-This module reads no clip. A source says where its landmarks are, and a worker reads them there.
+This module reads no clip. A source names the place of its landmarks, and a worker reads them there.
 """
 
 import hashlib
@@ -21,27 +21,27 @@ from spoter.sources.clip_files import CONTENT_TYPES
 from spoter.video.reader import VIDEO_SUFFIXES
 
 _EXPECTED = f"{', '.join((*CONTENT_TYPES, *ENDINGS))}, or a folder of them"
-# One worker answers a shard, which is kept whole: the work that a killed worker loses, and the step of the bar.
+# Sources in a shard. One worker processes a shard, a killed worker loses one, and the progress bar advances by one.
 _MAX_SHARD = 512
-# Shards of few sources are smaller, so that there are enough for all workers.
+# Few sources are split into smaller shards, so that there are enough shards for all workers.
 _MIN_SHARD, _USUAL_SHARDS = 16, 32
-# Files of a data set's folder that are not clips: `spoter.training.data.folder`.
+# Files in a data set's folder that are not clips: `spoter.training.data.folder`.
 _NOT_CLIPS = (frame_folders.PICTURE, "groups.csv")
 
 
 class ClipSource(msgspec.Struct, frozen=True, array_like=True):
-    """Where landmarks are: a whole file or folder of frames, a group of an HDF5 file, or a line of JSON Lines."""
+    """The place of landmarks: a file, a folder of frames, a group of an HDF5 file, or a line of JSON Lines."""
 
     file: str
-    options: str = ""  # content of picture.json in the folder or the nearest one above it: width=1280,height=720
-    group: str | None = None  # of an HDF5 file
+    options: str = ""  # of the nearest picture.json, here or in a parent folder: width=1280,height=720
+    group: str | None = None  # in an HDF5 file
     line: int = 0  # from 1; 0 if the source is not a line
-    start: int = 0  # first byte of that line in the file, and its number of bytes
+    start: int = 0  # offset of that line in the file, and its size, in bytes
     size: int = 0
 
 
 class Shard(NamedTuple):
-    """Sources that one worker answers together, and the shard's number."""
+    """Sources that one worker processes together, and the shard's number."""
 
     number: int
     sources: list[ClipSource]
@@ -49,24 +49,24 @@ class Shard(NamedTuple):
 
 @dataclass
 class InputScan:
-    """What paths hold, counted without reading it."""
+    """The sources below some paths, counted without reading the clips."""
 
     sources: int = 0
-    digest: str = ""  # SHA-256 of the files' paths, sizes and times, by which a later run notices a change
-    skipped: Counter[str] = field(default_factory=Counter)  # endings of files in folders that hold no clip
+    digest: str = ""  # SHA-256 of the files' paths, sizes and times; shows a later run whether they changed
+    skipped: Counter[str] = field(default_factory=Counter)  # extensions of files in folders that hold no clip
 
     @property
     def shard_size(self) -> int:
-        """Sources in a shard; it depends on their number alone, so that a resumed run cuts the same shards."""
+        """Sources in a shard; depends only on the number of sources, so that a resumed run has the same shards."""
         return max(_MIN_SHARD, min(_MAX_SHARD, self.sources // _USUAL_SHARDS))
 
 
 def scan_inputs(paths: Sequence[Path], advance: Callable[[int], object] = lambda sources: None) -> InputScan:
-    """Count the clips to answer; `advance` is called with the number of sources of each file.
+    """Count the clips; call `advance` with the number of sources in each file.
 
-    Raise `SpoterError` for a given path that is missing or holds no landmarks; an unreadable folder, or one with a link
-    to a folder above it; a clip's name that is not a file's; and if there is no clip at all. Raise `DataError` for an
-    unreadable HDF5 file.
+    Raise `SpoterError` if a given path is missing or holds no landmarks, a folder is unreadable or links to one of its
+    parents, a clip's path is not a regular file, or there is no clip at all. Raise `DataError` for an unreadable HDF5
+    file.
     """
     scan, digest = InputScan(), hashlib.sha256()
     for file, options in _find_files(paths, scan.skipped):
@@ -84,28 +84,28 @@ def scan_inputs(paths: Sequence[Path], advance: Callable[[int], object] = lambda
 
 
 def iterate_shards(paths: Sequence[Path], size: int) -> Iterator[Shard]:
-    """Yield shards of `size` sources, the last one shorter; raise as `scan_inputs`."""
+    """Yield shards of `size` sources, the last one possibly smaller; raise the errors of `scan_inputs`."""
     sources = (source for file, options in _find_files(paths, Counter()) for source in _find_sources(file, options))
     batches = iter(lambda: list(islice(sources, size)), [])
     return starmap(Shard, enumerate(batches))
 
 
 def _find_files(paths: Sequence[Path], skipped: Counter[str]) -> Iterator[tuple[str, str]]:
-    """Yield files, and folders of one clip's frames, each with the content of its picture.json."""
+    """Yield files, and folders with one clip's frames, each with the options of its picture.json."""
     for path in paths:
         if path.is_dir():
             yield from _find_in_folder(path, "", skipped)
             continue
         if not path.is_file():
-            raise SpoterError(f"{path}: found no such file or folder, expected {_EXPECTED}")
+            raise SpoterError(f"{path}: no such file or folder, expected {_EXPECTED}")
         ending = path.suffix.lower()
         if ending in VIDEO_SUFFIXES:
             raise SpoterError(
-                f"{path}: found a video, expected its landmarks: `spoter extract VIDEO… --out FOLDER` finds them, then "
-                "give that folder"
+                f"{path}: found a video, expected its landmarks; run `spoter extract VIDEO… --out FOLDER` and pass "
+                "that folder"
             )
         if ending not in CONTENT_TYPES and ending not in ENDINGS:
-            raise SpoterError(f"{path}: found {ending or 'no ending'}, expected {_EXPECTED}")
+            raise SpoterError(f"{path}: found {ending or 'no extension'}, expected {_EXPECTED}")
         yield str(path), ""
 
 
@@ -114,7 +114,7 @@ def _find_in_folder(
 ) -> Iterator[tuple[str, str]]:
     parents = (*parents, folder.resolve())
     if parents[-1] in parents[:-1]:
-        raise SpoterError(f"{folder}: found a link to a folder that it lies in, expected clips: they would never end")
+        raise SpoterError(f"{folder}: found a link to one of its parent folders; remove it")
     try:
         with os.scandir(folder) as entries:
             content = sorted((entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith("."))
@@ -132,15 +132,15 @@ def _find_in_folder(
             yield from _find_in_folder(path, options, skipped, parents)
         elif ending in CONTENT_TYPES or ending in ENDINGS:
             if not path.is_file():
-                raise SpoterError(f"{path}: found a link to nothing, a pipe or a device, expected a file")
+                raise SpoterError(f"{path}: found a broken link, a pipe or a device, expected a file")
             if name not in _NOT_CLIPS:
                 yield str(path), options
         else:
-            skipped[ending or "no ending"] += 1
+            skipped[ending or "without extension"] += 1
 
 
 def _holds_frames(folder: Path, names: list[str]) -> bool:
-    """Tell whether a folder holds the frames of one clip, and not clips: OpenPose's by name, MMPose's by content."""
+    """Return whether a folder holds one clip's frames, not clips: OpenPose's by name, MMPose's by content."""
     if any(name.endswith(frame_folders.OPENPOSE_ENDING) for name in names):
         return True
     first = next((name for name in names if name.endswith(".json") and name != frame_folders.PICTURE), None)
@@ -155,7 +155,7 @@ def _find_sources(file: str, options: str) -> Iterator[ClipSource]:
         start = 0
         with open(file, "rb") as stream:
             for number, line in enumerate(stream, 1):
-                if not line.isspace():  # as `spoter.formats.json_format.decode_lines`
+                if not line.isspace():  # as in `spoter.formats.json_format.decode_lines`
                     yield ClipSource(file, options, line=number, start=start, size=len(line))
                 start += len(line)
     else:

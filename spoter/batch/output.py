@@ -1,6 +1,6 @@
-"""All answers in one file, in the clips' order.
+"""Predictions of all clips in one file, in the order of the clips.
 
-``OUT.parts/`` exists next to ``OUT`` during the run; ``OUT.run.json`` stays and records what the answers were made of.
+``OUT.parts/`` exists next to ``OUT`` during the run. ``OUT.run.json`` stays: it records the model, clips and options.
 """
 
 import io
@@ -23,10 +23,10 @@ class _Line(msgspec.Struct):
 
 
 def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
-    """Answer all clips and write the answers to `plan.out`, JSON Lines; resume an earlier run.
+    """Write the predictions of all clips to `plan.out` as JSON Lines; resume an earlier run.
 
-    `execute` runs a `spoter.batch.predictor.ShardPredictor`. Raise `SpoterError` if `plan.out` holds other answers, or
-    another command is writing them; and as `ShardFolder.begin` and `run_shards`.
+    `execute` runs a `spoter.batch.predictor.ShardPredictor`. Raise `SpoterError` if `plan.out` holds other results or
+    another command is writing them, and the errors of `ShardFolder.begin` and `run_shards`.
     """
     out, size = plan.out, plan.shard_size
     record_file, folder = out.with_name(f"{out.name}.run.json"), out.with_name(f"{out.name}.parts")
@@ -41,7 +41,7 @@ def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
         shards.begin(record_file, plan.record)
         done = {number for number in shards.numbers() if shards.read(number) is not None}
         run_shards(plan, execute, done, shards.write)
-        # First into the folder, so that the remains of a killed run disappear with it.
+        # Write into the folder first: what a killed run leaves is then removed with the folder.
         whole = folder / "whole"
         counts = write_lines(_all_lines(shards, -(-plan.record.pieces // size)), whole)
         atomic_move(whole, out)
@@ -51,25 +51,25 @@ def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
 
 
 def _check_finished(plan: RunPlan, record_file: Path, folder: Path) -> Counts | None:
-    """Return the counts of an output that exists; None if its run was killed before it could record them."""
+    """Return an existing output's counts, or None if its run was killed before it recorded them."""
     earlier = read_record(record_file)
     difference = None if earlier is None else plan.record.difference(earlier)
     if earlier is not None and difference is None:
         return earlier.counts
-    with suppress(OSError):  # it may hold shards of an earlier run, which are the user's to remove
+    with suppress(OSError):  # not empty: shards of an earlier run, which only the user may remove
         folder.rmdir()
-    problem = f"has no run record ({record_file.name})" if earlier is None else f"holds answers of {difference}"
+    problem = f"has no run record ({record_file.name})" if earlier is None else f"holds results of {difference}"
     raise SpoterError(f"{plan.out} exists but {problem}. Delete it or choose another --out")
 
 
 def write_lines(lines: Iterable[bytes], path: Path) -> Counts:
-    """Write lines of answers to a file, whole or not at all."""
+    """Write lines of results to a file, all or none, and count them."""
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
         return count_lines(line for line in lines if stream.write(line))
 
 
 def count_lines(lines: Iterable[bytes]) -> Counts:
-    """Count lines, and those that have an error."""
+    """Count the lines and those with an error."""
     has_error = Counter(msgspec.json.decode(line, type=_Line).error is not UNSET for line in lines)
     return Counts(has_error.total(), has_error[True])
 
@@ -78,7 +78,5 @@ def _all_lines(shards: ShardFolder, count: int) -> Iterator[bytes]:
     for number in range(count):
         lines = shards.read(number)
         if lines is None:
-            raise SpoterError(
-                f"{shards.path(number)}: the file is damaged or missing; run the same command to make this part again"
-            )
+            raise SpoterError(f"{shards.path(number)}: the file is damaged or missing; run the same command again")
         yield from io.BytesIO(lines)

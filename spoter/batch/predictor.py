@@ -1,4 +1,4 @@
-"""Sources -> lines of JSON: what a server answers to each, after the clip's place."""
+"""Sources to lines of JSON: a server's response for each clip, after the clip's place."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ from spoter.messages import RawRequest, error_response
 from spoter.serving.recognizer import Recognizer, load_single_threaded
 from spoter.serving.service import respond
 
-# Bytes of requests that are answered together. This bounds a worker's memory whatever form the clips have: some six
-# clips of Holistic's JSON fill a batch, of the layout's points `batch` clips fit.
+# Bytes of requests in a batch. This bounds a worker's memory for clips of every format: about six clips of Holistic's
+# JSON reach it, while `batch` clips of a layout's points stay below it.
 _MAX_BATCH_BYTES = 2**24
 
 Located = tuple[Place, RawRequest | InputError]
@@ -24,18 +24,18 @@ Located = tuple[Place, RawRequest | InputError]
 
 @dataclass(frozen=True)
 class ShardPredictor:
-    """Answers the sources of a shard. It loads the model with the first shard, so that it can be sent to a process."""
+    """Computes a shard's predictions. It loads the model with its first shard, so that it can be pickled."""
 
     model: Path  # folder
-    runtime: str | None = None  # by default that of the model's config
-    options: dict[str, float | None] = field(default_factory=dict)  # as for `RequestReader`
-    batch: int = 64  # clips in a forward pass
+    runtime: str | None = None  # default: the runtime in the model's config
+    options: dict[str, float | None] = field(default_factory=dict)  # of `RequestReader`
+    batch: int = 64  # number of clips in a forward pass
     root: Path = field(default_factory=Path.cwd)  # folder that the paths of sources are relative to
 
     def __call__(self, sources: Sequence[ClipSource], is_stopped: Callable[[], bool] = lambda: False) -> bytes:
-        """Return a line for each clip, in order; fewer if `is_stopped` returns true between two batches.
+        """Return one line per clip, in order; fewer if `is_stopped` returns true between two batches.
 
-        A wrong clip's line is its error. Raises `ModelFolderError` if the model cannot be loaded.
+        The line of an unusable clip is its error. Raise `ModelFolderError` if the model cannot be loaded.
         """
         lines: list[bytes] = []
         with RequestReader(self.root, self.options) as reader:
@@ -74,9 +74,9 @@ class ShardPredictor:
 
 
 def encode_line(place: Place, answer: bytes, is_line: bool) -> bytes:
-    """Return an answer, a JSON object, with its clip's place under ``input``, as the first key, and a line end.
+    """Return an answer, a JSON object, with its clip's place as the first key, ``input``, and a newline.
 
-    If the request was a single line, its error names "line 1"; that is removed, because the place has the line.
+    If the request was a single line, its error names "line 1"; that is removed, because the place holds the line.
     """
     if is_line and answer.startswith(b'{"error"'):
         document = msgspec.json.decode(answer)

@@ -1,4 +1,4 @@
-"""Shards answered by processes of this machine, a few of them under way at a time."""
+"""Execution of shards in processes of this machine, with few shards in flight."""
 
 import multiprocessing
 import os
@@ -15,16 +15,16 @@ from spoter.errors import SpoterError
 
 _T = TypeVar("_T")
 Work = Callable[[Sequence[ClipSource], Callable[[], bool]], _T]
-"""Sources and a function that tells whether to stop -> a result; can be pickled."""
+"""Called with sources and a function that returns whether to stop; returns a result. It can be pickled."""
 
-_SHARDS_PER_WORKER = 2  # under way or waiting to be fetched: one to do, and one to continue with
+_SHARDS_PER_WORKER = 2  # in flight: one that is computed, and the next one
 
 _work: Work[Any]
 _stop: Event
 
 
 class WorkerDied(SpoterError):
-    """A worker ended in the middle of its work."""
+    """A worker died during its work."""
 
     exit_code = 1
 
@@ -32,8 +32,8 @@ class WorkerDied(SpoterError):
 def run_in_processes(work: Work[_T], shards: Iterable[Shard], jobs: int) -> Generator[tuple[int, _T], None, None]:
     """Yield the number of each shard and the result of `work`, in the order of completion.
 
-    `work` is sent once to each of `jobs` processes; `shards` is read only as far as they can follow. Raise `WorkerDied`
-    if a worker was killed or ran out of memory, and the errors of `work`.
+    Each of the `jobs` processes gets `work` once; `shards` is read only as fast as they compute. Raise `WorkerDied` if
+    a worker was killed or ran out of memory, and the errors of `work`.
     """
     context = multiprocessing.get_context("spawn")
     stop = context.Event()
@@ -57,12 +57,12 @@ def run_in_processes(work: Work[_T], shards: Iterable[Shard], jobs: int) -> Gene
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fetch(pending: dict[Future[_T], int]) -> list[tuple[int, _T]]:
-    """Wait until a shard is done, and take all done ones out of `pending`."""
+    """Wait until a shard is done; remove all done shards from `pending` and return them."""
     finished = wait(pending, return_when=FIRST_COMPLETED).done
     return [(pending.pop(future), future.result()) for future in finished]
 
@@ -70,12 +70,12 @@ def _fetch(pending: dict[Future[_T], int]) -> list[tuple[int, _T]]:
 def _begin(work: Work[_T], stop: Event) -> None:
     global _work, _stop
     _work, _stop = work, stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; only the parent handles it
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent was killed: a pool's workers would wait for it for ever."""
+    """End this process when its parent was killed: a pool's workers would otherwise wait forever."""
     if parent := multiprocessing.parent_process():
         parent.join()
     os._exit(1)

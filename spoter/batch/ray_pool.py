@@ -1,8 +1,8 @@
-"""Shards answered through Ray Data, on the cores of one machine or of all machines of a cluster.
+"""Execution of shards in Ray Data, on the cores of one machine or of a cluster.
 
-Ray starts an actor for each job, which loads the model once, hands it one shard after another, and bounds the work
-under way. Actors read the clips themselves, and need the model folder and the clips at the driver's paths: on a
-cluster, on a shared file system. The answers come back to the driver, which keeps them as usual.
+Ray starts one actor per job and bounds the number of shards in flight. An actor loads the model once and computes one
+shard after another. Actors read the clips themselves: the model folder and the clips must have the driver's paths, on a
+cluster in a shared file system. The results return to the driver, which saves them as usual.
 """
 
 import logging
@@ -19,7 +19,7 @@ from spoter.errors import SpoterError
 
 
 class _Actor:
-    """Ray Data calls it with batches of one shard each."""
+    """Worker that Ray Data calls with batches of one shard each."""
 
     def __init__(self, work: Callable[[Sequence[ClipSource]], bytes]):
         self._work = work
@@ -28,7 +28,7 @@ class _Actor:
         (packed,) = batch["sources"]
         try:
             lines, error = self._work(msgspec.json.decode(packed, type=list[ClipSource])), ""
-        except SpoterError as caught:  # raised here, it would reach the driver as a page of text
+        except SpoterError as caught:  # if raised here, it would reach the driver as a page of text
             lines, error = b"", str(caught)
         return {"number": list(batch["number"]), "lines": [lines], "error": [error]}
 
@@ -38,29 +38,29 @@ def run_in_ray(
 ) -> Generator[tuple[int, bytes], None, None]:
     """Yield the number of each shard and its lines, in the order of completion.
 
-    `work` is sent once to each of `jobs` actors, which have a core each. `shards` is read completely before the work
-    begins, because Ray plans by all of them: about 0.1 kB a clip. The `address` "local" starts Ray on this machine,
-    "auto" finds this machine's cluster; others are a cluster's.
+    Each of the `jobs` actors has one core and gets `work` once. `shards` is read completely before the work begins,
+    because Ray needs all of them for its plan: about 0.1 kB per clip. The `address` "local" starts Ray on this machine;
+    "auto" finds this machine's cluster; other values are addresses of a cluster.
 
     Raise `SpoterError` if Ray is not installed, does not start or cannot be reached, and the errors of `work`; raise
     `WorkerDied` if an actor fails in another way.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report this machine to its makers
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send usage statistics to its developers
     try:
         import ray
         import ray.data
     except ImportError as error:
-        raise SpoterError(f"found no Ray ({error}), expected it: pip install 'spoter[ray]'") from None
+        raise SpoterError(f"Ray is not installed ({error}): pip install 'spoter[ray]'") from None
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     _check_address(address)
     try:
-        # "local" takes as many cores as jobs, even if Ray finds fewer.
+        # "local" uses one core per job, even if Ray detects fewer cores.
         cores = jobs if address == "local" else None
         ray.init(address, num_cpus=cores, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:  # Ray raises just that if a node does not start in time
+    except Exception as error:  # Ray raises a bare Exception if a node does not start in time
         raise SpoterError(f"Ray at {address}: {_first_line(error)}") from error
     try:
-        ray.data.DataContext.get_current().enable_progress_bars = False  # the caller has one
+        ray.data.DataContext.get_current().enable_progress_bars = False  # the caller shows one
         rows = [{"number": shard.number, "sources": msgspec.json.encode(shard.sources)} for shard in shards]
         if not rows:
             return
@@ -72,20 +72,20 @@ def run_in_ray(
                 raise SpoterError(row["error"])
             yield row["number"], row["lines"]
     except ray.exceptions.RayError as error:
-        raise WorkerDied(f"Ray: {_first_line(error)}; see its logs, and run the same command to resume") from error
+        raise WorkerDied(f"Ray: {_first_line(error)}; see Ray's logs; run the same command to resume") from error
     finally:
         ray.shutdown()
 
 
 def _check_address(address: str) -> None:
-    """Raise `SpoterError` if nothing listens at HOST:PORT, which Ray notices only after many minutes."""
+    """Raise `SpoterError` if no server listens at HOST:PORT; Ray reports that only after many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
         return
     try:
         socket.create_connection((host, int(port)), timeout=10).close()
     except (OSError, OverflowError) as error:
-        raise SpoterError(f"found no Ray at {address} ({error}), expected a cluster, or `local`") from error
+        raise SpoterError(f"no server answers at {address} ({error}), expected a Ray cluster or `local`") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A source -> the request that a client would send for it."""
+"""A source to the request that a client would send for it."""
 
 import io
 import os
@@ -14,20 +14,20 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError, SpoterError
 from spoter.formats.request import JSON, JSONLINES, NPY
 from spoter.landmarks import connecting_points
-from spoter.landmarks.connecting_points import HDF5_ERRORS
+from spoter.landmarks.connecting_points import HDF5_ERRORS, hdf5_error_text
 from spoter.messages import RawRequest
 from spoter.sources import frame_folders
 from spoter.sources.clip_files import CONTENT_TYPES
 
 Place = dict[str, object]
-"""Where a clip is, for its answer: `file`; `group` and, if it has one, `name`; `line`; `clip` of several."""
+"""A clip's place: `file`; in HDF5 `group` and, if present, `name`; `line`; `clip`, its number among several."""
 
 
 class RequestReader:
-    """Reads sources; the last file stays open, because the next source is often in the same file.
+    """Reads sources. The last file stays open, because the next source is often in the same file.
 
-    The paths of sources are relative to `root`. `options` are `top_k`, `width` and `height` of the command line; files
-    and picture.json override them.
+    Paths of sources are relative to `root`. `options` are the command line's `top_k`, `width` and `height`; files and
+    picture.json override them.
     """
 
     def __init__(self, root: Path, options: Mapping[str, float | None]):
@@ -44,7 +44,7 @@ class RequestReader:
         self._open_files.clear()
 
     def read(self, source: ClipSource) -> tuple[Place, RawRequest | InputError]:
-        """Return where a clip is, and the request for it, or the error of an unreadable one."""
+        """Return a clip's place, and its request or, if it is unreadable, its error."""
         place: Place = {"file": _to_text(source.file)}
         try:
             return place, self._read(source, place)
@@ -53,12 +53,10 @@ class RequestReader:
         except SpoterError as error:
             return place, InputError(ErrorCode.UNREADABLE_CLIP, str(error))
         except HDF5_ERRORS as error:
-            return place, InputError(
-                ErrorCode.UNREADABLE_CLIP, f"cannot be read ({connecting_points.hdf5_error_text(error)})"
-            )
+            return place, InputError(ErrorCode.UNREADABLE_CLIP, f"cannot be read ({hdf5_error_text(error)})")
 
     def _read(self, source: ClipSource, place: Place) -> RawRequest:
-        """Return the request for a source, and complete its place."""
+        """Return the request for a source; complete its place."""
         path = self._root / source.file
         if source.group is not None:
             return self._read_group(source, source.group, path, place)
@@ -93,10 +91,10 @@ class RequestReader:
         return self._open_files[path]
 
     def _attributes(self, source: ClipSource, **more: str) -> str:
-        own = dict(pair.split("=") for pair in source.options.split(",") if pair)
-        return ",".join(f"{name}={value}" for name, value in (self._options | own | more).items())
+        picture = dict(pair.split("=") for pair in source.options.split(",") if pair)
+        return ",".join(f"{name}={value}" for name, value in (self._options | picture | more).items())
 
 
 def _to_text(name: str) -> str:
-    """Return the name of a file with bytes escaped that are not UTF-8."""
+    """Return the name of a file with escapes for bytes that are not UTF-8."""
     return os.fsencode(name).decode(errors="backslashreplace")

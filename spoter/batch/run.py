@@ -1,8 +1,8 @@
-"""A run that can be stopped at any moment and resumed: shards, each kept in a file as soon as it is done.
+"""A run that can be stopped at any moment and resumed: each shard is saved to a file when it is done.
 
-A record names what the shards were made of: model, clips and options. A run resumes only with shards made of the
-same. The last line of a shard's file is the SHA-256 of the lines above it: a file that a power cut damaged does not
-match, and its shard is made again.
+A record names the model, clips and options of the shards. A run resumes only if its record is the same. The last line
+of a shard's file is the SHA-256 of the lines before it. If a power cut damaged the file, the checksum does not match
+and the shard is computed again.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from spoter.progress import progress_bar
 
 _T = TypeVar("_T")
 ShardExecutor = Callable[[Iterable[Shard]], Generator[tuple[int, _T], None, None]]
-"""Shards -> the number and the result of each, in the order of completion: `run_in_processes`, `run_in_ray`."""
+"""Yields the number and the result of each shard, in the order of completion: `run_in_processes`, `run_in_ray`."""
 
-# Files that training writes into a model folder and that change no answer.
+# Files that training writes into a model folder and that do not affect predictions.
 _NOT_THE_MODEL = (CARD, "split.json", "metrics.jsonl", "curves.png")
 
 
 class Counts(NamedTuple):
-    """How many lines an output has, and how many of them are errors."""
+    """The number of lines in an output, and of those with an error."""
 
     clips: int
     failed: int
@@ -44,45 +44,45 @@ class Counts(NamedTuple):
 
 
 class RunRecord(msgspec.Struct):
-    """What a run is made of."""
+    """The inputs of a run."""
 
     model: str  # name and version, for people
     weights: str  # SHA-256 of the model folder's files
     inputs: str  # `InputScan.digest`
-    options: dict[str, float | str | None]  # of all clips
+    options: dict[str, float | str | None]  # apply to all clips
     pieces: int  # number of sources
-    spoter: str  # version of this program
+    spoter: str  # version of the package
     clips: int | None = None  # `Counts`, once the run is done
     failed: int | None = None
 
     @property
     def counts(self) -> Counts | None:
-        """The lines of a run that is done."""
+        """The counts of a finished run."""
         return None if self.clips is None or self.failed is None else Counts(self.clips, self.failed)
 
     def difference(self, other: RunRecord) -> str | None:
-        """Describe what `other` was made of if that differs from this one; return None if it does not."""
+        """Return a description of `other` if its inputs differ from these, else None."""
         if other.weights != self.weights:
             return f"another model ({other.model})"
         if other.options != self.options:
             values = ", ".join(f"{name} {value}" for name, value in other.options.items() if value is not None)
             return f"other options ({values or 'none'})"
         if other.inputs != self.inputs:
-            return "other clips, or of files that were changed since"
+            return "other clips, or clips that have changed since"
         if other.spoter != self.spoter:
-            return f"another version of this program ({other.spoter})"
+            return f"another version of spoter ({other.spoter})"
         return None
 
 
 class Stopped(SpoterError):
-    """Ctrl-C stopped the run; the text tells how far it is."""
+    """Ctrl-C stopped the run; the message states the progress."""
 
     exit_code = 130
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """A run to begin or to resume."""
+    """A run to start or to resume."""
 
     out: Path  # file or folder to write
     paths: Sequence[Path]  # clips
@@ -91,14 +91,14 @@ class RunPlan:
 
 
 def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str, float | str | None]) -> RunPlan:
-    """Count the clips, with a bar and a note about left-out files on stderr, and record what a run of them is made of.
+    """Count the clips and return a plan; print a progress bar and a note about skipped files on stderr.
 
-    Raise `SpoterError` for `out` in a folder of clips, where a later run would read it as clips; `ModelFolderError` for
-    a model without a config; and as `spoter.batch.inputs.scan_inputs`.
+    Raise `SpoterError` if `out` lies in a folder of clips, where a later run would read it as clips; `ModelFolderError`
+    if the model has no config; and the errors of `spoter.batch.inputs.scan_inputs`.
     """
     for path in paths:
         if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise SpoterError(f"found --out {out} in the folder of clips {path}, expected another place")
+            raise SpoterError(f"--out {out} lies in the folder of clips {path}; choose another folder")
     config = read_config(model)
     digest = hashlib.sha256()
     for path in sorted(path for path in model.iterdir() if path.is_file() and path.name not in _NOT_THE_MODEL):
@@ -109,18 +109,18 @@ def plan_run(out: Path, model: Path, paths: Sequence[Path], options: Mapping[str
     record = RunRecord(name, digest.hexdigest(), scan.digest, dict(options), scan.sources, __version__)
     if scan.skipped:
         skipped = ", ".join(f"{count} {ending}" for ending, count in sorted(scan.skipped.items()))
-        print(f"note: left out, because they hold no landmarks: {skipped}", file=sys.stderr)
+        print(f"note: skipped files without landmarks: {skipped}", file=sys.stderr)
     return RunPlan(out, paths, record, scan.shard_size)
 
 
 def read_record(path: Path) -> RunRecord | None:
-    """Read a record; return None if there is no file, raise `SpoterError` for another content."""
+    """Read a record; return None if the file is missing, raise `SpoterError` if its content is invalid."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=RunRecord)
     except FileNotFoundError:
         return None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise SpoterError(f"{path}: {error}, expected what a run of this program writes; remove it") from error
+        raise SpoterError(f"{path}: not a record of a run ({error}); remove the file") from error
 
 
 def write_record(path: Path, record: RunRecord) -> None:
@@ -129,13 +129,13 @@ def write_record(path: Path, record: RunRecord) -> None:
 
 
 class ShardFolder:
-    """The files of shards. One command at a time may write into the folder (`spoter.files.exclusive_lock`)."""
+    """A folder of shard files. Only one command at a time may write to it (`spoter.files.exclusive_lock`)."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def path(self, number: int) -> Path:
-        """Return the file of a shard."""
+        """Return the path of a shard's file."""
         return self.folder / f"{number:05}.jsonl"
 
     def numbers(self) -> set[int]:
@@ -161,7 +161,7 @@ class ShardFolder:
             path.unlink()
 
     def begin(self, record_file: Path, record: RunRecord) -> None:
-        """Write the record, or check that the shards of an earlier run were made of the same; else `SpoterError`."""
+        """Write the record; raise `SpoterError` if the folder has shards of a run with another record."""
         self.remove_unfinished()
         count = len(self.numbers())
         if not count:
@@ -170,8 +170,8 @@ class ShardFolder:
         difference = "an unknown run" if earlier is None else record.difference(earlier)
         if difference:
             raise SpoterError(
-                f"{self.folder}: found {count} parts of {difference}. To resume, give the command that began it; to "
-                f"start over, remove {record_file} and {self.folder}"
+                f"{self.folder}: found {count} parts of {difference}. To resume, run the command that started it; "
+                f"to start over, remove {record_file} and {self.folder}"
             )
 
 
@@ -180,9 +180,9 @@ def _checksum(lines: bytes) -> bytes:
 
 
 def run_shards(plan: RunPlan, execute: ShardExecutor[_T], done: set[int], save: Callable[[int, _T], None]) -> None:
-    """Run the shards that are not `done`, with a bar on stderr, and pass the number and the result of each to `save`.
+    """Run the shards that are not `done`, with a progress bar on stderr; pass each number and result to `save`.
 
-    Raise the errors of `execute`, and `Stopped`.
+    Raise the errors of `execute`, and `Stopped` on Ctrl-C.
     """
     total, size = plan.record.pieces, plan.shard_size
 
@@ -190,17 +190,15 @@ def run_shards(plan: RunPlan, execute: ShardExecutor[_T], done: set[int], save: 
         return min(size, total - number * size)
 
     remaining = (shard for shard in iterate_shards(plan.paths, size) if shard.number not in done)
-    ready = sum(map(length, done))
+    finished = sum(map(length, done))
     try:
         with (
-            progress_bar(shown=True, total=total, initial=ready, desc="predicting", unit="clip") as bar,
+            progress_bar(shown=True, total=total, initial=finished, desc="predicting", unit="clip") as bar,
             closing(execute(remaining)) as results,
         ):
             for number, result in results:
                 save(number, result)
-                ready += length(number)
+                finished += length(number)
                 bar.update(length(number))
     except KeyboardInterrupt:
-        raise Stopped(
-            f"stopped: {ready} of {total} clips are done and kept. Run the same command again to resume"
-        ) from None
+        raise Stopped(f"stopped: {finished} of {total} clips are saved. Run the same command again to resume") from None

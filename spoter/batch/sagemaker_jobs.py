@@ -1,8 +1,8 @@
-"""The files of a SageMaker batch job: clips -> JSON Lines, and the job's answers -> the lines of `predict_to_file`.
+"""Files of a SageMaker batch job: clips to JSON Lines, and the job's answers to the lines of `predict_to_file`.
 
-A line holds the points of the model's layout only, with all their digits, so that the job's answers are those of the
-clips themselves. A job keeps the order but no names: a second file says what each line is. After those lines it holds
-the SHA-256 of the job's file, so that neither counts as complete without the other.
+A line holds only the points of the model's layout, with all their digits, so that the job's predictions equal those of
+the original clips. A job keeps the order of lines but no names: a second file holds the place of each line's clip. It
+ends with the SHA-256 of the job's file, so that neither file counts as complete without the other.
 """
 
 import hashlib
@@ -34,17 +34,17 @@ from spoter.model.config import ModelConfig, read_config
 from spoter.model.folder import read_layout
 
 REQUESTS, INPUTS, RECORD = "requests", "inputs", "run.json"
-"""In a packed folder: the job's files, what each of their lines is, and the record of the run."""
+"""In a packed folder: the job's files, the places of their clips, and the record of the run."""
 
 
 class _Input(msgspec.Struct):
     input: Raw
-    error: Raw | UnsetType = UNSET  # of a clip that is not sent
+    error: Raw | UnsetType = UNSET  # if the clip cannot be sent
 
 
 @dataclass(frozen=True)
 class ShardPacker:
-    """Packs the sources of a shard, by the layout and the limits of a model; attributes as `ShardPredictor`."""
+    """Packs a shard's sources with the layout and limits of a model; attributes as in `ShardPredictor`."""
 
     model: Path
     options: dict[str, float | None] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class ShardPacker:
     def __call__(
         self, sources: Sequence[ClipSource], is_stopped: Callable[[], bool] = lambda: False
     ) -> tuple[bytes, bytes]:
-        """Return the job's lines, and a line for each clip that says what it is, with the error of an unsent one."""
+        """Return the job's lines, and for each clip a line with its place, and its error if it cannot be sent."""
         requests, inputs = [], []
         with RequestReader(self.root, self.options) as reader:
             for source in sources:
@@ -90,7 +90,7 @@ class ShardPacker:
         if request.describe or request.enroll is not None or request.enrolled is not None or request.video is not None:
             raise InputError(
                 ErrorCode.UNREADABLE_CLIP,
-                "found describe, enroll, enrolled or uniqueName, expected landmarks: a job's line holds nothing else",
+                "found describe, enroll, enrolled or uniqueName, expected landmarks only",
             )
         return request.clips
 
@@ -100,9 +100,9 @@ class ShardPacker:
 
 
 def shorten(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    """Return the float64 numbers with the fewest decimals, from 4 to 9, that are still the same float32 numbers.
+    """Return float64 numbers with the fewest decimals (4 to 9) that are still the same float32 numbers.
 
-    Numbers that need more are returned unchanged.
+    Numbers that need more decimals are returned unchanged.
     """
     exact = points.astype(np.float64)
     shortest = exact
@@ -115,8 +115,8 @@ def shorten(points: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
 def pack_clips(plan: RunPlan, execute: ShardExecutor[tuple[bytes, bytes]]) -> Counts:
     """Write the files of a job into the folder `plan.out`; resume an earlier run.
 
-    The folder gets ``requests/`` and ``inputs/``, each with a file for every shard, and run.json. Raise `SpoterError`
-    as `ShardFolder.begin` and `run_shards`, and for a file in ``requests/`` that this program did not write.
+    The folder gets ``requests/`` and ``inputs/``, each with one file per shard, and run.json. Raise `SpoterError` for a
+    file in ``requests/`` that this program did not write, and the errors of `ShardFolder.begin` and `run_shards`.
     """
     requests, inputs = ShardFolder(plan.out / REQUESTS), ShardFolder(plan.out / INPUTS)
     for shards in (requests, inputs):
@@ -128,9 +128,7 @@ def pack_clips(plan: RunPlan, execute: ShardExecutor[tuple[bytes, bytes]]) -> Co
         for path in requests.folder.iterdir():
             number = int(path.stem) if path.stem.isdecimal() else -1
             if path != requests.path(number):
-                raise SpoterError(
-                    f"{path}: spoter batch-pack did not write it, and a job would read it as clips; move it"
-                )
+                raise SpoterError(f"{path}: not written by spoter batch-pack, but a job would read it; move it away")
             if number not in done:
                 path.unlink()
 
@@ -150,32 +148,30 @@ def _checksum(requests: bytes) -> bytes:
 
 
 def _is_complete(requests: ShardFolder, inputs: ShardFolder, number: int) -> bool:
-    """Tell whether both files of a shard hold what was written."""
+    """Return whether both files of a shard are intact."""
     path = requests.path(number)
     content = path.read_bytes() if path.exists() else b""
     return (inputs.read(number) or b"").endswith(_checksum(content))
 
 
 def _read_inputs(inputs: ShardFolder) -> Iterator[tuple[int, io.BytesIO]]:
-    """Yield the number of each shard, and the lines that say what its clips are."""
+    """Yield the number of each shard, and the lines with its clips' places."""
     for number in sorted(inputs.numbers()):
         content = inputs.read(number)
         if content is None:
-            raise SpoterError(
-                f"{inputs.path(number)}: the file is damaged; run the `spoter batch-pack` command that wrote it again"
-            )
+            raise SpoterError(f"{inputs.path(number)}: the file is damaged; run `spoter batch-pack` again")
         yield number, io.BytesIO(content[: -len(_checksum(b""))])
 
 
 def join_answers(folder: Path, answers: Path, out: Path) -> Counts:
     """Write a job's answers, ``NNNNN.jsonl.out``, with the places of their clips, as `predict_to_file` writes them.
 
-    Raise `SpoterError` for a `folder` that `pack_clips` did not write or that is incomplete or damaged; and for missing
-    answers, or more or fewer than clips.
+    Raise `SpoterError` if `folder` was not written by `pack_clips`, is incomplete or damaged, or if the number of
+    answers differs from the number of clips.
     """
     record = read_record(folder / RECORD)
     if record is None or record.clips is None:
-        raise SpoterError(f"{folder}: found no completely packed clips, expected what `spoter batch-pack` writes")
+        raise SpoterError(f"{folder}: not a complete folder of `spoter batch-pack`; run that command again")
     return write_lines(_join(ShardFolder(folder / INPUTS), answers, record.clips), out)
 
 
@@ -187,15 +183,13 @@ def _join(inputs: ShardFolder, answers: Path, clips: int) -> Iterator[bytes]:
             count += 1
             yield line
     if count != clips:
-        raise SpoterError(
-            f"{inputs.folder}: found {count} clips, expected {clips}; run the `spoter batch-pack` command again"
-        )
+        raise SpoterError(f"{inputs.folder}: found {count} clips, expected {clips}; run `spoter batch-pack` again")
 
 
 def _join_shard(path: Path, lines: io.BytesIO, answers: Path) -> Iterator[bytes]:
     inputs = [(line, msgspec.json.decode(line, type=_Input)) for line in lines]
     is_sent = any(clip.error is UNSET for _, clip in inputs)
-    with naming_errors(answers, hint="; fetch all that the job wrote"):
+    with naming_errors(answers, hint="; download all output files of the job"):
         answered = io.BytesIO(answers.read_bytes() if is_sent else b"")
     for line, clip in inputs:
         if clip.error is not UNSET:
@@ -203,9 +197,7 @@ def _join_shard(path: Path, lines: io.BytesIO, answers: Path) -> Iterator[bytes]
             continue
         answer = answered.readline()
         if not answer.endswith(b"}\n"):
-            raise SpoterError(
-                f"{answers}: found fewer lines than {path} has, expected one for each clip: fetch it again"
-            )
+            raise SpoterError(f"{answers}: found fewer lines than in {path}, expected one per clip; download it again")
         yield encode_line(msgspec.json.decode(clip.input), answer.removesuffix(b"\n"), is_line=True)
     if answered.readline():
-        raise SpoterError(f"{answers}: found more lines than {path} has: are these the answers to its clips?")
+        raise SpoterError(f"{answers}: found more lines than in {path}; expected the answers to its clips")

@@ -1,4 +1,4 @@
-"""Clips in files, as the command line takes them: a file may hold whatever a server takes."""
+"""Clips in files, for the command line: a file may hold any body that a server accepts."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,20 +16,20 @@ from spoter.sources import frame_folders
 from spoter.video.reader import VIDEO_SUFFIXES
 
 CONTENT_TYPES = {".json": JSON, ".csv": CSV, ".npy": NPY, ".jsonl": JSONLINES}
-"""Content type of each file name's ending."""
+"""The content type for each file extension."""
 
 LIMITS = Limits(max_frames=100_000, max_clips=100_000, max_bytes=2**31)
-"""For the user's own files; a server's limits guard against strangers."""
+"""Limits for the user's own files; a server's limits guard against strangers."""
 
 
 def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tuple[bytes, str]:
     """Return a file's content and its content type.
 
-    A folder of OpenPose's or MMPose's frames (`spoter.sources.frame_folders`) becomes the equivalent JSON body, and so
-    does a video (`spoter.video`), with a bar on stderr. `note` is called with each warning, a line of text: gaps in a
-    folder, several people.
+    A folder of OpenPose or MMPose frames (`spoter.sources.frame_folders`) is converted to the equivalent JSON body. So
+    is a video (`spoter.video`), with a progress bar on stderr. `note` is called with each warning, one line of text:
+    gaps in a folder, several people.
 
-    Raise `SpoterError` for an unreadable file or an unknown ending; `InputError` as
+    Raise `SpoterError` for an unreadable file or an unknown extension, and the errors of
     `spoter.sources.frame_folders.read_frame_folder` and `spoter.video.reader.read`.
     """
     if file.is_dir():
@@ -45,9 +45,9 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
         return to_json(read_video(file, note)), JSON
     with naming_errors(file):
         if ending not in CONTENT_TYPES:
-            file.stat()  # a missing file is the more fundamental error
+            file.stat()  # report a missing file rather than its extension
             known = ", ".join((*CONTENT_TYPES, *VIDEO_SUFFIXES))
-            raise SpoterError(f"{file}: found {ending or 'no ending'}, expected one of {known}, or a folder of frames")
+            raise SpoterError(f"{file}: found {ending or 'no extension'}, expected {known}, or a folder of frames")
         body = file.read_bytes()
     if CONTENT_TYPES[ending] == JSON:
         body = frame_folders.wrap_frame_list(body)
@@ -57,18 +57,16 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
 
 
 def decode_clips(body: bytes, content_type: str, layout: Layout, limits: Limits, options: Options) -> list[ClipOrError]:
-    """Return the clips of a file's body, as `spoter.formats.decode` reads them.
+    """Return the clips of a file's body, decoded by `spoter.formats.decode`.
 
-    Raise `InputError` as that does; and for a request without a clip: ``no_stored_videos`` for the key of a stored
-    video, ``unknown_form`` for ``describe``.
+    Raise its `InputError`, and for a request without a clip ``no_stored_videos`` (the key of a stored video) or
+    ``unknown_form`` (``describe``).
     """
     request = decode(body, content_type, layout, limits, options)
     if request.describe:
-        raise InputError(ErrorCode.UNKNOWN_FORM, "found describe, expected a clip")
+        raise InputError(ErrorCode.UNKNOWN_FORM, "found 'describe', expected a clip")
     if request.video is not None:
-        raise InputError(
-            ErrorCode.NO_STORED_VIDEOS, "found the key of a stored video, expected the video itself, or its landmarks"
-        )
+        raise InputError(ErrorCode.NO_STORED_VIDEOS, "found the key of a stored video, expected a video or landmarks")
     return request.clips
 
 
@@ -78,9 +76,9 @@ def read_clips(
     options: Options = Options(),  # noqa: B008  frozen
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Clip]:
-    """Read all clips of some files; `note` and errors as for `read_body`.
+    """Read all clips of some files; `note` and errors are those of `read_body`.
 
-    Raise `InputError` for the first unusable clip, with its file before its place.
+    Raise `InputError` for the first unusable clip; its place starts with the file.
     """
     clips = []
     for file in files:
@@ -106,7 +104,7 @@ class _Frames(msgspec.Struct):
 
 
 def _several_people(body: bytes) -> list[str]:
-    """Return a warning if frames of a JSON body hold several people; none for a body that cannot be decoded."""
+    """Return a warning if frames of a JSON body show several people; none for a body that cannot be decoded."""
     try:
         content = msgspec.json.decode(body, type=_Frames)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -115,4 +113,4 @@ def _several_people(body: bytes) -> list[str]:
     several = sum(len(frame.people or frame.instances or ()) > 1 for frame in frames)
     if not several:
         return []
-    return [f"several people in {several} of {len(frames)} frames: the one who is largest for longest is followed"]
+    return [f"several people in {several} of {len(frames)} frames; the one who is largest over all frames is followed"]

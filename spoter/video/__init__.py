@@ -1,6 +1,6 @@
 """Landmarks of videos, from MediaPipe Holistic in a child process with its own Python environment.
 
-`reader.read` reads one video. `extract` is behind `spoter extract`: many videos into files of the forms in `writers`,
-with a `manifest` of those that are done. `environment` finds the Python of the child, `install` makes it, and `child`
-talks to the process, whose code is in `worker/`.
+`reader.read` reads one video. `extract` implements `spoter extract`: it reads many videos, writes their landmarks with
+`writers`, and lists finished files in a `manifest`. `environment` finds the child's Python, `install` creates it, and
+`child` runs the child process, whose code is in `worker/`.
 """

@@ -1,4 +1,4 @@
-"""The child process that decodes a video: give it a job, pass on its progress, and be sure that it ends."""
+"""The child process that decodes a video: start its job, forward its progress, and make sure that it ends."""
 
 import contextlib
 import json
@@ -21,11 +21,11 @@ _LONGEST_LINE = 1 << 16
 _POLL_SECONDS = 0.1
 
 Progress = Callable[[int, int | None], None]
-"""Gets the number of frames that are done, and of all frames; None while they are counted."""
+"""Called with the number of frames done and the total number, which is None while frames are counted."""
 
 
 class ReadingCancelled(Exception):
-    """The caller stopped the reading of a video."""
+    """The caller canceled the reading of a video."""
 
 
 def run_job(
@@ -35,10 +35,10 @@ def run_job(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> dict[str, Any]:
-    """Have a child process do a job, and return its result; the child and its descendants are gone afterwards.
+    """Run a job in a child process and return its result; end the child and its descendants.
 
-    `python` is the interpreter of the environment for videos; ``worker/__main__.py`` describes a `job`. Errors are
-    those of `spoter.video.reader.read`.
+    `python` is the interpreter of the video environment; ``worker/__main__.py`` describes a `job`. Raise the errors of
+    `spoter.video.reader.read`.
     """
     deadline = time.monotonic() + timeout_s
     try:
@@ -48,27 +48,27 @@ def run_job(
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C reaches this process only, and killpg all of the child's
+            start_new_session=True,  # Ctrl-C then reaches only this process; killpg reaches the child's descendants
         )
     except OSError as error:
         raise SpoterError(f"{python}: cannot be started ({error.strerror or error})") from error
     with child:
         try:
             assert child.stdin is not None and child.stdout is not None  # both are pipes
-            with contextlib.suppress(BrokenPipeError):  # it died before it read its job
+            with contextlib.suppress(BrokenPipeError):  # the child died before it read its job
                 child.stdin.write(json.dumps(job).encode() + b"\n")
             answer = _read_answer(child.stdout, deadline, progress, stop)
         finally:
-            # It is not waited for yet, so that the number is still this child's.
-            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; macOS reports EPERM
+            # The child is not reaped yet, so no other process can have its process ID.
+            with contextlib.suppress(ProcessLookupError, PermissionError):  # it has ended; macOS then reports EPERM
                 os.killpg(child.pid, signal.SIGKILL)
     if answer is None:
-        raise InputError(ErrorCode.VIDEO_TIMEOUT, f"found no end of it in {timeout_s:g} seconds, expected one")
+        raise InputError(ErrorCode.VIDEO_TIMEOUT, f"found no result after {timeout_s:g} seconds; use a shorter video")
     if "done" in answer:
         return dict(answer["done"])
     if "error" not in answer:
-        how = f"by signal {-child.returncode}" if child.returncode < 0 else f"with status {child.returncode}"
-        raise InputError(ErrorCode.BAD_VIDEO, f"the process that decodes it ended {how}, expected a readable video")
+        status = f"signal {-child.returncode}" if child.returncode < 0 else f"exit status {child.returncode}"
+        raise InputError(ErrorCode.BAD_VIDEO, f"the decoder crashed ({status}); the file is probably damaged")
     if answer["error"] == "environment":
         raise SpoterError(f"{python}: {answer['message']}")
     if answer["error"] == "system":
@@ -77,14 +77,14 @@ def run_job(
 
 
 def video_error(code: str, message: str) -> InputError:
-    """Return the error for a code of the worker's."""
+    """Return the error for an error code of the worker."""
     return InputError(ErrorCode[code.upper()], message)
 
 
 def _read_answer(
     stdout: IO[bytes], deadline: float, progress: Progress | None, stop: threading.Event | None
 ) -> dict[str, Any] | None:
-    """Return the child's last line, {} if it ended without one, None if its time is over."""
+    """Return the child's last message, {} if it ended without one, or None at the deadline."""
     unread = b""
     with selectors.DefaultSelector() as selector:
         selector.register(stdout, selectors.EVENT_READ)

@@ -1,7 +1,7 @@
-"""Finds the Python environment that MediaPipe runs in; `spoter.video.install` makes it.
+"""Search for the Python environment that MediaPipe runs in; `spoter.video.install` creates it.
 
-MediaPipe 0.10.21 needs numpy below 2, torch and pandas bring numpy 2. So it has a virtual environment to itself: the
-folder `video` of the environment that this code runs in, or else of the user's cache.
+MediaPipe 0.10.21 needs NumPy below 2, but torch and pandas bring NumPy 2. MediaPipe therefore has a separate virtual
+environment: the folder `video` in the virtual environment of this code, or else in the user's cache.
 """
 
 import contextlib
@@ -17,28 +17,26 @@ from spoter.errors import SpoterError
 PYTHON_VARIABLE = "SPOTER_VIDEO_PYTHON"
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 MEDIAPIPE_VERSION = "0.10.21"
-INSTALL_HINT = "`spoter extract` makes it at first use, and so does `python -m spoter.video.install`"
-MARKER = ".whole"  # written last, with the digest of the requirements
+INSTALL_HINT = "create it with `python -m spoter.video.install`; `spoter extract` also does so at first use"
+MARKER = ".whole"  # written when the environment is complete; holds the digest of the requirements
 
 
 def cache_folder() -> Path:
-    """Return the user's folder for results that can be computed again; it need not exist."""
+    """Return spoter's folder in the user's cache; it may not exist yet."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "spoter"
 
 
 def find_python() -> Path | None:
     """Return the interpreter that reads videos, or None if there is none yet.
 
-    It is that of `PYTHON_VARIABLE`; or this one if MediaPipe 0.10.21 is installed next to spoter; or that of an
-    environment that was completed for the present requirements. Raise `SpoterError` if `PYTHON_VARIABLE` names no
-    program.
+    The candidates, in this order: the interpreter named in `PYTHON_VARIABLE`; this interpreter if it has MediaPipe
+    0.10.21; a complete environment with the current requirements. Raise `SpoterError` if `PYTHON_VARIABLE` does not
+    name a program.
     """
     if named := os.environ.get(PYTHON_VARIABLE):
         if program := shutil.which(named):
             return Path(program)
-        raise SpoterError(
-            f"found {PYTHON_VARIABLE}={named}, expected a Python interpreter with MediaPipe {MEDIAPIPE_VERSION}"
-        )
+        raise SpoterError(f"{PYTHON_VARIABLE}={named}: not found, expected a Python with MediaPipe {MEDIAPIPE_VERSION}")
     with contextlib.suppress(metadata.PackageNotFoundError):
         if metadata.version("mediapipe") == MEDIAPIPE_VERSION:
             return Path(sys.executable)
@@ -46,9 +44,9 @@ def find_python() -> Path | None:
 
 
 def environment_folders() -> list[Path]:
-    """Return where the environment may be, the preferred folder first."""
-    own = [Path(sys.prefix) / "video"] if sys.prefix != sys.base_prefix else []
-    return [*own, cache_folder() / "video"]
+    """Return the folders that may hold the environment, the preferred one first."""
+    local = [Path(sys.prefix) / "video"] if sys.prefix != sys.base_prefix else []
+    return [*local, cache_folder() / "video"]
 
 
 def python_path(folder: Path) -> Path:
@@ -62,7 +60,7 @@ def requirements_digest() -> bytes:
 
 
 def is_complete(folder: Path) -> bool:
-    """Tell whether the environment in `folder` was completed, for the present requirements."""
+    """Return whether the environment in `folder` is complete and has the current requirements."""
     try:
         return (folder / MARKER).read_bytes() == requirements_digest() and python_path(folder).exists()
     except OSError:

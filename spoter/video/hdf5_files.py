@@ -1,7 +1,7 @@
-"""ConnectingPoints HDF5 files of many clips.
+"""ConnectingPoints HDF5 files, which hold many clips.
 
-They are written as ConnectingPoints' own extractor writes them: the neck after MediaPipe's 543 points, 0 for a missing
-point, and 21 copies of the pose's wrist for a missing hand (`spoter.landmarks.connecting_points` has the source).
+The files equal those of ConnectingPoints' extractor: the neck follows MediaPipe's 543 points, a missing point is 0, and
+a missing hand is 21 copies of the pose's wrist (`spoter.landmarks.connecting_points` names the source).
 """
 
 import io
@@ -22,16 +22,16 @@ from spoter.landmarks.estimators import MEDIAPIPE
 
 @dataclass(frozen=True)
 class Member:
-    """A clip of a ConnectingPoints file, of MediaPipe's 543 points."""
+    """A clip in a ConnectingPoints file, with MediaPipe's 543 points."""
 
-    name: str  # its first part, before "/", is the clip's group
+    name: str  # the part before "/" is the clip's group
     gloss: str
     clip: Clip
     fingerprint: str  # of the video (`spoter.video.manifest.fingerprint`), stored as the attribute `mark`
 
 
 def to_connecting_points(clip: Clip) -> npt.NDArray[np.float32]:
-    """Return the points of a clip of MediaPipe's as ConnectingPoints stores them: (T, 2, 544), 0 = missing."""
+    """Return the points of a MediaPipe clip as ConnectingPoints stores them: (T, 2, 544), 0 = missing."""
     left, right = (clip.points[:, MEDIAPIPE.names.index(f"pose_{side}_shoulder")] for side in ("left", "right"))
     neck = left / 2 + right / 2
     points = np.concatenate([clip.points, neck[:, None]], axis=1)
@@ -48,7 +48,7 @@ def write_hdf5(
     members: Iterable[Member],
     encode_points: Callable[[Clip], npt.NDArray[np.float32]] = to_connecting_points,
 ) -> None:
-    """Write a ConnectingPoints file, a group for each clip; OSError if the disk is full, or the like.
+    """Write a ConnectingPoints file with one group per clip; raise OSError if that fails, as on a full disk.
 
     `encode_points` returns the (T, 2, N) points of a clip as ConnectingPoints stores them.
     """
@@ -69,7 +69,7 @@ def write_hdf5(
 
 
 class _ErrorKeepingFile(io.FileIO):
-    """A file for h5py that keeps the first error of writing instead of raising it: HDF5 crashes over a full disk."""
+    """A file for h5py that stores the first write error instead of raising it: HDF5 crashes on a full disk."""
 
     error: OSError | None = None
 
@@ -91,21 +91,21 @@ class _ErrorKeepingFile(io.FileIO):
 
 
 def read_fingerprints(path: Path) -> dict[str, tuple[str, str]]:
-    """Return by a clip's name the key of its group and its fingerprint, empty in files by other programs.
+    """Return, for each clip name, the key of its group and its fingerprint, which is empty in other programs' files.
 
-    Raise `SpoterError` for a file that is no ConnectingPoints file.
+    Raise `SpoterError` if the file is not a ConnectingPoints file.
     """
     try:
         with h5py.File(path, "r") as file:
             return {group["video_name"].asstr()[()]: (key, group.attrs.get("mark", "")) for key, group in file.items()}
     except BlockingIOError as error:
-        raise SpoterError(f"{path}: another program is writing into it; wait for it, or write to another") from error
+        raise SpoterError(f"{path}: another program is writing to this file; wait, or choose another file") from error
     except (OSError, KeyError, TypeError, AttributeError, RuntimeError) as error:
-        raise SpoterError(f"{path}: is no ConnectingPoints file; remove it, or write to another") from error
+        raise SpoterError(f"{path}: not a ConnectingPoints file; remove it or choose another file") from error
 
 
 def read_member(path: Path, key: str) -> Member:
-    """Return one clip of a file that `write_hdf5` wrote."""
+    """Return one clip from a file written by `write_hdf5`."""
     with h5py.File(path, "r") as file:
         group = file[key]
         clip = clip_from_connecting_points(group["data"][()].transpose(0, 2, 1)[:, : len(MEDIAPIPE.names)])

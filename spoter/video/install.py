@@ -1,4 +1,4 @@
-"""Makes the Python environment that MediaPipe runs in: `python -m spoter.video.install`."""
+"""Installation of the Python environment that MediaPipe runs in: `python -m spoter.video.install`."""
 
 import os
 import shlex
@@ -23,37 +23,35 @@ from spoter.video.environment import (
     requirements_digest,
 )
 
-SIZE = "about 120 MB to fetch, 400 MB on disk"
-NEWEST_PYTHON = (3, 12)  # that MediaPipe 0.10.21 has a wheel for
+SIZE = "about 120 MB to download, 400 MB on disk"
+NEWEST_PYTHON = (3, 12)  # newest version with a MediaPipe 0.10.21 wheel
 
 
 class InstallError(SpoterError):
-    """The environment could not be made, by no fault of the user."""
+    """The environment could not be created, although the user made no mistake."""
 
     exit_code = 1
 
 
 def install_environment(progress: Callable[[str], None] = lambda text: None, pip_options: Sequence[str] = ()) -> Path:
-    """Make the environment if `find_python` finds none, and return its interpreter; `progress` gets a line for a step.
+    """Create the environment if `find_python` finds none, and return its interpreter.
 
-    `pip_options` are those of ``pip install``, by default those in the variable PIP_ARGS; pip reads its usual settings
-    (PIP_INDEX_URL and the like). Raise `SpoterError` if no Python fits, the folder cannot be written, pip fails, or
-    what it installed does not start.
+    `progress` is called with one line of text per step. `pip_options` are options of ``pip install``; the default is
+    the variable PIP_ARGS. pip also reads its usual settings, such as PIP_INDEX_URL. Raise `SpoterError` if no Python
+    fits, the folder cannot be written, pip fails, or MediaPipe does not start.
     """
     existing = find_python()
     if existing is not None:
         return existing
     folder = next((folder for folder in environment_folders() if _is_writable(folder.parent)), None)
     if folder is None:
-        raise SpoterError(
-            f"no environment for videos can be made in {' or '.join(map(str, environment_folders()))}: not writable"
-        )
+        raise SpoterError(f"no writable folder for the video environment: {', '.join(map(str, environment_folders()))}")
     python = python_path(folder)
     with exclusive_lock(folder.parent):
-        if is_complete(folder):  # another command has just made it
+        if is_complete(folder):  # another command has just created it
             return python
-        state = "replacing the incomplete or outdated" if folder.exists() else "making the"
-        progress(f"{state} environment for videos, MediaPipe {MEDIAPIPE_VERSION}, in {folder} ({SIZE})")
+        action = "replacing the incomplete or outdated" if folder.exists() else "creating the"
+        progress(f"{action} video environment with MediaPipe {MEDIAPIPE_VERSION} in {folder} ({SIZE})")
         _remove(folder)
         _run([_base_python(), "-I", "-m", "venv", folder], "venv", progress)
         options = pip_options or shlex.split(os.environ.get("PIP_ARGS", ""))
@@ -61,12 +59,12 @@ def install_environment(progress: Callable[[str], None] = lambda text: None, pip
         _run([python, *pip, "--requirement", REQUIREMENTS, *options], "pip", progress)
         check_mediapipe(python)
         atomic_write_bytes(folder / MARKER, requirements_digest())
-        progress(f"made: {folder}")
+        progress(f"created {folder}")
     return python
 
 
 def check_mediapipe(python: Path) -> None:
-    """Raise `SpoterError` if MediaPipe does not start in an interpreter."""
+    """Raise `SpoterError` if MediaPipe does not start in the interpreter `python`."""
     run_job(python, {"check": True})
 
 
@@ -79,31 +77,29 @@ def _is_writable(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Remove an incomplete virtual environment, and nothing else."""
+    """Remove an incomplete virtual environment; raise `SpoterError` for any other folder."""
     if folder.exists() and any(folder.iterdir()) and not (folder / "pyvenv.cfg").is_file():
-        raise SpoterError(
-            f"{folder}: found a folder that is no virtual environment, expected none; remove or rename it"
-        )
+        raise SpoterError(f"{folder}: exists but is not a virtual environment; remove or rename it")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def _base_python() -> str:
-    """Return a Python that MediaPipe has wheels for: this one, or an older one on the PATH."""
+    """Return a Python that MediaPipe has wheels for: this interpreter, or an older one on the PATH."""
     if sys.version_info[:2] <= NEWEST_PYTHON:
         return sys.executable
     names = ("python3.12", "python3.11")
-    # pyenv's shims of other versions do not run, and Debian's Python may lack venv.
+    # pyenv's shims of inactive versions do not run, and Debian's Python may lack venv.
     for python in filter(None, map(shutil.which, names)):
         if subprocess.run([python, "-I", "-c", "import ensurepip, venv"], capture_output=True).returncode == 0:
             return python
     raise SpoterError(
-        f"found Python {sys.version.split()[0]}, and no {' or '.join(names)} with venv on the PATH, expected one "
-        f"that MediaPipe {MEDIAPIPE_VERSION} has wheels for; install one, or name its interpreter in {PYTHON_VARIABLE}"
+        f"MediaPipe {MEDIAPIPE_VERSION} has no wheel for Python {sys.version.split()[0]}, and there is no "
+        f"{' or '.join(names)} with venv on the PATH; install one, or set {PYTHON_VARIABLE} to its interpreter"
     )
 
 
 def _run(command: Sequence[str | Path], name: str, progress: Callable[[str], None]) -> None:
-    """Run a command, report its steps, and raise `InstallError` with its last lines if it fails."""
+    """Run a command and report its steps; raise `InstallError` with its last lines if it fails."""
     lines: list[str] = []
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -120,7 +116,7 @@ def _run(command: Sequence[str | Path], name: str, progress: Callable[[str], Non
 
 
 def main() -> None:
-    """Make the environment, with a line for each step; the command line's options go to pip."""
+    """Create the environment and print one line per step; pass the command-line options to pip."""
     try:
         python = install_environment(lambda text: print(text, file=sys.stderr), sys.argv[1:])
     except (SpoterError, OSError) as error:

@@ -1,4 +1,4 @@
-"""The manifest of finished outputs: a hidden list next to them, so that no finished output is made again."""
+"""The manifest of finished outputs: a hidden file next to them, by which a later run skips them."""
 
 import json
 import os
@@ -12,12 +12,12 @@ MANIFEST_NAME = ".spoter-extract.jsonl"
 
 
 def fingerprint(video: Path) -> str:
-    """Return what identifies the landmarks of a video: the hash of its bytes, and the version of the extraction."""
+    """Return a string that identifies a video's landmarks: the hash of its bytes and the extraction version."""
     return f"{file_sha256(video)} {EXTRACTION_VERSION}"
 
 
 class Manifest:
-    """The list in a folder: a line of JSON for each output, appended when the output is finished."""
+    """The manifest of a folder: one line of JSON per output, appended when the output is finished."""
 
     def __init__(self, folder: Path):
         self._folder, self._path, self._lock = folder, folder / MANIFEST_NAME, threading.Lock()
@@ -26,16 +26,16 @@ class Manifest:
             text = self._path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             text = ""
-        self._separator = "\n" if text and not text.endswith("\n") else ""  # after a line that a crash cut off
+        self._separator = "\n" if text and not text.endswith("\n") else ""  # ends a line that a crash truncated
         for line in text.splitlines():
             try:
                 entry = json.loads(line)
                 self._entries[entry["output"]] = entry
-            except (ValueError, TypeError, KeyError):  # no entry: its output is made again
+            except (ValueError, TypeError, KeyError):  # not an entry; its output is extracted again
                 continue
 
     def is_current(self, output: Path, video_fingerprint: str) -> bool:
-        """Tell whether an output exists as it was written, from the video with this `fingerprint`."""
+        """Return whether an output is unchanged and belongs to the video with this `fingerprint`."""
         entry = self._entries.get(self._name(output), {})
         is_same_video = entry.get("mark") == video_fingerprint
         return is_same_video and output.is_file() and entry.get("sha256") == file_sha256(output)
@@ -49,4 +49,4 @@ class Manifest:
             self._entries[entry["output"]] = entry
 
     def _name(self, path: Path) -> str:
-        return Path(os.path.relpath(path, self._folder)).as_posix()  # overlays may be outside of the folder
+        return Path(os.path.relpath(path, self._folder)).as_posix()  # overlays may lie outside the folder

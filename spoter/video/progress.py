@@ -1,4 +1,4 @@
-"""Videos as the command line reads them: progress and notes go to stderr."""
+"""Reading of videos on the command line, with progress and notes on stderr."""
 
 import sys
 from collections.abc import Callable
@@ -15,23 +15,23 @@ from spoter.video.reader import VideoLandmarks, read
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Write a line on `stream`, stderr by default, above the bars that are drawn."""
+    """Print a line on `stream` (by default stderr), above the progress bars."""
     tqdm.write(plain(text), file=stream or sys.stderr)
 
 
 def plain(text: str) -> str:
-    """Return `text` with unprintable characters escaped: the name of a file may hold terminal control sequences."""
-    return "".join(sign if sign.isprintable() else ascii(sign)[1:-1] for sign in text)
+    """Return `text` with unprintable characters escaped: file names may hold terminal control sequences."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def ensure_environment() -> None:
-    """Install the environment that reads videos if it is missing, and report that."""
+    """Install the video environment if it is missing, and report the steps."""
     if find_python() is None:
         install_environment(say)
 
 
 class Bars:
-    """Bars on stderr, in a terminal only: one for each video that is being read, and one for `videos` if several."""
+    """Progress bars on stderr, in a terminal only: one per video being read, and one for all `videos` if several."""
 
     def __init__(self, videos: int = 1):
         self._shown = sys.stderr.isatty()
@@ -48,7 +48,7 @@ class Bars:
             bar.close()
 
     def watch(self, name: str) -> Callable[[int, int | None], None]:
-        """Return a callback that shows how many frames of a video are done, out of how many."""
+        """Return a callback that shows the number of frames done in a video."""
 
         def update(done: int, total: int | None) -> None:
             if name not in self._bars:
@@ -67,7 +67,7 @@ class Bars:
 
 
 def read_video(path: Path, note: Callable[[str], None] = say) -> VideoLandmarks:
-    """Read one video with a bar, and pass its warnings to `note`; an `InputError` of `read` then names the video."""
+    """Read one video with a progress bar and pass its warnings to `note`; an `InputError` then names the video."""
     ensure_environment()
     with Bars() as bars:
         try:

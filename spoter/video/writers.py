@@ -1,4 +1,4 @@
-"""Files with the landmarks of one video, in the forms that `spoter predict`, training and other tools read."""
+"""Files with the landmarks of one video, in formats that `spoter predict`, training and other tools read."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from spoter.landmarks.estimators import MEDIAPIPE
 from spoter.landmarks.skeleton import CHAINS, find_limbs
 from spoter.video.reader import EXTRACTION_VERSION, VideoLandmarks
 
-_DECIMALS = 6  # a thousandth of a pixel in a picture of 1000; float32 has no more
+_DECIMALS = 6  # a thousandth of a pixel in a picture 1000 pixels wide; float32 has no more
 _POSE_COMPONENTS = {
     "pose": "POSE_LANDMARKS",
     "face": "FACE_LANDMARKS",
@@ -24,14 +24,14 @@ _REQUIRED_MODULES = {"pose": "pose_format", "hdf5": "h5py"}
 
 
 def check_dependencies(file_format: str) -> None:
-    """Raise `SpoterError` if the library that writes a format is not installed: before the work, not after it."""
+    """Raise `SpoterError` if the library that writes a format is not installed; called before the slow work."""
     module = _REQUIRED_MODULES.get(file_format)
     if module is not None and find_spec(module) is None:
-        raise SpoterError(f"writing .{file_format} files needs pip install 'spoter[train]'")
+        raise SpoterError(f"writing .{file_format} files needs an extra: pip install 'spoter[train]'")
 
 
 def to_json(landmarks: VideoLandmarks) -> bytes:
-    """Return the body of a request (docs/formats.md): all 543 points, and the properties of the video."""
+    """Return the JSON body of a request (docs/formats.md) with all 543 points and the video's properties."""
     points = [
         None if np.isnan(frame).all() else [None if x != x else [x, y] for x, y in frame.tolist()]
         for frame in round_points(landmarks.clip.points, _DECIMALS)
@@ -43,7 +43,7 @@ def to_json(landmarks: VideoLandmarks) -> bytes:
 
 
 def to_npy(landmarks: VideoLandmarks) -> bytes:
-    """Return a .npy file: (T, 543, 2) float32, NaN = missing. It has no place for the frame rate."""
+    """Return a .npy file: (T, 543, 2) float32, NaN = missing. It does not hold the frame rate."""
     content = io.BytesIO()
     np.save(content, landmarks.clip.points, allow_pickle=False)
     return content.getvalue()
@@ -85,4 +85,4 @@ def _limbs(part: str) -> list[tuple[int, int]]:
 
 
 WRITERS: dict[str, Callable[[VideoLandmarks], bytes]] = {".json": to_json, ".npy": to_npy, ".pose": to_pose}
-"""By suffix, the function that returns the content of a file of one clip."""
+"""For each suffix, the function that returns the content of a file with one clip."""

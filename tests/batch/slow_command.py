@@ -1,6 +1,6 @@
-"""The command line, but that each part of `spoter predict --out` takes a while: whoever strikes it midway is in time.
+"""The command line with a delay in each shard of `spoter predict --out`, so that a test can stop it during a run.
 
-Processes that it starts import this file, as they do any main module, and unpickle `Slow` from it.
+Its worker processes import this file as their main module and unpickle `Slow` from it.
 """
 
 from __future__ import annotations
@@ -10,15 +10,15 @@ import time
 from spoter.batch import predictor
 from spoter.cli.main import main
 
-PART_S = 0.3
+DELAY_S = 0.3
 
 
 class Slow(predictor.ShardPredictor):
-    """Waits before it answers a part."""
+    """Waits before it computes a shard."""
 
-    def __call__(self, *given) -> bytes:
-        time.sleep(PART_S)
-        return super().__call__(*given)
+    def __call__(self, *arguments) -> bytes:
+        time.sleep(DELAY_S)
+        return super().__call__(*arguments)
 
 
 if __name__ == "__main__":

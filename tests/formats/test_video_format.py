@@ -122,9 +122,7 @@ def test_what_does_not_begin_as_a_video_starts_no_child(recognizer, monkeypatch,
     others = (noise, b"x", b"ftyp", b"#EXTM3U\n", b"{}", b"RIFF\xff\xff\xff\x7fWAVE", b"\x1aE\xdf")
     answers = ask(recognizer, *[RawRequest(body, kind) for body in others])
     assert codes(answers) == [(400, "bad_video")] * len(others)
-    assert {answer["error"]["message"] for _, answer in answers} == {
-        "found no video, expected an MP4, MOV, WebM, MKV or AVI file"
-    }
+    assert all("MP4, MOV, WebM, MKV or AVI" in answer["error"]["message"] for _, answer in answers)
 
 
 def test_what_is_wrong_before_it_is_read(recognizer, reading):

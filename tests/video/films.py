@@ -1,4 +1,4 @@
-"""Films for tests: a drawn figure that MediaPipe finds, written by the OpenCV of the environment for videos."""
+"""Videos for tests: a drawn figure that MediaPipe detects, written with the video environment's OpenCV."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def figure(gloss: str = "HALLO", step: int = 4) -> np.ndarray:
 
 
 def write(python: Path, path: Path, frames: np.ndarray, fps: float = FPS) -> Path:
-    """Write frames (T, H, W, 3) RGB as a film; its ending tells the form."""
+    """Write frames (T, H, W, 3) RGB as a video in the container of the path's suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = path.with_suffix(".raw.npy")
     np.save(raw, frames)
@@ -52,31 +52,31 @@ def write(python: Path, path: Path, frames: np.ndarray, fps: float = FPS) -> Pat
     return path
 
 
-def turned(path: Path, film: Path) -> Path:
-    """Write a copy of an .mp4 that says it is to be shown turned by 90 degrees clockwise, as phones do.
+def rotated(path: Path, film: Path) -> Path:
+    """Write a copy of an .mp4 that players show rotated by 90 degrees clockwise, as phones do.
 
-    That is said by the matrix in the box tkhd, a b u / c d v / x y w, fixed-point numbers (ISO/IEC 14496-12, 8.3.2).
+    The matrix in the box tkhd demands that: a b u / c d v / x y w, fixed-point numbers (ISO/IEC 14496-12, 8.3.2).
     """
     content = bytearray(film.read_bytes())
-    start = content.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of other fields come before it
+    start = content.index(b"tkhd") + 4 + 40  # version 0: 40 bytes of other fields precede the matrix
     matrix = (0, 1 << 16, 0, -(1 << 16), 0, 0, SIZE[1] << 16, 0, 1 << 30)
     content[start : start + 36] = b"".join(number.to_bytes(4, "big", signed=True) for number in matrix)
     path.write_bytes(content)
     return path
 
 
-def nearer(frames: np.ndarray) -> np.ndarray:
-    """Show the upper middle of a film, half as large again."""
+def enlarged(frames: np.ndarray) -> np.ndarray:
+    """Return the upper middle of the frames, enlarged 1.5 times."""
     width, height = SIZE
     box = (width // 6, 0, width - width // 6, height - height // 3)
     return np.stack([np.asarray(Image.fromarray(frame).resize(SIZE, box=box)) for frame in frames])
 
 
-def beside(large: np.ndarray, small: np.ndarray, small_left: bool) -> np.ndarray:
-    """Put two films of one size side by side, the second at half its size in the middle of its side."""
+def side_by_side(large: np.ndarray, small: np.ndarray, small_left: bool) -> np.ndarray:
+    """Return frames with two videos of equal size next to each other; `small` is shown at half its size, centered."""
     frames = min(len(large), len(small))
     large, small = large[:frames], small[:frames, ::2, ::2]
-    place = np.broadcast_to(large[:, :1, :1], large.shape).copy()
+    side = np.broadcast_to(large[:, :1, :1], large.shape).copy()
     top, left = (large.shape[1] - small.shape[1]) // 2, (large.shape[2] - small.shape[2]) // 2
-    place[:, top : top + small.shape[1], left : left + small.shape[2]] = small
-    return np.concatenate([place, large] if small_left else [large, place], axis=2)
+    side[:, top : top + small.shape[1], left : left + small.shape[2]] = small
+    return np.concatenate([side, large] if small_left else [large, side], axis=2)

@@ -1,4 +1,4 @@
-"""`spoter extract` in this process."""
+"""Run `spoter extract` in this process."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from spoter.cli.main import app
 from spoter.errors import SpoterError
 
 
-def run(*words, code: int = 0) -> str:
-    """Run `spoter extract`, and return what it said on stdout and stderr."""
-    done = CliRunner().invoke(app, ["extract", *map(str, words)])
-    # What main makes of these is not typer's.
+def run(*arguments, code: int = 0) -> str:
+    """Run `spoter extract` and return its output on stdout and stderr."""
+    done = CliRunner().invoke(app, ["extract", *map(str, arguments)])
+    # `spoter.cli.main.main` prints these errors, which typer's runner does not call.
     if isinstance(done.exception, SpoterError):
         raise done.exception
     assert done.exit_code == code, done.output

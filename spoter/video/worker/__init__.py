@@ -1,5 +1,5 @@
-"""Code of the child process: MediaPipe Holistic over one video. It imports nothing of the rest of spoter.
+"""Code of the child process: MediaPipe Holistic on one video. It imports nothing else of spoter.
 
-It runs as ``python -I spoter/video/worker`` in an environment that may have nothing but NumPy, OpenCV and MediaPipe.
-So its modules import one another by their bare names. Only `containers` is imported by the parent, too.
+It runs as ``python -I spoter/video/worker`` in an environment that may hold only NumPy, OpenCV and MediaPipe. Its
+modules therefore import one another by their bare names. The parent imports only `containers`.
 """

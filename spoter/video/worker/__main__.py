@@ -1,11 +1,11 @@
-"""One video: read a job from stdin, write lines of JSON to stdout, and the landmarks to a file.
+"""Extraction of one video: read a job from stdin, write lines of JSON to stdout, and the landmarks to a file.
 
-The job is a line of JSON: ``video``, its ``kind`` (from `containers.check_container`), ``folder`` (of temporary files),
-``result`` (the .npy to write), ``limits`` and ``overlay`` (None, or the arguments of `overlay.Overlay`). A job without
-a video only checks that MediaPipe starts.
-Answers are lines of JSON: ``{"frames": done, "of": all}`` for progress, and at the end either
+The job is a line of JSON: ``video``, its ``kind`` (from `containers.check_container`), ``folder`` (for temporary
+files), ``result`` (the .npy to write), ``limits`` and ``overlay`` (None or the arguments of `overlay.Overlay`). A job
+without a video only checks that MediaPipe starts.
+The output is lines of JSON: ``{"frames": done, "of": all}`` for progress, and at the end either
 ``{"done": {fps, width, height, notes}}`` or ``{"error": code, "message": …}``. The parent keeps stdin open as long as
-it lives: this process ends when stdin does, at any point of its work.
+it lives; this process exits as soon as stdin is closed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any
 
 _MEDIAPIPE_VERSION = "0.10.21"
-_MEMORY = 3 << 30  # bytes for a video in addition to MediaPipe's own; 4096 x 2304 HEVC takes a third
+_MEMORY = 3 << 30  # bytes for a video, in addition to MediaPipe's; 4096 x 2304 HEVC needs a third
 _PROGRESS_SECONDS = 0.2  # between two lines of progress
 _PARTS = (("pose_landmarks", 33), ("face_landmarks", 468), ("left_hand_landmarks", 21), ("right_hand_landmarks", 21))
 
@@ -30,13 +30,13 @@ class Parent:
     """The process that started this one."""
 
     def __init__(self) -> None:
-        # Libraries may print: their stdout goes to stderr, and our lines go where stdout was.
+        # Libraries may print to stdout: send that to stderr, and our lines to the original stdout.
         self._out = os.fdopen(os.dup(1), "w", encoding="utf-8")
         os.dup2(2, 1)
         self._last_progress = 0.0
 
     def receive_job(self) -> dict[str, Any]:
-        """Return the job, and from then on exit when the parent does."""
+        """Return the job, and exit from then on when the parent ends."""
         job = json.loads(sys.stdin.buffer.readline())
         threading.Thread(target=self._exit_with_parent, args=[job.get("folder")], daemon=True).start()
         return job
@@ -49,22 +49,22 @@ class Parent:
         os._exit(3)
 
     def send(self, **message: Any) -> None:
-        """Write a line of JSON."""
+        """Write one line of JSON."""
         self._out.write(json.dumps(message) + "\n")
         self._out.flush()
 
     def send_progress(self, frames: int, of: int | None) -> None:
-        """Report the number of frames that are done, a few times a second."""
+        """Report the number of frames done, a few times per second."""
         if time.monotonic() - self._last_progress >= _PROGRESS_SECONDS:
             self._last_progress = time.monotonic()
             self.send(frames=frames, of=of)
 
 
 def limit_memory() -> None:
-    """Limit this process to `_MEMORY` more bytes, and leave no core dump when it crashes."""
+    """Limit this process to `_MEMORY` more bytes, and disable core dumps."""
     import resource
 
-    with contextlib.suppress(OSError, ValueError):  # macOS has no limit on address space
+    with contextlib.suppress(OSError, ValueError):  # macOS cannot limit the address space
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with open("/proc/self/statm", encoding="ascii") as file:
             now = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
@@ -72,10 +72,10 @@ def limit_memory() -> None:
 
 
 def extract(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
-    """Run Holistic over all frames, write the landmarks, and return the value of ``done``.
+    """Run Holistic on all frames, write the landmarks, and return the value of ``done``.
 
     The frames are decoded twice. The first pass counts them, checks the limits and detects persons; it takes a
-    twentieth of the time of the second.
+    twentieth of the second pass's time.
     """
     import cv2
     import numpy as np
@@ -103,7 +103,7 @@ def extract(job: dict[str, Any], parent: Parent) -> dict[str, Any]:
             frame = retrieve_frame(capture)
             height, width = frame.shape[:2]
             rgb = cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
-            # Without a person from the frame before, Holistic detects one.
+            # Holistic runs its detector on a frame if it found no person in the frame before.
             result = holistic.process(tracker.cover_others(rgb) if tracker.several and not is_tracking else rgb)
             is_tracking = result.pose_landmarks is not None
             start = 0
@@ -134,10 +134,10 @@ def check_mediapipe() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job that the parent sends."""
+    """Run the job that the parent sends."""
     parent = Parent()
     job = parent.receive_job()
-    # MediaPipe's and FFmpeg's logs; stderr is discarded as well.
+    # Silence the logs of MediaPipe and FFmpeg; the parent also discards stderr.
     os.environ.update(GLOG_minloglevel="3", TF_CPP_MIN_LOG_LEVEL="3", OPENCV_LOG_LEVEL="SILENT")
     from containers import VideoError
 
@@ -146,7 +146,7 @@ def main() -> None:
     except ImportError as error:
         return parent.send(error="environment", message=f"MediaPipe cannot be imported ({error})")
     if mediapipe.__version__ != _MEDIAPIPE_VERSION:
-        message = f"found MediaPipe {mediapipe.__version__}, not {_MEDIAPIPE_VERSION}"
+        message = f"found MediaPipe {mediapipe.__version__}, expected {_MEDIAPIPE_VERSION}"
         return parent.send(error="environment", message=message)
     try:
         parent.send(done=extract(job, parent) if "video" in job else check_mediapipe())
@@ -154,8 +154,8 @@ def main() -> None:
         parent.send(error=error.code, message=error.message)
     except OSError as error:  # the disk is full
         parent.send(error="system", number=error.errno, message=error.strerror or str(error))
-    except Exception as error:  # any failure of a library over this file
-        parent.send(error="bad_video", message=f"cannot be decoded ({type(error).__name__})")
+    except Exception as error:  # any failure of a library on this file
+        parent.send(error="bad_video", message=f"the video cannot be decoded ({type(error).__name__})")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Which of several persons in the picture Holistic follows.
+"""Choice of the person that Holistic follows, if a picture shows several.
 
-MediaPipe Holistic follows one person. Its person detector chooses on the first frame, and on each frame after it lost
-the person: the one with the highest score, not the largest. So the same detector runs here first. If it finds several
-persons, the others are covered in each frame in which Holistic will detect. Once Holistic has found the largest person
-it follows that one by itself, in the original frames.
+MediaPipe Holistic follows one person. Its person detector chooses the person in the first frame, and again in each
+frame after it lost the person: it takes the highest score, not the largest person. Therefore the same detector runs
+here first. If it finds several persons, the others are covered in each frame in which Holistic will run its detector.
+Once Holistic has found the largest person, it follows that person in the original frames.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from google.protobuf import text_format
 from mediapipe.framework import calculator_pb2
 from mediapipe.python.solution_base import SolutionBase
 
-# The part of Holistic's graph that finds persons: mediapipe/modules/pose_detection/pose_detection_cpu.pbtxt.
+# The part of Holistic's graph that detects persons: mediapipe/modules/pose_detection/pose_detection_cpu.pbtxt.
 _GRAPH = """
 input_stream: "image"
 output_stream: "detections"
@@ -27,27 +27,27 @@ node {
 }
 """
 DETECTION_INTERVAL = 12
-"""Persons are detected in one of this many frames: several times a second."""
+"""The first pass detects persons in one of this many frames: several times per second."""
 
-_SEVERAL = 0.25  # least share of the searched frames with several persons, for the clip to have several
-_SAME = 0.6  # distance within which a person is still the same, in sizes
-_COVER = (0.55, 0.7, 0.8)  # the covered part of a person: to the sides, above and below the shoulders, in sizes
+_SEVERAL = 0.25  # a video shows several persons if at least this share of the searched frames does
+_SAME = 0.6  # distance within which a detection is the same person, in sizes
+_COVER = (0.55, 0.7, 0.8)  # covered area: to the sides of, above and below the shoulders, in sizes
 
 
 @dataclass(frozen=True)
 class Person:
-    """A person found in a frame: x, y of the point between the shoulders, and the size (hips to head), in pixels."""
+    """A person in a frame: x and y of the point between the shoulders, and the size (hips to head), in pixels."""
 
     x: float
     y: float
     size: float
 
     def distance(self, x: float, y: float) -> float:
-        """Return how far a point is from the shoulders, in pixels."""
+        """Return the distance of a point from the shoulders, in pixels."""
         return float(np.hypot(self.x - x, self.y - y))
 
     def window(self, picture: np.ndarray) -> tuple[slice, slice]:
-        """Return rows and columns of the picture that hold head, body and arms."""
+        """Return the rows and columns of the picture that hold head, body and arms."""
         height, width = picture.shape[:2]
         side, above, below = (part * self.size for part in _COVER)
         return _span(self.y - above, self.y + below, height), _span(self.x - side, self.x + side, width)
@@ -80,7 +80,7 @@ class PersonDetector:
 
 
 class PersonTracker:
-    """Makes Holistic follow the largest of several persons; `detections` by number of the frame, the largest first."""
+    """Keeps Holistic on the largest of several persons; `detections` maps frame numbers to persons, largest first."""
 
     def __init__(self, detector: PersonDetector, detections: dict[int, list[Person]]):
         self._detector = detector
@@ -93,20 +93,20 @@ class PersonTracker:
         self._checked = self._other = 0
 
     def cover_others(self, picture: np.ndarray) -> np.ndarray:
-        """Return a picture (H, W, 3) RGB with everybody but the followed person covered in grey."""
-        persons = self._detector.detect(picture)
-        near = sorted(persons, key=lambda person: person.distance(self._target.x, self._target.y))
-        own = near[0] if near and near[0].distance(self._target.x, self._target.y) < _SAME * self._target.size else None
+        """Return a picture (H, W, 3) RGB in which all other persons are covered in gray."""
+        persons, target = self._detector.detect(picture), self._target
+        near = sorted(persons, key=lambda person: person.distance(target.x, target.y))
+        followed = near[0] if near and near[0].distance(target.x, target.y) < _SAME * target.size else None
         covered = picture.copy()
         for person in persons:
-            if person is not own:
+            if person is not followed:
                 covered[person.window(picture)] = 128
-        if own is not None:
-            covered[own.window(picture)] = picture[own.window(picture)]
+        if followed is not None:
+            covered[followed.window(picture)] = picture[followed.window(picture)]
         return covered
 
     def check(self, frame: int, shoulders: np.ndarray) -> None:
-        """Count whom Holistic followed: `shoulders` (2,) are its pixels in a frame, NaN if it lost the person."""
+        """Count whom Holistic followed in a frame; `shoulders` (2,) is in pixels, NaN if it lost the person."""
         persons = self._crowded.get(frame)
         if persons and not np.isnan(shoulders).any():
             self._checked += 1
@@ -116,8 +116,7 @@ class PersonTracker:
         """Return notes about several persons."""
         if not self.several:
             return []
-        notes = [f"found {self.persons} persons in the picture: the largest is followed"]
+        notes = [f"found {self.persons} persons in the picture; the largest is followed"]
         if self._other:
-            share = f"{self._other} of {self._checked} frames looked at"
-            notes.append(f"in {share}, somebody else than the largest was followed")
+            notes.append(f"in {self._other} of {self._checked} checked frames, a smaller person was followed")
         return notes

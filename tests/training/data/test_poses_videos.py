@@ -216,7 +216,7 @@ def test_videos_of_a_folder_are_a_data_set_and_without_an_environment_one_line_s
     path.parent.mkdir(parents=True)
     path.write_bytes(b"a film")
     monkeypatch.setattr(reader, "find_python", lambda: None)
-    with pytest.raises(DataError, match=r"a\.mp4: there is no environment for videos yet: `spoter extract` makes it"):
+    with pytest.raises(DataError, match=r"a\.mp4: .*spoter\.video\.install"):
         read_dataset(path.parents[1])
     find = StandIn(figure_clip().points)
     video.read_clip(path, find)  # into the cache

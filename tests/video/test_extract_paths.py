@@ -1,4 +1,4 @@
-"""Where `spoter extract` finds videos, what they may be called, and where it does not write."""
+"""Paths of `spoter extract`: which videos it finds, their names, and outputs that it refuses."""
 
 from __future__ import annotations
 
@@ -26,31 +26,32 @@ from tests.video.running import run
 pytestmark = pytest.mark.video
 
 
-def test_names_may_hold_anything_and_move_no_terminal(short, tmp_path):
+def test_name_with_control_characters_is_escaped_in_the_output(short, tmp_path):
     videos = tmp_path / "videos"
     videos.mkdir()
     for name in (b"-\xff.mp4", "é[1]\x1b[1m\n.mp4".encode()):
         shutil.copy(short[0], os.fsencode(videos) + b"/" + name)
-    said = run(videos, "--out", tmp_path / "out")
-    assert said.count("6 frames") == said.count("\n") == 2 and "\\udcff" in said and "[1]\\x1b[1m\\n" in said
+    output = run(videos, "--out", tmp_path / "out")
+    assert output.count("6 frames") == output.count("\n") == 2
+    assert "\\udcff" in output and "[1]\\x1b[1m\\n" in output
     assert len(list((tmp_path / "out").glob("*.json"))) == 2
-    with pytest.raises(SpoterError, match=r"\.mp4: found a name that is no UTF-8, which HDF5 wants"):
+    with pytest.raises(SpoterError, match=r"\.mp4: .*UTF-8"):
         run(videos, "--out", tmp_path / "out.hdf5")
 
 
-def test_an_hdf5_file_in_use_is_left_alone(short, tmp_path):
+def test_hdf5_file_in_use_is_not_changed(short, tmp_path):
     import h5py
 
     with h5py.File(tmp_path / "a.hdf5", "w"):
         script = "import sys; from spoter.cli.main import main; main()"
-        words = ["extract", short[0], "--out", tmp_path / "a.hdf5"]
-        done = subprocess.run([sys.executable, "-c", script, *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2 and "a.hdf5: another program is writing into it" in done.stderr
+        arguments = ["extract", short[0], "--out", tmp_path / "a.hdf5"]
+        done = subprocess.run([sys.executable, "-c", script, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "a.hdf5: another program" in done.stderr
 
 
 @pytest.mark.parametrize("clips", [1, 60])
-def test_a_full_disk_is_an_error_of_one_line_and_no_crash(read_once, tmp_path, clips):
-    """A limit on a file's size stands for the disk's: it ends a write as that does, and needs no rights."""
+def test_full_disk_is_an_error_and_not_a_crash(read_once, tmp_path, clips):
+    """A limit on the file's size simulates a full disk: it fails a write in the same way and needs no privileges."""
     (tmp_path / "points.npy").write_bytes(WRITERS[".npy"](read_once))
     done = subprocess.run(
         [sys.executable, "-c", FULL, tmp_path / "a.hdf5", tmp_path / "points.npy", str(clips)],
@@ -76,7 +77,7 @@ except OSError as error:
 """
 
 
-def test_videos_are_named_from_where_their_paths_part(tmp_path):
+def test_names_are_relative_to_the_deepest_common_folder(tmp_path):
     for name in ("a/x/1.mp4", "a/y/1.webm", "a/y/2.txt", "a/.hidden/3.mp4", "b/1.MOV"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -88,14 +89,14 @@ def test_videos_are_named_from_where_their_paths_part(tmp_path):
     assert names("a/x/1.mp4", "a/y/1.webm") == ["x/1", "y/1"]
     assert names("a/*/1.*", "b") == ["1", "x/1", "y/1"]
     assert names("a/x/1.mp4", "a/x/1.mp4") == ["1"]
-    with pytest.raises(SpoterError, match=r"1\.mp4 and .*1\.MOV would both be written to '1'"):
+    with pytest.raises(SpoterError, match=r"1\.mp4 and .*1\.MOV "):
         names("a/x", "b")
-    for nothing in ("c", "c/*.mp4", "a/y/2.*"):
-        with pytest.raises(SpoterError, match=r"found no video there, expected files ending in .mp4, .webm"):
-            names(nothing)
+    for place in ("c", "c/*.mp4", "a/y/2.*"):
+        with pytest.raises(SpoterError, match=r"found no video, .*\.mp4, \.webm"):
+            names(place)
 
 
-def test_overlays_of_an_earlier_run_are_no_videos(tmp_path):
+def test_overlays_of_an_earlier_run_are_skipped(tmp_path):
     for name in ("a.mp4", "a.overlay.mp4", "a.overlay.gif", "b/c.overlay.webm", "b/c.overlay.MP4", "b/overlay.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
@@ -105,98 +106,99 @@ def test_overlays_of_an_earlier_run_are_no_videos(tmp_path):
 
     assert names("") == ["a", "b/c.overlay", "b/overlay"]
     assert names("*.mp4") == names("a.mp4", "a.overlay.mp4") == ["a"]  # as a shell expands it
-    for only in (["a.overlay.mp4"], ["*.overlay.mp4"]):
-        with pytest.raises(SpoterError, match="found only overlays"):
-            names(*only)
+    for places in (["a.overlay.mp4"], ["*.overlay.mp4"]):
+        with pytest.raises(SpoterError, match="only overlays"):
+            names(*places)
 
 
 @pytest.fixture
 def read(monkeypatch) -> list[str]:
-    """Put a clip in the place of what MediaPipe finds; return the names of the videos that are read."""
+    """Replace MediaPipe with a fixed clip; return the names of the videos that are read."""
     clip, names = make_clip(np.full((2, 543, 2), 0.5), MEDIAPIPE.names, MEDIAPIPE.name), []
 
-    def found(path: Path, *_, overlay: Path | None = None, **__) -> VideoLandmarks:
+    def read_fixed(path: Path, *_, overlay: Path | None = None, **__) -> VideoLandmarks:
         names.append(path.name)
         if path.name.startswith("raise-"):
-            raise OSError(getattr(errno, path.stem.removeprefix("raise-")), "found by the test")
+            raise OSError(getattr(errno, path.stem.removeprefix("raise-")), "raised by the test")
         if overlay is not None:
             overlay.write_bytes(b"drawn")
         return VideoLandmarks(clip, 25.0, 640, 480)
 
-    monkeypatch.setattr(extract, "read", found)
+    monkeypatch.setattr(extract, "read", read_fixed)
     return names
 
 
-def films_named(folder: Path, *names: str) -> list[extract.VideoFile]:
+def make_videos(folder: Path, *names: str) -> list[extract.VideoFile]:
     for name in names:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(name)
     return find_videos([str(folder)])
 
 
-def extracted(videos: list[extract.VideoFile], out: Path, **settings) -> dict[str, ExtractionResult]:
-    return {done.video.name: done for done in extract.extract_videos(videos, out, None, ExtractionSettings(**settings))}
+def extract_all(videos: list[extract.VideoFile], out: Path, **settings) -> dict[str, ExtractionResult]:
+    results = extract.extract_videos(videos, out, None, ExtractionSettings(**settings))
+    return {result.video.name: result for result in results}
 
 
-LONG, TOO_LONG = "手" * 81, "x" * 251  # with .mp4 both are legal; with .json the second is longer than 255 bytes
+LONG, TOO_LONG = "手" * 81, "x" * 251  # with .mp4 both names are valid; with .json TOO_LONG exceeds 255 bytes
 
 
-def test_a_long_name_is_written_and_one_that_is_too_long_is_its_videos_error_before_the_work(tmp_path, read):
-    videos = films_named(tmp_path / "v", f"{LONG}.mp4", f"{TOO_LONG}.mp4", "zz.mp4")
-    done = extracted(videos, tmp_path / "out")
-    assert {name for name, one in done.items() if one.error is not None} == {TOO_LONG}
+def test_too_long_name_is_an_error_of_its_video_before_the_work(tmp_path, read):
+    videos = make_videos(tmp_path / "v", f"{LONG}.mp4", f"{TOO_LONG}.mp4", "zz.mp4")
+    done = extract_all(videos, tmp_path / "out")
+    assert {name for name, result in done.items() if result.error is not None} == {TOO_LONG}
     assert str(done[TOO_LONG].error).startswith(f"{tmp_path}/out/{TOO_LONG}.json: ")
     assert sorted(read) == ["zz.mp4", f"{LONG}.mp4"]
     assert {path.name for path in (tmp_path / "out").iterdir()} == {".spoter-extract.jsonl", f"{LONG}.json", "zz.json"}
-    assert [one.reused for one in extracted(videos, tmp_path / "out").values()].count(True) == 2
+    assert [result.reused for result in extract_all(videos, tmp_path / "out").values()].count(True) == 2
 
 
-def test_only_names_of_overlays_bound_those_of_videos_in_an_hdf5_file(tmp_path, read):
-    videos = films_named(tmp_path / "v", f"{TOO_LONG}.mp4", "a.mp4", "a.hdf5/b.mp4")
-    done = extracted(videos, tmp_path / "out.hdf5")
-    assert [one.error for one in done.values()] == [None] * 3
+def test_in_an_hdf5_file_only_overlays_limit_the_length_of_names(tmp_path, read):
+    videos = make_videos(tmp_path / "v", f"{TOO_LONG}.mp4", "a.mp4", "a.hdf5/b.mp4")
+    done = extract_all(videos, tmp_path / "out.hdf5")
+    assert [result.error for result in done.values()] == [None] * 3
     assert set(read_fingerprints(tmp_path / "out.hdf5")) == {f"v/{TOO_LONG}", "v/a", "a.hdf5/b"}
-    done = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
-    assert {name for name, one in done.items() if one.error is not None} == {TOO_LONG}
+    done = extract_all(videos, tmp_path / "drawn.hdf5", overlay="mp4")
+    assert {name for name, result in done.items() if result.error is not None} == {TOO_LONG}
     drawn = [path.relative_to(tmp_path / "drawn").as_posix() for path in (tmp_path / "drawn").rglob("*.mp4")]
     assert sorted(drawn) == ["a.hdf5/b.overlay.mp4", "a.overlay.mp4"]
-    again = extracted(videos, tmp_path / "drawn.hdf5", overlay="mp4")
-    assert {name for name, one in again.items() if one.reused} == {"a", "a.hdf5/b"}
+    again = extract_all(videos, tmp_path / "drawn.hdf5", overlay="mp4")
+    assert {name for name, result in again.items() if result.reused} == {"a", "a.hdf5/b"}
 
 
-def test_a_place_that_cannot_be_written_is_its_videos_error_before_the_work(tmp_path, read):
-    videos = films_named(tmp_path / "v", "a.mp4", "b/c.mp4", "d.mp4")
+def test_output_that_cannot_be_written_is_an_error_of_its_video_before_the_work(tmp_path, read):
+    videos = make_videos(tmp_path / "v", "a.mp4", "b/c.mp4", "d.mp4")
     (tmp_path / "out/a.json").mkdir(parents=True)
     (tmp_path / "out/b").write_text("a file")
-    done = extracted(videos, tmp_path / "out")
-    assert {name: one.error is None for name, one in done.items()} == {"a": False, "b/c": False, "d": True}
+    done = extract_all(videos, tmp_path / "out")
+    assert {name: result.error is None for name, result in done.items()} == {"a": False, "b/c": False, "d": True}
     assert read == ["d.mp4"]
 
 
 @pytest.mark.parametrize(("number", "ends"), [("ENOSPC", True), ("EDQUOT", True), ("EIO", False), ("EMFILE", False)])
 def test_only_a_full_disk_ends_a_run(tmp_path, read, number, ends):
-    videos = films_named(tmp_path / "v", f"raise-{number}.mp4", "zz.mp4")
+    videos = make_videos(tmp_path / "v", f"raise-{number}.mp4", "zz.mp4")
     if ends:
-        with pytest.raises(OSError, match="found by the test") as error:
-            extracted(videos, tmp_path / "out")
+        with pytest.raises(OSError, match="raised by the test") as error:
+            extract_all(videos, tmp_path / "out")
         assert error.value.errno == getattr(errno, number)
         assert error.value.filename == f"{tmp_path}/out/raise-{number}.json"
     else:
-        done = extracted(videos, tmp_path / "out")
+        done = extract_all(videos, tmp_path / "out")
         assert done["zz"].error is None and isinstance(done[f"raise-{number}"].error, SpoterError)
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("options", "pattern"),
     [
-        (["--out", "a.json", "--format", "npy"], "found the format npy, but the ending of json"),
-        (["--out", "folder", "--format", "hdf5"], "expected one file ending in .hdf5"),
-        (["--out", "a.npy"], "found 3 videos for one .npy file, expected a folder, or .hdf5"),
-        (["--out", "a.csv"], "a.csv: expected a folder, or a file ending in .json, .npy, .pose, .hdf5"),
-        (["--out", "signs/ana/HOLA/1.mp4"], "1.mp4: expected a folder, or a file"),
+        (["--out", "a.json", "--format", "npy"], r"a\.json: .*\.json .*npy"),
+        (["--out", "folder", "--format", "hdf5"], r"folder: .*\.hdf5"),
+        (["--out", "a.npy"], r"a\.npy: found 3 videos .*\.npy"),
+        (["--out", "a.csv"], r"a\.csv: .*\.json, \.npy, \.pose, \.hdf5"),
+        (["--out", "signs/ana/HOLA/1.mp4"], r"1\.mp4: .*\.json, \.npy, \.pose, \.hdf5"),
     ],
 )
-def test_outputs_that_do_not_fit_are_refused_before_the_work(python, signs, tmp_path, monkeypatch, words, said):
+def test_output_that_does_not_fit_is_refused_before_the_work(python, signs, tmp_path, monkeypatch, options, pattern):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpoterError, match=said):
-        run(signs, *words)
+    with pytest.raises(SpoterError, match=pattern):
+        run(signs, *options)
