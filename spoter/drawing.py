@@ -1,4 +1,4 @@
-"""Drawing with Pillow: lines, dots and text, and PNG files of few colours."""
+"""Drawing with Pillow: lines, dots, text, and PNG files with few colors."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 GREY, PALE, INK, PAPER = "#767676", "#d0d0d0", "#222222", "#f6f6f6"
 
 Place: TypeAlias = Sequence[float] | FloatArray
-"""x and y in a canvas's pixels."""
+"""x and y in pixels of a canvas."""
 
-_SCALE = 3  # pictures are drawn this many times larger on each side, then shrunk, so that lines are smooth
+_SCALE = 3  # draw at three times the width and height, then shrink, so that lines are smooth
 
 
 class Canvas:
-    """A picture to draw on; all lengths are in its pixels."""
+    """A picture to draw on; all lengths are in pixels."""
 
     def __init__(self, width: int, height: int, colour: str = "white"):
         from PIL import Image, ImageDraw
@@ -34,7 +34,7 @@ class Canvas:
         self._draw = ImageDraw.Draw(self._picture)
 
     def line(self, places: Iterable[Place], colour: str, width: float = 1.0) -> None:
-        """Draw a line through places."""
+        """Draw a line through `places`."""
         scaled = [_scale(place) for place in places]
         self._draw.line(scaled, fill=colour, width=max(1, round(width * _SCALE)), joint="curve")
 
@@ -43,12 +43,12 @@ class Canvas:
         self._draw.circle(_scale(place), radius * _SCALE, fill=colour)
 
     def ring(self, place: Place, radius: float, colour: str) -> None:
-        """Draw a circle that hides what is behind it."""
+        """Draw a white circle with a colored outline."""
         width = max(1, round(1.3 * _SCALE))
         self._draw.circle(_scale(place), radius * _SCALE, fill="white", outline=colour, width=width)
 
     def cross(self, place: Place, radius: float, colour: str) -> None:
-        """Draw an oblique cross."""
+        """Draw a diagonal cross."""
         x, y = place
         for slope in (1, -1):
             arm = slope * radius
@@ -59,15 +59,15 @@ class Canvas:
         self._draw.rectangle([_scale(start), _scale(end)], fill=fill, outline=edge, width=_SCALE)
 
     def text(self, place: Place, text: str, size: float = 11, colour: str = INK, anchor: str = "la") -> None:
-        """Write text; `anchor` is Pillow's: "la" has `place` at its upper left, "mm" in its middle."""
+        """Write text; `anchor` is Pillow's: with "la", `place` is the upper left corner, with "mm" the center."""
         self._draw.text(_scale(place), text, fill=colour, font=_font(round(size * _SCALE)), anchor=anchor)
 
     def paste(self, other: Canvas, place: tuple[int, int]) -> None:
-        """Put another canvas at `place`, its upper left corner."""
+        """Paste another canvas with its upper left corner at `place`."""
         self._picture.paste(other._picture, (place[0] * _SCALE, place[1] * _SCALE))
 
     def image(self) -> Image.Image:
-        """Return the picture in its size."""
+        """Return the picture at the size of the canvas."""
         return self._picture.reduce(_SCALE)
 
 
@@ -76,7 +76,7 @@ def _scale(place: Place) -> tuple[float, float]:
 
 
 def text_width(text: str, size: float) -> float:
-    """Return how wide a `Canvas` writes `text`."""
+    """Return the width of `text` on a `Canvas`, in pixels."""
     return _font(round(size * _SCALE)).getlength(text) / _SCALE
 
 
@@ -89,7 +89,7 @@ def draw_strokes(
     parts: Sequence[str] = tuple(CHAINS),
     dot: float = 0.0,
 ) -> None:
-    """Draw the strokes of `parts`: a point p lies at ``origin + p * unit``; `dot` is the radius of its dot, if any."""
+    """Draw the strokes of `parts`: point p at ``origin + p * unit``, with dots of radius `dot` (0: no dots)."""
     start, scale = np.asarray(origin, dtype=float), np.asarray(unit, dtype=float)
     for part in parts:
         for line in strokes.lines[part]:
@@ -101,7 +101,7 @@ def draw_strokes(
 
 
 def reduce_colours(image: Image.Image) -> Image.Image:
-    """Return an image in the drawing colours and their shades to white: files are small, and animations steady."""
+    """Reduce an image to shades of the drawing colors: files stay small, and animations do not flicker."""
     from PIL.Image import Dither
 
     return image.quantize(palette=_palette(), dither=Dither.NONE)

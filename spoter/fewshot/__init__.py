@@ -1,1 +1,1 @@
-"""Glosses learned from a few clips: prototypes, and the vocabulary of trained and enrolled glosses."""
+"""Glosses learned from a few clips: prototypes, enrolled glosses, and the vocabulary of a model."""

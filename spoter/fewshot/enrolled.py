@@ -1,7 +1,7 @@
-"""Enrolled glosses, which were added to a model from a few clips each, without training.
+"""Enrolled glosses: glosses added to a model from a few clips each, without training.
 
-They are in enrolled.json of a model folder or come with a request: the same JSON, checked by the same rules. With the
-glosses of training they make up a model's vocabulary.
+They come from enrolled.json in the model folder or from a request. Both use the same JSON and the same checks. Trained
+and enrolled glosses together are the vocabulary of a model.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from spoter.landmarks.arrays import Float32Array
 
 ENROLLED = "enrolled.json"
 MAX_GLOSS_LENGTH = 100
-"""Letters in an enrolled gloss's name; a limit, so that answers stay small."""
+"""The most characters in the name of an enrolled gloss; it keeps responses small."""
 
-# A prototype is a unit vector, written with 6 decimals: of 10,000 numbers that moves its length by 5e-5 at most.
+# A prototype is a unit vector. Rounding to 6 decimals changes the length of 10,000 numbers by at most 5e-5.
 _DECIMALS = 6
 _LENGTH_TOLERANCE = 1e-3
 
 
 class EnrolledGloss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A gloss, the number of clips it was learned from, and its prototype: a unit vector, E numbers."""
+    """A gloss, the number of clips it was learned from, and its prototype: a unit vector of E numbers."""
 
     gloss: str
     clips: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
@@ -39,7 +39,7 @@ class EnrolledGloss(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def direction(self) -> Float32Array:
-        """The prototype as a row, shape (1, E), float32."""
+        """The prototype as a row: (1, E), float32."""
         return np.array([self.prototype], dtype=np.float32)
 
 
@@ -52,27 +52,27 @@ class EnrolledGlosses(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A gloss that was learned from clips, and measures of its quality."""
+    """A gloss learned from clips, and measures of its quality."""
 
     learned: EnrolledGloss
-    agreement: float  # least cosine between two of its clips, around 0 for clips of different signs; 1 for one clip
-    nearest: str  # the gloss whose prototype is nearest, the likeliest to be confused
+    agreement: float  # least cosine between two clips: around 0 for different signs, 1 for a single clip
+    nearest: str  # the gloss with the nearest prototype, the most likely to be confused
     similarity: float  # the cosine of both prototypes
 
 
 def check_gloss(gloss: str, trained: Collection[str]) -> str:
-    """Return a new gloss without the white space around it.
+    """Return a new gloss without surrounding white space.
 
-    Raises ``bad_gloss`` for a name that is empty, very long, or not printable; ``trained_gloss`` for one of `trained`.
+    Raises ``bad_gloss`` for a name that is empty, too long or not printable; ``trained_gloss`` for one in `trained`.
     """
     gloss = gloss.strip()
     code, problem = ErrorCode.BAD_GLOSS, ""
     if not gloss:
         problem = "found an empty gloss, expected a name for the sign"
     elif len(gloss) > MAX_GLOSS_LENGTH:
-        problem = f"found a gloss of {len(gloss)} letters, expected at most {MAX_GLOSS_LENGTH}"
-    elif not gloss.isprintable():  # it goes into tables and logs, a line each
-        problem = f"found the gloss {gloss!r}, expected a name without tabs, line breaks and the like"
+        problem = f"found a gloss of {len(gloss)} characters, expected at most {MAX_GLOSS_LENGTH}"
+    elif not gloss.isprintable():  # tables and logs print it on one line
+        problem = f"found the gloss {gloss!r}, expected a name without tabs, line breaks or control characters"
     elif gloss in trained:
         code = ErrorCode.TRAINED_GLOSS
         problem = f"found {gloss} among the glosses the model was trained on, expected another name"
@@ -84,13 +84,13 @@ def check_gloss(gloss: str, trained: Collection[str]) -> str:
 def check_enrolled(
     enrolled: EnrolledGlosses, trained: Collection[str], prototypes: Prototypes
 ) -> tuple[EnrolledGloss, ...]:
-    """Return the glosses of `enrolled`, checked against the model's trained glosses and its prototypes.
+    """Return the glosses of `enrolled` after checking them against the model's trained glosses and prototypes.
 
-    Raises ``enrolled_of_another_model``; ``bad_enrolled`` for a gloss that comes twice, or whose prototype is no unit
+    Raises ``enrolled_of_another_model``; ``bad_enrolled`` for a repeated gloss, or a prototype that is not a unit
     vector of the model's space; and the errors of `check_gloss`.
     """
     if enrolled.space != prototypes.space:
-        message = "found glosses that were enrolled in another model, expected glosses of this model: enroll them again"
+        message = "found glosses enrolled in another model, expected glosses enrolled in this one: enroll them again"
         raise InputError(ErrorCode.ENROLLED_OF_ANOTHER_MODEL, message)
     size = len(prototypes.centre)
     earlier: set[str] = set()
@@ -101,7 +101,7 @@ def check_enrolled(
         except InputError as error:
             raise error.within(where) from None
         if name in earlier or name != gloss.gloss:
-            message = f"found the gloss {gloss.gloss!r} twice, or with spaces around it"
+            message = f"found gloss {gloss.gloss!r}, expected each gloss once, without surrounding spaces"
             raise InputError(ErrorCode.BAD_ENROLLED, message, where)
         earlier.add(name)
         length = math.hypot(*gloss.prototype) if len(gloss.prototype) == size else 0.0
@@ -111,9 +111,9 @@ def check_enrolled(
     return enrolled.glosses
 
 
-def merge_enrolled(own: Sequence[EnrolledGloss], added: Sequence[EnrolledGloss]) -> tuple[EnrolledGloss, ...]:
-    """Return `own` followed by `added`; an added gloss of the same name replaces the own one in its place."""
-    return tuple({gloss.gloss: gloss for gloss in (*own, *added)}.values())
+def merge_enrolled(enrolled: Sequence[EnrolledGloss], added: Sequence[EnrolledGloss]) -> tuple[EnrolledGloss, ...]:
+    """Return `enrolled` followed by `added`; an added gloss takes the place of an enrolled gloss of the same name."""
+    return tuple({gloss.gloss: gloss for gloss in (*enrolled, *added)}.values())
 
 
 def learn_gloss(
@@ -123,12 +123,12 @@ def learn_gloss(
     prototypes: Prototypes,
     enrolled: Sequence[EnrolledGloss],
 ) -> Enrolment:
-    """Learn a gloss, checked by `check_gloss`, from the embeddings of its clips, shape (clips, E), float32.
+    """Learn a gloss, checked by `check_gloss`, from the embeddings of its clips: (clips, E), float32.
 
-    The result tells its nearest gloss among `trained` and `enrolled`; an enrolled gloss of its own name is left out.
+    The nearest gloss is one of `trained` and `enrolled`, but not the enrolled gloss that this one replaces.
     """
     prototype = prototypes.prototype(embeddings)
-    # Clips are not compared with the prototype, their mean: even clips of different signs are near it.
+    # Compare clips with each other, not with their mean, the prototype: even clips of different signs are near it.
     directions = prototypes.directions(embeddings)
     agreement = min(1.0, float((directions @ directions.T).min()))
     others = [other for other in enrolled if other.gloss != gloss]
@@ -139,17 +139,17 @@ def learn_gloss(
 
 
 def read_enrolled(path: Path, trained: Sequence[str], prototypes: Prototypes) -> tuple[EnrolledGloss, ...]:
-    """Read an enrolled.json; raise `ModelFolderError` where it is none or does not fit the model (`check_enrolled`)."""
+    """Read an enrolled.json; raise `ModelFolderError` if it is invalid or does not fit the model (`check_enrolled`)."""
     try:
         return check_enrolled(msgspec.json.decode(read_text(path), type=EnrolledGlosses), trained, prototypes)
     except msgspec.MsgspecError as error:
-        raise ModelFolderError(f"{path}: {error}; expected a file that spoter enroll wrote") from None
+        raise ModelFolderError(f"{path}: {error}; expected a file written by `spoter enroll`") from None
     except InputError as error:
         raise ModelFolderError(f"{path}: {error}; correct the file, or delete it") from None
 
 
 def write_enrolled(path: Path, glosses: Sequence[EnrolledGloss], prototypes: Prototypes) -> None:
-    """Write an enrolled.json, whole or not at all; without glosses, delete it."""
+    """Write an enrolled.json atomically; without glosses, delete the file."""
     if not glosses:
         path.unlink(missing_ok=True)
         return
@@ -158,32 +158,32 @@ def write_enrolled(path: Path, glosses: Sequence[EnrolledGloss], prototypes: Pro
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """The glosses that a clip may be named, and the direction of each in a model's space.
+    """The glosses that a model can answer with, and the direction of each gloss in the model's space.
 
-    They are those of training, then those enrolled in the model folder or by a request.
+    The trained glosses come first, then the glosses enrolled in the model folder or by a request.
     """
 
-    glosses: tuple[str, ...]  # G of them, by label index
-    prototypes: Prototypes | None  # the model's own; None where it has none
-    directions: Float32Array  # (G, E), float32: clips are compared with them; empty without prototypes
+    glosses: tuple[str, ...]  # (G,), by label index
+    prototypes: Prototypes | None  # the model's; None if it has none
+    directions: Float32Array  # (G, E), float32, to compare clips with; empty without prototypes
 
     @classmethod
     def build(
         cls, trained: Sequence[str], prototypes: Prototypes | None, enrolled: Sequence[EnrolledGloss] = ()
     ) -> Vocabulary:
-        """Combine the glosses that a model was trained on and enrolled ones; the latter need prototypes."""
+        """Combine trained glosses and enrolled glosses; enrolled glosses need prototypes."""
         glosses = (*trained, *(gloss.gloss for gloss in enrolled))
         if prototypes is None:
             return cls(glosses, None, np.empty((0, 0), dtype=np.float32))
-        # Longer by the attenuation of cosines with prototypes of few clips, so that all glosses compete as equals.
-        later = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
-        return cls(glosses, prototypes, np.concatenate([prototypes.trained, *later]))
+        # Cosines with prototypes of few clips are too small; scale them up so that all glosses compete as equals.
+        enrolled_directions = [gloss.direction / prototypes.attenuation(gloss.clips) for gloss in enrolled]
+        return cls(glosses, prototypes, np.concatenate([prototypes.trained, *enrolled_directions]))
 
     def score(self, probabilities: Float32Array, embeddings: Float32Array) -> tuple[Float32Array, Float32Array | None]:
-        """Return the probability of each gloss, (B, G), and the cosine with its direction, (B, G).
+        """Return the probability of each gloss and the cosine with its direction, each (B, G).
 
-        `probabilities` (B, C) are the head's, of the trained glosses. `embeddings` (B, E) are not used without
-        prototypes; then there are no cosines.
+        `probabilities` (B, C) are the head's, for the trained glosses. Without prototypes, `embeddings` (B, E) are
+        ignored and the cosines are None.
         """
         if self.prototypes is None:
             return probabilities, None

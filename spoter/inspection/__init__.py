@@ -1,1 +1,1 @@
-"""`spoter show`: what a clip holds, and pictures of it."""
+"""`spoter show`: statistics, probable faults and pictures of a clip."""

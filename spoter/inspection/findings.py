@@ -1,7 +1,8 @@
-"""Statistics of a clip's points, and what commonly goes wrong with them.
+"""Statistics of a clip's points, and checks for common faults.
 
-Thresholds lie outside the range of 678 webcam clips of signs (the data of models/dgs11: shoulders 22 to 49 % of the
-picture's width apart, 0.5 to 23 % of points outside the picture, no hand in at most 80 % of frames, 47 to 182 frames).
+The thresholds lie outside the range of 678 webcam clips of signs, the data of models/dgs11. There the distance between
+the shoulders is 22 to 49 % of the picture's width, 0.5 to 23 % of points lie outside the picture, at most 80 % of
+frames have no hand, and clips have 47 to 182 frames.
 """
 
 from collections.abc import Iterator
@@ -17,66 +18,66 @@ _HANDS = {"left": "leftHand", "right": "rightHand"}
 
 
 def describe_points(points: Float32Array, layout: Layout) -> Iterator[str]:
-    """Yield lines of statistics: hands, body, place in the picture.
+    """Yield lines of statistics: hands, body, position in the picture.
 
-    `points`, (T, K, 2), are the layout's in image units, y down, NaN = missing.
+    `points` (T, K, 2) are the layout's points in image units, y down, NaN = missing.
     """
     clip = _Clip(points, layout, None)
     for side in _HANDS:
-        found, wrist = clip.has_hand(side), clip.track(f"pose_{side}_wrist")
+        has_hand, wrist = clip.has_hand(side), clip.track(f"pose_{side}_wrist")
         inside = ((wrist >= 0) & (wrist <= 1)).all(axis=1)  # False for NaN
-        line = f"{side + ' hand':12}found in {found.mean():.0%} of frames"
+        line = f"{side + ' hand':12}found in {has_hand.mean():.0%} of frames"
         if inside.any():
-            line += f", and in {found[inside].mean():.0%} of those in which its wrist is in the picture"
+            line += f", and in {has_hand[inside].mean():.0%} of frames with its wrist in the picture"
         yield line
-    body = clip.known[~clip.nobody][:, layout.section("pose", "face")]
+    body = clip.known[~clip.empty][:, layout.section("pose", "face")]
     yield (
         f"{'body':12}both shoulders found in {clip.has_shoulders.mean():.0%} of frames, "
-        f"{_share(body):.0%} of body points where there is somebody, nobody in {clip.nobody.sum()} frames"
+        f"{_share(body):.0%} of body points in frames with a person, no person in {clip.empty.sum()} frames"
     )
     if clip.known.any():
         low, high = np.nanmin(points, axis=(0, 1)), np.nanmax(points, axis=(0, 1))
         yield (
             f"{'picture':12}x {low[0]:.2f} to {high[0]:.2f}, y {low[1]:.2f} to {high[1]:.2f}; "
-            f"{clip.outside:.0%} of points outside of it; signer {clip.width:.0%} of its width"
+            f"{clip.outside:.0%} of points outside the picture; signer {clip.width:.0%} of its width"
         )
 
 
 def find_problems(points: Float32Array, layout: Layout, fps: float | None) -> list[str]:
-    """Return a line for each probable fault, the most fundamental first; parameters as `describe_points`."""
+    """Return one line per probable fault, the most fundamental first; parameters as in `describe_points`."""
     clip = _Clip(points, layout, fps)
     if not clip.known.any():
-        return ["there is nobody in any frame: no landmark of the layout was found"]
+        return ["no person in any frame: no landmark of the layout was found"]
     checks = (_check_zeros, _check_orientation, _check_hands_exchanged, _check_place, _check_gaps, _check_hands)
     return [line for check in (*checks, _check_length) for line in check(clip)]
 
 
 @dataclass(frozen=True)
 class _Clip:
-    """Points (T, K, 2), and what several checks derive from them."""
+    """Points (T, K, 2), and values that several checks derive from them."""
 
     points: Float32Array
     layout: Layout
     fps: float | None
 
     def track(self, name: str) -> FloatArray:
-        """Return a landmark's places (T, 2); NaN if the layout lacks it."""
+        """Return the coordinates of a landmark (T, 2); NaN if the layout lacks it."""
         column = self.layout.column(name)
         return np.full((len(self.points), 2), np.nan) if column is None else self.points[:, column]
 
     def has_hand(self, side: str) -> BoolArray:
-        """Tell which frames have a point of a hand: (T,)."""
-        found: BoolArray = self.known[:, self.layout.section(_HANDS[side])].sum(axis=1) > 0
-        return found
+        """Return which frames have a point of a hand: (T,)."""
+        has_hand: BoolArray = self.known[:, self.layout.section(_HANDS[side])].sum(axis=1) > 0
+        return has_hand
 
     @cached_property
     def known(self) -> BoolArray:
         return ~np.isnan(self.points[..., 0])
 
     @cached_property
-    def nobody(self) -> BoolArray:
-        nobody: BoolArray = self.known.sum(axis=1) == 0
-        return nobody
+    def empty(self) -> BoolArray:
+        empty: BoolArray = self.known.sum(axis=1) == 0
+        return empty
 
     @cached_property
     def shoulders(self) -> tuple[FloatArray, FloatArray]:
@@ -89,13 +90,13 @@ class _Clip:
 
     @cached_property
     def outside(self) -> float:
-        """Share of the known points that lie outside the picture."""
+        """The share of known points that lie outside the picture."""
         return float(((self.points < 0) | (self.points > 1)).any(axis=2).sum() / max(1, self.known.sum()))
 
     @cached_property
     def width(self) -> float:
-        """Median width of the points in a frame."""
-        x = self.points[~self.nobody, :, 0]
+        """The median width of a frame's points."""
+        x = self.points[~self.empty, :, 0]
         return float(np.median(np.nanmax(x, axis=1) - np.nanmin(x, axis=1)))
 
 
@@ -103,19 +104,19 @@ def _check_zeros(clip: _Clip) -> Iterator[str]:
     zero = _share((clip.points == 0).all(axis=2))
     if zero > 0.01:
         yield (
-            f"{zero:.0%} of all points are exactly (0, 0): a missing point has to be null, an empty cell or NaN, "
-            "never 0, which is the picture's corner"
+            f"{zero:.0%} of all points are exactly (0, 0), the picture's corner: a missing point has to be null, an "
+            "empty cell or NaN"
         )
     negative = np.mean(clip.points[~np.isnan(clip.points)] < 0)
     if negative > 0.3:
         yield (
-            f"{negative:.0%} of coordinates are below 0: they look centred or normalised already; send fractions of "
+            f"{negative:.0%} of coordinates are below 0: they look already centered or normalized; send fractions of "
             "the picture, 0 to 1"
         )
 
 
 def _check_orientation(clip: _Clip) -> Iterator[str]:
-    """Judge by shoulders and nose which way up the signer is, who is assumed not to lie."""
+    """Check the orientation of an upright signer by shoulders and nose."""
     (left, right), nose = clip.shoulders, clip.track("pose_nose")
     usable = clip.has_shoulders & ~np.isnan(nose[:, 0])
     if not usable.any():
@@ -123,28 +124,28 @@ def _check_orientation(clip: _Clip) -> Iterator[str]:
     across = np.median((left - right)[usable], axis=0)
     up = np.median((nose - (left + right) / 2)[usable], axis=0)
     if abs(across[1]) > 2 * abs(across[0]) and abs(up[0]) > abs(up[1]):
-        # exchanging x and y puts the nose to the left of the shoulders, and the left shoulder below the right one
+        # swapping x and y puts the nose to the left of the shoulders, and the left shoulder below the right shoulder
         if up[0] < 0 < across[1]:
-            yield "x and y look swapped: the shoulders lie one below the other, the nose to the left of them"
+            yield "x and y look swapped: one shoulder is below the other, and the nose is to the left of both"
         else:
-            yield "the signer lies on the side: turn the video before landmarks are looked for, or mind its rotation"
+            yield "the signer lies on the side: rotate the video, or apply its rotation flag, before detection"
     elif up[1] > 0:
-        yield "the nose is below the shoulders: y points up, or the video is upside down; y has to grow downwards"
+        yield "the nose is below the shoulders: y points up, or the video is upside down; y has to point down"
     elif across[0] < 0:
         yield (
-            "left and right look exchanged: the left shoulder is on the picture's left; points of a mirrored picture, "
-            "or a signer seen from behind"
+            "left and right look exchanged: the left shoulder is on the picture's left; the picture may be mirrored, "
+            "or the signer seen from behind"
         )
 
 
 def _check_hands_exchanged(clip: _Clip) -> Iterator[str]:
-    """Judge by the pose's wrists whether each hand is at the other arm."""
+    """Check by the pose's wrists whether each hand is at the wrong arm."""
     at_other_arm = []
     for side, other in (("left", "right"), ("right", "left")):
         hand = clip.track(f"{_HANDS[side]}_wrist")
-        own, opposite = (np.linalg.norm(hand - clip.track(f"pose_{arm}_wrist"), axis=1) for arm in (side, other))
-        usable = ~np.isnan(own) & ~np.isnan(opposite)
-        at_other_arm.append(usable.any() and np.median(own[usable]) > 2 * np.median(opposite[usable]))
+        same, opposite = (np.linalg.norm(hand - clip.track(f"pose_{arm}_wrist"), axis=1) for arm in (side, other))
+        usable = ~np.isnan(same) & ~np.isnan(opposite)
+        at_other_arm.append(usable.any() and np.median(same[usable]) > 2 * np.median(opposite[usable]))
     if all(at_other_arm):
         yield "the hands look exchanged: the left hand is at the right arm, and the right hand at the left arm"
 
@@ -155,54 +156,53 @@ def _check_place(clip: _Clip) -> Iterator[str]:
         apart = np.median(np.linalg.norm(left - right, axis=1))
         if apart < 0.12:
             yield (
-                f"the signer is small: fills {clip.width:.0%} of the picture's width, shoulders {apart:.0%} apart; "
-                "cut the picture to the signer, or come nearer"
+                f"the signer is small: {clip.width:.0%} of the picture's width, shoulders {apart:.0%} of it apart; "
+                "crop the picture to the signer, or move closer to the camera"
             )
         if apart > 0.7:
-            yield f"the signer is very near: shoulders {apart:.0%} of the picture's width apart; the hands leave it"
+            yield f"the signer is too close: shoulders {apart:.0%} of the picture's width apart, so hands leave it"
         middle = np.median((left + right)[:, 0] / 2)
         if abs(middle - 0.5) > 0.25:
             yield (
-                f"the signer stands off the middle: shoulders around x = {middle:.2f}; the body's box of `box` lies "
-                "around the picture's middle, 0.5"
+                f"the signer is off-center: shoulders around x = {middle:.2f}; scheme `box` expects the body around "
+                "the picture's center, 0.5"
             )
     if clip.outside > 0.3:
-        yield f"{clip.outside:.0%} of points lie outside the picture: estimators guess there; move the camera back"
+        yield f"{clip.outside:.0%} of points lie outside the picture, where estimators guess: move the camera back"
 
 
 def _check_gaps(clip: _Clip) -> Iterator[str]:
-    if clip.nobody.mean() > 0.05:
-        yield f"nobody in {clip.nobody.mean():.0%} of frames{_describe_range(clip.nobody)}"
-    without = ~clip.has_shoulders & ~clip.nobody
-    if without.mean() > 0.05:
-        instead = "the shoulders of another frame" if clip.has_shoulders.any() else "nothing, which is an error"
-        where = _describe_range(without)
-        yield f"a shoulder is missing in {without.mean():.0%} of frames{where}: measured by {instead}"
+    if clip.empty.mean() > 0.05:
+        yield f"no person in {clip.empty.mean():.0%} of frames{_describe_range(clip.empty)}"
+    missing = ~clip.has_shoulders & ~clip.empty
+    if missing.mean() > 0.05:
+        effect = "another frame gives the scale" if clip.has_shoulders.any() else "no frame gives the scale, an error"
+        yield f"a shoulder is missing in {missing.mean():.0%} of frames{_describe_range(missing)}: {effect}"
     body = clip.layout.section("pose", "face")
     never = [clip.layout.names[column] for column in body if not clip.known[:, column].any()]
     if never:
         more = f" and {len(never) - 3} more" if len(never) > 3 else ""
         yield f"never found: {', '.join(never[:3])}{more}"
     values = np.nan_to_num(clip.points, nan=-99)
-    same = _share((values[1:] == values[:-1]).all(axis=(1, 2)))
-    if same > 0.2:
-        yield f"{same:.0%} of frames are the same as the one before: a still picture, or a wrong frame rate"
+    repeated = _share((values[1:] == values[:-1]).all(axis=(1, 2)))
+    if repeated > 0.2:
+        yield f"{repeated:.0%} of frames repeat the frame before: a still picture, or a wrong frame rate"
 
 
 def _check_hands(clip: _Clip) -> Iterator[str]:
-    found = {side: clip.has_hand(side) for side in _HANDS}
-    neither = ~found["left"] & ~found["right"]
+    has_hand = {side: clip.has_hand(side) for side in _HANDS}
+    neither = ~has_hand["left"] & ~has_hand["right"]
     if neither.all():
-        yield "no hand was found in any frame: a sign cannot be told without hands"
+        yield "no hand was found in any frame: a sign cannot be recognized without hands"
         return
     if neither.mean() > 0.8:
         yield f"no hand was found in {neither.mean():.0%} of frames{_describe_range(neither)}: cut the clip to the sign"
-    for side, frames in found.items():
+    for side, frames in has_hand.items():
         missing = 1 - frames.mean()
         if missing > 0.8:
             yield (
-                f"the {side} hand is missing in {missing:.0%} of frames: right for a sign of one hand, wrong for one "
-                "of two"
+                f"the {side} hand is missing in {missing:.0%} of frames: normal for a one-handed sign, a fault for a "
+                "two-handed sign"
             )
 
 
@@ -215,9 +215,9 @@ def _check_length(clip: _Clip) -> Iterator[str]:
         )
     elif frames > 250 or (fps and frames / fps > 10):
         seconds = f" ({frames / fps:.1f} s)" if fps else ""
-        yield f"the clip has {frames} frames{seconds}: it may hold more than one sign; cut it to one"
+        yield f"the clip has {frames} frames{seconds}: it may hold more than one sign; cut it to one sign"
     if fps and fps < 12:
-        yield f"{fps:g} frames per second are few: signs are fast, 25 and more are usual"
+        yield f"{fps:g} frames per second are too few for fast signs: 25 or more are usual"
 
 
 def _share(flags: BoolArray) -> float:
@@ -225,7 +225,7 @@ def _share(flags: BoolArray) -> float:
 
 
 def _describe_range(frames: BoolArray) -> str:
-    """Return the first and the last of the marked frames if they are one stretch; otherwise ""."""
+    """Return " (first to last)" if the marked frames are consecutive but not all frames, else ""."""
     marked = np.flatnonzero(frames)
     if len(marked) == len(frames) or len(marked) != marked[-1] - marked[0] + 1:
         return ""

@@ -1,7 +1,7 @@
-"""Pictures of a clip: each frame as it was sent, and next to it SPOTER's input.
+"""Pictures of a clip: each frame as it was sent, and SPOTER's input next to it.
 
-A frame's panel has the picture on its left, with the points outside it, and on its right the box of the body (and face)
-and below it the boxes of the two hands, each in the units of SPOTER's input: -0.5 to 0.5 from edge to edge.
+The left half of a frame's panel shows the picture and the points outside it. The right half shows the box of body and
+face, and below it the boxes of the two hands, in the units of SPOTER's input: -0.5 to 0.5 from edge to edge.
 """
 
 import io
@@ -20,24 +20,24 @@ if TYPE_CHECKING:
 
 ENDINGS = (".png", ".gif")
 MAX_GIF_FRAMES = 250
-"""A longer clip's GIF has every second frame, every third and so on."""
+"""For a longer clip, the GIF has every second frame, every third frame and so on."""
 
-_USUAL_FPS = 25.0  # of a clip without a frame rate
-_MAX_FPS = 50.0  # browsers show no more; two hundredths of a second are a GIF's shortest
+_USUAL_FPS = 25.0  # assumed for a clip without a frame rate
+_MAX_FPS = 50.0  # the most that browsers show: the shortest delay in a GIF is 0.02 s
 _COLUMNS = 4  # panels side by side in a strip
 _LINE = 14  # pixels between lines of text
-_FOOT = 68  # pixels of the timeline
+_FOOT = 68  # height of the timeline in pixels
 
 
 class _Panel:
-    """Draws a frame of a clip; `side` is the width of the picture's half, in pixels."""
+    """The drawing of one frame; `side` is the width of the left half, in pixels."""
 
     def __init__(self, clip: InspectedClip, side: int, scheme: str, aspect: float):
         self.clip, self.side, self.scheme = clip, side, scheme
         self.names = clip.layout.names
         self.hand = (side - 6) // 2
         self.width, self.height = 2 * side + 6, side + self.hand + 2 * _LINE + 6
-        # two thirds of the panel's height are the picture's; estimators guess lowered hands below it
+        # the picture takes two thirds of the height; estimators place lowered hands below it
         unit = min(side / 1.25, 0.6 * (self.height - 40) / aspect)
         self.unit = np.array([unit, unit * aspect])
         self.origin = np.array([(side - unit) / 2, 2 * _LINE + 0.12 * self.unit[1] + 6])
@@ -49,29 +49,29 @@ class _Panel:
         canvas.text((5, 3), f"frame {frame}" + (f", {frame / fps:.2f} s" if fps else ""), 11)
         canvas.text((self.width - 6, 3), self.describe_missing(frame), 11, INK, "ra")
         canvas.text((5, 4 + _LINE), "as sent", 9.5, GREY)
-        canvas.text((self.side + 8, 4 + _LINE), "as SPOTER is fed it", 9.5, GREY)
+        canvas.text((self.side + 8, 4 + _LINE), "SPOTER's input", 9.5, GREY)
         canvas.paste(self.draw_sent(frame), (1, 2 * _LINE + 6))
         left, top = self.side + 4, 2 * _LINE + 6
         if self.clip.normalized is None:
             canvas.box((left, top), (self.width - 2, self.height - 4))
             middle = (left + self.side / 2 - 4, self.height / 2)
-            canvas.text(middle, "cannot be normalised", 11, GREY, "mm")
+            canvas.text(middle, "cannot be normalized", 11, GREY, "mm")
             return canvas
-        points, its_box = self.clip.normalized[frame], "" if self.scheme == "none" else ", its box"
-        canvas.paste(self.draw_normalized(points, frame, "body", self.side - 8, f"body{its_box}"), (left, top))
-        for i, part in enumerate(("right hand", "left hand")):  # as one sees the signer, whose right is on the left
+        points, suffix = self.clip.normalized[frame], "" if self.scheme == "none" else ", its box"
+        canvas.paste(self.draw_normalized(points, frame, "body", self.side - 8, f"body{suffix}"), (left, top))
+        for i, part in enumerate(("right hand", "left hand")):  # the picture shows the right hand on the left
             place = (left + i * (self.hand + 2), top + self.side - 6)
-            canvas.paste(self.draw_normalized(points, frame, part, self.hand - 2, f"{part}{its_box}"), place)
+            canvas.paste(self.draw_normalized(points, frame, part, self.hand - 2, f"{part}{suffix}"), place)
         return canvas
 
     def describe_missing(self, frame: int) -> str:
         known = ~np.isnan(self.clip.points[frame, :, 0])
         if not known.any():
-            return "nobody"
+            return "no person"
         parts = {part: known[find_columns(self.names, part)] for part in COLOURS}
-        texts = [f"no {part}" for part, flags in parts.items() if flags.size and not flags.any()]
+        missing_parts = [f"no {part}" for part, flags in parts.items() if flags.size and not flags.any()]
         single = sum(int((~flags).sum()) for flags in parts.values() if flags.any())
-        return ", ".join(texts + [f"{single} point{'s' * (single > 1)} missing"] * (single > 0))
+        return ", ".join(missing_parts + [f"{single} point{'s' * (single > 1)} missing"] * (single > 0))
 
     def draw_sent(self, frame: int) -> Canvas:
         canvas = Canvas(self.side, self.height - 2 * _LINE - 8)
@@ -79,7 +79,7 @@ class _Panel:
         canvas.box(origin, origin + self.unit, PAPER)
         points = self.clip.points
         if np.isnan(points[frame]).all():
-            canvas.text(origin + self.unit / 2, "nobody", 12, GREY, "mm")
+            canvas.text(origin + self.unit / 2, "no person", 12, GREY, "mm")
             return canvas
         draw_strokes(canvas, skeleton_strokes(points[frame], self.names), origin, self.unit, dot=1.4)
         for part, place in find_last_places(points, frame, self.names):
@@ -87,12 +87,12 @@ class _Panel:
         return canvas
 
     def draw_normalized(self, points: Float32Array, frame: int, part: str, side: int, caption: str) -> Canvas:
-        """Draw a part of SPOTER's input `points`; a mark shows where the input has missing points."""
+        """Draw one part of SPOTER's input `points`; a mark shows where the input puts missing points."""
         canvas = Canvas(side, side)
         unit, middle = side / (1.5 if part == "body" else 1.3), side / 2 + 4
         canvas.box((middle - unit / 2,) * 2, (middle + unit / 2,) * 2, PAPER)
         if self.scheme == "bohacek":
-            points = points * np.array([1, -1], dtype=np.float32)  # its y points up
+            points = points * np.array([1, -1], dtype=np.float32)  # y points up in this scheme
         columns = find_columns(self.names, part)
         is_known = ~np.isnan(self.clip.points[frame, columns, 0])
         known, missing = columns[is_known], columns[~is_known]
@@ -116,7 +116,7 @@ def draw_strip(
 ) -> bytes:
     """Return a PNG file of some frames of a clip, with lines of text above and a timeline of all frames below.
 
-    `scheme` is that of the normalization, `aspect` the height of the picture divided by its width.
+    `scheme` is the normalization scheme; `aspect` is the picture's height divided by its width.
     """
     panel = _Panel(clip, 165, scheme, aspect)
     columns = max(2, min(_COLUMNS, len(frames)))
@@ -136,7 +136,7 @@ def draw_animation(
     aspect: float = 1.0,
     progress: Callable[[Sequence[int]], Iterable[int]] = lambda frames: frames,
 ) -> bytes:
-    """Return a GIF that repeats at the clip's speed; `progress` gets the numbers of its frames and yields them."""
+    """Return a looping GIF at the clip's speed; `progress` receives the frame numbers and yields them."""
     panel = _Panel(clip, 240, scheme, aspect)
     count, fps = len(clip.points), clip.clip.fps or _USUAL_FPS
     step = max(-(-count // MAX_GIF_FRAMES), int(np.ceil(fps / _MAX_FPS)))
@@ -147,7 +147,7 @@ def draw_animation(
         canvas.paste(panel.draw(frame), (10, head))
         _draw_timeline(canvas, clip, (frame,))
         pictures.append(reduce_colours(canvas.image()))
-    ends = np.round(100 * step / fps * np.arange(1, len(frames) + 1)) * 10  # rounded sums, so that no time is lost
+    ends = np.round(100 * step / fps * np.arange(1, len(frames) + 1)) * 10  # round sums, so that the total is exact
     content = io.BytesIO()
     durations = np.diff(ends, prepend=0).astype(int).tolist()
     pictures[0].save(content, "gif", save_all=True, append_images=pictures[1:], duration=durations, loop=0)
@@ -155,7 +155,7 @@ def draw_animation(
 
 
 def _titled_canvas(title: Sequence[str], width: int, height: int) -> tuple[Canvas, int]:
-    """Return a canvas with a title, a legend and room for a timeline; and the upper edge of the `height` between."""
+    """Return a canvas with title, legend, `height` free pixels and room for a timeline; and the y of the free part."""
     lines = _wrap_lines(title, width - 20)
     head = _LINE * len(lines) + 34
     canvas = Canvas(width, head + height + _FOOT)
@@ -187,13 +187,13 @@ def _wrap_lines(title: Sequence[str], width: float) -> list[str]:
 
 
 def _draw_label(canvas: Canvas, x: float, y: float, text: str) -> float:
-    """Write a label of the legend; return where the next one begins."""
+    """Write a label of the legend; return the x of the next entry."""
     canvas.text((x, y), text, 11, anchor="lm")
     return x + text_width(text, 11) + 16
 
 
 def _draw_timeline(canvas: Canvas, clip: InspectedClip, marked: Sequence[int]) -> None:
-    """Draw at the canvas's foot which parts each frame has, and mark the frames that are drawn."""
+    """Draw a bar per part at the bottom of the canvas: the frames that have the part. Mark the frames in `marked`."""
     names, count, top = clip.layout.names, len(clip.points), canvas.height - _FOOT + 8
     left, right = 80.0, canvas.width - 14.0
     width = (right - left) / count
@@ -214,7 +214,7 @@ def _draw_timeline(canvas: Canvas, clip: InspectedClip, marked: Sequence[int]) -
 
 
 def find_last_places(points: Float32Array, frame: int, names: tuple[str, ...]) -> list[tuple[str, Float32Array]]:
-    """Return part and place of each missing point of a part that the frame has, in the nearest frame with the point."""
+    """Return the part of each single missing point, and its place in the nearest frame that has it."""
     places = []
     for part in COLOURS:
         columns = find_columns(names, part)

@@ -1,4 +1,4 @@
-"""Reads a clip to look at it: as a server does, and a clip that a server refuses, as far as it is readable."""
+"""Reads a clip for inspection: as a server does, or leniently if a server refuses the clip."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -16,26 +16,26 @@ from spoter.landmarks.normalize import normalize
 from spoter.sources.clip_files import LIMITS, decode_clips, read_body
 
 _ERRORS_OF_PIXELS = ("missing_image_size", "out_of_range")
-# Larger than any coordinate in pixels, so that all of them become fractions.
+# Larger than any coordinate in pixels: dividing by it turns all coordinates into fractions.
 _HUGE_PICTURE = 100_000.0
 
 
 @dataclass(frozen=True)
 class InspectedClip:
-    """A clip to look at."""
+    """A clip to inspect."""
 
     clip: Clip
-    layout: Layout  # the model's, or another built-in one if the clip lacks points of that
-    points: Float32Array  # (T, K, 2), the layout's points in image units, NaN = missing
-    normalized: Float32Array | None  # (T, K, 2), SPOTER's input; None if the clip cannot be normalized
-    refusal: str  # why a server refuses the clip, with the error's code; "" if it does not
-    notes: list[str]  # warnings about the reading
-    number: int  # of the clip in the file, from 0
-    count: int  # of clips in the file
+    layout: Layout  # the model's, or a built-in layout if the clip lacks points of the model's layout
+    points: Float32Array  # (T, K, 2): the layout's points in image units, NaN = missing
+    normalized: Float32Array | None  # (T, K, 2): SPOTER's input; None if the clip cannot be normalized
+    refusal: str  # the error code and message of a server; "" if it accepts the clip
+    notes: list[str]  # warnings from reading the file
+    number: int  # number of the clip in the file, from 0
+    count: int  # number of clips in the file
 
 
 class _LenientLayout(Layout):
-    """A layout that requires nothing: a point out of range is missing, and a clip may be without any point."""
+    """A layout that accepts any clip: points out of range become missing, and all points may be missing."""
 
     def used_columns(self, names: tuple[str, ...], estimator: str | None) -> BoolArray:
         return np.zeros(len(names), dtype=bool)
@@ -47,10 +47,10 @@ class _LenientLayout(Layout):
 def inspect_clip(
     file: Path, number: int, layout: Layout, scheme: str, limits: Limits, options: Options
 ) -> InspectedClip:
-    """Read the clip with a `number`, from 0, of a file that `spoter predict` reads; layout to limits are a model's.
+    """Read clip `number`, from 0, of a file that `spoter predict` reads. Layout, scheme and limits are a model's.
 
-    Raise `SpoterError` as `spoter.sources.clip_files.read_body`, and for a number that the file lacks; `InputError`,
-    the server's error, if nothing of the clip is readable.
+    Raises `SpoterError` as `spoter.sources.clip_files.read_body` does, and for a number that the file lacks. Raises
+    `InputError`, the server's error, if even lenient reading fails.
     """
     notes: list[str] = []
     refusal = ""
@@ -80,8 +80,8 @@ def _read_leniently(
     refusal: InputError,
     notes: list[str],
 ) -> tuple[list[ClipOrError], Clip, Float32Array, Layout]:
-    """Read a clip that a server refuses; return all clips, this one, its points by a layout, and that layout."""
-    maybe_pixels = refusal.code in _ERRORS_OF_PIXELS or options.width is None  # pixels may be a second fault
+    """Read a clip that a server refuses; return all clips, the clip, its points, and the layout of the points."""
+    maybe_pixels = refusal.code in _ERRORS_OF_PIXELS or options.width is None  # the points may also be in pixels
     if maybe_pixels:
         options = dataclasses.replace(options, width=_HUGE_PICTURE, height=_HUGE_PICTURE)
     for layout in (wanted, *(load_layout(name) for name in BUILT_IN if name != wanted.name)):
@@ -90,7 +90,7 @@ def _read_leniently(
             clips = decode_clips(body, content_type, lenient, LIMITS, options)
             clip = _pick(clips, number, file)
             largest = np.nanmax(np.abs(clip.points), initial=0)
-            if maybe_pixels and 0 < largest < 0.1:  # fractions were not divided by the size
+            if maybe_pixels and 0 < largest < 0.1:  # the points were in pixels, not fractions
                 side = float(largest * _HUGE_PICTURE)
                 notes.append(f"points in pixels: drawn as if the picture were {side:.0f} x {side:.0f}")
                 clip = make_clip(clip.points / largest, clip.names, clip.estimator, clip.fps)
@@ -98,7 +98,7 @@ def _read_leniently(
         except InputError:
             continue
         if layout is not wanted:
-            notes.append(f"shown by layout {layout.name}, which it fits")
+            notes.append(f"shown in layout {layout.name}, which fits the clip")
         return clips, clip, points, layout
     raise refusal
 

@@ -1,1 +1,1 @@
-"""Landmarks: clips, the estimators that find them, the layouts that select them, and their normalization."""
+"""Landmarks: clips, pose estimators, layouts (selections of landmarks), and normalization."""

@@ -1,4 +1,4 @@
-"""Types of the arrays that hold landmarks, features and embeddings; docstrings give their shapes."""
+"""Types of arrays of landmarks, features and embeddings; the docstrings of functions give the shapes."""
 
 from typing import TypeAlias
 

@@ -1,14 +1,14 @@
-"""Pose estimators: how many points each one gives, in which parts, under which names.
+"""Pose estimators: the number, parts and names of their points.
 
-Names are the layouts' (`pose_left_wrist`, `leftHand_thumb_tip`, `face_right_jaw_up`), so that the same landmark has the
-same name whoever found it. Face points that no layout uses are numbered within the face (`face_11`). "left" is the
-signer's left hand and side, as in all three estimators.
+Points have the names that layouts use (`pose_left_wrist`, `leftHand_thumb_tip`, `face_right_jaw_up`), so a landmark has
+the same name for every estimator. Face points that no layout uses are numbered within the face (`face_11`). "left" is
+the signer's left hand and side, as in all three estimators.
 """
 
 from dataclasses import dataclass, field
 
 NECK = "pose_chest_middle_up"
-"""The point between the shoulders. OpenPose finds it; for the others it is the mean of the shoulders."""
+"""The point between the shoulders. OpenPose detects it; for other estimators it is the mean of the shoulders."""
 
 _HAND = ("wrist", "thumb_cmc", "thumb_mcp", "thumb_ip", "thumb_tip") + tuple(
     f"{finger}_{joint}"
@@ -31,8 +31,8 @@ def _both_sides(right: dict[str, int], left: dict[str, int]) -> dict[int, str]:
     return named | {index: f"left_{name}" for name, index in left.items()}
 
 
-# MediaPipe's face mesh. Some are neighbours of the customary vertex (eyebrow_inner is 55, not 107), as models were
-# trained with them.
+# MediaPipe's face mesh. Some indices are neighbors of the usual vertex (eyebrow_inner is 55, not 107), because models
+# were trained with them.
 _FACE_MESH = _both_sides(
     right=dict(mouth_up=37, eyebrow_inner=55, mouth_corner=57, eyebrow_outer=70, mouth_down=84, eyebrow_middle=105,
                eye_outer=130, jaw_up=132, eye_inner=133, jaw_down=148, jaw_middle=172),
@@ -40,9 +40,9 @@ _FACE_MESH = _both_sides(
               eye_outer=359, jaw_up=361, eye_inner=362, jaw_down=377, jaw_middle=397),
 )  # fmt: skip
 
-# The 68 points of iBUG 300-W, which OpenPose (plus two pupils) and COCO-WholeBody share: contour 0-16 from the right
-# ear over the chin to the left one, eyebrows 17-21 and 22-26 and eyes 36-41 and 42-47 each from the signer's right to
-# the left, outer lips 48-59 from the right corner over the upper lip to the left corner and back below.
+# The 68 points of iBUG 300-W, which OpenPose (plus two pupils) and COCO-WholeBody share. Contour 0-16: from the right
+# ear over the chin to the left ear. Eyebrows 17-21 and 22-26, eyes 36-41 and 42-47: from the signer's right to left.
+# Outer lips 48-59: from the right corner over the upper lip to the left corner, and back over the lower lip.
 _FACE_68 = _both_sides(
     right=dict(jaw_up=3, jaw_middle=5, jaw_down=7, eyebrow_outer=17, eyebrow_middle=19, eyebrow_inner=21, eye_outer=36,
                eye_inner=39, mouth_corner=48, mouth_up=50, mouth_down=58),
@@ -53,11 +53,11 @@ _FACE_68 = _both_sides(
 
 @dataclass(frozen=True)
 class Estimator:
-    """A pose estimator's array of points."""
+    """A pose estimator, with the points of the arrays that it writes."""
 
-    name: str  # on the wire and in a model's config.json
-    parts: dict[str, tuple[str, ...]]  # names of each part's landmarks, in the order of the array
-    optional: tuple[str, ...] = ()  # columns that may follow the array (MediaPipe's 544th: a neck of some data sets)
+    name: str  # in requests and in a model's config.json
+    parts: dict[str, tuple[str, ...]]  # the landmarks' names in each part, in array order
+    optional: tuple[str, ...] = ()  # extra columns of some data sets (MediaPipe's 544th: the neck)
     names: tuple[str, ...] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,15 +65,15 @@ class Estimator:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Numbers of points an array of this estimator may have."""
+        """The numbers of points that an array of this estimator may have."""
         return tuple(len(self.names) + extra for extra in range(len(self.optional) + 1))
 
     def names_for(self, size: int) -> tuple[str, ...]:
-        """Return the names of an array of `size` points, one of `sizes`."""
+        """Return the names of the points in an array of `size` points; `size` is one of `sizes`."""
         return (self.names + self.optional)[:size]
 
     def part(self, name: str) -> slice:
-        """Return where part `name` lies in the array."""
+        """Return the columns of part `name` in the array."""
         before = list(self.parts).index(name)
         start = sum(map(len, list(self.parts.values())[:before]))
         return slice(start, start + len(self.parts[name]))
@@ -93,10 +93,10 @@ MEDIAPIPE = Estimator(
     },
     optional=(NECK,),
 )
-"""MediaPipe Holistic: 33 pose, 468 face, 21 + 21 hand points; y of pose and hands in the same image units."""
+"""MediaPipe Holistic: 33 pose, 468 face, 21 + 21 hand points; y of the pose and hands is in the same image units."""
 
 REFINED_FACE_POINTS = 478
-"""Points of MediaPipe's refined face mesh: ten points of the irises follow those of `MEDIAPIPE`; readers drop them."""
+"""Points of MediaPipe's refined face mesh: the usual 468, then ten points of the irises, which readers drop."""
 
 OPENPOSE = Estimator(
     "openpose",

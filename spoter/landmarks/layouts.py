@@ -1,10 +1,10 @@
-"""Landmark layouts: which points of an estimator are a model's inputs, and in which order.
+"""Landmark layouts: the landmarks that a model takes as input, and their order.
 
-A layout is a CSV table with the columns ``name,section,mediapipe,wholepose,openpose,parent`` and a row for each
-landmark, in the order of the model's inputs. An estimator's column holds the point's 0-based index in that estimator's
-array, or nothing where the estimator has no such point. The tables 29, 54 and 71 carry the mappings of the Peruvian
-system's ``points_N.csv`` files with their index errors corrected; spoter54 is the SPOTER paper's own order.
-docs/layouts.md lists the corrections.
+A layout is a CSV table with the columns ``name,section,mediapipe,wholepose,openpose,parent`` and one row per landmark,
+in the order of the model's inputs. The column of an estimator holds the point's 0-based index in that estimator's
+array; the cell is empty if the estimator has no such point. The tables 29, 54 and 71 hold the mappings of the Peruvian
+system's ``points_N.csv`` files with corrected index errors (docs/layouts.md lists them). spoter54 has the order of the
+SPOTER paper.
 """
 
 import csv
@@ -32,7 +32,7 @@ _SHOULDERS = ("pose_left_shoulder", "pose_right_shoulder")
 
 @dataclass(frozen=True)
 class Landmark:
-    """A row of a layout's table; `index` maps the names of the estimators that have the point to its 0-based index."""
+    """A row of a layout's table; `index` maps the name of each estimator with this point to its 0-based index."""
 
     name: str
     section: str
@@ -42,7 +42,7 @@ class Landmark:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """A model's K input landmarks, in order; the name is one of `BUILT_IN`, or that of a CSV file."""
+    """A model's K input landmarks, in order; the name is one of `BUILT_IN` or a CSV file's name."""
 
     name: str
     landmarks: tuple[Landmark, ...]
@@ -52,24 +52,24 @@ class Layout:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the landmarks."""
+        """The names of the landmarks."""
         return tuple(landmark.name for landmark in self.landmarks)
 
-    @lru_cache(maxsize=64)  # noqa: B019  as for `_clip_columns`
+    @lru_cache(maxsize=64)  # noqa: B019  see `_clip_columns`
     def section(self, *sections: str) -> IndexArray:
-        """Return the columns of the landmarks in `sections`; callers must not change the array."""
+        """Return the columns of the landmarks in `sections`; do not change the array, it is cached."""
         return np.array([i for i, landmark in enumerate(self.landmarks) if landmark.section in sections], dtype=np.intp)
 
     def column(self, name: str) -> int | None:
-        """Return the column of landmark `name`, or None where the layout lacks it."""
+        """Return the column of landmark `name`, or None if the layout lacks it."""
         return self.names.index(name) if name in self.names else None
 
     def select(self, clip: Clip) -> Float32Array:
         """Return this layout's points of a clip, (T, K, 2), in image units, NaN = missing.
 
-        The clip is in an estimator's own order, or holds at least this layout's landmarks by name. A neck that it lacks
-        is the mean of its shoulders, as the Peruvian system computed it. Raises ``missing_landmarks`` where the clip
-        has no column for one of the layout's landmarks.
+        The clip has the columns of an estimator, or names at least this layout's landmarks. A missing neck becomes the
+        mean of the shoulders, as in the Peruvian system. Raises ``missing_landmarks`` if the clip has no column for one
+        of the layout's landmarks.
         """
         columns = self._clip_columns(clip.names, clip.estimator)
         points = clip.points[:, columns]
@@ -77,14 +77,14 @@ class Layout:
         if neck is not None and all(name in clip.names for name in _SHOULDERS):
             if columns[neck] < 0:
                 points[:, neck] = np.nan
-            lacking = np.isnan(points[:, neck, 0])
-            if lacking.any():
+            without_neck = np.isnan(points[:, neck, 0])
+            if without_neck.any():
                 shoulders = [clip.names.index(name) for name in _SHOULDERS]
-                points[lacking, neck] = clip.points[lacking][:, shoulders].mean(axis=1)
+                points[without_neck, neck] = clip.points[without_neck][:, shoulders].mean(axis=1)
         return points
 
     def used_columns(self, names: tuple[str, ...], estimator: str | None) -> BoolArray:
-        """Return which columns of a clip with these names `select` reads: (N,), bool; raises as it does."""
+        """Return which columns of a clip with these names `select` reads, (N,), bool; raises as `select` does."""
         columns = self._clip_columns(names, estimator)
         used = np.zeros(len(names), dtype=bool)
         used[columns[columns >= 0]] = True
@@ -92,11 +92,11 @@ class Layout:
             used[[names.index(name) for name in _SHOULDERS if name in names]] = True
         return used
 
-    @lru_cache(maxsize=64)  # noqa: B019  the few layouts of a process live as long as it does
+    @lru_cache(maxsize=64)  # noqa: B019  the few layouts live as long as the process
     def _clip_columns(self, names: tuple[str, ...], estimator: str | None) -> IndexArray:
-        """Return the clip's column of each landmark, -1 for a neck that has to be derived."""
+        """Return the clip's column for each landmark; -1 for a neck to derive from the shoulders."""
         column_of = {name: i for i, name in enumerate(names)}
-        # An estimator's own array is read by the table's indices, so that a layout file may use other names.
+        # Read an estimator's array by the table's indices, so that a layout file may use other names.
         source = ESTIMATORS.get(estimator or "")
         if source is not None and names[: len(source.names)] != source.names:
             source = None
@@ -119,7 +119,7 @@ class Layout:
 def load_layout(name: str) -> Layout:
     """Return the layout of a name in `BUILT_IN` or of a CSV file's path. Equal content gives the same object.
 
-    Raises `ModelFolderError` for an unknown name, and for a malformed table, naming its line.
+    Raises `ModelFolderError` for an unknown name, and for a malformed table, with the line number.
     """
     if name in BUILT_IN:
         text = resources.files("spoter.landmarks").joinpath("tables", f"points_{name}.csv").read_text(encoding="utf-8")
@@ -157,15 +157,15 @@ def _parse_row(cells: list[str], earlier_names: Collection[str], place: str) -> 
     if row["section"] not in _SECTIONS:
         raise ModelFolderError(f"{place}: found section {row['section']!r}, expected one of {', '.join(_SECTIONS)}")
     if not row["name"] or row["name"] in earlier_names:
-        raise ModelFolderError(f"{place}: found the name {row['name']!r} empty or for a second time")
+        raise ModelFolderError(f"{place}: found name {row['name']!r} empty or repeated, expected a unique name")
     index = {}
     for estimator in ESTIMATORS.values():
         cell, largest = row[estimator.name], max(estimator.sizes) - 1
         if not cell:
             continue
-        # int() also takes '1_0' and ' 1'; a table holds plain digits
+        # int() also accepts '1_0' and ' 1'; a table must hold plain digits
         if not cell.isascii() or not cell.isdigit() or int(cell) > largest:
-            found = f"found {estimator.name} index {cell!r}"
-            raise ModelFolderError(f"{place}: {found}, expected 0 to {largest}, or nothing")
+            expected = f"expected 0 to {largest}, or an empty cell"
+            raise ModelFolderError(f"{place}: found {estimator.name} index {cell!r}, {expected}")
         index[estimator.name] = int(cell)
     return Landmark(row["name"], row["section"], row["parent"] or None, index)

@@ -1,28 +1,28 @@
-"""The normalization that training, evaluation and serving share: from a layout's points to SPOTER's input.
+"""Normalization: from a layout's points to SPOTER's input, shared by training, evaluation and serving.
 
-Three schemes, named in a model's config.json:
+A model's config.json names one of three schemes:
 
 ``box``
-    The Peruvian system's (``Lsp_dataset.py`` of Diccionario-LSP/Spoter-LSP-IA-Model, ``inference.py`` of its server):
-    body and face points relative to a box around head and chest, each hand relative to its own box, then -0.5.
+    By the Peruvian system (``Lsp_dataset.py`` of Diccionario-LSP/Spoter-LSP-IA-Model, ``inference.py`` of its server):
+    body and face relative to a box around head and chest, each hand relative to a box around it, then -0.5.
 ``bohacek``
-    That of the SPOTER paper's authors (Boháček and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language
+    By the authors of the SPOTER paper (Boháček and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language
     Recognition", WACV Workshops 2022; ``body_normalization.py``, ``hand_normalization.py``), with y pointing up.
 ``none``
-    Image units, only shifted by -0.5, as some versions of the Peruvian system trained (``Src/Lsp_dataset.py``).
+    Image units shifted by -0.5, as in some versions of the Peruvian system (``Src/Lsp_dataset.py``).
 
-All three mark a missing point as 0 before the shift, thus (-0.5, -0.5) after it, because that is what models were
-trained on; this is the only place where NaN becomes a number. What the originals leave undefined follows these rules:
+All schemes set a missing point to 0 before the shift, so it becomes (-0.5, -0.5): models were trained on this value. No
+other module turns NaN into a number. These rules cover the cases that the originals leave undefined:
 
-- A frame without a body box (a shoulder is missing, or both are one point) takes the box of the last frame that had
-  one; frames before the first box take the first. A clip without any box is an error.
-- ``box`` and ``none``: a hand that is missing as a whole becomes copies of its wrist of the pose in image units, as the
-  Peruvian system's extractor wrote it; with that wrist missing too it becomes 0.
-- ``box``: a missing right eye is replaced by the left eye, then the nose; with none of them the frame has no box.
-- A missing point of a hand that is there takes no part in the hand's box (the original of ``box`` would let 0 stretch
-  it; its estimator finds all points of a hand or none).
-- A hand whose box has no width or no height stays as it is.
-- A point that is there with x exactly 0 stays as it is: both originals take it for missing.
+- A frame without a body box (a shoulder is missing, or both shoulders are one point) uses the box of the last frame
+  with a box. Frames before the first box use the first box. A clip without any box is an error.
+- ``box`` and ``none``: each point of a missing hand becomes the pose's wrist in image units, as the Peruvian system's
+  extractor wrote it. If the wrist is missing too, the points become 0.
+- ``box``: the left eye replaces a missing right eye, or else the nose. A frame without any of the three has no box.
+- A hand's box ignores the hand's missing points. (The original ``box`` would stretch the box to 0, but its estimator
+  detects all points of a hand or none.)
+- A hand whose box has no width or no height keeps its coordinates.
+- A known point with x exactly 0 keeps its coordinates: both originals treat it as missing.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,12 +43,12 @@ _NEEDED: dict[str, tuple[str, ...]] = {
     "bohacek": ("pose_left_shoulder", "pose_right_shoulder", "pose_left_eye", "pose_nose", NECK),
 }
 _SMALLEST_BOX = 1e-6
-# Frames of several clips that are normalized together: arrays of them still fit into a core's own cache.
+# Frames to normalize together, from several clips: their arrays still fit into the cache of one core.
 _MAX_FRAMES_TOGETHER = 1024
 
 
 def check_scheme(layout: Layout, scheme: str) -> None:
-    """Raise `ModelFolderError` where `scheme` is unknown or needs a landmark that `layout` lacks."""
+    """Raise `ModelFolderError` if `scheme` is unknown or needs a landmark that `layout` lacks."""
     if scheme not in SCHEMES:
         raise ModelFolderError(f"found normalize {scheme!r}, expected one of {', '.join(SCHEMES)}")
     lacking = [name for name in _NEEDED[scheme] if layout.column(name) is None]
@@ -57,11 +57,11 @@ def check_scheme(layout: Layout, scheme: str) -> None:
 
 
 def normalize(points: Float32Array, layout: Layout, scheme: str) -> Float32Array:
-    """Compute the features of a clip, SPOTER's input: (T, 2K), float32, x and y interleaved: x0, y0, x1, y1, ….
+    """Compute a clip's features, the input of SPOTER: (T, 2K), float32, x and y interleaved: x0, y0, x1, y1, ….
 
-    `points` (T, K, 2) are a layout's (`Layout.select`): image units, y down, NaN = missing. `scheme` is one of
-    `SCHEMES` that fits the layout (`check_scheme`). Raises ``no_usable_frames`` where no frame holds any of the
-    layout's points, or none has a body box.
+    `points` (T, K, 2) are a layout's points (`Layout.select`) in image units, y down, NaN = missing. `scheme` is one of
+    `SCHEMES` and fits the layout (`check_scheme`). Raises ``no_usable_frames`` if no frame holds any of the layout's
+    points, or no frame has a body box.
     """
     [features] = normalize_clips([points], layout, scheme)
     if isinstance(features, InputError):
@@ -70,32 +70,32 @@ def normalize(points: Float32Array, layout: Layout, scheme: str) -> Float32Array
 
 
 def normalize_clips(clips: Sequence[Float32Array], layout: Layout, scheme: str) -> list[Float32Array | InputError]:
-    """Return for each of several clips what `normalize` returns or raises.
+    """Return for each clip the features that `normalize` returns, or the error that it raises.
 
-    This takes less time than `normalize` for each clip, because numpy's calls take more than the numbers in them.
+    Much faster than one `normalize` per clip: on arrays this small, most of the time is NumPy's overhead per call.
     """
     results: dict[int, Float32Array | InputError] = {}
     for i, points in enumerate(clips):
         if np.isnan(points).all():
-            found = f"found no landmark of layout {layout.name} in any of {len(points)} frames"
-            results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{found}, expected at least one person")
+            problem = f"found no landmark of layout {layout.name} in any of {len(points)} frames"
+            results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{problem}, expected a person in at least one")
     for group in _group([i for i in range(len(clips)) if i not in results], clips):
         lengths = np.array([len(clips[i]) for i in group])
         starts = np.cumsum(lengths) - lengths
-        # float64: a small hand's box divides by hundredths, and the result must be within 1e-6 of the original's
+        # float64: a small hand's box divides by hundredths, and the result must match the original within 1e-6
         points64 = np.concatenate([clips[i] for i in group], dtype=np.float64)
         features, has_box = _normalize_frames(points64, layout, scheme, starts)
         for i, start, length, boxed in zip(group, starts, lengths, has_box, strict=True):
             results[i] = features[start : start + length]
             if not boxed:
-                found = f"found both shoulders and an eye in none of {length} frames, expected them in at least one"
-                reason = "the size of the signer cannot be told without them"
-                results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{found}: {reason}")
+                problem = f"found both shoulders and an eye in none of {length} frames, expected them in at least one"
+                reason = "they give the size of the signer"
+                results[i] = InputError(ErrorCode.NO_USABLE_FRAMES, f"{problem}: {reason}")
     return [results[i] for i in range(len(clips))]
 
 
 def _group(indices: Sequence[int], clips: Sequence[Float32Array]) -> Iterator[list[int]]:
-    """Yield the indices of clips that are normalized together."""
+    """Yield lists of `indices`; the clips of a list are normalized together."""
     group: list[int] = []
     frames = 0
     for i in indices:
@@ -111,9 +111,9 @@ def _group(indices: Sequence[int], clips: Sequence[Float32Array]) -> Iterator[li
 def _normalize_frames(
     points: Float64Array, layout: Layout, scheme: str, starts: IndexArray
 ) -> tuple[Float32Array, BoolArray]:
-    """Return the features (T, 2K) of clips that begin at `starts`, and which clips have a body box."""
+    """Return the features (T, 2K) of the clips that begin at `starts`, and whether each clip has a body box."""
     has_box = np.ones(len(starts), dtype=bool)
-    if scheme == "bohacek":  # their data come from Apple Vision: y points up
+    if scheme == "bohacek":  # their data come from Apple Vision, where y points up
         points = np.stack([points[..., 0], 1 - points[..., 1]], axis=-1)
     out = points.copy()
     if scheme != "none":
@@ -133,7 +133,7 @@ def _normalize_frames(
 def _box_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Float64Array]:
     """Return the corners (T, 2) of each frame's body box in scheme ``box``.
 
-    The numbers 3, 1/2 and 4.5 half shoulder widths and the picture's centre are the original's.
+    The picture's center and the factors 3, 1/2 and 4.5 on half the shoulder width are those of the original.
     """
 
     def at(name: str) -> Float64Array:
@@ -142,8 +142,8 @@ def _box_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Fl
 
     half = np.linalg.norm(at("pose_left_shoulder") - at("pose_right_shoulder"), axis=1) / 2
     eye = at("pose_right_eye")[:, 1]
-    for stand_in in ("pose_left_eye", "pose_nose"):
-        eye = np.where(np.isnan(eye), at(stand_in)[:, 1], eye)
+    for substitute in ("pose_left_eye", "pose_nose"):
+        eye = np.where(np.isnan(eye), at(substitute)[:, 1], eye)
     start = np.stack([0.5 - 3 * half, eye - half / 2], axis=1)
     return start, np.stack([0.5 + 3 * half, 0.5 + 4.5 * half], axis=1)
 
@@ -151,12 +151,12 @@ def _box_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Fl
 def _bohacek_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array, Float64Array]:
     """Return the corners (T, 2) of each frame's body box in scheme ``bohacek``; y points up.
 
-    The box is six heads wide and high, a head being the distance of the shoulders, else of neck and nose.
+    The box is six heads wide and high. A head is the distance between the shoulders, or else between neck and nose.
     """
     left, right, eye, nose, neck = (points[:, layout.names.index(name)] for name in _NEEDED["bohacek"])
     head = np.linalg.norm(left - right, axis=1)
     head = np.where(np.isnan(head), np.linalg.norm(neck - nose, axis=1), head)
-    # Their box starts at its upper left corner and ends at the lower right one, and leaves the picture nowhere at 0.
+    # As in the original, no side of the box lies below 0.
     x0, x1 = neck[:, 0] - 3 * head, neck[:, 0] + 3 * head
     y1 = eye[:, 1] + head
     y0 = y1 - 6 * head
@@ -164,7 +164,7 @@ def _bohacek_corners(points: Float64Array, layout: Layout) -> tuple[Float64Array
 
 
 def _copy_wrists(out: Float64Array, points: Float64Array, layout: Layout) -> None:
-    """Write the pose's wrist of `points` (T, K, 2), where it is known, into each point of a missing hand."""
+    """Write the pose's wrist of `points` (T, K, 2), if it is known, into each point of a missing hand."""
     for section, name in _HANDS.items():
         hand, wrist = layout.section(section), layout.column(name)
         if wrist is not None:
@@ -176,10 +176,10 @@ def _copy_wrists(out: Float64Array, points: Float64Array, layout: Layout) -> Non
 def _fill_boxes(
     start: Float64Array, end: Float64Array, starts: IndexArray
 ) -> tuple[Float64Array, Float64Array, BoolArray]:
-    """Give frames without a box that of the last frame with one, or else the first, of the same clip.
+    """Fill in the box of frames without one: the last box before the frame, or else the first box of the clip.
 
-    Corners `start` and `end` have shape (T, 2); NaN or equal ones are no box. `starts` (C,) is the first frame of each
-    clip. Return the corners, and whether each clip has a box (C,).
+    The corners `start` and `end` have shape (T, 2); corners that are NaN or equal are no box. `starts` (C,) is the
+    first frame of each clip. Returns the corners, and whether each clip has a box (C,).
     """
     boxed = _is_box(end - start)
     if boxed.all():
@@ -188,21 +188,21 @@ def _fill_boxes(
     first = np.minimum.reduceat(np.where(boxed, frames, nowhere), starts)
     last = np.maximum.accumulate(np.where(boxed, frames, -1))
     clip = np.searchsorted(starts, frames, side="right") - 1
-    source = np.where(last < starts[clip], first[clip], last)  # before its clip's first box, `last` is of another clip
-    source = np.minimum(source, nowhere - 1)  # of a clip without any, which is an error
+    source = np.where(last < starts[clip], first[clip], last)  # before a clip's first box, `last` is another clip's
+    source = np.minimum(source, nowhere - 1)  # keeps the index valid; a clip without any box is an error
     return start[source], end[source], first < nowhere
 
 
 def _is_box(size: Float64Array) -> BoolArray:
-    """Tell which boxes of these sizes (T, 2) have a width and a height."""
+    """Return which boxes of these sizes (T, 2) have a width and a height."""
     large: BoolArray = np.abs(size) > _SMALLEST_BOX  # False for NaN
     return large[:, 0] & large[:, 1]
 
 
 def _hand_box(hand: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """Return the corners (T, 2) of a square around each frame's hand (T, P, 2), a tenth of its larger side wider.
+    """Return the corners (T, 2) of a square around each frame's hand (T, P, 2), with a margin of a tenth of its side.
 
-    They are NaN where the hand is missing, and equal where it has neither width nor height.
+    The corners are NaN if the hand is missing, and equal if it has neither width nor height.
     """
     absent = np.isnan(hand)
     low = np.where(absent, np.inf, hand).min(axis=1, initial=np.inf)
@@ -219,7 +219,7 @@ def _hand_box(hand: Float64Array) -> tuple[Float64Array, Float64Array]:
 def _rescale(
     out: Float64Array, points: Float64Array, columns: IndexArray, start: Float64Array, end: Float64Array
 ) -> None:
-    """Write `columns` of `points` (T, K, 2) relative to each frame's box into `out`; frames without a box stay."""
+    """Write `columns` of `points` (T, K, 2) into `out` relative to each frame's box, or unchanged without a box."""
     size = end - start
     usable = _is_box(size)
     size = np.where(usable[:, None], size, 1.0)[:, None]

@@ -1,7 +1,7 @@
-"""The skeleton of a clip as strokes that pictures of landmarks are drawn from.
+"""The skeleton of a clip as strokes for pictures of landmarks.
 
-Points are joined by name, so that an estimator's array and any layout are drawn alike: of a limb, the points that the
-clip has. Joints follow MediaPipe's hand and pose topology.
+Points are joined by name, so an estimator's array and any layout are drawn in the same way; a limb skips the points
+that the clip lacks. Joints follow MediaPipe's hand and pose topology.
 """
 
 from dataclasses import dataclass
@@ -14,13 +14,13 @@ from spoter.landmarks.arrays import Float32Array, IndexArray
 from spoter.landmarks.estimators import NECK
 
 COLOURS = {"body": "#555555", "left hand": "#0072b2", "right hand": "#d55e00"}
-"""Blue and vermilion can be told apart by colour-blind people: Okabe and Ito, "Color Universal Design", 2008."""
+"""Color-blind people can distinguish blue and vermilion: Okabe and Ito, "Color Universal Design", 2008."""
 
 _FINGERS = ("index_finger", "middle_finger", "ring_finger", "pinky")
 
 
 def _body() -> list[tuple[str, ...]]:
-    """Return chains of points of body and face."""
+    """Return the chains of points in body and face."""
     pose = (
         "right_ear right_eye nose left_eye left_ear",
         "right_shoulder left_shoulder left_hip right_hip right_shoulder",
@@ -47,7 +47,7 @@ def _body() -> list[tuple[str, ...]]:
 
 
 def _hand(side: str) -> list[tuple[str, ...]]:
-    """Return chains of a hand, each finger from the wrist to its tip; without a hand's wrist the pose's is used."""
+    """Return the chains of points in a hand: each finger starts at the pose's wrist and the hand's wrist."""
     root = (f"pose_{side}_wrist", f"{side}Hand_wrist")
     thumb = tuple(f"{side}Hand_thumb_{joint}" for joint in ("cmc", "mcp", "ip", "tip"))
     fingers = [tuple(f"{side}Hand_{finger}_{joint}" for joint in ("mcp", "pip", "dip", "tip")) for finger in _FINGERS]
@@ -56,12 +56,12 @@ def _hand(side: str) -> list[tuple[str, ...]]:
 
 
 CHAINS = {"body": _body(), "left hand": _hand("left"), "right hand": _hand("right")}
-"""For each part, the chains of points that are joined one to the next."""
+"""The chains of each part; consecutive points of a chain are joined."""
 
 
 @lru_cache(maxsize=64)
 def find_limbs(names: tuple[str, ...], part: str) -> IndexArray:
-    """Return the pairs of columns that are joined in `part`, a key of `CHAINS`: (pairs, 2)."""
+    """Return the pairs of columns to join in `part`, a key of `CHAINS`: (pairs, 2)."""
     column_of = {name: column for column, name in enumerate(names)}
     pairs: set[tuple[int, int]] = set()
     for chain in CHAINS[part]:
@@ -79,11 +79,11 @@ def find_columns(names: tuple[str, ...], part: str) -> IndexArray:
 
 @dataclass(frozen=True)
 class Strokes:
-    """The strokes of one frame: for each part a float32 array."""
+    """The strokes of one frame: one float32 array for each part."""
 
-    lines: dict[str, Float32Array]  # (L, 2, 2): limbs of which both ends are known
-    dots: dict[str, Float32Array]  # (D, 2): points that are known
-    rings: dict[str, Float32Array]  # (R, 2): the pose's wrist of a hand that is missing as a whole; R is 0 or 1
+    lines: dict[str, Float32Array]  # (L, 2, 2): limbs with two known ends
+    dots: dict[str, Float32Array]  # (D, 2): known points
+    rings: dict[str, Float32Array]  # (R, 2), R 0 or 1: the pose's wrist of a missing hand
 
 
 def skeleton_strokes(points: Float32Array, names: tuple[str, ...]) -> Strokes:
@@ -92,8 +92,8 @@ def skeleton_strokes(points: Float32Array, names: tuple[str, ...]) -> Strokes:
     for part in CHAINS:
         ends = points[find_limbs(names, part)]
         lines[part] = ends[~np.isnan(ends).any(axis=(1, 2))]
-        own = points[find_columns(names, part)]
-        dots[part] = own[~np.isnan(own).any(axis=1)]
+        part_points = points[find_columns(names, part)]
+        dots[part] = part_points[~np.isnan(part_points).any(axis=1)]
         wrist = f"pose_{part.removesuffix(' hand')}_wrist"
         wrists = points[[names.index(wrist)]] if wrist in names and not len(dots[part]) else points[:0]
         rings[part] = wrists[~np.isnan(wrists).any(axis=1)]

@@ -1,4 +1,4 @@
-"""Clips to show, and `spoter show` of them, for tests."""
+"""Clips and helpers for tests of `spoter show`."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ def run(*words: object):
     return CliRunner().invoke(app, ["show", *(str(word) for word in words)])
 
 
-def shown(tmp_path: Path, content: bytes, name: str = "clip.json", scheme: str = "box", number: int = 0):
+def inspect(tmp_path: Path, content: bytes, name: str = "clip.json", scheme: str = "box", number: int = 0):
     return inspect_clip(put(tmp_path / name, content), number, LAYOUT, scheme, Limits(), Options())
 
 
 def ink(picture: np.ndarray, colour: str) -> int:
-    """Count the pixels of about a colour."""
-    wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    return int((np.abs(picture[..., :3].astype(int) - wanted).max(axis=-1) < 25).sum())
+    """Count the pixels with approximately the given color."""
+    target = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    return int((np.abs(picture[..., :3].astype(int) - target).max(axis=-1) < 25).sum())
 
 
 def pixels(content: bytes) -> np.ndarray:
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
 
 
-def without(columns: np.ndarray, frames: slice = slice(None)) -> np.ndarray:
+def remove(columns: np.ndarray, frames: slice = slice(None)) -> np.ndarray:
     points = POINTS.copy()
     points[frames, columns] = np.nan
     return points

@@ -1,4 +1,4 @@
-"""Points as callers hand them over and as writers round them: `spoter.landmarks.clip`."""
+"""`spoter.landmarks.clip`: clips from callers' points, masked values, and rounding."""
 
 from __future__ import annotations
 
@@ -25,49 +25,49 @@ WRIST = MEDIAPIPE.names.index("pose_right_wrist")
 @pytest.mark.parametrize(
     "form", [lambda points: points, list, lambda points: [list(frame) for frame in points]], ids=["array", "1", "2"]
 )
-def test_what_is_masked_is_missing(kind, form):
+def test_masked_values_become_missing_points(kind, form):
     points = np.ma.masked_array(np.ones((3, 54, 2), kind), mask=False)
     points[:, 30:] = np.ma.masked
     points[0, 4, 1] = np.ma.masked  # half of a point
-    points.data[1, 31] = 10_000  # what is masked may be anything
+    points.data[1, 31] = 10_000  # a masked value may be any number
     expected = np.ones((3, 54, 2), np.float32)
     expected[:, 30:] = expected[0, 4] = np.nan
-    found = make_clip(form(points), LAYOUT.names).points
-    assert type(found) is np.ndarray
-    np.testing.assert_array_equal(found, expected)
+    actual = make_clip(form(points), LAYOUT.names).points
+    assert type(actual) is np.ndarray
+    np.testing.assert_array_equal(actual, expected)
 
 
-def test_a_clip_itself_holds_no_masked_array():
+def test_clip_refuses_a_masked_array():
     with pytest.raises(ValueError, match="masked"):
         Clip(np.ma.ones((3, 54, 2), np.float32), LAYOUT.names)
 
 
 @pytest.mark.parametrize("decimals", [4, 6])
-def test_rounding_makes_no_zeros(decimals):
+def test_rounding_never_turns_a_nonzero_value_into_zero(decimals):
     step = 10.0**-decimals
     points = np.float32([0.4 * step, -0.4 * step, 1e-40, 0.0, -0.0, 0.6 * step, 0.123456789, -1.5, np.nan])
-    found = round_points(points, decimals)
-    assert found[:6].tolist() == [step, -step, step, 0, 0, step]
-    np.testing.assert_array_equal(found[6:], points[6:].astype(np.float64).round(decimals))
+    actual = round_points(points, decimals)
+    assert actual[:6].tolist() == [step, -step, step, 0, 0, step]
+    np.testing.assert_array_equal(actual[6:], points[6:].astype(np.float64).round(decimals))
 
 
-def _compact(points: np.ndarray) -> bytes:
+def _compact_json(points: np.ndarray) -> bytes:
     table = LAYOUT.select(make_clip(points, MEDIAPIPE.names, "mediapipe"))
     return json.dumps({"layout": 54, "points": points_to_json(table)}).encode()
 
 
-def _of_a_video(points: np.ndarray) -> bytes:
+def _video_json(points: np.ndarray) -> bytes:
     return to_json(VideoLandmarks(make_clip(points, MEDIAPIPE.names, "mediapipe"), 25.0, 640, 480))
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("write", [_compact, _of_a_video])
-def test_a_point_at_the_left_edge_is_fed_as_it_was(scheme, write):
+@pytest.mark.parametrize("write", [_compact_json, _video_json])
+def test_a_point_at_the_left_edge_is_normalized_in_the_same_way_after_rounding(scheme, write):
     check_scheme(LAYOUT, scheme)
     points = figure(MEDIAPIPE, 4)
     points[:, WRIST, 0] = [4e-5, -4e-5, 4e-7, 0.0]
     exact = LAYOUT.select(make_clip(points, MEDIAPIPE.names, "mediapipe"))
     written = LAYOUT.select(decode(write(points), "application/json", LAYOUT, Limits()).clips[0])
-    fed, expected = (normalize(clip, LAYOUT, scheme) for clip in (written, exact))
+    normalized, expected = (normalize(clip, LAYOUT, scheme) for clip in (written, exact))
     column = 2 * LAYOUT.column("pose_right_wrist")
-    np.testing.assert_allclose(fed[:, column], expected[:, column], atol=5e-4)
+    np.testing.assert_allclose(normalized[:, column], expected[:, column], atol=5e-4)

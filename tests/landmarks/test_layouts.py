@@ -1,4 +1,4 @@
-"""Estimators and layouts: the same landmark under the same name, whoever found it."""
+"""Estimators and layouts: a landmark has the same name for every estimator."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from spoter.landmarks.layouts import BUILT_IN, load_layout
 from tests.generate import figure, figure_clip
 
 LAYOUTS = ("29", "54", "71")
-BESIDE = [(layout, name) for layout in (*LAYOUTS, "spoter54") for name in ESTIMATORS]
+LAYOUTS_AND_ESTIMATORS = [(layout, name) for layout in (*LAYOUTS, "spoter54") for name in ESTIMATORS]
 
 
-def test_sizes_are_the_estimators_own():
+def test_sizes_of_the_estimators_arrays():
     assert MEDIAPIPE.sizes == (543, 544)
     assert OPENPOSE.sizes == (25 + 70 + 21 + 21,)
     assert WHOLEPOSE.sizes == (133,)
@@ -28,18 +28,18 @@ def test_sizes_are_the_estimators_own():
         )
 
 
-@pytest.mark.parametrize(("layout", "name"), BESIDE)
-def test_table_agrees_with_the_estimators_names(layout, name):
+@pytest.mark.parametrize(("layout", "name"), LAYOUTS_AND_ESTIMATORS)
+def test_table_indices_match_the_estimators_names(layout, name):
     names = ESTIMATORS[name].names_for(max(ESTIMATORS[name].sizes))
     for landmark in load_layout(layout).landmarks:
         if landmark.name == NECK and name == "wholepose":
-            assert name not in landmark.index  # derived
+            assert name not in landmark.index  # derived from the shoulders
         else:
             assert names[landmark.index[name]] == landmark.name
 
 
-@pytest.mark.parametrize(("layout", "name"), BESIDE)
-def test_select_takes_points_by_name_in_the_tables_order(layout, name):
+@pytest.mark.parametrize(("layout", "name"), LAYOUTS_AND_ESTIMATORS)
+def test_select_returns_points_in_the_order_of_the_table(layout, name):
     clip, table = figure_clip(name, gaps=False), load_layout(layout)
     points = table.select(clip)
     assert points.shape == (20, len(table), 2) and points.dtype == np.float32
@@ -52,7 +52,7 @@ def test_select_takes_points_by_name_in_the_tables_order(layout, name):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_every_layout_has_the_named_number_of_landmarks_and_a_tree_of_parents(layout):
+def test_layouts_have_the_number_of_landmarks_in_their_name_and_a_tree_of_parents(layout):
     table = load_layout(layout)
     assert len(table) == len(set(table.names)) == int(layout)
     roots = [landmark.name for landmark in table.landmarks if landmark.parent is None]
@@ -60,13 +60,13 @@ def test_every_layout_has_the_named_number_of_landmarks_and_a_tree_of_parents(la
     assert all(landmark.parent in table.names for landmark in table.landmarks if landmark.parent)
 
 
-def test_spoter54_is_54_in_another_order():
+def test_spoter54_has_the_landmarks_of_54_in_another_order():
     assert sorted(load_layout("spoter54").names) == sorted(load_layout("54").names)
     assert load_layout("spoter54").names[:4] == ("pose_nose", NECK, "pose_right_eye", "pose_left_eye")
 
 
-def test_face_points_are_on_the_side_their_name_says(shared_data):
-    """On a real face mesh, seen from the front and not mirrored, the signer's right is at the smaller x."""
+def test_face_points_lie_on_the_side_in_their_name(shared_data):
+    """In a real, unmirrored frontal face mesh, points on the signer's right have the smaller x."""
     h5py = pytest.importorskip("h5py")
     table = load_layout("71")
     with h5py.File(shared_data / "asl6.hdf5") as file:
@@ -77,42 +77,42 @@ def test_face_points_are_on_the_side_their_name_says(shared_data):
             assert data[landmark.index["mediapipe"], 0] < data[twin.index["mediapipe"], 0], landmark.name
 
 
-def test_the_two_68_point_faces_are_the_same_face():
-    """OpenPose and COCO-WholeBody number the face alike, so that a table wrong in one column only is found."""
+def test_openpose_and_wholepose_use_the_same_68_face_points():
+    """OpenPose and COCO-WholeBody number the face in the same way: this detects an error in one column of a table."""
     for landmark in load_layout("71").landmarks:
         if landmark.section == "face":
             wholepose = landmark.index["wholepose"] - WHOLEPOSE.part("face").start
             assert wholepose == landmark.index["openpose"] - OPENPOSE.part("face").start
 
 
-def test_a_neck_that_is_there_is_used_and_a_missing_one_derived():
+def test_a_known_neck_is_used_and_a_missing_neck_is_derived():
     points = figure(MEDIAPIPE)
     neck = np.full((len(points), 1, 2), 0.25, dtype=np.float32)
     neck[3] = np.nan
     clip = make_clip(np.concatenate([points, neck], axis=1), MEDIAPIPE.names_for(544), "mediapipe")
     table = load_layout("54")
-    found = table.select(clip)[:, table.column(NECK)]
-    assert (np.delete(found, 3, axis=0) == 0.25).all()
+    actual = table.select(clip)[:, table.column(NECK)]
+    assert (np.delete(actual, 3, axis=0) == 0.25).all()
     shoulders = [MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]
-    np.testing.assert_allclose(found[3], points[3, shoulders].mean(axis=0))
+    np.testing.assert_allclose(actual[3], points[3, shoulders].mean(axis=0))
 
 
-def test_a_missing_shoulder_leaves_the_derived_neck_missing():
+def test_the_derived_neck_is_missing_if_a_shoulder_is_missing():
     clip = figure_clip("mediapipe")
     table = load_layout("54")
     assert np.isnan(table.select(clip)[18, table.column(NECK)]).all()
 
 
-def test_a_clip_of_some_named_points_serves_a_layout_that_needs_no_more():
+def test_a_clip_of_named_points_fits_any_layout_with_a_subset_of_them():
     table, small = load_layout("54"), load_layout("29")
     clip = make_clip(table.select(figure_clip()), table.names)
     np.testing.assert_array_equal(small.select(clip), small.select(figure_clip()))
-    with pytest.raises(InputError, match="lacks 22 of layout 71's 71 landmarks: face_right_mouth_up") as caught:
+    with pytest.raises(InputError, match=r"22 .*71 .*face_right_mouth_up") as caught:
         load_layout("71").select(clip)
     assert caught.value.code == "missing_landmarks"
 
 
-def test_a_layout_file_of_ones_own(tmp_path):
+def test_a_custom_layout_file(tmp_path):
     path = tmp_path / "hands.csv"
     path.write_text(
         "name,section,mediapipe,wholepose,openpose,parent\nmy_thumb,leftHand,505,95,99,\npose_nose,pose,0,0,0,my_thumb\n"
@@ -124,77 +124,77 @@ def test_a_layout_file_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "pattern"),
     [
-        ("name,section\n", "found columns"),
-        ("name,section,mediapipe,wholepose,openpose,parent\n", "found no landmark"),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,foot,1,1,1,\n", "line 2: found section 'foot'"),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,544,1,1,\n", "line 2: found mediapipe index '544'"),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,.,1,\n", "line 2: found wholepose index '.'"),
+        ("name,section\n", "name.*section.*mediapipe"),
+        ("name,section,mediapipe,wholepose,openpose,parent\n", "layout.csv"),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,foot,1,1,1,\n", "line 2: .*'foot'"),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,544,1,1,\n", "line 2: .*mediapipe .*'544'"),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,.,1,\n", r"line 2: .*wholepose .*'\.'"),
         (
             "name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,\na,pose,2,2,2,\n",
-            "line 3: found the name 'a'",
+            "line 3: .*'a'",
         ),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1\n", "line 2: found 3 cells, expected 6"),
-        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,,b\n", "line 2: found 7 cells, expected 6"),
-        # an open quote takes the rest of the file into one cell
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1\n", "line 2: .*3 .*6"),
+        ("name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,,b\n", "line 2: .*7 .*6"),
+        # an unmatched quote puts the rest of the file into one cell
         (
             'name,section,mediapipe,wholepose,openpose,parent\na,pose,1,1,1,"b\nc,pose,2,2,2,\n',
-            "line 3: unexpected end",
+            "line 3",
         ),
     ],
 )
-def test_a_wrong_layout_file_is_refused_with_its_line(tmp_path, text, complaint):
+def test_an_invalid_layout_file_is_refused_with_the_line_number(tmp_path, text, pattern):
     path = tmp_path / "layout.csv"
     path.write_text(text)
-    with pytest.raises(ModelFolderError, match=complaint.replace("'.'", r"'\.'")):
+    with pytest.raises(ModelFolderError, match=pattern):
         load_layout(str(path))
 
 
-def test_a_layout_file_is_read_again_after_a_change_and_in_another_folder(tmp_path, monkeypatch):
+def test_a_changed_layout_file_is_read_again_and_equal_content_is_cached(tmp_path, monkeypatch):
     header = "name,section,mediapipe,wholepose,openpose,parent\n"
-    for folder, row in (("one", "pose_nose,pose,0,,,"), ("two", "pose_left_eye,pose,2,,,")):
+    for folder, row in (("first", "pose_nose,pose,0,,,"), ("second", "pose_left_eye,pose,2,,,")):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "own.csv").write_text(f"{header}{row}\n")
+        (tmp_path / folder / "custom.csv").write_text(f"{header}{row}\n")
         monkeypatch.chdir(tmp_path / folder)
-        assert load_layout("own.csv").names == (row.partition(",")[0],)
-    again = load_layout("own.csv")
-    assert load_layout("own.csv") is again  # what is derived from a layout is cached by the object
-    (tmp_path / "two" / "own.csv").write_text(f"{header}pose_nose,pose,0,,,\n")
-    assert load_layout("own.csv").names == ("pose_nose",) and again.names == ("pose_left_eye",)
+        assert load_layout("custom.csv").names == (row.partition(",")[0],)
+    cached = load_layout("custom.csv")
+    assert load_layout("custom.csv") is cached  # caches use the layout object as their key
+    (tmp_path / "second" / "custom.csv").write_text(f"{header}pose_nose,pose,0,,,\n")
+    assert load_layout("custom.csv").names == ("pose_nose",) and cached.names == ("pose_left_eye",)
     assert load_layout("54") is load_layout("54")
 
 
-def test_an_unknown_layout_names_the_known_ones():
-    with pytest.raises(ModelFolderError, match="found layout '55', expected one of 29, 54, 71, spoter54"):
+def test_the_error_for_an_unknown_layout_names_the_known_layouts():
+    with pytest.raises(ModelFolderError, match=r"'55'.*29, 54, 71, spoter54"):
         load_layout("55")
 
 
 @pytest.mark.parametrize(
-    ("value", "complaint"),
-    [(np.inf, "found x = inf"), (1e30, "found x = 1e"), (11.0, "found x = 11, expected image units")],
+    ("value", "pattern"),
+    [(np.inf, "x = inf"), (1e30, "x = 1e"), (11.0, "x = 11")],
 )
-def test_coordinates_out_of_range_are_named(value, complaint):
+def test_a_coordinate_out_of_range_is_named(value, pattern):
     points = figure(WHOLEPOSE).astype(np.float64)
     points[17, WHOLEPOSE.names.index("pose_left_wrist"), 0] = value
-    with pytest.raises(InputError, match=complaint) as caught:
+    with pytest.raises(InputError, match=pattern) as caught:
         make_clip(points, WHOLEPOSE.names)
     assert (caught.value.code, caught.value.where) == ("out_of_range", "frame 17, point pose_left_wrist")
 
 
-def test_pixels_are_recognised():
-    with pytest.raises(InputError, match="these look like pixels") as caught:
+def test_pixels_are_detected():
+    with pytest.raises(InputError, match="pixels") as caught:
         make_clip(640 * figure(WHOLEPOSE), WHOLEPOSE.names)
     assert caught.value.code == "out_of_range"
 
 
-def test_half_a_point_is_a_missing_point():
+def test_a_point_with_one_coordinate_is_missing():
     points = figure(WHOLEPOSE)
     points[0, 0, 1] = np.nan
     assert np.isnan(make_clip(points, WHOLEPOSE.names).points[0, 0]).all()
 
 
-def test_one_stray_value_is_not_called_pixels():
+def test_a_single_outlier_is_not_reported_as_pixels():
     points = figure(WHOLEPOSE)
     points[3, 0, 1] = 11
     with pytest.raises(InputError) as caught:
@@ -202,7 +202,7 @@ def test_one_stray_value_is_not_called_pixels():
     assert "pixels" not in caught.value.message
 
 
-def test_uses_tells_the_columns_that_select_reads():
+def test_used_columns_are_those_that_select_reads():
     clip = figure_clip("wholepose", gaps=False)
     for layout in BUILT_IN:
         table = load_layout(layout)

@@ -1,4 +1,4 @@
-"""Write normalize.npz: small inputs and outputs of the originals' rules, from drawn figures.
+"""Write normalize.npz: small inputs from drawn figures, and the outputs of the original rules.
 
 PYTHONPATH=.:tests python tests/landmarks/vectors/make_vectors.py
 """
