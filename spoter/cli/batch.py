@@ -1,4 +1,4 @@
-"""The commands `spoter batch-pack` and `spoter batch-join`: clips for a SageMaker batch job, and its answers."""
+"""The commands `spoter batch-pack` and `spoter batch-join`: input and output of a SageMaker batch job."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ import typer
 if TYPE_CHECKING:
     from spoter.batch.run import Counts
 
-# The commands import the modules that read clips, so that `spoter --help` does not wait for them.
-
 
 def batch_pack(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder.")],
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders of clips, HDF5 files, .jsonl, files.")],
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Clips: files, folders, .jsonl or HDF5.")],
     out: Annotated[Path, typer.Option(help="Folder to write.")],
-    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes; by default one a core.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Worker processes.", show_default="one per core")] = None,
     width: Annotated[float | None, typer.Option(min=1, help="Image width in pixels, for points in pixels.")] = None,
     height: Annotated[float | None, typer.Option(min=1, help="Image height in pixels, for points in pixels.")] = None,
 ) -> None:
-    """Write clips as JSON Lines for a SageMaker batch job, and what each line is.
+    """Write clips as JSON Lines for a SageMaker batch job, with an index of them.
 
-    The same command resumes a stopped run. See docs/bulk.md.
+    Run the same command again to resume a stopped run. See docs/bulk.md.
     """
     from functools import partial
 
@@ -38,18 +36,18 @@ def batch_pack(
 
 
 def batch_join(
-    folder: Annotated[Path, typer.Argument(metavar="PACKED", help="What `spoter batch-pack` wrote.")],
-    answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="Folder with what the job wrote: *.jsonl.out.")],
-    out: Annotated[Path, typer.Option(help="JSON Lines to write, as `spoter predict --out` does.")],
+    folder: Annotated[Path, typer.Argument(metavar="PACKED", help="Folder that `spoter batch-pack` wrote.")],
+    answers: Annotated[Path, typer.Argument(metavar="ANSWERS", help="Output folder of the job: *.jsonl.out.")],
+    out: Annotated[Path, typer.Option(help="JSON Lines to write, in the form of `spoter predict --out`.")],
 ) -> None:
-    """Write the answers of a SageMaker batch job with the places of their clips."""
+    """Join the answers of a SageMaker batch job with the clips they belong to."""
     from spoter.batch.sagemaker_jobs import join_answers
 
     report(out, join_answers(folder, answers, out))
 
 
 def report(out: Path, counts: Counts) -> None:
-    """Print how many clips `out` holds; exit with 2 if some of them have an error."""
+    """Print the number of clips in `out`; exit with status 2 if some of them have an error."""
     print(f"{out}: {counts}")
     if counts.failed:
         raise typer.Exit(2)

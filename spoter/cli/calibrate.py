@@ -1,6 +1,5 @@
 """The command `spoter calibrate`."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,22 +12,22 @@ from spoter.training.settings import TrainSettings
 
 def calibrate(
     ctx: typer.Context,
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as spoter convert writes.")],
+    model: options.Model,
     data: options.Data,
     validation: options.Validation = TrainSettings.validation,
     validation_by_clip: options.ValidationByClip = TrainSettings.validation_by_clip,
     val_groups: options.ValGroups = "",
     validation_data: options.ValidationData = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the validation share.")] = TrainSettings.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the validation share.")] = TrainSettings.seed,
     group_regex: options.GroupRegex = None,
     skip_bad: options.SkipBad = False,
     threads: options.Threads = 0,
     device: options.Device = "cpu",
 ) -> None:
-    """Make the scores of MODEL, trained elsewhere, mean something; let it tell unknown signs, and enroll others.
+    """Calibrate a converted MODEL; let it detect unknown signs and enroll new ones.
 
-    DATA are clips of all of its glosses. Name by --val-groups or --validation-data clips that MODEL was not trained on:
-    the temperature and the threshold are fitted to them. spoter train does all this by itself.
+    DATA are labelled clips of all its glosses. The temperature and the threshold are fitted to validation clips: choose
+    clips that MODEL was not trained on, with --val-groups or --validation-data. `spoter train` calibrates by itself.
     """
     options.require_packages("calibration", "torch", "scipy")
     import torch
@@ -42,11 +41,11 @@ def calibrate(
     names = ("validation", "validation_by_clip", "val_groups", "validation_data")
     chosen = [name for name in names if is_given(ctx, name)]
     if validation_data and len(chosen) > 1:
-        raise typer.BadParameter("give --validation-data or other options of the validation clips, not both")
+        raise typer.BadParameter("--validation-data cannot be combined with other options of the validation clips")
     if not chosen and (model / SPLIT).exists():
         raise DataError(
-            f"{model}: found {SPLIT}, so that spoter train has calibrated this model; to do it again, name clips that "
-            "it was not trained on by --val-groups GROUP,… or --validation-data FILE"
+            f"{model}: found {SPLIT}: `spoter train` has calibrated this model already. To calibrate it again, choose "
+            "clips that it was not trained on with --val-groups GROUP,… or --validation-data FILE"
         )
     if threads:
         torch.set_num_threads(threads)
@@ -61,4 +60,4 @@ def calibrate(
         note(f"validation groups: {', '.join(held_out.validation)}")
     config, left_out = calibrate_folder(model, clips, held_out, choose_device(device), skip_bad=skip_bad)
     print_skipped(left_out)
-    print(f"{model}: temperature {config.temperature:g}, known from a similarity of {config.known_threshold:g} on")
+    print(f"{model}: temperature {config.temperature:g}, known_threshold {config.known_threshold:g}")

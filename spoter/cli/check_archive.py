@@ -7,12 +7,12 @@ import typer
 
 
 def check_archive(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .mar, or a model.tar.gz.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A .mar file or a model.tar.gz.")],
     other_code: Annotated[
-        bool, typer.Option("--other-code", help="Accept code that is not this checkout's: you trust who built it.")
+        bool, typer.Option("--other-code", help="Accept code that differs from this checkout's, if you trust it.")
     ] = False,
 ) -> None:
-    """Tell whether an archive from elsewhere may be served, without running anything of it."""
+    """Check that an archive from somebody else is safe to serve, without running it."""
     from spoter.ops.archive_check import checks
     from spoter.ops.doctor import show
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli import STYLE, options
+from spoter.cli import STYLE, options, show_examples
 from spoter.cli.options import note
 from spoter.errors import DataError
 from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
@@ -20,15 +20,13 @@ if TYPE_CHECKING:
 
     from spoter.training.data.summary import ClipStatistics, Summary
 
-# Libraries that take seconds to import are imported by the command.
+app = typer.Typer(name="data", help="Summarize and split data sets; show augmentations.", no_args_is_help=True, **STYLE)
 
-app = typer.Typer(name="data", help="Look at data sets, and split them.", no_args_is_help=True, **STYLE)
-
-_FRAMES_DRAWN = 8  # in a row of a picture of augmentations
-_LISTED = 20  # rare glosses, duplicates, skipped clips; --json has all
+_FRAMES_DRAWN = 8  # per row of the picture of augmentations
+_LISTED = 20  # rare glosses, duplicates, skipped clips; --json lists all
 
 
-@app.command()
+@app.command(epilog=show_examples("spoter data summary clips/ --picture summary.png"))
 def summary(
     data: options.Data,
     group_regex: options.GroupRegex = None,
@@ -36,7 +34,7 @@ def summary(
     as_json: options.AsJson = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Picture to write.")] = None,
 ) -> None:
-    """Tell what DATA holds: glosses, clips, groups, lengths, missing hands, duplicates."""
+    """Summarize DATA: glosses, clips, groups, lengths, missing hands, duplicates."""
     import msgspec
     from rich.console import Console
 
@@ -49,7 +47,7 @@ def summary(
     if as_json:
         print(msgspec.json.encode(figures).decode())
     else:
-        # 120 columns for a pipe, where rich would cut the table to 80.
+        # For a pipe, rich would cut the table to 80 columns.
         _print_summary(figures, Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False))
     if picture is not None:
         with atomic_write(picture) as temporary:
@@ -57,21 +55,21 @@ def summary(
         print(f"wrote {picture}", file=sys.stderr)
 
 
-@app.command()
+@app.command(epilog=show_examples("spoter data split clips/ --out parts/ --test-groups 'anna*'"))
 def split(
     data: options.Data,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets train.hdf5, validation.hdf5 and test.hdf5.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for train.hdf5, validation.hdf5 and test.hdf5.")],
     validation: options.Validation = TrainSettings.validation,
     test: options.Test = TrainSettings.test,
     val_groups: options.ValGroups = "",
     test_groups: options.TestGroups = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of the shares.")] = TrainSettings.seed,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the shares.")] = TrainSettings.seed,
     group_regex: options.GroupRegex = None,
     skip_bad: options.SkipBad = False,
 ) -> None:
-    """Write DATA as three files, split by whole groups as spoter train splits them.
+    """Split DATA into three files by whole groups, as `spoter train` does.
 
-    For commands that want clips apart: spoter train, calibrate (--validation-data), export (--left-out), evaluate.
+    Use the files with `spoter train`, `calibrate --validation-data`, `export --left-out` and `evaluate`.
     """
     from spoter.training.data import connecting_points
     from spoter.training.data.split import SUBSETS, SplitOptions
@@ -85,23 +83,23 @@ def split(
         files = {subset: out / f"{subset}.hdf5" for subset in SUBSETS}
         for path in files.values():
             if path.exists():
-                raise DataError(f"{path}: found this file already; delete it, or write into another folder by --out")
+                raise DataError(f"{path}: the file exists already; delete it or choose another folder with --out")
         for subset, path in files.items():
             clips = parts.select(dataset.clips, subset)
             connecting_points.write_clips(path, clips, dataset.estimator)
             print(f"{path}: {len(clips)} clips of {', '.join(parts.groups(subset))}")
 
 
-@app.command()
+@app.command(epilog=show_examples("spoter data augmentations clips/ --out augmentations.png"))
 def augmentations(
     data: options.Data,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")],
-    clip: Annotated[str, typer.Option(help="Name of the clip in DATA; the first with both hands unless said.")] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Of what is random in the changes.")] = 0,
+    clip: Annotated[str, typer.Option(help="Name of the clip.", show_default="the first with both hands")] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the augmentations.")] = 0,
 ) -> None:
-    """Draw a clip of DATA under each change that training may make: a row each, the clip itself first.
+    """Draw a clip of DATA under each augmentation of training, one row each.
 
-    Of 16 random draws, a row shows the one that changes the clip most.
+    The top row shows the clip as recorded. Every other row shows the strongest of 16 random draws.
     """
     import numpy as np
 
@@ -129,7 +127,7 @@ def _print_summary(summary: Summary, console: Console) -> None:
 
     total = summary.total
     console.print(f"{escape(', '.join(summary.sources))}: SHA-256 of the clips {summary.digest}")
-    groups = f"{total.groups} groups" if summary.grouped else "no groups told (each clip is its own)"
+    groups = f"{total.groups} groups" if summary.grouped else "without groups (each clip is its own group)"
     console.print(f"{total.clips} clips of {len(summary.glosses)} glosses, {groups}, landmarks of {summary.estimator}")
 
     table = Table("gloss", caption="missing: share of frames without any landmark of that part", caption_justify="left")
@@ -146,8 +144,8 @@ def _print_summary(summary: Summary, console: Console) -> None:
         more = f", and {len(counts) - 40} more" if len(counts) > 40 else ""
         console.print(escape(f"clips of each group: {', '.join(counts[:40])}{more}"))
     lists = {
-        "glosses in fewer groups than the three sides of a split": [f"{g}: {n}" for g, n in summary.rare.items()],
-        "sets of clips that hold the very same points": [" = ".join(names) for names in summary.duplicates],
+        "glosses in fewer than three groups, one per side of a split": [f"{g}: {n}" for g, n in summary.rare.items()],
+        "sets of clips with identical points": [" = ".join(names) for names in summary.duplicates],
         "clips skipped": [str(skip) for skip in summary.skipped],
     }
     for title, lines in lists.items():

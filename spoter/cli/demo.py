@@ -1,4 +1,4 @@
-"""The webcam page and a TorchServe behind it, until Ctrl-C: `make demo` runs this command."""
+"""The command `spoter demo`: the webcam page and its TorchServe. `make demo` runs it."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from spoter.torchserve.process import START_TIMEOUT
 
 WEB = RESOURCES / "web"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_GRACE = 30.0  # seconds; spoter serve itself takes at most twenty to end all that it started
-_ENDS = "Ctrl-C ends it."  # the last line of spoter serve's greeting
+_GRACE = 30.0  # seconds; spoter serve needs at most 20 s to end its processes
+_ENDS = "Ctrl-C ends it."  # the last line that spoter serve prints when it is ready
 
 console = Console(stderr=True)
 
 
 @dataclass
 class ModelServer:
-    """The TorchServe behind the page; `key_file` and `process` are set if this command started it."""
+    """The TorchServe that the page uses; `key_file` and `process` are set if this command started it."""
 
-    url: str  # of its predictions
-    given_token: str = ""  # of a TorchServe that was already running; empty if it needs none
+    url: str  # of predictions
+    user_token: str = ""  # for a TorchServe that was already running; empty if it needs none
     key_file: Path | None = None  # where TorchServe keeps the token
     process: subprocess.Popen[str] | None = None  # spoter serve
 
     def token(self) -> str | None:
-        """Return the token for a prediction; read each time, because TorchServe changes it."""
-        return self.given_token or None if self.key_file is None else key(self.key_file, "inference")
+        """Return the token for a prediction, read from the file each time because TorchServe changes it."""
+        return self.user_token or None if self.key_file is None else key(self.key_file, "inference")
 
     def stop(self) -> None:
-        """End spoter serve and all that it started, if this command started it."""
+        """End spoter serve and its processes, if this command started it."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.send_signal(signal.SIGTERM)
@@ -58,19 +58,20 @@ class ModelServer:
 
 def demo(
     demo_port: Annotated[
-        int, typer.Option(envvar="SPOTER_DEMO_PORT", min=1, max=65535, help="The page's port.")
+        int, typer.Option(envvar="SPOTER_DEMO_PORT", min=1, max=65535, help="Port of the page.")
     ] = 8088,
-    host: Annotated[
-        str, typer.Option(envvar="SPOTER_HOST", help="As of spoter serve: where TorchServe listens.")
-    ] = LOOPBACK,
-    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="As of spoter serve.")] = 8080,
+    host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="Host of TorchServe's predictions.")] = LOOPBACK,
+    port: Annotated[
+        int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port of TorchServe's predictions.")
+    ] = 8080,
     token: Annotated[
-        str, typer.Option(envvar="SPOTER_TOKEN", help="Of a TorchServe that runs already and wants one.")
+        str, typer.Option(envvar="SPOTER_TOKEN", help="Token of a running TorchServe that requires one.")
     ] = "",
 ) -> None:
     """Serve the webcam page on 127.0.0.1 until Ctrl-C.
 
-    TorchServe is started if it is not up; all variables of spoter serve (SPOTER_MODEL, SPOTER_PORT, …) count here too.
+    Starts `spoter serve` if no TorchServe listens on the port. All environment variables of `spoter serve`
+    (SPOTER_MODEL, SPOTER_WORKERS, …) apply.
     """
     from spoter.webpage.npm import install, installed
 
@@ -81,8 +82,8 @@ def demo(
         if not port_is_free(LOOPBACK, demo_port):
             other = demo_port + 10000 if demo_port < 50000 else demo_port - 10000
             raise _fail(
-                f"port {demo_port} of {LOOPBACK} {listener(demo_port) or 'is in use'}: stop what listens there, or "
-                f"choose another port: make demo SPOTER_DEMO_PORT={other}",
+                f"port {demo_port} of {LOOPBACK} {listener(demo_port) or 'is in use'}: stop that program or choose "
+                f"another port: SPOTER_DEMO_PORT={other}",
                 2,
             )
         if not installed(WEB):
@@ -111,9 +112,9 @@ def _prediction_url(host: str, port: int) -> str:
 
 
 def _find_server(host: str, port: int, token: str) -> ModelServer | None:
-    """Return the TorchServe that listens already; None where nothing does.
+    """Return the TorchServe that listens already; None if there is none.
 
-    It has to describe its model, which needs a worker with a model. One that is starting (503) is waited for.
+    It must describe its model, which needs a worker with a model. Wait for one that is starting (503).
     """
     import httpx
     from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
@@ -127,32 +128,32 @@ def _find_server(host: str, port: int, token: str) -> ModelServer | None:
         retry_error_callback=lambda state: state.outcome and state.outcome.result(),
     )
     try:
-        with console.status(f"asking {url} for its signs"):
+        with console.status(f"asking {url} for its glosses"):
             response = retrying(httpx.post, url, json={"describe": True}, headers=headers, timeout=30, trust_env=False)
     except httpx.ConnectError:
         return None
     except (httpx.TransportError, httpx.InvalidURL) as error:
-        problem = f"gives no answer in HTTP ({error})"
+        problem = f"does not answer in HTTP ({error})"
     else:
         if response.status_code == 200 and "glosses" in response.text:
             return ModelServer(url, token)
         problem = f"answers with status {response.status_code}"
     raise _fail(
-        f"port {port} of {host} {listener(port) or 'is in use'}, but {problem} where this project's TorchServe lists "
-        "its signs: stop what listens there, set SPOTER_TOKEN if it wants a token, or choose another port: "
-        f"make demo SPOTER_PORT={port + 1}",
+        f"port {port} of {host} {listener(port) or 'is in use'}, but {problem}; expected this project's TorchServe, "
+        "which lists its glosses: stop that program, set SPOTER_TOKEN if it requires a token, or choose another port: "
+        f"SPOTER_PORT={port + 1}",
         2,
     )
 
 
 def _start_server(host: str, port: int) -> ModelServer:
-    """Start spoter serve, which reads the same variables, and wait for its greeting."""
+    """Start spoter serve, which reads the same variables, and wait until it is ready."""
     process = subprocess.Popen(
         [sys.executable, "-m", "spoter", "serve", "--host", host, "--port", str(port)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,
-        start_new_session=True,  # a Ctrl-C reaches this process alone, which ends the page first
+        start_new_session=True,  # Ctrl-C reaches only this process, which ends the page first
     )
     server = ModelServer(_prediction_url(host, port), process=process)
     try:
@@ -166,11 +167,11 @@ def _start_server(host: str, port: int) -> ModelServer:
     except BaseException:
         server.stop()
         raise
-    raise _fail("spoter serve did not start TorchServe; its messages are above", process.wait() or 1)
+    raise _fail("spoter serve did not start TorchServe; see its messages", process.wait() or 1)
 
 
 def _serve_page(server: ModelServer, port: int) -> None:
-    """Serve the page until a signal comes, or the TorchServe that was started here ends."""
+    """Serve the page until a signal arrives or the TorchServe that this command started ends."""
     import uvicorn
 
     from spoter.webpage.app import make_site
@@ -180,16 +181,16 @@ def _serve_page(server: ModelServer, port: int) -> None:
         uvicorn.Config(site, LOOPBACK, port, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
     )
     if server.process is None:
-        typer.echo(f"using the TorchServe that runs already: {server.url}")
+        typer.echo(f"using the running TorchServe: {server.url}")
     else:
         threading.Thread(target=_end_with, args=(server.process, page), daemon=True).start()
-    listening = socket.create_server((LOOPBACK, port))  # connections wait in its queue from here on
+    listening = socket.create_server((LOOPBACK, port))  # from here on, connections wait in its queue
     typer.echo(f"\nthe webcam page: http://{LOOPBACK}:{port}/\n{_ENDS}")
     sys.stdout.flush()
     signal.signal(signal.SIGHUP, page.handle_exit)  # uvicorn itself handles the other two
     page.run(sockets=[listening])
     if server.process is not None and server.process.poll() is not None:
-        raise _fail("TorchServe ended by itself; the messages of spoter serve are above", 1)
+        raise _fail("TorchServe ended unexpectedly; see the messages of spoter serve", 1)
 
 
 def _end_with(process: subprocess.Popen[str], page: Any) -> None:
@@ -198,7 +199,7 @@ def _end_with(process: subprocess.Popen[str], page: Any) -> None:
 
 
 def max_request_bytes() -> int:
-    """Return TorchServe's limit of a request, in config.properties or in the variable that overrides it."""
+    """Return TorchServe's limit for a request body, from config.properties or from the variable that overrides it."""
     settings = (RESOURCES / "config.properties").read_text()
     [limit] = re.findall(r"^max_request_size=(\d+)$", settings, re.MULTILINE)
     return int(os.environ.get("TS_MAX_REQUEST_SIZE") or limit)

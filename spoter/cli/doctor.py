@@ -7,30 +7,32 @@ from typing import Annotated
 import typer
 
 from spoter.errors import SpoterError
+from spoter.ops.ports import LOOPBACK
 from spoter.resources import RESOURCES
 
 
 def doctor(
-    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to check.")] = RESOURCES
-    / "models"
-    / "dgs11",
-    host: Annotated[str, typer.Option(envvar="SPOTER_HOST")] = "127.0.0.1",
+    model: Annotated[
+        Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to check.", show_default="models/dgs11")
+    ] = RESOURCES / "models" / "dgs11",
+    host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="Host of the ports.")] = LOOPBACK,
     ports: Annotated[
-        list[int] | None, typer.Option("--port", min=1, max=65535, help="A port the server will want.")
+        list[int] | None,
+        typer.Option("--port", min=1, max=65535, help="Port that must be free.", show_default="those of spoter serve"),
     ] = None,
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Check this running server instead: does it really answer?")
+        str | None, typer.Option(metavar="URL", help="Check that this running server answers predictions, instead.")
     ] = None,
-    token: Annotated[str | None, typer.Option(envvar="SPOTER_TOKEN", help="With --server: its token.")] = None,
+    token: Annotated[str | None, typer.Option(envvar="SPOTER_TOKEN", help="Token of --server.")] = None,
     management: Annotated[
-        str | None, typer.Option(metavar="URL", help="With --server: http://127.0.0.1:8081, to look at the workers.")
+        str | None, typer.Option(metavar="URL", help="Management API of --server, to check its workers.")
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="With --server: TorchServe's key_file.json, in place of tokens.")
+        Path | None, typer.Option(metavar="FILE", help="key_file.json of --server, instead of --token.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="With --server: seconds to wait for each answer.")] = 10.0,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each answer of --server.")] = 10.0,
 ) -> None:
-    """Check what serving needs, or a server that runs, and say what to do about each thing that fails."""
+    """Check this machine for serving, or a running server; print a fix per failure."""
     from spoter.ops.doctor import PORTS, checks, server_checks, show
 
     if server is not None:
@@ -44,5 +46,5 @@ def doctor(
 def _port(variable: str, default: int) -> int:
     value = os.environ.get(variable, str(default))
     if not (value.isascii() and value.isdigit()):
-        raise SpoterError(f"found {variable}={value}, expected the number of a port")
+        raise SpoterError(f"found {variable}={value}, expected a port number")
     return int(value)

@@ -1,4 +1,4 @@
-"""The commands `spoter enroll`, `spoter enrolled` and `spoter unenroll`: glosses that need no training."""
+"""The commands `spoter enroll`, `spoter enrolled` and `spoter unenroll`: glosses added without training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -16,36 +16,36 @@ def enroll(
     files: Annotated[
         list[Path], typer.Argument(metavar="CLIP…", help="Landmarks (.json, .csv, .npy, .jsonl) or videos.")
     ],
-    replace: Annotated[bool, typer.Option("--replace", help="Learn an enrolled GLOSS again.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the clips of an enrolled GLOSS.")] = False,
     width: Width = None,
     height: Height = None,
 ) -> None:
-    """Add GLOSS to MODEL from a few clips of it, without training; five clips by several people are a good start."""
+    """Add GLOSS to MODEL from a few clips, without training.
+
+    Five clips by several people are a good start. See docs/enroll.md.
+    """
     from spoter.formats import Options
     from spoter.model.folder import read_model_folder
     from spoter.serving.enroll import enroll as run
     from spoter.sources.clip_files import read_clips
 
     layout, options = read_model_folder(model).layout, Options(width=width, height=height)
-    found = [
+    pairs = [
         (clip, str(file))
         for file in files
         for clip in read_clips([file], layout, options, lambda text: note(f"note: {text}"))
     ]
-    clips, places = zip(*found, strict=True) if found else ((), ())
+    clips, places = zip(*pairs, strict=True) if pairs else ((), ())
     done = run(model, gloss, clips, replace, places)
     count = done.learned.clips
     print(f"{model}: enrolled {done.learned.gloss} from {count} clip{'s' * (count > 1)}")
     if count > 1:
-        print(
-            f"likeness of its clips: {done.agreement:.2f} between the two that differ most; 1 is alike, around 0 they "
-            "show different signs"
-        )
-    print(f"nearest to it: {done.nearest}, {done.similarity:.2f}; the nearer to 1, the likelier the two are confused")
+        print(f"lowest similarity of two clips: {done.agreement:.2f} (1: identical; around 0: different signs)")
+    print(f"most similar gloss: {done.nearest}, {done.similarity:.2f} (the closer to 1, the easier to confuse)")
 
 
 def enrolled(model: Model) -> None:
-    """List the glosses that were added to MODEL by enrolling them: label index, gloss, number of clips."""
+    """List the enrolled glosses of MODEL: label index, gloss, number of clips."""
     from spoter.model.folder import read_model_folder
 
     folder = read_model_folder(model)
@@ -54,7 +54,7 @@ def enrolled(model: Model) -> None:
 
 
 def unenroll(model: Model, gloss: Gloss) -> None:
-    """Take an enrolled GLOSS out of MODEL again."""
+    """Remove an enrolled GLOSS from MODEL."""
     from spoter.serving.enroll import unenroll as run
 
     run(model, gloss)

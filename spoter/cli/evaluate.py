@@ -28,30 +28,29 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     groups: Annotated[
-        str, typer.Option(help="Judge on these groups only: names or patterns, comma-separated: 'camera0*'.")
+        str, typer.Option(help="Evaluate only these groups: names or patterns, comma-separated: 'camera0*'.")
     ] = "",
     split: Annotated[
-        str, typer.Option(help="Judge on one side of the model's own split: train, validation, test.")
+        str, typer.Option(help="Evaluate only this side of MODEL's split: train, validation or test.")
     ] = "",
     group_regex: options.ModelGroupRegex = None,
     unknown: Annotated[
-        UnknownGlosses,
-        typer.Option(help="Glosses that the model does not know: an error, or counted as signs it should refuse."),
+        UnknownGlosses, typer.Option(help="Clips of unknown glosses: an error, or counted as signs to reject.")
     ] = UnknownGlosses.ERROR,
     skip_bad: options.SkipBad = False,
     robustness: Annotated[
-        bool, typer.Option(help="Judge the same clips under other conditions too; with --json only where it is kept.")
+        bool, typer.Option(help="Evaluate under other conditions too; with --json only for a report.")
     ] = True,
     report: Annotated[Path | None, typer.Option(help="Self-contained HTML page to write.")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for evaluation.json, the pictures and report.html.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of the intervals and of what the conditions draw.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print only a JSON line.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the intervals and the random conditions.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON instead of tables.")] = False,
     threads: options.Threads = 0,
     device: options.Device = "cpu",
 ) -> None:
-    """Judge MODEL on the labelled clips of DATA, by the path that serves requests."""
+    """Evaluate MODEL on the labelled clips of DATA, with the code of the server."""
     if groups and split:
-        raise typer.BadParameter("give --groups or --split, not both")
+        raise typer.BadParameter("--groups and --split cannot be combined")
     require_packages("evaluation", "torch", "sklearn")
     import torch
 
@@ -59,7 +58,7 @@ def evaluate(
 
     if threads:
         torch.set_num_threads(threads)
-    write = _prepare_report(out, report) if report or out else None  # its errors come before the work
+    write = _prepare_report(out, report) if report or out else None  # fails before the evaluation, not after it
     result = run(
         model,
         data,
@@ -75,7 +74,7 @@ def evaluate(
         note=note,
     )
     for name, reason in result.predictions.refused.items():
-        note(f"refused, counted as wrong: {name}: {reason}")
+        note(f"refused and counted as wrong: {name}: {reason}")
     written = write(result, out, report) if write else []
     if as_json:
         print(result.to_json())
@@ -89,9 +88,9 @@ def _prepare_report(out: Path | None, report: Path | None) -> Callable[..., list
     """Check that the report can be written; return `write_report`."""
     for folder in filter(None, (out if out and out.exists() else None, report and report.parent)):
         if not folder.is_dir():
-            raise DataError(f"{folder}: found no folder there, expected one to write the report into")
+            raise DataError(f"{folder}: found no folder, expected one for the report")
     if report and report.is_dir():
-        raise DataError(f"{report}: found a folder there, expected the name of a file for the report")
+        raise DataError(f"{report}: found a folder, expected the name of a file for the report")
     require_packages("a report", "jinja2", "matplotlib")
     from spoter.training.evaluation.report import write_report
 
@@ -99,7 +98,7 @@ def _prepare_report(out: Path | None, report: Path | None) -> Callable[..., list
 
 
 def _show(result: Evaluation) -> None:
-    """Print tables for people."""
+    """Print the evaluation as tables."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -120,7 +119,7 @@ def _show(result: Evaluation) -> None:
     figures = result.figures
     console.print(f"{result.model} on {result.data}, {result.side}: {figures.clips} clips, {figures.groups} groups")
     if result.trained_on:
-        console.print(f"{result.trained_on} of these clips are of groups that the model was trained on.")
+        console.print(f"The model was trained on the groups of {result.trained_on} of these clips.")
     show(descriptions.tabulate_figures(figures), 4)
     detection = descriptions.describe_unknown_detection(result.known, result.unknown)
     console.print(descriptions.describe_intervals(figures), *detection, sep="\n")

@@ -1,4 +1,4 @@
-"""`spoter extract`: landmarks of videos, in files."""
+"""The command `spoter extract`: files with the landmarks of videos."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ import typer
 if TYPE_CHECKING:
     from spoter.video.extract import ExtractionResult
 
-# What reads videos is imported by the command, so that `spoter --help` does not wait for it.
-
 
 def extract(
-    places: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Files, folders of videos, or globs.")],
+    places: Annotated[list[str], typer.Argument(metavar="VIDEO…", help="Video files, folders of videos, or globs.")],
     out: Annotated[Path, typer.Option(help="Folder, or a file ending in .json, .npy, .pose or .hdf5.")],
     kind: Annotated[
         Literal["json", "npy", "pose", "hdf5"] | None,
-        typer.Option("--format", help="Form of the files in a folder; json unless said."),
+        typer.Option("--format", help="Format of the files in a folder.", show_default="json"),
     ] = None,
     overlay: Annotated[
-        Literal["mp4", "gif"] | None, typer.Option(help="Draw the skeleton over each video as well.")
+        Literal["mp4", "gif"] | None, typer.Option(help="Also write each video with the skeleton drawn over it.")
     ] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="Videos to read at the same time, each in a process.")] = 1,
-    max_seconds: Annotated[float, typer.Option(min=0.1, help="Longest video to read.")] = 600,
-    timeout: Annotated[float, typer.Option(min=1, help="Seconds that reading one video may take.")] = 3600,
+    jobs: Annotated[int, typer.Option(min=1, help="Videos to read in parallel, one process per video.")] = 1,
+    max_seconds: Annotated[float, typer.Option(min=0.1, help="Maximum length of a video in seconds.")] = 600,
+    timeout: Annotated[float, typer.Option(min=1, help="Maximum time for reading one video in seconds.")] = 3600,
 ) -> None:
-    """Find the landmarks in VIDEO… with MediaPipe Holistic, for `spoter predict` and for training.
+    """Extract landmarks from VIDEO… with MediaPipe Holistic.
 
-    Finished outputs are kept; to resume a stopped run, run the same command again. See docs/video.md.
+    `spoter predict` and training read the files. Finished files are kept: run the same command again to resume a
+    stopped run. See docs/video.md.
     """
     import signal
     from contextlib import closing
@@ -53,7 +52,7 @@ def extract(
                     bars.done(result.video.name)
                     _report(result)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a tenth of a second
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a tenth of a second
             say(f"stopped: {finished} of {len(videos)} videos are done; run the same command again to resume")
             raise typer.Exit(130) from None
     if failed:
@@ -62,7 +61,7 @@ def extract(
 
 
 def _report(result: ExtractionResult) -> None:
-    """Print a line for a finished video, and its error or notes on stderr."""
+    """Print one line for a finished video on stdout, its error or notes on stderr."""
     from spoter.errors import InputError
     from spoter.video.progress import say
 
@@ -71,7 +70,7 @@ def _report(result: ExtractionResult) -> None:
         return say(
             f"error: {video.path}: {error.code}: {error}" if isinstance(error, InputError) else f"error: {error}"
         )
-    rate = "unknown frame rate" if result.fps is None else f"{result.fps:.4g} frames a second"
+    rate = "unknown frame rate" if result.fps is None else f"{result.fps:.4g} frames per second"
     frames = f"{result.frames} frame{'s' * (result.frames != 1)}"
     say(f"{result.output}: {video.name}, {'made before' if result.reused else f'{frames}, {rate}'}", sys.stdout)
     for note in result.notes:

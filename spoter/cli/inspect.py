@@ -11,10 +11,10 @@ from spoter.cli.options import AsJson
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="A checkpoint, or a model folder.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="Checkpoint or model folder.")],
     as_json: AsJson = False,
 ) -> None:
-    """Tell what is in a checkpoint or model folder, without running code from it."""
+    """Print what a checkpoint or model folder holds, without running its code."""
     from spoter.model.torch_dependency import require_torch
 
     require_torch("spoter inspect")
@@ -32,7 +32,7 @@ def inspect(
         "form": checkpoint.kind,
         "parameters": sum(math.prod(tensor.shape) for tensor in checkpoint.state.values()),
         "bytes": path.stat().st_size,
-        "heads": facts.get("heads", checkpoint.heads or "not told by weights"),
+        "heads": facts.get("heads", checkpoint.heads or "unknown: not stored in weights"),
         "layouts that fit": f"those of {sizes.width // 2} landmarks",
     }
     facts |= {name: value for name, value in vars(sizes).items() if name not in facts} | (checkpoint.notes or {})

@@ -6,20 +6,23 @@ from typing import Annotated
 
 import typer
 
+from spoter.cli import Runtime
 from spoter.resources import RESOURCES, WORK_FOLDER
 
 
 def pack(
-    model: Annotated[Path, typer.Option(help="Model folder to pack.")] = RESOURCES / "models" / "dgs11",
-    name: Annotated[str, typer.Option(help="The endpoint's name: requests go to /predictions/NAME.")] = "spoter",
-    version: Annotated[str | None, typer.Option(help="The archive's version [default: the model's own].")] = None,
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
-    runtime: Annotated[
-        str | None,
-        typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8 [default: what config.json says]."),
+    model: Annotated[Path, typer.Option(help="Model folder to pack.", show_default="models/dgs11")] = RESOURCES
+    / "models"
+    / "dgs11",
+    name: Annotated[str, typer.Option(help="Endpoint name: requests go to /predictions/NAME.")] = "spoter",
+    version: Annotated[
+        str | None, typer.Option(help="Version of the archive.", show_default="the model's version")
     ] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.", show_default="model_store")] = WORK_FOLDER
+    / "model_store",
+    runtime: Runtime = None,
 ) -> None:
-    """Pack a model folder for TorchServe (NAME.mar) and for SageMaker (model.tar.gz)."""
+    """Pack a model folder for TorchServe (NAME.mar) and SageMaker (model.tar.gz)."""
     from spoter.model.config import CONFIG, choose_runtime
     from spoter.model.folder import MEANING, RUNTIME_FILES
     from spoter.torchserve.pack import MAYBE, build
@@ -32,6 +35,6 @@ def pack(
     if unused:
         typer.echo(f"left out, because the archive runs {used}: {', '.join(unused)}")
     packed = {*RUNTIME_FILES.values(), CONFIG, MEANING, *MAYBE}
-    spare = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
-    if spare:
-        typer.echo(f"left out, because they do not belong to a model folder: {', '.join(spare)}")
+    others = sorted(path.name for path in model.iterdir() if path.name not in packed and path.suffix != ".csv")
+    if others:
+        typer.echo(f"left out, because no server reads them: {', '.join(others)}")

@@ -1,4 +1,4 @@
-"""The command `spoter predict`, answered by a model folder or a server, with the same answers from both."""
+"""The command `spoter predict`: answers of a model folder or of a server, which are the same."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from spoter.cli import Runtime
 from spoter.cli.batch import report
 from spoter.errors import InputError, SpoterError
 
@@ -18,70 +19,56 @@ if TYPE_CHECKING:
 
     Respond = Callable[[RawRequest], Response]
 
-# The command imports torch and the modules that read clips, so that `spoter --help` does not wait for them.
-
 
 def predict(
     paths: Annotated[
         list[Path],
         typer.Argument(
             metavar="PATH",
-            help="A model folder, unless --server is given; then landmarks: .json, .csv, .npy or .jsonl, "
-            "a folder of OpenPose's or MMPose's, or a video.",
+            help="Model folder (not with --server), then clips: .json, .csv, .npy, .jsonl, a folder or a video.",
             show_default=False,
         ),
     ],
     server: Annotated[
-        str | None, typer.Option(metavar="URL", help="Ask this server instead: http://127.0.0.1:8080, or a whole URL.")
+        str | None, typer.Option(metavar="URL", help="Ask this server instead of a model folder.")
     ] = None,
     token: Annotated[
-        str | None, typer.Option(envvar="SPOTER_TOKEN", help="The server's token, if it requires one.")
+        str | None, typer.Option(envvar="SPOTER_TOKEN", help="Token of the server, if it requires one.")
     ] = None,
-    top_k: Annotated[
-        int | None, typer.Option(min=1, help="Glosses to print; by default as many as the server does.")
-    ] = None,
-    width: Annotated[float | None, typer.Option(help="Image width in pixels, where the points are in pixels.")] = None,
-    height: Annotated[
-        float | None, typer.Option(help="Image height in pixels, where the points are in pixels.")
-    ] = None,
-    accept: Annotated[str | None, typer.Option(help="Content type of the answer, as a client's Accept header.")] = None,
-    runtime: Annotated[
-        str | None, typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8; by default the model's.")
-    ] = None,
+    top_k: Annotated[int | None, typer.Option(min=1, help="Number of glosses.", show_default="the model's")] = None,
+    width: Annotated[float | None, typer.Option(help="Image width in pixels, for points in pixels.")] = None,
+    height: Annotated[float | None, typer.Option(help="Image height in pixels, for points in pixels.")] = None,
+    accept: Annotated[str | None, typer.Option(help="Content type of the answers, as in an Accept header.")] = None,
+    runtime: Runtime = None,
     out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write the answers to this file of JSON Lines, for large batches: PATH may be a folder or .hdf5, too."
-        ),
+        Path | None, typer.Option(help="JSON Lines to write, for large batches; PATH may also be .hdf5.")
     ] = None,
     jobs: Annotated[
-        int | None, typer.Option(min=1, help="With --out: worker processes; by default one a core.")
+        int | None, typer.Option(min=1, help="With --out: worker processes.", show_default="one per core")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="With --out: clips in a forward pass.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="With --out: clips per forward pass.")] = 64,
     ray: Annotated[
-        str | None,
-        typer.Option(metavar="ADDRESS", help="With --out: let Ray answer, at `local`, `auto` or an address."),
+        str | None, typer.Option(metavar="ADDRESS", help="With --out: use Ray, at `local`, `auto` or an address.")
     ] = None,
 ) -> None:
-    """Recognize the sign in each file, and print the JSON that the server answers, a line each.
+    """Recognize the sign in each clip; print one line of JSON per file.
 
-    spoter predict MODEL FILE…, or spoter predict --server URL FILE…
+    The line is the answer that a server sends. A folder holds one clip in the form of OpenPose or MMPose. The answer to
+    an unreadable video or folder is an error; the other files are still answered.
 
-    spoter predict MODEL PATH… --out ANSWERS.jsonl
-
-    The answer to an unreadable video or folder is its error; the other files are answered all the same. With --out, the
-    same command resumes a stopped run (docs/bulk.md).
+    Use `--out` for large batches: it uses all cores, shows progress, reads folders of clips, and resumes a stopped run
+    if you run the same command again. See docs/bulk.md.
     """
     model = None if server else paths.pop(0)
     if not paths:
-        raise SpoterError(f"found no FILE, expected one after {model}; or FILE… and --server URL")
+        raise SpoterError(f"found no FILE after {model}, expected MODEL FILE… or --server URL FILE…")
     options = {"top_k": top_k, "width": width, "height": height}
     if out is not None:
         if model is None or accept is not None:
-            raise SpoterError("found --out with --server or --accept, expected a MODEL, and JSON Lines to be written")
+            raise SpoterError("--out needs a MODEL and writes JSON Lines, so --server and --accept do not apply")
         return _predict_to_file(model, paths, out, options, runtime, jobs, batch, ray)
     if jobs or ray:
-        raise SpoterError("found --jobs or --ray without --out, expected the file to write answers to")
+        raise SpoterError("--jobs and --ray need --out FILE")
     attributes = ",".join(f"{key}={value}" for key, value in options.items() if value is not None)
     with ExitStack() as stack:
         if model:
@@ -90,8 +77,8 @@ def predict(
             from spoter.client import Client
 
             respond = stack.enter_context(Client(server or "", token=token)).send
-        answered = [_answer(file, respond, accept, attributes) for file in paths]
-    if not all(answered):
+        succeeded = [_answer(file, respond, accept, attributes) for file in paths]
+    if not all(succeeded):
         raise typer.Exit(2)
 
 
@@ -113,8 +100,8 @@ def _answer(file: Path, respond: Respond, accept: str | None, attributes: str) -
 
 
 def _load_model(model: Path, runtime: str | None) -> Respond:
-    if str(model).startswith(("http:", "https:")):  # a Path has made one slash of two
-        raise SpoterError(f"found {model} for a model folder: a server's address goes after --server")
+    if str(model).startswith(("http:", "https:")):  # Path has reduced the two slashes to one
+        raise SpoterError(f"found {model}, expected a model folder; give the URL of a server with --server")
 
     from spoter.serving.recognizer import load_single_threaded
     from spoter.serving.service import respond

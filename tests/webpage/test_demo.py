@@ -60,7 +60,7 @@ def test_serves_the_page_and_hands_requests_on(demo, samples):
 
 def test_uses_a_torchserve_that_runs_and_leaves_it_running(demo, short_folder):
     second = Demo(short_folder, {"SPOTER_PORT": str(demo.torchserve)}).start()
-    assert any("runs already" in line for line in second.said)
+    assert any("using the running TorchServe" in line for line in second.said)
     assert psutil.Process(second.process.pid).children() == []
     assert "HALLO" in post(second.url, b'{"describe": true}')["glosses"]
     status, errors = second.end(signal.SIGINT)
@@ -85,7 +85,7 @@ def test_speaks_to_a_torchserve_with_its_token_and_ends_where_that_ends(short_fo
     assert status == 2 and "SPOTER_TOKEN" in text
     psutil.Process(running.process.pid).children()[0].terminate()
     errors = running.process.communicate(timeout=60)[1]
-    assert running.process.returncode == 1 and "TorchServe ended by itself" in errors
+    assert running.process.returncode == 1 and "TorchServe ended" in errors
     assert living(family) == [] and port_is_free(LOOPBACK, running.port)
 
 
@@ -97,7 +97,7 @@ def test_a_busy_port_of_the_page_is_named(short_folder):
         status, text = refused(running)
     assert status == 2
     assert f"port {running.port} of 127.0.0.1 is in use by process {os.getpid()} (" in text
-    assert "make demo SPOTER_DEMO_PORT=" in text
+    assert "SPOTER_DEMO_PORT=" in text
 
 
 class _Stranger(BaseHTTPRequestHandler):
