@@ -1,6 +1,6 @@
 """Requests that are too large, compressed, truncated, contradictory or endless: `python -m stress.limits`.
 
-The table shows where TorchServe never answers; docs/operations.md shows the proxy to put in front of it.
+The table shows where TorchServe never answers; docs/security-setup.md shows the proxy to put in front of it.
 """
 
 import gzip

@@ -45,7 +45,7 @@ FAKETIME = ("usr/lib/*/faketime/libfaketimeMT.so.1", "usr/lib*/faketime/libfaket
 
 @dataclass(frozen=True)
 class Fault:
-    """A fault of a server that gets requests, with the effects that docs/operations.md describes."""
+    """A fault of a server that gets requests, with the effects that docs/failures.md describes."""
 
     name: str  # a word for the command line
     what: str

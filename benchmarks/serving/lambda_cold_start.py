@@ -1,6 +1,6 @@
 """Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start`.
 
-docs/deploy.md has the figures. Each start is a fresh process of the function's Python that can import nothing but the
+docs/performance.md has the figures. Each start is a fresh process of the function's Python that can import only the
 unzipped package, timed from before the import of standalone to after its first answer. The time in which Lambda starts
 a machine and fetches the package can only be measured there.
 """

@@ -147,7 +147,7 @@ def _port(host: str, port: int, ours: tuple[int, str] | None) -> Check:
     except OverflowError:
         return Check(name, False, "no port", "choose one from 1 to 65535")
     found = "free" if free else listener(port) or f"is in use, or {host} is no address of this machine"
-    advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/operations.md"
+    advice = "stop what listens on it, or choose another: make serve SPOTER_PORT=… and so on, see docs/settings.md"
     return Check(name, free, found, advice)
 
 

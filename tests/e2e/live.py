@@ -55,7 +55,7 @@ def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, s
         | {f"TS_{kind}_ADDRESS": f"http://{LOOPBACK}:{port}" for kind, port in addresses}
         | {"TS_GRPC_INFERENCE_PORT": str(free_port()), "TS_GRPC_MANAGEMENT_PORT": str(free_port())}
         | {"TS_DEFAULT_WORKERS_PER_MODEL": "1", "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml")}
-        # Java reads a checkout's path by the locale; docs/operations.md tells people the same.
+        # Java reads a checkout's path by the locale; docs/troubleshooting.md gives the same advice.
         | {"TEMP": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         | {"LOG_LOCATION": str(folder / "logs"), "METRICS_LOCATION": str(folder / "logs")}
     )
@@ -124,7 +124,7 @@ def torchserve(
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
     environment = server_environment(folder, ports) | environ
-    environment["PYTHONPATH"] = str(ROOT / "handler" / "worker_path")  # as docs/operations.md has it
+    environment["PYTHONPATH"] = str(ROOT / "handler" / "worker_path")  # as in docs/operations.md
     command = [python, "-m", "ts.model_server", "--start", "--foreground", "--no-config-snapshots"]
     command += ["--ts-config", ROOT / "config.properties", "--log-config", ROOT / "handler" / "log4j2.xml"]
     command += ["--model-store", model_store, "--models", *(f"{name}={name}.mar" for name in models or ["spoter"])]

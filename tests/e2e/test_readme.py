@@ -44,6 +44,12 @@ PAGES = (
     "docs/convert.md",
     "docs/enroll.md",
     "docs/webcam.md",
+    "docs/operations.md",
+    "docs/security-setup.md",
+    "docs/monitoring.md",
+    "docs/replace.md",
+    "docs/troubleshooting.md",
+    "docs/scaling.md",
     "web/README.md",
 )
 """The documents whose blocks are run here: add a page when its blocks can run this way."""
@@ -262,7 +268,7 @@ def test_a_server_starts_with_the_variables_in_a_sentence_or_table(command, chec
 def test_by_hand(checkout, scratch):
     """The commands of docs/operations.md that start TorchServe without `spoter serve`."""
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-    fences = re.findall(r"^```(?:bash)?\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    fences = re.findall(r"^```\w*\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     lines = next(fence for fence in fences if "torchserve --start --model-store" in fence).splitlines()
     number = next(number for number, line in enumerate(lines) if "torchserve --start" in line)
     folder = scratch / "documented-by-hand"

@@ -23,7 +23,7 @@ def test_a_fault_is_borne(kill_program, unharmed, name):
     report = inject_fault(unharmed, fault, rate=8, before=1)
     assert report.problems == []
     assert report.outcome.good >= RECOVERED
-    assert set(report.outcome.others) <= fault.statuses  # what docs/operations.md says of it
+    assert set(report.outcome.others) <= fault.statuses  # as in docs/failures.md
 
 
 def test_a_model_is_gone_and_comes_back(kill_program, unharmed):

@@ -13,7 +13,7 @@ def test_what_is_too_much_is_refused_and_nothing_is_lost(unharmed):
     report = overload(unharmed, seconds=1, times=8, calm=1, patience=1)
     statuses = report.load.statuses
     assert set(statuses) == {200, 503}
-    # TorchServe cannot say when to ask again: docs/operations.md has a proxy that does.
+    # TorchServe cannot say when to ask again: docs/security-setup.md has a proxy that does.
     assert not any("retry-after" in map(str.lower, answer.headers) for answer in report.refusals)
     assert set(run_closed_loop(unharmed.url, [Request(compact_request())], 1, 1).statuses) == {200}
     assert worker_pids(unharmed) == workers

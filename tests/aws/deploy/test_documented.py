@@ -1,4 +1,4 @@
-"""The commands of README.md and docs/deploy.md that need no account are run: bash blocks, against AWS on loopback."""
+"""The commands of docs/deploy.md and docs/lambda.md that need no account run, with a double of AWS on loopback."""
 
 from __future__ import annotations
 
@@ -17,46 +17,45 @@ from tests import ROOT
 from tests.aws.deploy.containers import over_http
 
 GUIDE = "docs/deploy.md"
-DOCUMENTS = ("README.md", GUIDE)
-PYTHON = ".venv/bin/python "
-MAKE = ("make deploying", "make lambda", "make lambda-proxy")  # what they run has tests of its own
+MAKE = ("make deploying", "make lambda", "make lambda-proxy")  # tests/aws/functions and the Makefile's own tests
+# The environment of these tests in place of an activated one.
+PROGRAMS = {"spoter ": f"'{sys.executable}' -m spoter ", "python ": f"'{sys.executable}' "}
 
 
-def lines(document: str) -> list[str]:
-    """Return the lines of a document's bash blocks about deploying."""
-    blocks = re.findall(r"^```bash\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    chosen = blocks if document.startswith("docs") else [block for block in blocks if "deploy.py" in block]
-    return [line for block in chosen for line in block.splitlines()]
+def read_commands(document: str) -> list[str]:
+    """Return the lines of a document's bash blocks."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    blocks = re.findall(r"^```bash\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    return [line for block in blocks for line in block.splitlines()]
 
 
-def here(line: str) -> list[str]:
-    return ["bash", "-ec", line.replace(PYTHON, f"'{sys.executable}' ")]
+def here(script: str) -> str:
+    """Return lines of a document so that they run in this environment."""
+    for name, program in PROGRAMS.items():
+        script = re.sub(rf"^{name}", lambda _, program=program: program, script, flags=re.MULTILINE)
+    return script
 
 
-def ask(line: str, stdin: str = "", environ: dict[str, str] | None = None) -> str:
-    done = subprocess.run(
-        here(line), cwd=ROOT, env=environ, input=stdin, capture_output=True, text=True, timeout=300
-    )  # fmt: skip
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+def run(script: str, stdin: str = "", environ: dict[str, str] | None = None) -> str:
+    command = ["bash", "-ec", here(script)]
+    done = subprocess.run(command, cwd=ROOT, env=environ, input=stdin, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, f"{script}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 
 
-@pytest.mark.parametrize("document", DOCUMENTS)
-def test_every_line_is_of_a_kind_that_is_run_here(document):
-    kinds = (f"{PYTHON}deploy.py", f"{PYTHON}-c", "export ")
-    assert [line for line in lines(document) if line not in MAKE and not line.startswith(kinds)] == []
+@pytest.mark.parametrize("document", [GUIDE, "docs/lambda.md"])
+def test_every_command_is_one_that_is_run_here(document):
+    kinds = ("spoter deploy", "python -c ", "export ")
+    lines = read_commands(document)
+    assert lines and [line for line in lines if line not in MAKE and not line.startswith(kinds)] == []
 
 
-def test_what_the_readme_shows_is_run_with_what_the_guide_shows():
-    assert lines("README.md") and set(lines("README.md")) <= set(lines(GUIDE))
-
-
-def test_an_endpoint_from_nothing_and_back_to_nothing(ready, local_endpoint, monkeypatch):
-    """What answers behind the endpoint is SageMaker's real container code."""
+def test_an_endpoint_is_deployed_and_removed(ready, local_endpoint, monkeypatch):
+    """SageMaker's real container code answers behind the endpoint."""
     monkeypatch.setenv("SPOTER_DEPLOY_POLL", "0")
     ready.container = over_http(f"{local_endpoint.container.root}/invocations")
-    commands = [line for line in lines(GUIDE) if line.startswith(f"{PYTHON}deploy.py") and "--local" not in line]
-    dry, deploy, invoke, status, delete = [ask(line, stdin="y\n") for line in commands]
+    commands = [line for line in read_commands(GUIDE) if line.startswith("spoter deploy") and "--local" not in line]
+    dry, deploy, invoke, status, delete = [run(line, stdin="y\n") for line in commands]
     assert "create_endpoint" in dry
     assert deploy.startswith("endpoint  spoter\n")
     assert json.loads(invoke)["instances"][0]["gloss"] == "HALLO"
@@ -67,12 +66,12 @@ def test_an_endpoint_from_nothing_and_back_to_nothing(ready, local_endpoint, mon
 
 
 def test_without_an_account(cloud):
-    """The variables that are shown let an unchanged boto3 find it, and it ends with Ctrl-C."""
-    (start,) = [line for line in lines(GUIDE) if "--local" in line]
+    """With the variables that the guide shows, an unchanged boto3 finds the local endpoint; Ctrl-C ends it."""
+    (start,) = [line for line in read_commands(GUIDE) if "--local" in line]
     port = str(free_port())
     environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     process = subprocess.Popen(
-        here("exec " + start.replace("9100", port)),
+        ["bash", "-ec", f"exec {here(start.replace('9100', port))}"],
         cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     try:
@@ -82,9 +81,9 @@ def test_without_an_account(cloud):
             if line.startswith("Ctrl-C"):
                 break
         assert '"gloss":"HALLO"' in greeting, greeting
-        shown = [line for line in lines(GUIDE) if line.startswith(("export ", f"{PYTHON}-c"))]
-        said = ask("\n".join(shown).replace("9100", port), environ=environ)
-        assert json.loads(said)["instances"][0]["gloss"] == "HALLO"
+        client = [line for line in read_commands(GUIDE) if line.startswith(("export ", "python -c "))]
+        answer = run("\n".join(client).replace("9100", port), environ=environ)
+        assert json.loads(answer)["instances"][0]["gloss"] == "HALLO"
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 0
     finally:
