@@ -3,5 +3,5 @@
 `inputs` finds the clips and splits them into shards, `reader` reads a clip, and `predictor` computes a shard's
 predictions as a server would. Shards run in processes of this machine (`process_pool`) or of Ray (`ray_pool`). `run`
 saves each finished shard, so that a stopped run can be resumed. `output` joins the results; `sagemaker_jobs` writes and
-reads the files of a batch job. docs/bulk.md is the guide.
+reads the files of a batch job. docs/batch.md is the guide.
 """

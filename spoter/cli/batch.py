@@ -21,7 +21,7 @@ def batch_pack(
 ) -> None:
     """Write clips as JSON Lines for a SageMaker batch job, with an index of them.
 
-    Run the same command again to resume a stopped run. See docs/bulk.md.
+    Run the same command again to resume a stopped run. See docs/batch.md.
     """
     from functools import partial
 

@@ -57,7 +57,7 @@ def predict(
     an unreadable video or folder is an error; the other files are still answered.
 
     Use `--out` for large batches: it uses all cores, shows progress, reads folders of clips, and resumes a stopped run
-    if you run the same command again. See docs/bulk.md.
+    if you run the same command again. See docs/batch.md.
     """
     model = None if server else paths.pop(0)
     if not paths:
