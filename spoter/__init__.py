@@ -4,7 +4,7 @@ Data flows through this package in one direction::
 
     bytes --formats--> Clip --layout--> (T,K,2) --normalize--> (T,2K) --model--> logits --recognizer--> ranked glosses
 
-Importing a module does no work and reads no file. The names below are imported when they are first used.
+Importing a module does no work and reads no file. The public names below are imported at first use.
 """
 
 from importlib import import_module

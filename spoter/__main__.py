@@ -4,11 +4,11 @@ import sys
 
 
 def main() -> None:
-    """Run the command line, or name the extra that it needs."""
+    """Run the command line, or print how to install it."""
     try:
         import typer  # noqa: F401
     except ImportError:
-        print("error: the command line is not installed: pip install 'spoter[cli]'", file=sys.stderr)
+        print("error: the command line is not installed; run pip install 'spoter[cli]'", file=sys.stderr)
         raise SystemExit(2) from None
     from spoter.cli.main import main as run
 

@@ -1,7 +1,7 @@
-"""The errors that this package raises on purpose.
+"""The errors that this package raises deliberately.
 
-An error has three parts that a caller can act on: a stable ``code`` for programs, a ``message`` for people with what
-was found and what was expected, and ``where`` it was found ("clip 2, frame 17, point pose_left_wrist").
+An `InputError` has three parts that a caller can use: a stable ``code`` for programs, a ``message`` for people that
+states what was found and expected, and the place, ``where`` ("clip 2, frame 17, point pose_left_wrist").
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DAMAGED_FILE_ERRORS = (
     AssertionError, AttributeError, EOFError, IndexError, KeyError, MemoryError, OverflowError, RuntimeError, TypeError,
     ValueError, pickle.UnpicklingError, struct.error, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
-"""The readers of Python, NumPy and torch raise these for a file that is damaged, cut off or of another kind."""
+"""Exceptions that readers of Python, NumPy and torch raise for a damaged, truncated or wrong kind of file."""
 
 
 def one_line(value: object, max_length: int = 300) -> str:
@@ -27,12 +27,12 @@ def one_line(value: object, max_length: int = 300) -> str:
 
 
 class SpoterError(Exception):
-    """Base of every error this package raises on purpose; its text is fit to be shown to a user.
+    """Base class of all errors that this package raises deliberately; the text of an error is meant for users.
 
     Attributes
     ----------
     exit_code : int
-        What a command ends with: 2 for what its user can put right, 1 for what failed.
+        Exit status of a command that ends with this error: 2 if the user can correct the cause, else 1.
     """
 
     exit_code = 2
@@ -43,21 +43,27 @@ class ModelFolderError(SpoterError):
 
 
 class DataError(SpoterError):
-    """A data set cannot be read, or does not fit what it is used for."""
+    """A data set cannot be read, or does not fit its use."""
 
 
 class InputError(SpoterError):
-    """A request is wrong; the client can mend it.
+    """A request or a clip is wrong; the caller can correct it.
 
     Parameters
     ----------
     code : ErrorCode
-        Stable code for programs; it decides the HTTP status.
+        Stable code for programs, listed in docs/errors.md; it determines the HTTP status.
     message : str
-        What was found and what was expected. It goes to the client and is never written to a log, because it may quote
-        a value of the request.
+        What was found and what was expected. It is sent to the client but never logged, because it may quote a value
+        of the request.
     where : str, optional
-        Place in the request: "clip 2, frame 17, point pose_left_wrist", "line 3", "column pose_nose_x".
+        Place in the request: "clip 2, frame 17, point pose_left_wrist", "line 3", "column pose_nose_x"; None for the
+        whole request.
+
+    Attributes
+    ----------
+    status : int
+        HTTP status of the code, such as 400.
     """
 
     def __init__(self, code: ErrorCode, message: str, where: str | None = None):
@@ -68,10 +74,10 @@ class InputError(SpoterError):
         self.status: int = code.status
 
     def within(self, outer: str) -> InputError:
-        """Return the same error with `outer` ("clip 2") put before its place."""
+        """Return a copy of the error with `outer` ("clip 2") before its place."""
         where = f"{outer}, {self.where}" if self.where else outer
         return InputError(ErrorCode[self.code.upper()], self.message, where)
 
     def to_dict(self) -> dict[str, dict[str, str | None]]:
-        """Return ``{"error": {"code", "message", "where"}}``, the body a client gets."""
+        """Return the body of the response: ``{"error": {"code", "message", "where"}}``."""
         return {"error": {"code": self.code, "message": self.message, "where": self.where}}

@@ -1,4 +1,4 @@
-"""Text files, atomic writes, and locks of folders."""
+"""Text files, atomic writes, and locks on folders."""
 
 import errno
 import hashlib
@@ -11,15 +11,15 @@ from pathlib import Path
 from spoter.errors import ModelFolderError, SpoterError
 
 TEMPORARY_PREFIX = ".unfinished-"
-"""Prefix of temporary files; a killed process leaves its files behind."""
+"""Prefix of temporary files; a killed process does not remove its temporary files."""
 
-# Errors of systems and file systems that cannot sync, or open, a folder.
+# Errors on systems and file systems that cannot sync or open a folder.
 _NO_FOLDER_SYNC = (errno.EACCES, errno.EBADF, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 
 
 @contextmanager
 def naming_errors(path: object, error_type: type[SpoterError] = SpoterError, hint: str = "") -> Iterator[None]:
-    """Turn an `OSError` of the block into an `error_type` that names `path`; `hint` follows the reason."""
+    """Convert an `OSError` in the block to an `error_type` that names `path`; `hint` follows the reason."""
     try:
         yield
     except OSError as error:
@@ -46,7 +46,7 @@ def read_text(path: Path) -> str:
 def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
     """Yield a temporary path in `path`'s folder, and move that file to `path` if the block succeeds.
 
-    The temporary name is short, whatever `path`'s is. A power cut leaves the old content or the new one. The file gets
+    The temporary name is always short. After a power cut the file has either the old or the new content. The file gets
     `mode`: by default a server's user may read it; 0o600 is for secrets.
     """
     path = Path(path)
@@ -63,8 +63,8 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[Path]:
 
 
 def atomic_move(file: Path, path: Path, mode: int = 0o644) -> None:
-    """Move a file to `path` on the same file system; a power cut leaves the old content there or the new one."""
-    with file.open("r+b") as opened:  # Windows syncs no file that is open for reading only
+    """Move a file to `path` on the same file system; after a power cut `path` has the old or the new content."""
+    with file.open("r+b") as opened:  # Windows cannot sync a file that is open only for reading
         os.fsync(opened.fileno())
     file.chmod(mode)
     os.replace(file, path)
@@ -72,7 +72,7 @@ def atomic_move(file: Path, path: Path, mode: int = 0o644) -> None:
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, if the system can do that."""
+    """Make the names in a folder survive a power cut, if the system supports that."""
     try:
         handle = os.open(folder, os.O_RDONLY)
         try:
@@ -85,14 +85,14 @@ def fsync_folder(folder: Path) -> None:
 
 
 def atomic_write_bytes(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write `content` to `path`, whole or not at all; `mode` as for `atomic_write`."""
+    """Write all of `content` to `path`, or nothing; `mode` is that of `atomic_write`."""
     with atomic_write(path, mode) as temporary, _naming(path):
         temporary.write_bytes(content)
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Make errors name `path`, and not a temporary file, or nothing if the disk is full."""
+    """Make errors name `path`: they would name a temporary file or, on a full disk, no file."""
     try:
         yield
     except OSError as error:
@@ -101,11 +101,11 @@ def _naming(path: Path) -> Iterator[None]:
 
 @contextmanager
 def exclusive_lock(folder: Path) -> Iterator[None]:
-    """Keep other commands from writing into a folder; the lock ends with the process, however that ends.
+    """Prevent other commands from writing to a folder during the block; the lock ends with the process at the latest.
 
-    Raises `SpoterError` if there is no such folder, or another command is writing into it.
+    Raise `SpoterError` if the folder does not exist, or another command is writing to it.
     """
-    import fcntl  # Unix has it; a program that only reads models does not need it
+    import fcntl  # exists on Unix only; a program that only reads models does not need it
 
     with naming_errors(folder):
         handle = os.open(folder, os.O_RDONLY)
@@ -113,9 +113,7 @@ def exclusive_lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SpoterError(
-                f"{folder}: another command is writing into this folder, wait for it or stop it"
-            ) from None
+            raise SpoterError(f"{folder}: another command is writing to this folder; wait for it or stop it") from None
         except OSError:  # some network file systems cannot lock folders
             pass
         yield

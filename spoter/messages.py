@@ -1,4 +1,4 @@
-"""A request as it arrives and a response as it leaves, whatever carries them: HTTP, the command line, a batch."""
+"""Requests as they arrive and responses as they leave, for all transports: HTTP, the command line, a batch."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from spoter.formats.request import JSON
 
 @dataclass(frozen=True)
 class RawRequest:
-    """A request as it arrives: its body, and those of its headers that are used."""
+    """A request as it arrives: its body and the relevant headers."""
 
     body: bytes
     content_type: str | None = None
@@ -21,7 +21,7 @@ class RawRequest:
 
 @dataclass(frozen=True)
 class Response:
-    """A response as it leaves; `error_code` is None where at least one clip was answered."""
+    """A response as it leaves; `error_code` is None if at least one clip has a prediction."""
 
     status: int
     content_type: str

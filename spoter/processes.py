@@ -1,4 +1,4 @@
-"""Processes with everything they started: list them, and end them. Needs psutil, which the extra `serve` installs."""
+"""Process trees: list them and end them. Needs psutil, which the extra `serve` installs."""
 
 import contextlib
 import os
@@ -12,48 +12,48 @@ import psutil
 
 GRACE = 10.0
 """Default seconds between SIGTERM and SIGKILL."""
-_KILL_TIMEOUT = 10.0  # seconds to repeat SIGKILL for: a dying process may just have started another one
+_KILL_TIMEOUT = 10.0  # seconds to repeat SIGKILL: a dying process may just have started another one
 
 
 def session_members(leader: subprocess.Popen[Any]) -> list[psutil.Process]:
     """Return the living processes of the session that `leader` leads (``start_new_session=True``).
 
-    The leader itself may have ended. Zombies do not count as living. A process that leads no session has no members.
+    The leader may have ended. Zombies do not count as living. A process that leads no session has no members.
     """
-    leader.poll()  # reaps it, so that it does not stay a zombie
+    leader.poll()  # reaps the leader if it has ended, so that it is no zombie
     members = (process for process in psutil.process_iter() if _session_id(process) == leader.pid)
     return list(filter(_is_living, members))
 
 
 def process_tree(process: subprocess.Popen[Any]) -> list[psutil.Process]:
-    """Return the living processes that belong to `process`, ordered by number.
+    """Return the living processes that belong to `process`, ordered by process ID.
 
-    These are the process, the members of the session that it leads, and the descendants of all of them, also those in
-    other sessions.
+    They are the process, the members of the session that it leads, and all their descendants, including those in other
+    sessions.
     """
     roots = session_members(process)
     if not roots and process.poll() is None:
         roots = [psutil.Process(process.pid)]
     tree = set(roots)
     for root in roots:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             tree.update(root.children(recursive=True))
     return sorted(_living(tree), key=lambda member: member.pid)
 
 
 def end_process_tree(process: subprocess.Popen[Any], grace: float = GRACE) -> None:
-    """End a process and everything it started: SIGTERM, and SIGKILL for those that live after `grace` seconds.
+    """End a process and everything it started: SIGTERM, then SIGKILL for processes that live after `grace` seconds.
 
-    The session that `process` leads goes first, also where the process itself has ended already. Descendants outside
-    of that session get their signals afterwards, so that their parents have a chance to end them properly. A process
-    that leads no session is ended with all its descendants at once.
+    The session that `process` leads is ended first, even if the process itself has already ended. Descendants outside
+    that session get their signals afterwards, so that their parents can end them properly. A process that leads no
+    session is ended together with all its descendants.
 
     Parameters
     ----------
     process : subprocess.Popen
-        Waited for: its ``returncode`` is set afterwards.
+        The function waits for it, so its ``returncode`` is set.
     grace : float
-        Seconds.
+        Seconds between SIGTERM and SIGKILL.
     """
     tree = process_tree(process)
     _end(lambda: session_members(process), grace)
@@ -62,7 +62,7 @@ def end_process_tree(process: subprocess.Popen[Any], grace: float = GRACE) -> No
 
 
 def _end(members: Callable[[], list[psutil.Process]], grace: float) -> None:
-    """End what `members` returns, which is called again to see who is left."""
+    """End the processes that `members` returns; call it repeatedly to find those that are left."""
     deadline = time.monotonic() + grace
     _send_signal(members(), signal.SIGTERM)
     while members() and time.monotonic() < deadline:
@@ -75,7 +75,7 @@ def _end(members: Callable[[], list[psutil.Process]], grace: float) -> None:
 
 def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+        with contextlib.suppress(psutil.NoSuchProcess):  # it has just ended
             process.send_signal(number)
 
 
@@ -91,7 +91,7 @@ def _is_living(process: psutil.Process) -> bool:
 
 
 def _session_id(process: psutil.Process) -> int | None:
-    """Return the session of a process, None for one that has ended."""
+    """Return the session of a process, or None if it has ended."""
     try:
         return os.getsid(process.pid)
     except OSError:

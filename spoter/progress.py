@@ -1,4 +1,4 @@
-"""Progress of long work on stderr: a bar in a terminal, otherwise a line every ten seconds."""
+"""Progress of long work on stderr: a bar in a terminal, otherwise one line every ten seconds."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def progress_bar(items: Iterable[_T], *, shown: bool, **options: Any) -> tqdm[_T
 
 
 def progress_bar(items: Iterable[_T] | None = None, *, shown: bool, **options: Any) -> tqdm[_T]:
-    """Return tqdm's bar over `items`; `options` are tqdm's.
+    """Return a progress bar of tqdm over `items`, with `options` of tqdm.
 
-    Without a terminal, the bar prints a line every ten seconds and a line for each `set_postfix`. Work that takes less
-    than ten seconds then prints nothing.
+    Without a terminal, the bar prints one line every ten seconds and one for each `set_postfix`. Work of less than ten
+    seconds then prints nothing.
     """
     if shown and not sys.stderr.isatty():
         options |= {
@@ -39,7 +39,7 @@ def progress_bar(items: Iterable[_T] | None = None, *, shown: bool, **options: A
 
 
 class _LineStream:
-    """A stream that writes each state of a bar as a separate line."""
+    """Stream that writes each state of a bar as a separate line."""
 
     def __init__(self, stream: TextIO):
         self._stream, self.encoding = stream, getattr(stream, "encoding", None)

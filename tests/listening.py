@@ -1,4 +1,4 @@
-"""A web application on a free port of loopback, for as long as a test needs it."""
+"""A web application on a free port of loopback, for the duration of a block."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from spoter.ops.ports import LOOPBACK
 
 @contextlib.contextmanager
 def listening(app: Starlette) -> Iterator[str]:
-    """Serve `app` by a thread of this process; yield its URL."""
-    place = socket.create_server((LOOPBACK, 0))
+    """Serve `app` in a thread of this process; yield its URL."""
+    listener = socket.create_server((LOOPBACK, 0))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [place]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started:
         assert thread.is_alive()
         time.sleep(0.005)
     try:
-        yield f"http://{LOOPBACK}:{place.getsockname()[1]}"
+        yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(30)
-        place.close()
+        listener.close()

@@ -1,4 +1,4 @@
-"""Fail a run in which one of the suite's processes, or a process that a test waited for, held 2 GB or more."""
+"""Fail a test run if one of its processes, or a process that a test waited for, used 2 GB or more."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 LIMIT_MB = 2048
 
 _GLIBC = ctypes.CDLL(None) if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "malloc_trim") else None
-_M_MMAP_THRESHOLD = -3  # of malloc.h
+_M_MMAP_THRESHOLD = -3  # from malloc.h
 
 
 class PeakMemory:
-    """The highest peak of resident memory in megabytes, and the test after which it was seen."""
+    """The highest peak of resident memory in megabytes, and the test after which it was measured."""
 
     def __init__(self) -> None:
         self.peak_mb, self.test = _peak_mb(), "the start"
@@ -30,7 +30,7 @@ class PeakMemory:
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what a process of pytest-xdist's reports; one that crashed reports nothing, and fails the run."""
+        """Record the peak of a pytest-xdist process; a process that crashed reports none, but fails the run."""
         self._note(*getattr(node, "workeroutput", {}).get("peak_memory", (0, "")))
 
     def _note(self, peak_mb: int, test: str) -> None:
@@ -49,13 +49,13 @@ class PeakMemory:
 
 
 def _peak_mb() -> int:
-    """Return the larger peak: this process's own, or that of the largest process it has waited for."""
+    """Return the larger peak: of this process, or of the largest process that it waited for."""
     return max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)) // 1024
 
 
 @pytest.fixture(scope="module", autouse=True)
 def _give_back() -> Iterator[None]:
-    """Return memory that a module's tests freed to the system: glibc keeps hundreds of megabytes otherwise."""
+    """Return memory freed by a module's tests to the system; glibc would otherwise keep hundreds of megabytes."""
     yield
     if _GLIBC is not None:
         _GLIBC.malloc_trim(0)

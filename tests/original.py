@@ -1,6 +1,7 @@
-"""The original systems' normalisations, written point by point as they are described: what the fast one must equal.
+"""The original systems' normalizations, point by point as described, as references for the fast implementation.
 
-Only what they define: every frame has shoulders, a hand is found as a whole or not at all. Missing is 0, as theirs.
+They cover only the cases that those systems define: every frame has shoulders, and a hand is complete or missing. A
+missing value is 0, as in those systems.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from benchmarks.baseline.pipeline import hand_box, normalize, within
 
 
 def fill(points: np.ndarray, names: list[str]) -> np.ndarray:
-    """Turn (T, K, 2) points with NaN into what the Peruvian extractor wrote: a missing hand is copies of its wrist."""
+    """Return (T, K, 2) points with NaN in the form of the Peruvian extractor: a missing hand is copies of its wrist."""
     points = points.copy()
     for frame in points:
         for hand, wrist in (("leftHand_", "pose_left_wrist"), ("rightHand_", "pose_right_wrist")):
@@ -22,12 +23,12 @@ def fill(points: np.ndarray, names: list[str]) -> np.ndarray:
 
 
 def box(points: np.ndarray, names: list[str]) -> np.ndarray:
-    """Return (T, 2K): the Peruvian system's body box and hand boxes, of points (T, K, 2) after `fill`."""
+    """Return (T, 2K): points (T, K, 2) from `fill`, normalized with the Peruvian system's body box and hand boxes."""
     return normalize({name: points[:, i].astype(np.float64).tolist() for i, name in enumerate(names)})
 
 
 def bohacek(points: np.ndarray, names: list[str]) -> np.ndarray:
-    """Return (T, 2K): the paper authors' boxes; `points` have y up and 0 for missing, as theirs."""
+    """Return (T, 2K): points normalized with the paper authors' boxes; as in their data, y is up and 0 is missing."""
     out = []
     for frame in points.astype(np.float64):
         at = dict(zip(names, frame, strict=True))

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and survive a power cut once they have their names."""
+"""Atomic writing: a file is written completely or not at all, and survives a power cut."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from spoter.files import TEMPORARY_PREFIX, atomic_move, atomic_write, atomic_wri
 
 @pytest.fixture
 def calls(monkeypatch) -> list[tuple[str, str]]:
-    """Record what is synced and renamed, in order."""
-    seen: list[tuple[str, str]] = []
+    """Record the names that are synced and renamed, in order."""
+    calls: list[tuple[str, str]] = []
     replace, fsync = os.replace, os.fsync
 
     def synced(handle: int) -> None:
-        seen.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
+        calls.append(("sync", Path(os.readlink(f"/proc/self/fd/{handle}")).name))
         fsync(handle)
 
     def renamed(file: Path, path: Path) -> None:
-        seen.append(("rename", Path(path).name))
+        calls.append(("rename", Path(path).name))
         replace(file, path)
 
     monkeypatch.setattr(os, "fsync", synced)
     monkeypatch.setattr(os, "replace", renamed)
-    return seen
+    return calls
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="tells no name of an open file")
+@pytest.mark.skipif(not os.path.exists("/proc/self/fd"), reason="the system does not list the names of open files")
 def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, calls):
     atomic_write_bytes(tmp_path / "a.json", b"{}", mode=0o400)
-    assert [what for what, _ in calls] == ["sync", "rename", "sync"]
+    assert [action for action, _ in calls] == ["sync", "rename", "sync"]
     assert calls[0][1].startswith(TEMPORARY_PREFIX) and [name for _, name in calls[1:]] == ["a.json", tmp_path.name]
     calls.clear()
     (tmp_path / "whole").write_bytes(b"x")
@@ -44,7 +44,7 @@ def test_content_is_synced_before_the_rename_and_the_folder_after_it(tmp_path, c
 
 
 @pytest.mark.parametrize(("number", "raised"), [(errno.EINVAL, False), (errno.ENOTSUP, False), (errno.EIO, True)])
-def test_only_a_folder_that_cannot_be_synced_is_passed_over(tmp_path, monkeypatch, number, raised):
+def test_only_a_system_that_cannot_sync_folders_is_tolerated(tmp_path, monkeypatch, number, raised):
     fsync = os.fsync
 
     def failing(handle: int) -> None:
@@ -60,7 +60,7 @@ def test_only_a_folder_that_cannot_be_synced_is_passed_over(tmp_path, monkeypatc
     assert (tmp_path / "a").read_bytes() == b"new"
 
 
-def test_content_that_cannot_be_synced_does_not_get_the_name(tmp_path, monkeypatch):
+def test_file_that_cannot_be_synced_does_not_replace_the_old_one(tmp_path, monkeypatch):
     (tmp_path / "a").write_bytes(b"old")
 
     def failing(handle: int) -> None:
@@ -72,7 +72,7 @@ def test_content_that_cannot_be_synced_does_not_get_the_name(tmp_path, monkeypat
     assert (tmp_path / "a").read_bytes() == b"old" and len(list(tmp_path.iterdir())) == 1
 
 
-def test_the_temporary_name_is_short_whatever_the_name_is(tmp_path):
+def test_temporary_name_is_short_for_a_long_name(tmp_path):
     longest = "手" * 85  # 255 bytes
     with atomic_write(tmp_path / longest) as temporary:
         assert len(temporary.name) < 30 and temporary.name.startswith(TEMPORARY_PREFIX)

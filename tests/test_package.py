@@ -1,4 +1,4 @@
-"""The names that `import spoter` offers, and what the import costs."""
+"""The public names of `spoter`, and the modules that the import loads."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def test_importing_the_package_imports_no_library():
 @pytest.mark.parametrize(
     "name", ["AsyncClient", "Client", "Clip", "InputError", "Recognizer", "SpoterError", "load_layout"]
 )
-def test_each_name_is_there(name):
+def test_public_name_can_be_imported(name):
     assert getattr(spoter, name).__name__ == name
     assert name in spoter.__all__ and name in dir(spoter)
 
 
-def test_another_name_is_an_attribute_error():
+def test_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="absent"):
         spoter.absent  # noqa: B018

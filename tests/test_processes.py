@@ -1,4 +1,4 @@
-"""Process trees: who belongs to one, and that nothing of it is left after its end."""
+"""Process trees: their members, and the end of all of them."""
 
 import signal
 import subprocess
@@ -15,7 +15,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print
 
 
 def parent_of(child: str, then: str = SLEEP, **options: object) -> str:
-    """Return a program that starts `child`, prints its number, and goes on with `then`."""
+    """Return a program that starts `child`, prints its process ID, and then runs `then`."""
     return f"""
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE, **{options!r})
@@ -30,7 +30,7 @@ def start():
     started = []
 
     def start(program, **options):
-        """Return the process and the first line it prints, as a number where it is one."""
+        """Return the process and the first line that it prints."""
         options = {"start_new_session": True} | options
         started.append(subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, **options))
         return started[-1], started[-1].stdout.readline().strip()
@@ -61,13 +61,13 @@ def pids(processes) -> set:
     return {process.pid for process in processes}
 
 
-def test_a_session_is_ended_by_sigterm(start):
+def test_session_is_ended_by_sigterm(start):
     leader, child = start(parent_of(SLEEP))
     assert pids(session_members(leader)) == pids(process_tree(leader)) == {leader.pid, int(child)}
     end_process_tree(leader)
     assert leader.returncode == -signal.SIGTERM and gone(child)
     assert session_members(leader) == process_tree(leader) == []
-    end_process_tree(leader)  # harmless
+    end_process_tree(leader)  # a second call does no harm
 
 
 def test_members_are_found_after_their_leader_has_ended(start):
@@ -78,11 +78,11 @@ def test_members_are_found_after_their_leader_has_ended(start):
     assert leader.returncode == 0 and gone(child)
 
 
-def test_what_ignores_sigterm_is_killed_after_the_grace(start):
+def test_process_that_ignores_sigterm_is_killed_after_the_grace_period(start):
     leader, child = start(parent_of(STUBBORN))
-    begun = time.monotonic()
+    start_time = time.monotonic()
     end_process_tree(leader, grace=0.3)
-    assert 0.3 <= time.monotonic() - begun < 5 and gone(child)
+    assert 0.3 <= time.monotonic() - start_time < 5 and gone(child)
     assert leader.returncode == -signal.SIGTERM
 
 
@@ -94,7 +94,7 @@ def test_descendants_in_other_sessions_are_ended_too(start):
     assert gone(child)
 
 
-def test_a_parent_may_end_another_session_itself(start):
+def test_parent_can_end_a_child_in_another_session_first(start):
     reap = "sys.exit(child.kill() or child.wait() and 7)"
     then = f"import signal; signal.signal(signal.SIGTERM, lambda *_: {reap}); print('ready', flush=True); {SLEEP}"
     leader, child = start(parent_of(STUBBORN, then=then, start_new_session=True))
@@ -103,7 +103,7 @@ def test_a_parent_may_end_another_session_itself(start):
     assert leader.returncode == 7 and gone(child)
 
 
-def test_a_process_without_a_session_is_ended_with_its_descendants_only(start):
+def test_process_that_leads_no_session_is_ended_with_its_descendants_only(start):
     other, _ = start(STUBBORN)
     process, child = start(parent_of(SLEEP), start_new_session=False)
     assert session_members(process) == [] and pids(process_tree(process)) == {process.pid, int(child)}
@@ -111,8 +111,8 @@ def test_a_process_without_a_session_is_ended_with_its_descendants_only(start):
     assert process.returncode == -signal.SIGTERM and gone(child) and not gone(other.pid)
 
 
-def test_zombies_are_nobody(start):
-    """A leader that takes no exit status leaves its child a zombie."""
+def test_zombies_are_not_members(start):
+    """A leader that does not wait for its child leaves a zombie."""
     leader, child = start(parent_of("", then=SLEEP))
     wait_until(lambda: gone(child))
     assert pids(process_tree(leader)) == {leader.pid}

@@ -1,4 +1,4 @@
-"""Long work shows that it goes on, in a terminal and in a log."""
+"""Progress of long work, in a terminal and in a log."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def data(tmp_path) -> Path:
     return write_hdf5(tmp_path / "signs.hdf5")
 
 
-def test_a_log_gets_a_line_every_so_often_and_nothing_of_short_work(monkeypatch):
+def test_log_gets_lines_at_intervals_and_none_for_short_work(monkeypatch):
     log = io.StringIO()
     monkeypatch.setattr(sys, "stderr", log)
     assert list(progress_bar(range(1000), shown=True, desc="reading", unit="clip")) == list(range(1000))
@@ -43,14 +43,14 @@ def test_a_log_gets_a_line_every_so_often_and_nothing_of_short_work(monkeypatch)
     assert log.getvalue().strip("\0") == ""
 
 
-def test_a_terminal_gets_a_bar(monkeypatch):
+def test_terminal_gets_a_bar(monkeypatch):
     terminal = Terminal()
     monkeypatch.setattr(sys, "stderr", terminal)
     list(progress_bar(range(3), shown=True, desc="reading", unit="clip"))
     assert "\rreading: 100%|" in terminal.getvalue()
 
 
-def test_training_prints_a_line_an_epoch_without_a_terminal(data, tmp_path):
+def test_training_prints_one_line_per_epoch_without_a_terminal(data, tmp_path):
     done = CliRunner().invoke(app, ["train", str(data), "--out", str(tmp_path / "m"), *OPTIONS, "--epochs", "3"])
     assert done.exit_code == 0, done.exception
     lines = [line for line in done.stderr.splitlines() if line.startswith("model: ")]

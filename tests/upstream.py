@@ -1,6 +1,6 @@
-"""SPOTER put together from torch's own transformer, as upstream did: what checkpoints of others are pickled from.
+"""Upstream's SPOTER, built from torch's transformer, for pickled checkpoints like those of other projects.
 
-The classes pretend to live in ``spoter.spoter_model``, the module that upstream's pickles name.
+The classes are placed in ``spoter.spoter_model``, the module that upstream's pickles name.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from benchmarks.baseline.layers import SPOTER, SPOTERTransformerDecoderLayer
 
 @contextmanager
 def as_upstream_module():
-    """Let pickle find the classes where upstream has them."""
+    """Let pickle find the classes in upstream's module."""
     module = types.ModuleType("spoter.spoter_model")
     for cls in (SPOTER, SPOTERTransformerDecoderLayer):
         setattr(module, cls.__name__, cls)

@@ -1,4 +1,4 @@
-"""Videos for tests: drawn ones, clips of people beside the checkout, and the interpreter that makes and reads them."""
+"""Videos for tests: drawn ones and clips of people in ../shared; and the interpreter that writes and reads videos."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.conftest import SHARED
 from tests.video import films
 
 CLIPS = SHARED / "clips"
-# With OpenCV, which the environment has and the one of the tests has not: a cloud that drifts.
+# Draws a drifting cloud, with OpenCV, which only the video environment has.
 _DRAW = """
 import sys, cv2, numpy as np
 path, codec, (width, height, frames) = sys.argv[1], sys.argv[2], map(int, sys.argv[3:])
 writer = cv2.VideoWriter(path, cv2.VideoWriter_fourcc(*codec), 25, (width, height))
 assert writer.isOpened()
-few = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-picture = cv2.resize(few, (width, height), interpolation=cv2.INTER_CUBIC)
+colors = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+picture = cv2.resize(colors, (width, height), interpolation=cv2.INTER_CUBIC)
 for number in range(frames):
     writer.write(np.roll(picture, number, axis=1))
 writer.release()
@@ -29,15 +29,15 @@ writer.release()
 
 
 def find_python() -> Path:
-    """Return the interpreter with MediaPipe, made where there is none, which takes minutes; skip where it cannot be."""
+    """Return the interpreter of the video environment; create it if missing, which takes minutes, or skip the test."""
     try:
         return install_environment()
     except SpoterError as error:
-        pytest.skip(f"no environment with MediaPipe can be made here: {error}")
+        pytest.skip(f"the video environment cannot be created: {error}")
 
 
 def draw(path: Path, width: int = 64, height: int = 48, frames: int = 10) -> Path:
-    """Draw a video without a person, at 25 frames a second; .webm or .mp4."""
+    """Draw a video without a person, with 25 frames per second; .webm or .mp4."""
     codec = "VP80" if path.suffix == ".webm" else "mp4v"
     command = [find_python(), "-c", _DRAW, path, codec, width, height, frames]
     subprocess.run([str(word) for word in command], check=True, capture_output=True)
@@ -45,25 +45,25 @@ def draw(path: Path, width: int = 64, height: int = 48, frames: int = 10) -> Pat
 
 
 def sign(path: Path) -> Path:
-    """Film a drawn figure that signs HALLO."""
+    """Write a video of a drawn figure that signs HALLO."""
     return films.write(find_python(), path, films.figure("HALLO"))
 
 
 def clip_of_a_person(name: str = "lsp-casa.mp4") -> Path:
-    """Return a clip of a signing person; skip where there is none."""
+    """Return a video of a signing person; skip the test if it is missing."""
     if not (CLIPS / name).is_file():
-        pytest.skip("../shared/clips is not here: no video of a person is recognised")
+        pytest.skip("../shared/clips is missing: no test with a video of a person")
     return CLIPS / name
 
 
 def children() -> list[psutil.Process]:
-    """Return the processes below this one that read a video; other tests' servers have children too, and dead ones."""
-    found = []
+    """Return the descendants of this process that read a video; servers of other tests have children, too."""
+    workers = []
     for process in psutil.Process().children(recursive=True):
         try:
             command = process.cmdline()
-        except psutil.NoSuchProcess:  # a zombie among them
+        except psutil.NoSuchProcess:  # a zombie
             continue
         if any(Path(word).parts[-2:] == ("video", "worker") for word in command):
-            found.append(process)
-    return found
+            workers.append(process)
+    return workers

@@ -1,4 +1,4 @@
-"""Clips written in each of the wire formats: what a client sends, for the tests."""
+"""Clips in each of the wire formats, as clients send them."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ LIMITS = Limits(max_frames=40, max_clips=4, max_bytes=8_000_000)
 
 
 def number(value: float) -> float | None:
-    """Return a coordinate as JSON has it: null where missing."""
+    """Return a coordinate for JSON: null if missing."""
     return None if math.isnan(value) else float(value)
 
 
 def holistic(clip: Clip, refined: bool = False) -> dict:
-    """Return a clip as the browser client sends it; a part all of whose points are missing is []."""
+    """Return a clip as the web page sends it; a part without any point is []."""
     frames = []
     for points in clip.points:
         frame = {}
         for part in MEDIAPIPE.parts:
-            found = points[MEDIAPIPE.part(part)]
-            landmarks = [] if np.isnan(found).all() else [_landmark(x, y) for x, y in found]
+            part_points = points[MEDIAPIPE.part(part)]
+            landmarks = [] if np.isnan(part_points).all() else [_landmark(x, y) for x, y in part_points]
             if refined and part == "face":
                 landmarks += [_landmark(0.5, 0.5)] * 10
             frame[f"{part}_landmarks"] = landmarks
@@ -43,15 +43,15 @@ def _landmark(x: float, y: float) -> dict:
 
 
 def openpose(clip: Clip, width: float = 640, height: float = 480) -> dict:
-    """Return a clip as a list of OpenPose's documents, in pixels."""
+    """Return a clip as a list of OpenPose documents, in pixels."""
     keys = dict(pose="pose", face="face", left_hand="hand_left", right_hand="hand_right")
     frames = []
     for points in clip.points:
         person = {}
         for part, key in keys.items():
-            found = points[OPENPOSE.part(part)].astype(float) * (width, height)
-            confidence = np.where(np.isnan(found[:, :1]), 0, 0.8)
-            person[f"{key}_keypoints_2d"] = np.hstack([np.nan_to_num(found), confidence]).ravel().tolist()
+            pixels = points[OPENPOSE.part(part)].astype(float) * (width, height)
+            confidence = np.where(np.isnan(pixels[:, :1]), 0, 0.8)
+            person[f"{key}_keypoints_2d"] = np.hstack([np.nan_to_num(pixels), confidence]).ravel().tolist()
         frames.append({"version": 1.3, "people": [person]})
     return {"frames": frames, "width": width, "height": height}
 
@@ -76,20 +76,20 @@ def nested(points: np.ndarray) -> list:
 
 
 def by_name(points: np.ndarray, names: tuple[str, ...]) -> dict:
-    """Return points as an object of landmarks."""
+    """Return points as an object with one key per landmark."""
     frames = nested(points)
     return {name: [frame[i] for frame in frames] for i, name in enumerate(names)}
 
 
 def wide(points: np.ndarray, names: tuple[str, ...]) -> pd.DataFrame:
-    """Return points as a table of a row a frame."""
+    """Return points as a table with one row per frame."""
     return pd.DataFrame(
         points.reshape(len(points), -1).astype(float), columns=[name + axis for name in names for axis in ("_x", "_y")]
     )
 
 
 def long(clip: Clip) -> pd.DataFrame:
-    """Return a MediaPipe clip as a table of a row a landmark, in the competition data's columns."""
+    """Return a MediaPipe clip as a table with one row per landmark, in the columns of the competition data."""
     rows = []
     for frame, points in enumerate(clip.points):
         for part in ("face", "left_hand", "pose", "right_hand"):

@@ -42,9 +42,9 @@ def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
         done = {number for number in shards.numbers() if shards.read(number) is not None}
         run_shards(plan, execute, done, shards.write)
         # Write into the folder first: what a killed run leaves is then removed with the folder.
-        whole = folder / "whole"
-        counts = write_lines(_all_lines(shards, -(-plan.record.pieces // size)), whole)
-        atomic_move(whole, out)
+        joined = folder / "joined"
+        counts = write_lines(_all_lines(shards, -(-plan.record.pieces // size)), joined)
+        atomic_move(joined, out)
         write_record(record_file, msgspec.structs.replace(plan.record, clips=counts.clips, failed=counts.failed))
         shutil.rmtree(folder)
     return counts

@@ -1,11 +1,11 @@
-"""A client of the server for programs: `Client`, and `AsyncClient` with the same methods to be awaited.
+"""Client of a server for Python programs: `Client`, and `AsyncClient` with the same methods as coroutines.
 
     from spoter import Client
 
     with Client("http://127.0.0.1:8080") as client:
         print(client.predict("samples/hallo.json").gloss)
 
-It needs neither torch nor pandas, except that a CSV file needs pandas. docs/client.md is the short guide.
+The client does not need torch; it needs pandas only to read CSV files. docs/client.md is the guide.
 """
 
 from spoter.client.client import AsyncClient, Client

@@ -1,4 +1,4 @@
-"""`Client` and `AsyncClient`. Both run the same coroutines; those of `Client` wait in the calling thread."""
+"""`Client` and `AsyncClient`. Both run the same coroutines; in `Client` these block the calling thread."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ _T = TypeVar("_T")
 
 
 class _BaseClient(ABC):
-    """The state of a client and its requests; `Client` documents the parameters."""
+    """State and requests of a client; `Client` documents the parameters."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class _BaseClient(ABC):
         max_clips: int | None = None,
         max_bytes: int | None = None,
     ):
-        if any(most is not None and most < 1 for most in (max_clips, max_bytes)):
+        if any(limit is not None and limit < 1 for limit in (max_clips, max_bytes)):
             raise ValueError(f"found max_clips {max_clips} and max_bytes {max_bytes}, expected at least 1")
         self.url = prediction_url(url, model)
         self._retry_options = retry.tenacity_options(token_is_renewed=isinstance(token, os.PathLike))
@@ -51,7 +51,7 @@ class _BaseClient(ABC):
 
     @abstractmethod
     def _open(self, options: dict[str, Any]) -> None:
-        """Make httpx's client."""
+        """Create the HTTP client of httpx."""
 
     @abstractmethod
     async def _post(self, body: bytes, headers: dict[str, str]) -> httpx.Response: ...
@@ -70,7 +70,7 @@ class _BaseClient(ABC):
 
     async def _predict(self, clip: ClipLike, about: ClipOptions) -> Prediction:
         options = CheckedOptions(**about)
-        if isinstance(clip, Mapping):  # needs no layout
+        if isinstance(clip, Mapping):  # is sent as it is, so it needs no layout
             document = options.merge_into(clip)
         else:
             document = encoding.to_document(clip, options, await self._get_layout(options))
@@ -92,7 +92,7 @@ class _BaseClient(ABC):
 
         if concurrency <= 1:
             await send_batches()
-        else:  # each task encodes a batch when it can send it, so that at most `concurrency` are in memory
+        else:  # each task encodes a batch only when it can send it: at most `concurrency` batches are in memory
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(concurrency):
@@ -114,7 +114,7 @@ class _BaseClient(ABC):
         return self._description or await self._describe()
 
     async def _get_layout(self, options: CheckedOptions) -> Layout:
-        """Return the layout that clips are sent in: that of the call, or the model's."""
+        """Return the layout for sending clips: the one in the options, or the model's."""
         if options.layout is not None:
             return load_layout(str(options.layout))
         if self._layout is None:
@@ -123,20 +123,21 @@ class _BaseClient(ABC):
 
 
 class Client(_BaseClient):
-    """A client of one server. Threads may share it; use it in a ``with`` statement, or `close` it.
+    """A client of one server. Use it in a ``with`` statement or call `close`; threads may share it.
 
     Parameters
     ----------
     url : str
-        TorchServe's root, such as ``http://127.0.0.1:8080``; or, with a path, the whole address of predictions, such as
-        API Gateway's ``https://….amazonaws.com/invocations``.
+        Root of TorchServe, such as ``http://127.0.0.1:8080``; or, with a path, the full address for predictions, such
+        as API Gateway's ``https://….amazonaws.com/invocations``.
     model : str
-        The model's name in TorchServe; ignored if `url` has a path.
+        Name of the model in TorchServe; ignored if `url` has a path.
     token : str or path, optional
-        Sent as ``Authorization: Bearer``. A `pathlib.Path` names a file with the token, read for each request, such as
-        the file that ``spoter token`` renews; a request refused for its token is then retried.
+        Token for the header ``Authorization: Bearer``. A `pathlib.Path` names a file with the token, such as the file
+        that ``spoter token`` renews. The client reads the file for each request, and retries a request that was refused
+        because of its token.
     headers : mapping, optional
-        Sent with each request, such as an API key of a gateway.
+        Headers for each request, such as a gateway's API key.
     timeout : float
         Seconds to wait for an answer.
     retry : Retry
@@ -144,73 +145,110 @@ class Client(_BaseClient):
     layout : str or int, optional
         The model's layout; by default the client asks the server once.
     max_clips, max_bytes : int, optional
-        Limits of one request, by default the model's. A gateway may take less: API Gateway 10 MB, a Lambda function
-        6 MB.
+        Limit of clips or bytes in one request; by default the model's limit. A gateway may accept less: API Gateway
+        10 MB, a Lambda function 6 MB.
 
     Raises
     ------
     SpoterError
-        For a wrong `url`.
+        If `url` is invalid.
     ModelFolderError
-        For an unknown `layout`.
+        If `layout` is unknown.
 
     Notes
     -----
-    All methods raise `NoAnswerError` without an answer, `UnavailableError` for a 503 after all attempts, `ServerError`
-    if the server failed, and `UnexpectedAnswerError` if the address is another server's.
+    All methods raise `NoAnswerError` if no answer arrives, `UnavailableError` for a 503 after all attempts,
+    `ServerError` if the server fails, and `UnexpectedAnswerError` if another kind of server answers.
+
+    Examples
+    --------
+    >>> with Client("http://127.0.0.1:8080") as client:
+    ...     prediction = client.predict("samples/hallo.json")
+    >>> prediction.gloss, prediction.known
+    ('HALLO', True)
     """
 
     def predict(self, clip: ClipLike, **options: Unpack[ClipOptions]) -> Prediction:
-        """Recognize the sign in a clip; `ClipOptions` documents the options.
+        """Recognize the sign in a clip.
 
-        A clip is points (T, K, 2) in image units or, with `width` and `height`, pixels, y down, NaN = missing, in the
-        order of a layout or an estimator; a `Clip`; a document of docs/formats.md, sent unchanged; or the path of a
-        file with one clip, as ``spoter predict`` reads it.
+        Parameters
+        ----------
+        clip : array_like or Clip or mapping or path
+            Points (T, K, 2) in the order of a layout or an estimator, y down, NaN = missing, in image units or, with
+            `width` and `height`, in pixels; a `Clip`; a JSON document of docs/formats.md, which is sent unchanged; or
+            the path of a file with one clip, as ``spoter predict`` reads it.
+        **options : ClipOptions
+            Options of the clip and the request.
+
+        Returns
+        -------
+        Prediction
+            `gloss`, `score` and `known`, and all ranked `glosses`.
 
         Raises
         ------
         InputError
-            For an unusable clip; a `RequestError` if the server refused it.
+            If the clip is unusable; a `RequestError` if the server refuses it.
         SpoterError
-            For an unreadable file.
+            If a file is unreadable.
         """
         return _run(self._predict(clip, options))
 
     def predict_many(self, clips: ClipsLike, **options: Unpack[ClipOptions]) -> list[Prediction | InputError]:
-        """Recognize the signs in many clips, as many per request as the server takes, all with the same options.
+        """Recognize the signs in many clips, in as few requests as the server's limits allow.
 
-        `clips` are what `predict` takes; or the path of a file with several clips, such as .jsonl. The result has one
-        item for each clip, in order. The error of an unusable clip names it by its number, from 0.
+        Parameters
+        ----------
+        clips : iterable of clips or path
+            Clips as for `predict`, or the path of a file with several clips, such as a .jsonl file.
+        **options : ClipOptions
+            Options of all clips.
+
+        Returns
+        -------
+        list of Prediction or InputError
+            One item per clip, in order. The error of an unusable clip names the clip by its number, from 0.
 
         Raises
         ------
         InputError
-            For wrong `enrolled` or `options`.
+            If `enrolled` or another option is invalid.
         SpoterError
-            For an unreadable file, and for one clip in place of several.
+            If a file is unreadable, or `clips` is one clip instead of several.
         """
         return _run(self._predict_many(clips, options))
 
     def enroll(self, gloss: str, clips: ClipsLike, **options: Unpack[ClipOptions]) -> Enrolment:
-        """Learn a sign from a few clips. The server keeps nothing: pass the result to `predict`.
+        """Learn a sign from a few clips. The server stores nothing: pass the result to `predict`.
 
-        `gloss` is a name for the sign that is not one of the model's trained glosses. Each of the `clips`, as for
-        `predict_many`, is of one whole sign; five, by several people, are better than one. All go in one request. The
-        option `top_k` has no effect, and the result holds the glosses of `enrolled`, too.
+        Parameters
+        ----------
+        gloss : str
+            Name of the sign; not one of the model's trained glosses.
+        clips : iterable of clips or path
+            Clips as for `predict_many`; each shows the whole sign. Five clips by several people are better than one.
+            All are sent in one request.
+        **options : ClipOptions
+            Options of all clips; `top_k` has no effect.
+
+        Returns
+        -------
+        Enrolment
+            The learned gloss and the glosses of the option `enrolled`.
 
         Raises
         ------
         InputError
-            For an unusable clip, a wrong gloss, and a model without enrolment.
+            If a clip or the gloss is unusable, or the model cannot learn glosses.
         """
         return _run(self._enroll(gloss, clips, options))
 
     def describe(self) -> Description:
-        """Return what the server's model knows and reads."""
+        """Return the description of the server's model: its glosses, layout, limits and content types."""
         return _run(self._describe())
 
     def send(self, request: RawRequest) -> Response:
-        """Send a request as it is, and return the bytes of the answer; errors of the request are answers, too."""
+        """Send a request unchanged and return the answer's status and bytes; a refused request is an answer, too."""
         return _run(self._send(request))
 
     def close(self) -> None:
@@ -234,7 +272,7 @@ class Client(_BaseClient):
 
 
 def _run(steps: Coroutine[Any, Any, _T]) -> _T:
-    """Run a coroutine of `Client`, which never suspends; an event loop may be running in this thread."""
+    """Run a coroutine of `Client`, which never suspends; this thread may already run an event loop."""
     try:
         steps.send(None)
     except StopIteration as end:
@@ -244,31 +282,31 @@ def _run(steps: Coroutine[Any, Any, _T]) -> _T:
 
 
 class AsyncClient(_BaseClient):
-    """`Client` for asyncio: use it in ``async with``, or `aclose` it.
+    """A `Client` for asyncio. Use it in ``async with`` or call `aclose`.
 
-    Parameters, results and errors are those of `Client`. It reads files and encodes clips between the awaits.
+    Parameters, results and errors are those of `Client`. Reading files and encoding clips block the event loop.
     """
 
     async def predict(self, clip: ClipLike, **options: Unpack[ClipOptions]) -> Prediction:
-        """Recognize the sign in a clip."""
+        """Recognize the sign in a clip, like `Client.predict`."""
         return await self._predict(clip, options)
 
     async def predict_many(
         self, clips: ClipsLike, *, concurrency: int = 4, **options: Unpack[ClipOptions]
     ) -> list[Prediction | InputError]:
-        """Recognize the signs in many clips, with at most `concurrency` requests at a time."""
+        """Recognize the signs in many clips, like `Client.predict_many`, with up to `concurrency` parallel requests."""
         return await self._predict_many(clips, options, concurrency)
 
     async def enroll(self, gloss: str, clips: ClipsLike, **options: Unpack[ClipOptions]) -> Enrolment:
-        """Learn a sign from a few clips."""
+        """Learn a sign from a few clips, like `Client.enroll`."""
         return await self._enroll(gloss, clips, options)
 
     async def describe(self) -> Description:
-        """Return what the server's model knows and reads."""
+        """Return the description of the server's model, like `Client.describe`."""
         return await self._describe()
 
     async def send(self, request: RawRequest) -> Response:
-        """Send a request as it is, and return the bytes of the answer."""
+        """Send a request unchanged and return the answer's status and bytes."""
         return await self._send(request)
 
     async def aclose(self) -> None:

@@ -1,4 +1,4 @@
-"""Clips of any kind -> the bodies of requests, as small as they can be without changing an answer."""
+"""Clips of all kinds to request bodies that are as small as possible without changing an answer."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,33 +27,35 @@ ClipLike = npt.ArrayLike | Clip | Mapping[str, Any] | os.PathLike[str]
 """Points (T, K, 2), NaN = missing; a `Clip`; the JSON of a request; or the path of a file with one clip."""
 ClipsLike = Iterable[ClipLike] | str | os.PathLike[str]
 EnrolledLike = Enrolment | EnrolledGlosses
-"""What `enroll` returned, or what a model folder's enrolled.json holds."""
+"""The result of `enroll`, or the content of a model folder's enrolled.json."""
 
-_DECIMALS = 4  # a ten-thousandth of the picture is a fifth of a pixel of 1080p, far below an estimator's precision
+_DECIMALS = 4  # a ten-thousandth of the picture is a fifth of a pixel in 1080p: far finer than an estimator's precision
 _OTHER_METHODS = {"clips": "predict_many", "enroll": "enroll", "describe": "describe"}
-_ENVELOPE_BYTES = 64  # what {"clips":[…],"top_k":…} takes in addition to clips and enrolled signs
+_ENVELOPE_BYTES = 64  # for {"clips":[…],"top_k":…} without the clips and enrolled glosses
 
 
 class ClipOptions(TypedDict, total=False):
     """Options of one clip, or of all clips of a call.
 
-    `enrolled` is what `enroll` returned: glosses to choose from in addition to the model's; for `enroll`, glosses to
-    keep. `layout` is that of arrays, in which clips and files are sent, too; by default, an array's number of points
-    tells its estimator or layout (docs/formats.md).
+    `enrolled` is the result of `enroll`: glosses to choose from in addition to the model's; in a call of `enroll`,
+    glosses to keep in its result. `top_k` is the number of glosses in an answer, by default 5. `layout` is the layout
+    of arrays; clips and files are sent in it, too. `estimator` is the source of the landmarks: mediapipe, openpose or
+    wholepose. By default, an array's number of points determines its estimator or layout (docs/formats.md). `fps` is
+    the number of frames per second. `width` and `height` are the size of the picture, for points in pixels.
     """
 
     enrolled: EnrolledLike | None
-    top_k: int  # glosses in an answer, 5 by default
+    top_k: int
     layout: str | int
-    estimator: str  # of the landmarks: mediapipe, openpose or wholepose
-    fps: float  # frames per second
-    width: float  # of the picture, for points in pixels
+    estimator: str
+    fps: float
+    width: float
     height: float
 
 
 @dataclass(frozen=True)
 class CheckedOptions(Options):
-    """`ClipOptions`, checked: raises ``wrong_type``."""
+    """Checked `ClipOptions`; creation raises ``wrong_type`` for an invalid value."""
 
     layout: str | int | None = None
     enrolled: EnrolledLike | None = None
@@ -63,16 +65,16 @@ class CheckedOptions(Options):
             check_option(name, getattr(self, name))
 
     def of_clip(self) -> Options:
-        """Return the options that belong to a clip, not to the request."""
+        """Return the options that belong to a clip rather than to the request."""
         return Options(None, self.width, self.height, self.estimator, self.fps)
 
     def merge_into(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a caller's own document with the options of the clip."""
-        words = asdict(self.of_clip()) | {"layout": self.layout}
-        return dict(document) | {name: value for name, value in words.items() if value is not None}
+        """Return a caller's document with the options of the clip added."""
+        values = asdict(self.of_clip()) | {"layout": self.layout}
+        return dict(document) | {name: value for name, value in values.items() if value is not None}
 
     def of_request(self) -> dict[str, object]:
-        """Return the keys that a request has once, whatever its number of clips."""
+        """Return the keys that a request has once, for all clips."""
         keys: dict[str, object] = {} if self.top_k is None else {"top_k": self.top_k}
         if self.enrolled is not None:
             keys["enrolled"] = self.enrolled.enrolled if isinstance(self.enrolled, Enrolment) else self.enrolled
@@ -80,24 +82,24 @@ class CheckedOptions(Options):
 
 
 def encode_one(document: dict[str, Any], options: CheckedOptions) -> RawRequest:
-    """Return the request for one clip; raise `SpoterError` for a document of another request."""
+    """Return the request for one clip; raise `SpoterError` if the document is another kind of request."""
     for key, method in _OTHER_METHODS.items():
         if key in document:
-            raise SpoterError(f"found {key} in the document, expected one clip: {method} is for that, or send")
+            raise SpoterError(f"found {key!r} in the document, expected one clip; use {method} or send")
     return RawRequest(_to_json(document | options.of_request()), JSON)
 
 
 def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict[str, Any]:
     """Return one clip as a JSON document, without `top_k`.
 
-    Raise `InputError` for an unusable clip, and `SpoterError` for a file that is unreadable or holds several clips.
+    Raise `InputError` for an unusable clip, `SpoterError` for a file that is unreadable or holds several clips.
     """
     if isinstance(clip, Mapping):
         return options.merge_into(clip)
     if isinstance(clip, str | os.PathLike):
         clips = read_clips([Path(clip)], layout, options.of_clip())
         if len(clips) != 1:
-            raise SpoterError(f"{clip}: found {len(clips)} clips, expected one: predict_many takes several")
+            raise SpoterError(f"{clip}: found {len(clips)} clips, expected one; use predict_many")
         clip = clips[0]
     elif not isinstance(clip, Clip):
         clip = _from_array(clip, options, layout)
@@ -105,10 +107,10 @@ def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict
 
 
 def encode_enrolment(gloss: str, clips: ClipsLike, options: CheckedOptions, layout: Layout) -> RawRequest:
-    """Return the request to learn `gloss`; raise as `to_document`, with the clip's number."""
+    """Return the request to learn `gloss`; raise the errors of `to_document`, with the clip's number."""
     encoded = [msgspec.Raw(_encode_numbered(clip, i, options, layout)) for i, clip in _iterate(clips, options, layout)]
     if not isinstance(gloss, str):
-        raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} for a gloss, expected a name for the sign")
+        raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} as gloss, expected the sign's name, a str")
     return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | replace(options, top_k=None).of_request()), JSON)
 
 
@@ -120,18 +122,18 @@ def encode_batches(
     max_bytes: int,
     results: dict[int, Prediction | InputError],
 ) -> Iterator[tuple[list[int], RawRequest]]:
-    """Encode clips, when they are asked for, into as few requests as the limits allow, each with its clips' numbers.
+    """Yield as few requests as the limits allow, each with its clips' numbers; encode clips only when needed.
 
-    A clip that exceeds `max_bytes` alone goes alone, and the server refuses it. An unusable clip is left out; its error
-    goes to `results` under its number.
+    A clip that is larger than `max_bytes` gets a separate request, which the server refuses. An unusable clip is
+    skipped; its error is added to `results` under its number.
     """
     shared = options.of_request()
     room = max_bytes - _ENVELOPE_BYTES - len(_to_json(shared))
-    held: dict[int, msgspec.Raw] = {}
+    batch: dict[int, msgspec.Raw] = {}
     size = 0
 
     def finish() -> tuple[list[int], RawRequest]:
-        return list(held), RawRequest(_to_json({"clips": list(held.values()), **shared}), JSON)
+        return list(batch), RawRequest(_to_json({"clips": list(batch.values()), **shared}), JSON)
 
     for i, clip in _iterate(clips, options, layout):
         try:
@@ -139,21 +141,21 @@ def encode_batches(
         except InputError as error:
             results[i] = error
             continue
-        if held and (len(held) == max_clips or size + len(encoded) + 1 > room):
+        if batch and (len(batch) == max_clips or size + len(encoded) + 1 > room):
             yield finish()
-            held, size = {}, 0
-        held[i] = msgspec.Raw(encoded)
+            batch, size = {}, 0
+        batch[i] = msgspec.Raw(encoded)
         size += len(encoded) + 1
-    if held:
+    if batch:
         yield finish()
 
 
 def _iterate(clips: ClipsLike, options: CheckedOptions, layout: Layout) -> Iterator[tuple[int, ClipLike]]:
-    """Yield clips with their numbers; a path stands for the clips of that file."""
+    """Yield clips with their numbers; read the clips if a path is given."""
     if isinstance(clips, str | os.PathLike):
         clips = read_clips([Path(clips)], layout, options.of_clip())
     elif isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
-        raise SpoterError("found one clip, expected several: put it into a list")
+        raise SpoterError("found one clip, expected several; put it into a list")
     yield from enumerate(clips)
 
 
@@ -175,7 +177,7 @@ def _from_array(array: npt.ArrayLike, options: CheckedOptions, layout: Layout) -
     else:
         raise InputError(
             ErrorCode.WRONG_POINT_COUNT,
-            f"found {points.shape[1]} points a frame, expected {len(layout)} (layout {layout.name})",
+            f"found {points.shape[1]} points per frame, expected {len(layout)} (layout {layout.name})",
         )
     return finish_clip(points, names, estimator, layout, options.of_clip())
 
@@ -190,7 +192,7 @@ def _to_floats(array: npt.ArrayLike) -> npt.NDArray[np.float64]:
         pass
     raise InputError(
         ErrorCode.WRONG_TYPE,
-        f"found {type(array).__name__} that is no array of numbers, expected (frames, points, 2) of them",
+        f"found {type(array).__name__}, expected an array of numbers of shape (frames, points, 2)",
     )
 
 
@@ -223,7 +225,7 @@ def _to_json(document: dict[str, Any]) -> bytes:
     try:
         return msgspec.json.encode(document, enc_hook=_numpy_to_json)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(ErrorCode.WRONG_TYPE, f"{error}; expected what JSON can hold") from None
+        raise InputError(ErrorCode.WRONG_TYPE, f"{error}, expected a value that JSON can hold") from None
 
 
 def _numpy_to_json(value: object) -> object:

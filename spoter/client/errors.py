@@ -1,22 +1,22 @@
-"""What a client raises when a server does not answer as it should.
+"""Errors that a client raises if a server does not answer as expected.
 
-A wrong clip is an `InputError`, whether the client finds it before it sends anything or the server refuses it
-(`RequestError`): its code is one of docs/errors.md. docs/client.md lists the other codes.
+An unusable clip raises an `InputError`, whether the client detects it before sending or the server refuses it
+(`RequestError`); docs/errors.md lists its codes. docs/client.md lists the other codes.
 """
 
 from spoter.errors import InputError, SpoterError
 
 
 class ServerError(SpoterError):
-    """The server failed; also the base of all other errors about a server.
+    """The server failed; also the base class of the other errors of a server.
 
-    `code` is stable, for programs; `message` is for people; `where` is the place in the request, if the server names
-    one.
+    `code` is a stable string for programs; `message` is for people; `where` is the place in the request, if the server
+    names one.
     """
 
     exit_code = 1
     code: str
-    status: int | None  # of HTTP; None without an answer
+    status: int | None  # HTTP status; None without an answer
 
     def __init__(self, code: str, message: str, where: str | None = None, status: int | None = None):
         SpoterError.__init__(self, f"{where}: {message}" if where else message)
@@ -24,7 +24,7 @@ class ServerError(SpoterError):
 
 
 class NoAnswerError(ServerError):
-    """No server answers at the address (code ``no_server``), or not in time (``timeout``)."""
+    """No server answers at the address (code ``no_server``), or it does not answer in time (``timeout``)."""
 
     exit_code = 2
 
@@ -32,7 +32,7 @@ class NoAnswerError(ServerError):
 class UnavailableError(ServerError):
     """Status 503 or 429 after all attempts: the server has no free worker, or limits the rate of requests."""
 
-    retry_after: float | None = None  # seconds after which to retry, if the server names them
+    retry_after: float | None = None  # seconds to wait before a retry, if the server states them
 
 
 class RequestError(ServerError, InputError):

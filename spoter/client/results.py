@@ -1,4 +1,4 @@
-"""What a server answers, typed."""
+"""Typed answers of a server."""
 
 from collections.abc import Sequence
 from typing import TypeVar
@@ -14,13 +14,13 @@ from spoter.limits import Limits
 from spoter.messages import Response
 
 SEVERAL_ERRORS = "several"
-"""Stands for an error's code where each clip of a request has an error."""
+"""Replaces the error code of a response in which each clip has an error."""
 
 _T = TypeVar("_T")
 
 
 class LayoutDescription(msgspec.Struct, frozen=True):
-    """A model's input landmarks, in order, and each one's index in MediaPipe's 544 points (the last is the neck)."""
+    """A model's input landmarks, in order, with their indices in MediaPipe's 544 points (the last is the neck)."""
 
     name: str
     landmarks: tuple[str, ...]
@@ -29,7 +29,7 @@ class LayoutDescription(msgspec.Struct, frozen=True):
     def to_layout(self) -> Layout:
         """Return a `Layout` that selects from clips.
 
-        A custom layout knows only MediaPipe's indices: clips of the other estimators are sent whole.
+        A custom layout has only MediaPipe's indices; clips of other estimators are sent with all points.
         """
         if self.name in BUILT_IN:
             return load_layout(self.name)
@@ -41,37 +41,37 @@ class LayoutDescription(msgspec.Struct, frozen=True):
 
 
 class Description(msgspec.Struct, frozen=True):
-    """A server's model: what it knows and reads; `spoter.serving.service.describe` writes it."""
+    """Description of a server's model, written by `spoter.serving.service.describe`."""
 
     name: str
     version: str
-    glosses: tuple[str, ...]  # by label index; the enrolled ones, which `enrolled` repeats, come last
+    glosses: tuple[str, ...]  # by label index; the enrolled ones come last
     enrolled: tuple[str, ...]
     layout: LayoutDescription
-    estimator: str  # whose landmarks the model was trained on
-    tells_unknown: bool  # whether the model tells unknown signs
-    enrolment: bool  # whether it learns signs from clips
-    limits: Limits  # those of videos apply only if `video` is true
+    estimator: str  # source of the landmarks that the model was trained on
+    tells_unknown: bool  # whether the model detects unknown signs
+    enrolment: bool  # whether it can learn signs from clips
+    limits: Limits  # limits of videos apply only if `video` is true
     content_types: tuple[str, ...]
     video: bool  # whether the server reads video
     spoter: str  # version of the server's code
 
 
 class Enrolment(msgspec.Struct, frozen=True):
-    """A sign that was learned from clips: for `predict`, for the next `enroll`, and for a model folder's enrolled.json.
+    """A sign learned from clips, for `predict`, for the next `enroll`, or for enrolled.json in a model folder.
 
-    `agreement` is the least cosine between two of its clips, around 0 for clips of different signs; 1 for a single
-    clip. `similarity` is the cosine between the new gloss and `nearest`, the one most easily confused with it.
+    `agreement` is the smallest cosine between two of its clips: about 0 for clips of different signs, 1 for a single
+    clip. `similarity` is the cosine between the new gloss and `nearest`, the gloss most easily confused with it.
     """
 
-    enrolled: EnrolledGlosses  # what enrolled.json holds: the earlier glosses that `enroll` got, and the new one last
+    enrolled: EnrolledGlosses  # content of enrolled.json: the glosses passed to `enroll`, then the new one
     agreement: float
     nearest: str
     similarity: float
 
 
 class ErrorBody(msgspec.Struct):
-    """The document of an error."""
+    """The JSON document of an error."""
 
     code: str
     message: str
@@ -89,7 +89,7 @@ class _Answers(msgspec.Struct):
 def parse_result(response: Response, kind: type[_T]) -> _T:
     """Return a response's document.
 
-    Raise `RequestError` if the server refused the request, `UnexpectedAnswerError` if the document is of another kind.
+    Raise `RequestError` if the server refused the request, `UnexpectedAnswerError` for another kind of document.
     """
     if response.status != 200:
         raise _refusal(response)
@@ -97,11 +97,11 @@ def parse_result(response: Response, kind: type[_T]) -> _T:
 
 
 def parse_results(response: Response, numbers: Sequence[int]) -> list[Prediction | InputError]:
-    """Return the answers to a request of several clips, with an error in the place of a wrong clip.
+    """Return the answers to a request with several clips; an unusable clip has an error in its place.
 
-    `numbers` are the caller's numbers of the request's clips, for the places of errors. A body that is too large for
-    the server is an error of each clip in it: other requests may be smaller. Raise as `parse_result` if the server
-    refused the request for another reason than its clips.
+    `numbers` are the caller's numbers of the clips, for the places of errors. If the body is too large for the server,
+    each of its clips gets that error, because other requests may be smaller. Raise the errors of `parse_result` if the
+    server refused the request for a reason other than its clips.
     """
     if response.status == 413:
         refusal = _refusal(response)
@@ -136,7 +136,5 @@ def _decode(body: bytes | msgspec.Raw, kind: type[_T]) -> _T:
         raise _unexpected(str(error)) from None
 
 
-def _unexpected(what: str) -> UnexpectedAnswerError:
-    return UnexpectedAnswerError(
-        "unexpected_answer", f"found an answer that this client does not understand ({what}): is the address right?"
-    )
+def _unexpected(problem: str) -> UnexpectedAnswerError:
+    return UnexpectedAnswerError("unexpected_answer", f"found an unknown kind of answer ({problem}); check the address")

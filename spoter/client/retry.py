@@ -1,4 +1,4 @@
-"""When a client sends a request again, and how long it waits before that."""
+"""Rules for retries: when a client sends a request again, and how long it waits."""
 
 import random
 from dataclasses import dataclass
@@ -12,28 +12,28 @@ import tenacity
 from spoter.client.errors import NoAnswerError, ServerError, UnavailableError
 
 INVALID_KEY = "InvalidKeyException"
-"""TorchServe's (0.12.0) type of error for a wrong, missing or expired token."""
+"""TorchServe 0.12.0's error type for a wrong, missing or expired token."""
 TIMEOUT = "timeout"
 
-# The connection failed or broke. A repeated request does no harm: a server keeps nothing of a request.
+# The connection failed or broke. Repeating a request is safe, because a server stores nothing.
 _BROKEN = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 _MAX_DOUBLINGS = 1000  # the largest power of 2 that a float holds is 1023
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often to send a request again after a 503, a 429 or a broken connection; and once if a worker may have died.
+    """How often to send a request again after a 503, a 429 or a broken connection, and once if a worker may have died.
 
-    TorchServe answers 507 or 500 when a worker dies, or nothing at all: it loses a request that it held for a batch,
-    and only the client's own timeout ends that. Since the request may have killed the worker, or may take as long
-    again, it is sent again only after the first attempt.
+    When a worker dies, TorchServe answers 507 or 500, or not at all: it loses a request that waited for a batch, and
+    only the client's timeout ends the wait. The request may have killed the worker, or may take as long again, so it is
+    sent again only after the first attempt.
 
-    The client waits a random time of up to `first` seconds, twice as much after each attempt, at most `longest`: so
-    that many clients do not come back together. It waits at least as long as ``Retry-After`` says; if that is longer
-    than `longest`, it gives up at once.
+    The client waits for a random time of up to `first` seconds; this bound doubles after each attempt, up to `longest`.
+    The random time keeps many clients from returning at once. The client waits at least as long as ``Retry-After``
+    states; if that is longer than `longest`, it gives up immediately.
     """
 
-    attempts: int = 4  # at most, including the first
+    attempts: int = 4  # maximum number, including the first attempt
     first: float = 0.5  # seconds
     longest: float = 10.0  # seconds
 
@@ -42,14 +42,14 @@ class Retry:
             raise ValueError(f"found {self}, expected attempts of at least 1 and 0 <= first <= longest")
 
     def wait_seconds(self, attempt: int, error: BaseException | None) -> float:
-        """Return how long to wait after the `attempt`-th attempt, counted from 1, which ended in `error`."""
+        """Return the seconds to wait after attempt number `attempt` (from 1), which ended in `error`."""
         doublings = min(attempt - 1, _MAX_DOUBLINGS)
         jitter = random.uniform(0, min(self.longest, self.first * 2.0**doublings))
         after = error.retry_after if isinstance(error, UnavailableError) else None
         return jitter if after is None else min(self.longest, after + jitter)
 
     def should_retry(self, error: BaseException | None, attempt: int = 1) -> bool:
-        """Tell whether to send again after the `attempt`-th attempt, counted from 1, ended in `error`."""
+        """Return whether to send again after attempt number `attempt` (from 1), which ended in `error`."""
         if isinstance(error, UnavailableError):
             return error.retry_after is None or error.retry_after <= self.longest
         if isinstance(error, NoAnswerError) and isinstance(error.__cause__, _BROKEN):
@@ -57,9 +57,9 @@ class Retry:
         return attempt == 1 and _may_have_lost_its_worker(error)
 
     def tenacity_options(self, token_is_renewed: bool) -> dict[str, Any]:
-        """Return the arguments of tenacity's `Retrying`; with `token_is_renewed`, also retry for an expired token."""
+        """Return the arguments of tenacity's `Retrying`; with `token_is_renewed`, also retry if the token expired."""
 
-        def again(state: tenacity.RetryCallState) -> bool:
+        def should_retry(state: tenacity.RetryCallState) -> bool:
             error = _outcome(state)
             expired = token_is_renewed and isinstance(error, ServerError) and error.code == INVALID_KEY
             return expired or self.should_retry(error, state.attempt_number)
@@ -67,13 +67,13 @@ class Retry:
         return {
             "stop": tenacity.stop_after_attempt(self.attempts),
             "wait": lambda state: self.wait_seconds(state.attempt_number, _outcome(state)),
-            "retry": again,
+            "retry": should_retry,
             "reraise": True,
         }
 
 
 def parse_retry_after(header: str | None) -> float | None:
-    """Return the seconds of a header ``Retry-After``, which is a number of them or a date (RFC 9110, 10.2.3)."""
+    """Return the seconds of a header ``Retry-After``, which holds seconds or a date (RFC 9110, 10.2.3)."""
     if header is None:
         return None
     if header.strip().isascii() and header.strip().isdigit():
@@ -90,7 +90,7 @@ def _outcome(state: tenacity.RetryCallState) -> BaseException | None:
 
 
 def _may_have_lost_its_worker(error: BaseException | None) -> bool:
-    """Tell whether `error` is what TorchServe 0.12.0 answers, or does not answer, after a worker died."""
+    """Return whether `error` is one that TorchServe 0.12.0 causes when a worker dies."""
     if isinstance(error, NoAnswerError):
         return error.code == TIMEOUT
     return isinstance(error, ServerError) and (

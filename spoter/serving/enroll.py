@@ -1,4 +1,4 @@
-"""Adding a gloss to a model folder from a few clips, without training: `spoter enroll`."""
+"""Enrollment: add a gloss to a model folder from a few clips, without training (`spoter enroll`)."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,34 +16,33 @@ def enroll(
 ) -> Enrolment:
     """Add `gloss` to a model folder.
 
-    Its label index is the first free one. Running servers have to load the folder, or the archive, again.
+    The gloss gets the first free label index. Running servers must load the folder, or a new archive, again.
 
     Parameters
     ----------
     folder, gloss
+        Model folder and name of the sign.
     clips : sequence of Clip
-        Of that sign, each of one whole sign as in training; more clips, by more people, make a better prototype.
+        Each shows the whole sign, as in training. More clips by more people make a better prototype.
     replace : bool
-        Whether to replace an enrolled gloss of this name; its label index stays.
+        Whether to replace an enrolled gloss with the same name; its label index stays.
     places : sequence of str
-        Where each clip comes from, for errors; "clip 0" and so on where not given.
+        Origin of each clip, for error messages; by default "clip 0" and so on.
 
     Raises
     ------
     ModelFolderError
-        For a folder without prototypes, and a gloss that is enrolled already.
+        If the folder has no prototypes, or the gloss is already enrolled.
     InputError
-        For a name or a clip that cannot be used (`Recognizer.enroll`); nothing is written then.
+        If the name or a clip is unusable (`Recognizer.enroll`). The folder is then unchanged.
     """
     folder, gloss = Path(folder), gloss.strip()
     if not clips:
         raise ModelFolderError(f"found no clip of {gloss}, expected at least one")
     with exclusive_lock(folder):
         recognizer, prototypes = _load(folder)
-        if not replace and any(known.gloss == gloss for known in recognizer.enrolled):
-            raise ModelFolderError(
-                f"{folder}: found {gloss} enrolled already; say --replace to learn it from new clips"
-            )
+        if not replace and any(entry.gloss == gloss for entry in recognizer.enrolled):
+            raise ModelFolderError(f"{folder}: {gloss} is already enrolled; use --replace to learn it from these clips")
         enrolment = recognizer.enroll(gloss, clips, recognizer.enrolled, places)
         write_enrolled(folder / ENROLLED, merge_enrolled(recognizer.enrolled, [enrolment.learned]), prototypes)
     return enrolment
@@ -52,22 +51,20 @@ def enroll(
 def unenroll(folder: Path, gloss: str) -> None:
     """Remove an enrolled gloss from a model folder; the label indices after it decrease by one.
 
-    Raises `ModelFolderError` for a gloss that is not enrolled there.
+    Raise `ModelFolderError` if the gloss is not enrolled there.
     """
     folder, gloss = Path(folder), gloss.strip()
     with exclusive_lock(folder):
         recognizer, prototypes = _load(folder)
-        others = [known for known in recognizer.enrolled if known.gloss != gloss]
+        others = [entry for entry in recognizer.enrolled if entry.gloss != gloss]
         if len(others) == len(recognizer.enrolled):
-            names = ", ".join(known.gloss for known in others) or "none"
-            raise ModelFolderError(
-                f"{folder}: found no enrolled gloss {gloss}, expected one of those enrolled: {names}"
-            )
+            names = ", ".join(entry.gloss for entry in others) or "none"
+            raise ModelFolderError(f"{folder}: {gloss} is not enrolled; enrolled glosses: {names}")
         write_enrolled(folder / ENROLLED, others, prototypes)
 
 
 def _load(folder: Path) -> tuple[Recognizer, Prototypes]:
-    """Load a folder in its own runtime, so that a gloss gets the very prototype that its server would compute."""
+    """Load a folder with its configured runtime, so that a gloss gets the prototype that a server would compute."""
     recognizer = Recognizer.load(folder)
     try:
         return recognizer, recognizer.require_prototypes()

@@ -1,7 +1,7 @@
 """`Recognizer`: clips in, ranked glosses out. Every entry point calls it.
 
-The model's runtime computes: `spoter.runtime.torch_runtime`, or `spoter.runtime.onnx_runtime`, which does not import
-torch. All other code is the same.
+The model's runtime computes the forward pass: `spoter.runtime.torch_runtime`, or `spoter.runtime.onnx_runtime`, which
+does not import torch. All other code is the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Features = Float32Array
 
 @dataclass
 class Timings:
-    """Wall milliseconds of each step of a batch, and the amount of work in it."""
+    """Wall time of each step of a batch, in milliseconds, and the amount of work."""
 
     decode_ms: float = 0.0
     video_ms: float = 0.0
@@ -55,7 +55,7 @@ class Timings:
     bad_inputs: int = 0
 
     def add_forward(self, started: float, normalized: float, clips: int, features: Iterable[Features]) -> None:
-        """Add a forward that ends now; normalization began at `started`, the forward of `features` at `normalized`."""
+        """Add a forward pass of `features` from `normalized` until now, and normalization from `started` until then."""
         self.normalize_ms += 1e3 * (normalized - started)
         self.forward_ms += 1e3 * (time.perf_counter() - normalized)
         self.frames += sum(map(len, features))
@@ -63,52 +63,87 @@ class Timings:
 
 
 class Recognizer:
-    """A loaded model folder."""
+    """A loaded model that recognizes signs; create it with `Recognizer.load`.
+
+    Attributes
+    ----------
+    config : ModelConfig
+        Content of the model folder's config.json.
+    layout : Layout
+        Landmarks that the model reads.
+    limits : Limits
+        Largest clips and requests that the model accepts.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from spoter import Recognizer
+    >>> from spoter.sources.clip_files import read_clips
+    >>> recognizer = Recognizer.load("models/dgs11")
+    >>> [prediction] = recognizer.recognize(read_clips([Path("samples/hallo.json")], recognizer.layout))
+    >>> prediction.gloss, prediction.known
+    ('HALLO', True)
+    """
 
     def __init__(self, folder: ModelFolder, runtime: Runtime):
         self.config, self.layout = folder.config, folder.layout
         self.trained = folder.glosses  # by label index
-        self.prototypes = folder.prototypes  # of the trained glosses; None where nothing can be enrolled
+        self.prototypes = folder.prototypes  # of the trained glosses; None if the model cannot learn glosses
         self.enrolled = folder.enrolled
-        # The glosses that clips are compared with unless a request brings its own.
+        # The glosses to choose from, unless a request brings further glosses.
         self.vocabulary = Vocabulary.build(self.trained, self.prototypes, self.enrolled)
         self.limits = folder.config.limits
         self.runtime = runtime
-        # Also the first forward, which allocates and picks kernels, so that no client waits for it.
+        # Run the first forward pass, which allocates memory and selects kernels, before a client waits for it.
         blank = np.zeros((min(2, self.limits.max_frames), folder.width), dtype=np.float32)
         probabilities, embeddings = self._run_model([blank])
         if not np.isfinite(self.vocabulary.score(probabilities, embeddings)[0]).all():
-            raise ModelFolderError(f"model {self.config.name}: found weights whose answer is not finite")
+            raise ModelFolderError(f"model {self.config.name}: found weights with outputs that are not finite")
 
     @classmethod
     def load(cls, folder: Path | str, device: str = "cpu", runtime: str | None = None) -> Recognizer:
-        """Load a model folder; parameters and errors are those of `spoter.runtime.loading.load_runtime`."""
+        """Load a model folder.
+
+        Parameters
+        ----------
+        folder : path
+            Path of the model folder.
+        device : str
+            A device of torch; with ONNX Runtime only "cpu".
+        runtime : str, optional
+            "torch", "onnx" or "onnx-int8"; by default the runtime in the model's config, or torch if not on the CPU.
+
+        Raises
+        ------
+        ModelFolderError
+            If the folder is invalid, or the runtime is not installed or cannot run the model.
+        """
         return cls(*load_runtime(Path(folder), runtime, device))
 
     @property
     def glosses(self) -> tuple[str, ...]:
-        """By label index: the trained glosses, then the enrolled ones."""
+        """All glosses by label index: the trained ones, then the enrolled ones."""
         return self.vocabulary.glosses
 
     def require_prototypes(self) -> Prototypes:
-        """Return the model's prototypes; raises ``no_prototypes`` where it has none."""
+        """Return the model's prototypes; raise `InputError` ``no_prototypes`` if it has none."""
         if self.prototypes is None:
             raise InputError(
                 ErrorCode.NO_PROTOTYPES,
-                "found no prototypes, expected those of the trained glosses to compare with: `spoter calibrate` makes "
-                "them from labelled clips",
+                "found no prototypes of the trained glosses in this model; `spoter calibrate` makes them from labeled "
+                "clips",
             )
         return self.prototypes
 
     def compute_features(self, clip: Clip) -> Features:
-        """Return the model's input for a clip; raises `InputError` for an unusable clip."""
+        """Return the model's input for a clip, (T, 2K); raise `InputError` if the clip is unusable."""
         features, errors = self._compute_features([clip])
         if errors:
             raise errors[0]
         return features[0]
 
     def _compute_features(self, clips: Sequence[ClipOrError]) -> tuple[dict[int, Features], dict[int, InputError]]:
-        """Return the features of each clip that can be used and the error of each other one, by position."""
+        """Return the features of each usable clip, and the errors of the other clips, by position."""
         errors: dict[int, InputError] = {}
         selected: dict[int, Float32Array] = {}
         for i, clip in enumerate(clips):
@@ -134,14 +169,14 @@ class Recognizer:
     ) -> Float32Array:
         """Return the embeddings of clips, shape (clips, E) (`spoter.fewshot.prototypes`).
 
-        Raises the `InputError` of the first clip that cannot be used within its place: one of `places`, or "clip 0" and
-        so on. The forward is added to `timings`.
+        Raise the `InputError` of the first unusable clip, within its place: one of `places`, by default "clip 0" and so
+        on. Add the forward pass to `timings`.
         """
         started = time.perf_counter()
         features, errors = self._compute_features(clips)
         if errors:
             i = min(errors)
-            decoded = errors[i] is clips[i]  # and has its place already
+            decoded = errors[i] is clips[i]  # such an error already has its place
             raise errors[i] if decoded else errors[i].within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
         _, embeddings = self.runtime.run(list(features.values()), True)
@@ -150,9 +185,9 @@ class Recognizer:
         return embeddings
 
     def combine_enrolled(self, enrolled: EnrolledGlosses) -> tuple[EnrolledGloss, ...]:
-        """Return the folder's enrolled glosses and those of a request, which replace the folder's of the same name.
+        """Return the enrolled glosses of the folder and of a request, which replace the folder's with the same name.
 
-        Raises ``no_prototypes``, and the errors of `spoter.fewshot.enrolled.check_enrolled`.
+        Raise `InputError` ``no_prototypes``, and the errors of `spoter.fewshot.enrolled.check_enrolled`.
         """
         prototypes = self.require_prototypes()
         try:
@@ -168,15 +203,15 @@ class Recognizer:
         places: Sequence[str] = (),
         timings: Timings | None = None,
     ) -> Enrolment:
-        """Learn a gloss from at least one clip, each of one whole sign as in training; nothing is kept.
+        """Learn a gloss from at least one clip and return it; the recognizer does not store it.
 
-        It is compared with the trained glosses and those of `enrolled`; `places` and `timings` are as for `embed`.
+        Each clip shows the whole sign, as in training. The result names the nearest gloss among the trained glosses and
+        `enrolled`. `places` and `timings` are those of `embed`.
 
         Raises
         ------
         InputError
-            ``no_prototypes``; those of `spoter.fewshot.enrolled.check_gloss`; and for the first clip that cannot be
-            used.
+            ``no_prototypes``; for an unusable name (`spoter.fewshot.enrolled.check_gloss`) or clip.
         """
         prototypes = self.require_prototypes()
         gloss = check_gloss(gloss, self.trained)
@@ -189,18 +224,23 @@ class Recognizer:
         timings: Timings | None = None,
         vocabularies: Sequence[Vocabulary] = (),
     ) -> list[PredictionOrError]:
-        """Name the sign in each clip, all of them in one forward as long as they are not very many or very long.
+        """Recognize the sign in each clip; one forward pass computes all clips unless they are too many or too long.
 
         Parameters
         ----------
         clips : sequence of Clip or InputError
-            An error is returned in its place, as is that of a clip that cannot be used.
+            An error is passed through to the result.
         top_k : int
-            Number of glosses of a prediction, best first; fewer where the model knows fewer.
+            Number of glosses in a prediction, best first, at most the number of the model's glosses.
         timings : Timings, optional
-            Added to.
+            Record to which this call adds its times.
         vocabularies : sequence of Vocabulary
-            The glosses for each clip; the model's own unless given. Clips of one request share one, by identity.
+            Glosses to choose from, for each clip; by default the model's. Clips of one request share one object.
+
+        Returns
+        -------
+        list of Prediction or InputError
+            One item per clip, in order; the error of an unusable clip is in its place.
         """
         started = time.perf_counter()
         features, errors = self._compute_features(clips)
@@ -220,10 +260,7 @@ class Recognizer:
         return [results[i] for i in range(len(clips))]
 
     def _run_model(self, features: list[Features]) -> tuple[Float32Array, Float32Array]:
-        """Return the head's probabilities, (clips, C), and the embeddings, (clips, E), of each clip.
-
-        E is 0 in a model without prototypes, which has nothing to compare embeddings with.
-        """
+        """Return the head's probabilities, (clips, C), and the embeddings, (clips, E); E is 0 without prototypes."""
         logits, embeddings = self.runtime.run(features, self.prototypes is not None)
         return softmax(logits / self.config.temperature), embeddings
 
@@ -248,7 +285,7 @@ class Recognizer:
 
 
 def load_single_threaded(model: Path, runtime: str | None) -> Recognizer:
-    """Load a model folder to compute in one thread, as a server's worker does; raises as `Recognizer.load`."""
+    """Load a model folder to run in one thread, as in a server's worker; raise the errors of `Recognizer.load`."""
     runtime = choose_runtime(model, runtime)
     limit_threads(1, runtime)
     return Recognizer.load(model, runtime=runtime)

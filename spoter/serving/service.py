@@ -1,7 +1,7 @@
-"""Bytes in, bytes out: the one way in which a batch of requests is answered, whichever entry point they came through.
+"""Bytes in, bytes out: every entry point answers its batches of requests with this code.
 
-An entry point passes bodies with their headers and gets bodies with their status. It decides nothing itself, so that
-`spoter predict`, TorchServe's handler and SageMaker's functions give the same answers to the same bytes, up to the
+An entry point passes bodies with headers and gets bodies with a status. It makes no decision itself, so that
+`spoter predict`, TorchServe's handler and SageMaker's functions give the same answers to the same bytes, except for the
 rounding of scores (docs/formats.md).
 """
 
@@ -25,7 +25,7 @@ from spoter.limits import VIDEO_SECONDS
 from spoter.messages import RawRequest, Response, error_response
 from spoter.serving.recognizer import Recognizer, Timings
 
-# The way a request is sent is wrong, not its content, so that every record of a batch job has the same error.
+# Errors in how requests are sent, not in their content: all records of a batch job have the same error.
 _ERRORS_OF_ALL_RECORDS = (
     ErrorCode.BAD_ATTRIBUTES,
     ErrorCode.NO_STORED_VIDEOS,
@@ -38,7 +38,7 @@ _ERRORS_OF_ALL_RECORDS = (
 
 @dataclass(frozen=True)
 class _ParsedRequest:
-    """A request, its response's content type, and the glosses, the folder's and its own, that its clips may show."""
+    """A request, its response's content type, and the glosses to choose from: the folder's and the request's."""
 
     request: Request
     accept: str
@@ -49,19 +49,20 @@ class _ParsedRequest:
 def respond(
     recognizer: Recognizer, raw: Sequence[RawRequest], fetch: Fetch | None = None, deadline: float | None = None
 ) -> tuple[list[Response], Timings]:
-    """Answer a batch of requests, all of their clips together.
+    """Answer a batch of requests; compute all of their clips together.
 
-    A wrong request gets its 4xx and does not affect the others. The response to a request of several clips has status
-    200 if at least one of them could be read, with the errors in the others' places, and the first clip's status
-    otherwise.
+    A wrong request gets its 4xx status and does not affect the others. The response to a request with several clips has
+    status 200 if at least one clip is usable, with errors in the places of the others; otherwise it has the first
+    clip's status.
 
     Parameters
     ----------
     recognizer, raw
+        The loaded model and the requests.
     fetch : callable, optional
-        Gets videos that are named by a key; without it such requests are refused.
+        Fetches videos that requests name by key; without it such requests are refused.
     deadline : float, optional
-        When to give up videos, of `time.monotonic`; `VIDEO_SECONDS` from now unless given.
+        Time of `time.monotonic` at which to give up on videos; by default `VIDEO_SECONDS` from now.
 
     Returns
     -------
@@ -77,10 +78,10 @@ def respond(
         recognizer, [item.request for item in parsed], fetch, deadline or time.monotonic() + VIDEO_SECONDS, timings
     )
 
-    to_name = [item for item in parsed if item.request.enroll is None]
-    clips = [clip for item in to_name for clip in item.request.clips]
-    vocabularies = [item.vocabulary for item in to_name for _ in item.request.clips]
-    top_k = max((item.request.top_k for item in to_name), default=1)
+    to_recognize = [item for item in parsed if item.request.enroll is None]
+    clips = [clip for item in to_recognize for clip in item.request.clips]
+    vocabularies = [item.vocabulary for item in to_recognize for _ in item.request.clips]
+    top_k = max((item.request.top_k for item in to_recognize), default=1)
     answers = iter(recognizer.recognize(clips, top_k, timings, vocabularies))
 
     responses, errors = [], []
@@ -100,10 +101,10 @@ def respond(
 
 
 def to_record(response: Response) -> Response:
-    """Return a response as a record of a batch job, which ends at any status but 200 and joins all bodies.
+    """Return a response as a record of a batch job, which stops at any status except 200 and joins all bodies.
 
-    A wrong record gets 200, with its error in its place. An error of all records, and a failure of the server, keep
-    their status. A body ends in exactly one line end, so that joined lines stay lines.
+    A wrong record gets status 200, with its error in its place. Errors of all records and failures of the server keep
+    their status. A body ends with exactly one newline, so that each joined body remains one line.
     """
     wrong_record = 400 <= response.status < 500 and response.error_code not in _ERRORS_OF_ALL_RECORDS
     status = 200 if wrong_record else response.status
@@ -111,10 +112,10 @@ def to_record(response: Response) -> Response:
 
 
 def describe(recognizer: Recognizer) -> dict[str, object]:
-    """Describe for JSON what a loaded model knows and takes: the response to ``{"describe": true}``.
+    """Return the description of a loaded model, for JSON: the response to ``{"describe": true}``.
 
-    docs/formats.md lists the keys. ``layout.mediapipe`` has for each landmark its index in MediaPipe's 543 points, 543
-    for the mean of the shoulders, and None where MediaPipe lacks it.
+    docs/formats.md lists the keys. ``layout.mediapipe`` holds the index of each landmark in MediaPipe's 543 points; 543
+    for the mean of the shoulders, None if MediaPipe does not have the landmark.
     """
     config, layout = recognizer.config, recognizer.layout
     types = content_types()
@@ -143,11 +144,11 @@ def describe(recognizer: Recognizer) -> dict[str, object]:
 def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputError:
     try:
         coding = (raw.content_encoding or "").strip()
-        if coding.lower() not in ("", "identity"):  # a few bytes of a compressed body may unpack to any size
+        if coding.lower() not in ("", "identity"):  # a few compressed bytes may unpack to any size
             raise InputError(
                 ErrorCode.UNSUPPORTED_CONTENT_ENCODING,
-                f"found {quote(coding)}, expected a body that is not compressed; the compact form is 50 times smaller "
-                "than full landmarks",
+                f"found {quote(coding)}, expected an uncompressed body; the compact form is 50 times smaller than full "
+                "landmarks",
                 "header Content-Encoding",
             )
         options = parse_attributes(raw.attributes)
@@ -165,7 +166,7 @@ def _parse(recognizer: Recognizer, raw: RawRequest) -> _ParsedRequest | InputErr
 def _read_videos(
     recognizer: Recognizer, requests: Sequence[Request], fetch: Fetch | None, deadline: float, timings: Timings
 ) -> None:
-    """Read the videos of a batch side by side; each becomes its request's only clip."""
+    """Read the videos of a batch in parallel; each becomes the only clip of its request."""
     started = time.perf_counter()
     videos = {i: request.video for i, request in enumerate(requests) if request.video is not None}
     if not videos:
@@ -180,7 +181,7 @@ def _read_videos(
 def _enroll(
     recognizer: Recognizer, parsed: _ParsedRequest, gloss: str, timings: Timings
 ) -> tuple[Response, list[InputError]]:
-    """Learn a gloss from a request's clips and return it after those that the request brought; nothing is kept."""
+    """Learn a gloss from a request's clips; respond with it and the request's glosses. The server stores nothing."""
     request = parsed.request
     try:
         enrolment = recognizer.enroll(gloss, request.clips, parsed.enrolled, timings=timings)
@@ -193,7 +194,7 @@ def _enroll(
 
 
 def _encode(parsed: _ParsedRequest, answers: Sequence[PredictionOrError]) -> tuple[Response, list[InputError]]:
-    """Return the response of the answers to a request's clips, and the errors among them."""
+    """Return the response for the answers to a request's clips, and the errors among them."""
     request, accept = parsed.request, parsed.accept
     errors = [answer for answer in answers if isinstance(answer, InputError)]
     if errors and not request.many:

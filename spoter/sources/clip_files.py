@@ -46,8 +46,8 @@ def read_body(file: Path, note: Callable[[str], None] = lambda text: None) -> tu
     with naming_errors(file):
         if ending not in CONTENT_TYPES:
             file.stat()  # report a missing file rather than its extension
-            known = ", ".join((*CONTENT_TYPES, *VIDEO_SUFFIXES))
-            raise SpoterError(f"{file}: found {ending or 'no extension'}, expected {known}, or a folder of frames")
+            extensions = ", ".join((*CONTENT_TYPES, *VIDEO_SUFFIXES))
+            raise SpoterError(f"{file}: found {ending or 'no extension'}, expected {extensions}, or a folder of frames")
         body = file.read_bytes()
     if CONTENT_TYPES[ending] == JSON:
         body = frame_folders.wrap_frame_list(body)

@@ -1,4 +1,4 @@
-"""The manifest of finished outputs: a hidden file next to them, by which a later run skips them."""
+"""The manifest of finished outputs: a hidden file next to them, so that a later run skips them."""
 
 import json
 import os

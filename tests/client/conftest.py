@@ -1,4 +1,4 @@
-"""Both clients, called in one way, and a server that says what a test wants."""
+"""Both clients with one calling convention, and a server with the answers that a test sets."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ QUICK = Retry(attempts=3, first=0.0, longest=0.1)
 
 
 class Awaited:
-    """An `AsyncClient` whose methods are called, and run in a loop of their own, as those of a `Client`."""
+    """An `AsyncClient` with the blocking methods of a `Client`; each call runs in a new event loop."""
 
     def __init__(self, *arguments, **options):
-        self._made = (arguments, options)
+        self._arguments, self._options = arguments, options
 
     def __getattr__(self, name: str) -> Callable:
         def call(*arguments, **options):
             async def run():
-                async with AsyncClient(*self._made[0], **self._made[1]) as client:
+                async with AsyncClient(*self._arguments, **self._options) as client:
                     return await getattr(client, name)(*arguments, **options)
 
             return asyncio.run(run())
@@ -32,7 +32,7 @@ class Awaited:
 
 @pytest.fixture(params=[Client, Awaited], ids=["sync", "async"])
 def connect(request) -> Callable:
-    """Make a client that waits for nothing between attempts, and knows the layout."""
+    """Create a client that hardly waits between attempts and knows the layout."""
 
     def make(url: str, **options):
         return request.param(url, **{"retry": QUICK, "layout": 54} | options)
@@ -48,7 +48,7 @@ def served() -> Iterator[Double]:
 
 @pytest.fixture
 def double(served: Double) -> Iterator[Double]:
-    """The double, as if it had just been started."""
+    """The double in its initial state."""
     served.reset()
     yield served
-    served.over.set()
+    served.finished.set()

@@ -1,4 +1,4 @@
-"""What a model knows and takes, told to whoever asks: by any door, and in TorchServe's own description."""
+"""The description of a model, in responses of every entry point and in TorchServe's description."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def describe(recognizer: Recognizer) -> dict:
     return json.loads(response.body)
 
 
-def test_it_tells_what_the_model_folder_does(recognizer, dgs11, monkeypatch):
+def test_description_matches_the_model_folder(recognizer, dgs11, monkeypatch):
     monkeypatch.setattr(video_format, "videos_supported", lambda: False)
     config = json.loads((dgs11 / "config.json").read_text())
     meaning = json.loads((dgs11 / "meaning.json").read_text())
-    told = describe(recognizer)
-    landmarks = told.pop("layout")
-    assert told == {
+    description = describe(recognizer)
+    landmarks = description.pop("layout")
+    assert description == {
         "name": config["name"],
         "version": config["version"],
         "glosses": [meaning[str(index)] for index in range(len(meaning))],
@@ -62,35 +62,43 @@ def test_it_tells_what_the_model_folder_does(recognizer, dgs11, monkeypatch):
 
 
 @pytest.mark.parametrize("layout", BUILT_IN)
-def test_the_indices_are_those_of_mediapipes_points(recognizer, monkeypatch, layout):
-    """A client that takes them in this order sends what the layout's names say."""
+def test_mediapipe_indices_select_the_landmarks_of_the_layout(recognizer, monkeypatch, layout):
+    """A client that selects points by these indices sends the layout's landmarks in order."""
     monkeypatch.setattr(recognizer, "layout", load_layout(layout))
-    told = describe(recognizer)["layout"]
+    description = describe(recognizer)["layout"]
     names = (*MEDIAPIPE.names, NECK)
-    assert [names[index] for index in told["mediapipe"]] == told["landmarks"] == list(load_layout(layout).names)
+    assert (
+        [names[index] for index in description["mediapipe"]]
+        == description["landmarks"]
+        == list(load_layout(layout).names)
+    )
 
 
-def test_an_enrolled_gloss_and_a_model_that_tells_less(dgs11, tmp_path):
+def test_description_with_an_enrolled_gloss_and_with_fewer_abilities(dgs11, tmp_path):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
     enroll(folder, "NEW", [figure_clip()])
-    told = describe(Recognizer.load(folder))
-    assert told["glosses"][-2:] == ["ZEIGEN", "NEW"] and told["enrolled"] == ["NEW"]
+    description = describe(Recognizer.load(folder))
+    assert description["glosses"][-2:] == ["ZEIGEN", "NEW"] and description["enrolled"] == ["NEW"]
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"known_threshold": None, "max_enrolled": 7}))
-    told = describe(Recognizer.load(folder))
-    assert (told["tells_unknown"], told["enrolment"], told["limits"]["max_enrolled"]) == (False, True, 7)
+    description = describe(Recognizer.load(folder))
+    assert (description["tells_unknown"], description["enrolment"], description["limits"]["max_enrolled"]) == (
+        False,
+        True,
+        7,
+    )
     for name in ("enrolled.json", PROTOTYPES):
         (folder / name).unlink()
     assert describe(Recognizer.load(folder))["enrolment"] is False
 
 
-def test_it_lists_what_is_read_here(recognizer, monkeypatch):
+def test_content_types_depend_on_the_installation(recognizer, monkeypatch):
     monkeypatch.setattr(video_format, "videos_supported", lambda: True)
-    told = describe(recognizer)
-    assert told["video"] and "video/mp4" in told["content_types"]
-    assert told["limits"]["max_video_seconds"] == recognizer.limits.max_video_seconds
-    found = importlib.util.find_spec
-    monkeypatch.setattr("spoter.formats.find_spec", lambda name: None if name == "pandas" else found(name))
+    description = describe(recognizer)
+    assert description["video"] and "video/mp4" in description["content_types"]
+    assert description["limits"]["max_video_seconds"] == recognizer.limits.max_video_seconds
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr("spoter.formats.find_spec", lambda name: None if name == "pandas" else find_spec(name))
     assert "text/csv" not in content_types() and "application/json" in content_types()
 
 
@@ -105,30 +113,30 @@ def test_it_lists_what_is_read_here(recognizer, monkeypatch):
         (b'{"describe": true, "nonsense": 3}', "ambiguous_form", None),
     ],
 )
-def test_it_stands_alone_and_is_true(recognizer, body, code, where):
+def test_describe_must_be_true_and_the_only_key(recognizer, body, code, where):
     response = ask(recognizer, body)
     assert (response.status, response.error_code) == (400, code)
     assert json.loads(response.body)["error"]["where"] == where
 
 
-def test_one_of_several_clips_cannot_ask(recognizer):
+def test_describe_in_one_of_several_clips_is_refused(recognizer):
     [response], _ = respond(recognizer, [RawRequest(b'{"clips": [{"describe": true}]}', "application/json")])
     assert response.error_code == "misplaced_option"
     [response], _ = respond(recognizer, [RawRequest(b'{"describe": true}\n', "application/jsonlines")])
     assert response.error_code == "misplaced_option"
 
 
-def test_it_comes_in_json_only(recognizer):
+def test_description_is_available_in_json_only(recognizer):
     assert ask(recognizer, b'{"describe": true}', accept="text/csv").status == 406
     assert ask(recognizer, b'{"describe": true}', accept="*/*").status == 200
 
 
-def test_a_record_of_a_batch_job(recognizer):
+def test_description_as_a_record_of_a_batch_job_ends_with_a_newline(recognizer):
     response = ask(recognizer, b'{"describe": true}')
     assert to_record(response).body == response.body + b"\n"
 
 
-def test_neighbours_in_a_batch_are_answered_too(recognizer, samples):
+def test_other_requests_in_the_batch_are_answered(recognizer, samples):
     hallo = (samples / "hallo.json").read_bytes()
     bodies = [hallo, b'{"describe": true}', b"{", hallo]
     responses, timings = respond(recognizer, [RawRequest(body, "application/json") for body in bodies])
@@ -137,14 +145,14 @@ def test_neighbours_in_a_batch_are_answered_too(recognizer, samples):
 
 
 @pytest.mark.parametrize(
-    ("item", "headers", "asked"),
+    ("item", "headers", "is_describe"),
     [
-        ({}, {"describe": "True"}, True),  # as TorchServe 0.12.0 asks
+        ({}, {"describe": "True"}, True),  # TorchServe 0.12.0's request for a description
         ({}, {"describe": "False"}, False),
         ({}, {}, False),
-        ({"body": b""}, {"describe": "True"}, False),  # a client's own header
+        ({"body": b""}, {"describe": "True"}, False),  # a header of a client
         ({}, {"describe": {"content-type": ""}}, False),  # a part of a form
     ],
 )
-def test_torchserves_question_is_told_from_a_clients_header(item, headers, asked):
-    assert (to_raw_request(item, headers).body == b'{"describe":true}') is asked
+def test_torchserves_describe_request_differs_from_a_clients_header(item, headers, is_describe):
+    assert (to_raw_request(item, headers).body == b'{"describe":true}') is is_describe

@@ -1,4 +1,4 @@
-"""A gloss is added from a few clips, named like any other, listed and removed."""
+"""`spoter enroll`: a gloss is learned from a few clips, recognized, listed and removed."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def model(dgs11, tmp_path) -> Path:
 
 @pytest.fixture
 def low_hallo(samples) -> Callable[[int], Clip]:
-    """A sign that is none of the embedded model's: HALLO with the hand far lower, each time a little different."""
+    """Clips of a sign that the bundled model does not know: HALLO with a much lower hand and small differences."""
     (hallo,) = read_clips([samples / "hallo.json"], load_layout("54"))
     moved = [i for i, name in enumerate(hallo.names) if name.startswith(("right", "pose_right_wrist"))]
 
@@ -48,7 +48,7 @@ def low_hallo(samples) -> Callable[[int], Clip]:
     return make
 
 
-def test_an_enrolled_gloss_is_named_and_known(model, low_hallo):
+def test_enrolled_gloss_is_recognized_and_known(model, low_hallo):
     before = Recognizer.load(model).recognize([low_hallo(9)])[0]
     done = enroll(model, " LOW HALLO ", [low_hallo(seed) for seed in range(3)])
     assert done.learned.clips == 3 and 0 < done.agreement <= 1 and done.similarity < done.agreement
@@ -61,20 +61,22 @@ def test_an_enrolled_gloss_is_named_and_known(model, low_hallo):
     assert sum(ranked.score for ranked in after.glosses) == pytest.approx(1, abs=1e-5)
 
 
-def test_the_similarity_to_an_enrolled_gloss_is_put_up_by_its_attenuation(model):
+def test_similarity_to_an_enrolled_gloss_is_raised_by_its_attenuation(model):
     clip = figure_clip(frames=30)
     enroll(model, "ONE", [clip])
     enroll(model, "FIVE", [clip] * 5)
     prototypes = load_model_folder(model).prototypes
     scores = {ranked.gloss: ranked.score for ranked in Recognizer.load(model).recognize([clip], top_k=99)[0].glosses}
-    # the very clip has the cosine 1 with both prototypes
-    put_up = [1 / prototypes.attenuation(count) for count in (1, 5)]
-    assert np.log(scores["ONE"] / scores["FIVE"]) == pytest.approx(prototypes.scale * (put_up[0] - put_up[1]), rel=1e-3)
+    # This clip has the cosine 1 with both prototypes.
+    similarities = [1 / prototypes.attenuation(count) for count in (1, 5)]
+    assert np.log(scores["ONE"] / scores["FIVE"]) == pytest.approx(
+        prototypes.scale * (similarities[0] - similarities[1]), rel=1e-3
+    )
     (answer,) = Recognizer.load(model).recognize([clip])
-    assert answer.glosses[0].gloss == "ONE" and answer.similarity == pytest.approx(put_up[0], rel=1e-4)
+    assert answer.glosses[0].gloss == "ONE" and answer.similarity == pytest.approx(similarities[0], rel=1e-4)
 
 
-def test_the_other_glosses_are_named_as_before(model, samples, low_hallo):
+def test_other_glosses_are_recognized_as_before(model, samples, low_hallo):
     files = sorted(
         file for file in samples.glob("[a-z]*.*") if file.suffix in (".json", ".csv", ".npy") and file.stem != "hallo"
     )
@@ -88,7 +90,7 @@ def test_the_other_glosses_are_named_as_before(model, samples, low_hallo):
         assert old["known"] == new["known"]
 
 
-def test_more_glosses_keep_their_order_and_can_be_removed(model):
+def test_several_glosses_keep_their_order_and_can_be_removed(model):
     for number, gloss in enumerate(("ONE", "TWO", "THREE")):
         enroll(model, gloss, [figure_clip(frames=30, seed=number)])
     unenroll(model, "TWO")
@@ -101,27 +103,27 @@ def test_more_glosses_keep_their_order_and_can_be_removed(model):
 
 
 @pytest.mark.parametrize(
-    ("gloss", "clips", "words"),
+    ("gloss", "clips", "pattern"),
     [
-        ("HALLO", 1, "found HALLO among the glosses the model was trained on"),
-        ("TWICE", 1, "found TWICE enrolled already; say --replace"),
-        ("  ", 1, "found an empty gloss"),
-        ("TAB\tBED", 1, r"found the gloss 'TAB\\tBED', expected a name without tabs"),
-        ("TWO\nLINES", 1, "expected a name without tabs, line breaks"),
-        ("\udcff", 1, "expected a name without tabs"),  # a byte that is not UTF-8, as the shell hands it over
-        ("NEW", 0, "found no clip of NEW"),
+        ("HALLO", 1, "HALLO .*trained"),
+        ("TWICE", 1, "TWICE .*--replace"),
+        ("  ", 1, "empty gloss"),
+        ("TAB\tBED", 1, r"'TAB\\tBED'"),
+        ("TWO\nLINES", 1, r"'TWO\\nLINES'"),
+        ("\udcff", 1, r"udcff"),  # a byte that is not UTF-8, in the shell's form
+        ("NEW", 0, "no clip of NEW"),
     ],
 )
-def test_a_gloss_that_cannot_be_enrolled(model, gloss, clips, words):
+def test_unusable_gloss_is_refused_and_nothing_changes(model, gloss, clips, pattern):
     enroll(model, "TWICE", [figure_clip()])
     before = (model / ENROLLED).read_bytes()
-    with pytest.raises((ModelFolderError, InputError), match=words):
+    with pytest.raises((ModelFolderError, InputError), match=pattern):
         enroll(model, gloss, [figure_clip()] * clips)
     assert (model / ENROLLED).read_bytes() == before
 
 
-def test_of_two_who_enroll_at_the_same_time_one_is_told_to_wait(model):
-    with exclusive_lock(model), pytest.raises(SpoterError, match="another command is writing into this folder"):
+def test_second_command_that_enrolls_at_the_same_time_is_refused(model):
+    with exclusive_lock(model), pytest.raises(SpoterError, match="another command"):
         enroll(model, "NEW", [figure_clip()])
     enroll(model, "NEW", [figure_clip()])
     with exclusive_lock(model), pytest.raises(SpoterError, match="another command"):
@@ -130,33 +132,33 @@ def test_of_two_who_enroll_at_the_same_time_one_is_told_to_wait(model):
         enroll(model / "nowhere", "NEW", [figure_clip()])
 
 
-def test_a_bad_clip_is_named_and_nothing_is_written(model):
-    nobody = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
-    with pytest.raises(InputError, match="clip 1: found no landmark"):
-        enroll(model, "NEW", [figure_clip(), nobody])
-    with pytest.raises(InputError, match=r"second.json: found no landmark"):
-        enroll(model, "NEW", [figure_clip(), nobody], places=["first.json", "second.json"])
+def test_bad_clip_is_an_error_with_its_place_and_nothing_is_written(model):
+    empty = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
+    with pytest.raises(InputError, match=r"^clip 1: "):
+        enroll(model, "NEW", [figure_clip(), empty])
+    with pytest.raises(InputError, match=r"^second\.json: "):
+        enroll(model, "NEW", [figure_clip(), empty], places=["first.json", "second.json"])
     assert not (model / ENROLLED).exists()
 
 
-def test_the_file_of_a_clip_that_the_model_cannot_take_is_named(model, samples, tmp_path):
+def test_clip_that_is_too_long_is_an_error_with_its_file(model, samples, tmp_path):
     long = msgspec.json.decode((samples / "zeigen-compact.json").read_bytes())
     long["points"] = (long["points"] * 10)[:513]
     (tmp_path / "long.json").write_bytes(msgspec.json.encode(long))
     files = [str(samples / "hallo.json"), str(tmp_path / "long.json")]
     failed = RUNNER.invoke(app, ["enroll", str(model), "NEW", *files])
     assert isinstance(failed.exception, InputError)
-    assert str(failed.exception).startswith(f"{tmp_path / 'long.json'}: found 513 frames")
+    assert failed.exception.code == "too_many_frames" and failed.exception.where == str(tmp_path / "long.json")
 
 
-def test_clips_of_different_signs_do_not_look_alike(model, samples, low_hallo):
+def test_clips_of_different_signs_have_a_low_agreement(model, samples, low_hallo):
     layout = load_layout("54")
     clips = read_clips([samples / "hallo.json", samples / "deutschland.csv"], layout)
     assert enroll(model, "MIXED", clips).agreement < 0.3 < enroll(model, "LOW", [low_hallo(0), low_hallo(1)]).agreement
     assert enroll(model, "ONE", clips[:1]).agreement == pytest.approx(1)
 
 
-def test_a_model_without_prototypes_cannot_enroll(model):
+def test_model_without_prototypes_cannot_enroll(model):
     config = msgspec.json.decode((model / "config.json").read_bytes())
     del config["known_threshold"]
     (model / "config.json").write_bytes(msgspec.json.encode(config))
@@ -170,30 +172,24 @@ def change(path: Path, **fields) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fields", "words"),
+    ("fields", "pattern"),
     [
-        ({"space": "0" * 64}, "enrolled in another model"),
-        (
-            {"glosses": [{"gloss": "HALLO", "clips": 1, "prototype": [0.0] * 540}]},
-            "found HALLO among the glosses the model was trained on",
-        ),
-        (
-            {"glosses": [{"gloss": "NEW", "clips": 1, "prototype": [0.0] * 3}]},
-            "found no prototype for NEW, expected a unit vector of 540",
-        ),
+        ({"space": "0" * 64}, "another model"),
+        ({"glosses": [{"gloss": "HALLO", "clips": 1, "prototype": [0.0] * 540}]}, "HALLO"),
+        ({"glosses": [{"gloss": "NEW", "clips": 1, "prototype": [0.0] * 3}]}, "NEW.* 540"),
         ({"glosses": [{"gloss": "NEW"}]}, "enrolled.json"),
         ({"more": 1}, "enrolled.json"),
     ],
 )
-def test_an_enrolled_json_that_does_not_fit(model, fields, words):
+def test_enrolled_json_that_does_not_fit_the_model_is_refused(model, fields, pattern):
     enroll(model, "NEW", [figure_clip()])
     change(model / ENROLLED, **fields)
-    with pytest.raises(ModelFolderError, match=words):
+    with pytest.raises(ModelFolderError, match=pattern):
         load_model_folder(model)
 
 
-def test_the_same_prototypes_packed_otherwise_are_the_same(model):
-    """As another version of numpy may pack them."""
+def test_same_prototypes_in_another_file_order_keep_enrolled_glosses(model):
+    """Another version of NumPy may write the arrays in another order."""
     enroll(model, "NEW", [figure_clip()])
     with np.load(model / PROTOTYPES) as file:
         arrays = dict(file)
@@ -201,14 +197,14 @@ def test_the_same_prototypes_packed_otherwise_are_the_same(model):
     assert [gloss.gloss for gloss in load_model_folder(model).enrolled] == ["NEW"]
 
 
-def test_new_weights_are_not_written_over_enrolled_glosses(model):
+def test_new_weights_do_not_replace_a_folder_with_enrolled_glosses(model):
     refuse_enrolled(model)
     enroll(model, "NEW", [figure_clip()])
     with pytest.raises(ModelFolderError, match=r"enrolled\.json"):
         refuse_enrolled(model)
 
 
-def test_the_commands(model, samples, tmp_path):
+def test_commands_enroll_list_and_unenroll(model, samples, tmp_path):
     files = [str(samples / "hallo.json"), str(samples / "deutschland.csv")]
     done = RUNNER.invoke(app, ["enroll", str(model), "GREETING", *files])
     assert done.exit_code == 0, done.output

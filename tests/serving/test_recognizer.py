@@ -1,4 +1,4 @@
-"""Clips in, ranked glosses out, whatever the neighbours are; and the same for bytes."""
+"""Clips in, ranked glosses out, independent of the other clips in a batch; and the same for requests."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ def test_answers_are_probabilities_best_first(recognizer):
     assert (answer.frames, answer.model.name) == (20, recognizer.config.name)
 
 
-def test_a_batch_equals_one_by_one_and_keeps_its_order(recognizer):
+def test_batch_equals_single_clips_and_keeps_its_order(recognizer):
     clips = [figure_clip(frames=frames, seed=frames) for frames in (90, 20, 55, 20, 3)]
     together = recognizer.recognize(clips, top_k=3)
     for clip, answer in zip(clips, together, strict=True):
-        (alone,) = recognizer.recognize([clip], top_k=3)
-        assert [ranked.gloss for ranked in alone.glosses] == [ranked.gloss for ranked in answer.glosses]
+        (single,) = recognizer.recognize([clip], top_k=3)
+        assert [ranked.gloss for ranked in single.glosses] == [ranked.gloss for ranked in answer.glosses]
         np.testing.assert_allclose(
-            [ranked.score for ranked in alone.glosses], [ranked.score for ranked in answer.glosses], atol=1e-5
+            [ranked.score for ranked in single.glosses], [ranked.score for ranked in answer.glosses], atol=1e-5
         )
 
 
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime):
-    """As docs/formats.md says of `score`."""
+def test_scores_of_single_requests_and_of_a_batch_differ_only_by_rounding(dgs11, runtime):
+    """docs/formats.md states this for `score`."""
     recognizer = Recognizer.load(dgs11, runtime=runtime)
     requests = [
         RawRequest(body(figure_clip(frames=8 + seed % 53, seed=seed), top_k=11), "application/json")
@@ -58,31 +58,32 @@ def test_answers_alone_and_in_a_batch_differ_by_rounding_at_most(dgs11, runtime)
     ]
     together = respond(recognizer, requests)[0]
     for request, answer in zip(requests, together, strict=True):
-        [alone] = respond(recognizer, [request])[0]
+        [single] = respond(recognizer, [request])[0]
         scores, expected = (
             {ranked["gloss"]: ranked["score"] for ranked in json.loads(response.body)["instances"]}
-            for response in (answer, alone)
+            for response in (answer, single)
         )
         assert scores == pytest.approx(expected, abs=1.01e-4)
 
 
-def test_a_bad_clip_leaves_its_neighbours_alone(recognizer):
+def test_bad_clip_does_not_affect_the_others(recognizer):
     empty = make_clip(np.full((4, 543, 2), np.nan), figure_clip().names, "mediapipe")
-    handed = InputError(ErrorCode.WRONG_TYPE, "as decoding left it")
+    decoding_error = InputError(ErrorCode.WRONG_TYPE, "from decoding")
     long = figure_clip(frames=recognizer.config.max_frames + 1)
-    good, no_one, first, too_long, also_good = recognizer.recognize([figure_clip(), empty, handed, long, figure_clip()])
+    clips = [figure_clip(), empty, decoding_error, long, figure_clip()]
+    good, no_frames, passed_through, too_long, also_good = recognizer.recognize(clips)
     assert [ranked.gloss for ranked in good.glosses] == [ranked.gloss for ranked in also_good.glosses]
-    assert (no_one.code, too_long.code) == ("no_usable_frames", "too_many_frames")
-    assert first is handed
+    assert (no_frames.code, too_long.code) == ("no_usable_frames", "too_many_frames")
+    assert passed_through is decoding_error
 
 
-def test_nothing_to_do_is_done(recognizer):
+def test_empty_batch_has_no_predictions(recognizer):
     timings = Timings()
     assert recognizer.recognize([], timings=timings) == []
     assert (timings.frames, timings.clips) == (0, 0)
 
 
-def test_costs_are_added_up(recognizer):
+def test_timings_accumulate(recognizer):
     timings = Timings()
     for _ in range(2):
         recognizer.recognize([figure_clip()], timings=timings)
@@ -91,23 +92,23 @@ def test_costs_are_added_up(recognizer):
 
 
 @pytest.mark.parametrize("shortest", [0, 0.8])
-def test_long_requests_are_cut_into_bounded_forwards(shortest):
+def test_long_batches_are_split_into_bounded_forward_passes(shortest):
     lengths = [512] * 40 + [10] * 30 + [9, 7]
-    cut = list(batch_by_length(lengths, shortest))
-    assert sorted(i for batch in cut for i in batch) == list(range(72))
-    assert len(cut) > 1
-    assert all(len(batch) * max(lengths[i] for i in batch) <= MAX_FRAMES_PER_BATCH for batch in cut)
-    assert all(lengths[batch[0]] >= shortest * lengths[batch[-1]] for batch in cut)
-    assert len(cut[0]) == (1 if shortest else 32)
+    batches = list(batch_by_length(lengths, shortest))
+    assert sorted(i for batch in batches for i in batch) == list(range(72))
+    assert len(batches) > 1
+    assert all(len(batch) * max(lengths[i] for i in batch) <= MAX_FRAMES_PER_BATCH for batch in batches)
+    assert all(lengths[batch[0]] >= shortest * lengths[batch[-1]] for batch in batches)
+    assert len(batches[0]) == (1 if shortest else 32)
     assert list(batch_by_length([MAX_FRAMES_PER_BATCH * 2], shortest)) == [[0]]
 
 
-def test_every_estimator_is_understood(recognizer):
+def test_clips_of_every_estimator_are_recognized(recognizer):
     answers = recognizer.recognize([figure_clip(name) for name in ("mediapipe", "openpose", "wholepose")])
     assert all(answer.frames == 20 for answer in answers)
 
 
-def test_a_mixed_batch_of_requests(recognizer):
+def test_each_request_of_a_mixed_batch_gets_its_response(recognizer):
     clip = figure_clip()
     raw = [
         RawRequest(body(clip), "application/json"),
@@ -131,14 +132,14 @@ def test_a_mixed_batch_of_requests(recognizer):
     assert answers[6]["answers"][0] == answers[0]
     assert "error" in answers[6]["answers"][1]
     assert "error" in answers[7]["answers"][0]
-    assert (timings.clips, timings.bad_inputs) == (5, 6)  # clips of requests that could be read at all
+    assert (timings.clips, timings.bad_inputs) == (5, 6)  # only clips of requests that could be parsed
     assert timings.decode_ms > 0
 
 
-def test_answers_in_every_type(recognizer):
-    one = body(figure_clip())
+def test_all_response_types_hold_the_same_prediction(recognizer):
+    content = body(figure_clip())
     types = ("application/json", "application/jsonlines", "text/csv")
-    responses, _ = respond(recognizer, [RawRequest(one, "application/json", accept=kind) for kind in types])
+    responses, _ = respond(recognizer, [RawRequest(content, "application/json", accept=kind) for kind in types])
     assert [response.content_type for response in responses] == list(types)
     as_json, as_lines, as_csv = (response.body for response in responses)
     assert json.loads(as_json) == json.loads(as_lines)

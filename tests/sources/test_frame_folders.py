@@ -100,13 +100,13 @@ def test_empty_list_of_people_is_a_frame_without_a_person_and_other_files_are_no
 
 
 @pytest.mark.parametrize("form", ["list of frames", "instance_info"])
-@pytest.mark.parametrize("alone", ["file", "folder"])
-def test_results_of_mmpose_for_a_video_are_one_file(tmp_path, form, alone):
+@pytest.mark.parametrize("path_kind", ["file", "folder"])
+def test_results_of_mmpose_for_a_video_are_one_file(tmp_path, form, path_kind):
     clip = figure_clip("wholepose", FRAMES)
     document = mmpose(clip)
     content = document["instance_info"] if form == "list of frames" else {"instance_info": document["instance_info"]}
     file = put(tmp_path / "predictions" / "signing.json", dumps(content))
-    actual, _ = _read(file if alone == "file" else file.parent)
+    actual, _ = _read(file if path_kind == "file" else file.parent)
     np.testing.assert_allclose(actual.points, clip.points, atol=1e-6)
 
 

@@ -57,7 +57,7 @@ def draw(canvas: np.ndarray, points: np.ndarray, parts: list[dict], title: str) 
     """Draw a frame's landmarks into a picture (H, W, 3) BGR.
 
     A missing hand is drawn as a ring at the pose's wrist in the hand's color, and is named in the line of text. A frame
-    without any landmark is labeled "nobody".
+    without any landmark is labeled "no person".
     """
     height, width = canvas.shape[:2]
     thick = max(2, round(max(height, width) / 400))
@@ -78,7 +78,7 @@ def draw(canvas: np.ndarray, points: np.ndarray, parts: list[dict], title: str) 
                 ring = np.clip(places[part["wrist"]], 8 * thick, (width - 8 * thick, height - 8 * thick)).tolist()
                 cv2.circle(canvas, ring, 6 * thick, (255, 255, 255), -1, cv2.LINE_AA)
                 cv2.circle(canvas, ring, 6 * thick, colour, thick + 1, cv2.LINE_AA)
-    missing_text = "nobody" if not present.any() else f"no {', no '.join(missing)}" if missing else ""
+    missing_text = "no person" if not present.any() else f"no {', no '.join(missing)}" if missing else ""
     text, size = f"{title}  {missing_text}".rstrip(), max(0.5, width / 1400)
     place = (round(16 * size), round(40 * size))
     for ink, pen in (((255, 255, 255), 3), ((0, 0, 0), 1)):
