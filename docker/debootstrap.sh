@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Make the image's base, Debian 12 without documentation, where no registry can be reached: needs root and debootstrap.
+# Make the base image, Debian 12 without documentation, on a machine without access to a registry. Needs root and
+# debootstrap.
 #
-#   docker/debootstrap.sh FOLDER   leaves FOLDER/base.tar there, for `podman import`
+#   docker/debootstrap.sh FOLDER   writes FOLDER/base.tar for `podman import`
 set -euo pipefail
 folder=$1
 root=$folder/root
@@ -9,13 +10,13 @@ trap 'rm -rf "$root"' EXIT
 rm -rf "$root"
 mkdir -p "$folder"
 debootstrap --variant=minbase bookworm "$root"
-# Security updates, as Debian's own image has them.
+# Security updates, as in Debian's official image.
 source=$(awk '/^deb / { print $2; exit }' "$root/etc/apt/sources.list")
 printf 'deb %s bookworm main\ndeb %s bookworm-updates main\ndeb %s-security bookworm-security main\n' \
     "$source" "$source" "$source" >"$root/etc/apt/sources.list"
 chroot "$root" apt-get update
 DEBIAN_FRONTEND=noninteractive chroot "$root" apt-get upgrade --yes
-# debootstrap leaves what it has fetched, and a container needs neither lists nor documentation.
+# Remove downloads, package lists and documentation, which a container does not need.
 rm -rf "$root"/var/cache/apt/*.bin "$root"/var/cache/apt/archives/*.deb "$root"/var/lib/apt/lists/* "$root"/var/log/*
 find "$root"/usr/share/doc -type f ! -name copyright -delete
 rm -rf "$root"/usr/share/{man,info,locale,lintian}/*

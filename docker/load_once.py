@@ -1,6 +1,6 @@
-"""Load an unpacked archive as a TorchServe worker does, and end: load_once.py FOLDER.
+"""Load an unpacked archive as a TorchServe worker does, then exit: load_once.py FOLDER.
 
-Where it cannot be loaded the last line of standard error says why.
+If it cannot be loaded, the last line on stderr is the reason.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main(folder: str) -> None:
-    """Import the archive's handler and have it load the model; whatever that raises is the reason it cannot be served.
+    """Import the archive's handler and load the model with it; every exception means that it cannot be served.
 
     Parameters
     ----------
@@ -21,7 +21,7 @@ def main(folder: str) -> None:
     from ts.model_loader import ModelLoaderFactory
 
     manifest = json.loads(Path(folder, "MAR-INF", "MANIFEST.json").read_text())
-    sys.path.insert(0, folder)  # TorchServe has it on each worker's path
+    sys.path.insert(0, folder)  # as TorchServe does for each worker
     ModelLoaderFactory.get_model_loader().load("spoter", folder, manifest["model"]["handler"], None, 1)
 
 

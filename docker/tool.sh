@@ -1,4 +1,4 @@
-# What build.sh and push.sh share; read by them, not run.
+# Functions shared by build.sh and push.sh, which source this file.
 # shellcheck shell=bash
 
 fail() {
@@ -6,7 +6,7 @@ fail() {
     exit "${2:-2}"
 }
 
-# docker where its daemon answers, else podman.
+# Print docker if its daemon answers, else podman.
 find_tool() {
     local tool
     for tool in ${SPOTER_IMAGE_TOOL:-docker podman}; do
@@ -15,7 +15,7 @@ find_tool() {
             return
         fi
     done
-    fail "found no ${SPOTER_IMAGE_TOOL:-docker or podman} that answers \`info\`: install one, or start Docker's daemon"
+    fail "${SPOTER_IMAGE_TOOL:-docker and podman} did not answer \`info\`: install one, or start Docker's daemon"
 }
 
 version() {

@@ -1,1 +1,1 @@
-"""Amazon SageMaker and AWS Lambda."""
+"""Deployment to Amazon SageMaker and AWS Lambda."""

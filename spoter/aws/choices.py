@@ -1,4 +1,4 @@
-"""Choices of the options of `spoter deploy`, apart from what takes long to import."""
+"""Choices for options of `spoter deploy`, in a module that imports nothing slow."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Mode(StrEnum):
-    """How SageMaker runs the model: endpoints of three kinds, or a batch transform job."""
+    """How SageMaker runs the model: as one of three kinds of endpoint, or as a batch transform job."""
 
     realtime = "realtime"
     serverless = "serverless"
@@ -15,7 +15,7 @@ class Mode(StrEnum):
 
 
 class EntryPoint(StrEnum):
-    """Which of the archive's two entry points SageMaker's container code uses."""
+    """Which of the archive's two entry points SageMaker's container code calls."""
 
-    handler = "handler"  # MAR-INF/MANIFEST.json, and with it spoter_handler.py: the archive as it is
-    functions = "functions"  # code/inference.py, where MAR-INF is not there
+    handler = "handler"  # spoter_handler.py, which MAR-INF/MANIFEST.json names: the unchanged archive
+    functions = "functions"  # code/inference.py: without MAR-INF/

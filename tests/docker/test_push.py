@@ -1,4 +1,4 @@
-"""docker/push.sh: the real AWS CLI against moto's ECR over HTTP; the container tool is a double."""
+"""docker/push.sh with the real AWS CLI, moto's ECR over HTTP, and a fake docker."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests import ROOT
 
 PUSH = ROOT / "docker" / "push.sh"
 ID = "sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
-# A double of docker, for moto has no registry to push to: it writes down how it was called and what it was sent.
+# A fake docker, because moto has no registry: it records its arguments and the password on stdin.
 DOCKER = f"""#!/bin/sh
 echo "$*" >> "$CALLS"
 case "$1 $2" in
@@ -32,7 +32,7 @@ esac
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    """moto's server, an AWS of its own."""
+    """The URL of moto's server in a separate process."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "moto.server", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -52,26 +52,26 @@ def endpoint() -> Iterator[str]:
 
 @pytest.fixture
 def environ(tmp_path: Path) -> dict[str, str]:
-    """An environment in which docker is the double and nothing is known of AWS."""
+    """Environment variables with the fake docker and without AWS configuration."""
     tools = tmp_path / "tools"
     tools.mkdir()
     (tools / "docker").write_text(DOCKER)
     (tools / "docker").chmod(0o755)
     calls = tmp_path / "calls"
     calls.touch()
-    nowhere = {"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"}
+    no_configuration = {"AWS_CONFIG_FILE": "/nonexistent", "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent"}
     return (
         {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SPOTER_"))}
-        | nowhere
+        | no_configuration
         | {"AWS_EC2_METADATA_DISABLED": "true", "PATH": f"{tools}:{os.environ['PATH']}", "CALLS": str(calls)}
     )
 
 
 @pytest.fixture
 def ecr(environ: dict[str, str], endpoint: str):
-    """An ECR without repositories, and an environment that reaches it."""
+    """A client of an empty ECR; `environ` reaches it too."""
     if shutil.which("aws") is None:
-        pytest.skip("the AWS CLI is not installed: docker/push.sh is not tried against moto's ECR")
+        pytest.skip("the AWS CLI is not installed: docker/push.sh cannot be tested")
     environ |= {"AWS_ENDPOINT_URL": endpoint, "AWS_REGION": "eu-central-1"}
     environ |= {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     urllib.request.urlopen(urllib.request.Request(f"{endpoint}/moto-api/reset", method="POST")).close()
@@ -84,13 +84,13 @@ def push(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProces
     return subprocess.run([PUSH, *arguments], env=environ, capture_output=True, text=True, timeout=300)
 
 
-def refused(done: subprocess.CompletedProcess, *words: str, status: int = 2) -> None:
+def assert_refused(done: subprocess.CompletedProcess, *parts: str, status: int = 2) -> None:
     assert done.returncode == status, done.stderr
     assert done.stderr.startswith("push.sh: ") and done.stderr.count("\n") == 1, done.stderr
-    assert all(word in done.stderr for word in words), done.stderr
+    assert all(part in done.stderr for part in parts), done.stderr
 
 
-def test_it_makes_the_repository_pushes_once_and_says_how_to_deploy(ecr, environ):
+def test_creates_the_repository_pushes_once_and_prints_the_deploy_command(ecr, environ):
     from spoter import __version__
 
     done = push(environ)
@@ -100,7 +100,7 @@ def test_it_makes_the_repository_pushes_once_and_says_how_to_deploy(ecr, environ
     assert repository["imageTagMutability"] == "IMMUTABLE"
     assert repository["imageScanningConfiguration"] == {"scanOnPush": True}
     uri = f"{repository['repositoryUri']}:{__version__}-0123456789ab"
-    assert done.stdout.splitlines()[-1] == f"python deploy.py --image-uri {uri}"
+    assert done.stdout.splitlines()[-1] == f"spoter deploy --image-uri {uri}"
     host = repository["repositoryUri"].split("/")[0]
     calls = Path(environ["CALLS"]).read_text().splitlines()
     assert f"login --username AWS --password-stdin {host}" in calls
@@ -115,11 +115,11 @@ def test_it_makes_the_repository_pushes_once_and_says_how_to_deploy(ecr, environ
     Path(environ["CALLS"]).write_text("")
     again = push(environ)
     assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines() == [f"{uri} is there already", f"python deploy.py --image-uri {uri}"]
+    assert again.stdout.splitlines()[-1] == f"spoter deploy --image-uri {uri}"
     assert "push" not in Path(environ["CALLS"]).read_text()
 
 
-def test_another_repository_that_is_there_is_left_as_it_is(ecr, environ):
+def test_existing_repository_is_not_changed(ecr, environ):
     ecr.create_repository(repositoryName="team/signs", imageTagMutability="MUTABLE")
     done = push(environ, "team/signs")
     assert done.returncode == 0, done.stderr
@@ -128,35 +128,35 @@ def test_another_repository_that_is_there_is_left_as_it_is(ecr, environ):
     assert f"{repository['repositoryUri']}:" in done.stdout
 
 
-def test_a_name_that_aws_refuses_is_told_in_its_words(ecr, environ):
+def test_invalid_repository_name_is_reported_with_awss_error(ecr, environ):
     done = push(environ, "No Capitals")
     assert done.returncode == 1
     assert done.stderr.startswith("push.sh: ecr ")
 
 
-def test_no_credentials(ecr, environ):
+def test_missing_credentials(ecr, environ):
     del environ["AWS_ACCESS_KEY_ID"], environ["AWS_SECRET_ACCESS_KEY"]
-    refused(push(environ), "run aws configure")
+    assert_refused(push(environ), "aws configure")
 
 
-def test_no_region(ecr, environ):
+def test_missing_region(ecr, environ):
     del environ["AWS_REGION"]
-    refused(push(environ), "found no AWS region")
+    assert_refused(push(environ), "AWS_REGION")
 
 
-def test_no_image(ecr, environ):
-    refused(push(environ | {"NO_IMAGE": "1"}), "found no image spoter:", "docker/build.sh")
+def test_missing_image(ecr, environ):
+    assert_refused(push(environ | {"NO_IMAGE": "1"}), "image spoter:", "docker/build.sh")
 
 
-def test_no_tool_that_answers(ecr, environ):
-    refused(push(environ | {"SPOTER_IMAGE_TOOL": "no-such-tool"}), "found no no-such-tool")
+def test_missing_container_tool(ecr, environ):
+    assert_refused(push(environ | {"SPOTER_IMAGE_TOOL": "no-such-tool"}), "no-such-tool")
 
 
-def test_no_aws_cli(environ, tmp_path):
+def test_missing_aws_cli(environ, tmp_path):
     for name in ("bash", "dirname", "basename", "env"):
         (tmp_path / "tools" / name).symlink_to(shutil.which(name))
-    refused(push(environ | {"PATH": str(tmp_path / "tools")}), "found no aws: install the AWS CLI")
+    assert_refused(push(environ | {"PATH": str(tmp_path / "tools")}), "AWS CLI")
 
 
 def test_too_many_arguments(environ):
-    refused(push(environ, "one", "two"), "found 2 arguments")
+    assert_refused(push(environ, "one", "two"), "2 arguments")

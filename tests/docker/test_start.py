@@ -28,7 +28,7 @@ def load(name: str):
 start, health = load("start"), load("health")
 
 
-def test_on_ec2_tokens_are_on_and_only_predictions_can_be_reached():
+def test_torchserve_requires_tokens_and_exposes_only_predictions():
     chosen = start.settings("torchserve", {})
     assert Path(chosen["PYTHONPATH"], "sitecustomize.py").is_file()
     assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "false"
@@ -38,33 +38,33 @@ def test_on_ec2_tokens_are_on_and_only_predictions_can_be_reached():
     assert "TS_DEFAULT_WORKERS_PER_MODEL" not in chosen
 
 
-def test_torchserves_own_variables_win_but_for_the_folder_that_is_written_in():
-    told = {"TS_DISABLE_TOKEN_AUTHORIZATION": "true", "TS_JOB_QUEUE_SIZE": "7", "TEMP": "/elsewhere", "PATH": "/bin"}
-    chosen = start.settings("torchserve", told)
+def test_torchserves_variables_override_all_but_the_folders():
+    environ = {"TS_DISABLE_TOKEN_AUTHORIZATION": "true", "TS_JOB_QUEUE_SIZE": "7", "TEMP": "/elsewhere", "PATH": "/bin"}
+    chosen = start.settings("torchserve", environ)
     assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "true"
     assert chosen["TS_JOB_QUEUE_SIZE"] == "7"
     assert chosen["TEMP"] == chosen["TMPDIR"] == "/tmp/spoter"
     assert "PATH" not in chosen
 
 
-def test_sagemakers_variables_are_heard_by_serve_alone():
-    told = {
+def test_only_serve_uses_sagemakers_variables():
+    environ = {
         "SAGEMAKER_BIND_TO_PORT": "9001",
         "SAGEMAKER_SAFE_PORT_RANGE": "9000-9005",
         "SAGEMAKER_MODEL_SERVER_WORKERS": "3",
     }
-    chosen = start.settings("serve", told)
+    chosen = start.settings("serve", environ)
     assert chosen["TS_INFERENCE_ADDRESS"] == "http://0.0.0.0:9001"
     assert chosen["TS_MANAGEMENT_ADDRESS"] == "http://127.0.0.1:9000"
-    assert chosen["TS_METRICS_ADDRESS"] == "http://127.0.0.1:9002"  # 9001 is taken
+    assert chosen["TS_METRICS_ADDRESS"] == "http://127.0.0.1:9002"  # 9001 is in use
     assert (chosen["TS_GRPC_INFERENCE_PORT"], chosen["TS_GRPC_MANAGEMENT_PORT"]) == ("9003", "9004")
     assert chosen["TS_DEFAULT_WORKERS_PER_MODEL"] == "3"
     assert chosen["TS_DISABLE_TOKEN_AUTHORIZATION"] == "true"
-    assert start.settings("torchserve", told) == start.settings("torchserve", {})
+    assert start.settings("torchserve", environ) == start.settings("torchserve", {})
 
 
 @pytest.mark.parametrize(
-    "told",
+    "environ",
     [
         {"SAGEMAKER_BIND_TO_PORT": "http"},
         {"SAGEMAKER_BIND_TO_PORT": "70000"},
@@ -74,23 +74,23 @@ def test_sagemakers_variables_are_heard_by_serve_alone():
         {"SAGEMAKER_SAFE_PORT_RANGE": "a-b"},
     ],
 )
-def test_what_is_no_port_is_refused_by_name(told):
-    with pytest.raises(start.StartError, match=next(iter(told))) as caught:
-        start.settings("serve", told)
+def test_invalid_variable_is_named(environ):
+    with pytest.raises(start.StartError, match=next(iter(environ))) as caught:
+        start.settings("serve", environ)
     assert caught.value.status == 2
 
 
-def test_java_is_started_with_the_options_of_config_properties_and_one_logging():
+def test_java_gets_the_options_of_config_properties_and_one_logging_option():
     lines = (DOCKER.parent / "config.properties").read_text().splitlines()
     [line] = [line for line in lines if line.startswith("vmargs=")]
     logging, *options = line.removeprefix("vmargs=").split()
-    told = start.command(Path("/model-store/spoter.mar"))
-    assert logging.startswith("-Dlog4j.") and set(options) <= set(told[: told.index("-cp")])
-    assert sum(option.startswith("-Dlog4j.") for option in told) == 1
+    command = start.command(Path("/model-store/spoter.mar"))
+    assert logging.startswith("-Dlog4j.") and set(options) <= set(command[: command.index("-cp")])
+    assert sum(option.startswith("-Dlog4j.") for option in command) == 1
 
 
-def test_what_takes_a_signal_badly_ends_all_the_same_and_leaves_nothing(tmp_path):
-    """A stand-in for TorchServe that ignores SIGTERM and has a child, as one has whose workers hang."""
+def test_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path):
+    """The process ignores SIGTERM and has a child, like a TorchServe with hanging workers."""
     stubborn = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
     stubborn += "print('up', subprocess.Popen(['sleep', '600']).pid, flush=True)\ntime.sleep(600)"
     outer = f"""
@@ -112,12 +112,12 @@ sys.exit(start.run([sys.executable, "-c", {stubborn!r}], {{}}))
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize(("ends", "status"), [("sys.exit(0)", 1), ("sys.exit(3)", 3), ("os.abort()", 1)])
-def test_a_server_that_ends_by_itself_is_a_failure(ends, status, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize(("program", "status"), [("sys.exit(0)", 1), ("sys.exit(3)", 3), ("os.abort()", 1)])
+def test_unexpected_exit_of_the_server_is_a_failure(program, status, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(start, "WORK", tmp_path)
     monkeypatch.setattr(start.signal, "signal", lambda *_: None)  # so that Ctrl-C still ends the tests
-    assert start.run([sys.executable, "-c", f"import os, sys; {ends}"], {}) == status
-    assert "ended by itself" in capsys.readouterr().err
+    assert start.run([sys.executable, "-c", f"import os, sys; {program}"], {}) == status
+    assert "TorchServe" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["bash"], ["serve", "--now"]])
@@ -125,17 +125,17 @@ def test_other_commands_are_refused(arguments):
     done = subprocess.run([sys.executable, DOCKER / "start.py", *arguments], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "expected serve or torchserve" in done.stderr
+    assert "serve or torchserve" in done.stderr
 
 
-def test_health_is_red_where_nothing_was_started(tmp_path, monkeypatch, capsys):
+def test_health_check_fails_before_the_start(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(health, "WORK", tmp_path)
     assert health.main() == 1
     assert capsys.readouterr().out.startswith("not healthy: ")
 
 
-def test_health_asks_for_a_prediction_and_for_a_new_token_where_one_expired(tmp_path, monkeypatch, capsys):
-    """Of a server's double: the tests of the image would wait a minute for a token to expire."""
+def test_health_check_requests_a_prediction_and_replaces_an_expired_token(tmp_path, monkeypatch, capsys):
+    """With a fake server, because a real token expires only after a minute."""
     monkeypatch.setattr(health, "WORK", tmp_path)
     refused = (400, {"code": 400, "type": "InvalidKeyException", "message": "…"}, {})
     described = (200, {"layout": {"name": "54", "landmarks": ["a"] * 54}, "limits": {"max_frames": 9}}, {})

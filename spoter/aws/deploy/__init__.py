@@ -1,1 +1,1 @@
-"""Deployment to SageMaker."""
+"""Deployment to Amazon SageMaker."""

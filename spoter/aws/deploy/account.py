@@ -1,4 +1,4 @@
-"""Calls to AWS: every call of `spoter deploy` goes through `Account`, which can print it instead."""
+"""Calls to AWS. `spoter deploy` makes every call through `Account`, which prints it instead in a dry run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from botocore.config import Config
 
 from spoter.aws.deploy.settings import DeployError, Settings
 
-# Error codes of services for something that does not exist. SageMaker has no code for it, only words.
+# Error codes of services for a resource that does not exist. SageMaker has no such code, only a message.
 _ABSENT_CODES = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFound"}
 _ABSENT_CODES |= {"ResourceNotFoundException", "RepositoryNotFoundException", "ImageNotFoundException"}
 _ABSENT_CODES |= {"ObjectNotFoundException", "NoSuchResourceException"}
-_ABSENT_WORDS = ("could not find", "cannot find", "does not exist", "not found")
+_ABSENT_PHRASES = ("could not find", "cannot find", "does not exist", "not found")
 
 _DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403"}
 
 DRY_RUN_ACCOUNT = "ACCOUNT"
-"""Stands for the account's number in a dry run."""
+"""Placeholder for the account number in a dry run."""
 
 
 class CallError(DeployError):
     """AWS refused a call with a code such as ``ResourceLimitExceeded`` and a reason.
 
-    `response` is botocore's parsed response; that of ModelError holds the container's.
+    `response` is botocore's parsed response; with the code ModelError it holds the container's response.
     """
 
     exit_code = 1
 
     def __init__(self, operation: str, code: str, reason: str, response: dict[str, Any] | None = None):
-        hint = ": the deploying user lacks this permission, see spoter/aws/iam/" if code in _DENIED else ""
+        hint = ": the deploying user lacks this permission; see spoter/aws/iam/" if code in _DENIED else ""
         super().__init__(f"{operation}: {code}: {reason}{hint}")
         self.code = code
         self.reason = reason
@@ -50,9 +50,9 @@ class CallError(DeployError):
 
     @property
     def absent(self) -> bool:
-        """Whether AWS says that the resource does not exist."""
+        """Whether the resource does not exist."""
         if self.code == "ValidationException":
-            return any(words in self.reason.lower() for words in _ABSENT_WORDS)
+            return any(phrase in self.reason.lower() for phrase in _ABSENT_PHRASES)
         return self.code in _ABSENT_CODES
 
 
@@ -63,15 +63,15 @@ class Unreachable(DeployError):
 
 
 class Account:
-    """AWS's services in the region and with the profile of the settings, or of AWS's own configuration.
+    """AWS's services, with the region and the profile of the settings or else of AWS's own configuration.
 
-    AWS_REGION counts as it does for AWS's other tools, though boto3 knows AWS_DEFAULT_REGION only. `show` gets a line
-    for each call, before it is made. A dry run makes none: `read` then returns None, as in an empty account.
+    AWS_REGION is used, as by AWS's other tools, though boto3 reads AWS_DEFAULT_REGION only. `show` gets one line per
+    call, before the call. A dry run makes no calls: `read` then returns None, as in an empty account.
 
     Raises
     ------
     DeployError
-        Where there is no such profile, or no region is named anywhere.
+        If the profile does not exist or no region is configured.
     """
 
     def __init__(self, settings: Settings, dry_run: bool = False, show: Callable[[str], None] | None = None):
@@ -84,31 +84,31 @@ class Account:
             region = self.session.region_name
             self.partition: str = self.session.get_partition_for_region(region) if region else ""
         except botocore.exceptions.ProfileNotFound as error:
-            raise DeployError(f"{error}; expected one of `aws configure list-profiles`") from None
+            raise DeployError(f"{error}; `aws configure list-profiles` lists the profiles") from None
         except botocore.exceptions.BotoCoreError as error:  # an invalid region or configuration
-            raise DeployError(f"AWS's configuration: {error}") from None
+            raise DeployError(f"AWS configuration: {error}") from None
         if not region:
-            raise DeployError("found no region: set region in deploy.toml, or AWS_REGION, or run `aws configure`")
+            raise DeployError("found no AWS region: set region in deploy.toml or AWS_REGION, or run `aws configure`")
         self.region: str = region
 
     @cached_property
     def account_id(self) -> str:
-        """The account's number; `DRY_RUN_ACCOUNT` in a dry run."""
+        """The account number; `DRY_RUN_ACCOUNT` in a dry run."""
         identity = self.call("sts", "get_caller_identity")
         return str(identity["Account"]) if identity else DRY_RUN_ACCOUNT
 
     def client(self, service: str) -> Any:
-        """Return boto3's client of a service, for what is no single call (paginators, waiters)."""
+        """Return the boto3 client of a service, for paginators and service models."""
         if service not in self._clients:
             config = Config(retries={"mode": "standard", "max_attempts": 5}, user_agent_extra="spoter-serve")
-            # Fake keys in a dry run: a search for real ones may use the network (instance metadata, SSO).
+            # Fake keys in a dry run: the search for real keys may use the network (instance metadata, SSO).
             keys = {"aws_access_key_id": "none", "aws_secret_access_key": "none"} if self.dry_run else {}
             with translate_errors(service, "client"):
                 self._clients[service] = self.session.client(service, config=config, **keys)
         return self._clients[service]
 
     def read(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """Make a call that changes nothing; None where the resource does not exist, and in a dry run."""
+        """Make a read-only call; return None if the resource does not exist, and in a dry run."""
         try:
             return self.call(service, operation, **parameters)
         except CallError as error:
@@ -117,7 +117,7 @@ class Account:
             raise
 
     def pages(self, service: str, operation: str, key: str, **parameters: Any) -> list[Any]:
-        """Return what all pages of a listing hold under `key`; nothing in a dry run."""
+        """Return the items under `key` of all pages of a listing; an empty list in a dry run."""
         self._show(format_call(service, operation, parameters))
         if self.dry_run:
             return []
@@ -126,12 +126,12 @@ class Account:
             return [item for page in pages for item in page.get(key, [])]
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict[str, Any] | None:
-        """Make a call, shown before; raises `CallError` where AWS refuses it. None in a dry run.
+        """Show a call, make it and return the response; None in a dry run.
 
         Raises
         ------
         DeployError
-            Where AWS cannot be reached or there are no credentials.
+            If AWS refuses the call (`CallError`) or cannot be reached, or if there are no credentials.
         """
         self._show(format_call(service, operation, parameters))
         if self.dry_run:
@@ -142,13 +142,13 @@ class Account:
 
 
 def bucket_name(settings: Settings, account: Account) -> str:
-    """Return the bucket of a deployment: that of the settings, or else the SDK's default of the account and region."""
+    """Return the bucket of a deployment: from the settings, or else the SDK's default for the account and region."""
     return settings.bucket or f"sagemaker-{account.region}-{account.account_id}"
 
 
 @contextmanager
 def translate_errors(service: str, operation: str) -> Iterator[None]:
-    """Turn botocore's errors into ours."""
+    """Translate botocore's errors into `DeployError` and its subclasses."""
     name = f"{service} {operation}"
     try:
         yield
@@ -162,17 +162,17 @@ def translate_errors(service: str, operation: str) -> Iterator[None]:
         ) from None
     except (botocore.exceptions.ConnectionError, botocore.exceptions.HTTPClientError) as error:
         raise Unreachable(f"{name}: {error}") from None
-    except (botocore.exceptions.BotoCoreError, ValueError) as error:  # ValueError: an AWS_ENDPOINT_URL that is no URL
+    except (botocore.exceptions.BotoCoreError, ValueError) as error:  # ValueError: AWS_ENDPOINT_URL is not a URL
         raise DeployError(f"{name}: {error}") from None
 
 
 def format_call(service: str, operation: str, parameters: dict[str, Any]) -> str:
-    """Return a call as a line of text: ``sagemaker create_model {"ModelName": …}``; contents only by their size."""
+    """Return a call as one line, ``sagemaker create_model {"ModelName": …}``, with the size in place of a body."""
     return f"{service} {operation} {json.dumps(parameters, default=_describe, ensure_ascii=False)}"
 
 
 def _describe(value: object) -> str:
-    if isinstance(value, bytes):  # never the landmarks of a person
+    if isinstance(value, bytes):  # never print the landmarks of a person
         return f"{len(value)} bytes"
-    name = getattr(value, "name", None)  # a file has one
+    name = getattr(value, "name", None)  # an open file
     return f"{Path(name).name}, {Path(name).stat().st_size} bytes" if name else str(value)

@@ -15,48 +15,48 @@ from spoter.aws.deploy.settings import DeployError, ScalingBounds, Settings
 SERVICE = "application-autoscaling"
 DIMENSION = "sagemaker:variant:DesiredInstanceCount"
 
-# Invocations a minute for one instance: 20 a second. A request like those in samples/ takes 5 to 8 ms of one core with
-# the embedded model, one with all of Holistic's landmarks some 25 ms; ml.c5.large has one core, so that 40 a second are
-# what it is expected to answer. Half of that, because new instances come minutes after the load (the safety factor of
-# the developer guide's "Load testing your auto scaling configuration"). Measure your own model and instance type, and
-# set autoscale-target.
+# Invocations per minute for one instance, 20 per second. With the bundled model, a request like those in samples/ takes
+# 5 to 8 ms of one core, and a request with all landmarks of Holistic about 25 ms. ml.c5.large has one core and should
+# answer 40 requests per second. The target is half of that, because new instances start minutes after the load rises
+# (the safety factor of "Load testing your auto scaling configuration" in the developer guide). For another model or
+# instance type: measure, then set autoscale-target.
 INVOCATIONS = 1200.0
-# Requests that wait for one instance: five, as in the developer guide's "Autoscale an asynchronous endpoint".
+# Waiting requests per instance, as in "Autoscale an asynchronous endpoint" of the developer guide.
 BACKLOG = 5.0
-# Seconds. An instance takes minutes until it answers: until then the metric asks for more than is needed.
+# Seconds. An instance needs minutes to start; until then the metric asks for more instances than needed.
 OUT_COOLDOWN = 300
-# Going down is slower than going up, so that a pause in the traffic does not cost the instances it needs afterwards.
+# Seconds. Scaling in is slower than scaling out, so that a short pause in the traffic does not remove instances.
 IN_COOLDOWN = 600
 
 
 def apply_scaling(settings: Settings, account: Account) -> None:
-    """Scale the endpoint as the settings say, or not at all; a setup that is right already is not touched.
+    """Set up automatic scaling as in the settings, or remove it; do nothing if the current setup matches.
 
     Raises
     ------
     DeployError
-        Where the endpoint is scaled by something that this deployment has not set up.
+        If the endpoint has automatic scaling that this deployment did not set up.
     """
     bounds = settings.scaling()
     target = _describe_target(account, settings.name)
-    ours = target is not None and _is_ours(settings, account, target)
+    is_ours = target is not None and _is_ours(settings, account, target)
     if bounds is None:
-        if ours:
+        if is_ours:
             remove_scaling(settings, account)
         return
-    if target is not None and not ours:
+    if target is not None and not is_ours:
         raise DeployError(
-            f"endpoint {settings.name} is scaled from {target['MinCapacity']} to {target['MaxCapacity']} instances, "
-            f"which `spoter deploy` has not set up: `aws {SERVICE} deregister-scalable-target --service-namespace "
-            f"sagemaker --resource-id {_resource_id(settings.name)} --scalable-dimension {DIMENSION}` ends that; or "
-            "leave autoscale out"
+            f"endpoint {settings.name} is already scaled from {target['MinCapacity']} to {target['MaxCapacity']} "
+            "instances, but not by `spoter deploy`: leave autoscale out, or remove that scaling with "
+            f"`aws {SERVICE} deregister-scalable-target --service-namespace sagemaker --resource-id "
+            f"{_resource_id(settings.name)} --scalable-dimension {DIMENSION}`"
         )
     if target is not None and _is_current(settings, account, bounds, target):
         return
     dimension = _dimension(settings.name)
-    tags = {"Tags": requests.tags(settings)} if target is None else {}  # AWS takes them only for a new target
+    tags = {"Tags": requests.tags(settings)} if target is None else {}  # AWS accepts tags only for a new target
     account.call(
-        SERVICE, "register_scalable_target", **dimension, MinCapacity=bounds.least, MaxCapacity=bounds.most, **tags
+        SERVICE, "register_scalable_target", **dimension, MinCapacity=bounds.minimum, MaxCapacity=bounds.maximum, **tags
     )
     account.call(
         SERVICE,
@@ -66,17 +66,17 @@ def apply_scaling(settings: Settings, account: Account) -> None:
         PolicyType="TargetTrackingScaling",
         TargetTrackingScalingPolicyConfiguration=_tracking(settings),
     )
-    wake = wake_policy(settings.name)
-    if bounds.least == 0:
+    wake_name = wake_policy(settings.name)
+    if bounds.minimum == 0:
         _put_wake_policy(settings, account)
         return
-    if wake in _read_policies(settings, account):
-        account.call(SERVICE, "delete_scaling_policy", **dimension, PolicyName=wake)
+    if wake_name in _read_policies(settings, account):
+        account.call(SERVICE, "delete_scaling_policy", **dimension, PolicyName=wake_name)
     _delete_alarm(settings, account)
 
 
 def remove_scaling(settings: Settings, account: Account) -> None:
-    """Remove what `apply_scaling` has set up; nothing where there is nothing, or where it is not ours."""
+    """Remove the scaling that `apply_scaling` set up, if there is any; leave other scaling alone."""
     dimension = _dimension(settings.name)
     if account.dry_run or find_target(settings, account) is not None:
         for name in _read_policies(settings, account):
@@ -86,7 +86,7 @@ def remove_scaling(settings: Settings, account: Account) -> None:
 
 
 def with_current_scaling(settings: Settings, account: Account) -> Settings:
-    """Return the settings with the current scaling, where it is ours, for `apply_scaling` to set it up again."""
+    """Return the settings with the scaling that this deployment currently has, for `apply_scaling` to restore."""
     target = find_target(settings, account)
     if target is None:
         return msgspec.structs.replace(settings, autoscale=None)
@@ -97,13 +97,13 @@ def with_current_scaling(settings: Settings, account: Account) -> Settings:
 
 
 def find_target(settings: Settings, account: Account) -> dict[str, Any] | None:
-    """Return the endpoint's scalable target where it is ours."""
+    """Return the endpoint's scalable target if this deployment registered it, else None."""
     target = _describe_target(account, settings.name)
     return target if target is not None and _is_ours(settings, account, target) else None
 
 
 def find_alarm(settings: Settings, account: Account) -> str | None:
-    """Return the name of the alarm that wakes an endpoint without instances, where it is ours."""
+    """Return the name of this deployment's alarm that wakes an endpoint without instances, or None."""
     response = account.read("cloudwatch", "describe_alarms", AlarmNames=[wake_policy(settings.name)]) or {}
     for alarm in response.get("MetricAlarms", []):
         tagging = account.read("cloudwatch", "list_tags_for_resource", ResourceARN=alarm["AlarmArn"]) or {}
@@ -139,10 +139,10 @@ def _tracking(settings: Settings) -> dict[str, Any]:
 
 
 def _put_wake_policy(settings: Settings, account: Account) -> None:
-    """Add one instance when a request waits and there is none.
+    """Add a policy and an alarm that start the first instance when a request waits.
 
-    A backlog per instance says nothing where there are no instances: without this the endpoint would sleep until the
-    backlog were above the target (developer guide, "Define a scaling policy that scales up from zero").
+    Without instances there is no backlog per instance: the endpoint would stay without instances until the backlog
+    exceeds the target (developer guide, "Define a scaling policy that scales up from zero").
     """
     name = wake_policy(settings.name)
     policy = account.call(
@@ -185,13 +185,13 @@ def _delete_alarm(settings: Settings, account: Account) -> None:
 
 
 def _is_current(settings: Settings, account: Account, bounds: ScalingBounds, target: dict[str, Any]) -> bool:
-    """Tell whether a target has these bounds, and exactly the policies and the alarm that belong to them."""
-    if (target["MinCapacity"], target["MaxCapacity"]) != (bounds.least, bounds.most):
+    """Return whether a target has these bounds, and exactly the policies and the alarm for them."""
+    if (target["MinCapacity"], target["MaxCapacity"]) != (bounds.minimum, bounds.maximum):
         return False
-    wakes = bounds.least == 0
+    needs_wake = bounds.minimum == 0
     policies = _read_policies(settings, account)
-    expected = {load_policy(settings.name)} | ({wake_policy(settings.name)} if wakes else set())
-    if policies.keys() != expected or (find_alarm(settings, account) is not None) != wakes:
+    expected = {load_policy(settings.name)} | ({wake_policy(settings.name)} if needs_wake else set())
+    if policies.keys() != expected or (find_alarm(settings, account) is not None) != needs_wake:
         return False
     tracking = policies[load_policy(settings.name)].get("TargetTrackingScalingPolicyConfiguration", {})
     return all(tracking.get(key) == value for key, value in _tracking(settings).items())

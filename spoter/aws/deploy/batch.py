@@ -1,4 +1,4 @@
-"""Batch transform: JSON Lines in S3 to JSON Lines in S3, in order, by instances that run only for that."""
+"""Batch transform jobs: JSON Lines in S3 to JSON Lines in S3, in order, on instances that run only for the job."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ LOG_GROUP = "/aws/sagemaker/TransformJobs"
 def run_job(
     settings: Settings, account: Account, model_name: str, show: Callable[[str], None], poll: float = POLL
 ) -> str:
-    """Answer the clips of `settings.input`, and return where the answers are.
+    """Run a batch job over the clips of `settings.input`, and return the s3:// address of the answers.
 
-    Each line is a request (BatchStrategy SingleRecord): a request of many lines would be cut by size, which says
-    nothing about how many clips a model takes at once. The handler puts requests that arrive together through the
-    model together all the same. SageMaker keeps the order, and writes ``NAME.out`` for each object NAME.
+    Each line is one request (BatchStrategy SingleRecord). SageMaker would cut larger requests by their size in bytes,
+    which does not limit the number of clips. The handler still batches requests that arrive together. SageMaker keeps
+    the order, and writes ``NAME.out`` for each object NAME.
 
     Raises
     ------
     DeploymentFailed
         With AWS's reason and the last lines of the container's log.
     KeyboardInterrupt, StillBusy
-        The job continues; how to stop it was shown.
+        The job continues; `show` got the command that stops it.
     """
-    # A job cannot be deleted, and its name is never free again.
+    # Jobs cannot be deleted, so every job needs a new name.
     job = f"{settings.name}-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
     output = settings.output or requests.folder(settings, bucket_name(settings, account), "answers", job)
     account.call("sagemaker", "create_transform_job", **job_request(settings, model_name, job, output))
@@ -44,8 +44,8 @@ def run_job(
         _wait_for_job(account, job, show, poll)
     except (KeyboardInterrupt, StillBusy):
         show(
-            f"job {job} continues, and is paid for, until it is done: `aws sagemaker stop-transform-job "
-            f"--transform-job-name {job} --region {account.region}` stops it, and so does `spoter deploy delete`"
+            f"job {job} continues and costs money until it ends; to stop it run `spoter deploy delete`, or "
+            f"`aws sagemaker stop-transform-job --transform-job-name {job} --region {account.region}`"
         )
         raise
     name = (settings.input or "").rpartition("/")[2]
@@ -62,7 +62,7 @@ def job_request(settings: Settings, model_name: str, job: str, output: str) -> d
         "MaxPayloadInMB": limits.BATCH_PAYLOAD_MB,
         "BatchStrategy": "SingleRecord",
         "TransformInput": {"DataSource": source, "ContentType": JSONLINES, "SplitType": "Line"},
-        # None joins the answers as they are: each of our lines ends itself, and a second line feed made empty lines.
+        # None joins the answers unchanged: each ends with a line feed already, and a second one would add empty lines.
         "TransformOutput": {"S3OutputPath": output, "Accept": JSONLINES, "AssembleWith": "None"},
         "TransformResources": {"InstanceType": settings.instance_type, "InstanceCount": settings.instance_count},
         "Tags": requests.tag_list(settings),
@@ -75,9 +75,9 @@ def _wait_for_job(account: Account, job: str, show: Callable[[str], None], poll:
     def show_status(status: str) -> None:
         show(f"job {job}: {status} after {(time.monotonic() - started) / 60:.0f} min")
 
-    # SageMaker itself ends a job after days.
-    description = wait_until_idle(account, "describe_transform_job", job, show_status, poll, longest=math.inf)
-    if description is None:  # in a dry run: a job cannot be deleted
+    # No limit here: SageMaker ends a job itself after days.
+    description = wait_until_idle(account, "describe_transform_job", job, show_status, poll, timeout=math.inf)
+    if description is None:  # in a dry run only: jobs cannot be deleted
         return
     status = description["TransformJobStatus"]
     show_status(status)

@@ -1,4 +1,4 @@
-"""A deployment from the first check to the first answer. Each step checks first whether it is done already."""
+"""The steps of a deployment, from the first check to the first answer. Each step is skipped if it is already done."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ from spoter.errors import SpoterError
 from spoter.resources import RESOURCES
 
 SAMPLES = RESOURCES / "samples"
-# IAM tells the other services of a change within seconds (IAM user guide, "Changes that I make are not always
-# immediately visible"). Seconds between two attempts, and how many.
+# A change in IAM reaches other services after seconds (IAM user guide, "Changes that I make are not always immediately
+# visible"). Seconds between two attempts, and the number of attempts.
 ROLE_POLL, ROLE_ATTEMPTS = 5.0, 12
 
 
 def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> list[str]:
-    """Deploy, and return the lines that say where and how to undo it.
+    """Deploy, and return lines with the address, a command to try it and the command to undo it.
 
-    `poll` is the time between two polls of SageMaker, in seconds.
+    `poll` is the number of seconds between two status queries.
 
     Raises
     ------
     DeployError
-        Where nothing was begun: what the user has to put right.
+        If the settings or the account must be fixed first; nothing was created.
     DeploymentFailed
-        Where something was begun. What this run had created is removed then, newest first, and nothing older.
+        If a later step failed. The resources of this run were removed, newest first; older ones were not touched.
     StillBusy
-        Where SageMaker takes too long; nothing is removed.
+        If SageMaker takes too long; nothing was removed.
     KeyboardInterrupt
-        Nothing is removed: AWS continues, and the next run resumes.
+        Nothing was removed: AWS continues, and the next run resumes.
     """
     model_dir = Path(settings.model)
     reporter.step("checking the account and the settings")
@@ -52,7 +52,7 @@ def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float
         reporter.warn(warning)
     if settings.capture_percent:
         captured = requests.folder(settings, preflight.bucket, "captured")
-        reporter.warn(f"{settings.capture_percent} % of all requests are stored, with landmarks of persons: {captured}")
+        reporter.warn(f"{settings.capture_percent} % of requests, with people's landmarks, are stored in {captured}")
     undo = Undo(reporter)
     delete = format_command(settings, account, "delete")
     try:
@@ -66,18 +66,18 @@ def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float
         if not undo or account.dry_run:
             raise
         reporter.failure(str(error))
-        reporter.step("removing what this run has created")
+        reporter.step("removing the resources of this run")
         try:
-            left = ", ".join(undo.run()) or "nothing of this run"
+            remaining = ", ".join(undo.run()) or "nothing of this run"
         except KeyboardInterrupt:
-            reporter.warn(f"interrupted: `{delete}` removes what is left")
+            reporter.warn(f"interrupted: `{delete}` removes the rest")
             raise
-        raise DeploymentFailed(f"the deployment failed; left: {left}") from None
+        raise DeploymentFailed(f"the deployment failed; left: {remaining}") from None
     except KeyboardInterrupt:
         if undo:
-            again = "" if settings.mode == Mode.batch else " The same command resumes;"
+            resume = "" if settings.mode == Mode.batch else " Run the same command again to resume."
             reporter.warn(
-                f"interrupted: AWS continues with what was begun, and nothing was removed.{again} `{delete}` removes it"
+                f"interrupted: AWS continues, and nothing was removed.{resume} To remove everything run `{delete}`."
             )
         raise
 
@@ -85,14 +85,14 @@ def deploy(settings: Settings, account: Account, reporter: Reporter, poll: float
 def _deploy_archive(preflight: Preflight, archive: Path, undo: Undo, reporter: Reporter, poll: float) -> list[str]:
     settings, account, bucket = preflight.settings, preflight.account, preflight.bucket
     busy = False
-    if settings.mode != Mode.batch:  # before anything is created: the name may be taken
+    if settings.mode != Mode.batch:  # before creating anything: the name may be in use
         busy = endpoint.check_existing(settings, account, reporter, poll)
     if not preflight.bucket_exists:
         reporter.step(f"creating the bucket {bucket}")
         upload.create_bucket(settings, account, bucket, undo)
     reporter.step("uploading the archive")
     address, uploaded = upload.upload(settings, account, bucket, archive, undo, reporter)
-    reporter.note(address if uploaded else "the same content is there already")
+    reporter.note(address if uploaded else "this archive is already in the bucket")
 
     reporter.step("creating the model")
     container = requests.container(settings, account.region, address)
@@ -117,22 +117,22 @@ def _deploy_archive(preflight: Preflight, archive: Path, undo: Undo, reporter: R
         except DeployError as error:
             group = requests.log_group(settings.name)
             raise DeploymentFailed(explain_failure(account, group, str(error), since=since)) from None
-    # After the sample: an asynchronous endpoint may be scaled to no instances, and then takes minutes to answer.
+    # After the sample: an asynchronous endpoint may be scaled to zero, and would then need minutes to answer.
     reporter.step("checking automatic scaling")
-    before = autoscale.with_current_scaling(settings, account)
-    verb = "removed" if before.autoscale is None else "set up again"
-    undo.add("automatic scaling", lambda: autoscale.apply_scaling(before, account), verb)
+    previous = autoscale.with_current_scaling(settings, account)
+    verb = "removed" if previous.autoscale is None else "restored"
+    undo.add("automatic scaling", lambda: autoscale.apply_scaling(previous, account), verb)
     autoscale.apply_scaling(settings, account)
     return _result_lines(settings, account)
 
 
 def build_archive(model_dir: Path, folder: Path, runtime: str | None = None) -> Path:
-    """Write a model folder's model.tar.gz into a folder, for a runtime, by default the model's own.
+    """Write the model.tar.gz of a model folder into `folder`, for a runtime or else the model's own; return its path.
 
     Raises
     ------
     ModelFolderError
-        Where it cannot be served.
+        If the model folder cannot be served.
     """
     from spoter.torchserve.pack import archive_files, gzipped_tar
 
@@ -144,21 +144,21 @@ def build_archive(model_dir: Path, folder: Path, runtime: str | None = None) -> 
 def _create_if_missing(
     settings: Settings, account: Account, kind: str, request: dict[str, Any], undo: Undo, reporter: Reporter
 ) -> None:
-    """Create a ``Model`` or an ``EndpointConfig``.
+    """Create a ``Model`` or an ``EndpointConfig`` unless it exists.
 
-    The call names a role: SageMaker may know a role that was just created only after some seconds.
+    SageMaker accepts a role only some seconds after its creation, so a call that is refused for its role is repeated.
     """
     noun = {"Model": "model", "EndpointConfig": "endpoint_config"}[kind]
     name = request[f"{kind}Name"]
     existing = account.read("sagemaker", f"describe_{noun}", **{f"{kind}Name": name})
     if existing is not None:
         add_missing_tags(settings, account, kind, existing)
-        reporter.note(f"{name} is there already")
+        reporter.note(f"{name} exists already")
         return
 
     def report_retry(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None:
-            reporter.note(f"{state.outcome.exception()}: it may be new; retrying for a minute")
+            reporter.note(f"{state.outcome.exception()}: the role may be new; retrying for a minute")
 
     retrying = Retrying(
         retry=retry_if_exception(_role_may_be_new),
@@ -183,7 +183,7 @@ def _result_lines(settings: Settings, account: Account) -> list[str]:
     sample = shlex.quote(os.path.relpath(SAMPLES / invoke.SAMPLE))
     invoke_line = format_command(settings, account, f"invoke {sample}")
     lines = [f"endpoint  {settings.name}"]
-    if settings.mode != Mode.asynchronous:  # its answers are in the bucket: another address, and no one-line command
+    if settings.mode != Mode.asynchronous:  # not async: its answers go to the bucket, which needs more than one command
         profile = f" --profile {shlex.quote(settings.profile)}" if settings.profile else ""
         suffix = "amazonaws.com.cn" if account.partition == "aws-cn" else "amazonaws.com"
         lines += [
@@ -198,6 +198,6 @@ def _result_lines(settings: Settings, account: Account) -> list[str]:
 
 
 def format_command(settings: Settings, account: Account, command: str) -> str:
-    """Return a command line that finds this deployment without a settings file."""
+    """Return a command line for this deployment that needs no settings file."""
     profile = f" --profile {shlex.quote(settings.profile)}" if settings.profile else ""
     return f"spoter deploy {command} --name {settings.name} --region {account.region}{profile}"

@@ -1,4 +1,4 @@
-"""The endpoint itself: created, updated or left as it is, whatever state it is in."""
+"""Create, update and delete the endpoint, from every state that it can be in."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from spoter.aws.deploy.progress import DeploymentFailed, Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.aws.deploy.waiting import BUSY, POLL, explain_failure, wait_for_endpoint
 
-# Our clock and AWS's may differ by this many seconds; AWS refuses signatures that differ by more.
+# Seconds by which our clock may differ from AWS's; AWS refuses signatures with a larger difference.
 CLOCK_SKEW = 300
 
 
 def check_existing(settings: Settings, account: Account, reporter: Reporter, poll: float = POLL) -> bool:
-    """Check an existing endpoint of this name, and wait until SageMaker is not busy with it.
+    """Check an existing endpoint of this name, and wait until SageMaker is no longer changing it.
 
-    Return whether SageMaker was busy: an earlier run may have been interrupted before it tried the endpoint.
+    Return whether SageMaker was changing it: an earlier run may have been interrupted before it tried the endpoint.
 
     Raises
     ------
     NameTaken
-        Where it is not of this deployment.
+        If the endpoint does not belong to this deployment.
     DeployError
-        Where it is of another mode.
+        If the endpoint has another mode.
     """
     description = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
     if description is None:
@@ -38,12 +38,12 @@ def check_existing(settings: Settings, account: Account, reporter: Reporter, pol
         return busy
     name = description["EndpointConfigName"]
     config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=name)
-    # SageMaker turns no endpoint with instances into a serverless one (developer guide, "Update a serverless
-    # endpoint"), and an asynchronous one has another operation: clients would break on the day of the update.
+    # SageMaker cannot turn an endpoint with instances into a serverless one (developer guide, "Update a serverless
+    # endpoint"). An asynchronous endpoint has another operation, so that its clients would break with the update.
     if config is not None and (mode := requests.mode_of(config)) != settings.mode:
         raise DeployError(
-            f"endpoint {settings.name} is of mode {mode}, found mode {settings.mode} in the settings: an endpoint "
-            "keeps its mode. Remove it with `spoter deploy delete`, or deploy next to it with another --name"
+            f"endpoint {settings.name} has mode {mode}, the settings have mode {settings.mode}; the mode cannot be "
+            "changed. Delete the endpoint with `spoter deploy delete`, or choose another --name"
         )
     return busy
 
@@ -51,7 +51,7 @@ def check_existing(settings: Settings, account: Account, reporter: Reporter, pol
 def bring_up(
     settings: Settings, account: Account, config_name: str, undo: Undo, reporter: Reporter, poll: float = POLL
 ) -> str:
-    """Let the endpoint serve a configuration; return ``created``, ``updated`` or ``unchanged``.
+    """Create or update the endpoint with a configuration; return ``created``, ``updated`` or ``unchanged``.
 
     Raises
     ------
@@ -62,10 +62,10 @@ def bring_up(
     group = requests.log_group(name)
     existing = account.read("sagemaker", "describe_endpoint", EndpointName=name)
     if existing is not None and existing["EndpointStatus"] == "Failed":
-        # Deletion is all that SageMaker can do with it (API reference, DescribeEndpoint).
+        # A failed endpoint can only be deleted (API reference, DescribeEndpoint).
         reason = explain_failure(account, group, existing.get("FailureReason", "no reason given"))
         _tag_log_group(settings, account, existing, reporter)
-        reporter.note(f"endpoint {name} has failed earlier and serves nothing; it is created again: {reason}")
+        reporter.note(f"endpoint {name} failed in an earlier run and is created again: {reason}")
         delete_endpoint(account, name, reporter, poll)
         existing = None
     since = time.time() - CLOCK_SKEW
@@ -73,7 +73,7 @@ def bring_up(
         account.call("sagemaker", "create_endpoint", **requests.endpoint_request(settings, config_name))
         undo.add(f"endpoint {name}", lambda: delete_endpoint(account, name, reporter, poll))
     elif (existing["EndpointConfigName"], existing["EndpointStatus"]) == (config_name, "InService"):
-        _tag_log_group(settings, account, existing, reporter)  # an interrupted run has not done it
+        _tag_log_group(settings, account, existing, reporter)  # an interrupted run did not
         return "unchanged"
     else:
         _update(settings, account, existing, config_name, undo, reporter, poll)
@@ -83,13 +83,13 @@ def bring_up(
         _tag_log_group(settings, account, {}, reporter)
         return change
     if result is None:
-        raise DeploymentFailed(f"endpoint {name} is gone: someone else has deleted it")
+        raise DeploymentFailed(f"endpoint {name} was deleted by someone else")
     _tag_log_group(settings, account, result, reporter)
     status, serving = result["EndpointStatus"], result["EndpointConfigName"]
     if status != "InService" or serving != config_name:
         reason = explain_failure(account, group, result.get("FailureReason") or "AWS gives no reason", since=since)
-        back = f", with {serving} as before" if serving != config_name else ""
-        raise DeploymentFailed(f"endpoint {name} is {status}{back}: {reason}")
+        kept = f", and still serves {serving}" if serving != config_name else ""
+        raise DeploymentFailed(f"endpoint {name} is {status}{kept}: {reason}")
     return change
 
 
@@ -106,10 +106,10 @@ def _tag_log_group(settings: Settings, account: Account, description: dict[str, 
     try:
         if not tag_log_group(settings, account, created):
             reporter.note(
-                f"{requests.log_group(settings.name)} is older than the endpoint: `delete` will leave it alone"
+                f"{requests.log_group(settings.name)} is older than the endpoint: `delete` will not remove it"
             )
     except CallError as error:
-        reporter.warn(f"the log group carries no tag, `delete` will not find it: {error}")
+        reporter.warn(f"the log group could not be tagged, so `delete` will not remove it: {error}")
 
 
 def _update(
@@ -121,31 +121,31 @@ def _update(
     reporter: Reporter,
     poll: float,
 ) -> None:
-    """Begin to replace the instances, and register how to undo that."""
+    """Start the replacement of the instances, and register how to undo it."""
     old = existing["EndpointConfigName"]
     variant = (existing.get("ProductionVariants") or [{}])[0]
     request = requests.update_request(settings, config_name, variant.get("CurrentInstanceCount", 0))
     old_config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=old) or {}
     if old_config.get("ProductionVariants", [{}])[0].get("InstanceType") not in (None, settings.instance_type):
         # SageMaker refuses another instance type while scaling is automatic (developer guide, "Update endpoints that
-        # use auto scaling"); it is set up again after the update.
-        scaled = autoscale.with_current_scaling(settings, account)
+        # use auto scaling"); scaling is set up again after the update.
+        previous = autoscale.with_current_scaling(settings, account)
         autoscale.remove_scaling(settings, account)
-        undo.add("automatic scaling", lambda: autoscale.apply_scaling(scaled, account), "set up again")
-    reporter.note(f"endpoint {settings.name} serves {old} until the new instances answer")
+        undo.add("automatic scaling", lambda: autoscale.apply_scaling(previous, account), "restored")
+    reporter.note(f"endpoint {settings.name} serves {old} until the new instances are ready")
     account.call("sagemaker", "update_endpoint", **request)
-    undo.add(f"configuration {old}", lambda: _go_back(settings, account, old, reporter, poll), "went back to")
+    undo.add(f"configuration {old}", lambda: _roll_back(settings, account, old, reporter, poll), "rolled back to")
 
 
-def _go_back(settings: Settings, account: Account, old: str, reporter: Reporter, poll: float) -> None:
-    """Let the old configuration serve again, where SageMaker has not gone back to it by itself."""
+def _roll_back(settings: Settings, account: Account, old: str, reporter: Reporter, poll: float) -> None:
+    """Update the endpoint to its old configuration, unless SageMaker rolled back itself."""
     name = settings.name
     description = wait_for_endpoint(account, name, reporter, poll)
     if description is None or (description["EndpointConfigName"], description["EndpointStatus"]) == (old, "InService"):
         return
-    retain = autoscale.find_target(settings, account) is not None  # where they are scaled, as many as serve now
+    retain = autoscale.find_target(settings, account) is not None  # if scaled: the current number
     request = {"EndpointName": name, "EndpointConfigName": old, "RetainAllVariantProperties": retain}
     account.call("sagemaker", "update_endpoint", **request)
-    after = wait_for_endpoint(account, name, reporter, poll)
-    if after is not None and (after["EndpointConfigName"], after["EndpointStatus"]) != (old, "InService"):
-        raise DeployError(f"endpoint {name} is {after['EndpointStatus']}: {after.get('FailureReason', 'no reason')}")
+    result = wait_for_endpoint(account, name, reporter, poll)
+    if result is not None and (result["EndpointConfigName"], result["EndpointStatus"]) != (old, "InService"):
+        raise DeployError(f"endpoint {name} is {result['EndpointStatus']}: {result.get('FailureReason', 'no reason')}")

@@ -1,4 +1,4 @@
-"""Send requests to an endpoint: a user's file, or a sample whose gloss must come back."""
+"""Send requests to an endpoint: a user's file, or a sample whose answer is checked."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from spoter.sources.clip_files import read_body
 
 RUNTIME = "sagemaker-runtime"
 SAMPLE = "hallo.json"
-# Where only requests go elsewhere, as to `spoter deploy --local`, SageMaker knows nothing of the endpoint.
+# If only invocations go to another address, such as `spoter deploy --local`, SageMaker does not know the endpoint.
 _LOCAL = "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME"
-# How much a score may differ between this machine and the endpoint's: other versions of torch, other processors.
+# Largest difference between a score here and one of the endpoint: versions of torch and processors differ.
 TOLERANCE = 1e-3
-# Seconds between two polls for an asynchronous answer, and in all: the first instance of an endpoint that was scaled to
-# none takes some ten minutes until it answers.
+# Seconds between two queries for an asynchronous answer, and the longest wait: an endpoint without instances needs
+# about ten minutes until its first instance answers.
 ASYNC_POLL = 1.0
-ASYNC_LONGEST = 30 * 60.0
-# A serverless endpoint that is starting answers with this code, for minutes: seconds between attempts, and how many.
+ASYNC_TIMEOUT = 30 * 60.0
+# A serverless endpoint that is starting answers with this code for minutes. Seconds between attempts, and their number.
 NOT_READY = "ModelNotReadyException"
 READY_POLL, READY_ATTEMPTS = 5.0, 36
 
 
 class RequestRefused(DeployError):
-    """The endpoint answered a request with an error: the container's response, and its status where it is known."""
+    """The endpoint answered a request with an error; `body` is the container's response."""
 
     exit_code = 1
 
@@ -53,7 +53,7 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
     Raises
     ------
     DeployError
-        Where another answer comes, or none.
+        If the answer differs or does not arrive.
     """
     from spoter.messages import RawRequest
     from spoter.serving.recognizer import Recognizer  # torch
@@ -63,18 +63,18 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
     if account.dry_run:
         _send(settings, account, settings.mode, body, content_type, JSON, None)
         return f"{SAMPLE}: not sent in a dry run"
-    here = respond(Recognizer.load(model_dir), [RawRequest(body, content_type, JSON)])[0][0]
-    expected = json.loads(here.body)
+    local = respond(Recognizer.load(model_dir), [RawRequest(body, content_type, JSON)])[0][0]
+    expected = json.loads(local.body)
     try:
         answer = json.loads(_send(settings, account, settings.mode, body, content_type, JSON, None))
     except RequestRefused as error:
-        if here.error_code is None or f'"{here.error_code}"' not in error.body:
+        if local.error_code is None or f'"{local.error_code}"' not in error.body:
             raise
-        return f"{SAMPLE}: refused as here, {here.error_code}: {expected['error']['message']}"
+        return f"{SAMPLE}: refused as on this machine, {local.error_code}: {expected['error']['message']}"
     except ValueError:
-        raise DeployError(f"endpoint {settings.name} answers {SAMPLE} with something that is not JSON") from None
-    if here.error_code is not None:
-        raise DeployError(f"endpoint {settings.name} answers {SAMPLE}, which this model refuses here: another model?")
+        raise DeployError(f"endpoint {settings.name}, sample {SAMPLE}: the answer is not JSON") from None
+    if local.error_code is not None:
+        raise DeployError(f"endpoint {settings.name}: accepted {SAMPLE}, expected the refusal {local.error_code}")
     best = expected["instances"][0]
     try:
         gloss, score = answer["instances"][0]["gloss"], float(answer["instances"][0]["score"])
@@ -82,10 +82,10 @@ def smoke_test(settings: Settings, account: Account, model_dir: Path, samples: P
         gloss, score = "no gloss", 0.0
     if gloss != best["gloss"] or abs(score - best["score"]) > TOLERANCE:
         raise DeployError(
-            f"endpoint {settings.name} answers {SAMPLE} with {gloss} {score}, expected {best['gloss']} {best['score']} "
-            "as the same model answers here: another archive, or a broken one"
+            f"endpoint {settings.name}, sample {SAMPLE}: found {gloss} {score}, expected {best['gloss']} "
+            f"{best['score']} as on this machine: the endpoint serves another archive or a damaged one"
         )
-    return f"{SAMPLE}: {gloss} {score}, as here"
+    return f"{SAMPLE}: {gloss} {score}, as on this machine"
 
 
 def invoke(
@@ -93,15 +93,15 @@ def invoke(
 ) -> bytes:
     """Send a file to the deployed endpoint and return its answer.
 
-    The mode is the deployed endpoint's. `content_type` and `accept` are by default the type of the file's extension,
-    and JSON.
+    The deployed endpoint's mode is used, not that of the settings. Defaults: the content type of the file's extension
+    for `content_type`, JSON for `accept`.
 
     Raises
     ------
     RequestRefused
         With the container's reason.
     DeployError
-        Where the file or the endpoint cannot be used.
+        If the file cannot be read or the endpoint cannot answer.
     """
     if content_type is None:
         body, content_type = read_body(file)
@@ -118,10 +118,10 @@ def _read_mode(settings: Settings, account: Account) -> Mode:
         return Mode.realtime
     description = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
     if description is None:
-        raise DeployError(f"found no endpoint {settings.name} in {account.region}: `spoter deploy` creates it")
+        raise DeployError(f"found no endpoint {settings.name} in {account.region}: create it with `spoter deploy`")
     status = description["EndpointStatus"]
     if status in ("Creating", "Deleting", "Failed", "OutOfService"):
-        raise DeployError(f"endpoint {settings.name} is {status}: `spoter deploy status` shows more")
+        raise DeployError(f"endpoint {settings.name} is {status}: see `spoter deploy status`")
     config_name = description["EndpointConfigName"]
     config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=config_name)
     return requests.mode_of(config) if config else settings.mode
@@ -130,10 +130,10 @@ def _read_mode(settings: Settings, account: Account) -> Mode:
 def _send(
     settings: Settings, account: Account, mode: Mode, body: bytes, content_type: str, accept: str, top_k: int | None
 ) -> bytes:
-    most = limits.PAYLOAD[mode]
-    if len(body) > most:
-        other = "; mode async takes more" if mode != Mode.asynchronous else ""
-        raise DeployError(f"found a request of {len(body):,} bytes, expected at most {most:,} in mode {mode}{other}")
+    limit = limits.PAYLOAD[mode]
+    if len(body) > limit:
+        hint = "; mode async accepts more" if mode != Mode.asynchronous else ""
+        raise DeployError(f"found a request of {len(body):,} bytes, expected at most {limit:,} in mode {mode}{hint}")
     headers = {"EndpointName": settings.name, "ContentType": content_type, "Accept": accept}
     if top_k is not None:
         headers["CustomAttributes"] = f"top_k={top_k}"
@@ -165,7 +165,7 @@ def _read_stream(service: str, operation: str, response: dict[str, Any] | None) 
 
 
 def _send_async(settings: Settings, account: Account, body: bytes, headers: dict[str, str]) -> bytes:
-    """Send by way of the bucket, and leave nothing there: requests and answers hold landmarks of persons."""
+    """Send through the bucket, and delete request and answer there: they hold people's landmarks."""
     bucket = bucket_name(settings, account)
     key = f"{settings.prefix}/{settings.name}/requests/{uuid.uuid4()}"
     tagging = urlencode(requests.tags(settings))
@@ -177,7 +177,7 @@ def _send_async(settings: Settings, account: Account, body: bytes, headers: dict
         retrying = Retrying(
             retry=retry_if_result(lambda answer: answer is None),
             wait=wait_fixed(ASYNC_POLL),
-            stop=stop_after_delay(ASYNC_LONGEST),
+            stop=stop_after_delay(ASYNC_TIMEOUT),
             retry_error_callback=lambda state: None,
         )
         answer = retrying(_fetch_answer, settings, account, response)
@@ -185,14 +185,14 @@ def _send_async(settings: Settings, account: Account, body: bytes, headers: dict
         account.call("s3", "delete_object", Bucket=bucket, Key=key)
     if answer is None:
         raise DeployError(
-            f"endpoint {settings.name} has not answered after {ASYNC_LONGEST / 60:.0f} minutes: `spoter deploy status` "
-            "shows whether it has an instance"
+            f"endpoint {settings.name} did not answer within {ASYNC_TIMEOUT / 60:.0f} minutes: check with "
+            "`spoter deploy status` whether it has an instance"
         )
     return answer
 
 
 def _fetch_answer(settings: Settings, account: Account, response: dict[str, Any]) -> bytes | None:
-    """Take an asynchronous answer out of the bucket; None while there is none."""
+    """Return an asynchronous answer and delete it in the bucket; return None while it does not exist."""
     for name in ("OutputLocation", "FailureLocation"):
         location = limits.split_s3_url(response.get(name, ""))
         if location is None:
@@ -212,11 +212,11 @@ def _fetch_answer(settings: Settings, account: Account, response: dict[str, Any]
 
 
 def _summarize_error(message: str) -> str:
-    """Return code, place and message of the server's error in a container's response, or its beginning."""
+    """Return code, place and message of the server's error in a response, or else the first 500 characters."""
     start = max(message.find('{"error"'), 0)
     try:
         error = json.JSONDecoder().raw_decode(message[start:])[0]["error"]
         where = f"{error['where']}: " if error.get("where") else ""
         return f"{error['code']}: {where}{error['message']}"
     except (ValueError, KeyError, TypeError):
-        return " ".join(message.split())[:500] or "nothing"
+        return " ".join(message.split())[:500] or "an empty response"

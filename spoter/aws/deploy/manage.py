@@ -1,4 +1,4 @@
-"""The resources of a deployment in the account: show, list and delete them; and read the containers' logs."""
+"""List and delete the resources of a deployment, and show its status and the logs of its containers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spoter.aws.deploy.waiting import POLL, format_event, is_of_job, tail_log, w
 
 
 class Kind(StrEnum):
-    """Kinds of resources, in the order in which they are deleted: nothing is deleted before what uses it."""
+    """Kinds of resources in the order of deletion: a resource is deleted after all that use it."""
 
     scaling = "automatic scaling"
     alarm = "alarm"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     log_group = "log group"
 
 
-# The call that lists, the key of its items, the beginning of their fields, and the call that deletes.
+# The listing call, the key of its items, the prefix of their fields, and the deleting call.
 _SAGEMAKER = {
     Kind.endpoint: ("list_endpoints", "Endpoints", "Endpoint", "delete_endpoint"),
     Kind.config: ("list_endpoint_configs", "EndpointConfigs", "EndpointConfig", "delete_endpoint_config"),
@@ -42,7 +42,7 @@ _FINISHED = ("Completed", "Failed", "Stopped")
 
 @dataclass(frozen=True)
 class Resource:
-    """A resource in the account that carries our tag with the endpoint's name; an object's name is its address."""
+    """A resource in the account with our tag and the endpoint's name; the name of an object is its s3:// address."""
 
     kind: Kind
     name: str
@@ -52,16 +52,16 @@ class Resource:
 
 
 def status_lines(settings: Settings, account: Account) -> list[str]:
-    """Return the state of the endpoint, a line for each property.
+    """Return the state of the endpoint, one line per property.
 
     Raises
     ------
     DeployError
-        Where there is no such endpoint.
+        If the endpoint does not exist.
     """
     endpoint = account.read("sagemaker", "describe_endpoint", EndpointName=settings.name)
     if endpoint is None:
-        raise DeployError(f"found no endpoint {settings.name} in {account.region}: `spoter deploy` creates it")
+        raise DeployError(f"found no endpoint {settings.name} in {account.region}: create it with `spoter deploy`")
     config_name = endpoint["EndpointConfigName"]
     config = account.read("sagemaker", "describe_endpoint_config", EndpointConfigName=config_name) or {}
     configured = (config.get("ProductionVariants") or [{}])[0]
@@ -90,16 +90,16 @@ def status_lines(settings: Settings, account: Account) -> list[str]:
 def _describe_instances(running: dict[str, Any], configured: dict[str, Any]) -> str:
     serverless = running.get("CurrentServerlessConfig") or configured.get("ServerlessConfig")
     if serverless:
-        return f"serverless, {serverless['MemorySizeInMB']} MB, at most {serverless['MaxConcurrency']} requests at once"
-    now, wanted = running.get("CurrentInstanceCount", 0), running.get("DesiredInstanceCount", 0)
-    return f"{now} instances of {configured.get('InstanceType', 'unknown type')}, {wanted} wanted"
+        return f"serverless, {serverless['MemorySizeInMB']} MB, max concurrency {serverless['MaxConcurrency']}"
+    current, desired = running.get("CurrentInstanceCount", 0), running.get("DesiredInstanceCount", 0)
+    return f"{current} instances of {configured.get('InstanceType', 'unknown type')}, {desired} desired"
 
 
 def list_resources(settings: Settings, account: Account) -> list[Resource]:
-    """Return all that carries our tag with the endpoint's name, in the order in which it can be deleted.
+    """Return all resources with our tag and the endpoint's name, in the order of deletion.
 
-    The tags of SageMaker's resources are read one by one. AWS has an index of tags (Resource Groups Tagging API), but
-    that lags behind, and what it does not yet show would be paid for.
+    The tags of SageMaker's resources are read one by one. AWS's index of tags (Resource Groups Tagging API) lags
+    behind, and a resource that it misses would continue to cost money.
     """
     resources = [
         Resource(kind, item[f"{field}Name"])
@@ -122,12 +122,12 @@ def list_resources(settings: Settings, account: Account) -> list[Resource]:
 
 
 def explain_remaining(settings: Settings, account: Account, resources: list[Resource]) -> list[str]:
-    """Return what belongs to the deployment and is not among its `resources`, a line each, with the reason."""
+    """Return one line, with the reason, for each thing that belongs to the deployment but is not in `resources`."""
     lines = []
     finished = [job for job in _list_tagged(settings, account, Kind.job) if job["TransformJobStatus"] in _FINISHED]
     if finished:
         lines.append(
-            f"the record of {len(finished)} transform jobs stays: SageMaker deletes none, and they cost nothing"
+            f"the records of {len(finished)} transform jobs stay: SageMaker cannot delete them, and they cost nothing"
         )
     for bucket, folder in _list_folders(settings, account, resources):
         keys = ownership.list_keys(account, bucket, folder)
@@ -136,16 +136,16 @@ def explain_remaining(settings: Settings, account: Account, resources: list[Reso
             if counts[name]:
                 address = f"s3://{bucket}/{folder}{name}/"
                 lines.append(
-                    f"{address} stays with {counts[name]} objects: SageMaker wrote them without our tag, and they may "
-                    f"hold landmarks of persons: `aws s3 rm --recursive {address}` removes them"
+                    f"{address} stays with {counts[name]} objects, which SageMaker wrote without our tag and which "
+                    f"may hold people's landmarks: remove them with `aws s3 rm --recursive {address}`"
                 )
         if Resource(Kind.bucket, bucket) not in resources and ownership.is_our_bucket(settings, account, bucket):
-            lines.append(f"bucket {bucket} stays: it holds more than the archives of this deployment")
+            lines.append(f"bucket {bucket} stays: it holds other objects than the archives of this deployment")
     return lines
 
 
 def _list_tagged(settings: Settings, account: Account, kind: Kind) -> list[dict[str, Any]]:
-    """Return what SageMaker lists of a kind and carries our tag; our names all hold the endpoint's."""
+    """Return SageMaker's resources of a kind that have our tag; their names contain the endpoint's name."""
     listing, key, field, _ = _SAGEMAKER[kind]
     tagged = []
     for item in account.pages("sagemaker", listing, key, NameContains=settings.name):
@@ -163,12 +163,12 @@ def _list_folders(settings: Settings, account: Account, resources: list[Resource
 def delete_resources(
     settings: Settings, account: Account, resources: list[Resource], show: Callable[[str], None], poll: float = POLL
 ) -> None:
-    """Delete the resources, which are in the order of `list_resources`; a missing one is no error.
+    """Delete resources in the order of `list_resources`; ignore those that no longer exist.
 
     Raises
     ------
     DeployError
-        Where some could not be deleted, after all others were; the text names each.
+        If some could not be deleted, after all others were deleted; the text names each.
     """
     failures = []
     for resource in resources:
@@ -176,9 +176,9 @@ def delete_resources(
             _delete(settings, account, resource, show, poll)
         except CallError as error:
             if error.absent:
-                show(f"{resource} is gone already")
+                show(f"{resource} does not exist any more")
                 continue
-            failures.append(f"{resource} is left: {error}")
+            failures.append(f"{resource} could not be deleted: {error}")
         else:
             show(f"{'stopped' if resource.kind == Kind.job else 'removed'} {resource}")
     if failures:
@@ -197,7 +197,7 @@ def _delete(settings: Settings, account: Account, resource: Resource, show: Call
     if kind == Kind.scaling:
         autoscale.remove_scaling(settings, account)
     elif kind == Kind.alarm:
-        if autoscale.find_alarm(settings, account) is not None:  # it may have been deleted with the scaling
+        if autoscale.find_alarm(settings, account) is not None:  # deleting the scaling may have deleted it
             account.call("cloudwatch", "delete_alarms", AlarmNames=[name])
     elif kind == Kind.object:
         bucket, _, key = name.removeprefix("s3://").partition("/")
@@ -208,29 +208,29 @@ def _delete(settings: Settings, account: Account, resource: Resource, show: Call
         account.call("logs", "delete_log_group", logGroupName=name)
     else:
         if kind == Kind.endpoint:
-            wait()  # SageMaker deletes none that is being created or updated
+            wait()  # SageMaker refuses to delete an endpoint during a change
         _, _, field, delete = _SAGEMAKER[kind]
         account.call("sagemaker", delete, **{f"{field}Name": name})
         if kind == Kind.endpoint:
-            wait()  # its configuration is in use until it is gone
+            wait()  # its configuration is in use until then
 
 
 def show_logs(
     settings: Settings, account: Account, follow: bool, show: Callable[[str], None], lines: int = 100, poll: float = 5.0
 ) -> None:
-    """Show the last lines of the containers' logs, and with `follow` new ones too, until interrupted.
+    """Show the last lines of the containers' logs; with `follow`, also new lines until interrupted.
 
     Raises
     ------
     DeployError
-        Where there are none: there is no log group yet, or it is empty.
+        If there are no lines, because the log group does not exist or is empty.
     """
     job = settings.name if settings.mode == Mode.batch else None
     group = batch.LOG_GROUP if job else requests.log_group(settings.name)
     since = round(time.time() * 1000)
     last = tail_log(account, group, job=job, lines=lines)
     if not last and not follow:
-        raise DeployError(f"{group} holds nothing: no container of {settings.name} has started in {account.region}")
+        raise DeployError(f"{group} is empty: no container of {settings.name} has started in {account.region}")
     for line in last:
         show(line)
     shown: set[str] = set()
@@ -239,7 +239,7 @@ def show_logs(
         try:
             events = account.pages("logs", "filter_log_events", "events", logGroupName=group, startTime=since, **prefix)
         except CallError as error:
-            if not error.absent:  # the first container creates the group
+            if not error.absent:  # not yet: the first container creates the group
                 raise
             events = []
         events = [event for event in events if job is None or is_of_job(event["logStreamName"], job)]
@@ -247,6 +247,6 @@ def show_logs(
             if event["eventId"] not in shown:
                 show(format_event(event))
         shown = {event["eventId"] for event in events}
-        # CloudWatch takes in lines late and out of order: those of the last minute are read again.
+        # CloudWatch receives lines late and out of order: those of the last minute are read again.
         since = max(since, max((event["timestamp"] for event in events), default=since) - 60_000)
         time.sleep(poll)

@@ -1,4 +1,4 @@
-"""Check everything that a deployment needs before it begins; all problems are reported at once, with what to do."""
+"""Checks before a deployment starts; they report all problems at once, each with its fix."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from spoter.errors import SpoterError
 from spoter.model.config import read_config
 from spoter.model.folder import read_layout
 
-# The service that assumes the role, in every partition (developer guide, "SageMaker AI execution roles").
+# The service that assumes the role, in every AWS partition (developer guide, "SageMaker AI execution roles").
 _SERVICE = "sagemaker.amazonaws.com"
 _ECR = re.compile(r"(?P<number>\d{12})\.dkr\.ecr\.(?P<region>[a-z0-9-]+)\.[a-z.]+/(?P<name>[^:@]+)(?P<version>[:@].+)?")
 
 
 @dataclass
 class Preflight:
-    """The checks of a deployment, and what they find out.
+    """The checks of a deployment, and their results.
 
-    In a dry run the calls are shown and nothing of the account is read: names stand for what they would return.
-    `warnings` do not prevent a deployment. A bucket that does not exist has to be created.
+    A dry run shows the calls without reading the account; placeholders replace the results. `warnings` do not prevent
+    a deployment. If `bucket_exists` is False, the bucket has to be created.
     """
 
     settings: Settings
@@ -44,26 +44,26 @@ class Preflight:
         Raises
         ------
         DeployError
-            With all problems, one a line.
+            With all problems, one per line.
         """
         problems = limits.check_mode(self.settings, self.account.client("sagemaker"))
         problems += [*self._problems(self._check_model), *self._problems(self._check_requests)]
         unreachable = self._problems(self._check_credentials)
         problems += unreachable
         if not unreachable:
-            unread = "could not be read, for lack of"
-            role = f"role {self.settings.role} {unread} iam:GetRole: it is taken as it is"
-            image = f"image {self.settings.image_uri} {unread} ecr:DescribeImages: it is taken as it is"
-            quotas = f"quotas {unread} servicequotas:ListServiceQuotas: not checked"
+            unread = "not checked, because the permission is missing:"
+            role = f"role {self.settings.role} {unread} iam:GetRole"
+            image = f"image {self.settings.image_uri} {unread} ecr:DescribeImages"
+            quotas = f"quotas {unread} servicequotas:ListServiceQuotas"
             problems += [*self._problems(self._check_role, role), *self._problems(self._check_bucket)]
             problems += [*self._problems(self._check_image, image), *self._problems(self._check_name)]
             problems += [*self._problems(self._check_alarms), *self._problems(self._check_quota, quotas)]
             problems += self._problems(self._check_batch_input)
         if problems:
-            raise DeployError("\n".join(["this cannot be deployed yet:", *(f"  - {problem}" for problem in problems)]))
+            raise DeployError("\n".join(["cannot deploy yet:", *(f"  - {problem}" for problem in problems)]))
 
     def _problems(self, check: Callable[[], Iterable[str]], if_denied: str | None = None) -> list[str]:
-        """Return the problems that a check yields, or the error it ends with; `if_denied` is a warning instead."""
+        """Return the problems or the error of a check; if a permission is missing, warn with `if_denied` instead."""
         problems: list[str] = []
         try:
             problems.extend(check())
@@ -87,7 +87,7 @@ class Preflight:
         return ()
 
     def _check_credentials(self) -> tuple[()]:
-        self.account.account_id  # noqa: B018  the first call: here its failure has a name
+        self.account.account_id  # noqa: B018  the first call to AWS: it fails without credentials
         return ()
 
     def _check_role(self) -> Iterator[str]:
@@ -96,19 +96,19 @@ class Preflight:
         is_arn = role.startswith("arn:")
         self.role_arn = role if is_arn else f"arn:{account.partition}:iam::{account.account_id}:role/{name}"
         if is_arn and role.split(":")[4:5] != [account.account_id] and not account.dry_run:
-            yield f"found role {role}, which is of another account: expected one of account {account.account_id}"
+            yield f"role {role} belongs to another account: expected a role of account {account.account_id}"
             return
         response = account.read("iam", "get_role", RoleName=name)
         if account.dry_run:
             return
         if response is None:
-            yield f"found no role {name} in account {account.account_id}: create it (docs/deploy.md) or name another"
+            yield f"found no role {name} in account {account.account_id}: create it (docs/deploy.md) or set --role"
             return
         self.role_arn = response["Role"]["Arn"]
         if not _trusts_sagemaker(response["Role"]["AssumeRolePolicyDocument"]):
             yield (
-                f"role {name} cannot be assumed by {_SERVICE}: its trust policy has to allow sts:AssumeRole to that "
-                "service, as spoter/aws/iam/ has it"
+                f"role {name} cannot be assumed by {_SERVICE}: allow it sts:AssumeRole in the trust policy, as in "
+                "spoter/aws/iam/endpoint-trust.json"
             )
 
     def _check_bucket(self) -> Iterator[str]:
@@ -120,8 +120,8 @@ class Preflight:
             if not error.denied:
                 raise
             yield (
-                f"found bucket {bucket}, which is another account's or may not be read: expected one of account "
-                f"{account.account_id} with s3:ListBucket; name another with --bucket"
+                f"bucket {bucket} belongs to another account, or the permission s3:ListBucket is missing: expected a "
+                f"bucket of account {account.account_id}; choose another with --bucket"
             )
             return
         if account.dry_run:
@@ -131,11 +131,11 @@ class Preflight:
         if response is None:
             if self.settings.bucket:
                 command = f"aws s3 mb s3://{bucket} --region {account.region}"
-                yield f"found no bucket {bucket}: `{command}` creates it, or leave bucket out"
+                yield f"found no bucket {bucket}: create it with `{command}`, or omit bucket for the default"
             return
         region = response.get("BucketRegion", account.region)
         if region != account.region:
-            yield f"bucket {bucket} is in {region}, expected one in {account.region}, the endpoint's region"
+            yield f"bucket {bucket} is in {region}, expected {account.region}, the endpoint's region"
 
     def _check_image(self) -> Iterator[str]:
         uri, account = self.settings.image_uri, self.account
@@ -143,16 +143,16 @@ class Preflight:
             return
         match = _ECR.fullmatch(uri)
         if match is None:
-            yield f"found image-uri {uri}, expected one in ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"
+            yield f"image-uri {uri}: expected an image in ECR, ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG"
             return
         if match["region"] != account.region:
-            yield f"image {uri} is in {match['region']}, expected one in {account.region}: docker/push.sh pushes it"
+            yield f"image {uri} is in {match['region']}, expected {account.region}: push it there with docker/push.sh"
             return
         version = match["version"] or ":latest"
         image = {"imageDigest" if version[0] == "@" else "imageTag": version[1:]}
         query = {"registryId": match["number"], "repositoryName": match["name"], "imageIds": [image]}
         if account.read("ecr", "describe_images", **query) is None and not account.dry_run:
-            yield f"found no image {uri} in ECR: docker/push.sh puts it there"
+            yield f"found no image {uri} in ECR: push it with docker/push.sh"
 
     def _check_name(self) -> tuple[()]:
         if self.settings.mode != Mode.batch:
@@ -162,7 +162,7 @@ class Preflight:
         return ()
 
     def _check_alarms(self) -> Iterator[str]:
-        """Look for the alarms of updates, which SageMaker looks for only when there is one."""
+        """Check that the alarms exist; SageMaker checks it only during an update."""
         names = list(self.settings.rollback_alarms)
         if not names:
             return
@@ -170,33 +170,33 @@ class Preflight:
         response = self.account.read("cloudwatch", "describe_alarms", AlarmNames=names, AlarmTypes=kinds) or {}
         existing = {alarm["AlarmName"] for kind in kinds for alarm in response.get(f"{kind}s", [])}
         for name in [] if self.account.dry_run else sorted(set(names) - existing):
-            yield f"found no CloudWatch alarm {name} in {self.account.region}: rollback-alarms names it"
+            yield f"found no CloudWatch alarm {name} in {self.account.region}: create it or change rollback-alarms"
 
     def _check_quota(self) -> Iterator[str]:
         settings = self.settings
         if settings.mode == Mode.serverless:
             name = "Maximum total concurrency that can be allocated across all serverless endpoints"
-            wanted = settings.max_concurrency
+            required = settings.max_concurrency
         else:
             bounds = settings.scaling()
             use = "transform job" if settings.mode == Mode.batch else "endpoint"
             name = f"{settings.instance_type} for {use} usage"
-            wanted = bounds.most if bounds else settings.instance_count
+            required = bounds.maximum if bounds else settings.instance_count
         quotas = self.account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode="sagemaker")
         if self.account.dry_run:
             return
         value = next((quota["Value"] for quota in quotas if quota.get("QuotaName") == name), None)
         if value is None:
-            self.warnings.append(f"Service Quotas has no {name!r}: not checked")
-        elif value < wanted:
+            self.warnings.append(f"quota {name!r} not checked: Service Quotas does not list it")
+        elif value < required:
             yield (
-                f"the account's quota {name!r} is {value:.0f}, expected at least {wanted}: request more in the console "
-                "under Service Quotas, Amazon SageMaker; it takes hours to days"
+                f"the account's quota {name!r} is {value:.0f}, expected at least {required}: request an increase in "
+                "the console under Service Quotas, Amazon SageMaker; it takes hours to days"
             )
-        elif settings.mode == Mode.realtime and value < 2 * wanted:
+        elif settings.mode == Mode.realtime and value < 2 * required:
             self.warnings.append(
-                f"the account's quota {name!r} is {value:.0f}: an update runs old and new instances side by side and "
-                f"needs up to {2 * wanted}"
+                f"the account's quota {name!r} is {value:.0f}: an update runs old and new instances together and "
+                f"needs up to {2 * required}"
             )
 
     def _check_batch_input(self) -> Iterator[str]:
@@ -208,13 +208,13 @@ class Preflight:
         if self.account.dry_run:
             return
         if not contents:
-            yield f"found nothing under {self.settings.input}: expected JSON Lines, a clip a line"
+            yield f"found no objects under {self.settings.input}: expected JSON Lines with one clip per line"
         elif len(contents) > 1:
-            self.warnings.append(f"several objects have keys that begin with {self.settings.input}: all are answered")
+            self.warnings.append(f"several keys begin with {self.settings.input}: the job processes all of them")
 
 
 def _trusts_sagemaker(policy: dict[str, Any]) -> bool:
-    """Tell whether a trust policy allows SageMaker to assume its role."""
+    """Return whether a trust policy allows SageMaker to assume the role."""
     for statement in _as_list(policy.get("Statement")):
         principal = statement.get("Principal", {})
         services = _as_list(principal.get("Service")) if isinstance(principal, dict) else [principal]

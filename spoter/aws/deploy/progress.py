@@ -1,4 +1,4 @@
-"""Report the steps of a deployment on stderr, and undo them when it fails."""
+"""Report the steps of a deployment on stderr, and undo them after a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from spoter.aws.deploy.settings import DeployError
 
 
 class Reporter:
-    """Lines and bars on a terminal; lines alone elsewhere."""
+    """Prints lines, and progress bars if stderr is a terminal."""
 
     def __init__(self, console: Console):
         self._console = console
@@ -25,7 +25,7 @@ class Reporter:
     def _print(self, prefix: str, text: str) -> None:
         self._console.print(f"{prefix} {escape(text)}", highlight=False, soft_wrap=True)
 
-    # Each prints a text, which may have several lines: the step that begins, a result, a warning or a failure.
+    # Print a text of one or more lines: the start of a step, a result, a warning or a failure.
     step = partialmethod(_print, "[bold]>[/bold]")
     note = partialmethod(_print, " ")
     warn = partialmethod(_print, "[yellow]warning:[/yellow]")
@@ -33,7 +33,7 @@ class Reporter:
 
     @contextmanager
     def open(self, path: Path) -> Iterator[BinaryIO]:
-        """Open a file for an upload; a bar shows how much of it has been read."""
+        """Open a file for an upload; a progress bar shows the bytes read."""
         columns = TextColumn("  {task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn()
         bars = Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal)
         with bars, bars.open(path, "rb", description=path.name) as file:
@@ -41,25 +41,25 @@ class Reporter:
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[Callable[[str], None]]:
-        """Yield a function that shows a new status; a terminal shows the elapsed time too."""
+        """Yield a function that shows a new status; a terminal also shows the elapsed time."""
         if not self._console.is_terminal:
             yield lambda status: self.note(f"{text}: {status}")
             return
         columns = TextColumn("  {task.description}"), BarColumn(), TimeElapsedColumn()
         with Progress(*columns, console=self._console, transient=True) as bars:
-            # SageMaker reports its progress in words only: a bar that moves and has no length
+            # SageMaker reports a status but no percentage: the bar has no length
             task = bars.add_task(text, total=None)
             yield lambda status: bars.update(task, description=f"{escape(text)}: {escape(status)}")
 
 
 class DeploymentFailed(DeployError):
-    """A deployment, an endpoint or a batch job was begun and has failed."""
+    """A deployment, an endpoint or a batch job failed after its start."""
 
     exit_code = 1
 
 
 class Undo:
-    """What this run has created or changed, newest last."""
+    """Undo actions for all that this run created or changed, newest last."""
 
     def __init__(self, reporter: Reporter):
         self._reporter = reporter
@@ -69,22 +69,22 @@ class Undo:
         return bool(self._actions)
 
     def add(self, what: str, action: Callable[[], object], verb: str = "removed") -> None:
-        """Register how to undo something that was just created; `verb` reports that afterwards."""
+        """Register the action that undoes the creation of `what`; `verb` reports it afterwards."""
         self._actions.append((what, verb, action))
 
     def run(self) -> list[str]:
-        """Undo everything, newest first, and report each; return what could not be undone."""
-        left = []
+        """Undo everything, newest first, and report each; return the names of what could not be undone."""
+        failed = []
         while self._actions:
             what, verb, action = self._actions.pop()
             try:
                 action()
             except DeployError as error:
                 if isinstance(error, CallError) and error.absent:
-                    self._reporter.note(f"{what} is gone already")
+                    self._reporter.note(f"{what} does not exist any more")
                     continue
-                left.append(what)
-                self._reporter.warn(f"{what} is left: {error}")
+                failed.append(what)
+                self._reporter.warn(f"{what} could not be undone: {error}")
             else:
                 self._reporter.note(f"{verb} {what}")
-        return left
+        return failed

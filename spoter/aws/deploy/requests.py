@@ -1,7 +1,7 @@
-"""Names, tags and the bodies of requests of a deployment. Nothing here calls AWS.
+"""Names, tags and request bodies of a deployment. Nothing here calls AWS.
 
-Names hold a hash of what they name, so that a repeated step finds what it created before, and a change creates a new
-resource and leaves the old one.
+Names contain a hash of the resource's content: a repeated step finds the resource that it created before, and a changed
+deployment creates a new resource and leaves the old one.
 """
 
 from __future__ import annotations
@@ -18,51 +18,51 @@ from typing import Any
 from spoter.aws.choices import Mode
 from spoter.aws.deploy.settings import DeployError, Settings
 
-# On everything that `spoter deploy` creates, with the endpoint's name: only resources with it are used and deleted.
+# Tag of every resource that `spoter deploy` creates; its value is the endpoint's name. Others are not used or deleted.
 TAG = "spoter:deployment"
-VARIANT = "AllTraffic"  # the name that the sagemaker SDK gives to an only variant
+VARIANT = "AllTraffic"  # the sagemaker SDK's name for a single variant
 
 # AWS's last PyTorch image with TorchServe ("PyTorch Inference 2.6" in AWS's list of Deep Learning Containers).
 FRAMEWORK_VERSION = "2.6.0"
 PY_VERSION = "py312"
 
-# Seconds for which the old instances stay, and alarms count, after the new ones took over. An alarm on a metric of
-# one-minute periods has seen a few of them by then. At most 3600 (API reference, BlueGreenUpdatePolicy).
+# Seconds after the switch to the new instances in which the old ones keep running and an alarm rolls the update back:
+# a few one-minute periods of a metric. At most 3600 (API reference, BlueGreenUpdatePolicy).
 BAKING = 300
 
-# Asynchronous requests that SageMaker hands to one instance at the same time: two full batches of the handler
-# (batchSize in handler/model-config.yaml), so that one is decoded while the other goes through the model.
+# Concurrent asynchronous requests per instance: two full batches of the handler (batchSize in
+# handler/model-config.yaml), so that the handler decodes one while the model computes the other.
 ASYNC_CONCURRENCY = 8
 
-# Captured as text; anything else is captured as base64 (API reference, CaptureContentTypeHeader).
+# Content types captured as text; others are captured as base64 (API reference, CaptureContentTypeHeader).
 JSON_TYPES = ["application/json", "application/jsonlines"]
 CSV_TYPES = ["text/csv"]
 
-# S3 takes ten tags on an object (S3 user guide, "Categorizing your objects using tags"), and one is ours.
-MOST_TAGS = 9
+# S3 accepts ten tags per object (S3 user guide, "Categorizing your objects using tags"); one of them is ours.
+MAX_TAGS = 9
 
-# Graviton: a g after the generation's number (c7g, m6gd, c6gn), or Grace next to the GPU (p6e-gb200).
+# ARM processors: Graviton has a g after the generation (c7g, m6gd, c6gn); Grace comes with a GPU (p6e-gb200).
 _ARM = re.compile(r"ml\.[a-z]+\d+g[a-z]*\.|.*-gb\d+\.")
-# Inferentia and Trainium run models that were compiled for them.
+# Inferentia and Trainium run only models that were compiled for them.
 _COMPILED = re.compile(r"ml\.(inf|trn)\d")
-# Those that the SDK takes the image with CUDA for (sagemaker.image_uris).
+# Instance types for which the SDK chooses the image with CUDA (sagemaker.image_uris).
 _GPU = re.compile(r"ml\.[gp]\d")
 
 
 def tags(settings: Settings) -> dict[str, str]:
-    """Return the tags of everything a deployment makes; raises `DeployError` where there are too many."""
-    if len(settings.tags) > MOST_TAGS:
-        raise DeployError(f"found {len(settings.tags)} tags, expected at most {MOST_TAGS}: S3 takes ten on an object")
+    """Return the tags of all resources of a deployment; raises `DeployError` if there are too many."""
+    if len(settings.tags) > MAX_TAGS:
+        raise DeployError(f"found {len(settings.tags)} tags, expected at most {MAX_TAGS} in addition to {TAG}")
     return settings.tags | {TAG: settings.name}
 
 
 def missing_tags(settings: Settings, present: dict[str, str]) -> dict[str, str]:
-    """Return those of `tags` that a resource with the tags `present` lacks, or has with another value."""
+    """Return the entries of `tags` that are missing in `present` or have another value there."""
     return {key: value for key, value in tags(settings).items() if present.get(key) != value}
 
 
 def tag_list(settings: Settings) -> list[dict[str, str]]:
-    """Return `tags` as SageMaker's requests spell them."""
+    """Return `tags` in the form of SageMaker's requests."""
     return [{"Key": key, "Value": value} for key, value in tags(settings).items()]
 
 
@@ -82,52 +82,52 @@ def log_group(name: str) -> str:
 
 
 def check_image(settings: Settings) -> None:
-    """Raise `DeployError` where AWS's PyTorch image does not run on the instance type."""
+    """Raise `DeployError` if AWS's PyTorch image does not run on the instance type."""
     if settings.image_uri is not None or settings.mode == Mode.serverless:
         return
-    finding = f"found instance type {settings.instance_type}, which"
+    subject = f"instance type {settings.instance_type}"
     if _ARM.match(settings.instance_type):
         raise DeployError(
-            f"{finding} has an ARM processor: AWS has no PyTorch {FRAMEWORK_VERSION} image for it. Take one with an "
-            "x86 processor such as ml.c5.large, or an image of your own built for ARM with --image-uri"
+            f"{subject} has an ARM processor, and AWS has no PyTorch {FRAMEWORK_VERSION} image for ARM: choose an x86 "
+            "type such as ml.c5.large, or pass your own image for ARM with --image-uri"
         )
     if _COMPILED.match(settings.instance_type):
         raise DeployError(
-            f"{finding} runs only models compiled for its accelerator: take a CPU type such as ml.c5.large or a GPU "
+            f"{subject} runs only models compiled for its accelerator: choose a CPU type such as ml.c5.large or a GPU "
             "type such as ml.g4dn.xlarge"
         )
 
 
 def choose_runtime(settings: Settings) -> str | None:
-    """Return the runtime of the archive's model: ``torch`` on AWS's image for GPUs, or None for the model's own.
+    """Return the runtime of the archive: ``torch`` for AWS's image for GPUs, else None for the model's own.
 
-    ONNX Runtime computes on the CPU here: a GPU would be paid for and stay idle.
+    ONNX Runtime computes on the CPU here, so that a GPU would stay idle.
     """
     on_gpu = settings.mode != Mode.serverless and settings.image_uri is None and _GPU.match(settings.instance_type)
     return "torch" if on_gpu else None
 
 
 def container_environment(added: Mapping[str, str], region: str) -> dict[str, str]:
-    """Return the variables of a container: what the sagemaker SDK writes for code in the archive, then the user's."""
+    """Return a container's variables: those of the sagemaker SDK for code in the archive, overridden by `added`."""
     sdk = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_CONTAINER_LOG_LEVEL": str(logging.INFO)}
     return {**sdk, "SAGEMAKER_REGION": region, **added}
 
 
 def container(settings: Settings, region: str, model_data: str) -> dict[str, Any]:
-    """Return the container definition of CreateModel as the sagemaker SDK writes it; no call is made.
+    """Return the container definition for CreateModel, as the sagemaker SDK builds it, without calls to AWS.
 
-    The region decides which registry AWS's image comes from; `model_data` is the s3:// address of the archive.
+    The region determines the registry of AWS's image; `model_data` is the s3:// address of the archive.
 
     Raises
     ------
     DeployError
-        Where there is no such image for the instance type or in the region.
+        If AWS has no image for the instance type or in the region.
     """
     check_image(settings)
     environment = container_environment(settings.environment, region)
-    logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # it logs which files it did not find
-    # The SDK only writes a request here. With fake keys it neither makes a call nor looks for real ones, which it would
-    # do while it is imported, and by the network on a machine without keys.
+    logging.getLogger("sagemaker.config").setLevel(logging.WARNING)  # it logs missing files
+    # The SDK only builds a request here. Fake keys stop it from searching for real keys when it is imported, which uses
+    # the network on a machine without keys.
     with _environment(AWS_ACCESS_KEY_ID="none", AWS_SECRET_ACCESS_KEY="none", SAGEMAKER_SUPPRESS_V2_WARNING="1"):
         import boto3
         from sagemaker.pytorch.model import PyTorchModel
@@ -143,7 +143,7 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
             image_uri=settings.image_uri,
             env=dict(environment),
             sagemaker_session=session,
-            code_location=model_data.rpartition("/")[0],  # else the SDK asks for the account's default bucket
+            code_location=model_data.rpartition("/")[0],  # otherwise the SDK queries the account's default bucket
         )
     serverless = settings.mode == Mode.serverless
     try:
@@ -152,28 +152,28 @@ def container(settings: Settings, region: str, model_data: str) -> dict[str, Any
             serverless_inference_config=ServerlessInferenceConfig() if serverless else None,
         )
     except ValueError as error:
-        raise DeployError(f"the sagemaker SDK finds no image: {error}; --image-uri names one") from None
-    # The SDK leaves variables empty where it packs no code itself, and overrides ours with those it has.
-    theirs = {key: value for key, value in definition["Environment"].items() if value}
-    definition["Environment"] = theirs | environment
+        raise DeployError(f"the sagemaker SDK found no image: {error}; set --image-uri") from None
+    # The SDK leaves variables empty because it packs no code itself, and overrides ours with its own.
+    nonempty = {key: value for key, value in definition["Environment"].items() if value}
+    definition["Environment"] = nonempty | environment
     return definition
 
 
 def model_request(settings: Settings, role_arn: str, definition: dict[str, Any]) -> dict[str, Any]:
-    """Return CreateModel's parameters; the name is a hash of the image, the archive, the environment and the role."""
+    """Return CreateModel's parameters; the name has a hash of image, archive, environment and role."""
     content = {"PrimaryContainer": definition, "ExecutionRoleArn": role_arn}
     return {"ModelName": _hashed_name(settings, content)} | content | {"Tags": tag_list(settings)}
 
 
 def config_request(settings: Settings, model_name: str, bucket: str) -> dict[str, Any]:
-    """Return CreateEndpointConfig's parameters; the name is a hash of all the others but tags."""
+    """Return CreateEndpointConfig's parameters; the name has a hash of all others except the tags."""
     variant: dict[str, Any] = {"VariantName": VARIANT, "ModelName": model_name, "InitialVariantWeight": 1.0}
     if settings.mode == Mode.serverless:
         sizes = {"MemorySizeInMB": settings.memory_mb, "MaxConcurrency": settings.max_concurrency}
         variant["ServerlessConfig"] = sizes
     else:
         bounds, count = settings.scaling(), settings.instance_count
-        first_count = min(max(count, bounds.least), bounds.most) if bounds else count
+        first_count = min(max(count, bounds.minimum), bounds.maximum) if bounds else count
         variant |= {"InstanceType": settings.instance_type, "InitialInstanceCount": first_count}
     content: dict[str, Any] = {"ProductionVariants": [variant]}
     if settings.mode == Mode.asynchronous:
@@ -199,11 +199,11 @@ def endpoint_request(settings: Settings, config_name: str) -> dict[str, Any]:
 
 
 def update_request(settings: Settings, config_name: str, instances: int) -> dict[str, Any]:
-    """Return UpdateEndpoint's parameters: new instances next to the old, then all traffic at once to the new.
+    """Return UpdateEndpoint's parameters: start new instances, then switch all traffic to them at once.
 
-    Where scaling is automatic the update starts with as many `instances` as run now: the configuration's own number
-    would meet the traffic of many with few. From none (asynchronous, idle) it starts with the configuration's number,
-    because SageMaker would otherwise call an update good that has never run.
+    With automatic scaling the update starts as many `instances` as run now, because the configured number may be too
+    small for the traffic. If no instance runs (asynchronous, idle), it starts the configured number: otherwise
+    SageMaker would accept an update that never ran.
     """
     retain = settings.scaling() is not None and instances > 0
     policy: dict[str, Any] = {"TrafficRoutingConfiguration": {"Type": "ALL_AT_ONCE", "WaitIntervalInSeconds": 0}}

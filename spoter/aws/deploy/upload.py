@@ -1,4 +1,4 @@
-"""Upload the archive: once, whole or not at all, and verified."""
+"""Upload the archive to S3: at most once, completely or not at all, and verified."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from spoter.aws.deploy.progress import Reporter, Undo
 from spoter.aws.deploy.settings import DeployError, Settings
 from spoter.files import file_sha256
 
-# S3 takes no more in one PUT (S3 user guide, "Uploading objects"). An archive is a few megabytes.
-LARGEST = 5 * 1024**3
+# S3's limit for one PUT, in bytes (S3 user guide, "Uploading objects"). An archive has a few megabytes.
+MAX_BYTES = 5 * 1024**3
 
 
 def create_bucket(settings: Settings, account: Account, bucket: str, undo: Undo) -> None:
-    """Create a bucket in the account's region without public access."""
-    # us-east-1 is the default, and S3 refuses its name (API reference, CreateBucket).
+    """Create a bucket without public access in the account's region."""
+    # us-east-1 is the default, which S3 does not accept as a constraint (API reference, CreateBucket).
     location: dict[str, Any] = {}
     if account.region != "us-east-1":
         location = {"CreateBucketConfiguration": {"LocationConstraint": account.region}}
@@ -33,34 +33,32 @@ def create_bucket(settings: Settings, account: Account, bucket: str, undo: Undo)
 def upload(
     settings: Settings, account: Account, bucket: str, archive: Path, undo: Undo, reporter: Reporter
 ) -> tuple[str, bool]:
-    """Upload the archive to `requests.archive_key`, unless it is there.
+    """Upload the archive to `requests.archive_key` unless it exists; return its address and whether it was uploaded.
 
-    One PUT with the content's SHA-256: S3 keeps it when it has all of it and the sum is right, and nothing otherwise,
-    so that an upload that breaks off leaves no parts behind that would be paid for.
-
-    Return its s3:// address, and whether anything was uploaded.
+    One PUT sends the content with its SHA-256. S3 stores the object only if it is complete and the checksum matches, so
+    an interrupted upload leaves no parts behind that would cost money.
 
     Raises
     ------
     DeployError
-        Where the upload fails, or S3 then holds something else.
+        If the upload fails, or if S3 then holds another content.
     """
     size, digest = archive.stat().st_size, file_sha256(archive)
-    if size > LARGEST:
-        raise DeployError(f"found an archive of {size:,} bytes, expected at most {LARGEST:,}: S3 takes no more at once")
+    if size > MAX_BYTES:
+        raise DeployError(f"found an archive of {size:,} bytes, expected at most {MAX_BYTES:,}, the limit of S3")
     key = requests.archive_key(settings, digest)
     address = f"s3://{bucket}/{key}"
     checksum = base64.b64encode(bytes.fromhex(digest)).decode()
     if _holds(account, bucket, key, size, checksum):
         return address, False
-    # Before the upload: after one that broke off, S3 may or may not hold it, and to delete nothing is no error.
+    # Before the upload: after an interruption S3 may hold the object, and deleting a missing object is no error.
     undo.add(address, lambda: account.call("s3", "delete_object", Bucket=bucket, Key=key))
     with reporter.open(archive) as file:
         properties = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum, "ContentType": "application/gzip"}
         properties["Tagging"] = urlencode(requests.tags(settings))
         account.call("s3", "put_object", Bucket=bucket, Key=key, Body=file, **properties)
     if not _holds(account, bucket, key, size, checksum) and not account.dry_run:
-        raise DeployError(f"{address} is not what was uploaded: run `spoter deploy` again")
+        raise DeployError(f"{address} differs from the uploaded archive: run `spoter deploy` again")
     return address, True
 
 
@@ -68,8 +66,8 @@ def _holds(account: Account, bucket: str, key: str, size: int, checksum: str) ->
     try:
         head = account.read("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
     except CallError as error:
-        # S3 answers 403 instead of 404 to those who may not list the bucket (API reference, HeadObject).
+        # S3 answers 403 instead of 404 without permission to list the bucket (API reference, HeadObject).
         if error.code == "403":
-            raise DeployError(f"{error}; s3:ListBucket and s3:GetObject on {bucket} are needed") from None
+            raise DeployError(f"{error}; s3:ListBucket and s3:GetObject on {bucket} are required") from None
         raise
     return head is not None and head["ContentLength"] == size and head.get("ChecksumSHA256") == checksum

@@ -1,4 +1,4 @@
-"""Wait for SageMaker, and read the last lines of a container's log."""
+"""Wait for SageMaker, and read the last lines of containers' logs."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from spoter.aws.deploy.settings import DeployError
 
 # Temporary statuses (API reference, DescribeEndpoint and DescribeTransformJob).
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting", "InProgress", "Stopping")
-# Seconds between two polls, as in the sagemaker SDK.
+# Seconds between two status queries, as in the sagemaker SDK.
 POLL = 30.0
-# Seconds. SageMaker ends what fails itself: an instance has an hour to get ready, and twice that to go back.
-LONGEST = 3 * 3600.0
-# Log streams that a failure is explained from: one for each of the first few instances.
+# Seconds. SageMaker has time limits of its own: one hour for an instance to get ready, two for a rollback.
+TIMEOUT = 3 * 3600.0
+# Number of log streams, one per instance, from which a failure is explained.
 STREAMS = 3
 LINES = 20
 
 
 class StillBusy(DeployError):
-    """It is not known how an operation of SageMaker ends; nothing is known to have failed."""
+    """An operation of SageMaker has not ended, and its result is unknown."""
 
     exit_code = 1
 
@@ -35,29 +35,29 @@ def wait_until_idle(
     name: str,
     show: Callable[[str], None],
     poll: float = POLL,
-    longest: float = LONGEST,
+    timeout: float = TIMEOUT,
 ) -> dict[str, Any] | None:
-    """Poll an endpoint or a job until its status is none of `BUSY`; return its description, None where there is none.
+    """Query an endpoint or a job until its status is not in `BUSY`; return its description, or None if it is gone.
 
-    boto3's waiters give up where the connection breaks, which says nothing about the operation: here it continues.
+    boto3's waiters fail when the connection breaks, though the operation continues; this function keeps waiting.
 
     `operation` is ``describe_endpoint`` or ``describe_transform_job``. `show` gets each new status. `poll` and
-    `longest` are seconds between two polls, and in all.
+    `timeout` are the seconds between two queries and in total.
 
     Raises
     ------
     StillBusy
-        After `longest`, and where AWS no longer answers, as when credentials expire.
+        After `timeout`, or if AWS refuses the query, for example because the credentials expired.
     """
     words = operation.split("_")[1:]
     field = "".join(word.capitalize() for word in words)
-    what, end = " ".join([*words, name]), time.monotonic() + longest
+    what, end = " ".join([*words, name]), time.monotonic() + timeout
     shown = None
     while True:
         try:
             description = account.read("sagemaker", operation, **{f"{field}Name": name})
         except Unreachable:
-            status = "out of reach"
+            status = "AWS is unreachable"
         except DeployError as error:
             raise StillBusy(f"{error}. AWS continues with {what}, and nothing was removed") from None
         else:
@@ -66,8 +66,8 @@ def wait_until_idle(
             status = description[f"{field}Status"]
         if time.monotonic() > end:
             raise StillBusy(
-                f"{what} is still {status} after {longest / 3600:.0f} hours: `spoter deploy status` shows it, "
-                "`spoter deploy` continues to wait"
+                f"{what} is still {status} after {timeout / 3600:.0f} hours: check it with `spoter deploy status`, or "
+                "run `spoter deploy` again to continue waiting"
             )
         if status != shown:
             show(status)
@@ -76,7 +76,7 @@ def wait_until_idle(
 
 
 def wait_for_endpoint(account: Account, name: str, reporter: Reporter, poll: float = POLL) -> dict[str, Any] | None:
-    """Do as `wait_until_idle` for an endpoint."""
+    """Wait for an endpoint with `wait_until_idle`, and report its status."""
     with reporter.waiting(f"endpoint {name}") as show:
         return wait_until_idle(account, "describe_endpoint", name, show, poll)
 
@@ -84,12 +84,12 @@ def wait_for_endpoint(account: Account, name: str, reporter: Reporter, poll: flo
 def tail_log(account: Account, group: str, job: str | None = None, since: float = 0.0, lines: int = LINES) -> list[str]:
     """Return the last lines that containers wrote to CloudWatch, each with its time.
 
-    The log group is `requests.log_group` of an endpoint, or `batch.LOG_GROUP`, which holds many jobs: `job` is the name
-    of a transform job, or of a deployment for all of its jobs. Streams that began before `since` (seconds since 1970)
-    are left out, as those of instances that continue to serve.
+    The log group is `requests.log_group` of an endpoint, or `batch.LOG_GROUP`, which holds many jobs: then `job` is the
+    name of a transform job, or of a deployment for all of its jobs. Streams that started before `since` (seconds since
+    1970) are skipped, such as those of older instances.
     """
-    # CloudWatch does not take a prefix and an order by time together (API reference, DescribeLogStreams). Names of jobs
-    # hold their time.
+    # CloudWatch does not accept a prefix together with an order by time (API reference, DescribeLogStreams). The names
+    # of jobs contain their time.
     order = {"logStreamNamePrefix": job} if job else {"orderBy": "LastEventTime"}
     listing = account.read("logs", "describe_log_streams", logGroupName=group, limit=50, descending=True, **order) or {}
     streams = [
@@ -106,22 +106,22 @@ def tail_log(account: Account, group: str, job: str | None = None, since: float 
 
 
 def is_of_job(stream: str, job: str) -> bool:
-    """Tell whether a log stream is a transform job's, or any job's of a deployment: not of spoter-2 for spoter."""
+    """Return whether a log stream belongs to a job, or to any job of a deployment (spoter-2 is not spoter)."""
     return re.match(re.escape(job) + r"(-\d{8}-\d{6}-\d{6})?/", stream) is not None
 
 
 def format_event(event: dict[str, Any]) -> str:
-    """Return an event of CloudWatch Logs as a line: ``12:30:59 message``, in UTC."""
+    """Return an event of CloudWatch Logs as one line, ``12:30:59 message``, in UTC."""
     moment = datetime.fromtimestamp(event["timestamp"] / 1000, UTC)
     return f"{moment:%H:%M:%S} {event['message'].rstrip()}"
 
 
 def explain_failure(account: Account, group: str, reason: str, job: str | None = None, since: float = 0.0) -> str:
-    """Return why an endpoint or a job failed: AWS's reason, then the last lines of its containers; see `tail_log`."""
+    """Return AWS's reason for a failure, followed by the last log lines of the containers (`tail_log`)."""
     try:
         lines = tail_log(account, group, job, since)
-    except DeployError as error:  # the reason counts more than the log
+    except DeployError as error:  # still report the reason
         return f"{reason}\n  {group} cannot be read: {error}"
     if not lines:
-        return f"{reason}\n  {group} holds nothing of it: no container has started"
+        return f"{reason}\n  {group} has no lines about this: no container has started"
     return "\n".join([reason, f"  the last lines of {group} (UTC):", *(f"    {line}" for line in lines)])

@@ -1,1 +1,1 @@
-"""Lambda functions, and what packs them."""
+"""Lambda functions, and the builders of their zip files."""

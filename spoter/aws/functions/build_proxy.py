@@ -1,7 +1,7 @@
-"""Pack the Lambda function before a SageMaker endpoint: `python -m spoter.aws.functions.build_proxy`.
+"""Pack the Lambda proxy of a SageMaker endpoint: `python -m spoter.aws.functions.build_proxy`.
 
-model_store/lambda_proxy.zip holds `endpoint_proxy` and what it imports, and kept_points.json, which says what a model
-uses of MediaPipe Holistic's frames: so the function can leave the rest out without a copy of the layouts' tables.
+model_store/lambda_proxy.zip holds `endpoint_proxy`, the modules that it imports, and kept_points.json. That file lists
+the points of MediaPipe Holistic's frames that the model uses, so that the function needs no tables of layouts.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ NAME = "lambda_proxy.zip"
 
 
 def kept_points(layout: Layout) -> dict[str, Any]:
-    """Return what a model of this layout uses of MediaPipe Holistic's frames.
+    """Return the points of MediaPipe Holistic's frames that a model of this layout uses.
 
     Returns
     -------
     dict
-        ``forms``: keys of a request under which frames may come. ``others``: keys of a frame of another estimator.
-        ``points``: for each part of a frame, by its key, the indices of the points that are used, or null where the
-        server skips the part unread. All are empty where MediaPipe lacks a landmark of the layout: its frames are
-        refused anyhow.
+        ``forms``: keys of a request that may hold frames. ``others``: keys in frames of other estimators. ``points``:
+        for each part of a frame, by its key, the indices of the points that the model uses, or null if the server does
+        not read the part. All are empty if MediaPipe lacks a landmark of the layout, because the server then refuses
+        its frames anyway.
     """
     try:
         used = layout.used_columns(MEDIAPIPE.names, MEDIAPIPE.name)
@@ -63,12 +63,13 @@ def kept_points(layout: Layout) -> dict[str, Any]:
 def build(model: Path, out: Path) -> Path:
     """Write ``out/lambda_proxy.zip`` for an endpoint of this model; the same input gives the same bytes.
 
-    The model folder's config.json and, where the layout is its own, that table are read. `out` is created if missing.
+    It reads config.json of the model folder and, unless the layout is built in, the layout's table. `out` is created
+    if missing.
 
     Raises
     ------
     ModelFolderError
-        Where these cannot be read.
+        If these files cannot be read.
     """
     layout = read_layout(model, read_config(model))
     files = {name: (PACKAGE.parent / name).read_bytes() for name in MODULES}
@@ -79,20 +80,20 @@ def build(model: Path, out: Path) -> Path:
 
 
 def report_zip(path: Path) -> int:
-    """Print what was written and how to upload it; return its size in bytes."""
+    """Print path, size and checksum of a zip file and the command that uploads it; return its size in bytes."""
     content = path.read_bytes()
     digest = hashlib.sha256(content).hexdigest()
     typer.echo(f"{path}  {len(content):,} bytes  sha256 {digest}")
-    # The key depends on the content: CloudFormation only takes new code under a new key.
+    # The key depends on the content: CloudFormation deploys new code only under a new key.
     typer.echo(f"next: aws s3 cp {shlex.quote(str(path))} s3://BUCKET/spoter/lambda-{digest[:12]}.zip")
     return len(content)
 
 
 def main(
     model: Annotated[Path, typer.Option(help="Folder of the endpoint's model.")] = RESOURCES / "models" / "dgs11",
-    out: Annotated[Path, typer.Option(help="Folder to write in.")] = WORK_FOLDER / "model_store",
+    out: Annotated[Path, typer.Option(help="Output folder.")] = WORK_FOLDER / "model_store",
 ) -> None:
-    """Pack the Lambda function before a SageMaker endpoint."""
+    """Pack the Lambda proxy of a SageMaker endpoint."""
     try:
         report_zip(build(model, out))
     except (SpoterError, OSError) as error:

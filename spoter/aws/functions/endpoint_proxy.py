@@ -1,17 +1,17 @@
 """A Lambda function that forwards requests to a SageMaker endpoint: ``spoter.aws.functions.endpoint_proxy.handler``.
 
-`build_proxy` zips it with `events`, the error codes and kept_points.json; Lambda's Python runtimes have the rest (boto3
-and the standard library). Its environment:
+`build_proxy` zips it with `events`, the error codes and kept_points.json. Its other imports, boto3 and the standard
+library, are part of Lambda's Python runtimes. Environment variables:
 
 SPOTER_ENDPOINT
     Name of the endpoint.
 SPOTER_PAYLOAD_LIMIT
-    Bytes that the endpoint takes, by default 6291456; 4194304 for a serverless one.
+    Largest request in bytes that the endpoint accepts, by default 6291456; set 4194304 for a serverless endpoint.
 SPOTER_ORIGINS
-    Origins of pages that may send requests from a browser, with commas between, or *; none by default.
+    Comma-separated origins of web pages that may send requests, or * for all; by default none.
 
-Lambda itself takes events of at most 6 MB (Lambda quotas, "Invocation payload"), base64 included; API Gateway takes 10.
-Larger requests never get here.
+Lambda accepts events of at most 6 MB (Lambda quotas, "Invocation payload"), base64 included; API Gateway accepts 10 MB.
+Larger requests do not reach this function.
 """
 
 from __future__ import annotations
@@ -36,24 +36,24 @@ from spoter.error_codes import ErrorCode
 logger = logging.getLogger(__name__)
 
 KEPT_POINTS = "kept_points.json"
-# SageMaker Runtime's API model, BodyBlob: what a real-time endpoint takes.
+# Largest body in bytes of a real-time endpoint (API model of SageMaker Runtime, BodyBlob).
 REAL_TIME_LIMIT = 6_291_456
-# The same model: longest of the headers ContentType, Accept and CustomAttributes.
+# Longest value in characters of ContentType, Accept and CustomAttributes (the same API model).
 HEADER_LIMIT = 1024
-# Characters quoted from a message of the container or AWS.
-LONGEST_QUOTE = 400
-# Codes of AWS after which the same request may succeed a little later; a serverless endpoint that is starting answers
-# with ModelNotReadyException.
+# Largest number of characters quoted from a message of the container or of AWS.
+MAX_QUOTE = 400
+# Error codes of AWS after which a retry may succeed. A serverless endpoint answers with ModelNotReadyException while it
+# starts.
 THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
 UNAVAILABLE = {"ServiceUnavailable", "ModelNotReadyException", "InternalFailure", "InternalDependencyException"}
-# Seconds: for retries; for connecting; for writing the answer; of the first pause, which doubles.
+# Seconds for retries, for connecting and for returning the answer, and of the first pause, which doubles each time.
 RETRYING, CONNECTING, RESERVE, FIRST_PAUSE = 6.0, 2.0, 1.0, 0.2
 
 
 def handler(event: Any, context: Any) -> Any:
-    """Answer an event; see `handle_event`."""
+    """Answer an event of Lambda with `handle_event`."""
     remaining = context.get_remaining_time_in_millis() / 1e3
-    # Rounded up it is the function's timeout, whatever the event, so that all of them share a client.
+    # Rounded up, the remaining time is the function's timeout for every event, so that all events share one client.
     read_timeout = max(1.0, math.ceil(remaining) - RETRYING - CONNECTING - RESERVE)
     last_start = time.monotonic() + remaining - RESERVE - read_timeout - min(CONNECTING, read_timeout)
     endpoint = os.environ.get("SPOTER_ENDPOINT", "")
@@ -61,8 +61,8 @@ def handler(event: Any, context: Any) -> Any:
 
     def respond(request: Request) -> Reply:
         if not endpoint:
-            logger.error("found no SPOTER_ENDPOINT in the environment, expected the endpoint's name")
-            return error_reply(ErrorCode.INTERNAL, "the function is not set up; its log says what is missing")
+            logger.error("SPOTER_ENDPOINT is not set: expected the endpoint's name")
+            return error_reply(ErrorCode.INTERNAL, "the function is not configured; see its log")
         names = {"ContentType": request.content_type, "Accept": request.accept, "CustomAttributes": request.attributes}
         headers = {name: value for name, value in names.items() if value}
         refusal = _check_headers(headers)
@@ -83,14 +83,14 @@ def handler(event: Any, context: Any) -> Any:
 def invoke(
     client: Any, endpoint: str, body: bytes, headers: dict[str, str], last_start: float, log_fields: dict[str, object]
 ) -> Reply:
-    """Invoke the endpoint; retry while it is throttled or unreachable and there is time.
+    """Invoke the endpoint; retry while it is throttled or unreachable and time remains.
 
-    The loop is our own because botocore's retries do not know how long the function may still run, and because they
-    send a request again whose answer takes too long, to an endpoint that is busy with it already.
+    botocore's retries are off: they do not know the function's deadline, and after a timeout they repeat a request that
+    the endpoint is still processing.
 
-    `client` is one of sagemaker-runtime, without retries. `headers` holds ``ContentType``, ``Accept`` and
-    ``CustomAttributes``, those that are present. After `last_start` (`time.monotonic`) there is no time to wait for the
-    answer to another request. `log_fields` gets the number of ``attempts``.
+    `client` is a client of sagemaker-runtime without retries. `headers` holds those of ``ContentType``, ``Accept`` and
+    ``CustomAttributes`` that the request has. No attempt starts after `last_start` (`time.monotonic`), because too
+    little time would remain for its answer. `log_fields` gets the number of ``attempts``.
     """
     attempts = 1
     while True:
@@ -99,7 +99,7 @@ def invoke(
             response = client.invoke_endpoint(EndpointName=endpoint, Body=body, **headers)
             return Reply(200, response["ContentType"], response["Body"].read())
         except (exceptions.ClientError, exceptions.BotoCoreError) as error:
-            # Jitter: requests that were throttled together must not come back together.
+            # Jitter: requests that were throttled together should not be repeated together.
             pause = FIRST_PAUSE * 2 ** (attempts - 1) * random.uniform(0.5, 1.5)
             if not _is_temporary(error) or time.monotonic() + pause > last_start:
                 return _failure_reply(error)
@@ -108,13 +108,13 @@ def invoke(
 
 
 def reduce_body(body: bytes, attributes: str | None = None) -> bytes | None:
-    """Leave out of MediaPipe Holistic's frames what the model does not use; None where the body is no such JSON.
+    """Remove the data that the model does not use from MediaPipe Holistic's frames; None if there are no such frames.
 
-    x and y of the model's landmarks stay as they are, and so does whatever the server would refuse: the answer is the
-    same. (But not where a key comes twice in an object, of which only the last is looked at.)
+    x and y of the model's landmarks stay unchanged, and so do all values that the server would refuse, so that the
+    answer is the same. The exception is an object with a repeated key, of which only the last value is read.
 
-    Where the custom attributes or the body hold the picture's size, all points of a part stay, because the server tells
-    by all of them whether they are in pixels.
+    If the custom attributes or the body contain the size of the picture, all points of a part stay, because the server
+    uses all of them to detect coordinates in pixels.
     """
     try:
         document = json.loads(body.decode("utf-8-sig"))
@@ -122,8 +122,8 @@ def reduce_body(body: bytes, attributes: str | None = None) -> bytes | None:
         return None
     if not isinstance(document, dict):
         return None
-    several = document.get("clips")
-    clips = [document, *(several if isinstance(several, list) else [])]
+    nested = document.get("clips")
+    clips = [document, *(nested if isinstance(nested, list) else [])]
     has_size = "width" in document or "width" in (attributes or "")
     changed = [_reduce_clip(clip, has_size or "width" in clip) for clip in clips if isinstance(clip, dict)]
     if not any(changed):
@@ -135,7 +135,7 @@ def reduce_body(body: bytes, attributes: str | None = None) -> bytes | None:
 
 
 def _reduce_clip(clip: dict[str, Any], has_size: bool) -> bool:
-    """Reduce a clip's frames in place; tell whether there were any."""
+    """Reduce the frames of a clip in place; return whether there were any."""
     forms, others, kept = _kept_points()
     changed = False
     for form in forms:
@@ -152,7 +152,7 @@ def _reduce_clip(clip: dict[str, Any], has_size: bool) -> bool:
 
 
 def _reduce_part(points: Any, used: frozenset[int], has_size: bool) -> Any:
-    """Return a part's points with x and y only, and null for those that are valid and that the model does not use."""
+    """Return the points of a part with x and y only; null replaces valid points that the model does not use."""
     if not isinstance(points, list):
         return points
     return [
@@ -161,16 +161,16 @@ def _reduce_part(points: Any, used: frozenset[int], has_size: bool) -> Any:
     ]
 
 
-def _reduce_point(point: dict[str, Any], wanted: bool) -> dict[str, Any] | None:
-    place: dict[str, Any] = {axis: point[axis] for axis in ("x", "y") if axis in point}
-    # Not isinstance: true and false are no numbers. 1e300: JSON's numbers can be larger than a float.
-    valid = all(value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in place.values())
-    return None if valid and not wanted else place
+def _reduce_point(point: dict[str, Any], keep: bool) -> dict[str, Any] | None:
+    position: dict[str, Any] = {axis: point[axis] for axis in ("x", "y") if axis in point}
+    # Not isinstance: true and false are not numbers. 1e300: JSON's numbers can exceed a float.
+    valid = all(value is None or (type(value) in (int, float) and abs(value) < 1e300) for value in position.values())
+    return None if valid and not keep else position
 
 
 @lru_cache(maxsize=1)
 def _kept_points() -> tuple[list[str], set[str], dict[str, frozenset[int] | None]]:
-    """Return what `spoter.aws.functions.build_proxy.kept_points` wrote: forms, keys of other estimators, and points."""
+    """Return the content of kept_points.json: forms, keys of other estimators, points (`build_proxy.kept_points`)."""
     document = json.loads(Path(__file__).with_name(KEPT_POINTS).read_text(encoding="utf-8"))
     points = {part: None if used is None else frozenset(used) for part, used in document["points"].items()}
     return document["forms"], set(document["others"]), points
@@ -185,7 +185,7 @@ def _client(read_timeout: float) -> Any:
 
 
 def _check_headers(headers: dict[str, str]) -> Reply | None:
-    """Refuse a header that SageMaker does not take: it wants at most 1024 printable ASCII characters."""
+    """Refuse a header that SageMaker does not accept: more than 1024 characters, or not printable ASCII."""
     errors = {
         "ContentType": (ErrorCode.UNSUPPORTED_CONTENT_TYPE, "header Content-Type"),
         "Accept": (ErrorCode.NOT_ACCEPTABLE, "header Accept"),
@@ -200,33 +200,33 @@ def _check_headers(headers: dict[str, str]) -> Reply | None:
 
 
 def _too_large(body: bytes, reduced: bytes | None, limit: int) -> Reply:
-    tried = "only JSON frames of MediaPipe Holistic can be reduced on the way"
+    detail = "only JSON frames of MediaPipe Holistic can be reduced"
     if reduced is not None:
-        tried = f"{len(reduced)} are left without what the model does not use"
-    text = f"found {len(body)} bytes, expected at most {limit}; {tried}: send fewer frames or clips, or only `points`"
+        detail = f"{len(reduced)} bytes remain after removing unused points"
+    text = f"found {len(body)} bytes, expected at most {limit}; {detail}: send fewer frames or clips, or only `points`"
     return error_reply(ErrorCode.BODY_TOO_LARGE, text)
 
 
 def _is_temporary(error: Exception) -> bool:
-    """Tell whether the same request may succeed in a moment; one that took too long would only take too long again."""
+    """Return whether a retry may succeed soon; a timeout is not temporary, because it would only happen again."""
     if isinstance(error, exceptions.ClientError):
-        # 503 is what TorchServe answers where its queue is full, or no worker is up.
+        # TorchServe answers 503 if its queue is full or no worker is ready.
         if error.response["Error"]["Code"] == "ModelError":
             return bool(error.response.get("OriginalStatusCode") == 503)
         return error.response["Error"]["Code"] in THROTTLED | UNAVAILABLE
-    # ConnectionClosedError: a connection that died while Lambda had the function frozen.
+    # ConnectionClosedError: the connection was closed while Lambda had frozen the function.
     return isinstance(error, exceptions.ConnectionError | exceptions.ConnectionClosedError)
 
 
 def _failure_reply(error: Exception) -> Reply:
-    """Return the reply to an invocation that failed for good."""
+    """Return the reply for an invocation that failed and is not retried."""
     if isinstance(error, exceptions.ReadTimeoutError):
         return error_reply(ErrorCode.ENDPOINT_TIMEOUT, "the endpoint did not answer in time; send fewer frames")
     if isinstance(error, exceptions.HTTPClientError | exceptions.ConnectionError):
         logger.error("%s", type(error).__name__)
         return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the endpoint cannot be reached; try again")
     if not isinstance(error, exceptions.ClientError):
-        raise error  # no region, no credentials: this function is not set up
+        raise error  # no region or no credentials: the function is not configured
     code = error.response["Error"]["Code"]
     if code == "ModelError":
         return _model_error_reply(error.response)
@@ -235,31 +235,31 @@ def _failure_reply(error: Exception) -> Reply:
     if code in UNAVAILABLE:
         return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the endpoint is not ready; try again")
     if error.response["ResponseMetadata"]["HTTPStatusCode"] == 413:
-        return error_reply(ErrorCode.BODY_TOO_LARGE, "the endpoint takes fewer bytes; send fewer frames")
-    # No such endpoint, or no permission to invoke it. AWS's words name them, and nothing of the request.
-    logger.error("%s: %s", code, error.response["Error"].get("Message", "")[:LONGEST_QUOTE])
-    return error_reply(ErrorCode.ENDPOINT_REFUSED, f"the endpoint cannot be invoked: {code}; the log says more")
+        return error_reply(ErrorCode.BODY_TOO_LARGE, "the request exceeds the endpoint's limit; send fewer frames")
+    # No such endpoint, or no permission to invoke it. AWS's message names them and quotes nothing of the request.
+    logger.error("%s: %s", code, error.response["Error"].get("Message", "")[:MAX_QUOTE])
+    return error_reply(ErrorCode.ENDPOINT_REFUSED, f"the endpoint cannot be invoked: {code}; see the function's log")
 
 
 def _model_error_reply(response: dict[str, Any]) -> Reply:
-    """Forward a client's error as the model's server wrote it; the server's own failures are a bad gateway's, 502."""
+    """Forward a client error unchanged; turn failures of the model's server into 502, 503 or 504."""
     status, text = int(response.get("OriginalStatusCode", 500)), response.get("OriginalMessage", "")
     if status == 503:
-        return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the model's server has no worker free; try again")
-    if status == 0:  # which stands for no answer within SageMaker's own 60 seconds
+        return error_reply(ErrorCode.ENDPOINT_UNAVAILABLE, "the model's server has no free worker; try again")
+    if status == 0:  # SageMaker's code for no answer within its 60 seconds
         return error_reply(ErrorCode.ENDPOINT_TIMEOUT, "the endpoint did not answer in time; send fewer frames")
     if not 400 <= status < 500:
-        message = f"the model's server failed with {status}; its log in CloudWatch says where"
+        message = f"the model's server failed with status {status}; see its log in CloudWatch"
         return error_reply(ErrorCode.ENDPOINT_FAILED, message)
     if _is_from_our_server(text):
         return Reply(status, JSON, text.encode())
-    # The container's own words, or CSV or JSON Lines in which all clips are wrong.
-    message = text[:LONGEST_QUOTE] or f"the model's server answered {status}"
+    # Another container's message, or CSV or JSON Lines in which all clips are wrong.
+    message = text[:MAX_QUOTE] or f"the model's server answered with status {status}"
     return error_reply(ErrorCode.ENDPOINT_REFUSED, message, status=status)
 
 
 def _is_from_our_server(text: str) -> bool:
-    """Tell whether a container's body is one of our server: an error, or the answers to several clips."""
+    """Return whether a body comes from our server: an error, or the answers to several clips."""
     try:
         document = json.loads(text)
     except ValueError:

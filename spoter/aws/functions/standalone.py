@@ -1,7 +1,7 @@
-"""A Lambda function with the model inside, without torch and SageMaker: ``spoter.aws.functions.standalone.handler``.
+"""A Lambda function that contains the model, without torch and SageMaker: ``spoter.aws.functions.standalone.handler``.
 
-It costs nothing while idle. `build_standalone` zips it with the parts of the `spoter` package that serve, their Python
-packages, and the model as a graph in ``model/``. The answers are the server's: all code but the forward is the same.
+It costs nothing while idle. `build_standalone` zips it with the parts of the `spoter` package that serving needs, their
+Python packages, and the model as an ONNX graph in ``model/``. The code is the server's except for the forward pass.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ MODEL = Path(__file__).resolve().parents[3] / "model"
 
 @cache
 def load() -> Recognizer:
-    """Return the model of this function, read once in a process; raises `spoter.errors.ModelFolderError`."""
+    """Return the function's model, which is loaded once per process; raises `spoter.errors.ModelFolderError`."""
     from spoter.serving.recognizer import Recognizer
 
     return Recognizer.load(MODEL, runtime="onnx")
 
 
 def handler(event: Any, context: object) -> Any:
-    """Answer an event of API Gateway, of a function URL, or a direct invocation (`handle_event`)."""
+    """Answer an event of API Gateway or a function URL, or a direct invocation, with `handle_event`."""
     from spoter.messages import RawRequest
     from spoter.serving.service import respond
 
@@ -46,8 +46,8 @@ def handler(event: Any, context: object) -> Any:
     return handle_event(event, respond_to_one, about, log_fields)
 
 
-# An import loads the model in Lambda only: there it is the init phase, which has ten seconds in addition to the
+# The import loads the model in Lambda only. There it runs in the init phase, which has ten seconds in addition to the
 # timeout, and which provisioned concurrency runs before the first request (AWS Lambda Developer Guide, "Lambda
-# execution environment"; the variable is one of its "Defined runtime environment variables").
+# execution environment"; the variable is listed in "Defined runtime environment variables").
 if "AWS_LAMBDA_INITIALIZATION_TYPE" in os.environ:
     load()

@@ -1,4 +1,4 @@
-"""An endpoint on loopback: the container, and SageMaker's runtime API before it. `spoter deploy --local` serves one."""
+"""A local SageMaker endpoint for `spoter deploy --local`: the container behind SageMaker's runtime API, on loopback."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ from spoter.ops.ports import LOOPBACK, listener, port_is_free
 from spoter.resources import WORK_FOLDER
 from spoter.torchserve.process import SAMPLES, StartError
 
-# EndpointName in botocore's sagemaker-runtime/2017-05-13/service-2.json, where it has 63 characters at most.
+# EndpointName in botocore's sagemaker-runtime/2017-05-13/service-2.json: at most 63 characters.
 _NAME = re.compile(r"[A-Za-z0-9](-*[A-Za-z0-9]){0,62}")
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class LocalEndpoint:
-    """A SageMaker endpoint without AWS, up inside a ``with`` block.
+    """A SageMaker endpoint without AWS, which runs inside a ``with`` block.
 
     >>> with LocalEndpoint(Path("model_store/model.tar.gz"), "spoter") as endpoint:
     ...     client = boto3.client("sagemaker-runtime", endpoint_url=endpoint.url, **endpoint.credentials)
     ...     client.invoke_endpoint(EndpointName="spoter", ContentType="text/csv", Body=clip)
 
-    It is up once a real sample was answered, and leaves no process behind. Of the runtime API it has InvokeEndpoint
-    only. Signatures are not checked, so it listens on loopback only.
+    The start waits for the answer to a real sample; the end leaves no process behind. The runtime API offers only
+    InvokeEndpoint. It does not check signatures, so it listens on loopback only.
 
-    `archive` is a model.tar.gz, as `build_mar.py` writes it. `port` is that of the runtime API; 0 takes a free one.
+    `archive` is a model.tar.gz, as `build_mar.py` writes it. `port` is that of the runtime API; 0 chooses a free one.
     `python` is the interpreter of an environment with the container's packages, by default that of
-    `locked_environment`. `report` gets a line for each step.
+    `locked_environment`. `report` gets one line per step.
 
     Attributes
     ----------
     url : str
-        Of the runtime API: boto3's `endpoint_url`, or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME.
+        URL of the runtime API, for boto3's `endpoint_url` or AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME.
     container : Container
-        Its `root` answers TorchServe's management API too.
+        Its `root` also answers TorchServe's management API.
     sample, prediction : Path, str
-        The sample that was sent, and what came back.
+        The sample that was sent at the start, and the answer.
     """
 
     #: Keyword arguments for boto3.client, which signs every request.
@@ -70,7 +70,7 @@ class LocalEndpoint:
         **options: Unpack[ContainerOptions],
     ):
         if not _NAME.fullmatch(name):
-            raise SpoterError(f"found endpoint name {name!r}, expected letters, digits and single -, 63 at most")
+            raise SpoterError(f"found endpoint name {name!r}, expected at most 63 letters, digits and single hyphens")
         self.name, self._port, self._python, self._report = name, port, python, report
         self._archive, self._options = archive, options
         self._closing = ExitStack()
@@ -87,20 +87,20 @@ class LocalEndpoint:
         self.stop()
 
     def start(self) -> None:
-        """Start it; `stop` ends it, also where this fails.
+        """Start the endpoint; call `stop` afterwards, even if this fails.
 
         Raises
         ------
         SpoterError
-            For what the user can put right: the archive, the port, the temporary folder, Java.
+            If the user can fix the problem: the archive, the port, the temporary folder, Java.
         StartError
-            With the cause, where the environment, the container or its worker did not start.
+            With the cause, if the environment, the container or its worker did not start.
         """
         folder = temporary_folder()
         if not folder.ok:
             raise SpoterError(f"{folder.name} {folder.found}: {folder.advice}")
         if self._port and not port_is_free(LOOPBACK, self._port):
-            raise SpoterError(f"port {self._port} {listener(self._port) or 'is in use'}: choose another, or 0")
+            raise SpoterError(f"port {self._port} {listener(self._port) or 'is in use'}: choose another port, or 0")
         interpreter = locked_environment(report=self._report) if self._python is None else nullcontext(self._python)
         with interpreter as python:
             self.container = Container(self._archive, python, **self._options)
@@ -111,24 +111,24 @@ class LocalEndpoint:
         self.url = self._listen()
 
     def stop(self) -> None:
-        """End every process of it and remove its temporary folder."""
+        """End all processes of the endpoint and remove its temporary folder."""
         self._closing.close()
 
     def _listen(self) -> str:
         """Serve the runtime API in a thread; return its URL."""
-        listening = self._closing.enter_context(socket.create_server((LOOPBACK, self._port), backlog=512))
+        server_socket = self._closing.enter_context(socket.create_server((LOOPBACK, self._port), backlog=512))
         config = uvicorn.Config(
             application(self.name, self.container.root),
             lifespan="on",
-            # Clients get the reason of an error; uvicorn would print stack traces to the user's terminal as well.
+            # Clients get the reason of an error; uvicorn would also print tracebacks on the user's terminal.
             log_config=None,
             log_level="critical",
             access_log=False,
-            # Seconds: an answer takes less, and a client that does not finish its request must not delay the end.
+            # Seconds. An answer takes less, and a client with an unfinished request must not delay the end.
             timeout_graceful_shutdown=1,
         )
         server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [server_socket]}, daemon=True)
         thread.start()
         self._closing.callback(thread.join)
         self._closing.callback(setattr, server, "should_exit", True)
@@ -136,7 +136,7 @@ class LocalEndpoint:
             if not thread.is_alive():
                 raise StartError("the runtime API did not start")
             time.sleep(0.01)
-        return f"http://{LOOPBACK}:{listening.getsockname()[1]}"
+        return f"http://{LOOPBACK}:{server_socket.getsockname()[1]}"
 
 
 def serve_local(archive: Path, name: str = "spoter", port: int = 0, **options: Unpack[ContainerOptions]) -> int:
@@ -150,12 +150,12 @@ def serve_local(archive: Path, name: str = "spoter", port: int = 0, **options: U
         logs.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
         with console.status("starting") as status:
-            report = status.update if console.is_terminal else line_printer()  # elsewhere rich shows no status
+            report = status.update if console.is_terminal else line_printer()  # rich shows a status on terminals only
             endpoint = LocalEndpoint(archive, name, port=port, report=report, **options)
             endpoint.start()
         typer.echo(_greeting(endpoint, time.monotonic() - started))
-        ended = endpoint.container.wait()
-        typer.echo(f"spoter deploy: the container ended by itself with status {ended}; see {logs}", err=True)
+        status_code = endpoint.container.wait()
+        typer.echo(f"spoter deploy: the container exited with status {status_code}; see {logs}", err=True)
         return 1
     except KeyboardInterrupt:
         typer.echo("stopping", err=True)
@@ -171,15 +171,15 @@ def serve_local(archive: Path, name: str = "spoter", port: int = 0, **options: U
 
 
 def line_printer(seconds: float = 10.0) -> Callable[[str], None]:
-    """Return a function that prints each new step on stderr, and details after its colon every ten seconds."""
-    shown, at = "", 0.0
+    """Return a function that prints each new step on stderr, and its details (after a colon) every `seconds`."""
+    last_step, printed_at = "", 0.0
 
     def report(text: str) -> None:
-        nonlocal shown, at
+        nonlocal last_step, printed_at
         step = text.partition(": ")[0]
-        if step != shown or time.monotonic() - at >= seconds:
+        if step != last_step or time.monotonic() - printed_at >= seconds:
             print(text, file=sys.stderr, flush=True)
-            shown, at = step, time.monotonic()
+            last_step, printed_at = step, time.monotonic()
 
     return report
 
@@ -188,18 +188,18 @@ def _greeting(endpoint: LocalEndpoint, seconds: float) -> str:
     sample = shlex.quote(str(endpoint.sample))
     return "\n".join(
         [
-            f"endpoint {endpoint.name} is up after {seconds:.1f} s, on SageMaker's container code;"
-            f" {endpoint.sample.name} is answered:",
+            f"endpoint {endpoint.name} is ready after {seconds:.1f} s, with SageMaker's container code. Answer to "
+            f"{endpoint.sample.name}:",
             "",
             endpoint.prediction.rstrip(),
             "",
-            "from another terminal, with any AWS SDK or the AWS command line (nothing is sent to AWS):",
+            "To send requests from another terminal with an AWS SDK or the AWS CLI (nothing is sent to AWS):",
             "",
             f"  export AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME={endpoint.url}",
             f"  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local AWS_DEFAULT_REGION={REGION}",
             f"  aws sagemaker-runtime invoke-endpoint --endpoint-name {endpoint.name} --body fileb://{sample} "
             f"--content-type {SAMPLES[endpoint.sample.suffix]} /dev/stdout",
             "",
-            "Ctrl-C ends it.",
+            "Ctrl-C stops it.",
         ]
     )

@@ -1,7 +1,7 @@
-"""Runs the start-up code of AWS's PyTorch container where there is no container.
+"""Run the start-up code of AWS's PyTorch container outside a container.
 
-`container.py` starts this file with the interpreter of the environment that holds `sagemaker-pytorch-inference`. That
-code assumes in two places that it has the machine to itself; `main` changes these two.
+`container.py` starts this file with the interpreter of the environment that holds `sagemaker-pytorch-inference`. In two
+places that code assumes that no other process uses the machine; `main` replaces these.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ def main() -> None:
     import psutil
     from sagemaker_pytorch_serving_container import serving, torchserve  # type: ignore[import-not-found]
 
-    # It writes TorchServe's settings to /etc, where only root may write, and where two would share one file.
+    # It writes TorchServe's settings to /etc, which needs root and would be shared by all endpoints.
     torchserve.TS_CONFIG_FILE = os.path.join(os.environ["SAGEMAKER_BASE_DIR"], "sagemaker-ts.properties")
 
-    # It waits for, and ends, any TorchServe on the machine: that may be someone else's.
+    # It waits for, and ends, every TorchServe on the machine, including other people's.
     all_processes = psutil.process_iter
 
     def own_processes() -> Iterator[psutil.Process]:
@@ -29,14 +29,14 @@ def main() -> None:
 
     try:
         serving.main()
-    except Exception as error:  # one line: pip or TorchServe have printed the cause above
+    except Exception as error:  # one line, because pip or TorchServe has printed the cause
         sys.exit(f"{type(error).__name__}: {error}")
 
 
 def _session_id(pid: int) -> int | None:
     try:
         return os.getsid(pid)
-    except OSError:  # it has ended, or is another user's
+    except OSError:  # it has ended or belongs to another user
         return None
 
 

@@ -1,8 +1,8 @@
-"""SageMaker's runtime API before one container, for boto3's `invoke_endpoint`.
+"""SageMaker's runtime API in front of one container, for boto3's `invoke_endpoint`.
 
-It has InvokeEndpoint only, as https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html
-and botocore's model of it (sagemaker-runtime/2017-05-13/service-2.json) describe it. Asynchronous and streamed
-invocations are unknown operations. Signatures are not checked: any credentials will do.
+The only operation is InvokeEndpoint, as described in
+https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndpoint.html and in botocore's API model
+(sagemaker-runtime/2017-05-13/service-2.json). Signatures are not checked: all credentials are accepted.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from starlette.routing import Route
 from spoter.aws.deploy.requests import VARIANT, log_group
 from spoter.aws.local.container import ACCOUNT, REGION
 
-# BodyBlob's maximum in botocore's model. Newer endpoints may take more; the smaller number is safe to build for.
+# Maximum of BodyBlob in botocore's model, in bytes. Newer endpoints may accept more; every endpoint accepts this.
 MAX_BODY = 6 * 1024 * 1024
-INVOKE_TIMEOUT = 60.0  # seconds, as API_runtime_InvokeEndpoint says
+INVOKE_TIMEOUT = 60.0  # seconds (API_runtime_InvokeEndpoint)
 # "SageMaker strips all POST headers except those supported by the API."
 _PREFIX = "x-amzn-sagemaker-"
 _FORWARDED = ("content-type", "accept")
-# Characters of Content-Type, Accept and custom attributes, all of them ASCII (botocore's model again).
+# Longest Content-Type, Accept and custom attributes, in ASCII characters (botocore's model).
 MAX_HEADER = 1024
 _RETURNED = ("content-type", "x-amzn-sagemaker-custom-attributes")
 
 
 def application(name: str, container: str) -> Starlette:
-    """Return the API of an account with one endpoint, before the container of this URL (without a path)."""
+    """Return the API of an account with one endpoint, in front of the container at this URL (without a path)."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        # No proxy of the environment's, and as many connections as there are clients: TorchServe has the queue.
+        # No proxy from the environment, and one connection per client: TorchServe has the queue.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=32)
         async with httpx.AsyncClient(base_url=container, trust_env=False, limits=limits, timeout=None) as client:
             app.state.client = client
@@ -54,10 +54,10 @@ def application(name: str, container: str) -> Starlette:
             return _error(400, "ValidationError", {"message": problem})
         try:
             body = await _read_body(request)
-        except ClientDisconnect:  # nobody reads this
+        except ClientDisconnect:  # the client is gone
             return Response(status_code=400)
         if body is None:
-            # So worded, and without a type: github.com/aws/sagemaker-python-sdk/issues/171
+            # SageMaker's own message, without a type: github.com/aws/sagemaker-python-sdk/issues/171
             return _error(413, None, {"message": f"HTTP content length exceeded {MAX_BODY} bytes."})
         return await _forward(request.app.state.client, name, body, headers)
 
@@ -69,11 +69,11 @@ def application(name: str, container: str) -> Starlette:
         return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
 
     async def unknown(request: Request, error: Exception) -> Response:
-        message = f"{request.method} {request.url.path} is no operation of this endpoint: only InvokeEndpoint is."
+        message = f"{request.method} {request.url.path} is not an operation of this endpoint; only InvokeEndpoint is."
         return _error(404, "UnknownOperationException", {"message": message})
 
     async def failed(request: Request, error: Exception) -> Response:
-        message = f"{type(error).__name__} before the container; please report it"
+        message = f"{type(error).__name__} in the runtime API of `spoter deploy --local`: please report this bug"
         return _error(500, "InternalFailure", {"message": message})
 
     routes = [Route("/endpoints/{name}/invocations", invoke, methods=["POST"]), Route("/ping", ping)]
@@ -82,7 +82,7 @@ def application(name: str, container: str) -> Starlette:
 
 
 async def _read_body(request: Request) -> bytes | None:
-    """Return a request's body, or None as soon as it is known to be too large."""
+    """Return the body of a request, or None as soon as it exceeds `MAX_BODY`."""
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > MAX_BODY:
         return None
@@ -95,7 +95,7 @@ async def _read_body(request: Request) -> bytes | None:
 
 
 def _check_headers(name: str, headers: Mapping[str, str]) -> str | None:
-    """Return why SageMaker would refuse one of these headers, whose names are in lower case; None where it would not.
+    """Return the reason for which SageMaker would refuse a header (names in lower case), or None.
 
     The endpoint has one variant, one model and no inference components.
     """
@@ -112,7 +112,7 @@ def _check_headers(name: str, headers: Mapping[str, str]) -> str | None:
 
 
 async def _forward(client: httpx.AsyncClient, name: str, body: bytes, headers: Mapping[str, str]) -> Response:
-    """Hand a request to the container and its answer back, as SageMaker does."""
+    """Forward a request to the container and return its answer, as SageMaker does."""
     try:
         async with asyncio.timeout(INVOKE_TIMEOUT):
             answer = await client.post("/invocations", content=body, headers=headers)
@@ -122,12 +122,12 @@ async def _forward(client: httpx.AsyncClient, name: str, body: bytes, headers: M
         return _error(503, "ServiceUnavailable", {"Message": "The endpoint's container does not answer."})
     if answer.status_code >= 400:
         return _model_error(name, answer.status_code, answer.content.decode(errors="replace"))
-    passed = {key: answer.headers[key] for key in _RETURNED if key in answer.headers}
-    return Response(answer.content, headers=passed | {"x-Amzn-Invoked-Production-Variant": VARIANT} | _request_id())
+    returned = {key: answer.headers[key] for key in _RETURNED if key in answer.headers}
+    return Response(answer.content, headers=returned | {"x-Amzn-Invoked-Production-Variant": VARIANT} | _request_id())
 
 
 def _model_error(name: str, status: int, body: str) -> Response:
-    """Return the 424 that stands for a container's 4xx or 5xx, or for none in time (status 0)."""
+    """Return the 424 for a container's 4xx or 5xx, or for a timeout (status 0)."""
     kind, code = ("client", "CLIENT_ERROR_FROM_MODEL") if 400 <= status < 500 else ("server", "SERVER_ERROR_FROM_MODEL")
     group = log_group(name)
     members = {

@@ -1,4 +1,4 @@
-"""Requests to AWS taken apart, and answers in AWS's forms: what `cloud` is built of."""
+"""Parsed requests to AWS, and answers in AWS's forms, for `cloud`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Answer:
 
     @classmethod
     def of(cls, content: dict, status: int = 200, **headers: str) -> Answer:
-        """Return JSON as SageMaker and its like answer it."""
+        """Return a JSON answer in the form of SageMaker and similar services."""
         return cls(status, json.dumps(content).encode(), {"Content-Type": "application/x-amz-json-1.1"} | headers)
 
 
 class Request:
-    """A signed request to AWS, taken apart by its protocol; `service` is None for what is not signed."""
+    """A signed request to AWS, parsed by its protocol; `service` is None for an unsigned request."""
 
     def __init__(self, environ: dict[str, Any]):
         self.environ = environ
@@ -36,7 +36,7 @@ class Request:
             return
         self.service = scope[3]
         target = environ.get("HTTP_X_AMZ_TARGET", "")
-        if self.service != "s3":  # uploads stay a stream
+        if self.service != "s3":  # uploads are not read here
             self.body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
             self.rewind()
         if self.service == "s3":
@@ -62,7 +62,7 @@ class Request:
         self.environ["wsgi.input"] = io.BytesIO(self.body)
 
     def refusal(self, code: str, message: str, status: int | None = None) -> Answer:
-        """Return an error in the form of this request's protocol."""
+        """Return an error in the protocol of this request."""
         status = status or (403 if code.startswith("AccessDenied") else 400)
         if self.service in ("s3", "iam", "sts"):
             error = f"<Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"

@@ -1,7 +1,7 @@
-"""AWS over HTTP for tests: moto's own server on loopback, and one layer around it for what moto lacks.
+"""AWS over HTTP for tests: moto's server on loopback, and a layer that adds the operations that moto lacks.
 
-`Cloud` records every call it receives, lets a test say what shall go wrong next, and answers the verbs moto has not.
-What stands behind an endpoint is a function that a test chooses (`containers`).
+`Cloud` records every call, injects the errors that a test requests, and answers the operations that moto lacks. The
+container behind an endpoint is a function that the test chooses (`containers`).
 """
 
 from __future__ import annotations
@@ -26,22 +26,22 @@ from tests.aws.deploy.aws_http import Answer, Request
 from tests.aws.deploy.containers import Container
 from tests.aws.deploy.sagemaker_double import SageMakerDouble
 
-NUMBER = "123456789012"  # the account that moto acts for
+ACCOUNT = "123456789012"  # moto's account number
 REGION = "eu-central-1"
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call as it arrived.
+    """A call to AWS.
 
     Attributes
     ----------
     service : str
-        As the signature spells it: ``sagemaker``, ``s3``, ``servicequotas``.
+        Name in the signature: ``sagemaker``, ``s3``, ``servicequotas``.
     operation : str
         ``CreateEndpoint``; for S3 the HTTP method.
     parameters : dict
-        For S3 Bucket, Key and the query's; for data-plane calls EndpointName and the headers.
+        For S3: Bucket, Key and those of the query. For data-plane calls: EndpointName and the headers.
     """
 
     service: str
@@ -51,15 +51,15 @@ class Call:
 
 @dataclass
 class Refusal:
-    """What `Cloud.refuse` was told."""
+    """An error that `Cloud.refuse` injects, and the number of calls that still get it."""
 
     code: str
     message: str
-    left: int
+    remaining: int
 
 
 class Quiet(MotoRequestHandler):
-    """moto's request handler without a line for each request."""
+    """moto's request handler without a log line per request."""
 
     def log_request(self, *_: Any) -> None: ...
 
@@ -70,17 +70,17 @@ class Cloud:
     Attributes
     ----------
     url : str
-        Value for AWS_ENDPOINT_URL.
+        URL for AWS_ENDPOINT_URL.
     calls : list of Call
-        All that arrived since the last `reset`.
+        All calls since the last `reset`.
     container : Container or None
-        What answers behind every endpoint and transform job.
+        Function that answers for every endpoint and transform job.
     quotas : dict or None
-        Service Quotas of SageMaker by name, as moto knows none; with None they may not be read.
-    strangers : set of str
-        Buckets of other accounts; moto has one account only and does not look at ExpectedBucketOwner.
+        SageMaker's service quotas by name, which moto lacks; None denies the permission to read them.
+    foreign_buckets : set of str
+        Buckets of other accounts; moto has one account only and ignores ExpectedBucketOwner.
     break_uploads : bool
-        Close the connection of each upload to S3 before it is answered; S3 then keeps nothing.
+        Close the connection of each upload to S3 before the answer; S3 then stores nothing.
     """
 
     def __init__(self) -> None:
@@ -107,37 +107,37 @@ class Cloud:
         self.calls: list[Call] = []
         self.container: Container | None = None
         self.quotas: dict[str, float] | None = None
-        self.strangers: set[str] = set()
+        self.foreign_buckets: set[str] = set()
         self.break_uploads = False
         self._refusals: dict[str, Refusal] = {}
         self._scaling_tags: dict[str, dict[str, str]] = defaultdict(dict)
-        self.sagemaker = SageMakerDouble(self, NUMBER, REGION)
+        self.sagemaker = SageMakerDouble(self, ACCOUNT, REGION)
 
     def reset(self) -> None:
-        """Empty the account and forget what was told and recorded."""
+        """Empty the account, and clear the settings and records of the last test."""
         run_wsgi_app(self._moto, create_environ("/moto-api/reset", method="POST"))
         self._clear()
 
     def close(self) -> None:
-        """End the server."""
+        """Stop the server."""
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
 
     def client(self, service: str, region: str = REGION) -> Any:
-        """Return a boto3 client of this cloud for the test's own use; what it calls is recorded as well."""
-        if (service, region) not in self._clients:  # making one takes boto3 a moment
+        """Return a boto3 client of this cloud for use by a test; its calls are recorded too."""
+        if (service, region) not in self._clients:  # cached because boto3 creates clients slowly
             keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing"}
-            made = boto3.client(service, endpoint_url=self.url, region_name=region, **keys)
-            self._clients[service, region] = made
+            client = boto3.client(service, endpoint_url=self.url, region_name=region, **keys)
+            self._clients[service, region] = client
         return self._clients[service, region]
 
-    def refuse(self, operation: str, code: str, message: str = "told to by the test", times: int = 1_000_000) -> None:
-        """Answer the next calls of an operation (``CreateEndpoint``; for S3 a method) with an error of AWS's."""
+    def refuse(self, operation: str, code: str, message: str = "injected by the test", times: int = 1_000_000) -> None:
+        """Answer the next calls of an operation (``CreateEndpoint``; for S3 an HTTP method) with an error."""
         self._refusals[operation] = Refusal(code, message, times)
 
     def log(self, group: str, stream: str, lines: Iterable[str]) -> None:
-        """Write log lines through moto's CloudWatch Logs, as a container's would get there."""
+        """Write log lines to moto's CloudWatch Logs, as from a container."""
         logs = self.client("logs")
         if not logs.describe_log_groups(logGroupNamePrefix=group)["logGroups"]:
             logs.create_log_group(logGroupName=group)
@@ -148,7 +148,7 @@ class Cloud:
         logs.put_log_events(logGroupName=group, logStreamName=stream, logEvents=events)
 
     def operations(self, service: str | None = None) -> list[str]:
-        """Return the operations that arrived, in order."""
+        """Return the operations of all calls, in order."""
         return [call.operation for call in self.calls if service in (None, call.service)]
 
     def called(self, operation: str) -> list[dict[str, Any]]:
@@ -167,16 +167,16 @@ class Cloud:
         return [answer.body]
 
     def _answer(self, request: Request) -> Answer | None:
-        """Return what moto cannot say; None leaves it to moto."""
+        """Return an answer that moto cannot give, or None to forward the request to moto."""
         refusal = self._refusals.get(request.operation)
-        if refusal is not None and refusal.left > 0:
-            refusal.left -= 1
+        if refusal is not None and refusal.remaining > 0:
+            refusal.remaining -= 1
             return request.refusal(refusal.code, refusal.message)
-        own = getattr(self, f"_{request.service.replace('-', '_')}", None)
-        return own(request) if own is not None else None
+        service_handler = getattr(self, f"_{request.service.replace('-', '_')}", None)
+        return service_handler(request) if service_handler is not None else None
 
     def forward(self, request: Request) -> Answer:
-        """Hand a request on to moto and return its answer."""
+        """Forward a request to moto and return its answer."""
         body, status, headers = run_wsgi_app(self._moto, request.environ)
         return Answer(int(status.split()[0]), b"".join(body), dict(headers))
 
@@ -184,28 +184,28 @@ class Cloud:
         return self.sagemaker.answer(request)
 
     def _s3(self, request: Request) -> Answer | None:
-        """Stand in for owners of buckets, and for a connection that breaks; and let asynchronous answers appear."""
+        """Emulate owners of buckets and broken connections, and write asynchronous answers."""
         bucket, key = request.parameters["Bucket"], request.parameters["Key"]
-        if bucket in self.strangers:
+        if bucket in self.foreign_buckets:
             return request.refusal("AccessDenied", "Access Denied")
         if self.break_uploads and request.operation == "PUT" and key:
             request.environ["wsgi.input"].read(int(request.environ.get("CONTENT_LENGTH") or 0))
             request.environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
             raise ConnectionResetError
         if request.operation in ("GET", "HEAD") and (bucket, key) in self.sagemaker.unwritten:
-            answer = self.forward(request)  # not there yet; it is when it is asked for again
+            answer = self.forward(request)  # the object is missing now and exists at the next request
             self.sagemaker.write(bucket, key)
             return answer
         return None
 
     def _application_autoscaling(self, request: Request) -> Answer | None:
-        """Stand in for tags of scalable targets, which moto has no verbs for and drops."""
+        """Emulate tags of scalable targets, which moto does not store."""
         parameters = request.parameters
         if request.operation == "RegisterScalableTarget":
             answer = self.forward(request)
             if answer.status == 200:
                 tags = self._scaling_tags[json.loads(answer.body)["ScalableTargetARN"]]
-                tags.update(parameters.get("Tags") or {} if not tags else {})  # AWS: only when it is made
+                tags.update(parameters.get("Tags") or {} if not tags else {})  # as in AWS: only for a new target
             return answer
         arn = parameters.get("ResourceARN")
         if request.operation == "TagResource":
@@ -216,10 +216,10 @@ class Cloud:
         return None
 
     def _servicequotas(self, request: Request) -> Answer | None:
-        """Stand in for the quotas of SageMaker; moto knows those of VPC. Two a page, because AWS's are many pages."""
+        """Emulate the quotas of SageMaker, with two per page to test paging; moto has only those of VPC."""
         if self.quotas is None or request.operation != "ListServiceQuotas":
             return request.refusal("AccessDeniedException", f"not authorized to perform {request.operation}")
         start = int(request.parameters.get("NextToken") or 0)
-        found = [{"QuotaName": name, "Value": value} for name, value in self.quotas.items()][start : start + 2]
-        more = {"NextToken": str(start + 2)} if start + 2 < len(self.quotas) else {}
-        return Answer.of({"Quotas": found} | more)
+        page = [{"QuotaName": name, "Value": value} for name, value in self.quotas.items()][start : start + 2]
+        token = {"NextToken": str(start + 2)} if start + 2 < len(self.quotas) else {}
+        return Answer.of({"Quotas": page} | token)

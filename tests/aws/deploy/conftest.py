@@ -1,4 +1,4 @@
-"""AWS on loopback, empty before each test, with this process's credentials and addresses pointing at it."""
+"""AWS on loopback, empty before each test; the environment variables of this process point to it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.aws.deploy.deploying import QUOTAS, make_role
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_loader() -> Iterator[None]:
-    """Let botocore read its descriptions of AWS once, not once for each session: half of a deployment's time."""
+    """Let botocore read its API models once instead of once per session, which takes half the time of a deployment."""
     loader = botocore.loaders.create_loader()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", lambda search_path_string=None: loader)
@@ -27,41 +27,41 @@ def _one_loader() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def one_cloud() -> Iterator[Cloud]:
+def shared_cloud() -> Iterator[Cloud]:
     cloud = Cloud()
     yield cloud
     cloud.close()
 
 
 @pytest.fixture
-def cloud(one_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
-    """An empty AWS; this process and what it starts know no other."""
+def cloud(shared_cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> Cloud:
+    """An empty AWS, the only one that this process and its children reach."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    for name, value in one_cloud.environment.items():
+    for name, value in shared_cloud.environment.items():
         monkeypatch.setenv(name, value)
-    one_cloud.reset()
-    return one_cloud
+    shared_cloud.reset()
+    return shared_cloud
 
 
 @pytest.fixture(scope="session")
-def answering(dgs11: Path) -> Container:
-    """What the container answers, worked out in this process."""
+def model_container(dgs11: Path) -> Container:
+    """A container that answers with the bundled model in this process."""
     return in_process(dgs11)
 
 
 @pytest.fixture
-def ready(cloud: Cloud, answering: Container) -> Cloud:
+def ready(cloud: Cloud, model_container: Container) -> Cloud:
     """An account with a role and quotas, and a container that answers."""
     make_role(cloud)
-    cloud.container = answering
+    cloud.container = model_container
     cloud.quotas = QUOTAS
     return cloud
 
 
 @pytest.fixture
-def changed(dgs11: Path, tmp_path: Path) -> str:
-    """The embedded model under another version, which makes another archive."""
+def changed_model(dgs11: Path, tmp_path: Path) -> str:
+    """The bundled model with another version, which gives another archive."""
     folder = tmp_path / "changed"
     shutil.copytree(dgs11, folder)
     config = json.loads((folder / "config.json").read_text())

@@ -1,4 +1,4 @@
-"""What stands behind an endpoint of `cloud`: a function from a request to the container to its answer."""
+"""Containers for the endpoints of `cloud`: functions from a request to its answer."""
 
 from __future__ import annotations
 
@@ -16,20 +16,21 @@ Container = Callable[[bytes, Mapping[str, str | None]], tuple[int, str, bytes]]
 
 
 def in_process(model: Path, in_job: bool = False) -> Container:
-    """Answer with a model folder, through the function that every door calls; no container's code is run.
+    """Answer with a model folder through `respond`, which every entry point calls; no container code runs.
 
     Parameters
     ----------
     model : Path
+        Model folder.
     in_job : bool
-        Answer as the containers of a transform job do.
+        Answer as a container of a transform job.
     """
     recognizer = Recognizer.load(model)
 
     def answer(body: bytes, headers: Mapping[str, str | None]) -> tuple[int, str, bytes]:
         attributes = headers.get("x-amzn-sagemaker-custom-attributes")
-        incoming = RawRequest(body, headers.get("content-type"), headers.get("accept"), attributes)
-        response = respond(recognizer, [incoming])[0][0]
+        request = RawRequest(body, headers.get("content-type"), headers.get("accept"), attributes)
+        response = respond(recognizer, [request])[0][0]
         response = to_record(response) if in_job else response
         return response.status, response.content_type, response.body
 
@@ -37,14 +38,14 @@ def in_process(model: Path, in_job: bool = False) -> Container:
 
 
 def over_http(url: str) -> Container:
-    """Hand requests on to a URL: /invocations of a container, or /endpoints/NAME/invocations of `deploy.py --local`."""
+    """Forward requests to a URL: /invocations of a container, or the endpoint of `spoter deploy --local`."""
 
     def answer(body: bytes, headers: Mapping[str, str | None]) -> tuple[int, str, bytes]:
-        kept = {name: value for name, value in headers.items() if value and name in _PASSED}
-        response = httpx.post(url, content=body, headers=kept, timeout=60, trust_env=False)
+        forwarded = {name: value for name, value in headers.items() if value and name in _FORWARDED}
+        response = httpx.post(url, content=body, headers=forwarded, timeout=60, trust_env=False)
         return response.status_code, response.headers.get("content-type", ""), response.content
 
     return answer
 
 
-_PASSED = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")
+_FORWARDED = ("content-type", "accept", "x-amzn-sagemaker-custom-attributes")

@@ -1,4 +1,4 @@
-"""What the tests of deploy.py's steps share: an account with a role, and one deployment in this process."""
+"""Helpers for tests of deployments: an account with a role, and a deployment in this process."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.progress import Reporter
 from spoter.aws.deploy.settings import DeployError, Settings, read_settings
-from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
+from tests.aws.deploy.cloud import ACCOUNT, REGION, Cloud
 
-BUCKET = f"sagemaker-{REGION}-{NUMBER}"
+BUCKET = f"sagemaker-{REGION}-{ACCOUNT}"
 TRUST = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
 QUOTAS = {
     "ml.c5.large for endpoint usage": 10.0,
@@ -22,16 +22,16 @@ QUOTAS = {
     "ml.c5.xlarge for transform job usage": 10.0,
     "Maximum total concurrency that can be allocated across all serverless endpoints": 10.0,
 }
-# Verbs that leave everything as it was. S3's are HTTP methods; POST and PUT are not among them.
-LOOKS = ("Describe", "List", "Get", "HEAD", "GET", "Invoke")
+# Prefixes of read-only operations; for S3 they are HTTP methods.
+READ_ONLY = ("Describe", "List", "Get", "HEAD", "GET", "Invoke")
 
 
 @dataclass
 class Run:
-    """One run of `steps.deploy`: its result lines, what it told, and the calls that changed something."""
+    """One run of `steps.deploy`: result lines, progress output, calls that changed something, and the error."""
 
     lines: list[str]
-    told: str
+    output: str
     changes: list[str]
     error: DeployError | None
 
@@ -56,7 +56,7 @@ def make_alarm(cloud: Cloud, name: str) -> None:
 
 def run(cloud: Cloud, **fields: object) -> Run:
     """Deploy with these settings; a `DeployError` is part of the result."""
-    settings = told_settings(**fields)
+    settings = make_settings(**fields)
     return deploy(cloud, settings, Account(settings))
 
 
@@ -71,26 +71,26 @@ def deploy(cloud: Cloud, settings: Settings, account: Account) -> Run:
     return Run(lines, console.file.getvalue(), changes(cloud), error)
 
 
-def told_settings(**fields: object) -> Settings:
+def make_settings(**fields: object) -> Settings:
     return read_settings(None, fields)[0]
 
 
 def changes(cloud: Cloud) -> list[str]:
-    """Return the calls that changed something, in order; an S3 call with what it was about."""
-    found = []
+    """Return the calls that changed something, in order; S3 calls with their kind of resource."""
+    changing_calls = []
     for call in cloud.calls:
-        if call.operation.startswith(LOOKS):
+        if call.operation.startswith(READ_ONLY):
             continue
-        what = ""
+        suffix = ""
         if call.service == "s3":
-            what = " object" if call.parameters["Key"] else " bucket"
-            what += "".join(f" {name}" for name in ("publicAccessBlock", "tagging") if name in call.parameters)
-        found.append(call.operation + what)
-    return found
+            suffix = " object" if call.parameters["Key"] else " bucket"
+            suffix += "".join(f" {name}" for name in ("publicAccessBlock", "tagging") if name in call.parameters)
+        changing_calls.append(call.operation + suffix)
+    return changing_calls
 
 
-def names(cloud: Cloud) -> dict[str, list[str]]:
-    """Return what lies in the account: endpoints, configurations, models, archives."""
+def resource_names(cloud: Cloud) -> dict[str, list[str]]:
+    """Return the names of endpoints, configurations, models, buckets and objects in the account."""
     sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
     buckets = [bucket["Name"] for bucket in s3.list_buckets()["Buckets"]]
     return {

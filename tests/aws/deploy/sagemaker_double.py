@@ -1,4 +1,4 @@
-"""What moto's SageMaker lacks: time, failure, updates, names that are taken, and containers that answer."""
+"""Features that moto's SageMaker lacks: waiting, failures, updates, name conflicts, and containers that answer."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _NAMES["CreateTransformJob"] = "TransformJobName"
 
 @dataclass
 class Failure:
-    """How the next creation or update ends."""
+    """The failure of the next creation or update."""
 
     reason: str
     log: tuple[str, ...]
 
 
 class SageMakerDouble:
-    """Stands in for SageMaker where moto has no such verb or state; everything else is moto's own.
+    """Emulates the operations and states of SageMaker that moto lacks; moto does everything else.
 
     Attributes
     ----------
     patience : int
-        How many times a new endpoint or job is seen at work before it is done.
+        Number of queries for which a new endpoint or job is busy.
     unwritten : dict
-        Asynchronous answers by bucket and key that nobody has asked for yet.
+        Asynchronous answers, by bucket and key, that have not been written to S3.
     """
 
     def __init__(self, cloud: Cloud, number: str, region: str):
@@ -45,8 +45,8 @@ class SageMakerDouble:
         self.patience = 1
         self.unwritten: dict[tuple[str, str], tuple[bytes, str]] = {}
         self._failures: dict[str, list[Failure]] = defaultdict(list)
-        # By endpoint or job: what it is at each of the next looks, as changes of moto's object.
-        self._ahead: dict[str, list[dict[str, Any]]] = {}
+        # By endpoint or job: the changes of moto's object at each of the next queries.
+        self._planned: dict[str, list[dict[str, Any]]] = {}
 
     @property
     def _backend(self) -> Any:
@@ -57,47 +57,49 @@ class SageMakerDouble:
         return get_backend("s3")[self._number]["aws"]
 
     def fail(self, operation: str, reason: str, log: tuple[str, ...] = ()) -> None:
-        """Let the next CreateEndpoint, UpdateEndpoint or CreateTransformJob be accepted and end badly.
+        """Let the next CreateEndpoint, UpdateEndpoint or CreateTransformJob be accepted and then fail.
 
         Parameters
         ----------
+        operation : str
+            Name of the operation.
         reason : str
             FailureReason.
         log : tuple of str
-            What the container leaves in CloudWatch.
+            Lines of the container in CloudWatch.
         """
         self._failures[operation].append(Failure(reason, log))
 
-    def logs_begin(self, group: str, seconds: float) -> None:
-        """Let a log group have been made this many seconds later than it was; moto takes its own clock."""
+    def shift_log_group(self, group: str, seconds: float) -> None:
+        """Shift the creation time of a log group, which moto takes from its own clock."""
         get_backend("logs")[self._number][self._region].groups[group].creation_time += timedelta(seconds=seconds)
 
     def answer(self, request: Request) -> Answer | None:
-        """Answer what moto cannot; None leaves it to moto."""
-        own = getattr(self, f"_{request.operation}", None)
-        taken = self._taken(request)
-        return taken or (own(request, request.parameters) if own is not None else None)
+        """Return an answer that moto cannot give, or None to forward the request to moto."""
+        operation = getattr(self, f"_{request.operation}", None)
+        conflict = self._name_conflict(request)
+        return conflict or (operation(request, request.parameters) if operation is not None else None)
 
-    def _taken(self, request: Request) -> Answer | None:
-        """Stand in for names that are taken: moto puts the new thing in the old one's place."""
+    def _name_conflict(self, request: Request) -> Answer | None:
+        """Refuse a name that exists; moto replaces the old resource instead."""
         if request.operation not in _NAMES:
             return None
         backend, name = self._backend, request.parameters[_NAMES[request.operation]]
-        there = {
+        resources, kind = {
             "CreateModel": (backend._models, "model"),
             "CreateEndpointConfig": (backend.endpoint_configs, "endpoint configuration"),
             "CreateEndpoint": (backend.endpoints, "endpoint"),
             "CreateTransformJob": (backend.transform_jobs, "transform job"),
         }[request.operation]
-        if name not in there[0]:
+        if name not in resources:
             return None
-        return request.refusal("ValidationException", f'Cannot create already existing {there[1]} "{name}".')
+        return request.refusal("ValidationException", f'Cannot create already existing {kind} "{name}".')
 
-    def _CreateEndpoint(self, request: Request, told: dict) -> Answer:
-        """Stand in for an endpoint that takes its time, or fails; moto's is InService at once."""
+    def _CreateEndpoint(self, request: Request, parameters: dict) -> Answer:
+        """Emulate an endpoint that starts slowly or fails; moto's is InService at once."""
         answer = self._cloud.forward(request)
         if answer.status == 200:
-            name, failure = told["EndpointName"], self._next_failure("CreateEndpoint")
+            name, failure = parameters["EndpointName"], self._next_failure("CreateEndpoint")
             end = {"endpoint_status": "InService"}
             if failure:
                 end = {"endpoint_status": "Failed", "failure_reason": failure.reason}
@@ -105,12 +107,12 @@ class SageMakerDouble:
             self._log(ENDPOINT_LOGS.format(name), "AllTraffic/i-0123456789abcdef0", failure)
         return answer
 
-    def _DescribeEndpoint(self, request: Request, told: dict) -> None:
-        self._go_on(self._backend.endpoints, told["EndpointName"])
+    def _DescribeEndpoint(self, request: Request, parameters: dict) -> None:
+        self._advance(self._backend.endpoints, parameters["EndpointName"])
 
-    def _UpdateEndpoint(self, request: Request, told: dict) -> Answer:
-        """Stand in for updates, which moto has no verb for: Updating, then the new configuration or the old again."""
-        name, config_name = told["EndpointName"], told["EndpointConfigName"]
+    def _UpdateEndpoint(self, request: Request, parameters: dict) -> Answer:
+        """Emulate updates, which moto lacks: Updating, then the new configuration or a rollback."""
+        name, config_name = parameters["EndpointName"], parameters["EndpointConfigName"]
         backend = self._backend
         if name not in backend.endpoints or config_name not in backend.endpoint_configs:
             return request.refusal("ValidationException", "Could not find endpoint or endpoint configuration.")
@@ -124,21 +126,21 @@ class SageMakerDouble:
             self._plan(endpoint, name, {"endpoint_status": "Updating"}, {"endpoint_status": "RollingBack"}, end)
         else:
             variants = endpoint._process_production_variants(config.production_variants)
-            if told.get("RetainAllVariantProperties"):
-                kept = ("CurrentInstanceCount", "DesiredInstanceCount")
+            if parameters.get("RetainAllVariantProperties"):
+                fields = ("CurrentInstanceCount", "DesiredInstanceCount")
                 for new, old in zip(variants, endpoint.production_variants, strict=True):
-                    new.update({field: old[field] for field in kept if field in old and field in new})
+                    new.update({field: old[field] for field in fields if field in old and field in new})
             new = {"production_variants": variants, "data_capture_config": config.data_capture_config}
             new |= {"endpoint_config_name": config_name, "endpoint_status": "InService", "failure_reason": None}
             self._plan(endpoint, name, {"endpoint_status": "Updating"}, new)
         return Answer.of({"EndpointArn": endpoint.arn})
 
-    def _CreateTransformJob(self, request: Request, told: dict) -> Answer:
-        """Stand in for a job that reads, asks the model and writes; moto's has done nothing and is Completed."""
+    def _CreateTransformJob(self, request: Request, parameters: dict) -> Answer:
+        """Emulate a job that reads, predicts and writes; moto's does nothing and is Completed."""
         answer = self._cloud.forward(request)
         if answer.status == 200:
-            name, failure = told["TransformJobName"], self._next_failure("CreateTransformJob")
-            failure = failure or self._transform(told)
+            name, failure = parameters["TransformJobName"], self._next_failure("CreateTransformJob")
+            failure = failure or self._transform(parameters)
             end = {"transform_job_status": "Completed"}
             if failure:
                 end = {"transform_job_status": "Failed", "failure_reason": failure.reason}
@@ -146,12 +148,12 @@ class SageMakerDouble:
             self._log(JOB_LOGS, f"{name}/i-0123456789abcdef2", failure)
         return answer
 
-    def _DescribeTransformJob(self, request: Request, told: dict) -> None:
-        self._go_on(self._backend.transform_jobs, told["TransformJobName"])
+    def _DescribeTransformJob(self, request: Request, parameters: dict) -> None:
+        self._advance(self._backend.transform_jobs, parameters["TransformJobName"])
 
-    def _StopTransformJob(self, request: Request, told: dict) -> Answer:
-        """Stand in for stopping a job, which moto has no verb for."""
-        name = told["TransformJobName"]
+    def _StopTransformJob(self, request: Request, parameters: dict) -> Answer:
+        """Emulate stopping a job, which moto lacks."""
+        name = parameters["TransformJobName"]
         job = self._backend.transform_jobs.get(name)
         if job is None:
             return request.refusal("ValidationException", f"Could not find transform job '{name}'.")
@@ -160,9 +162,9 @@ class SageMakerDouble:
         self._plan(job, name, {"transform_job_status": "Stopping"}, {"transform_job_status": "Stopped"})
         return Answer.of({})
 
-    def _transform(self, told: dict) -> Failure | None:
-        """Do a job as SplitType Line or None, BatchStrategy SingleRecord and AssembleWith Line or None ask for."""
-        source, target = told["TransformInput"], told["TransformOutput"]
+    def _transform(self, parameters: dict) -> Failure | None:
+        """Run a job with SplitType Line or None, BatchStrategy SingleRecord, and AssembleWith Line or None."""
+        source, target = parameters["TransformInput"], parameters["TransformOutput"]
         bucket, _, prefix = source["DataSource"]["S3DataSource"]["S3Uri"].removeprefix("s3://").partition("/")
         out_bucket, _, out = target["S3OutputPath"].removeprefix("s3://").partition("/")
         keys = sorted(key for key in self._s3.buckets[bucket].keys if key.startswith(prefix))
@@ -175,80 +177,82 @@ class SageMakerDouble:
             for record in records:
                 headers = {"content-type": source.get("ContentType"), "accept": target.get("Accept")}
                 status, _, answer = self._cloud.container(record, headers)
-                if status >= 300:  # the whole job fails, and says little more than that
+                if status >= 300:  # the whole job fails, as in SageMaker, with a general reason
                     log = f"{bucket}/{key}: ClientError: {status}: {answer.decode(errors='replace')}"
                     return Failure("ClientError: See job logs for more information", (log,))
                 parts.append(answer + (b"\n" if target.get("AssembleWith") == "Line" else b""))
             name = key[len(prefix.rpartition("/")[0]) :].lstrip("/")
-            place = "/".join(filter(None, [out.rstrip("/"), f"{name}.out"]))
-            self._s3.put_object(out_bucket, place, b"".join(parts))
+            out_key = "/".join(filter(None, [out.rstrip("/"), f"{name}.out"]))
+            self._s3.put_object(out_bucket, out_key, b"".join(parts))
         return None
 
-    def _InvokeEndpoint(self, request: Request, told: dict) -> Answer:
-        """Stand in for the data plane: ask the container; moto's answers are canned."""
-        missing = self._not_serving(request, told)
+    def _InvokeEndpoint(self, request: Request, parameters: dict) -> Answer:
+        """Emulate the data plane with the container's answers; moto's are fixed."""
+        missing = self._not_serving(request, parameters)
         if missing:
             return missing
-        status, content_type, body = self._cloud.container(request.body, told)
+        status, content_type, body = self._cloud.container(request.body, parameters)
         if status < 300:
             return Answer(200, body, {"Content-Type": content_type, "x-Amzn-Invoked-Production-Variant": "AllTraffic"})
-        refused = {"ErrorCode": "CLIENT_ERROR_FROM_MODEL", "OriginalStatusCode": status}
-        refused |= {"OriginalMessage": body.decode(errors="replace"), "Message": _model_error(status, body)}
-        refused["LogStreamArn"] = f"arn:aws:logs:{self._region}:{self._number}:log-group:x"
-        return Answer.of(refused, 424, **{"x-amzn-errortype": "ModelError"})
+        error = {"ErrorCode": "CLIENT_ERROR_FROM_MODEL", "OriginalStatusCode": status}
+        error |= {"OriginalMessage": body.decode(errors="replace"), "Message": _model_error(status, body)}
+        error["LogStreamArn"] = f"arn:aws:logs:{self._region}:{self._number}:log-group:x"
+        return Answer.of(error, 424, **{"x-amzn-errortype": "ModelError"})
 
-    def _InvokeEndpointAsync(self, request: Request, told: dict) -> Answer:
-        """Stand in for asynchronous answers: the output or failure object is there from the second look on."""
-        missing = self._not_serving(request, told)
+    def _InvokeEndpointAsync(self, request: Request, parameters: dict) -> Answer:
+        """Emulate asynchronous answers: the output or failure object exists from the second query on."""
+        missing = self._not_serving(request, parameters)
         if missing:
             return missing
-        config = self._backend.endpoint_configs[self._backend.endpoints[told["EndpointName"]].endpoint_config_name]
+        config = self._backend.endpoint_configs[
+            self._backend.endpoints[parameters["EndpointName"]].endpoint_config_name
+        ]
         output = config.async_inference_config["OutputConfig"]
-        bucket, _, key = told["x-amzn-sagemaker-inputlocation"].removeprefix("s3://").partition("/")
+        bucket, _, key = parameters["x-amzn-sagemaker-inputlocation"].removeprefix("s3://").partition("/")
         headers = {
-            "content-type": told.get("x-amzn-sagemaker-content-type"),
-            "accept": told.get("x-amzn-sagemaker-accept"),
+            "content-type": parameters.get("x-amzn-sagemaker-content-type"),
+            "accept": parameters.get("x-amzn-sagemaker-accept"),
         }
-        headers["x-amzn-sagemaker-custom-attributes"] = told.get("x-amzn-sagemaker-custom-attributes")
+        headers["x-amzn-sagemaker-custom-attributes"] = parameters.get("x-amzn-sagemaker-custom-attributes")
         status, content_type, body = self._cloud.container(self._s3.get_object(bucket, key).value, headers)
         identity = str(uuid.uuid4())
-        places = {"OutputLocation": f"{output['S3OutputPath'].rstrip('/')}/{identity}.out"}
+        locations = {"OutputLocation": f"{output['S3OutputPath'].rstrip('/')}/{identity}.out"}
         if output.get("S3FailurePath"):
-            places["FailureLocation"] = f"{output['S3FailurePath'].rstrip('/')}/{identity}-error.out"
+            locations["FailureLocation"] = f"{output['S3FailurePath'].rstrip('/')}/{identity}-error.out"
         if status >= 300:
             body, content_type = _model_error(status, body).encode(), "text/plain"
-        place = places.get("OutputLocation" if status < 300 else "FailureLocation")
-        if place:
-            to, _, key = place.removeprefix("s3://").partition("/")
-            self.unwritten[to, key] = (body, content_type)
+        location = locations.get("OutputLocation" if status < 300 else "FailureLocation")
+        if location:
+            out_bucket, _, key = location.removeprefix("s3://").partition("/")
+            self.unwritten[out_bucket, key] = (body, content_type)
         answer = Answer.of({"InferenceId": identity})
         answer.status = 202
-        answer.headers |= {f"X-Amzn-SageMaker-{name}": value for name, value in places.items()}
+        answer.headers |= {f"X-Amzn-SageMaker-{name}": value for name, value in locations.items()}
         return answer
 
     def write(self, bucket: str, key: str) -> None:
-        """Put an asynchronous answer where it belongs."""
+        """Write an asynchronous answer to S3."""
         body, _ = self.unwritten.pop((bucket, key))
         self._s3.put_object(bucket, key, body)
 
-    def _not_serving(self, request: Request, told: dict) -> Answer | None:
-        endpoint = self._backend.endpoints.get(told["EndpointName"])
+    def _not_serving(self, request: Request, parameters: dict) -> Answer | None:
+        endpoint = self._backend.endpoints.get(parameters["EndpointName"])
         if endpoint is not None and endpoint.endpoint_status in ("InService", "Updating", "RollingBack"):
             return None
-        message = f"Endpoint {told['EndpointName']} of account {self._number} not found."
+        message = f"Endpoint {parameters['EndpointName']} of account {self._number} not found."
         return request.refusal("ValidationError", message)
 
     def _next_failure(self, operation: str) -> Failure | None:
         return self._failures[operation].pop(0) if self._failures[operation] else None
 
-    def _plan(self, thing: Any, name: str, now: dict[str, str], *later: dict[str, Any]) -> None:
-        """Set what an endpoint or job is now, is at the next looks, and is in the end."""
-        vars(thing).update(now)
-        self._ahead[name] = [now] * self.patience + list(later)
+    def _plan(self, resource: Any, name: str, now: dict[str, str], *later: dict[str, Any]) -> None:
+        """Set the state of an endpoint or job now, at the next queries, and at the end."""
+        vars(resource).update(now)
+        self._planned[name] = [now] * self.patience + list(later)
 
-    def _go_on(self, things: dict[str, Any], name: str) -> None:
-        if self._ahead.get(name) and name in things:
-            vars(things[name]).update(self._ahead[name].pop(0))
+    def _advance(self, resources: dict[str, Any], name: str) -> None:
+        if self._planned.get(name) and name in resources:
+            vars(resources[name]).update(self._planned[name].pop(0))
 
     def _log(self, group: str, stream: str, failure: Failure | None) -> None:
         if failure and failure.log:

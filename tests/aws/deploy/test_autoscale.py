@@ -1,4 +1,4 @@
-"""Automatic scaling: what is registered in each mode, twice, changed, and ended."""
+"""Automatic scaling: registration in each mode, repetition, changes and removal."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import pytest
 from spoter.aws.deploy import autoscale
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
-from tests.aws.deploy.deploying import told_settings
+from tests.aws.deploy.deploying import make_settings
 
-WHERE = {
+DIMENSION = {
     "ServiceNamespace": "sagemaker",
     "ResourceId": "endpoint/spoter/variant/AllTraffic",
     "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
@@ -17,12 +17,12 @@ WHERE = {
 
 
 def apply(**fields) -> None:
-    settings = told_settings(**fields)
+    settings = make_settings(**fields)
     autoscale.apply_scaling(settings, Account(settings))
 
 
-def there(cloud) -> tuple[list[tuple[int, int]], dict[str, dict], list[str]]:
-    """Return bounds, policies by name and alarms that the account has."""
+def current_scaling(cloud) -> tuple[list[tuple[int, int]], dict[str, dict], list[str]]:
+    """Return bounds, policies by name and alarms in the account."""
     client, alarms = cloud.client("application-autoscaling"), cloud.client("cloudwatch").describe_alarms()
     targets = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     policies = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
@@ -30,9 +30,9 @@ def there(cloud) -> tuple[list[tuple[int, int]], dict[str, dict], list[str]]:
     return bounds, {one["PolicyName"]: one for one in policies}, [one["AlarmName"] for one in alarms["MetricAlarms"]]
 
 
-def test_a_real_time_endpoint_follows_its_invocations(cloud):
+def test_realtime_scaling_follows_invocations(cloud):
     apply(autoscale="1:4", tags={"team": "signs"})
-    bounds, policies, alarms = there(cloud)
+    bounds, policies, alarms = current_scaling(cloud)
     assert (bounds, list(policies), alarms) == ([(1, 4)], ["spoter-load"], [])
     tracking = policies["spoter-load"]["TargetTrackingScalingPolicyConfiguration"]
     metric = tracking["PredefinedMetricSpecification"]["PredefinedMetricType"]
@@ -41,9 +41,9 @@ def test_a_real_time_endpoint_follows_its_invocations(cloud):
     assert cloud.called("RegisterScalableTarget")[0]["Tags"] == {"spoter:deployment": "spoter", "team": "signs"}
 
 
-def test_an_asynchronous_endpoint_sleeps_and_is_woken(cloud):
+def test_asynchronous_scaling_from_zero_has_a_wake_policy_and_alarm(cloud):
     apply(mode="async", autoscale="0:2", autoscale_target=3)
-    bounds, policies, alarms = there(cloud)
+    bounds, policies, alarms = current_scaling(cloud)
     assert (bounds, sorted(policies), alarms) == ([(0, 2)], ["spoter-load", "spoter-wake"], ["spoter-wake"])
     tracking = policies["spoter-load"]["TargetTrackingScalingPolicyConfiguration"]
     assert tracking["CustomizedMetricSpecification"]["MetricName"] == "ApproximateBacklogSizePerInstance"
@@ -56,36 +56,36 @@ def test_an_asynchronous_endpoint_sleeps_and_is_woken(cloud):
     assert alarm["AlarmActions"] == [policies["spoter-wake"]["PolicyARN"]]
 
 
-def test_again_changes_nothing_and_other_bounds_change_only_those(cloud):
+def test_repetition_changes_nothing_and_new_bounds_remove_the_wake_policy(cloud):
     apply(mode="async", autoscale="0:2")
-    before = there(cloud)
+    before = current_scaling(cloud)
     apply(mode="async", autoscale="0:2")
-    assert there(cloud)[0] == before[0] and there(cloud)[1].keys() == before[1].keys()
+    assert current_scaling(cloud)[0] == before[0] and current_scaling(cloud)[1].keys() == before[1].keys()
     apply(mode="async", autoscale="1:5")
-    bounds, policies, alarms = there(cloud)
-    assert (bounds, list(policies), alarms) == ([(1, 5)], ["spoter-load"], []), "it is still woken from 0"
+    bounds, policies, alarms = current_scaling(cloud)
+    assert (bounds, list(policies), alarms) == ([(1, 5)], ["spoter-load"], []), "the wake policy remains"
 
 
-def test_without_autoscale_ours_is_ended(cloud):
+def test_scaling_is_removed_when_autoscale_is_omitted(cloud):
     apply(mode="async", autoscale="0:2")
     apply(mode="async")
-    assert there(cloud) == ([], {}, [])
+    assert current_scaling(cloud) == ([], {}, [])
     apply(mode="async")
 
 
-def test_what_others_have_set_up_is_left_alone(cloud):
-    cloud.client("application-autoscaling").register_scalable_target(**WHERE, MinCapacity=2, MaxCapacity=3)
+def test_scaling_of_others_is_not_changed(cloud):
+    cloud.client("application-autoscaling").register_scalable_target(**DIMENSION, MinCapacity=2, MaxCapacity=3)
     apply()
-    assert there(cloud)[0] == [(2, 3)]
-    with pytest.raises(DeployError, match=r"scaled from 2 to 3 instances, which `spoter deploy` has not set up"):
+    assert current_scaling(cloud)[0] == [(2, 3)]
+    with pytest.raises(DeployError, match=r"from 2 to 3 "):
         apply(autoscale="1:4")
-    settings = told_settings()
+    settings = make_settings()
     autoscale.remove_scaling(settings, Account(settings))
-    assert there(cloud)[0] == [(2, 3)]
+    assert current_scaling(cloud)[0] == [(2, 3)]
 
 
-def test_a_dry_run_shows_all_of_it(cloud):
-    settings, lines = told_settings(mode="async", autoscale="0:2"), []
+def test_dry_run_prints_all_calls(cloud):
+    settings, lines = make_settings(mode="async", autoscale="0:2"), []
     autoscale.apply_scaling(settings, Account(settings, dry_run=True, show=lines.append))
     assert cloud.calls == []
     verbs = [line.split()[1] for line in lines]

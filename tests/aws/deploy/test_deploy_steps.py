@@ -1,4 +1,4 @@
-"""Deployments into moto's AWS over HTTP: first, again, changed, and in each mode."""
+"""Deployments to moto's AWS over HTTP: a first run, repeated and changed runs, and each mode."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import pytest
 
 from spoter.aws.deploy import requests
-from tests.aws.deploy.deploying import BUCKET, endpoint, make_alarm, names, run
+from tests.aws.deploy.deploying import BUCKET, endpoint, make_alarm, resource_names, run
 
 FIRST = [
     "PUT bucket",
@@ -20,32 +20,31 @@ FIRST = [
 ]
 
 
-def test_a_first_deployment_makes_each_thing_once_in_order(ready):
+def test_first_deployment_creates_each_resource_once_in_order(ready):
     done = run(ready, tags={"team": "signs"})
     assert done.error is None
     assert done.changes == FIRST
-    found = endpoint(ready)
-    assert found["EndpointStatus"] == "InService"
-    (model,), (config,) = names(ready)["models"], names(ready)["configs"]
-    assert found["EndpointConfigName"] == config
+    description = endpoint(ready)
+    assert description["EndpointStatus"] == "InService"
+    (model,), (config,) = resource_names(ready)["models"], resource_names(ready)["configs"]
+    assert description["EndpointConfigName"] == config
     sagemaker, s3 = ready.client("sagemaker"), ready.client("s3")
     definition = sagemaker.describe_model(ModelName=model)["PrimaryContainer"]
-    (key,) = names(ready)["objects"]
+    (key,) = resource_names(ready)["objects"]
     assert definition["ModelDataUrl"] == f"s3://{BUCKET}/{key}"
     body = s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
     assert key == f"spoter/spoter/{hashlib.sha256(body).hexdigest()}/model.tar.gz"
-    # tags on everything
-    wanted = {(requests.TAG, "spoter"), ("team", "signs")}
-    arns = [sagemaker.describe_model(ModelName=model)["ModelArn"], found["EndpointArn"]]
+    expected_tags = {(requests.TAG, "spoter"), ("team", "signs")}
+    arns = [sagemaker.describe_model(ModelName=model)["ModelArn"], description["EndpointArn"]]
     arns.append(sagemaker.describe_endpoint_config(EndpointConfigName=config)["EndpointConfigArn"])
     for arn in arns:
-        assert {(tag["Key"], tag["Value"]) for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]} == wanted
+        assert {(tag["Key"], tag["Value"]) for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]} == expected_tags
     tags = s3.get_object_tagging(Bucket=BUCKET, Key=key)["TagSet"]
-    assert {(tag["Key"], tag["Value"]) for tag in tags} == wanted
+    assert {(tag["Key"], tag["Value"]) for tag in tags} == expected_tags
     assert all(s3.get_public_access_block(Bucket=BUCKET)["PublicAccessBlockConfiguration"].values())
 
 
-def test_a_first_deployment_says_where_it_is_and_how_to_undo_it(ready):
+def test_first_deployment_prints_its_address_and_the_undo_command(ready):
     done = run(ready)
     text = "\n".join(done.lines)
     assert "https://runtime.sagemaker.eu-central-1.amazonaws.com/endpoints/spoter/invocations" in text
@@ -55,71 +54,71 @@ def test_a_first_deployment_says_where_it_is_and_how_to_undo_it(ready):
 
 
 @pytest.mark.parametrize(
-    ("mode", "shows"),
+    ("mode", "has_mode"),
     [
         ("serverless", lambda variant, config: variant["ServerlessConfig"]["MemorySizeInMB"] == 3072),
         ("async", lambda variant, config: config["AsyncInferenceConfig"]["OutputConfig"]["S3FailurePath"]),
         ("realtime", lambda variant, config: config["DataCaptureConfig"]["InitialSamplingPercentage"] == 10),
     ],
 )
-def test_each_mode_is_deployed_as_what_it_is_and_answers(ready, mode, shows):
+def test_each_mode_is_deployed_and_answers(ready, mode, has_mode):
     done = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
     assert done.error is None
     assert done.changes[: len(FIRST)] == FIRST
-    config = ready.client("sagemaker").describe_endpoint_config(EndpointConfigName=names(ready)["configs"][0])
-    assert shows(config["ProductionVariants"][0], config)
+    config = ready.client("sagemaker").describe_endpoint_config(EndpointConfigName=resource_names(ready)["configs"][0])
+    assert has_mode(config["ProductionVariants"][0], config)
     assert ready.called("InvokeEndpointAsync" if mode == "async" else "InvokeEndpoint")
     again = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
     assert (again.error, again.changes) == (None, [])
 
 
-def test_capturing_requests_is_warned_of(ready):
-    assert "landmarks of persons" in run(ready, capture_percent=10).told
-    assert "landmarks of persons" not in run(ready).told
+def test_data_capture_gives_a_warning(ready):
+    assert "/captured" in run(ready, capture_percent=10).output
+    assert "/captured" not in run(ready).output
 
 
-def test_an_unchanged_second_run_changes_nothing(ready):
+def test_unchanged_second_run_changes_nothing(ready):
     first = run(ready)
     again = run(ready)
     assert again.error is None
     assert again.changes == []
     assert not ready.called("InvokeEndpoint")
-    assert "the same content is there already" in again.told and "unchanged" in again.told
+    assert "unchanged" in again.output
     assert again.lines == first.lines
 
 
-def test_another_tag_is_added_and_nothing_else(ready):
+def test_new_tag_is_added_and_nothing_else(ready):
     run(ready)
     again = run(ready, tags={"team": "signs"})
     assert again.changes == ["AddTags"] * 3
 
 
-def test_a_changed_model_updates_the_endpoint_and_leaves_the_old_things(ready, changed):
+def test_changed_model_updates_the_endpoint_and_keeps_the_old_resources(ready, changed_model):
     run(ready)
-    before = names(ready)
+    before = resource_names(ready)
     make_alarm(ready, "errors")
-    again = run(ready, model=changed, rollback_alarms=("errors",))
+    again = run(ready, model=changed_model, rollback_alarms=("errors",))
     assert again.error is None
     assert again.changes == ["PUT object", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
     (update,) = ready.called("UpdateEndpoint")
     assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
     assert not update["RetainAllVariantProperties"]
-    after = names(ready)
+    after = resource_names(ready)
     for kind in ("configs", "models", "objects"):
         assert len(after[kind]) == 2 and set(before[kind]) < set(after[kind])
     assert endpoint(ready)["EndpointConfigName"] not in before["configs"]
-    assert run(ready, model=changed).changes == []
+    assert run(ready, model=changed_model).changes == []
 
 
-def test_an_update_of_a_scaled_endpoint_keeps_its_instances(ready, changed):
+def test_update_of_a_scaled_endpoint_keeps_its_instances(ready, changed_model):
     run(ready, autoscale="1:4")
-    again = run(ready, autoscale="1:4", model=changed)
+    again = run(ready, autoscale="1:4", model=changed_model)
     assert again.error is None
     assert ready.called("UpdateEndpoint")[0]["RetainAllVariantProperties"]
     assert "DeregisterScalableTarget" not in again.changes
 
 
-def test_another_instance_type_takes_scaling_away_before_and_back_after(ready):
+def test_new_instance_type_removes_scaling_before_the_update_and_restores_it(ready):
     run(ready, autoscale="1:4")
     again = run(ready, autoscale="1:4", instance_type="ml.c5.xlarge")
     assert again.error is None
@@ -128,13 +127,13 @@ def test_another_instance_type_takes_scaling_away_before_and_back_after(ready):
     assert order.index("UpdateEndpoint") < order.index("RegisterScalableTarget") < order.index("PutScalingPolicy")
 
 
-def test_scaling_alone_changes_no_configuration(ready):
+def test_scaling_does_not_change_the_configuration(ready):
     run(ready)
     again = run(ready, autoscale="1:4")
     assert again.changes and not {"CreateEndpointConfig", "UpdateEndpoint"} & set(again.changes)
 
 
-def test_a_batch_job_answers_lines_in_order_and_makes_no_endpoint(ready, samples):
+def test_batch_job_answers_lines_in_order_without_an_endpoint(ready, samples):
     s3 = ready.client("s3")
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     clips = (samples / "ich-welt.jsonl").read_bytes()
@@ -146,13 +145,13 @@ def test_a_batch_job_answers_lines_in_order_and_makes_no_endpoint(ready, samples
     answers = s3.get_object(Bucket="clips", Key="answers/clips.jsonl.out")["Body"].read().splitlines()
     assert len(answers) == len(clips.splitlines())
     assert [b'"ICH"' in answers[0], b'"WELT"' in answers[1]] == [True, True]
-    assert names(ready)["endpoints"] == []
+    assert resource_names(ready)["endpoints"] == []
 
 
-def test_a_batch_job_that_fails_takes_its_model_back(ready):
+def test_failed_batch_job_removes_its_model(ready):
     s3 = ready.client("s3")
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="clips", Key="clips.jsonl", Body=b"{}")
     done = run(ready, mode="batch", input="s3://clips/clips.jsonl")
-    assert done.error.exit_code == 1 and "ClientError" in done.told
-    assert names(ready)["models"] == []
+    assert done.error.exit_code == 1 and "ClientError" in done.output
+    assert resource_names(ready)["models"] == []

@@ -1,93 +1,92 @@
-"""Status, logs, and the removal of all that carries the tag and of nothing else."""
+"""Status, logs, and deletion of exactly the resources with the deployment's tag."""
 
 from __future__ import annotations
 
 import pytest
 
-from spoter.aws.deploy import manage
-from spoter.aws.deploy import ownership as tagged
+from spoter.aws.deploy import manage, ownership
 from spoter.aws.deploy.account import Account
 from spoter.aws.deploy.settings import DeployError
 from tests.aws.deploy.cloud import REGION
 from tests.aws.deploy.containers import in_process
-from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, names, run, told_settings
-from tests.aws.deploy.made import ROLE, make
+from tests.aws.deploy.deployed import ROLE, create_deployment
+from tests.aws.deploy.deploying import BUCKET, QUOTAS, make_alarm, make_role, make_settings, resource_names, run
 
 GROUP = "/aws/sagemaker/Endpoints/spoter"
 
 
-def lines(**fields) -> dict[str, str]:
-    settings = told_settings(**fields)
-    told = manage.status_lines(settings, Account(settings))
-    return {line[:14].strip(): line[15:] for line in told}
+def status(**fields) -> dict[str, str]:
+    settings = make_settings(**fields)
+    lines = manage.status_lines(settings, Account(settings))
+    return {line[:14].strip(): line[15:] for line in lines}
 
 
 def remove(shown: list[str] | None = None, **fields) -> list[str]:
-    """Delete everything and return what was found."""
-    settings = told_settings(**fields)
+    """Delete all resources of the deployment and return them."""
+    settings = make_settings(**fields)
     account = Account(settings)
-    found = manage.list_resources(settings, account)
-    manage.delete_resources(settings, account, found, (shown if shown is not None else []).append, poll=0)
-    return [str(thing) for thing in found]
+    resources = manage.list_resources(settings, account)
+    manage.delete_resources(settings, account, resources, (shown if shown is not None else []).append, poll=0)
+    return [str(resource) for resource in resources]
 
 
-def test_status(cloud):
-    make(cloud, mode="async", autoscale="0:2")
-    told = lines(mode="async")
-    assert told["endpoint"] == "spoter in eu-central-1"
-    assert told["status"].startswith("InService since 20")
-    assert told["mode"] == "async"
-    assert told["variant"] == "AllTraffic: 1 instances of ml.c5.large, 1 wanted"
-    assert "pytorch-inference:2.6.0-cpu-py312" in told["image"]
-    assert told["archive"].startswith(f"s3://{BUCKET}/spoter/spoter/")
-    assert told["scaling"] == "0 to 2 instances"
-    assert (told["capture"], told["failure"]) == ("off", "none")
+def test_status_of_an_asynchronous_endpoint(cloud):
+    create_deployment(cloud, mode="async", autoscale="0:2")
+    shown = status(mode="async")
+    assert shown["endpoint"] == "spoter in eu-central-1"
+    assert shown["status"].startswith("InService since 20")
+    assert shown["mode"] == "async"
+    assert shown["variant"] == "AllTraffic: 1 instances of ml.c5.large, 1 desired"
+    assert "pytorch-inference:2.6.0-cpu-py312" in shown["image"]
+    assert shown["archive"].startswith(f"s3://{BUCKET}/spoter/spoter/")
+    assert shown["scaling"] == "0 to 2 instances"
+    assert (shown["capture"], shown["failure"]) == ("off", "none")
 
 
-def test_status_of_other_modes_and_of_nothing(cloud):
-    make(cloud, mode="serverless", memory_mb=2048)
-    assert any("serverless, 2048 MB" in value for value in lines().values())
-    with pytest.raises(DeployError, match="found no endpoint other"):
-        lines(name="other")
+def test_status_of_a_serverless_and_of_a_missing_endpoint(cloud):
+    create_deployment(cloud, mode="serverless", memory_mb=2048)
+    assert any("serverless, 2048 MB" in value for value in status().values())
+    with pytest.raises(DeployError, match="endpoint other"):
+        status(name="other")
 
 
-def test_status_tells_the_last_failure(cloud):
-    config = make(cloud, capture_percent=10)
+def test_status_shows_the_last_failure(cloud):
+    config = create_deployment(cloud, capture_percent=10)
     cloud.sagemaker.fail("UpdateEndpoint", "the new model did not answer /ping")
     sagemaker = cloud.client("sagemaker")
     sagemaker.update_endpoint(EndpointName="spoter", EndpointConfigName=config)
     while sagemaker.describe_endpoint(EndpointName="spoter")["EndpointStatus"] != "InService":
-        pass  # each look brings it on
-    told = lines()
-    assert told["status"].startswith("InService")
-    assert told["failure"] == "the new model did not answer /ping"
-    assert told["capture"].startswith("10 % to s3://")
+        pass  # each query advances the status
+    shown = status()
+    assert shown["status"].startswith("InService")
+    assert shown["failure"] == "the new model did not answer /ping"
+    assert shown["capture"].startswith("10 % to s3://")
 
 
-def test_delete_leaves_nothing_of_what_deploy_has_made(cloud, dgs11):
-    """The one test here that runs deploy.py's steps; the others put the same things there by the same requests."""
+def test_delete_removes_everything_after_a_real_deployment(cloud, dgs11):
+    """The only test here that runs the steps of a deployment; the others create the same resources directly."""
     make_role(cloud)
     cloud.container, cloud.quotas = in_process(dgs11), QUOTAS
     assert run(cloud, mode="serverless").error is None
     remove()
-    assert names(cloud) == {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
+    assert resource_names(cloud) == {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
 
 
 @pytest.mark.parametrize("fields", [{}, {"mode": "async", "autoscale": "0:2"}, {"autoscale": "1:2"}])
-def test_delete_leaves_nothing_of_a_deployment(cloud, fields):
-    make(cloud, **fields)
-    found = remove()  # by name alone
-    assert any(thing.startswith("endpoint spoter") for thing in found)
-    assert names(cloud) == {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
+def test_delete_removes_all_resources(cloud, fields):
+    create_deployment(cloud, **fields)
+    removed = remove()  # with the name only
+    assert any(resource.startswith("endpoint spoter") for resource in removed)
+    assert resource_names(cloud) == {"endpoints": [], "configs": [], "models": [], "buckets": [], "objects": []}
     assert cloud.client("cloudwatch").describe_alarms()["MetricAlarms"] == []
     assert remove() == []
 
 
-def test_delete_in_the_right_order(cloud):
-    make(cloud, mode="async", autoscale="0:2")
+def test_delete_uses_the_right_order(cloud):
+    create_deployment(cloud, mode="async", autoscale="0:2")
     cloud.calls.clear()
     remove()
-    verbs = [one for one in cloud.operations() if one.startswith(("Delete", "Deregister", "DELETE"))]
+    verbs = [verb for verb in cloud.operations() if verb.startswith(("Delete", "Deregister", "DELETE"))]
     assert verbs == [
         "DeleteScalingPolicy",
         "DeleteScalingPolicy",
@@ -101,50 +100,53 @@ def test_delete_in_the_right_order(cloud):
     ]
 
 
-def test_delete_finds_a_bucket_and_prefix_by_the_model(cloud):
+def test_delete_finds_bucket_and_prefix_through_the_model(cloud):
     s3 = cloud.client("s3")
     s3.create_bucket(Bucket="mine", CreateBucketConfiguration={"LocationConstraint": REGION})
-    make(cloud, bucket="mine", prefix="models/signs")
-    assert any(thing.startswith("object s3://mine/models/signs/spoter/") for thing in remove())
+    create_deployment(cloud, bucket="mine", prefix="models/signs")
+    assert any(resource.startswith("object s3://mine/models/signs/spoter/") for resource in remove())
     assert s3.list_objects_v2(Bucket="mine")["KeyCount"] == 0
-    assert "mine" in names(cloud)["buckets"], "a bucket that was there before is not ours"
+    assert "mine" in resource_names(cloud)["buckets"], "the older bucket was deleted"
 
 
-def test_what_lacks_the_tag_is_never_touched(cloud):
-    """Things of other deployments, of people, and of names like ours."""
-    make(cloud)
-    make(cloud, name="spoter-two")
+def test_resources_without_the_tag_are_not_touched(cloud):
+    """Resources of other deployments and of other people, some with similar names."""
+    create_deployment(cloud)
+    create_deployment(cloud, name="spoter-two")
     sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
     sagemaker.create_model(ModelName="spoter-mine", ExecutionRoleArn=ROLE)
     s3.put_object(Bucket=BUCKET, Key="spoter/spoter/notes.txt", Body=b"mine")
     s3.put_object(Bucket=BUCKET, Key="spoter/spoter/captured/AllTraffic/1.jsonl", Body=b"{}")
     make_alarm(cloud, "spoter-wake")
     remove()
-    left = names(cloud)
-    assert left["endpoints"] == ["spoter-two"]
-    assert len(left["configs"]) == 1 and left["configs"][0].startswith("spoter-two-")
-    assert sorted(name.startswith("spoter-two-") or name == "spoter-mine" for name in left["models"]) == [True, True]
-    assert left["buckets"] == [BUCKET]
-    assert "spoter/spoter/notes.txt" in left["objects"] and len(left["objects"]) == 3
+    remaining = resource_names(cloud)
+    assert remaining["endpoints"] == ["spoter-two"]
+    assert len(remaining["configs"]) == 1 and remaining["configs"][0].startswith("spoter-two-")
+    assert sorted(name.startswith("spoter-two-") or name == "spoter-mine" for name in remaining["models"]) == [
+        True,
+        True,
+    ]
+    assert remaining["buckets"] == [BUCKET]
+    assert "spoter/spoter/notes.txt" in remaining["objects"] and len(remaining["objects"]) == 3
     assert len(cloud.client("cloudwatch").describe_alarms()["MetricAlarms"]) == 1
-    settings = told_settings()
-    told = manage.explain_remaining(settings, Account(settings), [])
-    assert any("captured/ stays with 1 objects" in line for line in told)
-    assert any(f"bucket {BUCKET} stays" in line for line in told)
+    settings = make_settings()
+    explanations = manage.explain_remaining(settings, Account(settings), [])
+    assert any("captured/ " in line and " 1 objects" in line for line in explanations)
+    assert any(f"bucket {BUCKET} " in line for line in explanations)
 
 
-def test_all_pages_are_looked_at(cloud):
+def test_all_pages_of_a_listing_are_read(cloud):
     sagemaker = cloud.client("sagemaker")
     tags = [{"Key": "spoter:deployment", "Value": "spoter"}]
     variant = {"VariantName": "A", "ModelName": "spoter-m", "InitialInstanceCount": 1, "InstanceType": "ml.c5.large"}
     sagemaker.create_model(ModelName="spoter-m", ExecutionRoleArn=ROLE, Tags=tags)
-    for number in range(105):  # a page of moto's has 100
+    for number in range(105):  # a page of moto has 100
         sagemaker.create_endpoint_config(EndpointConfigName=f"spoter-{number}", ProductionVariants=[variant], Tags=tags)
     assert len(remove()) == 106
-    assert names(cloud)["configs"] == []
+    assert resource_names(cloud)["configs"] == []
 
 
-def test_a_running_job_is_stopped_and_a_finished_one_told(cloud):
+def test_running_job_is_stopped_and_finished_jobs_are_reported(cloud):
     sagemaker, s3 = cloud.client("sagemaker"), cloud.client("s3")
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.put_object(Bucket="clips", Key="a.jsonl", Body=b"")
@@ -167,35 +169,37 @@ def test_a_running_job_is_stopped_and_a_finished_one_told(cloud):
     for _ in range(2):
         sagemaker.describe_transform_job(TransformJobName="spoter-2")
     assert remove() == []
-    settings = told_settings()
-    assert "the record of 2 transform jobs stays" in manage.explain_remaining(settings, Account(settings), [])[0]
+    settings = make_settings()
+    assert " 2 transform jobs " in manage.explain_remaining(settings, Account(settings), [])[0]
 
 
-def test_one_thing_that_cannot_be_removed_does_not_keep_the_others(cloud):
-    make(cloud)
+def test_failed_deletion_does_not_prevent_the_others(cloud):
+    create_deployment(cloud)
     cloud.refuse("DeleteModel", "AccessDeniedException", "not authorized to perform sagemaker:DeleteModel")
-    with pytest.raises(DeployError, match=r"model spoter-.* is left: .*sagemaker:DeleteModel"):
+    with pytest.raises(DeployError, match=r"model spoter-.*sagemaker:DeleteModel"):
         remove()
-    left = names(cloud)
-    assert (left["endpoints"], left["configs"], left["objects"], len(left["models"])) == ([], [], [], 1)
+    remaining = resource_names(cloud)
+    assert (remaining["endpoints"], remaining["configs"], remaining["objects"]) == ([], [], [])
+    assert len(remaining["models"]) == 1
 
 
-def test_what_is_gone_meanwhile_is_no_error(cloud):
-    make(cloud)
-    settings = told_settings()
+def test_deletion_of_missing_resources_is_not_an_error(cloud):
+    create_deployment(cloud)
+    settings = make_settings()
     account, shown = Account(settings), []
-    found = manage.list_resources(settings, account)
-    manage.delete_resources(settings, account, found, shown.append, poll=0)
+    resources = manage.list_resources(settings, account)
+    manage.delete_resources(settings, account, resources, shown.append, poll=0)
+    shown.clear()
     manage.delete_resources(
-        settings, account, [thing for thing in found if thing.kind != "object"], shown.append, poll=0
+        settings, account, [resource for resource in resources if resource.kind != "object"], shown.append, poll=0
     )
-    assert sum("is gone already" in line for line in shown) == 4
+    assert len(shown) == 4 and not any(line.startswith("removed") for line in shown)
 
 
-def test_logs(cloud):
-    settings = told_settings()
+def test_logs_show_the_last_lines(cloud):
+    settings = make_settings()
     account, shown = Account(settings), []
-    with pytest.raises(DeployError, match="holds nothing"):
+    with pytest.raises(DeployError, match=GROUP):
         manage.show_logs(settings, account, False, shown.append)
     cloud.log(GROUP, "AllTraffic/i-1", ["one", "two"])
     manage.show_logs(settings, account, False, shown.append)
@@ -204,7 +208,7 @@ def test_logs(cloud):
 
 def test_logs_are_followed_until_interrupted(cloud):
     cloud.log(GROUP, "AllTraffic/i-1", ["one"])
-    settings, shown = told_settings(), []
+    settings, shown = make_settings(), []
 
     def show(line: str) -> None:
         shown.append(line.split(" ", 1)[1])
@@ -218,12 +222,12 @@ def test_logs_are_followed_until_interrupted(cloud):
     assert shown == ["one", "two", "three"]
 
 
-def test_the_log_group_is_removed_once_it_is_tagged(cloud):
-    settings = told_settings(tags={"team": "signs"})
+def test_log_group_is_removed_only_if_tagged(cloud):
+    settings = make_settings(tags={"team": "signs"})
     account = Account(settings)
     cloud.log(GROUP, "AllTraffic/i-1", ["one"])
     assert manage.list_resources(settings, account) == []
-    assert tagged.tag_log_group(settings, account, since=0.0)
+    assert ownership.tag_log_group(settings, account, since=0.0)
     cloud.log(f"{GROUP}-two", "AllTraffic/i-1", ["of another"])
     assert remove() == [f"log group {GROUP}"]
     groups = cloud.client("logs").describe_log_groups()["logGroups"]

@@ -1,4 +1,4 @@
-"""The endpoint that the proxy invokes, and what it logs."""
+"""The endpoint that the proxy invokes, and the proxy's log."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def recognizer(dgs11: Path) -> Recognizer:
 
 
 @pytest.fixture(scope="package")
-def listening(recognizer: Recognizer) -> Iterator[Runtime]:
+def running_runtime(recognizer: Recognizer) -> Iterator[Runtime]:
     runtime = Runtime(recognizer)
     with runtime.listen():
         yield runtime
 
 
 @pytest.fixture
-def runtime(listening: Runtime, monkeypatch: pytest.MonkeyPatch) -> Runtime:
-    """The endpoint ``spoter``, in an environment in which boto3 asks it."""
-    listening.asked.clear()
-    listening.troubles.clear()
-    set_environment(monkeypatch, listening.url)
-    return listening
+def runtime(running_runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> Runtime:
+    """The endpoint ``spoter``, and environment variables that make boto3 use it."""
+    running_runtime.requests.clear()
+    running_runtime.errors.clear()
+    set_environment(monkeypatch, running_runtime.url)
+    return running_runtime
 
 
 @pytest.fixture
-def said() -> Iterator[Callable[[], str]]:
-    """What was logged until now."""
+def log_text() -> Iterator[Callable[[], str]]:
+    """A function that returns the log until now."""
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logging.getLogger().addHandler(handler)
@@ -46,6 +46,6 @@ def said() -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def lines(said: Callable[[], str]) -> Callable[[], list[dict]]:
-    """The lines of JSON among it: one for each event."""
-    return lambda: [json.loads(line) for line in said().splitlines() if line.startswith("{")]
+def log_lines(log_text: Callable[[], str]) -> Callable[[], list[dict]]:
+    """A function that returns the JSON lines of the log, one per event."""
+    return lambda: [json.loads(line) for line in log_text().splitlines() if line.startswith("{")]

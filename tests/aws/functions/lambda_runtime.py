@@ -1,8 +1,7 @@
-"""An endpoint for the proxy to invoke, and what Lambda hands a handler.
+"""An endpoint for the proxy to invoke, and the context that Lambda passes to a handler.
 
-`Runtime` is a double of SageMaker's runtime API before `spoter.serving.service`, with the real model: only there can a
-test have it throttle, fail and be slow, which the endpoint of `spoter deploy --local` never does. What the proxy gets
-from that real one is shown in test_local_endpoint.py.
+`Runtime` emulates SageMaker's runtime API in front of `spoter.serving.service` with the real model. Unlike the endpoint
+of `spoter deploy --local`, it can throttle, fail and be slow. test_local_endpoint.py uses that endpoint.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from spoter.serving.service import respond
 
 
 class Context:
-    """What Lambda hands a handler beside the event, as far as ours looks at it."""
+    """The part of Lambda's context that our handlers use."""
 
     def __init__(self, seconds: float = 29):
         self._end = time.monotonic() + seconds
@@ -35,13 +34,13 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Trouble:
-    """An error of AWS's: HTTP status, type (None as with 413) and members; `silent` seconds pass before it."""
+class ErrorResponse:
+    """An error of AWS: HTTP status, type (None as for 413) and members, sent after `delay` seconds."""
 
     status: int = 400
     kind: str | None = "ThrottlingException"
-    members: dict = field(default_factory=lambda: {"message": "told to by the test"})
-    silent: float = 0
+    members: dict = field(default_factory=lambda: {"message": "injected by the test"})
+    delay: float = 0
 
 
 @dataclass
@@ -50,24 +49,24 @@ class Runtime:
 
     Attributes
     ----------
-    asked : list of SimpleNamespace
-        Requests that came: `path`, `headers` and `body`.
-    troubles : list of Trouble
-        What to answer, in turn, before real answers.
+    requests : list of SimpleNamespace
+        Received requests: `path`, `headers` and `body`.
+    errors : list of ErrorResponse
+        Answers, in this order, before the real ones.
     """
 
     recognizer: Recognizer
     url: str = ""
-    asked: list[SimpleNamespace] = field(default_factory=list)
-    troubles: list[Trouble] = field(default_factory=list)
+    requests: list[SimpleNamespace] = field(default_factory=list)
+    errors: list[ErrorResponse] = field(default_factory=list)
 
     def answer(self, path: str, headers: dict, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        self.asked.append(SimpleNamespace(path=path, headers=headers, body=body))
-        if self.troubles:
-            return _refuse(self.troubles.pop(0))
+        self.requests.append(SimpleNamespace(path=path, headers=headers, body=body))
+        if self.errors:
+            return _refuse(self.errors.pop(0))
         attributes = headers.get("X-Amzn-SageMaker-Custom-Attributes")
-        incoming = RawRequest(body, headers.get("Content-Type"), headers.get("Accept"), attributes)
-        [response], _ = respond(self.recognizer, [incoming])
+        request = RawRequest(body, headers.get("Content-Type"), headers.get("Accept"), attributes)
+        [response], _ = respond(self.recognizer, [request])
         if response.status != 200:
             return _refuse(model_error(response.status, response.body.decode()))
         return 200, {"Content-Type": response.content_type}, response.body
@@ -83,7 +82,7 @@ class Runtime:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 status, headers, content = runtime.answer(self.path, self.headers, body)
-                with suppress(ConnectionError):  # whoever asked may have given up
+                with suppress(ConnectionError):  # the client may have closed the connection
                     self.send_response(status)
                     for name, value in {**headers, "Content-Length": str(len(content))}.items():
                         self.send_header(name, value)
@@ -104,14 +103,14 @@ class Runtime:
             server.server_close()
 
 
-def model_error(status: int, text: str) -> Trouble:
-    """Return ModelError as InvokeEndpoint's documentation has it: the container's status and body within a 424."""
-    told = {"Message": f'Received an error ({status}) from primary with message "{text}"'}
-    return Trouble(424, "ModelError", told | {"OriginalStatusCode": status, "OriginalMessage": text})
+def model_error(status: int, text: str) -> ErrorResponse:
+    """Return a ModelError as documented for InvokeEndpoint: the container's status and body within a 424."""
+    members = {"Message": f'Received an error ({status}) from primary with message "{text}"'}
+    return ErrorResponse(424, "ModelError", members | {"OriginalStatusCode": status, "OriginalMessage": text})
 
 
 def set_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """Set what Lambda and the template set, with the runtime API at `url`."""
+    """Set the variables of Lambda and of the template, with the runtime API at `url`."""
     values = {
         "AWS_ENDPOINT_URL_SAGEMAKER_RUNTIME": url,
         "AWS_ACCESS_KEY_ID": "testing",
@@ -127,7 +126,7 @@ def set_environment(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def _refuse(trouble: Trouble) -> tuple[int, dict[str, str], bytes]:
-    time.sleep(trouble.silent)
-    headers = {"Content-Type": "application/json"} | ({"x-amzn-ErrorType": trouble.kind} if trouble.kind else {})
-    return trouble.status, headers, json.dumps(trouble.members).encode()
+def _refuse(error: ErrorResponse) -> tuple[int, dict[str, str], bytes]:
+    time.sleep(error.delay)
+    headers = {"Content-Type": "application/json"} | ({"x-amzn-ErrorType": error.kind} if error.kind else {})
+    return error.status, headers, json.dumps(error.members).encode()

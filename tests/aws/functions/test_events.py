@@ -1,4 +1,4 @@
-"""What goes in and comes out of `spoter.aws.functions.events.handle_event`, whoever responds."""
+"""Input and output of `spoter.aws.functions.events.handle_event`, with a fixed reply."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ def _origins(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Responder:
-    """Answers everything alike and remembers what it was asked."""
+    """Gives the same reply to all requests, and records them."""
 
     def __init__(self, status: int = 200, kind: str = JSON, body: bytes = json.dumps(DOCUMENT).encode()):
         self.reply = Reply(status, kind, body)
-        self.asked: list[Request] = []
+        self.requests: list[Request] = []
 
     def __call__(self, request: Request) -> Reply:
-        self.asked.append(request)
+        self.requests.append(request)
         return self.reply
 
 
 def v1(method: str = "POST", body: str | None = "{}", **more) -> dict:
-    """Return an event of a REST API (payload format 1.0) as API Gateway's documentation shows it, shortened."""
+    """Return an event of a REST API (payload format 1.0), shortened from API Gateway's documentation."""
     return {
         "version": "1.0",
         "resource": "/invocations",
@@ -49,7 +49,7 @@ def v1(method: str = "POST", body: str | None = "{}", **more) -> dict:
 
 
 def v2(method: str = "POST", body: str | None = "{}", **more) -> dict:
-    """Return an event of an HTTP API or a function URL (payload format 2.0); without a body it has no such key."""
+    """Return an event of an HTTP API or a function URL (payload format 2.0); it has no key for a missing body."""
     event = {
         "version": "2.0",
         "routeKey": "POST /invocations",
@@ -67,46 +67,46 @@ both = pytest.mark.parametrize("event", [v1, v2])
 
 
 @both
-def test_a_request_goes_through_and_its_answer_back(event):
+def test_request_is_forwarded_and_the_reply_returned(event):
     responder = Responder(kind="text/csv", body=CSV.encode())
     query = {"top_k": "3", "width": "640"}
     headers = {"CONTENT-TYPE": "text/csv", "accept": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "height=480"}
     reply = handle_event(event(body="clip", queryStringParameters=query, headers=headers), responder)
-    assert responder.asked == [(b"clip", "text/csv", "text/csv", "height=480,top_k=3,width=640")]
+    assert responder.requests == [(b"clip", "text/csv", "text/csv", "height=480,top_k=3,width=640")]
     assert (reply["statusCode"], reply["body"], reply["isBase64Encoded"]) == (200, CSV, False)
     assert reply["headers"]["Content-Type"] == "text/csv"
 
 
 @both
-def test_no_headers_no_query_and_no_body_are_just_that(event):
+def test_missing_headers_query_and_body(event):
     responder = Responder()
     assert handle_event(event(body=None, headers=None), responder)["statusCode"] == 200
-    assert responder.asked == [(b"", None, None, None)]
+    assert responder.requests == [(b"", None, None, None)]
 
 
 @both
-def test_values_that_are_null_are_not_there(event):
+def test_null_values_are_ignored(event):
     responder = Responder()
     assert handle_event(event(headers={"accept": None, "Content-Type": "text/csv"}), responder)["statusCode"] == 200
-    assert responder.asked == [(b"{}", "text/csv", None, None)]
+    assert responder.requests == [(b"{}", "text/csv", None, None)]
 
 
 @both
-def test_base64_is_decoded_and_bad_base64_refused(event):
+def test_base64_is_decoded_and_invalid_base64_refused(event):
     responder = Responder()
     binary = bytes(range(256))
     handle_event(event(body=base64.b64encode(binary).decode(), isBase64Encoded=True), responder)
-    assert responder.asked[0][0] == binary
-    for wrong in ("no base64!", "AAA", "Ä==="):
-        reply = handle_event(event(body=wrong, isBase64Encoded=True), responder)
+    assert responder.requests[0][0] == binary
+    for invalid in ("no base64!", "AAA", "Ä==="):
+        reply = handle_event(event(body=invalid, isBase64Encoded=True), responder)
         assert reply["statusCode"] == 400
         assert json.loads(reply["body"])["error"]["code"] == "invalid_base64"
-    assert len(responder.asked) == 1
+    assert len(responder.requests) == 1
 
 
 @both
 @pytest.mark.parametrize(("origin", "allowed"), [(PAGE, PAGE), ("https://evil.example", None), (None, None)])
-def test_cors_names_the_page_where_it_is_allowed(event, origin, allowed):
+def test_cors_headers_name_an_allowed_origin(event, origin, allowed):
     responder = Responder()
     headers = {"origin": origin} if origin else {}
     for method, status in (("OPTIONS", 204), ("POST", 200), ("DELETE", 405)):
@@ -115,10 +115,10 @@ def test_cors_names_the_page_where_it_is_allowed(event, origin, allowed):
         assert reply["headers"].get("Access-Control-Allow-Origin") == allowed
         assert ("content-type" in reply["headers"].get("Access-Control-Allow-Headers", "")) == bool(allowed)
         assert reply["headers"]["Vary"] == "Origin"
-    assert len(responder.asked) == 1  # no preflight reaches the model
+    assert len(responder.requests) == 1  # preflights are not forwarded to the model
 
 
-def test_cors_for_every_page_and_for_none(monkeypatch):
+def test_cors_for_all_origins_and_for_none(monkeypatch):
     event = v2(headers={"origin": "https://any.example"})
     monkeypatch.setenv("SPOTER_ORIGINS", "*")
     assert handle_event(event, Responder())["headers"]["Access-Control-Allow-Origin"] == "*"
@@ -127,11 +127,11 @@ def test_cors_for_every_page_and_for_none(monkeypatch):
 
 
 @both
-def test_get_tells_that_it_is_alive(event):
+def test_get_answers_alive(event):
     responder = Responder()
     reply = handle_event(event("GET", body=None), responder, {"endpoint": "spoter"})
     assert (reply["statusCode"], json.loads(reply["body"])) == (200, {"alive": True, "endpoint": "spoter"})
-    assert responder.asked == []
+    assert responder.requests == []
 
 
 @both
@@ -142,7 +142,7 @@ def test_other_methods_are_not_allowed(event):
 
 @both
 @pytest.mark.parametrize("status", [400, 413, 429, 502, 503, 504])
-def test_errors_keep_their_status_and_say_when_to_come_again(event, status):
+def test_errors_keep_their_status_and_get_retry_after(event, status):
     failure = error_reply(ErrorCode.WRONG_TYPE, "some message", "frame 3", status)
     reply = handle_event(event(), Responder(*failure))
     assert reply["statusCode"] == status
@@ -150,14 +150,14 @@ def test_errors_keep_their_status_and_say_when_to_come_again(event, status):
     assert ("Retry-After" in reply["headers"]) == (status in (429, 503))
 
 
-def test_a_direct_invocation_gets_the_list_the_web_client_reads():
+def test_direct_invocation_returns_the_list_of_glosses():
     responder = Responder()
     assert handle_event({"keypoints": [], "top_k": 2}, responder) == DOCUMENT["instances"]
-    [(body, kind, accept, attributes)] = responder.asked
+    [(body, kind, accept, attributes)] = responder.requests
     assert (json.loads(body), kind, accept, attributes) == ({"keypoints": [], "top_k": 2}, JSON, JSON, None)
 
 
-def test_a_direct_invocation_of_several_clips_gets_the_document():
+def test_direct_invocation_with_several_clips_returns_the_document():
     document = {"answers": [DOCUMENT, {"error": {"code": "no_frames"}}]}
     assert handle_event({"clips": []}, Responder(body=json.dumps(document).encode())) == document
 
@@ -167,13 +167,13 @@ def test_a_direct_invocation_of_several_clips_gets_the_document():
     [(b'[{"gloss": "ICH"}]', [{"gloss": "ICH"}]), (b"null", None), (b"a,b\n\xff", "a,b\n\ufffd")]
     + [(b'{"error": "text"}', {"error": "text"})],
 )
-def test_what_another_container_answers_is_handed_on_as_it_is(body, reply):
-    """SPOTER_ENDPOINT may name an endpoint that is not ours, such as the original system's."""
+def test_answer_of_another_container_is_returned_unchanged(body, reply):
+    """SPOTER_ENDPOINT may name another endpoint, such as the original system's."""
     assert handle_event({"keypoints": []}, Responder(body=body)) == reply
     assert handle_event(v2(), Responder(body=body))["body"] == body.decode(errors="replace")
 
 
-def test_a_direct_error_has_what_the_web_client_looks_for():
+def test_direct_error_has_the_keys_of_the_web_client():
     reply = handle_event({"keypoints": []}, Responder(*error_reply(ErrorCode.NO_FRAMES, "found 0 frames", "clip 1")))
     assert reply["errorMessage"] == "clip 1: found 0 frames"
     assert (reply["errorType"], reply["statusCode"]) == ("no_frames", 400)
@@ -186,56 +186,56 @@ def test_a_direct_error_has_what_the_web_client_looks_for():
     "event",
     [
         None, [], "text", 7, {}, {"requestContext": None}, {"requestContext": {"x": 1}},
-        {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},  # what keeps functions warm
+        {"source": "aws.events", "detail-type": "Scheduled Event", "detail": {}},  # keeps functions warm
         {"requestContext": {"http": "POST"}}, {"requestContext": {"http": {}}}, v1(method=None), v2(headers=["x"]),
         v1(body={"keypoints": []}), v2(queryStringParameters=["top_k"]),
     ],
 )  # fmt: skip
-def test_what_is_no_request_of_the_gateway_is_handed_on_as_it_is(event):
+def test_other_events_are_direct_invocations(event):
     responder = Responder()
     handle_event(event, responder)
-    assert json.loads(responder.asked[0][0]) == event
+    assert json.loads(responder.requests[0][0]) == event
 
 
-def test_the_probe_of_the_web_client_is_answered_for_real_or_says_that_it_is_alive():
+def test_probe_of_the_web_client_gets_glosses_or_alive():
     responder = Responder()
     frames = [{"pose_landmarks": []}]
     assert handle_event({"default": frames}, responder) == DOCUMENT["instances"]
-    assert json.loads(responder.asked.pop()[0]) == {"keypoints": frames}
-    for nothing in ([], None, "", {}):
-        assert handle_event({"default": nothing}, responder, {"endpoint": "spoter"}) == {
+    assert json.loads(responder.requests.pop()[0]) == {"keypoints": frames}
+    for empty in ([], None, "", {}):
+        assert handle_event({"default": empty}, responder, {"endpoint": "spoter"}) == {
             "alive": True,
             "endpoint": "spoter",
         }
-    assert responder.asked == []
+    assert responder.requests == []
 
 
-def test_the_video_that_the_web_client_names_is_asked_for_by_the_servers_word():
+def test_video_key_of_the_web_client_is_renamed():
     responder = Responder()
     assert handle_event({"video": "0.123.webm", "top_k": 3}, responder) == DOCUMENT["instances"]
-    assert json.loads(responder.asked[0][0]) == {"uniqueName": "0.123.webm", "top_k": 3}
+    assert json.loads(responder.requests[0][0]) == {"uniqueName": "0.123.webm", "top_k": 3}
 
 
 @pytest.mark.parametrize("event", [v1(body="[0.123456]"), v2(body="[0.123456]"), [0.123456]])
-def test_a_failure_of_ours_is_a_500_without_its_message(event, said, lines):
+def test_exception_gives_500_without_its_message(event, log_text, log_lines):
     def respond(request):
         raise ValueError(request.body.decode())
 
     reply = handle_event(event, respond)
     assert reply["statusCode"] == 500
     assert "internal" in json.dumps(reply) and "0.123456" not in json.dumps(reply)
-    assert "ValueError" in said() and "test_events.py" in said() and "0.123456" not in said()
-    assert lines()[-1]["status"] == 500
+    assert "ValueError" in log_text() and "test_events.py" in log_text() and "0.123456" not in log_text()
+    assert log_lines()[-1]["status"] == 500
 
 
-def test_a_line_for_each_event_says_what_it_took_and_nothing_of_the_clip(said, lines):
+def test_log_has_one_line_per_event_without_data_of_the_clip(log_text, log_lines):
     log_fields = {"reduced": 12}
     handle_event(v2(body='{"keypoints": [0.654321]}'), Responder(), log_fields=log_fields)
     handle_event({"keypoints": [0.654321]}, Responder(*error_reply(ErrorCode.NO_FRAMES, "found 0.654321")))
     handle_event(v1("OPTIONS"), Responder())
-    first, second, third = lines()
+    first, second, third = log_lines()
     assert first.pop("ms") >= 0
     assert first == {"event": "2.0", "status": 200, "bytes": 25, "reduced": 12}
     assert (second["event"], second["status"]) == ("direct", 400)
     assert (third["event"], third["status"], "bytes" in third) == ("1.0", 204, False)
-    assert "0.654321" not in said()
+    assert "0.654321" not in log_text()

@@ -1,4 +1,4 @@
-"""aws/iam: policies that AWS would take, and that allow what deploy.py calls."""
+"""spoter/aws/iam: the policies are valid, and allow the calls of `spoter deploy`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ IAM = ROOT / "spoter" / "aws" / "iam"
 POLICIES = sorted(IAM.glob("*.json"))
 README = (IAM / "README.md").read_text()
 PLACEHOLDERS = dict(re.findall(r"-e s/([A-Z]+)/([\w-]+)/g", README))
-# Operations whose permission is called otherwise: Service Authorization Reference, "Actions … for Amazon S3" and
-# "… for Service Quotas"; SageMaker's runtime shares SageMaker's prefix.
+# Services and operations whose permissions have other names: Service Authorization Reference, "Actions … for Amazon S3"
+# and "… for Service Quotas"; SageMaker's runtime shares SageMaker's prefix.
 SERVICES = ("application-autoscaling", "cloudwatch", "ecr", "iam", "logs", "s3", "sagemaker", "sagemaker-runtime")
 SERVICES += ("service-quotas", "sts")
 PREFIXES = {"service-quotas": "servicequotas", "sagemaker-runtime": "sagemaker"}
@@ -30,7 +30,7 @@ ACTIONS = {
     "s3:GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
     "s3:DeleteObjects": "s3:DeleteObject",
 }
-# What calls need beside their own permission, and what is for looking at metrics.
+# Permissions that calls need indirectly, and permissions to read metrics.
 IMPLIED = {
     "iam:PassRole",
     "iam:CreateServiceLinkedRole",
@@ -43,15 +43,15 @@ IMPLIED = {
 
 
 def filled(path: Path) -> dict:
-    """Return a policy with what the README's example puts in the place of the words in capitals."""
+    """Return a policy with the placeholders replaced as in the README's example."""
     text = path.read_text()
-    for word, value in PLACEHOLDERS.items():
-        text = text.replace(word, value)
+    for placeholder, value in PLACEHOLDERS.items():
+        text = text.replace(placeholder, value)
     return json.loads(text)
 
 
 def findings(path: Path, policy: dict) -> list[str]:
-    """Return what cfn-lint, which knows AWS's actions, finds in a policy."""
+    """Return the findings of cfn-lint, which knows AWS's actions, in a policy."""
     trust = path.stem.endswith("trust")
     kind = "Role" if trust else "ManagedPolicy"
     properties = {"AssumeRolePolicyDocument" if trust else "PolicyDocument": policy}
@@ -60,20 +60,20 @@ def findings(path: Path, policy: dict) -> list[str]:
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
-def test_policies_are_whole_and_their_actions_exist(path):
+def test_policies_are_valid_and_their_actions_exist(path):
     assert findings(path, filled(path)) == []
 
 
-def test_an_action_that_does_not_exist_would_be_found():
+def test_unknown_actions_are_detected():
     policy = filled(IAM / "endpoint-caller.json")
     policy["Statement"][0]["Action"] = "sagemaker:InvokeEndpont"
     assert any("InvokeEndpont".lower() in finding.lower() for finding in findings(IAM / "endpoint-caller.json", policy))
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
-def test_nothing_is_allowed_on_everything_that_can_be_narrowed(path):
+def test_permissions_are_limited_to_resources_where_possible(path):
     assert f"`{path.name}`" in README
-    # Service Authorization Reference: these actions know no resource, or a list of them all.
+    # Service Authorization Reference: these actions have no resource, or list all resources.
     broad = re.compile(
         r"sts:GetCallerIdentity|servicequotas:(Get|List)\w+|sagemaker:List\w+|ecr:GetAuthorizationToken"
         r"|cloudwatch:(PutMetricData|DescribeAlarms|GetMetric\w+)|application-autoscaling:\w+|tag:GetResources"
@@ -85,29 +85,32 @@ def test_nothing_is_allowed_on_everything_that_can_be_narrowed(path):
             assert [action for action in actions if not broad.fullmatch(action)] == []
 
 
-def test_every_word_in_capitals_is_explained_and_used():
-    words = {word for path in POLICIES for word in re.findall(r"\b[A-Z]{3,}\b", path.read_text())} - {"AWS"}
-    assert words == set(PLACEHOLDERS)
-    assert all(f"`{word}`" in README for word in words)
+def test_every_placeholder_is_documented_and_used():
+    placeholders = {word for path in POLICIES for word in re.findall(r"\b[A-Z]{3,}\b", path.read_text())} - {"AWS"}
+    assert placeholders == set(PLACEHOLDERS)
+    assert all(f"`{placeholder}`" in README for placeholder in placeholders)
 
 
-def test_the_role_goes_to_sagemaker_only():
+def test_role_can_be_passed_to_sagemaker_only():
     statements = {statement["Sid"]: statement for statement in filled(IAM / "deploying-user.json")["Statement"]}
-    handed = statements["HandRoleToSageMaker"]
-    assert (handed["Action"], handed["Resource"]) == ("iam:PassRole", "arn:aws:iam::123456789012:role/spoter-endpoint")
-    assert handed["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
+    statement = statements["PassRoleToSageMaker"]
+    assert (statement["Action"], statement["Resource"]) == (
+        "iam:PassRole",
+        "arn:aws:iam::123456789012:role/spoter-endpoint",
+    )
+    assert statement["Condition"] == {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
 
 
-def called() -> tuple[set[str], dict[str, set[str]]]:
-    """Return the permissions of deploy.py's calls.
+def required_permissions() -> tuple[set[str], dict[str, set[str]]]:
+    """Return the permissions for the calls of `spoter deploy`.
 
     Returns
     -------
     set of str
-        Of those whose service and operation both stand where `Account` is called.
+        Permissions for calls of `Account` whose service and operation are literals.
     dict of str to set of str
-        For each operation whose name stands anywhere else, such as in a table, those it may be called by: which service
-        is meant is decided when it runs. Names that are put together are those of ``create_{verb}`` and its like.
+        For each other string that is the name of an operation, for example in a table: its permissions in all services,
+        because the code chooses the service at run time. Composed names such as ``create_{noun}`` are included.
     """
     session = boto3.Session("testing", "testing", region_name="eu-central-1")
     methods = {service: session.client(service).meta.method_to_api_mapping for service in SERVICES}
@@ -131,11 +134,11 @@ def called() -> tuple[set[str], dict[str, set[str]]]:
                 )
                 if isinstance(service, str) and isinstance(operation, str) and operation in methods.get(service, {}):
                     exact.add(permission(service, methods[service][operation]))
-    loose = {
+    possible = {
         word: {permission(service, names[word]) for service, names in methods.items() if word in names}
         for word in words
     }
-    return exact, {word: permissions for word, permissions in loose.items() if permissions}
+    return exact, {word: permissions for word, permissions in possible.items() if permissions}
 
 
 def permission(service: str, operation: str) -> str:
@@ -143,12 +146,12 @@ def permission(service: str, operation: str) -> str:
     return ACTIONS.get(name, name)
 
 
-def test_the_deploying_user_may_do_what_deploy_py_does_and_little_else():
+def test_deploying_user_has_exactly_the_required_permissions():
     allowed = set()
     for statement in filled(IAM / "deploying-user.json")["Statement"]:
         allowed |= set(statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]])
-    exact, loose = called()
+    exact, possible = required_permissions()
     assert {"sagemaker:CreateEndpoint", "logs:DescribeLogStreams", "s3:GetObject"} <= exact
     assert exact - allowed == set()
-    assert {word: permissions for word, permissions in loose.items() if not permissions & allowed} == {}
-    assert allowed - exact - set().union(*loose.values()) == IMPLIED
+    assert {word: permissions for word, permissions in possible.items() if not permissions & allowed} == {}
+    assert allowed - exact - set().union(*possible.values()) == IMPLIED

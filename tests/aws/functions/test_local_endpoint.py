@@ -1,4 +1,4 @@
-"""`endpoint_proxy.handler` with real boto3 before the endpoint of `spoter deploy --local`."""
+"""`endpoint_proxy.handler` with real boto3 and the endpoint of `spoter deploy --local`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from tests.aws.functions.lambda_runtime import Context, set_environment
 from tests.aws.functions.test_events import v1, v2
-from tests.aws.functions.test_reduced import clip
+from tests.aws.functions.test_reduce_body import clip
 from tests.wire import dumps, holistic
 
 
@@ -18,7 +18,7 @@ def _environment(local_endpoint, monkeypatch):
     set_environment(monkeypatch, local_endpoint.url)
 
 
-def test_the_web_client_gets_five_glosses(proxy, samples):
+def test_web_client_gets_five_glosses(proxy, samples):
     hallo = json.loads((samples / "hallo.json").read_text())
     reply = proxy.handler(hallo, Context())
     assert [set(entry) for entry in reply] == [{"gloss", "score", "index"}] * 5
@@ -28,16 +28,16 @@ def test_the_web_client_gets_five_glosses(proxy, samples):
 
 
 @pytest.mark.parametrize("event", [v1, v2])
-def test_the_gateway_gets_glosses_in_the_format_it_asks_for(proxy, samples, event):
+def test_gateway_gets_the_accepted_format(proxy, samples, event):
     array = base64.b64encode((samples / "software.npy").read_bytes()).decode()
     headers = {"content-type": "application/x-npy", "accept": "text/csv"}
-    sent = event(body=array, isBase64Encoded=True, headers=headers, queryStringParameters={"top_k": "2"})
-    reply = proxy.handler(sent, Context())
+    request = event(body=array, isBase64Encoded=True, headers=headers, queryStringParameters={"top_k": "2"})
+    reply = proxy.handler(request, Context())
     assert (reply["statusCode"], reply["headers"]["Content-Type"]) == (200, "text/csv")
     assert len(reply["body"].splitlines()) == 3 and ",SOFTWARE," in reply["body"]
 
 
-def test_errors_come_back_with_the_servers_reason(proxy, samples):
+def test_errors_of_the_server_are_returned(proxy, samples):
     hallo = json.loads((samples / "hallo.json").read_text())
     hallo["keypoints"][3]["pose_landmarks"].pop()
     assert proxy.handler(hallo, Context())["errorType"] == "wrong_point_count"
@@ -47,16 +47,16 @@ def test_errors_come_back_with_the_servers_reason(proxy, samples):
     assert (reply["statusCode"], json.loads(reply["body"])["error"]["code"]) == (415, "unsupported_content_type")
 
 
-def test_a_wrong_endpoint_name_is_for_the_log(proxy, monkeypatch, said):
+def test_wrong_endpoint_name_is_logged_but_not_returned(proxy, monkeypatch, log_text):
     monkeypatch.setenv("SPOTER_ENDPOINT", "another")
     reply = proxy.handler(v2(body="{}"), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["error"]["code"]) == (500, "endpoint_refused")
-    assert "another" in said() and "another" not in reply["body"]
+    assert "another" in log_text() and "another" not in reply["body"]
 
 
-def test_more_than_the_endpoint_takes_is_answered_all_the_same(proxy, lines):
+def test_request_above_the_endpoints_limit_is_reduced_and_answered(proxy, log_lines):
     body = dumps(holistic(clip(230)))
     assert len(body) > 6_291_456
     reply = proxy.handler(v2(body=body.decode(), headers={"content-type": "application/json"}), Context())
     assert (reply["statusCode"], json.loads(reply["body"])["frames"]) == (200, 230)
-    assert lines()[-1]["reduced"] < 6_291_456
+    assert log_lines()[-1]["reduced"] < 6_291_456

@@ -1,8 +1,8 @@
-"""spoter/aws/template.yaml: clean for cfn-lint, and created by moto's server after SAM's own translator.
+"""spoter/aws/template.yaml: checked by cfn-lint, translated by SAM's translator, and created by moto's server.
 
-moto's CloudFormation knows neither HTTP APIs nor bucket policies and passes over most of a bucket's properties. Those
-are taken from the template, with its references resolved, to the same services of moto over HTTP, which boto3 checks
-against AWS's models.
+moto's CloudFormation lacks HTTP APIs and bucket policies, and ignores most properties of a bucket. The tests resolve
+the references in these parts of the template and send them to moto's services with boto3, which checks them against
+AWS's models.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from spoter.aws.functions.build_proxy import build
 from spoter.ops.ports import LOOPBACK
 from tests import ROOT
 
-# What moto says of each resource that it passes over; the docstring above says what becomes of them.
+# moto's warning for each resource that it ignores (see the docstring).
 pytestmark = pytest.mark.filterwarnings("ignore:Tried to parse")
 
 TEMPLATE = ROOT / "spoter" / "aws" / "template.yaml"
 REGION, NUMBER = "eu-central-1", "123456789012"
 PSEUDO = {"AWS::Region": REGION, "AWS::AccountId": NUMBER, "AWS::Partition": "aws", "AWS::URLSuffix": "amazonaws.com"}
-NOTHING = object()
+NO_VALUE = object()
 ISSUER = "https://issuer.example/pool"
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Iterator[None]:
-    """moto's server, and an environment in which boto3 and SAM's translator find it."""
+    """moto's server, and environment variables that make boto3 and SAM's translator use it."""
     server = ThreadedMotoServer(LOOPBACK, 0, verbose=False)
     server.start()
     values = {
@@ -54,7 +54,7 @@ def cloud() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def translated(cloud: None) -> dict:
-    """The template as CloudFormation gets it from the macro AWS::Serverless."""
+    """The template after the macro AWS::Serverless."""
     from samtranslator.translator.transform import transform
     from samtranslator.yaml_helper import yaml_parse
 
@@ -62,7 +62,7 @@ def translated(cloud: None) -> dict:
 
 
 class Stack:
-    """A stack in moto, and its template with everything resolved."""
+    """A stack in moto, and its template with resolved references."""
 
     def __init__(self, template: dict, name: str, **parameters: str):
         self.name = name
@@ -71,13 +71,13 @@ class Stack:
             value = parameters.get(key, declared.get("Default"))
             self.parameters[key] = value.split(",") if declared["Type"] == "CommaDelimitedList" else value
         self.conditions = {key: self.resolve(value) for key, value in template["Conditions"].items()}
-        given = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
+        arguments = [{"ParameterKey": key, "ParameterValue": value} for key, value in parameters.items()]
         body = json.dumps(template)
         formation = boto3.client("cloudformation")
-        formation.create_stack(StackName=name, TemplateBody=body, Parameters=given, Capabilities=["CAPABILITY_IAM"])
-        [told] = formation.describe_stacks(StackName=name)["Stacks"]
-        self.status = told["StackStatus"]
-        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in told["Outputs"]}
+        formation.create_stack(StackName=name, TemplateBody=body, Parameters=arguments, Capabilities=["CAPABILITY_IAM"])
+        [description] = formation.describe_stacks(StackName=name)["Stacks"]
+        self.status = description["StackStatus"]
+        self.outputs = {output["OutputKey"]: output["OutputValue"] for output in description["Outputs"]}
         listed = formation.list_stack_resources(StackName=name)["StackResourceSummaries"]
         self.physical = {entry["LogicalResourceId"]: entry["PhysicalResourceId"] for entry in listed if len(entry) > 3}
         self.template = template
@@ -86,15 +86,15 @@ class Stack:
         return self.resolve(self.template["Resources"][resource]["Properties"])
 
     def resolve(self, value: Any) -> Any:
-        """Carry out CloudFormation's functions, those that the template uses."""
+        """Evaluate those of CloudFormation's functions that the template uses."""
         if isinstance(value, list):
-            return [found for item in value if (found := self.resolve(item)) is not NOTHING]
+            return [resolved for item in value if (resolved := self.resolve(item)) is not NO_VALUE]
         if not isinstance(value, dict):
             return value
         if len(value) == 1:
             [(key, argument)] = value.items()
             if key == "Ref":
-                return NOTHING if argument == "AWS::NoValue" else self._reference(argument)
+                return NO_VALUE if argument == "AWS::NoValue" else self._reference(argument)
             if key == "Fn::GetAtt":
                 return self._reference(".".join(argument))
             if key == "Fn::Sub":
@@ -108,8 +108,8 @@ class Stack:
             if key == "Fn::Join":
                 return argument[0].join(self.resolve(argument[1]))
             assert not key.startswith("Fn::"), key
-        found = {key: self.resolve(item) for key, item in value.items()}
-        return {key: item for key, item in found.items() if item is not NOTHING}
+        resolved = {key: self.resolve(item) for key, item in value.items()}
+        return {key: item for key, item in resolved.items() if item is not NO_VALUE}
 
     def _reference(self, name: str) -> Any:
         if name in self.parameters:
@@ -125,7 +125,7 @@ class Stack:
 
 @pytest.fixture(scope="module")
 def code(cloud: None, dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The function's code in S3, as parameters."""
+    """Parameters for the function's code in S3."""
     s3 = boto3.client("s3")
     s3.create_bucket(Bucket="code", CreateBucketConfiguration={"LocationConstraint": REGION})
     s3.upload_file(str(build(dgs11, tmp_path_factory.mktemp("zip"))), "code", "spoter/lambda.zip")
@@ -133,27 +133,27 @@ def code(cloud: None, dgs11: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 
 @pytest.fixture(scope="module")
-def asking(translated: dict, code: dict[str, str]) -> Stack:
+def endpoint_stack(translated: dict, code: dict[str, str]) -> Stack:
     pages = "https://page.example,https://other.example"
     token = {"Authorizer": "JWT", "JwtIssuer": ISSUER, "JwtAudience": "one,two"}
-    return Stack(translated, "asking", **code, **token, EndpointName="my-signs", AllowedOrigins=pages)
+    return Stack(translated, "endpoint", **code, **token, EndpointName="my-signs", AllowedOrigins=pages)
 
 
 @pytest.fixture(scope="module")
-def serving(translated: dict, code: dict[str, str]) -> Stack:
-    return Stack(translated, "serving", **code, Backend="FUNCTION", Architecture="arm64")
+def function_stack(translated: dict, code: dict[str, str]) -> Stack:
+    return Stack(translated, "function", **code, Backend="FUNCTION", Architecture="arm64")
 
 
-def test_cfn_lint_finds_nothing():
+def test_cfn_lint_has_no_findings():
     assert [str(match) for match in lint(TEMPLATE.read_text(), regions=[REGION])] == []
 
 
-def test_the_stack_is_created(asking, serving):
-    assert (asking.status, serving.status) == ("CREATE_COMPLETE",) * 2
+def test_stacks_are_created(endpoint_stack, function_stack):
+    assert (endpoint_stack.status, function_stack.status) == ("CREATE_COMPLETE",) * 2
     functions = {
         function["FunctionName"]: function for function in boto3.client("lambda").list_functions()["Functions"]
     }
-    function = functions[asking.outputs["FunctionName"]]
+    function = functions[endpoint_stack.outputs["FunctionName"]]
     assert (function["Handler"], function["Runtime"], function["Timeout"]) == (
         "spoter.aws.functions.endpoint_proxy.handler",
         "python3.12",
@@ -161,29 +161,29 @@ def test_the_stack_is_created(asking, serving):
     )
     assert function["Environment"]["Variables"]["SPOTER_ENDPOINT"] == "my-signs"
     assert function["Environment"]["Variables"]["SPOTER_ORIGINS"] == "https://page.example,https://other.example"
-    function = functions[serving.outputs["FunctionName"]]
+    function = functions[function_stack.outputs["FunctionName"]]
     assert (function["Handler"], function["MemorySize"]) == ("spoter.aws.functions.standalone.handler", 1769)
-    assert serving.properties("Function")["Architectures"] == ["arm64"]  # moto does not take it up
+    assert function_stack.properties("Function")["Architectures"] == ["arm64"]  # moto does not store it
     assert set(function["Environment"]["Variables"]) == {"SPOTER_ORIGINS"}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["asking", "serving"])
-def test_the_function_may_do_what_it_needs_and_nothing_else(request, name):
-    stack = request.getfixturevalue(name)
+@pytest.mark.parametrize("name", ["endpoint", "function"])
+def test_function_has_exactly_the_required_permissions(request, name):
+    stack = request.getfixturevalue(f"{name}_stack")
     iam = boto3.client("iam")
     role = stack.physical["FunctionRole"]
     assert iam.list_attached_role_policies(RoleName=role)["AttachedPolicies"] == []
     allowed = {}
     for policy in iam.list_role_policies(RoleName=role)["PolicyNames"]:
-        found = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
-        # moto answers a document that came by CloudFormation as Python writes a dict
-        for statement in (ast.literal_eval(found) if isinstance(found, str) else found)["Statement"]:
+        document = iam.get_role_policy(RoleName=role, PolicyName=policy)["PolicyDocument"]
+        # moto returns a document from CloudFormation as the repr of a dict
+        for statement in (ast.literal_eval(document) if isinstance(document, str) else document)["Statement"]:
             actions = statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
             allowed |= {action: (statement["Effect"], statement["Resource"]) for action in actions}
-    asked = allowed.pop("sagemaker:InvokeEndpoint", None)
+    invoke = allowed.pop("sagemaker:InvokeEndpoint", None)
     endpoint = f"arn:aws:sagemaker:{REGION}:{NUMBER}:endpoint/my-signs"
-    assert asked == (("Allow", endpoint) if name == "asking" else None)
+    assert invoke == (("Allow", endpoint) if name == "endpoint" else None)
     group = f"arn:aws:logs:{REGION}:{NUMBER}:log-group:/aws/lambda/{name}"
     assert {effect for effect, _ in allowed.values()} == {"Allow"}
     assert {resource.removesuffix(":*") for _, resource in allowed.values()} == {group}
@@ -192,27 +192,31 @@ def test_the_function_may_do_what_it_needs_and_nothing_else(request, name):
     assert [statement["Principal"] for statement in trusted] == [{"Service": "lambda.amazonaws.com"}]
 
 
-def test_logs_are_kept_for_a_while_only(asking):
+def test_logs_expire(endpoint_stack):
     groups = boto3.client("logs").describe_log_groups()["logGroups"]
     days = {group["logGroupName"]: group.get("retentionInDays") for group in groups}
-    assert days["/aws/lambda/asking"] == days["/aws/vendedlogs/asking-api"] == 30
-    assert asking.properties("Function")["LoggingConfig"] == {"LogGroup": "/aws/lambda/asking"}
-    assert "identity" not in asking.properties("Stage")["AccessLogSettings"]["Format"]  # no client's address
-    json.loads(asking.properties("Stage")["AccessLogSettings"]["Format"])
+    assert days["/aws/lambda/endpoint"] == days["/aws/vendedlogs/endpoint-api"] == 30
+    assert endpoint_stack.properties("Function")["LoggingConfig"] == {"LogGroup": "/aws/lambda/endpoint"}
+    assert (
+        "identity" not in endpoint_stack.properties("Stage")["AccessLogSettings"]["Format"]
+    )  # no addresses of clients
+    json.loads(endpoint_stack.properties("Stage")["AccessLogSettings"]["Format"])
 
 
-def test_the_bucket_is_nobody_elses(asking):
-    s3, bucket = boto3.client("s3"), asking.outputs["BucketName"]
+def test_bucket_is_private(endpoint_stack):
+    s3, bucket = boto3.client("s3"), endpoint_stack.outputs["BucketName"]
     [rule] = s3.get_bucket_encryption(Bucket=bucket)["ServerSideEncryptionConfiguration"]["Rules"]
     assert rule["ApplyServerSideEncryptionByDefault"]["SSEAlgorithm"] == "AES256"
-    told = asking.properties("Bucket")
-    s3.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=told["PublicAccessBlockConfiguration"])
+    properties = endpoint_stack.properties("Bucket")
+    s3.put_public_access_block(
+        Bucket=bucket, PublicAccessBlockConfiguration=properties["PublicAccessBlockConfiguration"]
+    )
     blocked = s3.get_public_access_block(Bucket=bucket)["PublicAccessBlockConfiguration"]
     assert len(blocked) == 4 and all(blocked.values())
-    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=told["OwnershipControls"])
-    [rule] = told["LifecycleConfiguration"]["Rules"]
+    s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls=properties["OwnershipControls"])
+    [rule] = properties["LifecycleConfiguration"]["Rules"]
     assert (rule["Status"], rule["ExpirationInDays"]) == ("Enabled", 30)
-    policy = asking.properties("BucketPolicy")
+    policy = endpoint_stack.properties("BucketPolicy")
     assert policy["Bucket"] == bucket
     s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps(policy["PolicyDocument"]))
     [statement] = json.loads(s3.get_bucket_policy(Bucket=bucket)["Policy"])["Statement"]
@@ -222,7 +226,7 @@ def test_the_bucket_is_nobody_elses(asking):
 
 
 @pytest.mark.parametrize("authorizer", ["NONE", "AWS_IAM", "JWT"])
-def test_the_api_asks_who_is_there_and_slows_them_down(translated, code, authorizer):
+def test_api_has_authorizer_and_throttling(translated, code, authorizer):
     pages = {"AllowedOrigins": "https://page.example"} if authorizer == "NONE" else {}
     token = {"JwtIssuer": ISSUER, "JwtAudience": "one,two"} if authorizer == "JWT" else {}
     limits = {"RequestsPerSecond": "7", "RequestsAtOnce": "9"}
@@ -250,16 +254,18 @@ def test_the_api_asks_who_is_there_and_slows_them_down(translated, code, authori
     assert created["DefaultRouteSettings"] == {"ThrottlingRateLimit": 7, "ThrottlingBurstLimit": 9}
     routes = {route["RouteKey"] for route in gateway.get_routes(ApiId=api["ApiId"])["Items"]}
     assert routes == {"POST /invocations", "GET /ping"}
-    source = stack.properties("ApiMayAsk")["SourceArn"]
+    source = stack.properties("ApiPermission")["SourceArn"]
     assert source == f"arn:aws:execute-api:{REGION}:{NUMBER}:{api['ApiId']}/*"
 
 
-def test_a_signature_is_asked_for_unless_said_otherwise(translated):
+def test_signatures_are_required_by_default(translated):
     declared = translated["Parameters"]
     assert (declared["Authorizer"]["Default"], declared["AllowedOrigins"]["Default"]) == ("AWS_IAM", "")
 
 
-def test_what_the_code_reads_is_what_the_template_sets(asking):
+def test_template_sets_the_variables_that_the_code_reads(endpoint_stack):
     sources = [(TEMPLATE.parent / "functions" / name).read_text() for name in ("endpoint_proxy.py", "events.py")]
     words = {word for source in sources for word in source.replace('"', " ").split() if word.startswith("SPOTER_")}
-    assert {word.strip(",.:") for word in words} == set(asking.properties("Function")["Environment"]["Variables"])
+    assert {word.strip(",.:") for word in words} == set(
+        endpoint_stack.properties("Function")["Environment"]["Variables"]
+    )

@@ -1,4 +1,4 @@
-"""Endpoints on SageMaker's real container code, one of each kind for all tests that ask for it."""
+"""Local endpoints with SageMaker's real container code, one per entry point, shared by all tests."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from tests import ROOT
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory) -> Path:
-    """model.tar.gz of the embedded model."""
+    """model.tar.gz of the bundled model."""
     return build(ROOT / "models" / "dgs11", "spoter", None, tmp_path_factory.mktemp("store"))[-1]
 
 
 @pytest.fixture(scope="session")
 def local_endpoint(archive: Path) -> Iterator[LocalEndpoint]:
-    """Endpoint "spoter" with one worker, by way of MAR-INF/MANIFEST.json: what `deploy.py --local` serves."""
+    """Endpoint "spoter" with one worker and entry point handler, as with `spoter deploy --local`."""
     with LocalEndpoint(archive, workers=1) as endpoint:
         yield endpoint
 
 
 @pytest.fixture(scope="session")
 def functions_endpoint(archive: Path) -> Iterator[LocalEndpoint]:
-    """Endpoint "spoter" with one worker, by way of code/inference.py."""
+    """Endpoint "spoter" with one worker and entry point functions (code/inference.py)."""
     with LocalEndpoint(archive, workers=1, entry_point=EntryPoint.functions) as endpoint:
         yield endpoint
 
 
 def runtime_client(endpoint: LocalEndpoint) -> Any:
-    """Return boto3's unchanged client of the runtime API; it tries once."""
+    """Return boto3's client of the runtime API, without retries."""
     import boto3
     from botocore.config import Config
 

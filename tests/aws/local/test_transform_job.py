@@ -1,6 +1,6 @@
-"""Batch transform, as SageMaker runs it: SAGEMAKER_BATCH is set, each line is a request, all bodies are joined.
+"""Batch transform as in SageMaker: SAGEMAKER_BATCH is set, each line is a request, and the answers are joined.
 
-Of the archive as it is; code/inference.py answers a job's records as that does: tests/torchserve/test_handler.py.
+These tests use the entry point handler; tests/torchserve/test_handler.py tests code/inference.py.
 """
 
 from __future__ import annotations
@@ -32,33 +32,33 @@ def job(archive):
         yield endpoint
 
 
-def test_each_line_is_answered_by_a_line_in_order(job):
+def test_each_line_gets_one_answer_line_in_order(job):
     """SplitType Line, BatchStrategy SingleRecord, AssembleWith None."""
-    good = (ROOT / "samples" / "ich-welt.jsonl").read_bytes().splitlines()
-    lines = [good[0], b"{nonsense", good[1], b"{}", b"\xff", good[0]]
+    valid = (ROOT / "samples" / "ich-welt.jsonl").read_bytes().splitlines()
+    lines = [valid[0], b"{nonsense", valid[1], b"{}", b"\xff", valid[0]]
     client = runtime_client(job)
     answers = [invoke(client, line, "application/jsonlines") for line in lines]
     assert {status for status, *_ in answers} == {200}
     joined = [json.loads(line) for line in b"".join(body for *_, body in answers).decode().split("\n")[:-1]]
     assert len(joined) == len(lines)
-    found = [document.get("error", {}).get("code") or document["instances"][0]["gloss"] for document in joined]
-    assert found == ["ICH", "invalid_json", "WELT", "unknown_form", "invalid_json", "ICH"]
+    results = [document.get("error", {}).get("code") or document["instances"][0]["gloss"] for document in joined]
+    assert results == ["ICH", "invalid_json", "WELT", "unknown_form", "invalid_json", "ICH"]
 
 
-def test_packed_clips_are_answered_as_predict_answers_them(job, tmp_path, dgs11, samples):
+def test_packed_clips_get_the_answers_of_predict(job, tmp_path, dgs11, samples):
     plan = plan_shards(tmp_path, dgs11, samples, 16)
-    work = ShardPacker(dgs11)
-    pack_clips(plan, lambda rest: ((shard.number, work(shard.sources)) for shard in rest))
+    packer = ShardPacker(dgs11)
+    pack_clips(plan, lambda shards: ((shard.number, packer(shard.sources)) for shard in shards))
     client = runtime_client(job)
     for path in (tmp_path / REQUESTS).iterdir():
         answers = [invoke(client, line, "application/jsonlines") for line in path.read_bytes().splitlines()]
         assert {status for status, *_ in answers} == {200}
         (tmp_path / f"{path.name}.out").write_bytes(b"".join(body for *_, body in answers))
     clips, _ = join_answers(tmp_path, tmp_path, tmp_path / "joined.jsonl")
-    directly = b"".join(ShardPredictor(dgs11)(shard.sources) for shard in iterate_shards([samples], 16))
-    assert (tmp_path / "joined.jsonl").read_bytes() == directly and directly.count(b"\n") == clips > 5
+    expected = b"".join(ShardPredictor(dgs11)(shard.sources) for shard in iterate_shards([samples], 16))
+    assert (tmp_path / "joined.jsonl").read_bytes() == expected and expected.count(b"\n") == clips > 5
 
 
-def test_a_job_that_sends_something_else_fails(job):
+def test_job_with_another_content_type_fails(job):
     status, _, answer = invoke(runtime_client(job), b"{}", "text/plain")
     assert status == 415 and json.loads(answer)["error"]["code"] == "unsupported_content_type"

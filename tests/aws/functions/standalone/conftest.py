@@ -1,4 +1,4 @@
-"""The function's package, really made: with pip, for this machine's architecture, and run by the function's Python."""
+"""The function's package, built with pip for this machine's architecture, and run with the function's Python."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from spoter.landmarks.layouts import load_layout
 from spoter.serving.enroll import enroll
 from spoter.sources.clip_files import read_clips
 
-# Answers the events on its standard input, one a line, as Lambda's runtime would; then tells what was imported.
+# Answers the events on stdin, one per line, as Lambda's runtime does; then prints the answers and the imported modules.
 _RUNTIME = """
 import json, logging, os, sys
-logging.basicConfig()  # Lambda's runtime, too, writes what is logged to the standard error
+logging.basicConfig()  # Lambda's runtime also writes the log to stderr
 sys.path.insert(0, sys.argv[1])
 from spoter.aws.functions import standalone
 loaded = standalone.load.cache_info().currsize
@@ -39,20 +39,20 @@ def architecture() -> Architecture:
 
 @pytest.fixture(scope="session")
 def index() -> None:
-    """pip's package index, which must be asked in earnest; where it answers, a failing build is a failing test."""
+    """Skip the tests if pip's package index does not answer; otherwise a failing build is a failing test."""
     try:
-        asked = subprocess.run(
+        done = subprocess.run(
             [sys.executable, "-m", "pip", "index", "versions", "numpy"], capture_output=True, timeout=120
         )
     except subprocess.TimeoutExpired:
-        pytest.skip("pip's package index does not answer: the function's package is not made")
-    if asked.returncode:
-        pytest.skip("pip cannot reach its package index: the function's package is not made")
+        pytest.skip("pip's package index does not answer: the function's package cannot be built")
+    if done.returncode:
+        pytest.skip("pip cannot reach its package index: the function's package cannot be built")
 
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory, dgs11, samples) -> Path:
-    """The embedded model with one gloss more, enrolled."""
+    """The bundled model with one enrolled gloss."""
     folder = Path(shutil.copytree(dgs11, tmp_path_factory.mktemp("lambda") / "model"))
     enroll(folder, "NEW", read_clips([samples / "mainz-long.csv"], load_layout("54")))
     return folder
@@ -67,16 +67,16 @@ def package(index, model, architecture, tmp_path_factory) -> FunctionPackage:
 def python() -> str:
     """The function's Python."""
     if platform.system() != "Linux" or platform.machine() not in [each.machine for each in Architecture]:
-        pytest.skip(f"the package is of Linux on {', '.join(Architecture)}: it is not run here")
-    found = find_python(None)
-    if found is None:
-        pytest.skip(f"there is no Python {PYTHON} here: the package is not run")
-    return found
+        pytest.skip(f"the package runs only on Linux with {', '.join(Architecture)}")
+    interpreter = find_python(None)
+    if interpreter is None:
+        pytest.skip(f"found no Python {PYTHON}, with which the package runs")
+    return interpreter
 
 
 @pytest.fixture(scope="session")
 def tree(package, tmp_path_factory) -> Path:
-    """The package as it lies in the function."""
+    """The unpacked package, as in the function."""
     folder = tmp_path_factory.mktemp("task")
     with zipfile.ZipFile(package.path) as archive:
         archive.extractall(folder)
@@ -85,7 +85,7 @@ def tree(package, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(python, tree) -> Callable[..., dict]:
-    """Run events in a fresh process of the function's Python that can import the package's files and no others."""
+    """Run events in a new process of the function's Python that can import only the package's files."""
 
     def run(events: list, environment: dict[str, str] | None = None) -> dict:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A deployment put into the account by deploy.py's own requests, without its steps: those take seconds each."""
+"""Create a deployment in the account with the requests of `spoter deploy`, without its slow steps."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from urllib.parse import urlencode
 
 from spoter.aws.deploy import autoscale, requests
 from spoter.aws.deploy.account import Account
-from tests.aws.deploy.cloud import NUMBER, REGION, Cloud
-from tests.aws.deploy.deploying import BUCKET, told_settings
+from tests.aws.deploy.cloud import ACCOUNT, REGION, Cloud
+from tests.aws.deploy.deploying import BUCKET, make_settings
 
-ROLE = f"arn:aws:iam::{NUMBER}:role/spoter-endpoint"
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/spoter-endpoint"
 
 
-def make(cloud: Cloud, **fields: object) -> str:
-    """Put bucket, archive, model, configuration, endpoint and scaling there; return the configuration's name.
+def create_deployment(cloud: Cloud, **fields: object) -> str:
+    """Create bucket, archive, model, configuration, endpoint and scaling; return the configuration's name.
 
-    The archive is a few bytes: nobody unpacks it here. The bucket is made, and tagged, where there is none.
+    The archive is a few bytes, because it is never unpacked. The bucket is created and tagged if it is missing.
     """
-    settings = told_settings(**fields)
+    settings = make_settings(**fields)
     s3, sagemaker = cloud.client("s3"), cloud.client("sagemaker")
     bucket, key = settings.bucket or BUCKET, requests.archive_key(settings, "0" * 64)
     if bucket not in [item["Name"] for item in s3.list_buckets()["Buckets"]]:
@@ -31,6 +31,6 @@ def make(cloud: Cloud, **fields: object) -> str:
     sagemaker.create_endpoint_config(**config)
     sagemaker.create_endpoint(**requests.endpoint_request(settings, config["EndpointConfigName"]))
     while sagemaker.describe_endpoint(EndpointName=settings.name)["EndpointStatus"] == "Creating":
-        pass  # each look brings it on
+        pass  # each query advances the status
     autoscale.apply_scaling(settings, Account(settings))
     return config["EndpointConfigName"]

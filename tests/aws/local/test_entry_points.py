@@ -1,4 +1,4 @@
-"""The archive inside SageMaker's container code, by both ways in: the answers of every door, errors with a reason."""
+"""The archive in SageMaker's container code, with both entry points: the same answers and errors as elsewhere."""
 
 from __future__ import annotations
 
@@ -49,18 +49,18 @@ def clip(frames: int) -> bytes:
 
 
 def model(endpoint: LocalEndpoint, query: str = "") -> dict:
-    """Return what TorchServe's management API says of the model."""
+    """Return the model's description by TorchServe's management API."""
     with urllib.request.urlopen(f"{endpoint.container.root}/models/model{query}") as answer:
         return json.load(answer)[0]
 
 
-def test_every_sample_is_here():
+def test_all_samples_are_tested():
     assert set(SAMPLES) == {path.name for path in (ROOT / "samples").iterdir()} - {"README.md", "make_samples.py"}
 
 
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("accept", [None, "application/json", "application/jsonlines", "text/csv"])
-def test_answers_the_bytes_that_every_door_answers(endpoint, recognizer, sample, accept):
+def test_answers_equal_those_of_respond(endpoint, recognizer, sample, accept):
     body = (ROOT / "samples" / sample).read_bytes()
     options = {"CustomAttributes": "top_k=3"} | ({"Accept": accept} if accept else {})
     status, content_type, answer = invoke(runtime_client(endpoint), body, SAMPLES[sample], **options)
@@ -84,26 +84,26 @@ def test_answers_the_bytes_that_every_door_answers(endpoint, recognizer, sample,
         (None, "application/json", {"CustomAttributes": "top_k=none"}, 400, "bad_attributes"),
     ],
 )
-def test_a_wrong_request_gets_our_reason(endpoint, body, content_type, options, status, code):
-    found, _, answer = invoke(runtime_client(endpoint), clip(4) if body is None else body, content_type, **options)
-    assert found == status
-    assert json.loads(answer)["error"]["code"] == code  # one document, no traceback
+def test_invalid_request_gets_the_error_code(endpoint, body, content_type, options, status, code):
+    returned, _, answer = invoke(runtime_client(endpoint), clip(4) if body is None else body, content_type, **options)
+    assert returned == status
+    assert json.loads(answer)["error"]["code"] == code  # one JSON document without a traceback
 
 
-def test_what_the_model_knows_and_a_sign_of_ones_own(endpoint, recognizer):
+def test_describe_and_enroll_requests(endpoint, recognizer):
     client, clips = runtime_client(endpoint), [json.loads(clip(frames)) for frames in (20, 24)]
-    status, _, told = invoke(client, b'{"describe": true}', "application/json")
-    assert status == 200 and json.loads(told)["glosses"] == list(recognizer.glosses)
-    assert model(endpoint, "?customized=true")["customizedMetadata"] == json.loads(told)
-    learning = dumps({"enroll": "OWN", "clips": clips})
-    status, _, learned = invoke(client, learning, "application/json")
-    assert (status, learned) == (200, respond(recognizer, [RawRequest(learning, "application/json")])[0][0].body)
-    naming = dumps(clips[0] | {"enrolled": json.loads(learned)["enrolled"]})
-    status, _, named = invoke(client, naming, "application/json")
-    assert status == 200 and json.loads(named)["instances"][0]["gloss"] == "OWN"
+    status, _, description = invoke(client, b'{"describe": true}', "application/json")
+    assert status == 200 and json.loads(description)["glosses"] == list(recognizer.glosses)
+    assert model(endpoint, "?customized=true")["customizedMetadata"] == json.loads(description)
+    enrollment = dumps({"enroll": "OWN", "clips": clips})
+    status, _, enrolled = invoke(client, enrollment, "application/json")
+    assert (status, enrolled) == (200, respond(recognizer, [RawRequest(enrollment, "application/json")])[0][0].body)
+    request = dumps(clips[0] | {"enrolled": json.loads(enrolled)["enrolled"]})
+    status, _, answer = invoke(client, request, "application/json")
+    assert status == 200 and json.loads(answer)["instances"][0]["gloss"] == "OWN"
 
 
-def test_one_bad_clip_of_a_request_leaves_the_others(endpoint):
+def test_invalid_clip_does_not_affect_the_others(endpoint):
     line = clip(5)
     body = line + b"\n{nonsense\n" + line + b"\n"
     status, _, answer = invoke(runtime_client(endpoint), body, "application/jsonlines")
@@ -111,8 +111,8 @@ def test_one_bad_clip_of_a_request_leaves_the_others(endpoint):
     assert status == 200 and documents[0] == documents[2] and documents[1]["error"]["code"] == "invalid_json"
 
 
-def test_one_bad_request_among_many_fails_alone(endpoint, recognizer):
-    """At once, so that they share batches where there are batches."""
+def test_invalid_request_does_not_affect_concurrent_requests(endpoint, recognizer):
+    """The requests are concurrent, so that they share batches if the entry point has batches."""
     bodies = [b"{nonsense" if i % 7 == 3 else clip(40 + i) for i in range(28)]
     client = runtime_client(endpoint)
     with ThreadPoolExecutor(len(bodies)) as pool:
@@ -122,21 +122,21 @@ def test_one_bad_request_among_many_fails_alone(endpoint, recognizer):
             assert status == 400 and json.loads(answer)["error"]["code"] == "invalid_json"
         else:
             assert status == 200 and json.loads(answer)["frames"] == 40 + i
-            ((alone,), _) = respond(recognizer, [RawRequest(body, "application/json")])
-            found, expected = (json.loads(document)["instances"][0] for document in (answer, alone.body))
-            # Neighbours change the last bits of a sum, and so may turn a rounded score's last decimal.
-            assert found["gloss"] == expected["gloss"] and abs(found["score"] - expected["score"]) < 1.5e-4
+            ((single,), _) = respond(recognizer, [RawRequest(body, "application/json")])
+            best, expected = (json.loads(document)["instances"][0] for document in (answer, single.body))
+            # Other clips in a batch change the last bits of a sum, and so may change the last decimal of a score.
+            assert best["gloss"] == expected["gloss"] and abs(best["score"] - expected["score"]) < 1.5e-4
 
 
-def test_our_own_settings_of_batches_are_in_force(local_endpoint):
+def test_batch_settings_of_the_archive_are_used(local_endpoint):
     settings = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_text())
-    del settings["handler"]  # which only the handler reads
-    found = model(local_endpoint)
-    assert settings and {name: found[name] for name in settings} == settings
-    assert [worker["status"] for worker in found["workers"]] == ["READY"]
+    del settings["handler"]  # read by the handler only
+    description = model(local_endpoint)
+    assert settings and {name: description[name] for name in settings} == settings
+    assert [worker["status"] for worker in description["workers"]] == ["READY"]
 
 
-def test_requests_share_forwards(local_endpoint):
+def test_concurrent_requests_share_forward_passes(local_endpoint):
     before, requests = forwards(local_endpoint), 24
     client, body = runtime_client(local_endpoint), clip(100)
     with ThreadPoolExecutor(requests) as pool:
@@ -146,19 +146,19 @@ def test_requests_share_forwards(local_endpoint):
 
 
 def forwards(endpoint: LocalEndpoint) -> int:
-    """Return how often the handler was called: TorchServe measures each call, and goes on writing after an answer."""
-    found = [-2, -1]
-    while found[-1] != found[-2]:
+    """Return the number of handler calls, from TorchServe's metrics, which it may still write after an answer."""
+    counts = [-2, -1]
+    while counts[-1] != counts[-2]:
         time.sleep(0.5)
-        found.append((endpoint.container.logs / "model_metrics.log").read_text().count("PredictionTime."))
-    return found[-1]
+        counts.append((endpoint.container.logs / "model_metrics.log").read_text().count("PredictionTime."))
+    return counts[-1]
 
 
-def test_the_functions_answer_one_by_one(functions_endpoint):
+def test_entry_point_functions_has_no_batches(functions_endpoint):
     assert model(functions_endpoint)["batchSize"] == 1
 
 
-def test_an_array_of_points_is_named_by_its_attributes(endpoint):
+def test_attributes_describe_an_array_of_points(endpoint):
     points = figure(ESTIMATORS["mediapipe"], 6)
     status, _, answer = invoke(
         runtime_client(endpoint), npy(points), "application/x-npy", CustomAttributes="top_k=1,estimator=mediapipe"

@@ -1,4 +1,4 @@
-"""What AWS and the way there do now and then, and what is no failure: nothing that stands well is taken away for it."""
+"""Transient errors of AWS and of the network, undone updates, tags of log groups, and dry runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from spoter.aws.deploy import deploy as steps
 from spoter.aws.deploy.account import Account, CallError, Unreachable
 from spoter.aws.deploy.settings import DeployError
 from tests import ROOT
-from tests.aws.deploy.deploying import Run, deploy, endpoint, names, run, told_settings
+from tests.aws.deploy.deploying import Run, deploy, endpoint, make_settings, resource_names, run
 
 ROLE_IS_NEW = (
     "Could not assume role arn:aws:iam::123456789012:role/spoter-endpoint. Please ensure that the role exists and "
@@ -21,108 +21,108 @@ FAILED = Unreachable("sagemaker describe_endpoint: could not connect")
 EXPIRED = CallError("sagemaker describe_endpoint", "ExpiredTokenException", "The security token is expired")
 
 
-class Broken(Account):
-    """AWS, where looks at one kind of thing fail from a certain one on, for a while."""
+class FailingAccount(Account):
+    """AWS, where calls of one operation fail, from call number `first` on, for `times` calls."""
 
     def __init__(self, settings: Any, operation: str, error: DeployError, first: int, times: int):
         super().__init__(settings)
-        self._broken, self._error, self._looks = operation, error, range(first, first + times)
+        self._operation, self._error, self._failing = operation, error, range(first, first + times)
         self.count = 0
 
     def call(self, service: str, operation: str, **parameters: Any) -> dict | None:
-        if operation == self._broken:
+        if operation == self._operation:
             self.count += 1
-            if self.count in self._looks:
+            if self.count in self._failing:
                 raise self._error
         return super().call(service, operation, **parameters)
 
 
-def broken(cloud: Any, operation: str, error: DeployError, first: int, times: int, **fields: object) -> Run:
-    settings = told_settings(**fields)
-    account = Broken(settings, operation, error, first, times)
+def deploy_with_errors(cloud: Any, operation: str, error: DeployError, first: int, times: int, **fields: object) -> Run:
+    settings = make_settings(**fields)
+    account = FailingAccount(settings, operation, error, first, times)
     done = deploy(cloud, settings, account)
-    assert account.count >= first, "nothing was broken"
+    assert account.count >= first, "no call failed"
     return done
 
 
-def test_a_connection_that_breaks_while_waiting_is_no_failure_of_the_endpoint(ready):
-    """The first looks at the endpoint are the preflight's and the steps'; from the fourth on it is being made."""
-    done = broken(ready, "describe_endpoint", FAILED, 4, 3)
+def test_broken_connection_while_waiting_does_not_fail_the_deployment(ready):
+    """The first three queries are made by the preflight and the steps, the others during the creation."""
+    done = deploy_with_errors(ready, "describe_endpoint", FAILED, 4, 3)
     assert done.error is None and endpoint(ready)["EndpointStatus"] == "InService"
-    assert "endpoint spoter: out of reach" in done.told
+    assert "endpoint spoter: AWS is unreachable" in done.output
 
 
-def test_credentials_that_run_out_while_waiting_take_nothing_away(ready):
-    done = broken(ready, "describe_endpoint", EXPIRED, 4, 1000)
+def test_credentials_that_expire_while_waiting_remove_nothing(ready):
+    done = deploy_with_errors(ready, "describe_endpoint", EXPIRED, 4, 1000)
     assert done.error.exit_code == 1
-    assert "The security token is expired. AWS continues with endpoint spoter" in str(done.error)
-    assert names(ready)["endpoints"] == ["spoter"] and "DeleteEndpoint" not in done.changes
+    assert "ExpiredTokenException" in str(done.error) and "endpoint spoter" in str(done.error)
+    assert resource_names(ready)["endpoints"] == ["spoter"] and "DeleteEndpoint" not in done.changes
     assert run(ready).error is None and len(ready.called("CreateEndpoint")) == 0
 
 
-def test_a_job_goes_on_when_nobody_can_look_at_it(ready, samples):
+def test_job_continues_when_its_status_cannot_be_read(ready, samples):
     s3 = ready.client("s3")
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="clips", Key="a.jsonl", Body=(samples / "ich-welt.jsonl").read_bytes())
-    told = {"mode": "batch", "input": "s3://clips/a.jsonl", "output": "s3://clips/out"}
-    assert broken(ready, "describe_transform_job", FAILED, 1, 3, **told).error is None
-    done = broken(ready, "describe_transform_job", EXPIRED, 1, 1000, **told)
-    assert "AWS continues with transform job spoter-" in str(done.error) and "stop-transform-job" in done.told
-    assert len(names(ready)["models"]) == 1
+    fields = {"mode": "batch", "input": "s3://clips/a.jsonl", "output": "s3://clips/out"}
+    assert deploy_with_errors(ready, "describe_transform_job", FAILED, 1, 3, **fields).error is None
+    done = deploy_with_errors(ready, "describe_transform_job", EXPIRED, 1, 1000, **fields)
+    assert "transform job spoter-" in str(done.error) and "stop-transform-job" in done.output
+    assert len(resource_names(ready)["models"]) == 1
 
 
 @pytest.fixture
-def at_once(monkeypatch):
+def no_pauses(monkeypatch):
     monkeypatch.setattr(steps, "ROLE_POLL", 0.0)
     monkeypatch.setattr(invoke, "READY_POLL", 0.0)
 
 
-def test_a_role_that_is_just_made_is_waited_for(ready, at_once):
+def test_new_role_is_retried(ready, no_pauses):
     ready.refuse("CreateModel", "ValidationException", ROLE_IS_NEW, times=3)
     done = run(ready)
     assert done.error is None and done.changes.count("CreateModel") == 4
-    assert done.told.count("it may be new") == 1
+    assert done.output.count("Could not assume role") == 1
 
 
-def test_a_role_that_stays_useless_is_told(ready, at_once):
+def test_role_that_stays_unusable_fails_the_deployment(ready, no_pauses):
     ready.refuse("CreateModel", "ValidationException", ROLE_IS_NEW)
     done = run(ready)
-    assert "Could not assume role" in done.told and done.error.exit_code == 1
-    assert done.changes.count("CreateModel") == steps.ROLE_ATTEMPTS and names(ready)["buckets"] == []
+    assert "Could not assume role" in done.output and done.error.exit_code == 1
+    assert done.changes.count("CreateModel") == steps.ROLE_ATTEMPTS and resource_names(ready)["buckets"] == []
 
 
-def test_another_refusal_is_not_tried_again(ready, at_once):
+def test_other_refusals_are_not_retried(ready, no_pauses):
     ready.refuse("CreateModel", "ValidationException", "1 validation error detected")
     assert run(ready).changes.count("CreateModel") == 1
 
 
-def test_a_serverless_endpoint_that_is_still_starting_is_asked_again(ready, at_once):
+def test_starting_serverless_endpoint_is_retried(ready, no_pauses):
     ready.refuse("InvokeEndpoint", "ModelNotReadyException", "resources are being provisioned", times=4)
     assert run(ready, mode="serverless").error is None
     ready.refuse("InvokeEndpoint", "ModelNotReadyException", "resources are being provisioned")
-    settings = told_settings(mode="serverless")
+    settings = make_settings(mode="serverless")
     with pytest.raises(CallError, match="ModelNotReadyException"):
         invoke.smoke_test(settings, Account(settings), ROOT / "models" / "dgs11", steps.SAMPLES)
 
 
-def test_what_someone_else_removed_meanwhile_is_not_said_to_be_left(ready):
+def test_resource_removed_by_someone_else_is_not_reported_as_left(ready):
     ready.sagemaker.fail("CreateEndpoint", "no capacity")
-    gone = 'Could not find endpoint "arn:aws:sagemaker:eu-central-1:123456789012:endpoint/spoter".'
-    ready.refuse("DeleteEndpoint", "ValidationException", gone)
+    message = 'Could not find endpoint "arn:aws:sagemaker:eu-central-1:123456789012:endpoint/spoter".'
+    ready.refuse("DeleteEndpoint", "ValidationException", message)
     done = run(ready)
-    assert "endpoint spoter is gone already" in done.told
-    assert "left: nothing of this run" in str(done.error)
+    assert "endpoint spoter does not exist" in done.output
+    assert "endpoint spoter" not in str(done.error)
 
 
-def test_an_update_that_is_taken_back_scales_as_before(ready, changed):
-    """The settings have other bounds and another instance type, which takes scaling away for the update."""
+def test_undone_update_restores_the_scaling(ready, changed_model):
+    """The settings have other bounds, and another instance type, for which scaling is removed during the update."""
     run(ready, autoscale="1:4", autoscale_target=77.0)
     client = ready.client("application-autoscaling")
     before = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     for fields in ({"autoscale": "2:8"}, {}):
         ready.sagemaker.fail("UpdateEndpoint", "no capacity")
-        done = run(ready, model=changed, instance_type="ml.c5.xlarge", **fields)
-        assert done.error.exit_code == 1 and "set up again automatic scaling" in done.told
+        done = run(ready, model=changed_model, instance_type="ml.c5.xlarge", **fields)
+        assert done.error.exit_code == 1 and "restored automatic scaling" in done.output
         (target,) = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
         assert (target["MinCapacity"], target["MaxCapacity"]) == (1, 4)
         (after,) = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
@@ -130,16 +130,16 @@ def test_an_update_that_is_taken_back_scales_as_before(ready, changed):
         assert after[field] == before[0][field]
 
 
-def test_going_back_takes_the_old_number_of_instances(ready, changed):
+def test_rollback_uses_the_old_number_of_instances(ready, changed_model):
     run(ready)
     ready.container = lambda body, headers: (200, "application/json", b'{"instances": []}')
-    run(ready, model=changed, instance_count=3)
-    back = ready.called("UpdateEndpoint")[-1]
-    assert not back["RetainAllVariantProperties"]
+    run(ready, model=changed_model, instance_count=3)
+    rollback = ready.called("UpdateEndpoint")[-1]
+    assert not rollback["RetainAllVariantProperties"]
     assert endpoint(ready)["ProductionVariants"][0]["CurrentInstanceCount"] == 1
 
 
-# --- the log group, which SageMaker makes and puts no tag on
+# --- the log group, which SageMaker creates without tags
 
 
 def log_tags(cloud: Any) -> dict[str, str]:
@@ -148,7 +148,7 @@ def log_tags(cloud: Any) -> dict[str, str]:
     return logs.list_tags_for_resource(resourceArn=group["arn"].removesuffix(":*"))["tags"]
 
 
-def test_the_log_group_of_a_run_that_was_interrupted_is_tagged_by_the_next(ready):
+def test_log_group_of_an_interrupted_run_is_tagged_by_the_next_run(ready):
     run(ready)
     ready.log(requests.log_group("spoter"), "AllTraffic/i-1", ["loading"])
     assert log_tags(ready) == {}
@@ -156,18 +156,20 @@ def test_the_log_group_of_a_run_that_was_interrupted_is_tagged_by_the_next(ready
     assert run(ready).changes == []
 
 
-def test_the_log_group_of_someone_elses_endpoint_of_that_name_is_left_alone(ready):
+def test_older_log_group_is_not_tagged(ready):
     group = requests.log_group("spoter")
-    ready.log(group, "AllTraffic/i-1", ["of another endpoint, long ago"])
-    ready.sagemaker.logs_begin(group, -3600)
+    ready.log(group, "AllTraffic/i-1", ["line of an older endpoint"])
+    ready.sagemaker.shift_log_group(group, -3600)
     done = run(ready)
     assert done.error is None and log_tags(ready) == {}
-    assert f"{group} is older than the endpoint" in done.told
-    settings = told_settings()
-    assert not any(thing.kind == manage.Kind.log_group for thing in manage.list_resources(settings, Account(settings)))
+    assert group in done.output
+    settings = make_settings()
+    assert not any(
+        resource.kind == manage.Kind.log_group for resource in manage.list_resources(settings, Account(settings))
+    )
 
 
-# --- what is printed instead of done
+# --- dry runs
 
 
 @pytest.mark.parametrize(
@@ -180,21 +182,21 @@ def test_the_log_group_of_someone_elses_endpoint_of_that_name_is_left_alone(read
     ],
     ids=lambda fields: fields.get("mode", "realtime"),
 )
-def test_a_dry_run_prints_each_call_that_changes_something_as_it_is_made(ready, samples, fields, monkeypatch):
+def test_dry_run_prints_the_changing_calls_of_a_real_run(ready, samples, fields, monkeypatch):
     monkeypatch.setattr(invoke, "ASYNC_POLL", 0.0)
     s3 = ready.client("s3")
     s3.create_bucket(Bucket="clips", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     s3.put_object(Bucket="clips", Key="a.jsonl", Body=(samples / "ich-welt.jsonl").read_bytes())
-    settings, dry, made = told_settings(**fields), [], []
-    done = deploy(ready, settings, Account(settings, dry_run=True, show=dry.append))
+    settings, dry_run, real_run = make_settings(**fields), [], []
+    done = deploy(ready, settings, Account(settings, dry_run=True, show=dry_run.append))
     assert done.error is None and ready.calls == []
     if settings.mode != "batch":
         ready.log(requests.log_group("spoter"), "AllTraffic/i-1", ["loading"])
-        ready.sagemaker.logs_begin(requests.log_group("spoter"), 3600)
-    assert deploy(ready, settings, Account(settings, show=made.append)).error is None
-    assert changing(dry) == changing(made)
-    looks = {word for word in verbs(made) if word not in ("list_tags", "list_tags_for_resource")}
-    assert looks - set(verbs(dry)) <= {"get_caller_identity"}
+        ready.sagemaker.shift_log_group(requests.log_group("spoter"), 3600)
+    assert deploy(ready, settings, Account(settings, show=real_run.append)).error is None
+    assert changing(dry_run) == changing(real_run)
+    reading = {verb for verb in verbs(real_run) if verb not in ("list_tags", "list_tags_for_resource")}
+    assert reading - set(verbs(dry_run)) <= {"get_caller_identity"}
 
 
 def verbs(lines: list[str]) -> list[str]:
@@ -202,10 +204,10 @@ def verbs(lines: list[str]) -> list[str]:
 
 
 def changing(lines: list[str]) -> list[str]:
-    return [word for word in verbs(lines) if not word.startswith(("describe", "list", "get", "head"))]
+    return [verb for verb in verbs(lines) if not verb.startswith(("describe", "list", "get", "head"))]
 
 
-def test_jobs_of_a_deployment_with_a_name_like_ours_are_not_in_its_logs(ready):
+def test_logs_exclude_jobs_of_deployments_with_a_similar_name(ready):
     for stream in (
         "spoter-20260101-000000-000000/a",
         "spoter-20260102-000000-000000/b",
@@ -213,23 +215,23 @@ def test_jobs_of_a_deployment_with_a_name_like_ours_are_not_in_its_logs(ready):
     ):
         ready.log("/aws/sagemaker/TransformJobs", stream, [f"from {stream[-1]}"])
     for number in range(3):
-        ready.log("/aws/sagemaker/TransformJobs", f"spoter-20250101-00000{number}-000000/x", ["from long ago"])
-    settings, shown = told_settings(mode="batch", input="s3://a/b"), []
+        ready.log("/aws/sagemaker/TransformJobs", f"spoter-20250101-00000{number}-000000/x", ["from an old job"])
+    settings, shown = make_settings(mode="batch", input="s3://a/b"), []
     manage.show_logs(settings, Account(settings), False, shown.append)
-    said = [line.split(" ", 1)[1] for line in shown]
-    assert "from a" in said and "from b" in said and "from c" not in said, "the newest three streams of this deployment"
-    assert said.count("from long ago") == 1
+    messages = [line.split(" ", 1)[1] for line in shown]  # of the newest three streams of this deployment
+    assert "from a" in messages and "from b" in messages and "from c" not in messages
+    assert messages.count("from an old job") == 1
 
 
-def test_absent_is_said_in_words_by_sagemaker_alone():
+def test_absence_is_read_from_the_message_for_sagemaker_only():
     assert CallError("o", "ValidationException", 'Could not find model "arn".').absent
     assert CallError("o", "NoSuchKey", "").absent
     unknown_key = "The AWS Access Key Id you provided does not exist in our records."
     assert not CallError("o", "InvalidAccessKeyId", unknown_key).absent
 
 
-def test_scaling_as_found_is_what_was_set_up(ready):
+def test_current_scaling_is_read_back(ready):
     run(ready, mode="async", autoscale="0:2", autoscale_target=3.0)
-    settings = told_settings(mode="async")
-    found = autoscale.with_current_scaling(settings, Account(settings))
-    assert (found.autoscale, found.autoscale_target) == ("0:2", 3.0)
+    settings = make_settings(mode="async")
+    current = autoscale.with_current_scaling(settings, Account(settings))
+    assert (current.autoscale, current.autoscale_target) == ("0:2", 3.0)
