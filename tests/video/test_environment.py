@@ -85,7 +85,7 @@ def test_older_python_that_does_not_run_is_skipped(monkeypatch, tmp_path):
         install._base_python()
 
 
-def test_error_of_pip_is_reported(no_environment, monkeypatch):
+def test_failure_of_pip_is_reported(no_environment, monkeypatch):
     monkeypatch.setattr(install, "_remove", lambda folder: None)  # keep this environment, which has pip
     monkeypatch.setattr(install, "_base_python", lambda: "true")
     no_environment.mkdir()

@@ -30,8 +30,8 @@ DETECTION_INTERVAL = 12
 """The first pass detects persons in one of this many frames: several times per second."""
 
 _SEVERAL = 0.25  # a video shows several persons if at least this share of the searched frames does
-_SAME = 0.6  # distance within which a detection is the same person, in sizes
-_COVER = (0.55, 0.7, 0.8)  # covered area: to the sides of, above and below the shoulders, in sizes
+_SAME = 0.6  # distance within which a detection is the same person, in units of the person's size
+_COVER = (0.55, 0.7, 0.8)  # covered area: to each side of, above and below the shoulders, in the same units
 
 
 @dataclass(frozen=True)
