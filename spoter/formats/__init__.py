@@ -1,8 +1,8 @@
-"""Wire formats: bytes into Clips, ranked glosses into bytes.
+"""Wire formats: decode request bodies into clips, encode predictions into bytes.
 
-A module for each content type: `json_format`, also for JSON Lines, `csv_format`, `npy_format` and `video_format`;
-`response` encodes. docs/formats.md shows each with an example. Only reading CSV imports pandas, so that a Lambda
-function reads the other formats without it.
+`json_format` (also for JSON Lines), `csv_format`, `npy_format` and `video_format` decode; `response` encodes.
+docs/formats.md has an example of each format. Only `csv_format` imports pandas: a Lambda function reads the other
+formats without it.
 """
 
 import codecs
@@ -36,7 +36,7 @@ _DECODERS: dict[str, Callable[[bytes, Layout, Limits, Options], Request]] = {
 
 
 def content_types() -> list[str]:
-    """Return the content types that are read here: CSV only where pandas is, videos only where MediaPipe is."""
+    """Return the content types that this process can read: CSV needs pandas, videos need MediaPipe."""
     absent = (*(() if _csv_supported() else (CSV,)), *(() if video_format.videos_supported() else VIDEOS))
     return [kind for kind in _DECODERS if kind not in absent]
 
@@ -58,22 +58,22 @@ def decode(
     ----------
     body, limits
     content_type : str or None
-        The header, parameters and all. Without one a body that begins with ``{`` or ``[`` is JSON.
+        The header, with parameters. Without a header, a body that begins with ``{`` or ``[`` is JSON.
     layout : Layout
-        The model's: landmarks that it does not use may be absent, and their values are not checked.
+        The model's layout. Landmarks that it does not use may be absent, and their values are not checked.
     options : Options
-        Of the headers; the body's own override them.
+        Options from the headers; options in the body override them.
 
     Returns
     -------
     Request
-        A video in it is not read yet; `video_format.read_videos` reads it.
+        A video in it is still undecoded; `video_format.read_videos` decodes it.
 
     Raises
     ------
     InputError
-        Where the request as a whole is wrong; docs/errors.md lists the codes. A wrong clip among several does not
-        raise: its error stands in its place in `Request.clips`.
+        The whole request is wrong; docs/errors.md lists the codes. A wrong clip among several does not raise:
+        `Request.clips` holds its error in place of the clip.
     """
     if len(body) > limits.max_bytes:
         raise InputError(ErrorCode.BODY_TOO_LARGE, f"found {len(body)} bytes, expected at most {limits.max_bytes}")
@@ -88,7 +88,7 @@ def _content_type(header: str | None, body: bytes) -> str:
     kind = SYNONYMS.get(kind, kind)
     hint = ""
     if kind == CSV and not _csv_supported():
-        hint = ", which needs pandas, and it is not installed here"
+        hint = ", which needs pandas, but pandas is not installed"
     elif kind in _DECODERS:
         return kind
     elif not kind and body.lstrip()[:1] in (b"{", b"["):

@@ -13,32 +13,32 @@ from spoter.error_codes import ErrorCode
 from spoter.errors import InputError
 
 _PIECE = 1 << 20
-# Numbers near the least or the greatest float take the decoder 6 to 14 µs each instead of 0.03. No coordinate is one.
-# They are written with an exponent of three digits, such as 1e-310, or with 200 digits in a row and more. Some are
-# accepted, so that a body without room for more need not be searched.
+# The decoder takes 6 to 14 µs, instead of 0.03 µs, for a number near the smallest or largest float. Such a number has
+# an exponent of three digits, such as 1e-310, or at least 200 digits in a row; coordinates do not. Up to _MAX_SLOW of
+# them are accepted, so that bodies too short to hold more need no search.
 _MAX_SLOW = 50_000
 _SHORTEST_SLOW = len("1e-310,")
 _SLOW_EXPONENT = re.compile(rb"[eE][+-]?0*[1-9][0-9]{2}")
-_DIGIT_ROW = b"0" * 100
+_DIGIT_RUN = b"0" * 100
 _AS_ZEROS = bytes.maketrans(b"123456789", b"0" * 9)
 _FACE_KEY = b'"face_landmarks"'
 _OPENING = re.compile(rb"[ \t\r\n]*:[ \t\r\n]*\[")
 _ESCAPE = b"\\"
 _QUOTE = ord('"')
-# More than the frames of any request, so that a body of nothing else does not cost seconds.
+# More than the frames of any request; it keeps a body of nothing but such keys from costing seconds.
 MAX_FACES = 50_000
 
 
 def check_utf8(body: bytes) -> None:
-    """Raise `UnicodeDecodeError`, whose `start` is the place in `body`, where it is not UTF-8.
+    """Raise `UnicodeDecodeError` if `body` is not UTF-8; its `start` is the byte's position in `body`.
 
-    It is decoded in pieces, since 25 MB could take 100 as one text.
+    Decodes in pieces, because a body of 25 MB could take 100 MB as one string.
     """
     if body.isascii():
         return
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(body), _PIECE):
-        pending = len(decoder.getstate()[0])  # bytes of a letter that the last piece cut
+        pending = len(decoder.getstate()[0])  # bytes of a character cut at the end of the previous piece
         try:
             decoder.decode(body[start : start + _PIECE], final=start + _PIECE >= len(body))
         except UnicodeDecodeError as error:
@@ -47,34 +47,34 @@ def check_utf8(body: bytes) -> None:
 
 
 def check_slow_numbers(body: bytes) -> None:
-    """Raise ``out_of_range`` where a body of JSON has very many numbers that are slow to parse."""
+    """Raise ``out_of_range`` if a JSON body has too many numbers that are slow to parse."""
     if len(body) < _SHORTEST_SLOW * _MAX_SLOW:
         return
-    slow = _count_digit_rows(body)
+    slow = _count_digit_runs(body)
     exponents = body.count(b"e") + (body.count(b"E") if b"E" in body else 0)
     if slow + exponents > _MAX_SLOW:
         slow += sum(1 for _ in islice(_SLOW_EXPONENT.finditer(body), _MAX_SLOW + 1))
     if slow > _MAX_SLOW:
         raise InputError(
             ErrorCode.OUT_OF_RANGE,
-            f"found more than {_MAX_SLOW} exponents of three digits and rows of {len(_DIGIT_ROW)} digits, "
+            f"found more than {_MAX_SLOW} numbers with a three-digit exponent or {len(_DIGIT_RUN)} digits in a row, "
             "expected coordinates",
         )
 
 
-def _count_digit_rows(body: bytes) -> int:
-    """Count the rows of a hundred digits, except for a few; 0 in a body without room for too many."""
-    if len(body) < len(_DIGIT_ROW) * _MAX_SLOW:
+def _count_digit_runs(body: bytes) -> int:
+    """Count most runs of 100 digits, not those across pieces; 0 for a body too short to exceed `_MAX_SLOW`."""
+    if len(body) < len(_DIGIT_RUN) * _MAX_SLOW:
         return 0
     pieces = (body[start : start + _PIECE] for start in range(0, len(body), _PIECE))
-    return sum(piece.translate(_AS_ZEROS).count(_DIGIT_ROW) for piece in pieces)
+    return sum(piece.translate(_AS_ZEROS).count(_DIGIT_RUN) for piece in pieces)
 
 
 @contextmanager
 def paused_gc() -> Iterator[None]:
-    """Disable Python's garbage collector meanwhile.
+    """Disable Python's garbage collector inside the ``with`` block.
 
-    A decoder makes no cycles, and looking for them among a million lists takes twenty times as long as making them.
+    A decoder makes no reference cycles; searching a million lists for cycles takes 20 times as long as making them.
     """
     was_enabled = gc.isenabled()
     gc.disable()
@@ -86,35 +86,35 @@ def paused_gc() -> Iterator[None]:
 
 
 def remove_face_meshes(body: bytes) -> bytes:
-    """Return a JSON body with an empty array in the place of each array of points under the key ``face_landmarks``.
+    """Return a JSON body with each array of points under the key ``face_landmarks`` replaced by an empty array.
 
-    Face meshes are nine tenths of what a browser sends, and finding the end of one is several times faster than
-    decoding it. So the inside of one is not checked to be JSON, as no format checks what a model does not use.
+    Face meshes are nine tenths of a browser's request. Finding an array's end is several times faster than decoding it.
+    Removed arrays are not checked to be JSON: no format checks values that a model does not use.
 
-    The array's end is its first ``]``, unless an array or a text with a bracket is inside. Where one may be, and where
-    an array does not end, the rest of the body stays as it is, so that no bytes are searched twice.
+    An array ends at its first ``]``, unless it contains an array or a string with a bracket. If it may contain one, or
+    does not end, the rest of the body stays unchanged, so that no bytes are searched twice.
     """
-    kept: list[bytes] = []
-    start, at, count = 0, body.find(_FACE_KEY), 0
-    while at >= 0 and count < MAX_FACES:
+    pieces: list[bytes] = []
+    start, key_start, count = 0, body.find(_FACE_KEY), 0
+    while key_start >= 0 and count < MAX_FACES:
         count += 1
-        opening = _OPENING.match(body, at + len(_FACE_KEY))
-        # After a backslash the first quote is one inside a text.
-        if opening and body[at - 1 : at] != _ESCAPE:
+        opening = _OPENING.match(body, key_start + len(_FACE_KEY))
+        # After a backslash, the key's first quote is a character inside a string.
+        if opening and body[key_start - 1 : key_start] != _ESCAPE:
             end = body.find(b"]", opening.end())
             if end < 0 or not _is_flat(body, opening.end(), end):
                 break
-            kept.append(body[start : opening.end()])
+            pieces.append(body[start : opening.end()])
             start = end
-        at = body.find(_FACE_KEY, max(start, at + len(_FACE_KEY)))
-    if not kept:
+        key_start = body.find(_FACE_KEY, max(start, key_start + len(_FACE_KEY)))
+    if not pieces:
         return body
-    kept.append(body[start:])
-    return b"".join(kept)
+    pieces.append(body[start:])
+    return b"".join(pieces)
 
 
 def _is_flat(body: bytes, start: int, end: int) -> bool:
-    """Tell whether no array begins in these bytes, and no text reaches beyond them."""
+    """Return whether no array begins in these bytes, and no string extends beyond them."""
     if body.find(b"[", start, end) >= 0 or body.find(_ESCAPE, start, end) >= 0:
         return False
     quotes = np.count_nonzero(np.frombuffer(body, np.uint8, end - start, start) == _QUOTE)

@@ -1,6 +1,6 @@
-"""text/csv: wide (a row a frame), long (a row a landmark) or the SPOTER data sets' (a row a clip).
+"""text/csv: wide (one row per frame), long (one row per landmark) or SPOTER data sets (one row per clip).
 
-The header tells which. A column ``clip`` in a wide or long table groups its rows into several clips.
+The header identifies the form. A column ``clip`` in a wide or long table groups its rows into several clips.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ from spoter.limits import Limits
 LONG_COLUMNS = ("frame", "type", "landmark_index", "x", "y")
 NUMBER_COLUMNS = ("frame", "landmark_index", "x", "y")
 _CLIP = "clip"
-# A row of a long table costs five times this in memory, however short it is. So the limit is the number of rows that
-# fit into a body if they are as long as the competition's, whose coordinates have 6 decimals.
+# Bytes of a row in the competition's long tables, whose coordinates have 6 decimals. Even a shorter row takes five
+# times this in memory, so a body may have as many rows as rows of this size would fit into it.
 _LONG_ROW = 55
 
 _ReadClip = Callable[[IndexArray], Clip]
-"""Makes a Clip of some rows of a table."""
+"""Makes a Clip from some rows of a table."""
 Place = Callable[[int, str | None], str]
-"""Returns the place of a row, and of its cell in a column if there is one, for an error."""
+"""Returns the place of a row, or of its cell in a column, for an error."""
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Decode a CSV body; as `spoter.formats.decode`.
 
     Raises ``unknown_form`` and ``missing_columns`` for the header, the errors of `read_table`, and ``wrong_type`` for a
-    cell: a table that cannot be read has no clips that could be answered.
+    cell: one bad cell makes the whole table unreadable.
     """
     check_estimator_name(options.estimator)
     table = read_table(body)
@@ -63,8 +63,8 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         raise InputError(
             ErrorCode.UNKNOWN_FORM,
             f"found the columns {', '.join(quote(name) for name in table.columns[:6])}{hint}, expected "
-            f"{layout.names[0]}_x, {layout.names[0]}_y, … (a row a frame), {','.join(LONG_COLUMNS)} (a row a landmark) "
-            "or nose_X, nose_Y, … (a row a clip)",
+            f"{layout.names[0]}_x, {layout.names[0]}_y, … (one row per frame), {','.join(LONG_COLUMNS)} (one row per "
+            "landmark) or nose_X, nose_Y, … (one row per clip)",
             "header",
         )
     table = replace(table, row_limit=_row_limit(table.columns, is_long, limits))
@@ -73,10 +73,10 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
         read_clip = prepare(table, layout, limits, options)
         return Request([read_clip(np.arange(len(table.lines)))], False, top_k, CSV)
     clip_of_row, labels = pd.factorize(table.read_strings([_CLIP])[_CLIP])
-    nameless = np.flatnonzero(labels[clip_of_row] == "")
-    if len(nameless):
+    unnamed = np.flatnonzero(labels[clip_of_row] == "")
+    if len(unnamed):
         raise InputError(
-            ErrorCode.WRONG_TYPE, "found nothing, expected the clip's name", table.place(nameless[0], _CLIP)
+            ErrorCode.WRONG_TYPE, "found an empty cell, expected the clip's name", table.place(unnamed[0], _CLIP)
         )
     limits.check_clips(len(labels))
     read_clip = prepare(table, layout, limits, options)
@@ -85,7 +85,7 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
 
 
 def _row_limit(columns: Sequence[str], is_long: bool, limits: Limits) -> RowLimit:
-    """Return the number of rows that all clips of a request may have."""
+    """Return the limit on the rows of all clips in a request."""
     rows = limits.max_frames * limits.max_clips
     if is_long:
         rows = min(rows * len(MEDIAPIPE.names), limits.max_bytes // _LONG_ROW)
@@ -121,7 +121,7 @@ def _prepare_long(table: Table, layout: Layout, limits: Limits, options: Options
 
 @dataclass(frozen=True)
 class LongRows:
-    """Checked rows of a long table: the number of the frame, the column in MediaPipe's array (-1: irises), x and y."""
+    """Checked rows of a long table: frame number, column in MediaPipe's array (-1: irises), x and y."""
 
     frame: Float64Array
     column: IndexArray
@@ -129,20 +129,20 @@ class LongRows:
     place: Place
 
     def to_points(self, rows: IndexArray, limits: Limits) -> Float64Array:
-        """Return the points (T, 543, 2) of some rows; the T frames are those whose numbers occur, in their order.
+        """Return the points (T, 543, 2) of some rows; the T frames are the frame numbers in these rows, in order.
 
         Raises ``too_many_frames`` and ``duplicate_rows``.
         """
         frames, frame_of_row = np.unique(self.frame[rows], return_inverse=True)
         limits.check_frames(len(frames))
-        kept = self.column[rows] >= 0
-        rows = rows[kept]
-        cells = frame_of_row[kept] * len(MEDIAPIPE.names) + self.column[rows]
+        is_used = self.column[rows] >= 0
+        rows = rows[is_used]
+        cells = frame_of_row[is_used] * len(MEDIAPIPE.names) + self.column[rows]
         if np.bincount(cells, minlength=1).max() > 1:
             second = np.flatnonzero(pd.Series(cells).duplicated())[0]
             first = np.flatnonzero(cells == cells[second])[0]
             name = MEDIAPIPE.names[cells[second] % len(MEDIAPIPE.names)]
-            message = f"found point {name} of {self.place(rows[first], None)} again"
+            message = f"found point {name} twice in a frame, expected it once; also at {self.place(rows[first], None)}"
             raise InputError(ErrorCode.DUPLICATE_ROWS, message, self.place(rows[second], None))
         points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
         points.reshape(-1, 2)[cells] = self.xy[rows]
@@ -150,15 +150,15 @@ class LongRows:
 
 
 def check_long_rows(numbers: Float64Array, types: pd.Series[str], place: Place) -> LongRows:
-    """Check the rows of a long table, whose `numbers` (R, 4) are those of `NUMBER_COLUMNS`.
+    """Check the rows of a long table; `numbers` (R, 4) are its `NUMBER_COLUMNS`.
 
     Raises ``wrong_type`` and ``wrong_point_count``.
     """
     parts = list(MEDIAPIPE.parts)
     part = pd.Index(parts).get_indexer(pd.Index(types))
     for row in np.flatnonzero(part < 0)[:1]:
-        found = quote(types.iloc[row])
-        raise InputError(ErrorCode.WRONG_TYPE, f"found {found}, expected one of {', '.join(parts)}", place(row, "type"))
+        message = f"found {quote(types.iloc[row])}, expected one of {', '.join(parts)}"
+        raise InputError(ErrorCode.WRONG_TYPE, message, place(row, "type"))
     frame, index = numbers[:, 0], numbers[:, 1]
     for name, values in (("frame", frame), ("landmark_index", index)):
         for row in np.flatnonzero(~(np.isfinite(values) & (np.floor(values) == values)))[:1]:

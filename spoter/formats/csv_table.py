@@ -1,7 +1,7 @@
-"""A CSV body as a table: its columns, checked, and its numbers, read with pandas.
+"""A CSV body as a table: checked columns, and cells that pandas reads.
 
-pandas accepts wrong tables: it fills short rows with NaN, cuts long ones, renames columns that come twice and takes
-True for 1. So the shape is checked first, and the types after.
+pandas accepts wrong tables: it fills short rows with NaN, truncates long rows, renames repeated columns and reads True
+as 1. Therefore this module checks the shape first and the types afterwards.
 """
 
 import csv
@@ -24,20 +24,20 @@ from spoter.landmarks.arrays import Float64Array, IndexArray
 from spoter.landmarks.estimators import NECK
 from spoter.landmarks.layouts import Layout
 
-# Three estimators' worth of x and y; a header of commas alone must not cost minutes.
+# Enough for x and y of three estimators; it keeps a header of nothing but commas from costing minutes.
 _MAX_COLUMNS = 4096
-# Some editors double every line break; a body of nothing else must not cost seconds.
+# Some editors double every line break; the limit keeps a body of nothing but line breaks from costing seconds.
 _MAX_BLANK_LINES = 100_000
-# A cell that holds one of these is missing: what people leave, and what NumPy and pandas write.
+# Cells that mean a missing value: left empty by people, or written by NumPy and pandas.
 _MISSING = ("", "nan", "NaN")
-# pandas takes these for 1 and 0 in a column of numbers.
+# pandas reads these as 1 and 0 in a column of numbers.
 _BOOLEANS = (b"True", b"TRUE", b"true", b"False", b"FALSE", b"false")
 _FIRST_LINE = re.compile(rb"\s*([^\r\n]*)")
 
 
 @dataclass(frozen=True)
 class RowLimit:
-    """The number of rows that a table may have, and the error for more."""
+    """The most rows that a table may have, and the error for more rows."""
 
     rows: int
     error: InputError
@@ -47,21 +47,21 @@ class RowLimit:
 class Table:
     """A CSV body."""
 
-    body: bytes  # UTF-8, lines ending in a newline character
-    columns: tuple[str, ...]  # names in the header, none of them twice
-    header_lines: int  # before the first row
+    body: bytes  # UTF-8; lines end with a newline character
+    columns: tuple[str, ...]  # unique names from the header
+    header_lines: int  # lines before the first row
     row_limit: RowLimit | None = None  # checked before the cells are read
 
     @cached_property
     def lines(self) -> IndexArray:
-        """Number of the line on which each row ends, counted from 1.
+        """The number of the line on which each row ends, from 1.
 
-        Raises ``ragged_csv`` for a row with more or fewer cells than the header, ``no_frames`` where there is no row,
-        and the error of `row_limit`.
+        Raises ``ragged_csv`` for a row with more or fewer cells than the header, ``no_frames`` for a table without
+        rows, and the error of `row_limit`.
         """
         lines = np.fromiter(self._row_lines(), dtype=np.intp)
         if not len(lines):
-            raise InputError(ErrorCode.NO_FRAMES, "found a header and no row, expected at least one")
+            raise InputError(ErrorCode.NO_FRAMES, "found a header and no rows, expected at least one row")
         return lines
 
     def _row_lines(self) -> Iterator[int]:
@@ -79,8 +79,8 @@ class Table:
                 if limit is not None and rows > limit.rows:
                     raise limit.error
                 yield number
-            else:  # at the first, however many megabytes follow
-                hint = ", and quotes that match" if b'"' in self.body else ""
+            else:  # raised on the first such row, before megabytes of others are read
+                hint = ", and matching quotes" if b'"' in self.body else ""
                 raise InputError(
                     ErrorCode.RAGGED_CSV,
                     f"found {cells} cells, expected {len(self.columns)} as in the header{hint}",
@@ -88,7 +88,7 @@ class Table:
                 )
 
     def _cell_counts(self) -> Iterator[tuple[int, int]]:
-        """Yield the line on which each row ends and its number of cells, 0 for a blank one."""
+        """Yield for each row the line on which it ends and its number of cells; 0 cells for a blank line."""
         if b'"' in self.body:
             for number, row in _parse_rows(self.body):
                 if number > self.header_lines:
@@ -100,24 +100,24 @@ class Table:
             yield number, 0 if cells == 1 and line.isspace() else cells
 
     def place(self, row: int, column: str | None = None) -> str:
-        """Return the place of a row or a cell: "line 7, column pose_nose_x"."""
+        """Return the place of a row or a cell, such as "line 7, column pose_nose_x"."""
         return f"line {self.lines[row]}" + (f", column {column}" if column else "")
 
     def read_numbers(self, columns: Sequence[str]) -> Float64Array:
-        """Return columns as numbers, (rows, columns), NaN for an empty cell; raises ``wrong_type`` for a word."""
+        """Return columns as numbers (rows, columns), NaN for an empty cell; raises ``wrong_type`` for text."""
         if not any(word in self.body for word in _BOOLEANS):
             try:
                 return self._read_cells(columns, "float64")[list(columns)].to_numpy()
-            except InputError:  # there is a word in one of the columns
+            except InputError:  # a column contains text
                 pass
         frame = self._read_cells(columns, None)
         for column in columns:
-            if frame[column].dtype.kind not in "fiu":  # a word in it, True and False alone, or huge integers
+            if frame[column].dtype.kind not in "fiu":  # it holds text, only True and False, or huge integers
                 frame[column] = self._convert_column(column)
         return frame[list(columns)].to_numpy(dtype=np.float64)
 
     def read_strings(self, columns: Sequence[str]) -> pd.DataFrame:
-        """Return columns as text; "" for an empty cell."""
+        """Return columns as strings; "" for an empty cell."""
         return self._read_cells(columns, "str", ())[list(columns)]
 
     def _convert_column(self, column: str) -> Float64Array:
@@ -127,7 +127,7 @@ class Table:
         if len(wrong):
             raise InputError(
                 ErrorCode.WRONG_TYPE,
-                f"found {quote(cells.iloc[wrong[0]])}, expected a number or nothing",
+                f"found {quote(cells.iloc[wrong[0]])}, expected a number or an empty cell",
                 self.place(wrong[0], column),
             )
         return numbers.to_numpy(dtype=np.float64)
@@ -144,15 +144,15 @@ class Table:
                 index_col=False,
                 dtype=dtype,
                 skipinitialspace=True,
-                low_memory=dtype is not None,  # in pieces, except where pandas infers the types
-                keep_default_na=False,  # which takes NA, null, None and more for numbers that are missing
+                low_memory=dtype is not None,  # read in pieces, unless pandas infers the types
+                keep_default_na=False,  # the default reads NA, null, None and more as missing
                 na_values=list(missing),
             )
         except (ValueError, OverflowError) as error:  # pandas' ParserError is a ValueError
             raise InputError(ErrorCode.INVALID_CSV, f"the CSV cannot be read: {quote(str(error), 80)}") from error
         if len(frame) != rows:
             raise InputError(
-                ErrorCode.INVALID_CSV, f"found {len(frame)} rows on {rows} lines, expected quotes that match"
+                ErrorCode.INVALID_CSV, f"found {len(frame)} rows on {rows} lines, expected matching quotes"
             )
         return frame
 
@@ -160,14 +160,14 @@ class Table:
 def read_table(body: bytes) -> Table:
     """Read the header of a CSV body.
 
-    Raises ``invalid_csv`` for a body that is not UTF-8 text and for broken quotes, ``duplicate_columns``, and
+    Raises ``invalid_csv`` for a body that is not UTF-8 text or has unmatched quotes, ``duplicate_columns``, and
     ``unknown_form`` for too many columns or none.
     """
     try:
         check_utf8(body)
     except UnicodeDecodeError as error:
         raise InputError(
-            ErrorCode.INVALID_CSV, "found what is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
+            ErrorCode.INVALID_CSV, "found a byte that is not UTF-8, expected CSV in UTF-8", f"byte {error.start}"
         ) from error
     nul = body.find(b"\0")
     if nul >= 0:
@@ -179,7 +179,7 @@ def read_table(body: bytes) -> Table:
     lines, header = next(((lines, row) for lines, row in _parse_rows(body) if not _is_blank(row)), (0, []))
     columns = tuple(name.strip() for name in header)
     if not columns:
-        raise InputError(ErrorCode.UNKNOWN_FORM, "found no header, expected the names of the columns in the first line")
+        raise InputError(ErrorCode.UNKNOWN_FORM, "found no header, expected column names in the first line")
     for name, count in Counter(columns).items():
         if count > 1:
             raise InputError(ErrorCode.DUPLICATE_COLUMNS, f"found the column {quote(name)} more than once", "header")
@@ -187,12 +187,12 @@ def read_table(body: bytes) -> Table:
 
 
 def axis_columns(names: Sequence[str], x: str = "_x", y: str = "_y") -> list[str]:
-    """Return the names of the columns of x and y of each landmark, alternating."""
+    """Return the names of the x and y columns of the landmarks, alternating."""
     return [name + axis for name in names for axis in (x, y)]
 
 
 def landmarks_to_read(layout: Layout, present: set[str]) -> list[str]:
-    """Return the layout's landmarks, with the shoulders in the place of a neck that is not in the table's `present`."""
+    """Return the layout's landmarks; if the neck is not in the table's `present`, the shoulders replace it."""
     names = list(layout.names)
     if NECK in names and NECK not in present:
         names.remove(NECK)
@@ -201,7 +201,7 @@ def landmarks_to_read(layout: Layout, present: set[str]) -> list[str]:
 
 
 def check_columns(columns: Sequence[str], required: Sequence[str]) -> None:
-    """Raise ``missing_columns`` where one of the columns `required` is missing."""
+    """Raise ``missing_columns`` if a `required` column is missing."""
     present = set(columns)
     missing = [name for name in required if name not in present]
     if missing:
@@ -212,7 +212,7 @@ def check_columns(columns: Sequence[str], required: Sequence[str]) -> None:
 
 
 def _parse_rows(body: bytes) -> Iterator[tuple[int, list[str]]]:
-    """Yield the cells of each row of UTF-8 text, and the line on which it ends; a piece is decoded at a time."""
+    """Yield for each row of UTF-8 text the line on which it ends, and its cells; decodes piece by piece."""
     reader = csv.reader(io.TextIOWrapper(io.BytesIO(body), "utf-8", newline=""), skipinitialspace=True)
     try:
         for row in reader:

@@ -1,8 +1,8 @@
-"""Clips as a list of frames in JSON, each as a pose estimator writes it. One frame type holds the keys of all of them.
+"""Clips as a JSON list of frames in the form that a pose estimator writes. One frame type has the keys of all forms.
 
 MediaPipe Holistic, as the browser client sends it: ``{"pose_landmarks": [33], "face_landmarks": [468 or 478],
-"left_hand_landmarks": [21], "right_hand_landmarks": [21]}``, each a list of ``{"x", "y", "z", "visibility"}``, of which
-z and visibility are not used. A point with x or y null is missing.
+"left_hand_landmarks": [21], "right_hand_landmarks": [21]}``, each a list of ``{"x", "y", "z", "visibility"}``; z and
+visibility are ignored. A point with a null x or y is missing.
 
 OpenPose (doc/02_output.md): ``{"people": [{"pose_keypoints_2d": [x, y, confidence, …] (25 points),
 "face_keypoints_2d" (70), "hand_left_keypoints_2d", "hand_right_keypoints_2d" (21 each)}]}``: pixels, or 0..1 with
@@ -12,8 +12,8 @@ MMPose (its demo scripts with ``--save-predictions``, which write ``{"meta_info"
 ``{"frame_id": …, "instances": [{"keypoints": [[x, y] * 133], "keypoint_scores": [133]}]}``: pixels of
 COCO-WholeBody points. A point with a score of 0 or below is missing.
 
-A part that was not found is empty, null or absent; a list of people may be empty. Of several people one is followed
-(`spoter.formats.signer_tracking`).
+An undetected part is empty, null or absent; a list of people may be empty. If there are several people,
+`spoter.formats.signer_tracking` chooses one.
 """
 
 from collections.abc import Sequence
@@ -35,10 +35,10 @@ from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
 KEYS = ("keypoints", "keypoints_list", "frames", "instance_info")
-"""Keys of a body under which frames may come."""
+"""The keys of a body that may hold the frames."""
 
 MEDIAPIPE_KEYS = {part: f"{part}_landmarks" for part in MEDIAPIPE.parts}
-"""Key of each part of a MediaPipe frame."""
+"""The key of each part of a MediaPipe frame."""
 
 OPENPOSE_KEYS = {
     "pose": "pose_keypoints_2d",
@@ -46,14 +46,14 @@ OPENPOSE_KEYS = {
     "left_hand": "hand_left_keypoints_2d",
     "right_hand": "hand_right_keypoints_2d",
 }
-"""Key of each part of an OpenPose person."""
+"""The key of each part of an OpenPose person."""
 
 POINT_NAMES = (
     {key: MEDIAPIPE.parts[part] for part, key in MEDIAPIPE_KEYS.items()}
     | {key: tuple(name for name in OPENPOSE.parts[part] for _ in range(3)) for part, key in OPENPOSE_KEYS.items()}
     | dict.fromkeys(("keypoints", "keypoint_scores"), WHOLEPOSE.names)
 )
-"""Landmark name of each item of the arrays under each key of a frame or a person."""
+"""The landmark name of each array item, for each key of a frame or a person."""
 _FORM_OF_KEY = dict.fromkeys(MEDIAPIPE_KEYS.values(), "MediaPipe") | {"people": "OpenPose", "instances": "MMPose"}
 
 Pair = tuple[float | None, float | None]
@@ -61,9 +61,9 @@ Pair = tuple[float | None, float | None]
 _MISSING_PAIR: Pair = (None, None)
 
 
-# gc=False: a clip has thousands of points; none can be part of a reference cycle.
+# gc=False saves time: a clip has thousands of points, and none can be part of a reference cycle.
 class Point(msgspec.Struct, gc=False):
-    """A landmark of MediaPipe; what else a client sends of it is skipped."""
+    """A landmark of MediaPipe; all other keys are skipped."""
 
     x: float | None = None
     y: float | None = None
@@ -75,7 +75,7 @@ _Numbers = list[float | None] | None
 
 
 class OpenPosePerson(msgspec.Struct, gc=False):
-    """OpenPose's landmarks of one person in one frame."""
+    """OpenPose landmarks of one person in one frame."""
 
     pose_keypoints_2d: _Numbers = None
     face_keypoints_2d: _Numbers = None
@@ -84,14 +84,14 @@ class OpenPosePerson(msgspec.Struct, gc=False):
 
 
 class MMPoseInstance(msgspec.Struct, gc=False):
-    """MMPose's landmarks of one person in one frame."""
+    """MMPose landmarks of one person in one frame."""
 
     keypoints: list[Pair | None] | None = None
     keypoint_scores: _Numbers = None
 
 
 class Frame(msgspec.Struct, gc=False):
-    """A frame without the face of MediaPipe, which is most of its bytes and which many layouts do not use."""
+    """A frame without MediaPipe's face, which makes up most of the bytes and which many layouts do not use."""
 
     pose_landmarks: _Landmarks = UNSET
     left_hand_landmarks: _Landmarks = UNSET
@@ -101,18 +101,18 @@ class Frame(msgspec.Struct, gc=False):
 
 
 class FrameWithFace(Frame, gc=False):
-    """A frame with all of its parts."""
+    """A frame with all parts."""
 
     face_landmarks: _Landmarks = UNSET
 
 
 def frame_type(layout: Layout) -> type[Frame]:
-    """Return the frame type that holds what `layout` uses."""
+    """Return the frame type with all parts that `layout` uses."""
     return FrameWithFace if "face" in _parts(layout) else Frame
 
 
 def read_clip(frames: Sequence[Frame | None], layout: Layout, limits: Limits, options: Options) -> Clip:
-    """Make a Clip of frames, whichever estimator wrote them; None = a frame without landmarks.
+    """Make a Clip from the frames of any one estimator; None is a frame without landmarks.
 
     Raises ``mixed_forms`` for frames of several estimators, ``wrong_point_count``, and the errors of `finish_clip`.
     """
@@ -131,7 +131,7 @@ def read_clip(frames: Sequence[Frame | None], layout: Layout, limits: Limits, op
 
 
 def _mediapipe_points(frames: Sequence[Frame | None], parts: Sequence[str]) -> Float64Array:
-    """Return the points of some parts, (T, 543, 2) with NaN where missing."""
+    """Return an array (T, 543, 2) with the points of `parts`; NaN = missing."""
     points = np.full((len(frames), len(MEDIAPIPE.names), 2), np.nan)
     for part in parts:
         key, size = MEDIAPIPE_KEYS[part], len(MEDIAPIPE.parts[part])
@@ -156,10 +156,10 @@ def _mediapipe_points(frames: Sequence[Frame | None], parts: Sequence[str]) -> F
 
 
 def _coordinates(points: Sequence[Point | None]) -> Float64Array:
-    """Return x and y of points, (n, 2); NaN for null."""
+    """Return x and y of the points, (n, 2); NaN for null."""
     try:
         columns = [point.x for point in points], [point.y for point in points]  # type: ignore[union-attr]
-    except AttributeError:  # a null in the place of a point is rare, and looking for it takes half as long again
+    except AttributeError:  # null points are rare; to look for them first would take 50 % more time
         return _coordinates([_MISSING_POINT if point is None else point for point in points])
     return np.array(columns, dtype=np.float64).T
 
@@ -183,7 +183,7 @@ def _openpose_points(people: Sequence[OpenPosePerson], frame: int) -> Float64Arr
                 )
             numbers[j, OPENPOSE.part(part)] = np.array(values, dtype=np.float64).reshape(size, 3)
     points = numbers[:, :, :2]
-    points[~(numbers[:, :, 2] > 0)] = np.nan  # so that an unknown confidence is missing too
+    points[~(numbers[:, :, 2] > 0)] = np.nan  # not <= 0, so that NaN counts as missing too
     return points
 
 
@@ -201,7 +201,7 @@ def _mmpose_points(people: Sequence[MMPoseInstance], frame: int) -> Float64Array
                     _person_place(frame, j, key),
                 )
         points[j] = pair_coordinates(pairs)
-        if scores is not None:  # without scores all points count
+        if scores is not None:  # without scores, no point is missing
             points[j, ~(np.array(scores, dtype=np.float64) > 0)] = np.nan
     return points
 
@@ -213,12 +213,12 @@ def pair_coordinates(pairs: Sequence[Pair | None]) -> Float64Array:
 
 
 def _person_place(frame: int, person: int, key: str) -> str:
-    """Return the place of a person's array; the only person of most frames has no number."""
+    """Return the place of a person's array, without a number for person 0: most frames have one person."""
     return f"frame {frame}, person {person}, {key}" if person else f"frame {frame}, {key}"
 
 
 def describe_path(steps: Path) -> str | None:
-    """Describe the path of a value: keypoints, 3, pose_landmarks, 15, x -> "frame 3, point pose_left_wrist"."""
+    """Describe the path of a value: (keypoints, 3, pose_landmarks, 15, x) becomes "frame 3, point pose_left_wrist"."""
     words: list[str] = []
     for depth, step in enumerate(steps):
         key = steps[depth - 1] if depth else None
@@ -239,7 +239,7 @@ def describe_path(steps: Path) -> str | None:
 
 @lru_cache(maxsize=64)
 def _parts(layout: Layout) -> tuple[str, ...]:
-    """Return the parts of MediaPipe's array that `layout` uses; the derived neck needs the pose."""
+    """Return the parts of MediaPipe's array that `layout` uses; a neck is derived from the pose."""
     used = {landmark.index.get(MEDIAPIPE.name, len(MEDIAPIPE.names)) for landmark in layout.landmarks}
     if max(used) >= len(MEDIAPIPE.names):
         used.add(MEDIAPIPE.part("pose").start)
@@ -248,14 +248,14 @@ def _parts(layout: Layout) -> tuple[str, ...]:
 
 
 def _find_form(frames: Sequence[Frame | None]) -> str:
-    """Return the form that the frames are written in; MediaPipe where every frame is without landmarks."""
+    """Return the form of the frames; MediaPipe if no frame has landmarks."""
     forms: set[str] = set()
     for i, frame in enumerate(frames):
         forms |= {form for key, form in _FORM_OF_KEY.items() if getattr(frame, key, UNSET) is not UNSET}
         if len(forms) > 1:
             raise InputError(
                 ErrorCode.MIXED_FORMS,
-                f"found keys of {' and '.join(sorted(forms))}, expected those of one in all frames",
+                f"found keys of {' and '.join(sorted(forms))}, expected keys of one form in all frames",
                 f"frame {i}",
             )
     return forms.pop() if forms else "MediaPipe"

@@ -1,9 +1,9 @@
-"""application/json: one clip in any of its forms, several under ``clips``, a stored video's key, or ``describe``.
+"""application/json: one clip in any form, several clips under ``clips``, a stored video's key, or ``describe``.
 
-And application/jsonlines: a clip a line, each in any form of one clip.
+Also application/jsonlines: one clip per line, each in any form of a single clip.
 
-Landmarks that the model's layout does not use are skipped, so that the face mesh, nine tenths of a browser's request,
-costs little where it is not needed.
+Landmarks that the model's layout does not use are skipped. This makes an unused face mesh, nine tenths of a browser's
+request, cheap.
 """
 
 import contextlib
@@ -39,28 +39,28 @@ from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 
 FORMS = (*estimator_frames.KEYS, "points", "clips", "uniqueName")
-"""The keys of which a body has exactly one."""
+"""The keys that hold the clips; a body has exactly one of them."""
 _REQUEST_FORMS = ("clips", "uniqueName")
 REQUEST_KEYS = ("top_k", "enrolled", "enroll", "describe")
-"""The keys that one of several clips must not have."""
+"""The keys that apply to the whole request; a clip among several must not have them."""
 
-# Decoding makes at most this many bytes for each "{" and "[", and for each ",": a list, an object or a pair with its
-# place in the list around it, and a number with its own (CPython, 64 bits). Three bytes may make 80.
+# The most memory that decoding takes, for each "{" or "[" (a list, an object or a pair) and for each "," (a number),
+# with the reference to it in the list around it (64-bit CPython). Three bytes of JSON may take 80 bytes.
 BRACKET_BYTES, COMMA_BYTES = 64, 32
-# One clip may expand to this multiple of the largest body. 512 frames of all that MediaPipe finds make half of it, and
-# so do ten people in each frame of OpenPose's.
+# One clip may expand to this multiple of the largest body. 512 frames with all landmarks of MediaPipe need half of it;
+# so do OpenPose frames with ten people each.
 MAX_EXPANSION = 4
-# A type with a field for each item of a list takes 700 bytes a field: 7 MB for this number. Above it, such as for data
-# sets, the whole list is kept: files of that size are the owner's, not a stranger's.
+# A type with one field per list item takes 700 bytes per field, 7 MB for this number. For a higher limit on clips, as
+# for data sets, the whole list is kept: such files come from the user, not from a stranger.
 MAX_FIELDS = 10_000
-# Enrolled prototypes of another, larger model are decoded too, so that the error says whose they are.
+# Also decode prototypes enrolled in a model up to twice as large, to report that they belong to another model.
 _MAX_SIZE_RATIO = 2
 _ENROLLED = msgspec.json.Decoder(EnrolledGlosses)
-_LINE = re.compile(rb"\S[^\n]*")  # without the blank lines before it, of which there may be millions
+_LINE = re.compile(rb"\S[^\n]*")  # skips blank lines before it; a body may have millions
 
 
 class _Items(msgspec.Struct, array_like=True):
-    """The first items of a list, undecoded, each in a field; `_decoder` makes the types with fields."""
+    """The first items of a list, undecoded, one per field; `_decoder` makes the types with fields."""
 
     def to_list(self) -> list[Raw]:
         return [raw for raw in msgspec.structs.astuple(self) if raw is not UNSET]
@@ -70,7 +70,7 @@ _Frames = list[estimator_frames.Frame | None]
 
 
 class _Body(msgspec.Struct):
-    """All keys of a body; `_decoder` makes types that decode frames and clips as the model's layout and limits need."""
+    """All keys of a body; `_decoder` makes subtypes whose frames and clips fit the model's layout and limits."""
 
     keypoints: _Frames | UnsetType = UNSET
     keypoints_list: _Frames | UnsetType = UNSET
@@ -90,12 +90,12 @@ class _Body(msgspec.Struct):
     describe: bool | None = None
 
     def has(self, name: str) -> bool:
-        """Tell whether the body has one of `REQUEST_KEYS`, and not null."""
+        """Return whether the body has the key `name` of `REQUEST_KEYS` with a value other than null."""
         value = getattr(self, name)
         return value is not UNSET and value is not None and value != Raw(b"null")
 
     def merge_options(self, options: Options) -> Options:
-        """Return `options` overridden by the body's; width and height belong together."""
+        """Return `options` overridden by the body's options; width and height are taken from the same source."""
         check_estimator_name(self.estimator)
         sizes = (self.width, self.height)
         if sizes == (None, None):
@@ -110,7 +110,7 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
     content = _parse(body, layout, limits)
     if content.describe is not None:
         if keys := [key for key in _list_keys(body) if key != quote("describe")]:
-            message = f"found {', '.join(keys)} too, expected describe without other keys"
+            message = f"found describe and {', '.join(keys)}, expected describe without other keys"
             raise InputError(ErrorCode.AMBIGUOUS_FORM, message)
         if not content.describe:
             raise InputError(ErrorCode.WRONG_TYPE, "found false, expected true", "describe")
@@ -137,20 +137,19 @@ def _decode_clips(content: _Body, body: bytes, layout: Layout, limits: Limits, o
 
 
 def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -> Clip:
-    """Decode one of several clips: any form of one, without the keys of a whole request, such as ``top_k``."""
+    """Decode one of several clips, in any form of a single clip; refuse keys of the whole request such as ``top_k``."""
     content = _parse(body, layout, limits)
     for name in REQUEST_KEYS:
         if content.has(name):
-            raise InputError(
-                ErrorCode.MISPLACED_OPTION, "found it in one clip of several, expected it once for all", name
-            )
+            message = f"{name!r} applies to the whole request; move it next to 'clips' (JSON Lines: top_k to a header)"
+            raise InputError(ErrorCode.MISPLACED_OPTION, message, name)
     return _decode_clip(content, body, layout, limits, options)
 
 
 def decode_lines(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Decode JSON Lines; as `spoter.formats.decode`. Blank lines are skipped."""
     check_slow_numbers(body)
-    lines = list(islice(_LINE.finditer(body), limits.max_clips + 1))  # the body may have millions
+    lines = list(islice(_LINE.finditer(body), limits.max_clips + 1))  # the body may have millions of lines
     limits.check_clips(len(lines))
     starts = [0, *(line.start() for line in lines)]
     numbers = list(accumulate((body.count(b"\n", *span) for span in pairwise(starts)), initial=1))[1:]
@@ -162,10 +161,10 @@ def decode_lines(body: bytes, layout: Layout, limits: Limits, options: Options) 
 
 @lru_cache(maxsize=8)
 def _decoder(frame_type: type[estimator_frames.Frame] | None, max_clips: int) -> msgspec.json.Decoder[_Body]:
-    """Return the decoder of bodies with frames of a type; with None they stay undecoded.
+    """Return a decoder for bodies with frames of `frame_type`; with None, frames stay undecoded.
 
-    Of `clips` it keeps the first `max_clips + 1`, undecoded, so that a list of millions takes no memory; all of them
-    where that is more than `MAX_FIELDS`.
+    The decoder keeps the first `max_clips + 1` of `clips`, undecoded, so that a list of millions takes no memory. If
+    `max_clips` is `MAX_FIELDS` or more, it keeps all.
     """
     frames = Raw if frame_type is None else list[frame_type | None]  # type: ignore[valid-type]
     clips: type = list[Raw]
@@ -185,7 +184,7 @@ def _keys_decoder() -> msgspec.json.Decoder[msgspec.Struct]:
 def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
     frame_type = estimator_frames.frame_type(layout)
     if frame_type is estimator_frames.Frame:
-        # After any error the whole body is decoded, so that the error names the right place.
+        # After any error, decode the whole body again, so that the error has the right place.
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return _decode_body(remove_face_meshes(body), frame_type, limits)
     try:
@@ -194,7 +193,7 @@ def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
         if not body.lstrip()[:1] == b"{":
             raise InputError(
                 ErrorCode.UNKNOWN_FORM,
-                'found a JSON body that is no object, expected an object such as {"keypoints": [frame, …]}',
+                'found a JSON body that is not an object, expected an object such as {"keypoints": [frame, …]}',
             ) from error
         raise wrong_type(error, estimator_frames.describe_path) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -202,8 +201,8 @@ def _parse(body: bytes, layout: Layout, limits: Limits) -> _Body:
 
 
 def _decode_body(body: bytes, frame_type: type[estimator_frames.Frame], limits: Limits) -> _Body:
-    """Decode a body, unless the result would take too much memory; each of several clips is counted alone, later."""
-    check_slow_numbers(body)  # after the faces are removed: to count in them takes longer than to decode the rest
+    """Decode a body, unless the result would take too much memory; each of several clips is checked later."""
+    check_slow_numbers(body)  # after faces are removed: a search in them takes longer than decoding the rest
     small = _fits_in_memory(body, limits)
     check_utf8(body)  # the decoder checks only the strings that it keeps
     with paused_gc():
@@ -215,29 +214,29 @@ def _decode_body(body: bytes, frame_type: type[estimator_frames.Frame], limits: 
         return content
     raise InputError(
         ErrorCode.TOO_MANY_VALUES,
-        f"found more lists, objects and numbers than a clip of {limits.max_frames} frames can need, expected its "
+        f"found more lists, objects and numbers than a clip of {limits.max_frames} frames needs, expected only its "
         "landmarks",
     )
 
 
 def _fits_in_memory(body: bytes, limits: Limits) -> bool:
-    """Tell, by counting, whether all that could be decoded from `body` takes no more memory than a clip may."""
-    most = MAX_EXPANSION * max(limits.max_bytes, Limits.max_bytes)
-    if len(body) * (BRACKET_BYTES + COMMA_BYTES) <= 3 * most:  # even of nothing but "[],"
+    """Return whether the decoded `body` fits into the memory for a clip, estimated by counting brackets and commas."""
+    allowed = MAX_EXPANSION * max(limits.max_bytes, Limits.max_bytes)
+    if len(body) * (BRACKET_BYTES + COMMA_BYTES) <= 3 * allowed:  # true even for a body of nothing but "[],"
         return True
-    return BRACKET_BYTES * (body.count(b"{") + body.count(b"[")) + COMMA_BYTES * body.count(b",") <= most
+    return BRACKET_BYTES * (body.count(b"{") + body.count(b"[")) + COMMA_BYTES * body.count(b",") <= allowed
 
 
 def _decode_enrolled(content: _Body, layout: Layout, limits: Limits) -> EnrolledGlosses | None:
-    """Decode the glosses that a request brings, if the count of their numbers is within the limits."""
+    """Decode the enrolled glosses of a request, if the count of their numbers is within the limits."""
     if content.enrolled is UNSET or not content.has("enrolled"):
         return None
     text = bytes(content.enrolled)
-    numbers = embedding_size(2 * len(layout))  # of a prototype of this model
+    numbers = embedding_size(2 * len(layout))  # in a prototype of this model
     if text.count(b",") > _MAX_SIZE_RATIO * limits.max_enrolled * (numbers + 3):
         raise InputError(
             ErrorCode.TOO_MANY_ENROLLED,
-            f"found more numbers than {limits.max_enrolled} glosses have, expected fewer",
+            f"expected at most {limits.max_enrolled} glosses, found more numbers than they have",
             "enrolled",
         )
     try:
@@ -249,7 +248,7 @@ def _decode_enrolled(content: _Body, layout: Layout, limits: Limits) -> Enrolled
 
 
 def _list_keys(body: bytes) -> list[str]:
-    """Return, quoted, the first key of a body that is unknown, or else all its keys: never millions."""
+    """Return the first unknown key of a body, or else all keys, quoted; the list is never long."""
     try:
         content = _keys_decoder().decode(body)
     except msgspec.ValidationError as error:
@@ -258,7 +257,7 @@ def _list_keys(body: bytes) -> list[str]:
 
 
 def _find_form(content: _Body, body: bytes) -> str:
-    """Return the one key of `FORMS` that the body has."""
+    """Return the key of `FORMS` that the body has."""
     forms = [key for key in FORMS if getattr(content, key) is not UNSET]
     if len(forms) == 1:
         return forms[0]

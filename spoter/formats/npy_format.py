@@ -1,4 +1,4 @@
-"""application/x-npy: one clip as a NumPy array (T, N, 2), NaN = missing; the estimator follows from N."""
+"""application/x-npy: one clip as a NumPy array (T, N, 2), NaN = missing; N identifies the estimator."""
 
 import io
 import math
@@ -17,8 +17,8 @@ from spoter.limits import Limits
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
     """Decode an .npy file; as `spoter.formats.decode`.
 
-    Raises ``invalid_npy`` for another file, and one not as long as its header says, ``wrong_type`` for anything but
-    numbers, ``wrong_shape``, and the errors of `names_of_size` and `finish_clip`.
+    Raises ``invalid_npy`` for another kind of file or data of another length than the header states, ``wrong_type`` for
+    an array that is not numeric, ``wrong_shape``, and the errors of `names_of_size` and `finish_clip`.
     """
     array = _view_array(body)
     limits.check_frames(array.shape[0])
@@ -28,26 +28,26 @@ def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Req
 
 
 def _view_array(body: bytes) -> npt.NDArray[np.generic]:
-    """Return the file's array (T, N, 2), a view of `body`.
+    """Return the file's array (T, N, 2) as a view of `body`.
 
-    `numpy.load` would trust the header, which could ask for terabytes, or for the unpickling of objects.
+    `numpy.load` would trust the header, which could request terabytes or the unpickling of objects.
     """
     stream = io.BytesIO(body)
     try:
         version = np.lib.format.read_magic(stream)
         read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, fortran_order, dtype = read_header(stream)
-    except Exception as error:  # NumPy hands the header to Python's tokenizer and parser, which fail in many ways
+    except Exception as error:  # NumPy parses the header as Python code, which can fail in many ways
         raise InputError(
-            ErrorCode.INVALID_NPY, "found no header of an .npy file, expected what numpy.save writes"
+            ErrorCode.INVALID_NPY, "found no header of an .npy file, expected a file written by numpy.save"
         ) from error
     if dtype.kind not in "fiu":
-        raise InputError(ErrorCode.WRONG_TYPE, f"found an array of {dtype.name}, expected floating-point numbers")
+        raise InputError(ErrorCode.WRONG_TYPE, f"found an array of {dtype.name}, expected an array of numbers")
     if len(shape) != 3 or shape[2] != 2:
         raise InputError(ErrorCode.WRONG_SHAPE, f"found an array of shape {quote(shape)}, expected (frames, points, 2)")
     start = stream.tell()
     size, expected = len(body) - start, math.prod(shape) * dtype.itemsize
-    # An empty array may claim any length, which NumPy then cannot make.
+    # An empty array may claim any length, even one that NumPy cannot create.
     if any(not 0 <= length <= len(body) for length in shape) or size != expected:
         raise InputError(
             ErrorCode.INVALID_NPY,

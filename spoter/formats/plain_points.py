@@ -1,8 +1,8 @@
 """Clips as plain arrays of points in JSON.
 
-``{"estimator": "mediapipe", "points": [T][N][2]}``, an estimator's own array; ``{"layout": 54, "points": [T][54][2]}``,
-the points of the model's layout in its order; ``{"points": {"pose_nose": [T][2], …}}``, its points by name. null, in
-the place of a frame, a point or a coordinate, marks what is missing.
+``{"estimator": "mediapipe", "points": [T][N][2]}`` is an estimator's array; ``{"layout": 54, "points": [T][54][2]}``
+has the points of the model's layout in order; ``{"points": {"pose_nose": [T][2], …}}`` has them by name. A missing
+frame, point or coordinate is null.
 """
 
 import difflib
@@ -27,14 +27,14 @@ _ARRAY = msgspec.json.Decoder(list[list[Pair | None] | None])
 _BY_NAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _NUMBERS = msgspec.json.Decoder(list[float])
 _TRACK = msgspec.json.Decoder(list[Pair | None] | None)
-# Far more than there are landmarks: colons of objects in the places of points count too, and those have another error.
+# Far more than all landmarks, because the count includes the colons of objects in place of points (another error).
 _MAX_NAMES = 100_000
-# The letters of numbers, and the white space of JSON. Without them an array is reduced to its structure.
+# The characters of numbers and the white space of JSON. Without them, only the structure of an array is left.
 _NUMBER_BYTES = b"0123456789+-.eE \t\n\r"
 
 
 def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Limits, options: Options) -> Clip:
-    """Make a Clip of a body's ``points``: an array of frames, the layout's own where `in_layout`, or an object.
+    """Make a Clip from a body's ``points``: an array of frames, in the layout's order if `in_layout`, or an object.
 
     Raises ``unknown_estimator``, ``wrong_estimator``, ``wrong_type``, ``wrong_point_count``, ``unknown_landmark``,
     ``wrong_frame_count``, and the errors of `finish_clip`.
@@ -49,11 +49,11 @@ def decode_clip(points: msgspec.Raw, in_layout: bool, layout: Layout, limits: Li
 
 
 def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tuple[str, ...], str | None]:
-    """Return the names and the estimator of an array of `size` points a frame.
+    """Return the names and the estimator of an array with `size` points per frame.
 
-    `estimator` is the one of the request. The returned one is None for the layout's points without an estimator.
-    Raises ``wrong_point_count`` for a size that is neither the layout's nor an estimator's, and ``wrong_estimator`` for
-    another estimator's than the one named.
+    `estimator` is the request's. The returned estimator is None for the layout's points without a named estimator.
+    Raises ``wrong_point_count`` if neither the layout nor an estimator has this size, and ``wrong_estimator`` if the
+    size belongs to another estimator than the named one.
     """
     check_estimator_name(estimator)
     if estimator is not None and size in ESTIMATORS[estimator].sizes:
@@ -65,37 +65,37 @@ def names_of_size(size: int, layout: Layout, estimator: str | None) -> tuple[tup
             if estimator is None:
                 return other.names_for(size), other.name
             raise InputError(
-                ErrorCode.WRONG_ESTIMATOR, f"found {other.name}'s {size} points, but estimator {estimator}"
+                ErrorCode.WRONG_ESTIMATOR, f"found {size} points ({other.name}), but estimator {estimator}"
             )
     expected = [ESTIMATORS[estimator]] if estimator else ESTIMATORS.values()
-    sizes = ", ".join(f"{' or '.join(map(str, known.sizes))} ({known.name})" for known in expected)
+    sizes = ", ".join(f"{' or '.join(map(str, each.sizes))} ({each.name})" for each in expected)
     raise InputError(
         ErrorCode.WRONG_POINT_COUNT,
-        f"found {size} points a frame, expected {sizes}, or {len(layout)} (layout {layout.name})",
+        f"found {size} points per frame, expected {sizes}, or {len(layout)} (layout {layout.name})",
     )
 
 
 def check_layout(name: str, layout: Layout) -> None:
-    """Raise ``unknown_layout`` or ``wrong_layout`` where a body names another layout than the model's."""
-    own = layout.name
-    if name == own:
+    """Raise ``unknown_layout`` or ``wrong_layout`` if a body names another layout than the model's."""
+    if name == layout.name:
         return
+    expected = f"expected {layout.name}, the model's layout"
     if name not in BUILT_IN:
-        raise InputError(ErrorCode.UNKNOWN_LAYOUT, f"found {quote(name)}, expected {own}, the model's layout", "layout")
-    raise InputError(ErrorCode.WRONG_LAYOUT, f"found layout {name}, but this model is fed layout {own}", "layout")
+        raise InputError(ErrorCode.UNKNOWN_LAYOUT, f"found layout {quote(name)}, {expected}", "layout")
+    raise InputError(ErrorCode.WRONG_LAYOUT, f"found layout {name}, {expected}", "layout")
 
 
 def parse_point_array(raw: bytes, size: int | None) -> Float64Array | None:
-    """Parse an array of frames of points as one row of numbers, in half the time of a list of lists of pairs.
+    """Parse an array of frames as one flat list of numbers, in half the time of a list of lists of pairs.
 
-    This is for arrays as nearly all clients send them: each frame with as many points, a point a pair of numbers or
-    null. None for all other arrays, which `_decode_array` reads, and whose errors it finds.
+    Handles the arrays that nearly all clients send: the same number of points in each frame, each point a pair of
+    numbers or null. Returns None for all other arrays; `_decode_array` reads them and reports their errors.
 
-    `raw` is JSON, valid but for its numbers, as `msgspec.Raw` is; `size` is the points of a frame, by default those of
-    the first. Returns (T, size, 2), NaN for a point that is null.
+    `raw` is JSON that is valid except for its numbers, as `msgspec.Raw` is. `size` is the number of points in a frame,
+    by default that of the first frame. Returns (T, size, 2), NaN for a null point.
     """
     raw = raw.replace(b"null", b"n")
-    # A point becomes p, so that two frames of three are [[p,p,p],[p,n,p]].
+    # Each pair becomes p and each null n: two frames of three points may be [[p,p,p],[p,n,p]].
     structure = raw.translate(None, _NUMBER_BYTES).replace(b"[,]", b"p")
     points = structure.count(b"p") + structure.count(b"n")
     size = structure.find(b"]") // 2 if size is None else size
@@ -106,7 +106,7 @@ def parse_point_array(raw: bytes, size: int | None) -> Float64Array | None:
         return None
     try:
         numbers = _NUMBERS.decode(b"[" + raw.replace(b"n", b"0,0").translate(None, b"[]") + b"]")
-    except msgspec.MsgspecError:  # a number beyond all range
+    except msgspec.MsgspecError:  # a number out of range
         return None
     array = np.fromiter(numbers, np.float64, 2 * points).reshape(-1, size, 2)
     if b"n" in structure:
@@ -151,7 +151,7 @@ def _decode_array(
 def _columns(
     size: int, frame: int, in_layout: bool, layout: Layout, options: Options
 ) -> tuple[tuple[str, ...], str | None]:
-    """Return names and estimator of an array by its first frame with points: their number, and the frame's."""
+    """Return names and estimator of an array from the number of points in `frame`, the first frame with points."""
     if in_layout:
         return layout.names, options.estimator
     try:
@@ -162,14 +162,14 @@ def _columns(
 
 def _decode_by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tuple[Float64Array, tuple[str, ...]]:
     # A client may send any estimator's landmarks in addition to the layout's.
-    known = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
+    valid = set(layout.names).union(*((*estimator.names, *estimator.optional) for estimator in ESTIMATORS.values()))
     if len(memoryview(points)) > 6 * _MAX_NAMES and bytes(points).count(b":") > _MAX_NAMES:  # "a":0,
         raise InputError(
             ErrorCode.UNKNOWN_LANDMARK, f"found more than {_MAX_NAMES} keys, expected names of landmarks", "points"
         )
     tracks: dict[str, list[Pair | None] | None] = {}
     for name, raw in _BY_NAME.decode(points).items():
-        if name not in known:
+        if name not in valid:
             raise _unknown_landmark(name, layout)
         try:
             with paused_gc():
@@ -183,7 +183,7 @@ def _decode_by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tupl
         if length != frames:
             raise InputError(
                 ErrorCode.WRONG_FRAME_COUNT,
-                f"found {length} frames, expected {frames}, as many as {next(iter(lengths))} has",
+                f"found {length} frames, expected {frames} as for {next(iter(lengths))}",
                 f"point {name}",
             )
     array = np.full((frames, len(tracks), 2), np.nan)
@@ -194,14 +194,14 @@ def _decode_by_name(points: msgspec.Raw, layout: Layout, limits: Limits) -> tupl
 
 
 def _unknown_landmark(name: str, layout: Layout) -> InputError:
-    """Return the error for a name that no estimator and no layout has, with the most similar name."""
+    """Return the error for an unknown landmark, with the most similar name."""
     near = difflib.get_close_matches(name[:80], layout.names, 1)
     expected = f"did you mean {near[0]}?" if near else f"expected landmarks such as {', '.join(layout.names[:3])}"
     return InputError(ErrorCode.UNKNOWN_LANDMARK, f"found landmark {quote(name)}; {expected}")
 
 
 def _describe_path(names: tuple[str, ...], steps: Path) -> str:
-    """Describe the path of a value: points, 3, 15, 0 -> "frame 3, point pose_left_wrist"."""
+    """Describe the path of a value: (points, 3, 15, 0) becomes "frame 3, point pose_left_wrist"."""
     words = [f"frame {step}" for step in steps[1:2]]
     for step in steps[2:3]:
         words.append(f"point {names[step] if isinstance(step, int) and step < len(names) else step}")
@@ -209,5 +209,5 @@ def _describe_path(names: tuple[str, ...], steps: Path) -> str:
 
 
 def _describe_track_path(name: str, steps: Path) -> str:
-    """Describe the path of a value of one landmark: 3, 0 -> "point pose_nose, frame 3"."""
+    """Describe the path of a value of one landmark: (3, 0) becomes "point pose_nose, frame 3"."""
     return ", ".join([f"point {name}", *(f"frame {step}" for step in steps[:1])])

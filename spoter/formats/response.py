@@ -1,4 +1,4 @@
-"""Predictions, and their encoding as JSON, JSON Lines or CSV."""
+"""Predictions, encoded as JSON, JSON Lines or CSV."""
 
 import csv
 import io
@@ -22,42 +22,42 @@ class Ranked(msgspec.Struct, frozen=True):
 
 
 class ModelName(msgspec.Struct, frozen=True):
-    """Which model answered."""
+    """The model that made a prediction."""
 
     name: str
     version: str
 
 
 class Prediction(msgspec.Struct, frozen=True, omit_defaults=True, rename={"glosses": "instances"}):
-    """What a model recognizes in one clip.
+    """A model's answer for one clip.
 
-    `known` tells whether the sign looks like the clips of the first gloss; False means "none of my signs", whatever the
-    scores are; None = the model cannot tell. `similarity` is the cosine that decides it (`spoter.fewshot.prototypes`),
-    raised by its attenuation for a gloss of few clips. It is not sent.
+    `known` is True if the sign looks like the training clips of the best gloss, False if it looks like none of the
+    model's signs, regardless of the scores, and None if the model cannot detect that. `similarity` is the cosine that
+    decides `known` (`spoter.fewshot.prototypes`), divided by the attenuation for a gloss of few clips; it is not sent.
     """
 
-    glosses: tuple[Ranked, ...]  # best first; a score is a probability among all glosses that the model knows
+    glosses: tuple[Ranked, ...]  # best first; a score is a probability among all glosses of the model
     known: bool | None
-    frames: int  # of the clip
+    frames: int  # number of frames in the clip
     model: ModelName
     similarity: float | None = None
 
     @property
     def gloss(self) -> str:
-        """The gloss that comes first."""
+        """The best gloss."""
         return self.glosses[0].gloss
 
     @property
     def score(self) -> float:
-        """The score of the gloss that comes first."""
+        """The score of the best gloss."""
         return self.glosses[0].score
 
 
 PredictionOrError = Prediction | InputError
-"""The answer to one clip: the error stands in the place of a clip that cannot be used."""
+"""The answer for one clip, or the error if the clip cannot be used."""
 
-# Of a score. The last bits of a sum depend on the other clips of a batch, so that a score close to the middle between
-# two such numbers can be rounded to either (docs/formats.md).
+# Decimals of a score. The last bits of a sum depend on the other clips in the batch, so a score near the midpoint of
+# two rounded values can become either (docs/formats.md).
 _DECIMALS = 4
 _QUALITY = re.compile(r";\s*q\s*=\s*(\d+(?:\.\d*)?|\.\d+)\s*(?:;|$)")
 
@@ -66,10 +66,10 @@ CSV_COLUMNS = ("clip", "rank", "gloss", "score", "index", "known", "error")
 
 
 def choose_accept(accept: str | None, request: Request) -> str:
-    """Choose the response's content type by the header ``Accept``.
+    """Choose the response's content type from the header ``Accept``.
 
-    The default is JSON, or JSON Lines where the request was. Descriptions and enrolled glosses come in JSON only.
-    Raises ``not_acceptable`` (406) where the header names none of JSON, JSON Lines and CSV.
+    The default is JSON, or JSON Lines for a JSON Lines request. Descriptions and enrolled glosses are always JSON.
+    Raises ``not_acceptable`` (406) if the header accepts none of the possible types.
     """
     possible = (JSON,) if request.describe or request.enroll is not None else _OFFERED
     default = JSONLINES if request.content_type == JSONLINES else JSON
@@ -79,7 +79,7 @@ def choose_accept(accept: str | None, request: Request) -> str:
     best: str | None = None
     best_quality = 0.0
     for offered in (default, *possible):
-        # the most specific range that fits counts (RFC 9110, 12.5.1)
+        # the most specific matching range takes precedence (RFC 9110, 12.5.1)
         ranges = (offered, f"{offered.partition('/')[0]}/*", "*/*")
         quality = next((qualities[name] for name in ranges if name in qualities), 0.0)
         if quality > best_quality:
@@ -96,8 +96,8 @@ def choose_accept(accept: str | None, request: Request) -> str:
 def encode(request: Request, answers: Sequence[PredictionOrError], content_type: str) -> bytes:
     """Encode the answers to a request's clips, in order, in the content type of `choose_accept`.
 
-    JSON: the answer, or ``{"answers": […]}`` where the request may hold several clips. JSON Lines: a line a clip. CSV:
-    a row a gloss, ranks from 1; one row with an error for a clip that has none.
+    JSON: the answer, or ``{"answers": […]}`` if the request's form holds several clips. JSON Lines: one line per clip.
+    CSV: one row per gloss, with ranks from 1; a failed clip has one row with the error.
     """
     answers = [answer if isinstance(answer, InputError) else _shorten(answer, request.top_k) for answer in answers]
     if content_type == CSV:
@@ -109,7 +109,7 @@ def encode(request: Request, answers: Sequence[PredictionOrError], content_type:
 
 
 def encode_enrolment(enrolment: Enrolment, enrolled: EnrolledGlosses) -> bytes:
-    """Encode an enrolment as JSON; `enrolled` are the glosses that the request brought along, and the new one."""
+    """Encode an enrolment as JSON; `enrolled` holds the glosses that came with the request, and the new gloss."""
     return msgspec.json.encode(
         {
             "enrolled": enrolled,
@@ -121,7 +121,7 @@ def encode_enrolment(enrolment: Enrolment, enrolled: EnrolledGlosses) -> bytes:
 
 
 def _shorten(prediction: Prediction, top_k: int) -> Prediction:
-    """Return what is sent of a prediction: the best glosses, with rounded scores."""
+    """Return a prediction as sent: the best glosses, with rounded scores, without the similarity."""
     glosses = (Ranked(best.gloss, round(best.score, _DECIMALS), best.index) for best in prediction.glosses[:top_k])
     return Prediction(tuple(glosses), prediction.known, prediction.frames, prediction.model)
 
@@ -141,7 +141,7 @@ def _encode_csv(answers: Sequence[PredictionOrError]) -> bytes:
 
 
 def _qualities(accept: str) -> dict[str, float]:
-    """Return the media ranges of an Accept header with their quality values; 1 for a wrong value."""
+    """Return the media ranges of an Accept header and their quality values; an invalid value counts as 1."""
     qualities = {}
     for part in accept.lower().split(","):
         kind = part.partition(";")[0].strip()

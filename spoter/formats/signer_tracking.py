@@ -1,6 +1,6 @@
-"""Which of several people in the frames of one clip is the signer.
+"""Finds the signer among several people in a clip.
 
-OpenPose and MMPose list everybody they see, in an order that changes from frame to frame.
+OpenPose and MMPose list all people in a frame, in an order that changes from frame to frame.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,17 +13,17 @@ from spoter.landmarks.arrays import Float64Array as Points
 _P = TypeVar("_P")
 
 MAX_PEOPLE = 32
-"""People of a frame that are tracked: it bounds the memory that a crowd takes."""
+"""The most people per frame that are tracked; it bounds the memory that a crowd takes."""
 
-_STARTS = 4  # tracks that are tried: from the largest people who are in none yet
+_MAX_TRACKS = 4  # each track starts from the largest person who is in no track yet
 
 
 def signer_points(
     frames: Sequence[Sequence[_P]], points_of: Callable[[Sequence[_P], int], Points], size: int
 ) -> Points:
-    """Return the points of one person through all frames, (T, `size`, 2) with NaN where missing.
+    """Return the points of the signer in all frames, (T, `size`, 2), NaN = missing.
 
-    `points_of` reads the people of a frame, which has a number, as an array (P, `size`, 2).
+    `points_of` converts the people of a frame, given with its number, to an array (P, `size`, 2).
     """
     points = np.full((len(frames), size, 2), np.nan)
     people = [points_of(persons[:MAX_PEOPLE], i) for i, persons in enumerate(frames)]
@@ -34,14 +34,14 @@ def signer_points(
 
 
 def choose_signer(frames: Sequence[Points]) -> list[int | None]:
-    """Choose a person in each frame of a clip: the one who is largest for longest.
+    """Choose the signer in each frame of a clip: the person with the largest total size over the frames.
 
-    From the largest person of all frames a track goes forwards and backwards, in each frame to the person nearest to
-    the last place, and to nobody where the nearest is farther away than a quarter of the person's size: that is another
-    person. Of the tracks from the largest people the one with the greatest sum of sizes is the signer. Where no frame
-    has two people, each is chosen.
+    A track starts from the largest person of all frames and extends forwards and backwards. In each frame it continues
+    with the person nearest to the last position. If the nearest person is farther away than a quarter of the last size,
+    it is another person, and the track skips the frame. More tracks start from the largest people in no track; the
+    signer is the track with the greatest sum of sizes. If no frame has two people, all people are chosen.
 
-    Each frame is an array (P, N, 2) in any units, NaN = missing; P may differ. None = nobody.
+    Each frame is an array (P, N, 2) in any units, NaN = missing; P may differ. None means no person.
     """
     if all(len(people) < 2 for people in frames):
         return [0 if len(people) else None for people in frames]
@@ -49,7 +49,7 @@ def choose_signer(frames: Sequence[Points]) -> list[int | None]:
     free = [size.copy() for size in sizes]
     best: list[int | None] = [None] * len(frames)
     best_weight = 0.0
-    for _ in range(_STARTS):
+    for _ in range(_MAX_TRACKS):
         largest = [size.max(initial=0) for size in free]
         start = int(np.argmax(largest))
         if largest[start] == 0:
@@ -64,7 +64,7 @@ def choose_signer(frames: Sequence[Points]) -> list[int | None]:
 
 
 def _sizes(people: Points) -> Points:
-    """Return the diagonal of the box around each person's known points: (P,), 0 where there is none."""
+    """Return the diagonal of the box around each person's known points: (P,), 0 without known points."""
     absent = np.isnan(people)
     low = np.where(absent, np.inf, people).min(axis=1)
     high = np.where(absent, -np.inf, people).max(axis=1)
@@ -73,11 +73,11 @@ def _sizes(people: Points) -> Points:
 
 
 def _track(frames: Sequence[Points], sizes: Sequence[Points], start: int, person: int) -> dict[int, int]:
-    """Follow `person` of frame `start` both ways; return the person of each frame that has them."""
+    """Track `person` of frame `start` in both directions; return the index of the person in each frame of the track."""
     track = {start: person}
-    for way in (range(start + 1, len(frames)), range(start - 1, -1, -1)):
+    for direction in (range(start + 1, len(frames)), range(start - 1, -1, -1)):
         last, size = frames[start][person], sizes[start][person]
-        for i in way:
+        for i in direction:
             if not len(sizes[i]):
                 continue
             distances = np.linalg.norm(frames[i] - last, axis=2)

@@ -1,7 +1,7 @@
-"""The CSV of the SPOTER data sets: a row a clip, a column a coordinate, a bracketed list of frames in each cell.
+"""The CSV of the SPOTER data sets: one row per clip, one column per coordinate, a bracketed list of frames in a cell.
 
-The names are Apple Vision's, as are its coordinates: fractions of the picture with y **up** and x 0 for a missing
-point. Hand points carry ``_left`` and ``_right``, or ``_0`` and ``_1``.
+Names and coordinates are Apple Vision's: fractions of the picture with y **up**; x is 0 for a missing point. Names of
+hand points end with ``_left`` and ``_right``, or ``_0`` and ``_1``.
 Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py and normalization/.
 """
 
@@ -43,21 +43,21 @@ NAMES = _BODY | {
     for side in sides
     for point, name in _HAND.items()
 }
-"""Landmark name of each of the data sets' points, in all spellings."""
+"""The landmark name of each point in the data sets, in all spellings."""
 
 _LIST = msgspec.json.Decoder(list[float | None])
 
 
 def recognizes(columns: Sequence[str]) -> bool:
-    """Tell whether a table with these columns is one of the data sets'."""
+    """Return whether a table with these columns has the form of the SPOTER data sets."""
     return any(column.endswith(("_X", "_Y")) and column[:-2] in NAMES for column in columns)
 
 
 def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -> list[ClipOrError]:
-    """Make a Clip of each row.
+    """Make a Clip from each row.
 
-    Raises ``missing_columns`` where the table lacks points of the layout, and ``duplicate_columns`` where it has one of
-    them in two spellings.
+    Raises ``missing_columns`` if the table lacks points of the layout, and ``duplicate_columns`` if it has a point in
+    two spellings.
     """
     check_slow_numbers(table.body)
     columns: dict[str, str] = {}
@@ -75,7 +75,7 @@ def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -
     check_columns(tuple(columns), keys)
     table = replace(table, row_limit=RowLimit(limits.max_clips, limits.too_many_clips()))
     cells = table.read_strings([columns[key] for key in keys])
-    # The lists are in picture fractions by definition: a size does not change them.
+    # The coordinates are always fractions of the picture, so the picture's size does not apply.
     options = replace(options, width=None, height=None)
 
     def read_clip(row: Sequence[str]) -> Clip:
@@ -87,7 +87,7 @@ def read_clips(table: Table, layout: Layout, limits: Limits, options: Options) -
 
 
 def _points(row: Sequence[str], columns: list[str], limits: Limits) -> Float64Array:
-    """Return the points of a row's lists, (T, points, 2), y turned to point down."""
+    """Return the points (T, points, 2) of a row's lists, with y pointing down."""
     tracks: list[list[float | None]] = []
     for column, cell in zip(columns, row, strict=True):
         limits.check_frames(cell.count(",") + 1)
@@ -96,14 +96,14 @@ def _points(row: Sequence[str], columns: list[str], limits: Limits) -> Float64Ar
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             raise InputError(
                 ErrorCode.WRONG_TYPE,
-                "found a cell that is no list of numbers, expected one such as [0.51, 0.52]",
+                "found a cell that is not a list of numbers, expected a list such as [0.51, 0.52]",
                 f"column {column}",
             ) from error
         limits.check_frames(len(track))
         if len(track) != len(tracks[0] if tracks else track):
             raise InputError(
                 ErrorCode.WRONG_FRAME_COUNT,
-                f"found {len(track)} frames, expected {len(tracks[0])}, as many as {columns[0]} has",
+                f"found {len(track)} frames, expected {len(tracks[0])} as for {columns[0]}",
                 f"column {column}",
             )
         tracks.append(track)

@@ -1,7 +1,7 @@
-"""Videos as clips, by way of MediaPipe Holistic: video/mp4, video/webm, video/quicktime, and stored videos.
+"""Videos as clips through MediaPipe Holistic: video/mp4, video/webm, video/quicktime, and stored videos.
 
-That takes a core about 0.05 s a frame. Decoding a request only keeps its video; `read_videos` then reads those of a
-batch side by side, each in a child process of `spoter.video`, which a deadline ends whatever the file holds.
+A frame takes one core about 0.05 s. `decode` only keeps the video; `read_videos` then reads the videos of a batch in
+parallel, each in a child process of `spoter.video`, which is killed at the deadline.
 """
 
 import logging
@@ -32,30 +32,30 @@ from spoter.limits import Limits
 logger = logging.getLogger(__name__)
 
 Fetch = Callable[[str, Path, int, float], None]
-"""Writes a stored video into a file: its key, the file, the maximum of bytes, and the deadline, of `time.monotonic`.
-Raises `InputError`, with a status of 500 or above where the fault is not the request's."""
+"""Writes a stored video to a file: key, file, the most bytes, and the deadline by `time.monotonic`.
+Raises `InputError`; a status of 500 or above means that the request is not at fault."""
 
-# In less time the child process only starts up.
-_LEAST_SECONDS = 1.0
+# The child process needs this time only to start.
+_MIN_SECONDS = 1.0
 
 
 def videos_supported() -> bool:
-    """Tell whether `spoter.video.environment` finds an interpreter with MediaPipe, which reads videos."""
+    """Return whether `spoter.video.environment` finds an interpreter with MediaPipe, which reads videos."""
     try:
         from spoter.video.environment import find_python
-    except ModuleNotFoundError:  # a Lambda function with the model inside is packed without it
+    except ModuleNotFoundError:  # a Lambda function that contains the model is packed without it
         return False
     try:
         return find_python() is not None
-    except SpoterError:  # one is named that cannot be used
+    except SpoterError:  # SPOTER_VIDEO_PYTHON names an unusable interpreter
         return False
 
 
 def decode(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
-    """Keep a video, its file or the key that it is stored under, for `read_videos`; as `spoter.formats.decode`.
+    """Keep a video, as its file or the key of a stored video, for `read_videos`; as `spoter.formats.decode`.
 
-    Raises ``unsupported_content_type`` where no environment reads videos, and ``wrong_estimator`` for another estimator
-    than MediaPipe.
+    Raises ``unsupported_content_type`` without an environment that reads videos, and ``wrong_estimator`` for another
+    estimator than MediaPipe.
     """
     if not videos_supported():
         raise _unsupported("header Content-Type" if content_type in VIDEOS else "uniqueName")
@@ -66,9 +66,9 @@ def decode(content: bytes | str, layout: Layout, limits: Limits, options: Option
 def read_videos(
     videos: Sequence[Video], layout: Layout, limits: Limits, fetch: Fetch | None, deadline: float
 ) -> list[ClipOrError]:
-    """Read one video or more side by side, as many at a time as there are cores, until a `time.monotonic`.
+    """Read one or more videos in parallel, at most one per core, until `deadline` by `time.monotonic`.
 
-    `fetch` gets stored videos; it is None where the server has no bucket.
+    `fetch` downloads stored videos; it is None if the server has no bucket.
     """
     with ThreadPoolExecutor(min(len(videos), os.cpu_count() or 1)) as pool:
         return list(pool.map(lambda video: _read_video(video, layout, limits, fetch, deadline), videos))
@@ -78,26 +78,26 @@ def _read_video(video: Video, layout: Layout, limits: Limits, fetch: Fetch | Non
     from spoter.video.reader import VideoLimits, read
 
     try:
-        with tempfile.TemporaryDirectory(prefix="spoter-video-") as folder:  # its owner's alone
+        with tempfile.TemporaryDirectory(prefix="spoter-video-") as folder:  # only its owner can read it
             path = Path(folder, "video")
             _write_video(video.content, path, limits, fetch, deadline)
-            left = deadline - time.monotonic()
-            if left < _LEAST_SECONDS:
-                raise InputError(ErrorCode.VIDEO_BUSY, "found no time left for this video beside others, try again")
-            most = VideoLimits(
+            remaining = deadline - time.monotonic()
+            if remaining < _MIN_SECONDS:
+                raise InputError(ErrorCode.VIDEO_BUSY, "found no time left for this video after others, try again")
+            video_limits = VideoLimits(
                 max_seconds=limits.max_video_seconds,
                 max_pixels=limits.max_video_pixels,
                 max_bytes=limits.max_bytes,
                 max_frames=limits.max_frames,
-                timeout_s=left,
+                timeout_s=remaining,
             )
-            clip = read(path, most, scratch=path.parent).clip
+            clip = read(path, video_limits, scratch=path.parent).clip
         options = replace(video.options, fps=video.options.fps or clip.fps)
         return finish_clip(clip.points, clip.names, clip.estimator, layout, options)
     except InputError as error:
         return error
-    except SpoterError as error:  # there is an interpreter, but no MediaPipe in it
-        logger.error("videos are not read: %s", error)
+    except SpoterError as error:  # the interpreter lacks MediaPipe
+        logger.error("cannot read videos: %s", error)
         return _unsupported(None)
 
 

@@ -75,7 +75,7 @@ def _read_leniently(
     content_type: str,
     file: Path,
     number: int,
-    wanted: Layout,
+    preferred: Layout,
     options: Options,
     refusal: InputError,
     notes: list[str],
@@ -84,7 +84,7 @@ def _read_leniently(
     maybe_pixels = refusal.code in _ERRORS_OF_PIXELS or options.width is None  # the points may also be in pixels
     if maybe_pixels:
         options = dataclasses.replace(options, width=_HUGE_PICTURE, height=_HUGE_PICTURE)
-    for layout in (wanted, *(load_layout(name) for name in BUILT_IN if name != wanted.name)):
+    for layout in (preferred, *(load_layout(name) for name in BUILT_IN if name != preferred.name)):
         try:
             lenient = _LenientLayout(layout.name, layout.landmarks)
             clips = decode_clips(body, content_type, lenient, LIMITS, options)
@@ -97,7 +97,7 @@ def _read_leniently(
             points = layout.select(clip)
         except InputError:
             continue
-        if layout is not wanted:
+        if layout is not preferred:
             notes.append(f"shown in layout {layout.name}, which fits the clip")
         return clips, clip, points, layout
     raise refusal

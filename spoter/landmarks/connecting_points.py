@@ -68,8 +68,8 @@ def read_group(file: h5py.File, key: str, required: tuple[str, ...]) -> h5py.Gro
     """Return a clip's group; raise `DataError` if it is not a group or lacks a `required` data set."""
     group = file.get(key)
     if not isinstance(group, h5py.Group):
-        found = "a broken link" if group is None else "a data set"
-        raise DataError(f"found {found}, expected a group with {', '.join(required)}")
+        kind = "a broken link" if group is None else "a data set"
+        raise DataError(f"found {kind}, expected a group with {', '.join(required)}")
     absent = [name for name in required if not isinstance(group.get(name), h5py.Dataset)]
     if absent:
         raise DataError(f"found no {', '.join(absent)}, expected {', '.join(required)}")

@@ -1,9 +1,9 @@
-"""Reading untrusted checkpoints, without ever running code from them.
+"""Reads untrusted checkpoints without running code from them.
 
-Four forms are read: a bare state_dict, a training dict with one under ``model_state_dict``, a whole module of the class
-``spoter.spoter_model.SPOTER`` as the upstream project pickles it, and a state_dict as safetensors, which holds nothing
-but tensors. The others go through torch's weights-only unpickler. In a whole module, inert stand-ins take the place of
-torch's layers and SPOTER, and the name of any other class is refused before anything is unpickled.
+Four forms are read: a bare state_dict, a training dict with a state_dict under ``model_state_dict``, a whole module of
+the class ``spoter.spoter_model.SPOTER`` as the upstream project pickles it, and a state_dict as safetensors, which hold
+only tensors. The other forms go through torch's weights-only unpickler. In a whole module, inert stand-ins replace
+SPOTER and torch's layers; any other class name is refused before anything is unpickled.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from spoter.files import atomic_write
 from spoter.model.config import Sizes
 from spoter.model.network import Spoter
 
-# Names that a pickled SPOTER holds and that stand-ins may answer for. Nothing under these is ever imported or called.
+# Names in a pickled SPOTER that stand-ins replace. Nothing of these names is ever imported or called.
 _STAND_IN = re.compile(
     r"(spoter\.spoter_model|torch\.nn\.modules\.(activation|container|dropout|linear|normalization|transformer))\.\w+"
     r"|torch\.nn\.functional\.relu|torch\._C\._nn\.gelu|(__builtin__|builtins)\.set"
 )
 
-_MAX_NAME_LENGTH = 120  # SPOTER's own names have up to 60 letters
+_MAX_NAME_LENGTH = 120  # SPOTER's parameter names have up to 60 characters
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 Parameters: TypeAlias = Mapping[str, Tensor]
@@ -42,15 +42,15 @@ class Checkpoint:
 
     kind: str  # "state_dict", "training dict", "whole module" or "safetensors"
     state: dict[str, Tensor]  # SPOTER's parameters under their original names, float32, on the CPU
-    heads: int | None = None  # attention heads, which only a whole module tells
+    heads: int | None = None  # attention heads, which only a whole module states
     notes: dict[str, float] = field(default_factory=dict)  # epoch and loss of a training dict
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the weights of SPOTER from a file of any of the four forms; the name of safetensors is ``*.safetensors``.
+    """Read the weights of SPOTER from a file in any of the four forms; the suffix of safetensors is ``.safetensors``.
 
-    Raises `ModelFolderError` for a file that is no checkpoint, that would run code when unpickled (naming that code),
-    or that holds no SPOTER (naming what is missing, unexpected or of the wrong shape).
+    Raises `ModelFolderError` for a file that is not a checkpoint, that would run code when unpickled (naming the code),
+    or that does not hold a SPOTER (naming the missing, unexpected or misshaped parameter).
     """
     heads: int | None = None
     notes: dict[str, float] = {}
@@ -75,23 +75,23 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_weights(path: Path, state: Parameters) -> None:
-    """Write a bare state_dict, whole or not at all."""
+    """Write a bare state_dict atomically."""
     plain = {name: tensor.detach().cpu().clone() for name, tensor in state.items()}
     with atomic_write(path) as temporary, temporary.open("wb") as stream:
-        torch.save(plain, stream)  # with a path, its random name would be in the file
+        torch.save(plain, stream)  # a path instead of a stream would put its random name into the file
 
 
 def _read_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int | None]:
-    """Return the parameters of a pickled module, and its number of attention heads where that is a positive integer."""
+    """Return the parameters of a pickled module, and its number of attention heads if that is a positive integer."""
     layers: dict[int, tuple[str, _StandIn]] = {}
-    waiting = [("", module)]
-    while waiting:
-        prefix, layer = waiting.pop()
+    pending = [("", module)]
+    while pending:
+        prefix, layer = pending.pop()
         if id(layer) in layers:
-            raise ModelFolderError(f"{path}: found a module that holds another twice, expected SPOTER's layers")
+            raise ModelFolderError(f"{path}: found a module that contains a layer twice, expected SPOTER's layers")
         layers[id(layer)] = prefix, layer
         children = layer.entries("_modules")
-        waiting += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, _StandIn)]
+        pending += [(f"{prefix}{name}.", child) for name, child in children if isinstance(child, _StandIn)]
     parameters = [
         (f"{prefix}{name}", value)
         for prefix, layer in layers.values()
@@ -106,15 +106,15 @@ def _read_module(module: _StandIn, path: Path) -> tuple[dict[str, object], int |
 
 
 def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
-    """Return a checked state_dict of plain weights. A tensor may claim more numbers than the file holds.
+    """Return the state_dict without "module.", the prefix that torch's DataParallel adds to every name.
 
-    "module.", which torch's DataParallel puts before every name, is removed.
+    Raises `ModelFolderError` for anything but plain weights, and for tensors that claim more bytes than the file has.
     """
     if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        found = f"the keys {one_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
-        raise ModelFolderError(f"{path}: found {found}, expected a state_dict: names of parameters and their tensors")
+        kind = f"the keys {one_line(list(state)[:5])}" if isinstance(state, dict) else f"a {type(state).__name__}"
+        raise ModelFolderError(f"{path}: found {kind}, expected a state_dict: names of parameters and their tensors")
     for name, value in state.items():
-        if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:  # errors name a parameter, and are one line each
+        if not name.isprintable() or len(name) > _MAX_NAME_LENGTH:  # errors quote the name on one line
             raise ModelFolderError(f"{path}: found a tensor named {name[:_MAX_NAME_LENGTH]!r}, expected SPOTER's names")
         if f"module.{name}" in state:
             raise ModelFolderError(f"{path}: found both {name} and module.{name}, expected one: delete the other")
@@ -126,22 +126,22 @@ def _check_tensors(state: object, path: Path) -> dict[str, Tensor]:
             raise ModelFolderError(f"{path}: found {form}, as {name}, expected a tensor of floating-point numbers")
     claimed, size = sum(value.numel() * value.element_size() for value in state.values()), path.stat().st_size
     if claimed > size:
-        raise ModelFolderError(f"{path}: found {size} bytes that claim to be {claimed} bytes of weights")
+        raise ModelFolderError(f"{path}: found tensors that claim {claimed} bytes, but the file has only {size} bytes")
     return {name.removeprefix("module."): value for name, value in state.items()}
 
 
 def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Sizes:
-    """Return a model's sizes from its parameters, and the number of heads, which they do not tell.
+    """Return a model's sizes, inferred from its parameters, with the given number of `heads`.
 
-    Raises `ModelFolderError` where the parameters are not exactly those of a SPOTER of these sizes, or `heads` does not
-    divide its width.
+    Raises `ModelFolderError` if the parameters are not exactly those of a SPOTER of these sizes, or if `heads` does not
+    divide the width.
     """
 
     def shape(name: str, dimensions: int) -> torch.Size:
         if name not in state or state[name].dim() != dimensions:
-            found = tuple(state[name].shape) if name in state else "nothing"
+            actual = tuple(state[name].shape) if name in state else "no tensor"
             expected = f"SPOTER's tensor of {dimensions} dimensions"
-            raise ModelFolderError(f"{place}: found {found} as {name}, expected {expected}")
+            raise ModelFolderError(f"{place}: found {actual} as {name}, expected {expected}")
         return state[name].shape
 
     def count_layers(part: str) -> int:
@@ -164,20 +164,20 @@ def infer_sizes(state: Parameters, heads: int, place: str = "checkpoint") -> Siz
     layers = f"{sizes.encoder_layers} + {sizes.decoder_layers} layers"
     if max(sizes.encoder_layers, sizes.decoder_layers) > 64:
         raise ModelFolderError(f"{place}: found {layers}, expected at most 64")
-    with torch.device("meta"):  # shapes only: nothing is allocated for a file that holds something else
+    with torch.device("meta"):  # only shapes: a wrong file must not allocate memory
         expected = {name: tuple(tensor.shape) for name, tensor in Spoter(sizes).state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
-    for name in expected.keys() | found.keys():
-        if expected.get(name) != found.get(name):
+    actual = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in expected.keys() | actual.keys():
+        if expected.get(name) != actual.get(name):
             raise ModelFolderError(
-                f"{place}: found {found.get(name, 'nothing')} as {name}, "
+                f"{place}: found {actual.get(name, 'no tensor')} as {name}, "
                 f"expected {expected.get(name, 'no such parameter')} in a SPOTER of width {sizes.width}, {layers}"
             )
     return sizes
 
 
 class _StandIn:
-    """Takes the place of a class that a checkpoint names: keeps the state it is given, does nothing."""
+    """Replaces a class that a checkpoint names: keeps its pickled state and does nothing."""
 
     def __init__(self, *args: object):
         self.state: dict[object, object] = {}
@@ -186,13 +186,13 @@ class _StandIn:
         self.state = state if isinstance(state, dict) else {}
 
     def entries(self, *kinds: str) -> list[tuple[object, object]]:
-        """Return the entries of a module's tables of these kinds; a pickle may hold anything in their place."""
+        """Return the entries of a module's tables of these kinds; skip anything in a pickle that is not a table."""
         tables = [self.state.get(kind) for kind in kinds]
         return [entry for table in tables if isinstance(table, dict) for entry in table.items()]
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    """Read a safetensors file; the library checks its header against the file's size."""
+    """Read a safetensors file; the library checks the header against the file's size."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -202,22 +202,22 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except (SafetensorError, *DAMAGED_FILE_ERRORS) as error:
         message = str(error).removeprefix("Error while deserializing header: ")
-        raise ModelFolderError(f"{path}: found no whole safetensors file ({one_line(message, 100)})") from None
+        raise ModelFolderError(f"{path}: found a damaged safetensors file ({one_line(message, 100)})") from None
 
 
 def _unpickle(path: Path) -> object:
     """Load a file with torch's weights-only unpickler and stand-ins for the classes of a pickled SPOTER."""
     expected = "expected a file that torch.save wrote"
-    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []  # none for torch's form before 1.6
+    stand_ins: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = []  # empty for files of torch before 1.6
     try:
         if zipfile.is_zipfile(path):
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
             if len({entry.filename for entry in entries}) < len(entries):
-                raise ModelFolderError(f"{path}: found an entry twice in it, {expected}")
+                raise ModelFolderError(f"{path}: found two entries of one name, {expected}")
             compressed = [entry.filename for entry in entries if entry.compress_type != zipfile.ZIP_STORED]
             if compressed:  # torch.save does not compress, and the unpacked size has no bound
-                raise ModelFolderError(f"{path}: found {compressed[0]} compressed, {expected}")
+                raise ModelFolderError(f"{path}: found a compressed entry {compressed[0]}, {expected}")
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
             refused = [name for name in names if not _STAND_IN.fullmatch(name)]
             if refused:
@@ -228,7 +228,7 @@ def _unpickle(path: Path) -> object:
     except OSError as error:
         raise ModelFolderError(f"{path}: {error.strerror or error}") from error
     except DAMAGED_FILE_ERRORS as error:
-        # torch's message is not passed on, because it advises to run the file's code
+        # Hide torch's message, because it advises to run the file's code.
         match = re.search(r"GLOBAL (\S+)", str(error))
         if match:
             raise _refusal(path, [match[1]]) from None
@@ -237,6 +237,6 @@ def _unpickle(path: Path) -> object:
 
 def _refusal(path: Path, names: list[str]) -> ModelFolderError:
     return ModelFolderError(
-        f"{path}: refused, because reading it would run code: it asks for {one_line(', '.join(sorted(names)[:5]))}; "
-        "expected tensors only, or a whole module of class spoter.spoter_model.SPOTER that torch 1.6 or later saved"
+        f"{path}: refused, because reading it would run code: {one_line(', '.join(sorted(names)[:5]))}; "
+        "expected only tensors, or a whole module of class spoter.spoter_model.SPOTER saved by torch 1.6 or later"
     )

@@ -1,4 +1,4 @@
-"""Converting a checkpoint to a model folder."""
+"""Converts a checkpoint to a model folder."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ HPARAMS_TO_SIZES = {
     "num_decoder_layers": "decoder_layers",
     "num_classes": "classes",
 }
-"""Keys of the original project's config.json, and the fields of `Sizes` that they set."""
+"""Keys of the original project's config.json and the corresponding fields of `Sizes`."""
 _HPARAM_TYPES: dict[str, type] = {
     **dict.fromkeys((*HPARAMS_TO_SIZES, "dim_feedforward", "keypoints_number", "seed", "epochs"), int),
     "keypoints_model": str,
@@ -30,10 +30,10 @@ _HPARAM_TYPES: dict[str, type] = {
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """Properties of a model that its weights do not tell; None is the original config's, or the default.
+    """Properties of a model that are not in the weights; None means the original config's value or the default.
 
-    They are fields of `spoter.model.config.ModelConfig`; `layout` may be the path of a CSV file. Defaults are the
-    numbered layout whose size fits the weights, mediapipe, box and shared, as in the Peruvian system.
+    They are fields of `spoter.model.config.ModelConfig`; `layout` may be the path of a CSV file. The defaults are those
+    of the Peruvian system: mediapipe, box, shared, and the numbered layout whose size fits the weights.
     """
 
     heads: int | None = None
@@ -50,11 +50,10 @@ def convert_checkpoint(
 ) -> tuple[ModelConfig, list[str]]:
     """Write the model folder of a checkpoint.
 
-    `original` is the original project's config.json (``hparams``), used where the weights do not contradict it.
+    `original` is the original project's config.json (``hparams``); the weights take precedence over it.
 
-    Returns the config that was written, and the contradictions in `original`. Raises `ModelFolderError` where something
-    is missing or contradicts something else, naming both, and `SpoterError` where another command is writing into
-    `out`.
+    Returns the written config, and the contradictions between `original` and the weights. Raises `ModelFolderError` for
+    missing or contradictory values, naming them, and `SpoterError` if another command is writing into `out`.
     """
     checkpoint = read_checkpoint(source)
     hparams = read_original_config(original) if original else {}
@@ -62,8 +61,8 @@ def convert_checkpoint(
     name, layout_file = _choose_layout(options.layout, sizes.width)
     layout = load_layout(str(layout_file or name))
     if 2 * len(layout) != sizes.width:
-        found = f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}"
-        raise ModelFolderError(f"{found}, expected {sizes.width // 2} landmarks")
+        problem = f"found layout {name} of {len(layout)} landmarks, but {source} has a width of {sizes.width}"
+        raise ModelFolderError(f"{problem}, expected {sizes.width // 2} landmarks")
     positions = options.positions or "shared"
     try:
         config = ModelConfig(
@@ -80,8 +79,8 @@ def convert_checkpoint(
         raise ModelFolderError(str(error)) from None
     check_scheme(layout, config.normalize)
     if not meaning.exists():
-        expected = f'{{"0": "GLOSS", …}}, a gloss for each of the {sizes.classes} classes'
-        raise ModelFolderError(f"{meaning}: found no such file, expected {expected}; --meaning FILE names another")
+        expected = f'{{"0": "GLOSS", …}} with a gloss for each of the {sizes.classes} classes'
+        raise ModelFolderError(f"{meaning}: found no such file, expected {expected}; pass its path with --meaning")
     glosses = read_glosses(meaning, sizes.classes)
     card = _model_card(source, checkpoint, config, glosses)
     out.mkdir(parents=True, exist_ok=True)
@@ -92,9 +91,9 @@ def convert_checkpoint(
 
 
 def read_original_config(path: Path) -> dict[str, Any]:
-    """Return the ``hparams`` of the original project's config.json, and the other keys in it.
+    """Return the ``hparams`` of the original project's config.json, together with its other keys.
 
-    The types of sizes, landmarks, seed, epochs and lr are checked; raises `ModelFolderError`.
+    Checks the types of sizes, landmarks, seed, epochs and lr; raises `ModelFolderError`.
     """
     try:
         content = msgspec.json.decode(read_text(path))
@@ -102,7 +101,7 @@ def read_original_config(path: Path) -> dict[str, Any]:
         raise ModelFolderError(f"{path}: {error}") from None
     hparams = content.get("hparams") if isinstance(content, dict) else None
     if not isinstance(hparams, dict):
-        raise ModelFolderError(f'{path}: found no "hparams" in it, expected the original project\'s config.json')
+        raise ModelFolderError(f'{path}: found no "hparams", expected the original project\'s config.json')
     hparams = {key: value for key, value in content.items() if key != "hparams"} | hparams
     for key, kind in _HPARAM_TYPES.items():
         if key in hparams and type(hparams[key]) is not kind and not (kind is float and type(hparams[key]) is int):
@@ -111,9 +110,9 @@ def read_original_config(path: Path) -> dict[str, Any]:
 
 
 def _find_contradictions(hparams: dict[str, Any], sizes: Sizes) -> list[str]:
-    """Return the contradictions of a config and weights, each as "key: 2 in the config, 6 in the weights"."""
+    """Return the contradictions between config and weights, such as "key: 2 in the config, 6 in the weights"."""
     possible = {key: [getattr(sizes, field)] for key, field in HPARAMS_TO_SIZES.items()}
-    # One number for two sizes: the original gives it to either, depending on the variant.
+    # One value for two sizes: each variant of the original uses it for a different one.
     possible["dim_feedforward"] = [sizes.encoder_feedforward, sizes.decoder_feedforward]
     possible["keypoints_number"] = [sizes.width // 2, sizes.width]  # 54 in the data set's code, 108 in the server's
     return [
@@ -124,28 +123,28 @@ def _find_contradictions(hparams: dict[str, Any], sizes: Sizes) -> list[str]:
 
 
 def _choose_heads(checkpoint: Checkpoint, hparams: dict[str, Any], chosen: int | None, original: Path | None) -> int:
-    """Return the number of heads: the user's, the pickled module's, or the config's where the rest of it is right."""
+    """Return the number of heads: the user's, the pickled module's, or the config's if its other values are right."""
     if chosen is not None:
         return chosen
     if checkpoint.heads is not None:
         return checkpoint.heads
     fix = "pass --nhead (upstream's SPOTER has 9)"
     if "nhead" not in hparams:
-        raise ModelFolderError(f"the number of attention heads cannot be told from weights: {fix}")
-    wrong = _find_contradictions({**hparams, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # of the rest
+        raise ModelFolderError(f"the weights do not contain the number of attention heads: {fix}")
+    wrong = _find_contradictions({**hparams, "nhead": 1}, infer_sizes(checkpoint.state, heads=1))  # ignores nhead
     if wrong:
         problem = f"{original}: does not describe these weights ({'; '.join(wrong)})"
-        raise ModelFolderError(f"{problem}, so its nhead {hparams['nhead']} is not believed either: {fix}")
+        raise ModelFolderError(f"{problem}, so its nhead {hparams['nhead']} is not trusted either: {fix}")
     heads: int = hparams["nhead"]
     return heads
 
 
 def _choose_layout(chosen: str | None, width: int) -> tuple[str, Path | None]:
-    """Return a layout's name for config.json, and its file where it is not built in."""
+    """Return a layout's name for config.json, and its file if it is not built in."""
     if chosen is None:
         fitting = str(width // 2)
         if width % 2 or fitting not in BUILT_IN:
-            raise ModelFolderError(f"found weights of width {width}, which no built-in layout fits: pass --layout")
+            raise ModelFolderError(f"found weights of width {width}, which fits no built-in layout: pass --layout")
         return fitting, None
     if chosen in BUILT_IN or not chosen.endswith(".csv"):
         return chosen, None
@@ -160,9 +159,9 @@ Converted by `spoter convert` from the {checkpoint.kind} `{source.name}`.
 
 - {config.classes} glosses: {", ".join(glosses[:20])}{", …" if len(glosses) > 20 else ""}
 - layout {config.layout}, landmarks of {config.estimator}
-- normalisation `{config.normalize}`, positions `{config.positions}`
+- normalization `{config.normalize}`, positions `{config.positions}`
 - {config.encoder_layers} + {config.decoder_layers} layers, {config.heads} heads
 {notes}
-Not known here, to be filled in by whoever trained it: data and its licence, split, accuracy, and what the model must
-not be used for.
+The checkpoint does not contain these facts; the author of the model should add them: data and its license, split,
+accuracy, and purposes that the model must not be used for.
 """

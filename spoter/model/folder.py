@@ -1,10 +1,10 @@
-"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md. Training writes it, everything else reads it.
+"""A model folder: model.pth, config.json, meaning.json and MODEL_CARD.md.
 
-Two more files let a model tell unknown signs from known ones and name signs that were added later: prototypes.npz of
-training, and enrolled.json of `spoter enroll`.
+Two more files let a model detect unknown signs and recognize signs that were added later: prototypes.npz from training,
+and enrolled.json from `spoter enroll`.
 
-`spoter export` writes model.onnx and model-int8.onnx for the other runtimes next to model.pth. Archives and Lambda
-functions hold one of them in its place.
+`spoter export` adds model.onnx and model-int8.onnx for ONNX Runtime. Archives and Lambda functions may hold one of them
+instead of model.pth.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ RUNTIME_FILES = {"torch": WEIGHTS, "onnx": GRAPH, "onnx-int8": INT8_GRAPH}
 class ModelFolder:
     """A model folder in memory, without its weights.
 
-    `glosses` are those of training, by label index; `prototypes` are theirs. `enrolled` are glosses that were added
-    later; there are none without prototypes.
+    `glosses` are the trained glosses by label index; `prototypes` belong to them. `enrolled` are glosses added later;
+    they require prototypes.
     """
 
     config: ModelConfig
@@ -54,13 +54,13 @@ class ModelFolder:
 
     @property
     def width(self) -> int:
-        """Numbers in a frame's features, 2K."""
+        """The number of features per frame, 2K."""
         return 2 * len(self.layout)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TorchModelFolder(ModelFolder):
-    """A model folder with its weights, as the network `model` in evaluation mode."""
+    """A model folder with its weights: the network `model` in evaluation mode."""
 
     model: Spoter
 
@@ -87,9 +87,9 @@ def read_model_folder(folder: Path) -> ModelFolder:
 
 
 def load_model_folder(folder: Path) -> TorchModelFolder:
-    """Read a model folder and its weights in torch, and check that its files agree with one another.
+    """Read a model folder and its weights with torch, and check that the files agree with each other.
 
-    Raises `ModelFolderError`, also where torch is not installed.
+    Raises `ModelFolderError`, also if torch is not installed.
     """
     require_torch(f"{folder}: the runtime torch")
     from spoter.model.checkpoint import infer_sizes, read_checkpoint
@@ -104,15 +104,15 @@ def load_model_folder(folder: Path) -> TorchModelFolder:
         raise ModelFolderError(f"{folder}: found weights of width {sizes.width} but {layout}")
     for field, size in sizes.config_fields().items():
         if getattr(config, field) != size:
-            found = f"found {field} {getattr(config, field)} in {CONFIG} but {size} in {WEIGHTS}"
-            raise ModelFolderError(f"{folder}: {found}, expected the same")
+            problem = f"found {field} {getattr(config, field)} in {CONFIG} but {size} in {WEIGHTS}"
+            raise ModelFolderError(f"{folder}: {problem}, expected the same value")
     model = Spoter(sizes, config.positions)
     model.load_state_dict(state)
     return TorchModelFolder(**vars(parts), model=model.eval())
 
 
 def read_layout(folder: Path, config: ModelConfig) -> Layout:
-    """Return the layout that a folder's config.json names: a built-in one, or a CSV file in the folder."""
+    """Return the layout that config.json names: a built-in layout, or a CSV file in the folder."""
     return load_layout(config.layout if config.layout in BUILT_IN else str(folder / config.layout))
 
 
@@ -122,18 +122,19 @@ def read_glosses(path: Path, classes: int) -> tuple[str, ...]:
         table = msgspec.convert(json.loads(read_text(path), object_pairs_hook=reject_duplicate_keys), dict[str, str])
     except (ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise ModelFolderError(f'{path}: {error}; expected {{"0": "GLOSS", …}}') from None
-    # No more of them than the message needs: `classes` is untrusted, too.
-    expected = {str(index) for index in range(min(classes, 2 * len(table) + 10))}
-    absent, extra = sorted(expected - table.keys(), key=int), sorted(table.keys() - expected)
+    # Build only as many as the message needs: `classes` is untrusted too.
+    indices = {str(index) for index in range(min(classes, 2 * len(table) + 10))}
+    absent, extra = sorted(indices - table.keys(), key=int), sorted(table.keys() - indices)
     if absent or extra:
-        problem = "; ".join(filter(None, (_some("lacks ", absent), _some("does not know ", extra))))
-        found = f"found {len(table)} entries, expected a gloss for each of the model's {classes} classes"
-        raise ModelFolderError(f"{path}: {found}: {problem}")
+        problem = "; ".join(filter(None, (_some("missing ", absent), _some("unexpected ", extra))))
+        expected = f"expected a gloss for each of the model's {classes} classes"
+        raise ModelFolderError(f"{path}: found {len(table)} entries, {expected}: {problem}")
     glosses = tuple(table[str(index)] for index in range(classes))
     empty = [str(index) for index, gloss in enumerate(glosses) if not gloss.strip()]
-    twice = sorted(gloss for gloss, count in Counter(glosses).items() if count > 1)
-    if empty or twice:
-        raise ModelFolderError(f"{path}: {_some('found no gloss for ', empty)}{_some('found a gloss twice: ', twice)}")
+    repeated = sorted(gloss for gloss, count in Counter(glosses).items() if count > 1)
+    if empty or repeated:
+        problem = "; ".join(filter(None, (_some("no gloss for ", empty), _some("repeated glosses ", repeated))))
+        raise ModelFolderError(f"{path}: found {problem}, expected a unique gloss for each class")
     return glosses
 
 
@@ -146,13 +147,13 @@ def write_model_folder(
     layout_csv: bytes | None = None,
     prototypes: Prototypes | None = None,
 ) -> None:
-    """Write a model folder, each file whole or not at all.
+    """Write a model folder; each file is written atomically.
 
-    An earlier model's config.json goes first and the new one comes last, so that an interrupted folder is none, never
-    one model's weights with another's glosses. Graphs and prototypes of the earlier model go, too.
+    Deletes the config.json, graphs and prototypes of an earlier model first, and writes config.json last: after an
+    interruption the folder is invalid, but never has the weights of one model and the glosses of another.
 
     `state` holds the network's parameters, `card` the text of MODEL_CARD.md, and `layout_csv` the content of the CSV
-    that `config.layout` names. Raises `ModelFolderError` where glosses are enrolled in the folder (`refuse_enrolled`).
+    that `config.layout` names. Raises `ModelFolderError` if glosses are enrolled in the folder (`refuse_enrolled`).
     """
     from spoter.model.checkpoint import write_weights
 
@@ -172,10 +173,10 @@ def write_model_folder(
 
 
 def refuse_enrolled(folder: Path) -> None:
-    """Raise `ModelFolderError` where `folder` holds enrolled glosses, which new weights would make worthless."""
+    """Raise `ModelFolderError` if `folder` holds enrolled glosses, which do not fit new weights."""
     if (folder / ENROLLED).exists():
         fix = "write to another folder, or delete that file and enroll the glosses again"
-        raise ModelFolderError(f"{folder}: found {ENROLLED}, whose glosses fit no weights but the present ones: {fix}")
+        raise ModelFolderError(f"{folder}: found {ENROLLED}, whose glosses fit only the present weights: {fix}")
 
 
 def _some(text: str, items: list[str]) -> str:

@@ -1,9 +1,9 @@
 """SPOTER, the Sign Pose-based Transformer.
 
 M. Boháček and M. Hrúz, "Sign Pose-based Transformer for Word-level Sign Language Recognition", WACV Workshops 2022.
-An encoder reads the frames of a clip; a decoder without self-attention attends to them with one learned query, the
-class query; a linear layer computes logits. Parameter names are those of the original project (``spoter_model.py``), so
-that its weights load unchanged.
+An encoder processes the frames of a clip. A decoder without self-attention attends to them with one learned query, the
+class query. A linear layer computes logits. Parameters have the names of the original project (``spoter_model.py``), so
+its weights load unchanged.
 """
 
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ class Attention(nn.Module):
         nn.init.zeros_(self.out_proj.bias)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """Attend with query (B, Q, D) to memory (B, T, D); mask (B, 1, 1, T) is True where there is a frame."""
+        """Attend with query (B, Q, D) to memory (B, T, D); mask (B, 1, 1, T) is True for frames, False for padding."""
         if query is memory:
             q, k, v = F.linear(query, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
         else:
@@ -46,7 +46,7 @@ class Attention(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """A post-norm transformer encoder layer, as `torch.nn.TransformerEncoderLayer` by default."""
+    """A post-norm transformer encoder layer, the default form of `torch.nn.TransformerEncoderLayer`."""
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
         super().__init__()
@@ -58,7 +58,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
-        """Compute frames (B, T, D); mask as in `Attention`."""
+        """Compute the layer's output (B, T, D) from frames (B, T, D); mask as in `Attention`."""
         x = self.norm1(x + self.dropout(self.self_attn(x, x, mask)))
         hidden = self.dropout(F.relu(self.linear1(x)))
         out: Tensor = self.norm2(x + self.dropout(self.linear2(hidden)))
@@ -66,9 +66,9 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    """A decoder layer without self-attention: with a single query there is nothing to attend to.
+    """A decoder layer without self-attention, which a single query does not need.
 
-    The original keeps the residual sum of the omitted step, so the query is added to itself.
+    The original keeps the residual sum of the omitted step: it adds the query to itself.
     """
 
     def __init__(self, width: int, heads: int, feedforward: int, dropout: float):
@@ -82,7 +82,7 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
-        """Compute the query (B, 1, D) from memory (B, T, D); mask as in `Attention`."""
+        """Compute a new query (B, 1, D) from query (B, 1, D) and memory (B, T, D); mask as in `Attention`."""
         query = self.norm1(query + self.dropout(query))
         query = self.norm2(query + self.dropout(self.multihead_attn(query, memory, mask)))
         hidden = self.dropout(F.relu(self.linear1(query)))
@@ -94,7 +94,7 @@ Layer = TypeVar("Layer", EncoderLayer, DecoderLayer)
 
 
 class Stack(nn.Module, Generic[Layer]):
-    """Layers one after another and a last norm: the encoder, or the decoder."""
+    """A sequence of layers and a final norm: the encoder or the decoder."""
 
     def __init__(self, layers: list[Layer], width: int):
         super().__init__()
@@ -123,7 +123,7 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(parameter)
 
     def forward(self, frames: Tensor, query: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Return the decoder's output (B, 1, D), and the first encoder layer's output (B, T, D)."""
+        """Return the output of the decoder (B, 1, D) and of the first encoder layer (B, T, D)."""
         first, *others = self.encoder
         first_output = frames = first(frames, mask)
         for encoder_layer in others:
@@ -141,7 +141,7 @@ class Spoter(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.positions = positions
-        # `row_embed` is idle under `shared` positions: the original made `pos` from its first row and kept both.
+        # With `shared` positions, `row_embed` is unused: the original made `pos` from its first row and kept both.
         self.row_embed = nn.Parameter(_sinusoids(sizes.position_rows, sizes.width))
         self.pos = nn.Parameter(torch.zeros(1, 1, sizes.width))
         self.class_query = nn.Parameter(torch.rand(1, sizes.width))
@@ -151,20 +151,20 @@ class Spoter(nn.Module):
     def forward(self, frames: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Compute logits (B, classes).
 
-        `frames` (B, T, 2K), float32, are normalized clips (`spoter.landmarks.normalize`), the shorter ones padded at
-        their end with any finite value. `lengths` (B,) are the frames of each clip; by default all have T.
+        `frames` (B, T, 2K), float32, are normalized clips (`spoter.landmarks.normalize`); shorter clips are padded at
+        the end with any finite values. `lengths` (B,) are the clips' numbers of frames, by default T.
         """
         return self.logits_and_first_layer(frames, lengths)[0]
 
     def logits_and_first_layer(self, frames: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Compute logits, and the first encoder layer's output, shape (B, T, 2K), that `embed` pools.
+        """Compute logits (B, classes) and the output of the first encoder layer (B, T, 2K), which `embed` pools.
 
-        Later layers keep only what tells the trained glosses apart; the first still tells others apart.
+        Later layers keep only differences between trained glosses; the first layer still separates other glosses.
         """
         count = frames.shape[1]
         x = frames + self.pos
         if self.positions == "per-frame":
-            x = x + self.row_embed[:count]  # more frames than rows cannot be broadcast and raise here
+            x = x + self.row_embed[:count]  # raises for more frames than rows, which cannot be broadcast
         mask = None
         if lengths is not None:
             mask = (torch.arange(count, device=frames.device) < lengths[:, None])[:, None, None]  # (B, 1, 1, T)
@@ -176,9 +176,9 @@ class Spoter(nn.Module):
 def embed(first_layer: Tensor, lengths: Tensor | None = None) -> Tensor:
     """Pool the first encoder layer's output over time: a clip's embedding (`spoter.fewshot.prototypes`).
 
-    `first_layer` (B, T, D) is of `Spoter.logits_and_first_layer`; `lengths` (B,) are the frames of each clip, by
-    default T. The result (B, (TIME_PARTS + 1) D) holds the means of each quarter of the clip, then the standard
-    deviation over the whole of it. A clip of fewer frames than quarters has some frames in two of them.
+    `first_layer` (B, T, D) comes from `Spoter.logits_and_first_layer`; `lengths` (B,) are the clips' numbers of frames,
+    by default T. The result (B, (TIME_PARTS + 1) D) holds the mean of each quarter of the clip, then the standard
+    deviation over all frames. In a clip with fewer frames than quarters, some frames belong to two quarters.
     """
     if lengths is None:
         return _embed_unpadded(first_layer)
@@ -195,7 +195,7 @@ def embed(first_layer: Tensor, lengths: Tensor | None = None) -> Tensor:
 
 
 def _embed_unpadded(first_layer: Tensor) -> Tensor:
-    """Compute `embed` for clips that all have T frames, in a fraction of its steps."""
+    """Compute `embed` faster, for clips that all have T frames."""
     count = first_layer.shape[1]
     edges = [part * count // TIME_PARTS for part in range(TIME_PARTS + 1)]
     means = [first_layer[:, start : max(end, start + 1)].mean(dim=1) for start, end in pairwise(edges)]
@@ -206,9 +206,9 @@ def _embed_unpadded(first_layer: Tensor) -> Tensor:
 def _sinusoids(rows: int, width: int) -> Tensor:
     """Return initial per-frame positions: the sinusoids of "Attention Is All You Need" (2017, section 3.5).
 
-    Their amplitude is a fifth of the paper's, because most coordinates are within half a unit.
+    The amplitude is a fifth of the paper's, because most coordinates lie between -0.5 and 0.5.
     """
-    # On the CPU even where checkpoint.py builds a model on the meta device: there, this would import torch's compiler.
+    # Always on the CPU: on the meta device, where checkpoint.py builds a model, this would import torch's compiler.
     rate = 10000 ** (-torch.arange(0, width, 2, device="cpu") / width)
     angle = torch.arange(rows, device="cpu")[:, None] * rate
     return 0.2 * torch.stack([angle.sin(), angle.cos()], dim=-1).flatten(1)[:, :width]

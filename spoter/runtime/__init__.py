@@ -1,1 +1,1 @@
-"""Runtimes, which compute logits and embeddings from features: torch, and ONNX Runtime."""
+"""Runtimes compute logits and embeddings from features: torch and ONNX Runtime."""

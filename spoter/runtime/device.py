@@ -1,4 +1,4 @@
-"""The device and the number of threads that a process computes with."""
+"""The device and the number of threads that a process uses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
-    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` where this machine lacks it."""
+    """Return the device of a name such as cpu, cuda or cuda:1; raise `DataError` if this machine lacks it."""
     require_torch(f"device {name}")
     import torch
 
@@ -28,14 +28,14 @@ def choose_device(name: str) -> torch.device:
 
 
 def limit_threads(threads: int, runtime: str) -> None:
-    """Limit numpy's BLAS, and torch where it is the runtime, to a number of threads in this process.
+    """Limit NumPy's BLAS, and torch if it is the runtime, to a number of threads in this process.
 
-    OpenBLAS takes all cores for a product of two clips' embeddings, and its idle threads spin: with a worker on each
-    core that halves the work all of them get done. It reads its environment when numpy is imported, which may be long
-    past, so it is limited by a call. Sessions of ONNX Runtime have one thread (`spoter.runtime.onnx_runtime`).
-    Only the runtime ``torch`` imports torch, and raises `ModelFolderError` without it.
+    OpenBLAS uses all cores even for the product of two clips' embeddings, and its idle threads spin. With one worker
+    per core, this halves the throughput. OpenBLAS reads its environment variables only when NumPy is imported, which
+    may have happened already; therefore a call sets the limit. Sessions of ONNX Runtime have one thread
+    (`spoter.runtime.onnx_runtime`). Only the runtime ``torch`` imports torch, and raises `ModelFolderError` without it.
     """
-    import numpy as np  # noqa: F401  a BLAS that is not loaded yet cannot be limited
+    import numpy as np  # noqa: F401  the limit applies only to a loaded BLAS
     from threadpoolctl import threadpool_limits
 
     if runtime == "torch":

@@ -1,13 +1,13 @@
-"""Attention's weights rearranged for inference: the same results from fewer products.
+"""Attention weights rearranged for inference: the same results from fewer products.
 
-Softmax over scores s(q, k) = q·k / sqrt(d) does not change when a constant is added to all scores of a query, and its
+The softmax over scores s(q, k) = q·k / sqrt(d) does not change if a constant is added to all scores of a query, and its
 weights p sum to 1. Therefore:
 
-- The scale is folded into the weights of queries.
-- A key's bias adds q·b to all scores of q and drops out.
-- A value's bias is added once, Σ p (W m + b) = W Σ p m + b, so it is folded into the bias of the projection after it.
+- The scale is folded into the query weights.
+- The key bias b adds q·b to all scores of q, so it has no effect and is dropped.
+- The value bias is added once, Σ p (W m + b) = W Σ p m + b, so it is folded into the bias of the output projection.
 - A single query needs no keys and values of the memory m: q·(W m) = (Wᵀ q)·m, and Σ p (W m) = W (Σ p m).
-- A layer norm of q + q, with which the decoder begins, is one of q with a quarter of the epsilon.
+- The decoder starts with a layer norm of q + q, which equals a layer norm of q with a quarter of the epsilon.
 """
 
 import math
@@ -19,7 +19,7 @@ from spoter.model.network import Attention
 
 
 class SelfAttention(NamedTuple):
-    """Weights of an encoder layer's attention: `inward` (3D, D), whose only bias is `query_bias` (D,), and `out`."""
+    """Weights of an encoder layer's attention: `inward` (3D, D), `query_bias` (D,), `out` (D, D), `out_bias` (D,)."""
 
     inward: Tensor
     query_bias: Tensor
@@ -41,9 +41,9 @@ class SelfAttention(NamedTuple):
 class SingleQueryAttention(NamedTuple):
     """Weights of a decoder layer's attention, in which a single query attends to a memory.
 
-    `query` (D, D) with `query_bias` (D,); by head, `keys` (heads, D / heads, D), which project a query into the space
-    of the memory, and `values` (heads, D, D / heads), which project the attended memory to a value; `out` (D, D) with
-    `out_bias` (D,).
+    `query` (D, D) and `query_bias` (D,) project the query. By head, `keys` (heads, D / heads, D) project the query into
+    the space of the memory, and `values` (heads, D, D / heads) project the attended memory to a value. `out` (D, D) and
+    `out_bias` (D,) project the output.
     """
 
     query: Tensor
@@ -63,5 +63,5 @@ class SingleQueryAttention(NamedTuple):
 
 
 def epsilon_of_doubled(norm: nn.LayerNorm) -> float:
-    """Return the epsilon with which a layer norm of q equals `norm` of q + q."""
+    """Return the epsilon for a layer norm of q that equals `norm` of q + q."""
     return norm.eps / 4

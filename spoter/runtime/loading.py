@@ -1,4 +1,4 @@
-"""Loading a model folder in a runtime."""
+"""Loads a model folder in a runtime."""
 
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from spoter.runtime.onnx_runtime import WEIGHTS_SHA256, OnnxRuntime
 def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") -> tuple[ModelFolder, Runtime]:
     """Read a model folder and load its weights or graph in a runtime.
 
-    `runtime` is one of `spoter.model.config.RUNTIMES`; by default the config's own on the CPU, and ``torch`` on other
-    devices. Only ``torch`` imports torch. `device` is torch's; ONNX Runtime computes on the CPU only.
+    `runtime` is one of `spoter.model.config.RUNTIMES`; by default the config's runtime on the CPU, and ``torch`` on
+    other devices. Only ``torch`` imports torch. `device` is a torch device; ONNX Runtime only uses the CPU.
 
-    Raises `ModelFolderError` where the folder is unfit, lacks the runtime's file, holds a graph of other weights than
-    its model.pth, or the runtime is not installed.
+    Raises `ModelFolderError` if the folder is invalid, lacks the runtime's file or holds a graph of other weights than
+    model.pth, or if the runtime is not installed.
     """
     on_cpu = device == "cpu"
     runtime = choose_runtime(folder, runtime) if on_cpu else runtime or "torch"
@@ -29,12 +29,12 @@ def load_runtime(folder: Path, runtime: str | None = None, device: str = "cpu") 
 
         return loaded, TorchRuntime(loaded.model, device)
     if not on_cpu:
-        raise ModelFolderError(f"{folder}: found runtime {runtime} and device {device}, expected cpu for it")
+        raise ModelFolderError(f"{folder}: found runtime {runtime} on device {device}, expected cpu")
     model_folder, path, weights = read_model_folder(folder), folder / RUNTIME_FILES[runtime], folder / WEIGHTS
     graph = OnnxRuntime.read(path, model_folder.width, model_folder.config.classes)
     if weights.exists():
-        found, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights, ModelFolderError)
-        if found != expected:
-            difference = f"a graph of other weights (SHA-256 {found[:12]}) than {WEIGHTS} next to it ({expected[:12]})"
-            raise ModelFolderError(f"{path}: found {difference}: write it again by `spoter export`")
+        source, expected = graph.metadata.get(WEIGHTS_SHA256, "unknown"), file_sha256(weights, ModelFolderError)
+        if source != expected:
+            problem = f"found a graph of other weights (SHA-256 {source[:12]}), expected {WEIGHTS} ({expected[:12]})"
+            raise ModelFolderError(f"{path}: {problem}: write it again with `spoter export`")
     return model_folder, graph

@@ -1,8 +1,8 @@
 """SPOTER as an ONNX graph, arranged as in `spoter.runtime.folded_attention`, with padding and masks.
 
-Frames are rows of matrices (B T, D) wherever their clip does not matter: ONNX Runtime computes such a product with its
-bias and ReLU in one step. What does not depend on clips, such as the decoder's first query, is a constant that it
-computes once, when it loads the graph.
+Steps that treat each frame separately use matrices (B T, D) with one row per frame: ONNX Runtime computes such a
+product with its bias and ReLU in one step. Values that do not depend on clips, such as the decoder's first query,
+become constants, which ONNX Runtime computes once, when it loads the graph.
 """
 
 from collections.abc import Sequence
@@ -20,14 +20,14 @@ from spoter.model.network import DecoderLayer, EncoderLayer, Spoter
 from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
 from spoter.runtime.onnx_runtime import EMBEDDINGS, FRAMES, LENGTHS, LOGITS
 
-# The latest of the operators, LayerNormalization, came with 17; Split got its number of parts with 18.
+# LayerNormalization needs opset 17, and Split with a number of parts needs opset 18.
 OPSET = 18
-# The first ONNX release of opset 18, so that older runtimes take the file.
+# The version of the first ONNX release with opset 18, so that older runtimes accept the file.
 _IR_VERSION = 8
 ENCODER_PREFIX = "encoder."
-"""Prefix of the names of the encoder's nodes."""
+"""The prefix of the encoder's node names."""
 
-# Added to the scores of padding: far below any score, and finite, so that no sum is NaN.
+# Added to the scores of padding: far below any score, but finite, so that no sum is NaN.
 _PADDING_SCORE = -1e30
 
 
@@ -43,7 +43,7 @@ class _Linear(NamedTuple):
 
 
 class _GraphBuilder:
-    """The nodes and constants of a graph; methods take and return the names of nodes' outputs."""
+    """The nodes and constants of a graph; methods take and return names of node outputs."""
 
     def __init__(self, model: Spoter):
         self._model, self._width, self._heads = model, model.sizes.width, model.sizes.heads
@@ -64,7 +64,7 @@ class _GraphBuilder:
         rows = self._norm(x, transformer.encoder.norm, "memory")
         memory = self._node("Reshape", rows, self._clip_shape)  # (B, T, D)
         memory_transposed = self._node("Transpose", memory, perm=[0, 2, 1])
-        query = self._tensor("class_query", self._model.class_query)  # (1, D): the same for all clips
+        query = self._tensor("class_query", self._model.class_query)  # (1, D): shared by all clips
         for number, decoder_layer in enumerate(transformer.decoder):
             self._scope = f"decoder.{number}."
             query = self._decoder_layer(query, memory, memory_transposed, decoder_layer)
@@ -93,10 +93,10 @@ class _GraphBuilder:
         return name
 
     def _add_node(self, kind: str, inputs: Sequence[str], outputs: list[str], attributes: dict[str, Any]) -> list[str]:
-        """Add a node; return the names of its `outputs`, each made up where it is empty."""
+        """Add a node; return the names of its `outputs`; an empty name is replaced by a generated name."""
         name = f"{self._scope}{kind}_{len(self._nodes)}"
-        unnamed = [name] if len(outputs) == 1 else [f"{name}_{i}" for i in range(len(outputs))]
-        outputs = [output or made_up for output, made_up in zip(outputs, unnamed, strict=True)]
+        generated = [name] if len(outputs) == 1 else [f"{name}_{i}" for i in range(len(outputs))]
+        outputs = [output or default for output, default in zip(outputs, generated, strict=True)]
         self._nodes.append(helper.make_node(kind, inputs, outputs, name=name, **attributes))
         return outputs
 
@@ -108,7 +108,7 @@ class _GraphBuilder:
         return self._constant(name, np.ascontiguousarray(tensor.detach().cpu().numpy()))
 
     def _numbers(self, *values: int) -> str:
-        """Return the name of a constant vector of int64."""
+        """Add a constant vector of int64; return its name."""
         self._constants[name := "numbers" + "".join(f"_{value}" for value in values)] = np.array(values, np.int64)
         return name
 
@@ -125,7 +125,7 @@ class _GraphBuilder:
         return self._linear(hidden, layer.linear2, "linear2")
 
     def _read_shapes(self) -> None:
-        """Add nodes of the batch's shape: numbers of clips and frames, and which frames are padding."""
+        """Add nodes for the shape of the batch: the numbers of clips and frames, and the mask of padding."""
         shape = self._node("Shape", FRAMES)
         clips, self._count = (self._node("Slice", shape, self._numbers(i), self._numbers(i + 1)) for i in (0, 1))
         by_head = self._numbers(self._heads, self._width // self._heads)
@@ -142,7 +142,7 @@ class _GraphBuilder:
         self._padding_by_head = self._node("Unsqueeze", padding, self._numbers(1, 2))  # (B, 1, 1, T)
 
     def _frames(self) -> str:
-        """Return frames with their positions, (B T, D)."""
+        """Return the frames plus their positions, (B T, D)."""
         positions = self._tensor("positions", self._model.pos[0])
         if self._model.positions == "per-frame":
             table = self._tensor("positions", self._model.pos[0] + self._model.row_embed)
@@ -157,7 +157,7 @@ class _GraphBuilder:
             self._node("Transpose", self._node("Reshape", part, self._head_shape), perm=perm)
             for part, perm in zip(
                 self._add_node("Split", [inward], ["", "", ""], {"axis": 1, "num_outputs": 3}),
-                ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]),  # keys transposed for their product
+                ([0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]),  # keys are transposed for their product
                 strict=True,
             )
         )
@@ -172,7 +172,7 @@ class _GraphBuilder:
     def _decoder_layer(self, query: str, memory: str, memory_transposed: str, layer: DecoderLayer) -> str:
         weights = SingleQueryAttention.fold(layer.multihead_attn)
         by_head = self._numbers(-1, self._heads, self._width // self._heads)
-        query = self._norm(query, layer.norm1, "norm1", epsilon_of_doubled(layer.norm1))  # (B, D), or 1 for all
+        query = self._norm(query, layer.norm1, "norm1", epsilon_of_doubled(layer.norm1))  # (B, D), or (1, D) for all
         projected = self._linear(query, _Linear(weights.query, weights.query_bias), "query")
         projected = self._node("Reshape", projected, by_head)
         projected = self._multiply_by_head(projected, self._tensor("keys", weights.keys))  # (B, heads, D)
@@ -185,12 +185,12 @@ class _GraphBuilder:
         return self._norm(self._node("Add", query, self._feedforward(query, layer)), layer.norm3, "norm3")
 
     def _multiply_by_head(self, x: str, weights: str) -> str:
-        """Multiply each head of x (B, heads, ·) with its weights (heads, ·, ·)."""
+        """Multiply each head of x (B, heads, ·) by its weights (heads, ·, ·)."""
         by_head = self._node("Transpose", x, perm=[1, 0, 2])
         return self._node("Transpose", self._node("MatMul", by_head, weights), perm=[1, 0, 2])
 
     def _embeddings(self, rows: str) -> None:
-        """Pool the frames (B T, D) after the first layer as `spoter.model.network.embed` does, all clips padded."""
+        """Pool the output of the first layer (B T, D) as `spoter.model.network.embed` does for padded clips."""
         frames = self._node("Reshape", rows, self._clip_shape)  # (B, T, D)
         parts = self._constant("parts", np.arange(TIME_PARTS + 1))
         # (B, TIME_PARTS + 1)
@@ -201,8 +201,8 @@ class _GraphBuilder:
         )
         end = self._node("Max", next_start, self._node("Add", start, self._numbers(1)))
         start, end = (self._node("Unsqueeze", edge, self._numbers(2)) for edge in (start, end))  # (B, TIME_PARTS, 1)
-        begun, over = (self._node("Less", self._frame, edge) for edge in (start, end))
-        in_part = self._node("And", over, self._node("Not", begun))  # (B, TIME_PARTS, T)
+        before_start, before_end = (self._node("Less", self._frame, edge) for edge in (start, end))
+        in_part = self._node("And", before_end, self._node("Not", before_start))  # (B, TIME_PARTS, T)
         means = self._node("MatMul", self._mean_weights(in_part), frames)  # (B, TIME_PARTS, D)
         weights = self._mean_weights(self._node("Unsqueeze", self._in_clip, self._numbers(1)))  # (B, 1, T)
         centred = self._node("Sub", frames, self._node("MatMul", weights, frames))
@@ -211,6 +211,6 @@ class _GraphBuilder:
         self._node("Reshape", pooled, self._numbers(-1, embedding_size(self._width)), output=EMBEDDINGS)
 
     def _mean_weights(self, selected: str) -> str:
-        """Return weights (B, ·, T) with which a product is the mean of the selected frames."""
+        """Return weights (B, ·, T) whose product with frames is the mean of the selected frames."""
         ones = self._node("Cast", selected, to=TensorProto.FLOAT)
         return self._node("Div", ones, self._node("ReduceSum", ones, self._numbers(2), keepdims=1))

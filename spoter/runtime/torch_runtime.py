@@ -1,11 +1,11 @@
 """The runtime torch: `spoter.model.network.Spoter` rearranged, with the same results from fewer and larger products.
 
-- The frames of all clips are concatenated, (N, D) with N = sum T: projections, feed-forward and norms take all of them
-  in one product, nothing is padded, and attention of each clip needs no mask.
-- Queries, keys and values of a layer are one product, whose result has the shape (3D, N): heads and clips are views of
-  it. With (N, 3D) each would be copied, which for 60 frames costs nearly as much as the attention.
+- The frames of all clips are concatenated, (N, D) with N = sum T. Projections, feed-forward and norms process all
+  frames in one product; nothing is padded, and the attention of a clip needs no mask.
+- Queries, keys and values of a layer are one product of shape (3D, N), so that heads and clips are views of it. With
+  (N, 3D), heads and clips would be copies, which for 60 frames cost nearly as much as the attention.
 - The decoder has one query, so its memory is never projected to keys and values (`spoter.runtime.folded_attention`).
-  Its first query is the same for every clip, and so is all of its first layer up to the scores.
+  The first query is the same for every clip, and so is its first layer up to the scores.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,16 +22,16 @@ from spoter.model.network import DecoderLayer, EncoderLayer, Spoter, embed
 from spoter.runtime.base import batch_by_length
 from spoter.runtime.folded_attention import SelfAttention, SingleQueryAttention, epsilon_of_doubled
 
-# From this many multiplications on oneDNN, with weights packed once, is faster than the MKL behind torch.addmm, which
-# does not use AVX-512 on every processor that has it: twice as fast from 10 million on, on an AMD EPYC of family 26.
-# Below, the 20 µs that a call costs are more than it saves.
+# From this number of multiplications on, oneDNN with packed weights is faster than the MKL behind torch.addmm, which
+# does not use AVX-512 on every processor that has it. On an AMD EPYC of family 26, oneDNN is twice as fast from 10
+# million on. For fewer, a call costs more (20 µs) than it saves.
 _MIN_PACKED_PRODUCTS = 2_000_000
-# Frames that go through a feed-forward at once: 4 MB of hidden numbers stay in the processor's cache.
+# Frames per feed-forward step: its 4 MB of hidden values stay in the processor's cache.
 _FRAMES_IN_CACHE = 512
 
 
 class TorchRuntime:
-    """A `spoter.runtime.base.Runtime` on a torch device; the model's weights must not change afterwards."""
+    """A `spoter.runtime.base.Runtime` on a torch device; do not change the model's weights afterwards."""
 
     def __init__(self, model: Spoter, device: str | torch.device = "cpu"):
         self._device = torch.device(device)
@@ -39,7 +39,7 @@ class TorchRuntime:
         self._fused = FusedSpoter(model.to(self._device))
 
     def run(self, features: Sequence[Float32Array], with_embeddings: bool) -> tuple[Float32Array, Float32Array]:
-        """Compute clips, as `spoter.runtime.base.Runtime.run`."""
+        """Compute clips; see `spoter.runtime.base.Runtime.run`."""
         logits = np.empty((len(features), self._sizes.classes), dtype=np.float32)
         size = embedding_size(self._sizes.width) if with_embeddings else 0
         embeddings = np.empty((len(features), size), dtype=np.float32)
@@ -52,9 +52,9 @@ class TorchRuntime:
 
 
 class FusedSpoter:
-    """A SPOTER for inference, on its device.
+    """A SPOTER for inference, on the model's device.
 
-    The model's weights must not change afterwards: some are held, others are rearranged copies.
+    Do not change the model's weights afterwards: this object shares some of them and copies others.
     """
 
     @torch.inference_mode()
@@ -72,19 +72,19 @@ class FusedSpoter:
 
     @torch.inference_mode()
     def __call__(self, clips: Sequence[Tensor], with_embeddings: bool) -> tuple[Tensor, Tensor]:
-        """Return logits (clips, classes) and embeddings (clips, E), or (clips, 0), of at least one clip (T, 2K)."""
+        """Return logits (clips, classes) and embeddings, (clips, E) or (clips, 0), of one or more clips (T, 2K)."""
         lengths = [len(clip) for clip in clips]
         if len(self._positions) == 1:
             x = torch.cat(list(clips)) + self._positions
         else:
-            x = torch.cat([clip + self._positions[: len(clip)] for clip in clips])  # more frames than rows raise here
+            x = torch.cat([clip + self._positions[: len(clip)] for clip in clips])  # raises for more frames than rows
         embeddings = x.new_empty(len(clips), 0)
         for number, layer in enumerate(self._encoder):
             x = layer(x, lengths)
             if number == 0 and with_embeddings:
                 embeddings = torch.cat([embed(frames[None]) for frames in torch.split(x, lengths)])
         memory = torch.split(self._memory_norm(x), lengths)
-        query, projected = (one.expand(len(clips), *one.shape[1:]) for one in self._first_query)
+        query, projected = (tensor.expand(len(clips), *tensor.shape[1:]) for tensor in self._first_query)
         output = self._first_decoder.attend(query, projected, memory)
         for decoder_layer in self._later_decoder:
             output = decoder_layer.attend(*decoder_layer.project_query(output), memory)
@@ -101,7 +101,7 @@ class _FusedEncoderLayer:
         self._feedforward = _FeedForward(layer)
 
     def __call__(self, x: Tensor, lengths: list[int]) -> Tensor:
-        """Compute the frames (N, D) of clips of these lengths; the frames of a clip attend to one another."""
+        """Compute the layer for the frames (N, D) of clips of these lengths; attention stays within each clip."""
         width = x.shape[1]
         projected = self._in.multiply_transposed(x)  # (3D, N)
         projected[:width] += self._query_bias
@@ -126,13 +126,13 @@ class _FusedDecoderLayer:
         self._feedforward = _FeedForward(layer)
 
     def project_query(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Return queries (B, D) after the first norm, and by head in the space of the memory: (B, heads, D)."""
+        """Return the queries (B, D) after the first norm, and their projections for each head (B, heads, D)."""
         query = self._norm1(query)
         by_head = self._query(query).view(len(query), self._heads, -1).transpose(0, 1)  # (heads, B, D / heads)
         return query, torch.bmm(by_head, self._keys).transpose(0, 1)
 
     def attend(self, query: Tensor, projected: Tensor, memory: Sequence[Tensor]) -> Tensor:
-        """Return the layer's output (B, D) for the result of `project_query`, from each clip's memory (T, D)."""
+        """Return the layer's output (B, D) from the results of `project_query` and each clip's memory (T, D)."""
         attended = [
             torch.mm(torch.mm(by_head, frames.t()).softmax(dim=1), frames)[:, None]  # (heads, T), then (heads, 1, D)
             for by_head, frames in zip(projected, memory, strict=True)
@@ -153,7 +153,7 @@ class _FeedForward:
 
 
 class _PackedLinear:
-    """x Wᵀ + b for many x (N, in), by torch.addmm, or by oneDNN where that is available and faster."""
+    """x Wᵀ + b for x (N, in), computed by oneDNN if that is available and faster, else by torch.addmm."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None):
         self._weight = weight
@@ -166,7 +166,7 @@ class _PackedLinear:
         return torch.addmm(self._bias, x, self._weight.t())
 
     def relu(self, x: Tensor) -> Tensor:
-        """Return the result with negative numbers replaced by 0."""
+        """Return the result with negative values replaced by 0."""
         if (packed := self._packed_for(x)) is not None:
             return onednn_ops().linear(x, packed, self._bias, "relu", [], "")
         return self(x).relu_()
@@ -184,7 +184,7 @@ class _PackedLinear:
         return torch.mm(self._weight, x.t())
 
     def _packed_for(self, x: Tensor) -> Tensor | None:
-        """Return the packed weight where oneDNN is faster for these inputs."""
+        """Return the packed weight if oneDNN is faster for this input, else None."""
         return self._packed if len(x) * self._weight.numel() >= _MIN_PACKED_PRODUCTS else None
 
 
@@ -196,17 +196,17 @@ class _OneDnnOps(NamedTuple):
 
 @cache
 def onednn_ops() -> _OneDnnOps:
-    """Return torch's products by oneDNN; raises `AttributeError` where this torch has none."""
+    """Return torch's oneDNN operators; raises `AttributeError` if this torch lacks them."""
     ops = torch.ops.mkldnn
     return _OneDnnOps(ops._reorder_linear_weight, ops._linear_pointwise.default, ops._linear_pointwise.binary)
 
 
 @cache
 def is_onednn_usable(device: str) -> bool:
-    """Tell whether a device has these products and they give the same results as torch.addmm.
+    """Return whether a device has the oneDNN operators and they give the same results as torch.addmm.
 
     torch's compiler uses them for frozen models, but they are not documented: another version may lack or change them.
-    Then the documented products are used.
+    In that case, only documented operators are used.
     """
     if device != "cpu":
         return False
@@ -222,11 +222,11 @@ def is_onednn_usable(device: str) -> bool:
         )
     except (RuntimeError, AttributeError, TypeError, ValueError):
         return False
-    return all(torch.allclose(found, correct, atol=1e-5) for found, correct in pairs)
+    return all(torch.allclose(actual, correct, atol=1e-5) for actual, correct in pairs)
 
 
 def _concatenate(parts: Sequence[Tensor], dim: int = 0) -> Tensor:
-    """Concatenate tensors, without a copy where there is only one."""
+    """Concatenate tensors; return a single tensor without a copy."""
     return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
 
 

@@ -1,4 +1,4 @@
-"""The short way to read an array of points: it finds what the long way finds, or leaves the array to that."""
+"""`parse_point_array` gives the same results as the general decoder, or leaves the array to it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FRAMES = st.lists(
 
 
 def read(points: str, head: str) -> tuple:
-    """Return what `decode` makes of a body, an error as what a client is told."""
+    """Return the clip that `decode` reads from a body, or the error as sent to a client."""
     try:
         [clip] = decode(f'{{{head}"points": {points}}}'.encode(), "application/json", LAYOUT, Limits()).clips
     except InputError as error:
@@ -39,36 +39,36 @@ def read(points: str, head: str) -> tuple:
 
 
 def both_ways(points: str, head: str) -> tuple[tuple, tuple]:
-    """Return what is read with the short way and without it."""
-    short = read(points, head)
+    """Return the results with and without `parse_point_array`."""
+    fast = read(points, head)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plain_points, "parse_point_array", lambda raw, size: None)
-        return short, read(points, head)
+        return fast, read(points, head)
 
 
 @given(FRAMES, st.data(), st.sampled_from(['"layout": 29, ', "", '"estimator": "mediapipe", ']))
-def test_both_ways_read_the_same(frames, data, head):
-    if data.draw(st.booleans()):  # something odd in some place
+def test_both_decoders_agree(frames, data, head):
+    if data.draw(st.booleans()):  # an unusual value at a random place
         frame = data.draw(st.integers(0, len(frames) - 1))
         if frames[frame] is None or data.draw(st.booleans()):
             frames[frame] = data.draw(ODD)
         else:
             frames[frame][data.draw(st.integers(0, len(LAYOUT) - 1))] = data.draw(ODD)
-    short, long = both_ways(json.dumps(frames, indent=data.draw(st.sampled_from([None, 1]))), head)
-    assert short == long
+    fast, general = both_ways(json.dumps(frames, indent=data.draw(st.sampled_from([None, 1]))), head)
+    assert fast == general
 
 
 @given(st.data())
-def test_both_ways_read_the_same_of_what_is_hardly_json(data):
+def test_both_decoders_agree_on_malformed_json(data):
     points = list(json.dumps([[[0.25, 1e-3], None, [1, -2.5]]] * 2))
     for _ in range(data.draw(st.integers(1, 4))):
         place = data.draw(st.integers(0, len(points) - 1))
         points[place] = data.draw(st.sampled_from([*'[],.-+eE019n"{}: ', "null", ""]))
-    short, long = both_ways("".join(points), data.draw(st.sampled_from(['"layout": 29, ', ""])))
-    assert short == long
+    fast, general = both_ways("".join(points), data.draw(st.sampled_from(['"layout": 29, ', ""])))
+    assert fast == general
 
 
-def test_points_and_gaps_keep_their_places():
+def test_points_and_missing_points_keep_their_positions():
     array = parse_point_array(b"[[[0.5,1],null,[2e-1,-3]],\n [null, [4,5], [6,7.25]]]", None)
     assert array.shape == (2, 3, 2) and array.dtype == np.float64
     assert array[0, 0].tolist() == [0.5, 1] and array[0, 2].tolist() == [0.2, -3] and array[1, 2].tolist() == [6, 7.25]
@@ -93,10 +93,10 @@ def test_points_and_gaps_keep_their_places():
         b"3",
     ],
 )
-def test_the_rest_is_left_to_the_long_way(raw):
+def test_other_arrays_are_left_to_the_general_decoder(raw):
     assert parse_point_array(raw, None) is None
 
 
-def test_no_frame_has_another_number_of_points_than_is_said():
+def test_an_array_with_another_number_of_points_than_requested_is_left_to_the_general_decoder():
     assert parse_point_array(b"[[[1,2],[3,4]]]", 3) is None
     assert not math.isnan(parse_point_array(b"[[[1,2],[3,4]]]", 2).sum())

@@ -1,4 +1,4 @@
-"""Whatever comes in, `decode` answers with clips or with an InputError."""
+"""`decode` answers any bytes with clips or an InputError."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def check_error(error: InputError, code: str | None = None) -> None:
     assert len(str(error)) < 1000
 
 
-def answers(body: bytes, content_type: str | None) -> None:
-    """Decode, and check that what comes of it is what the interface promises."""
+def check_decode(body: bytes, content_type: str | None) -> None:
+    """Decode a body and check the guarantees of the interface."""
     try:
         request = decode(body, content_type, LAYOUT, LIMITS, Options())
     except InputError as error:
@@ -90,7 +90,7 @@ def answers(body: bytes, content_type: str | None) -> None:
 
 
 @pytest.mark.parametrize("name", VALID)
-def test_the_bodies_to_be_mutated_are_read(name: str) -> None:
+def test_unmutated_bodies_are_decoded(name: str) -> None:
     kind, body = VALID[name]
     assert all(isinstance(clip, Clip) for clip in decode(body, kind, LAYOUT, LIMITS).clips)
 
@@ -99,10 +99,10 @@ def test_the_bodies_to_be_mutated_are_read(name: str) -> None:
 @FUZZ
 @given(body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
 def test_any_bytes(kind: str | None, body: bytes) -> None:
-    answers(body, kind)
-    answers(b"\x93NUMPY" + body, "application/x-npy")
-    answers(b"pose_nose_x," + body, "text/csv")
-    answers(b"frame,type,landmark_index,x,y\n" + body, "text/csv")
+    check_decode(body, kind)
+    check_decode(b"\x93NUMPY" + body, "application/x-npy")
+    check_decode(b"pose_nose_x," + body, "text/csv")
+    check_decode(b"frame,type,landmark_index,x,y\n" + body, "text/csv")
 
 
 @pytest.mark.parametrize("name", VALID)
@@ -114,7 +114,7 @@ def test_mutated_bodies(name: str, data) -> None:
         start = data.draw(st.integers(0, len(body)))
         end = min(len(body), start + data.draw(st.integers(0, 12)))
         body = body[:start] + data.draw(st.sampled_from(TOKENS) | st.binary(max_size=4)) + body[end:]
-    answers(body, kind)
+    check_decode(body, kind)
 
 
 _WORDS = st.sampled_from(
@@ -155,8 +155,8 @@ _JSON = st.recursive(
         st.sampled_from(["keypoints", "frames", "points", "clips", "instance_info"]), _JSON, max_size=2
     )
 )
-def test_json_of_the_right_words_in_the_wrong_places(body: dict) -> None:
-    answers(dumps(body), "application/json")
+def test_json_with_known_keys_in_wrong_places(body: dict) -> None:
+    check_decode(dumps(body), "application/json")
 
 
 @FUZZ

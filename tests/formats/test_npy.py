@@ -1,4 +1,4 @@
-"""application/x-npy, right and wrong."""
+"""application/x-npy: valid and invalid files."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def read(body: bytes | np.ndarray, layout=LAYOUT, options=Options()):  # noqa: B
 @pytest.mark.parametrize("dtype", ["<f2", "<f4", "<f8", ">f4"])
 def test_array_of_an_estimator(estimator: str, dtype: str) -> None:
     clip = figure_clip(estimator, 5)
-    found = read(clip.points.astype(dtype))
-    assert (found.estimator, found.names) == (estimator, clip.names)
-    np.testing.assert_array_equal(found.points, clip.points.astype(dtype).astype(np.float32))
+    decoded = read(clip.points.astype(dtype))
+    assert (decoded.estimator, decoded.names) == (estimator, clip.names)
+    np.testing.assert_array_equal(decoded.points, clip.points.astype(dtype).astype(np.float32))
 
 
 @pytest.mark.parametrize("layout", BUILT_IN)
 def test_array_of_the_layout(layout: str) -> None:
     layout = load_layout(layout)
     points = layout.select(CLIP)
-    found = read(points, layout, Options(estimator="openpose", fps=25))
-    assert (found.estimator, found.fps) == ("openpose", 25)
-    np.testing.assert_array_equal(layout.select(found), points)
+    decoded = read(points, layout, Options(estimator="openpose", fps=25))
+    assert (decoded.estimator, decoded.fps) == ("openpose", 25)
+    np.testing.assert_array_equal(layout.select(decoded), points)
     np.testing.assert_array_equal(read(np.asfortranarray(points), layout).points, points)
 
 
@@ -49,12 +49,12 @@ def test_pixels() -> None:
     pixels = np.round(clip.points * np.float32([640, 480]))
     expected = pixels / np.float32([640, 480])
     for dtype in (np.int16, np.uint16, np.float32):
-        found = read(pixels.astype(dtype), options=Options(width=640, height=480))
-        np.testing.assert_allclose(found.points, expected, rtol=1e-6)
+        decoded = read(pixels.astype(dtype), options=Options(width=640, height=480))
+        np.testing.assert_allclose(decoded.points, expected, rtol=1e-6)
 
 
 def claim(header: str, data: bytes = b"data") -> bytes:
-    """Return a file of a header and hardly any data."""
+    """Return a file with a header that claims more data than the file has."""
     stream = io.BytesIO()
     text = header.encode().ljust(117) + b"\n"
     stream.write(b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + data)
@@ -62,51 +62,51 @@ def claim(header: str, data: bytes = b"data") -> bytes:
 
 
 class Payload:
-    """Something whose unpickling would be seen."""
+    """An object that records its unpickling."""
 
-    seen = False
+    was_unpickled = False
 
     def __reduce__(self):
-        return setattr, (Payload, "seen", True)
+        return setattr, (Payload, "was_unpickled", True)
 
 
 BAD = {
-    "text": (b"0.1,0.2", "invalid_npy", "no header"),
-    "magic only": (b"\x93NUMPY\x01\x00", "invalid_npy", "no header"),
-    "version 9": (b"\x93NUMPY\x09\x00" + npy(CLIP.points)[8:], "invalid_npy", "no header"),
-    "zip": (b"PK\x03\x04" + b"\0" * 100, "invalid_npy", "no header"),
-    "terabytes": (
-        claim("{'descr': '<f4', 'fortran_order': False, 'shape': (500, 500000000, 2)}"), "invalid_npy", "found 4 bytes",
+    "text": (b"0.1,0.2", "invalid_npy", "header"),
+    "magic only": (b"\x93NUMPY\x01\x00", "invalid_npy", "header"),
+    "version 9": (b"\x93NUMPY\x09\x00" + npy(CLIP.points)[8:], "invalid_npy", "header"),
+    "zip": (b"PK\x03\x04" + b"\0" * 100, "invalid_npy", "header"),
+    "claim of terabytes": (
+        claim("{'descr': '<f4', 'fortran_order': False, 'shape': (500, 500000000, 2)}"), "invalid_npy", "4 bytes",
     ),
-    "nothing, endlessly": (
-        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30}, 0, 2)}}", b""), "invalid_npy", "found 0",
+    "empty array of endless frames": (
+        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({10**30}, 0, 2)}}", b""), "invalid_npy", "0 bytes",
     ),
-    "no frames of endless points": (
-        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': (0, {10**30}, 2)}}", b""), "invalid_npy", "found 0",
+    "empty array of endless points": (
+        claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': (0, {10**30}, 2)}}", b""), "invalid_npy", "0 bytes",
     ),
-    "axes that wrap around": (
+    "size that overflows": (
         claim(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({2**62}, 4, 0)}}", b""), "wrong_shape", "(461",
     ),
-    "a shape below 0": (claim("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 543, 2)}"), "invalid_npy", ""),
-    "no dictionary": (claim("[1, 2"), "invalid_npy", "no header"),
-    "nested header": (claim("(" * 110), "invalid_npy", "no header"),
-    "objects": (npy(np.array([[[Payload(), 1]]], dtype=object)), "wrong_type", "array of object"),
-    "text array": (npy(np.full((2, 54, 2), "x")), "wrong_type", "array of str"),
-    "booleans": (npy(np.ones((2, 54, 2), dtype=bool)), "wrong_type", "array of bool"),
-    "complex": (npy(np.ones((2, 54, 2), dtype=complex)), "wrong_type", "array of complex128"),
-    "records": (npy(np.zeros((2, 54, 2), dtype=[("x", "f4")])), "wrong_type", "expected floating-point numbers"),
-    "cut off": (npy(CLIP.points)[:-1], "invalid_npy", "bytes of data, expected"),
-    "too long": (npy(CLIP.points) + b"\0", "invalid_npy", "bytes of data, expected"),
-    "two axes": (npy(np.zeros((6, 108))), "wrong_shape", "shape (6, 108), expected (frames, points, 2)"),
-    "with z": (npy(np.zeros((6, 54, 3))), "wrong_shape", "shape (6, 54, 3)"),
-    "a batch": (npy(np.zeros((1, 6, 54, 2))), "wrong_shape", "shape (1, 6, 54, 2)"),
+    "negative shape": (claim("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, 543, 2)}"), "invalid_npy", ""),
+    "no dictionary": (claim("[1, 2"), "invalid_npy", "header"),
+    "nested header": (claim("(" * 110), "invalid_npy", "header"),
+    "objects": (npy(np.array([[[Payload(), 1]]], dtype=object)), "wrong_type", "object"),
+    "text array": (npy(np.full((2, 54, 2), "x")), "wrong_type", "str"),
+    "booleans": (npy(np.ones((2, 54, 2), dtype=bool)), "wrong_type", "bool"),
+    "complex": (npy(np.ones((2, 54, 2), dtype=complex)), "wrong_type", "complex128"),
+    "records": (npy(np.zeros((2, 54, 2), dtype=[("x", "f4")])), "wrong_type", "numbers"),
+    "cut off": (npy(CLIP.points)[:-1], "invalid_npy", "bytes"),
+    "too long": (npy(CLIP.points) + b"\0", "invalid_npy", "bytes"),
+    "two axes": (npy(np.zeros((6, 108))), "wrong_shape", "(6, 108)"),
+    "with z": (npy(np.zeros((6, 54, 3))), "wrong_shape", "(6, 54, 3)"),
+    "a batch": (npy(np.zeros((1, 6, 54, 2))), "wrong_shape", "(1, 6, 54, 2)"),
     "no frames": (npy(np.zeros((0, 54, 2))), "no_frames", "0 frames"),
-    "too many frames": (npy(np.zeros((41, 54, 2), np.float32)), "too_many_frames", "found 41 frames"),
-    "N of nobody": (npy(np.zeros((3, 55, 2))), "wrong_point_count", "found 55 points a frame"),
-    "all missing": (npy(np.full((3, 54, 2), np.nan)), "no_usable_frames", "any of 3 frames"),
-    "infinite": (npy(np.full((3, 54, 2), np.inf)), "out_of_range", "found x = inf"),
-    "1e300": (npy(np.full((3, 54, 2), 1e300)), "out_of_range", "found x = inf"),
-    "pixels": (npy(np.full((3, 54, 2), 300)), "out_of_range", "look like pixels"),
+    "too many frames": (npy(np.zeros((41, 54, 2), np.float32)), "too_many_frames", "41 frames"),
+    "unknown N": (npy(np.zeros((3, 55, 2))), "wrong_point_count", "55 points"),
+    "all missing": (npy(np.full((3, 54, 2), np.nan)), "no_usable_frames", "3 frames"),
+    "infinite": (npy(np.full((3, 54, 2), np.inf)), "out_of_range", "x = inf"),
+    "1e300": (npy(np.full((3, 54, 2), 1e300)), "out_of_range", "x = inf"),
+    "pixels": (npy(np.full((3, 54, 2), 300)), "out_of_range", "pixels"),
     "pixels of OpenPose": (npy(np.full((3, 137, 2), 300)), "missing_image_size", "up to 300"),
 }  # fmt: skip
 
@@ -118,10 +118,10 @@ def test_bad_array(name: str) -> None:
         read(body)
     assert (caught.value.code, caught.value.status) == (code, 400), caught.value
     assert words in caught.value.message
-    assert not Payload.seen
+    assert not Payload.was_unpickled
 
 
-def test_another_estimator_than_the_one_named() -> None:
+def test_an_array_of_another_estimator_than_the_named_one_is_refused() -> None:
     with pytest.raises(InputError) as caught:
         read(CLIP.points, options=Options(estimator="openpose"))
-    assert caught.value.code == "wrong_estimator" and "mediapipe's 543 points" in caught.value.message
+    assert caught.value.code == "wrong_estimator" and "543 points" in caught.value.message

@@ -1,4 +1,4 @@
-"""Around the formats: content types, headers, limits, and the bytes of answers."""
+"""Content types, headers, limits, and encoded answers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def refuse(body, content_type: str | None, limits: Limits = LIMITS) -> InputErro
 @pytest.mark.parametrize(
     "kind", ["application/json", "Application/JSON ; charset=utf-8", "application/json;charset=UTF-8", None, "", " "]
 )
-def test_json_by_its_content_type_or_its_looks(kind: str | None) -> None:
+def test_json_is_detected_by_content_type_or_content(kind: str | None) -> None:
     for body in (BODY, b" \r\n\t" + BODY, b"\xef\xbb\xbf" + BODY):
         request = decode(body, kind, LAYOUT, LIMITS)
         assert len(request.clips[0]) == 3 and request.content_type == "application/json"
@@ -41,22 +41,22 @@ def test_json_by_its_content_type_or_its_looks(kind: str | None) -> None:
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("image/png", "found 'image/png', expected one of application/json, text/csv, application/x-npy"),
+        ("image/png", "'image/png', expected one of application/json, text/csv, application/x-npy"),
         ("application/x-www-form-urlencoded", "curl -d"),
         ("text/plain; charset=utf-8", "'text/plain'"),
         ("json", "'json'"),
         ("x" * 500, "…"),
     ],
 )
-def test_unknown_content_type(kind: str, words: str) -> None:
+def test_an_unknown_content_type_is_refused(kind: str, words: str) -> None:
     error = refuse(BODY, kind)
     assert (error.code, error.status, error.where) == ("unsupported_content_type", 415, "header Content-Type")
     assert words in error.message and len(error.message) < 300
 
 
-def test_no_content_type_and_no_json() -> None:
+def test_a_body_that_is_not_json_needs_a_content_type() -> None:
     error = refuse(b"a,b\n1,2\n", None)
-    assert (error.code, error.status) == ("unsupported_content_type", 415) and "no content type" in error.message
+    assert (error.code, error.status) == ("unsupported_content_type", 415)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "application/x-npy", None])
@@ -66,13 +66,13 @@ def test_empty_body(kind: str | None, body: bytes) -> None:
     assert (error.code, error.status) == ("empty_body", 400)
 
 
-def test_body_too_large_before_anything_else() -> None:
+def test_the_size_of_a_body_is_checked_first() -> None:
     error = refuse(b"x" * 101, "image/png", Limits(max_bytes=100))
     assert (error.code, error.status) == ("body_too_large", 413)
-    assert "found 101 bytes, expected at most 100" in error.message
+    assert "101 bytes, expected at most 100" in error.message
 
 
-def test_text_that_is_no_unicode() -> None:
+def test_a_surrogate_is_invalid_json() -> None:
     assert refuse('{"layout":"\ud800"}'.encode(errors="surrogatepass"), None).code == "invalid_json"
 
 
@@ -126,7 +126,7 @@ def test_accept(accept: str | None, expected: str) -> None:
 
 
 @pytest.mark.parametrize("accept", [None, "*/*", "application/*"])
-def test_json_lines_answer_json_lines(accept: str | None) -> None:
+def test_json_lines_requests_get_json_lines_by_default(accept: str | None) -> None:
     request = Request([], many=True, content_type="application/jsonlines")
     assert choose_accept(accept, request) == "application/jsonlines"
     assert choose_accept("application/json", request) == "application/json"
@@ -165,13 +165,13 @@ def test_one_answer() -> None:
 
 
 @pytest.mark.parametrize(("known", "in_json", "in_csv"), [(False, b"false", b"false"), (None, b"null", b"")])
-def test_a_sign_that_is_not_known_or_that_nobody_can_tell(known, in_json, in_csv) -> None:
+def test_encoding_of_known_false_and_none(known, in_json, in_csv) -> None:
     answer = Prediction(ANSWER.glosses[1:], known, 64, MODEL)
     assert b'"known":' + in_json + b"," in encode(Request([None]), [answer], "application/json")
     assert b",0.02,0," + in_csv + b",\n" in encode(Request([None]), [answer], "text/csv")
 
 
-def test_several_answers_with_an_error_in_its_place() -> None:
+def test_several_answers_with_an_error_among_them() -> None:
     request = Request([None, ERROR, None], many=True)
     answers = [ANSWER, ERROR, ANSWER]
     documents = [DOCUMENT, ERROR_DOCUMENT, DOCUMENT]
@@ -182,7 +182,7 @@ def test_several_answers_with_an_error_in_its_place() -> None:
     assert json.loads(encode(one, [ANSWER], "application/json")) == {"answers": [DOCUMENT]}
 
 
-def test_answers_as_a_table() -> None:
+def test_answers_as_csv() -> None:
     body = encode(Request([None, ERROR], many=True), [ANSWER, ERROR], "text/csv")
     assert body.startswith(b"clip,rank,gloss,score,index,known,error\n0,1,")
     table = pd.read_csv(io.BytesIO(body))
@@ -196,10 +196,10 @@ def test_answers_as_a_table() -> None:
     assert table["error"].iloc[2] == "no_frames: clip 1: found 0 frames, expected at least 1"
 
 
-def test_pixels_are_told_by_most_of_the_points() -> None:
+def test_pixels_are_detected_by_the_majority_of_points() -> None:
     points = np.full((2, 10, 2), 0.5)
     assert not is_in_pixels(points)
-    points[0, 0] = 900  # a stray point
+    points[0, 0] = 900  # an outlier
     assert not is_in_pixels(points)
     assert is_in_pixels(points * 640)
     assert not is_in_pixels(points * np.nan)

@@ -1,4 +1,4 @@
-"""What is left out of a body before it is decoded changes nothing that is kept, whatever the body holds."""
+"""Face meshes are removed from a body before decoding, without an effect on the rest of the body."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ VALUES = st.recursive(
 
 
 def emptied(value: object) -> object:
-    """Return JSON with an empty array for each array under the key."""
+    """Return a JSON value with an empty array for each array under `KEY`."""
     if isinstance(value, dict):
-        return {key: [] if key == KEY and isinstance(kept, list) else emptied(kept) for key, kept in value.items()}
+        return {key: [] if key == KEY and isinstance(item, list) else emptied(item) for key, item in value.items()}
     return [emptied(item) for item in value] if isinstance(value, list) else value
 
 
@@ -35,12 +35,12 @@ def emptied(value: object) -> object:
 @example({KEY: ['"]', 'a"'], "x": 1}, None, True)
 @example({KEY: [{"x": [1]}, 2], "x": 1}, None, True)
 @example([{f'"{KEY}': [1, 2]}, KEY, [3]], None, True)
-def test_nothing_else_is_touched(value, indent, ascii_only):
+def test_the_rest_of_a_body_does_not_change(value, indent, ascii_only):
     body = json.dumps(value, indent=indent, ensure_ascii=ascii_only).encode()
     assert emptied(json.loads(remove_face_meshes(body))) == emptied(json.loads(body))
 
 
-def test_flat_arrays_of_points_go():
+def test_flat_arrays_of_points_are_removed():
     body = full_request(3)
     shorter = remove_face_meshes(body)
     assert json.loads(shorter) == emptied(json.loads(body)) and len(shorter) < len(body) / 5
@@ -51,29 +51,29 @@ def test_flat_arrays_of_points_go():
     "body",
     [b"", b'"face_landmarks"', b'{"face_landmarks":[', b'{"face_landmarks":null}', b'{"a\\"face_landmarks":[1]}'],
 )
-def test_what_is_no_whole_array_stays(body):
+def test_anything_but_a_complete_array_stays(body):
     assert remove_face_meshes(body) is body
 
 
 @pytest.mark.parametrize("first", [b'{"face_landmarks":[1]}', b'{"a\\"face_landmarks":[1]}', b'{"face_landmarks":1}'])
-def test_no_more_than_so_many_keys_are_looked_at_whatever_follows_them(monkeypatch, first):
+def test_at_most_max_faces_keys_are_examined(monkeypatch, first):
     monkeypatch.setattr(body_guards, "MAX_FACES", 3)
     faces = b'{"face_landmarks":[1]}'
     assert remove_face_meshes(first * 2 + faces * 2).endswith(b'{"face_landmarks":[]}' + faces)
     assert remove_face_meshes(first * 3 + faces).endswith(faces)
 
 
-def test_a_face_is_read_by_layouts_that_use_it_and_passed_over_by_others():
+def test_only_layouts_with_a_face_read_the_face():
     body = full_request(2).replace(b'"face_landmarks": [{"x": ', b'"face_landmarks": [{"x": NaN, "w": ', 1)
     assert len(decode(body, "application/json", load_layout("54"), Limits()).clips[0]) == 2
     with pytest.raises(InputError, match="NaN"):
         decode(body, "application/json", load_layout("71"), Limits())
 
 
-def test_an_error_beside_a_face_is_told_of_the_body_as_it_came():
-    body, told = full_request(2) + b"}", []
+def test_errors_have_positions_in_the_original_body():
+    body, errors = full_request(2) + b"}", []
     for layout in ("54", "71"):
         with pytest.raises(InputError) as raised:
             decode(body, "application/json", load_layout(layout), Limits())
-        told.append((raised.value.code, str(raised.value), raised.value.where))
-    assert told[0] == told[1]
+        errors.append((raised.value.code, str(raised.value), raised.value.where))
+    assert errors[0] == errors[1]

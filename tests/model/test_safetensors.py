@@ -1,4 +1,4 @@
-"""Checkpoints as safetensors: read, converted, refused where damaged."""
+"""Checkpoints as safetensors: reading, conversion, and damaged files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def weights(dgs11: Path, tmp_path_factory) -> Path:
     return path
 
 
-def test_they_are_read_as_they_were_written(weights, dgs11):
-    found, expected = read_checkpoint(weights), read_checkpoint(dgs11 / "model.pth").state
-    assert (found.kind, found.heads) == ("safetensors", None)
-    assert found.state.keys() == expected.keys()
-    assert all(torch.equal(found.state[name], tensor) for name, tensor in expected.items())
+def test_safetensors_survive_a_round_trip(weights, dgs11):
+    checkpoint, expected = read_checkpoint(weights), read_checkpoint(dgs11 / "model.pth").state
+    assert (checkpoint.kind, checkpoint.heads) == ("safetensors", None)
+    assert checkpoint.state.keys() == expected.keys()
+    assert all(torch.equal(checkpoint.state[name], tensor) for name, tensor in expected.items())
 
 
-def test_convert_and_inspect_take_them(weights, dgs11, tmp_path):
+def test_convert_and_inspect_accept_safetensors(weights, dgs11, tmp_path):
     config = load_model_folder(dgs11).config
     out, meaning = tmp_path / "model", dgs11 / "meaning.json"
     options = ["--out", out, "--meaning", meaning, "--nhead", config.heads, "--layout", config.layout]
@@ -43,7 +43,7 @@ def test_convert_and_inspect_take_them(weights, dgs11, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spoil",
+    "damage",
     [
         lambda raw: raw[:5000],
         lambda raw: b"",
@@ -52,35 +52,35 @@ def test_convert_and_inspect_take_them(weights, dgs11, tmp_path):
         lambda raw: (10**7).to_bytes(8, "little") + b"{}",
         lambda raw: raw + b"more",
     ],
-    ids=["cut short", "empty", "no header", "endless header", "header beyond the end", "more bytes"],
+    ids=["truncated", "empty", "no header", "endless header", "header beyond the end", "extra bytes"],
 )
-def test_damaged_ones_are_refused_in_a_line(weights, tmp_path, spoil):
+def test_a_damaged_file_is_refused_with_an_error_of_one_line(weights, tmp_path, damage):
     path = tmp_path / "model.safetensors"
-    path.write_bytes(spoil(weights.read_bytes()))
-    with pytest.raises(ModelFolderError, match=r"model\.safetensors: found no whole safetensors file") as error:
+    path.write_bytes(damage(weights.read_bytes()))
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors: ") as error:
         read_checkpoint(path)
     assert "\n" not in str(error.value)
 
 
-def test_a_pickle_by_that_name_is_not_unpickled(dgs11, tmp_path):
+def test_a_pickle_with_the_suffix_of_safetensors_is_not_unpickled(dgs11, tmp_path):
     path = tmp_path / "model.safetensors"
     path.write_bytes((dgs11 / "model.pth").read_bytes())
-    with pytest.raises(ModelFolderError, match="no whole safetensors file"):
+    with pytest.raises(ModelFolderError, match=r"model\.safetensors: "):
         read_checkpoint(path)
 
 
-def test_tensors_of_something_else_are_refused(tmp_path):
+def test_tensors_of_another_model_are_refused(tmp_path):
     save_file({"class_query": torch.zeros(1, 108)}, tmp_path / "a.safetensors")
-    with pytest.raises(ModelFolderError, match="expected SPOTER's tensor"):
+    with pytest.raises(ModelFolderError, match=r"a\.safetensors: .*linear1"):
         read_checkpoint(tmp_path / "a.safetensors")
     save_file({"class_query": torch.zeros(1, 108, dtype=torch.int64)}, tmp_path / "b.safetensors")
-    with pytest.raises(ModelFolderError, match="floating-point"):
+    with pytest.raises(ModelFolderError, match=r"int64.*class_query"):
         read_checkpoint(tmp_path / "b.safetensors")
 
 
 @pytest.mark.parametrize("name", ["class_query\nINFO all is well", "x" * 5000])
-def test_a_name_that_would_fill_a_page_is_refused_in_a_line(tmp_path, name):
+def test_a_long_or_unprintable_name_is_refused_with_an_error_of_one_line(tmp_path, name):
     save_file({name: torch.zeros(1, 108)}, tmp_path / "a.safetensors")
-    with pytest.raises(ModelFolderError, match="found a tensor named") as error:
+    with pytest.raises(ModelFolderError, match=r"a\.safetensors: ") as error:
         read_checkpoint(tmp_path / "a.safetensors")
     assert "\n" not in str(error.value) and len(str(error.value)) < 500

@@ -1,4 +1,4 @@
-"""Machines without torch: models are served in ONNX Runtime, and everything else names the install command."""
+"""Machines without torch: ONNX Runtime serves models; other functions raise an error with the install command."""
 
 from __future__ import annotations
 

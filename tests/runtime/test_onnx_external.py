@@ -1,4 +1,4 @@
-"""A graph whose weights lie in other files, or in memory, is refused before ONNX Runtime sees it."""
+"""A graph with weights in other files or in memory is refused before ONNX Runtime reads it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from stress.decoder_targets import SMALL, small_graphs
 from tests import ROOT
 
 IN_MEMORY = "*/_ORT_MEM_ADDR_/*"
-REFUSED = "values lie outside of the graph"
+EXTERNAL, DAMAGED = "outside", "damaged"
 
 
 def external(location: str = "secret.bin") -> TensorProto:
@@ -40,7 +40,7 @@ def tensor_with(**fields) -> TensorProto:
     return TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1], float_data=[1.0], **fields)
 
 
-def only_named() -> TensorProto:
+def tensor_with_location() -> TensorProto:
     tensor = tensor_with()
     tensor.external_data.add(key="location", value="secret.bin")
     return tensor
@@ -65,12 +65,12 @@ def within(depth: int) -> GraphProto:
     return graph
 
 
-# Everywhere that a tensor may stand.
+# All places of a tensor in a model.
 PLACES: dict[str, Callable[[], ModelProto]] = {
     "initializer": lambda: model(GraphProto(initializer=[tensor_with(), external()])),
     "memory": lambda: model(GraphProto(initializer=[external(IN_MEMORY)])),
     "location only": lambda: model(GraphProto(initializer=[tensor_with(data_location=TensorProto.EXTERNAL)])),
-    "name only": lambda: model(GraphProto(initializer=[only_named()])),
+    "name only": lambda: model(GraphProto(initializer=[tensor_with_location()])),
     "sparse values": lambda: model(GraphProto(sparse_initializer=[sparse(values=external())])),
     "sparse indices": lambda: model(GraphProto(sparse_initializer=[sparse(indices=external())])),
     "attribute": lambda: model(GraphProto(node=[node(t=external())])),
@@ -90,9 +90,9 @@ PLACES: dict[str, Callable[[], ModelProto]] = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_external_data_is_refused_wherever_it_is(place):
+def test_external_data_is_refused_in_all_places(place):
     graph = PLACES[place]().SerializeToString()
-    with pytest.raises(ModelFolderError, match=f"here, byte .*{REFUSED}"):
+    with pytest.raises(ModelFolderError, match=f"here, byte .*{EXTERNAL}"):
         OnnxRuntime(graph, "here", 4, 2)
 
 
@@ -109,13 +109,13 @@ TENSOR = tensor_with().SerializeToString()
 
 
 def holding(tensor: bytes) -> bytes:
-    """Return a model of one initializer."""
+    """Return a model with one initializer."""
     graph = b"\x2a" + length(tensor) + tensor
     return b"\x3a" + length(graph) + graph
 
 
 def nested(depth: int) -> bytes:
-    """Return a model of graphs in attributes in nodes in graphs."""
+    """Return a model with `depth` nested graphs, each in an attribute of a node."""
     content = b""
     for _ in range(depth):
         for field in (b"\x32", b"\x2a", b"\x0a"):
@@ -123,34 +123,34 @@ def nested(depth: int) -> bytes:
     return b"\x3a" + length(content) + content
 
 
-# What protobuf's readers take, or may take, for external data, or for less or more than is there.
-ODD = {
-    "a second graph, which is merged": (merged(model(), model(within(0))), REFUSED),
-    "a first graph": (merged(model(within(0)), model()), REFUSED),
-    "location set, then not": (holding(TENSOR + b"\x70\x01\x70\x00"), REFUSED),
-    "location of more bytes": (holding(TENSOR + b"\x70\x81\x80\x00"), REFUSED),
-    "tag of more bytes": (holding(TENSOR + b"\xf0\x80\x00\x01"), REFUSED),
-    "location above an enum's": (holding(TENSOR + b"\x70\x81\x80\x80\x80\x10"), REFUSED),
-    "location as bytes": (holding(TENSOR + b"\x72\x01\x01"), REFUSED),
-    "external data as a number": (holding(TENSOR + b"\x68\x00"), REFUSED),
-    "group": (PLAIN + b"\x0b\x0c", "damaged or unknown field"),
-    "end of a group": (PLAIN + b"\x0c", "damaged or unknown field"),
-    "wire type 6": (PLAIN + b"\x0e", "damaged or unknown field"),
-    "field 0": (PLAIN + b"\x00\x00", "damaged or unknown field"),
-    "field that ONNX has not": (PLAIN + b"\xf8\x3f\x00", "damaged or unknown field"),
-    "graph as a number": (PLAIN + b"\x38\x00", "damaged or unknown field"),
-    "endless number": (PLAIN + b"\x08" + b"\xff" * 11, "damaged or unknown field"),
-    "longer than the file": (PLAIN + b"\x12\x05ab", "damaged or unknown field"),
-    "longer than its message": (b"\x3a\x02\x2a\x04\x12\x05ab", "damaged or unknown field"),
-    "cut in a number": (PLAIN + b"\x08", "damaged or unknown field"),
-    "cut in 4 bytes": (holding(b"\x25\0\0"), "damaged or unknown field"),
-    "deeper than protobuf reads": (nested(40), "damaged or unknown field"),
+# Encodings that a protobuf reader may read as external data, or in another way than this parser.
+UNUSUAL = {
+    "external data in a second graph, which is merged": (merged(model(), model(within(0))), EXTERNAL),
+    "external data in the first of two graphs": (merged(model(within(0)), model()), EXTERNAL),
+    "location set, then unset": (holding(TENSOR + b"\x70\x01\x70\x00"), EXTERNAL),
+    "location as a long varint": (holding(TENSOR + b"\x70\x81\x80\x00"), EXTERNAL),
+    "tag as a long varint": (holding(TENSOR + b"\xf0\x80\x00\x01"), EXTERNAL),
+    "location beyond the range of an enum": (holding(TENSOR + b"\x70\x81\x80\x80\x80\x10"), EXTERNAL),
+    "location as bytes": (holding(TENSOR + b"\x72\x01\x01"), EXTERNAL),
+    "external data as a number": (holding(TENSOR + b"\x68\x00"), EXTERNAL),
+    "group": (PLAIN + b"\x0b\x0c", DAMAGED),
+    "end of a group": (PLAIN + b"\x0c", DAMAGED),
+    "wire type 6": (PLAIN + b"\x0e", DAMAGED),
+    "field 0": (PLAIN + b"\x00\x00", DAMAGED),
+    "field that ONNX does not have": (PLAIN + b"\xf8\x3f\x00", DAMAGED),
+    "graph as a number": (PLAIN + b"\x38\x00", DAMAGED),
+    "endless varint": (PLAIN + b"\x08" + b"\xff" * 11, DAMAGED),
+    "longer than the file": (PLAIN + b"\x12\x05ab", DAMAGED),
+    "longer than its message": (b"\x3a\x02\x2a\x04\x12\x05ab", DAMAGED),
+    "truncated varint": (PLAIN + b"\x08", DAMAGED),
+    "truncated 4 bytes": (holding(b"\x25\0\0"), DAMAGED),
+    "deeper than protobuf allows": (nested(40), DAMAGED),
 }
 
 
-@pytest.mark.parametrize("kind", ODD)
-def test_odd_protobuf_is_refused(kind):
-    content, words = ODD[kind]
+@pytest.mark.parametrize("kind", UNUSUAL)
+def test_unusual_protobuf_is_refused(kind):
+    content, words = UNUSUAL[kind]
     with pytest.raises(ModelFolderError, match=f"here, byte .*{words}"):
         refuse_external_data(content, "here")
 
@@ -158,20 +158,20 @@ def test_odd_protobuf_is_refused(kind):
 @pytest.mark.parametrize(
     "content", [b"", PLAIN, holding(TENSOR), holding(TENSOR + b"\x70\x00"), *small_graphs()], ids=range(6)
 )
-def test_weights_inside_pass(content):
+def test_graphs_with_weights_inside_are_accepted(content):
     refuse_external_data(content, "here")
 
 
-def leads_to_tensors(message, seen: tuple[str, ...] = ()) -> bool:
+def leads_to_tensors(message, ancestors: tuple[str, ...] = ()) -> bool:
     inner = [field.message_type for field in message.fields if field.message_type]
     return message.name == "TensorProto" or any(
-        leads_to_tensors(each, (*seen, message.name)) for each in inner if each.name not in seen
+        leads_to_tensors(each, (*ancestors, message.name)) for each in inner if each.name not in ancestors
     )
 
 
 @pytest.mark.parametrize("name", MESSAGE_FIELDS)
-def test_no_field_that_leads_to_tensors_is_passed_over(name):
-    """By the installed ONNX's own description; a field that a later one adds is refused as unknown."""
+def test_every_field_that_leads_to_tensors_is_followed(name):
+    """By the descriptors of the installed ONNX; fields that a later ONNX adds are refused as unknown."""
     inner, plain = MESSAGE_FIELDS[name]
     for field in getattr(onnx, name).DESCRIPTOR.fields:
         if field.message_type and leads_to_tensors(field.message_type):
@@ -180,7 +180,7 @@ def test_no_field_that_leads_to_tensors_is_passed_over(name):
 
 
 def tensors(message: Message) -> Iterator[TensorProto]:
-    """Return all tensors of a message as protobuf's own reader finds them."""
+    """Yield all tensors of a message that protobuf's reader finds."""
     if isinstance(message, TensorProto):
         yield message
     for field, value in message.ListFields():
@@ -189,10 +189,10 @@ def tensors(message: Message) -> Iterator[TensorProto]:
                 yield from tensors(inner)
 
 
-def test_what_passes_has_no_external_data_for_protobufs_own_reader():
-    """Mutated graphs with external data: bytes changed, put in, taken out and doubled."""
-    rng, seeds, found = random.Random(1), [make().SerializeToString() for make in PLACES.values()], 0
-    passed = 0
+def test_accepted_graphs_have_no_external_data_for_protobufs_reader():
+    """Graphs with external data are mutated: bytes are changed, inserted and deleted, and graphs appended."""
+    rng, seeds = random.Random(1), [make().SerializeToString() for make in PLACES.values()]
+    accepted = readable = 0
     for _ in range(20_000):
         content = bytearray(rng.choice(seeds))
         for _ in range(rng.choice((1, 1, 2, 3))):
@@ -209,19 +209,19 @@ def test_what_passes_has_no_external_data_for_protobufs_own_reader():
             refuse_external_data(bytes(content), "here")
         except ModelFolderError:
             continue
-        passed += 1
+        accepted += 1
         try:
             read = ModelProto.FromString(bytes(content))
         except DecodeError:
             continue
-        found += 1
+        readable += 1
         assert not [t for t in tensors(read) if t.external_data or t.data_location != TensorProto.DEFAULT]
-    assert passed > 100 and found > 50
+    assert accepted > 100 and readable > 50
 
 
 @pytest.fixture
 def secret(tmp_path, monkeypatch) -> bytes:
-    """A graph that takes the head's bias from a file of the working folder, which is there."""
+    """A graph that reads the head's bias from an existing file in the working directory."""
     graph = onnx.load_from_string(small_graphs()[0])
     [bias] = [tensor for tensor in graph.graph.initializer if tensor.name == "head.bias"]
     (tmp_path / "secret.bin").write_bytes(bias.raw_data)
@@ -233,30 +233,30 @@ def secret(tmp_path, monkeypatch) -> bytes:
     return graph.SerializeToString()
 
 
-def test_a_model_folder_with_such_a_graph_is_refused(dgs11, tmp_path, secret):
+def test_a_model_folder_whose_graph_has_external_data_is_refused(dgs11, tmp_path, secret):
     folder = Path(shutil.copytree(dgs11, tmp_path / "model"))
     graph = onnx.load_from_string((folder / GRAPH).read_bytes())
     graph.graph.initializer.append(external())
     (folder / GRAPH).write_bytes(graph.SerializeToString())
-    with pytest.raises(ModelFolderError, match=rf"model\.onnx, byte .*{REFUSED}"):
+    with pytest.raises(ModelFolderError, match=rf"model\.onnx, byte .*{EXTERNAL}"):
         Recognizer.load(folder)
 
 
-def test_onnx_runtime_itself_would_look_in_no_folder(secret, tmp_path, monkeypatch):
-    """The second lock: with the first one open, the session finds no such file."""
-    with pytest.raises(ModelFolderError, match=REFUSED):
+def test_onnx_runtime_itself_does_not_find_external_data(secret, tmp_path, monkeypatch):
+    """The second protection: without the check of the graph, the session does not find the file."""
+    with pytest.raises(ModelFolderError, match=EXTERNAL):
         OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])
     monkeypatch.setattr(onnx_runtime, "refuse_external_data", lambda graph, place: None)
-    with pytest.raises(ModelFolderError, match="here: found what ONNX Runtime does not load"):
+    with pytest.raises(ModelFolderError, match="here: "):
         OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])
     folder = "session.model_external_initializers_file_folder_path"
     assert onnx_runtime._SESSION_CONFIG[folder] == os.devnull
     monkeypatch.setitem(onnx_runtime._SESSION_CONFIG, folder, str(tmp_path))
-    OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])  # neither lock
+    OnnxRuntime(secret, "here", SMALL["width"], SMALL["classes"])  # without both protections, it is loaded
 
 
-def test_bytes_that_look_like_another_format_are_read_as_onnx():
-    """ONNX Runtime would guess its own format from bytes 4 to 8; nothing checks what that names."""
+def test_a_graph_that_resembles_another_format_is_read_as_onnx():
+    """ONNX Runtime would guess its own format from bytes 4 to 8, and no check covers external data in that format."""
     graph = onnx.load_from_string(small_graphs()[0])
     graph.producer_name = "ORTM"
     content = graph.SerializeToString()
@@ -265,12 +265,12 @@ def test_bytes_that_look_like_another_format_are_read_as_onnx():
     assert runtime.run([np.zeros((2, SMALL["width"]), np.float32)], with_embeddings=False)[0].shape == (1, 2)
 
 
-def test_every_pin_of_onnx_runtime_refuses_paths_out_of_the_working_folder():
-    """1.24.2 still follows `../`; 1.23 any path."""
+def test_every_pinned_onnx_runtime_refuses_paths_outside_the_working_directory():
+    """Version 1.24.2 still follows `../`, and 1.23 follows any path."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = [*project["dependencies"], *chain(*project["optional-dependencies"].values())]
     files = ("handler/onnx-requirements.txt", "docker/requirements.txt", "spoter/aws/functions/requirements.txt")
     lines = [*declared, *(line for name in files for line in (ROOT / name).read_text().splitlines())]
-    wanted = [Requirement(line) for line in lines if line.startswith("onnxruntime")]
-    assert len(wanted) == 4
-    assert not [each for each in wanted for version in ("1.20.0", "1.23.2", "1.24.2") if version in each.specifier]
+    pins = [Requirement(line) for line in lines if line.startswith("onnxruntime")]
+    assert len(pins) == 4
+    assert not [pin for pin in pins for version in ("1.20.0", "1.23.2", "1.24.2") if version in pin.specifier]

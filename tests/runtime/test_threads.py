@@ -1,4 +1,4 @@
-"""A process that answers computes with the threads it was given, numpy's BLAS included, whatever it began with."""
+"""A serving process uses the configured number of threads, also in NumPy's BLAS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from tests import ROOT
 
 HANDLER = ROOT / "handler"
-# Three, as a machine of more cores would begin with: one of a single core has one whatever is done.
+# Start with three threads, as on a machine with several cores; a machine with one core would always have one.
 BEFORE = """
 import sys
 from pathlib import Path
@@ -48,7 +48,7 @@ print(*{pool["num_threads"] for pool in threadpool_info() if pool["user_api"] ==
 @pytest.mark.parametrize(
     ("runtime", "code", "threads"), [("onnx", LOADED_HANDLER, "2"), ("torch", BULK, "1")], ids=["handler", "bulk"]
 )
-def test_blas_is_held_to_the_threads_of_a_worker(dgs11, samples, tmp_path, runtime, code, threads):
+def test_blas_uses_the_number_of_threads_of_a_worker(dgs11, samples, tmp_path, runtime, code, threads):
     model = Path(shutil.copytree(dgs11, tmp_path / "model"))
     config = json.loads((model / "config.json").read_text()) | {"runtime": runtime}
     (model / "config.json").write_text(json.dumps(config))
@@ -59,7 +59,7 @@ def test_blas_is_held_to_the_threads_of_a_worker(dgs11, samples, tmp_path, runti
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    said = done.stdout.splitlines()[-1]
-    if not said:
+    threads_used = done.stdout.splitlines()[-1]
+    if not threads_used:
         pytest.skip("threadpoolctl does not know this NumPy's BLAS")
-    assert said == threads
+    assert threads_used == threads
