@@ -1,1 +1,1 @@
-"""Training and evaluation: data sets, splits by group, augmentation, the loop, figures. Serving needs none of it."""
+"""Training and evaluation: data sets, splits by group, augmentation, the loop, metrics. Serving does not import it."""

@@ -1,4 +1,4 @@
-"""Clips as batches for a model: normalised, and padded to the longest of clips of about the same length."""
+"""Batches of normalized clips of about the same length, padded to the longest of them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from spoter.landmarks.normalize import normalize
 from spoter.training.augment.augmentation import Augmenter
 from spoter.training.data import LabelledClip
 
-_POOL = 8  # batches that are filled from one sorted pool: little padding, and batches still differ between epochs
-_FRAMES = 128  # a batch of longer clips than this holds fewer of them: attention costs memory by the square of length
+_POOL = 8  # batches per sorted pool of clips: sorting avoids padding, pools keep batches different between epochs
+_FRAMES = 128  # batches of longer clips hold fewer clips: the memory of attention grows with the square of the length
 
 
 @dataclass(frozen=True)
@@ -27,32 +27,32 @@ class Batch:
     frames: Tensor  # (B, T, 2K), padded with zeros
     lengths: Tensor  # (B,)
     labels: Tensor  # (B,)
-    global_size: int  # clips of the batch over all processes; B where there is one
-    is_filler: bool = False  # no clip was left for this process, which got another one's and must not count it
+    global_size: int  # clips in the batch over all processes; B for a single process
+    is_filler: bool = False  # this process got no clip of its share, only a copy that must not count
 
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """A clip for a model: a layout's points (T, K, 2) in image units, to augment, and its features (T, 2K)."""
+    """A clip as input of a model: its points (T, K, 2) in image units, for augmentation, and its features (T, 2K)."""
 
     points: np.ndarray
     features: np.ndarray
 
 
 class ClipEncoder:
-    """Selects a layout's points of clips and normalises them, each once; a model takes at most `max_frames`."""
+    """Selects the points of a layout and normalizes them, once per clip; refuses more than `max_frames` frames."""
 
     def __init__(self, layout: Layout, scheme: str, max_frames: int):
         self.layout, self.scheme, self.max_frames = layout, scheme, max_frames
-        # By the clip's id; the clip itself is kept so that no other object gets the id.
+        # By id of the clip. The clip is kept, so that no other object gets its id.
         self._encoded: dict[int, tuple[LabelledClip, EncodedClip]] = {}
 
     def encode(self, clip: LabelledClip) -> EncodedClip:
-        """Return a clip's points and features; raise `DataError`, naming it, where the model cannot take it."""
+        """Return the points and features of a clip; raise `DataError`, naming it, if it does not fit the model."""
         if id(clip) not in self._encoded:
             if len(clip.clip) > self.max_frames:
-                found = f"found {len(clip.clip)} frames"
-                raise DataError(f"{clip.name}: {found}, but the model is to take {self.max_frames} at most")
+                problem = f"found {len(clip.clip)} frames"
+                raise DataError(f"{clip.name}: {problem}, expected at most {self.max_frames}, the limit of the model")
             try:
                 points = self.layout.select(clip.clip)
                 encoded = EncodedClip(points, normalize(points, self.layout, self.scheme))
@@ -63,9 +63,9 @@ class ClipEncoder:
 
 
 class ClipSet:
-    """The clips of a subset of a split, as batches; `DataError` for a clip that the model cannot take, naming it.
+    """The clips of one subset of a split, as batches.
 
-    `glosses` are in the order of the label indices.
+    `glosses` are in the order of the label indices. Raises `DataError`, naming the clip, if one does not fit the model.
     """
 
     def __init__(self, clips: Sequence[LabelledClip], glosses: Sequence[str], encoder: ClipEncoder):
@@ -77,17 +77,17 @@ class ClipSet:
         return len(self.clips)
 
     def batches(self, size: int) -> list[Batch]:
-        """Return all clips as they are, the shorter first, for validation and testing."""
+        """Return all clips without augmentation, sorted by length, for validation and testing."""
         chunks = _chunks({i: len(clip.features) for i, clip in enumerate(self.clips)}, size)
         return [self._batch(chunk, lambda i: self.clips[i].features) for chunk in chunks]
 
     def augmented_batches(
         self, size: int, augmenter: Augmenter, seed: int, epoch: int, rank: int = 0, world: int = 1
     ) -> Iterator[Batch]:
-        """Yield all clips once, augmented, in a random order; the same for the same seed and epoch.
+        """Yield all clips once, augmented, in a random order that depends only on the seed and the epoch.
 
-        Of several processes (`world`) each augments all clips alike and gets every `world`-th of each batch, so that
-        together they train on what one would.
+        Each of `world` processes augments all clips in the same way and gets every `world`-th clip of each batch.
+        Together they train on the batches of a single process.
         """
         rng = np.random.default_rng([seed, epoch])
         order = rng.permutation(len(self))
@@ -100,7 +100,7 @@ class ClipSet:
                 yield self._batch(chunks[chunk], partial(self._normalize, pool), rank, world)
 
     def _normalize(self, augmented: dict[int, np.ndarray], member: int) -> np.ndarray:
-        """Return an augmented clip's features, or the clip's own if no frame with both shoulders is left."""
+        """Return the features of an augmented clip, or of the original if no frame with both shoulders is left."""
         try:
             return normalize(augmented[member], self.encoder.layout, self.encoder.scheme)
         except InputError:
@@ -121,7 +121,7 @@ class ClipSet:
 
 
 def _chunks(lengths: dict[int, int], size: int) -> list[list[int]]:
-    """Group clips of about the same length, at most `size` of them and `size` times `_FRAMES` frames with padding."""
+    """Group clips by length: at most `size` clips and, with padding, `size` times `_FRAMES` frames per group."""
     chunks: list[list[int]] = [[]]
     for member in sorted(lengths, key=lambda member: lengths[member]):
         if len(chunks[-1]) == size or (chunks[-1] and (len(chunks[-1]) + 1) * lengths[member] > size * _FRAMES):

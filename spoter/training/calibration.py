@@ -1,11 +1,11 @@
-"""Calibration of a trained model: its temperature, its prototypes and its threshold.
+"""Calibration of a trained model: temperature, prototypes and threshold.
 
-`spoter train` calibrates the model that it has trained, `spoter calibrate` one that was trained elsewhere.
+`spoter train` calibrates the model that it has trained; `spoter calibrate` calibrates a model from elsewhere.
 
-All three are fitted to final weights. The prototypes come from the training clips, as they are and augmented, so that
-another tempo or a dropped frame counts as a difference between two clips of one sign. All else comes from validation
-clips: temperature and scale from the clips as they are; the threshold from augmented copies, too, for the validation
-clips are of few cameras.
+All three are fitted to the final weights. The prototypes are computed from the training clips and augmented copies, so
+that a different tempo or a dropped frame counts as variation within a sign. Everything else is computed from validation
+clips: temperature and scale from the original clips, the threshold from augmented copies too, because the validation
+clips come from few cameras.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from spoter.training.data.split import Split, join_first
 
 FloatArray = npt.NDArray[np.floating]
 
-# Of validation clips, the share that an answer is to call known: the rest is the price of refusing unknown signs.
+# Share of validation clips that the threshold accepts as known. The rest is the cost of refusing unknown signs.
 KNOWN_SHARE = 0.9
-# Weight of the round matrix that the scatter within glosses is mixed with: there are fewer clips than directions.
-# Between 0.05 and 0.2 nothing changed by more than 0.005 on left-out glosses of dgs11.
+# Shrinkage of the within-gloss scatter toward a multiple of the identity: there are fewer clips than dimensions.
+# Between 0.05 and 0.2, no metric on left-out glosses of dgs11 changed by more than 0.005.
 _SHRINKAGE = 0.1
-_COPIES = 3  # augmented ones of each clip
+_COPIES = 3  # augmented copies of each clip
 _BATCH = 32
-_TEMPERATURES = (0.01, 100.0)  # what ModelConfig allows
+_TEMPERATURES = (0.01, 100.0)  # bounds of ModelConfig
 
 
 def fit_calibration(
@@ -55,10 +55,10 @@ def fit_calibration(
     augmenter: Augmenter = Augmentation(),  # noqa: B008  frozen
     seed: int = 0,
 ) -> tuple[ModelConfig, Prototypes]:
-    """Fit temperature, prototypes and threshold to final weights; return the config with them, and the prototypes.
+    """Fit temperature, prototypes and threshold; return the updated config and the prototypes.
 
-    `model` has its final weights and is on `device`. The label indices of both clip sets are the model's own; `train`
-    has a clip of each gloss. `augmenter` and `seed` are those of training; clips are used as they are and augmented.
+    `model` has its final weights and is on `device`. Both clip sets use the label indices of the model; `train` has a
+    clip of each gloss. `augmenter` and `seed` are those of training: clips are used both as recorded and augmented.
     """
     _, embeddings, labels = _compute(model, train, device, augmenter, seed)
     prototypes = fit_prototypes(embeddings, labels, config.classes)
@@ -67,27 +67,27 @@ def fit_calibration(
     own = similarities[np.arange(len(labels)), labels]
     prototypes = replace(
         prototypes,
-        scale=1 / fit_temperature(similarities, labels),  # a cosine times a scale is a logit over a temperature
+        scale=1 / fit_temperature(similarities, labels),  # scale * cosine = logit / temperature
         typical=float(np.clip(np.median(own), 0.1, 1)),
     )
     temperature = fit_temperature(logits, labels)
     logits, embeddings, _ = _compute(model, validation, device, augmenter, seed)
     similarities = prototypes.directions(embeddings) @ prototypes.trained.T
-    named = np.take_along_axis(similarities, logits.argmax(axis=1)[:, None], axis=1)
-    threshold = float(np.quantile(named, 1 - KNOWN_SHARE))
+    of_predicted = np.take_along_axis(similarities, logits.argmax(axis=1)[:, None], axis=1)
+    threshold = float(np.quantile(of_predicted, 1 - KNOWN_SHARE))
     config = msgspec.structs.replace(config, temperature=round(temperature, 4), known_threshold=round(threshold, 4))
     return config, prototypes
 
 
 def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
-    """Return the temperature under which validation clips are likeliest.
+    """Return the temperature that maximizes the likelihood of validation clips.
 
     `logits` are (clips, classes), `labels` (clips,).
 
     Temperature scaling: C. Guo, G. Pleiss, Y. Sun and K. Weinberger, "On Calibration of Modern Neural Networks", ICML
-    2017. Where all clips are named right the likeliest temperature would be 0, that is, certainty. So the right gloss
-    gets not 1 for its target but (n + 1) / (n + 2) of n clips, and the other glosses share the rest: J. Platt,
-    "Probabilistic Outputs for Support Vector Machines", 1999, section 2.2.
+    2017. If all clips are classified correctly, the maximum is at temperature 0, which means certainty. Therefore the
+    target of the true gloss is (n + 1) / (n + 2) for n clips instead of 1, and the other glosses share the rest:
+    J. Platt, "Probabilistic Outputs for Support Vector Machines", 1999, section 2.2.
     """
     count, classes = logits.shape
     target = np.full((count, classes), 1 / (count + 2) / max(classes - 1, 1))
@@ -100,29 +100,29 @@ def fit_temperature(logits: FloatArray, labels: npt.NDArray[np.int64]) -> float:
 
 
 def fit_prototypes(embeddings: FloatArray, labels: npt.NDArray[np.int64], classes: int) -> Prototypes:
-    """Return the prototypes of `classes` glosses, with `scale` and `typical` 1.
+    """Return the prototypes of `classes` glosses, with `scale` and `typical` set to 1.
 
-    `embeddings` are (clips, E); `labels` (clips,) hold each of 0 … `classes` - 1 at least once.
+    `embeddings` are (clips, E); `labels` (clips,) contain each of 0 … `classes` - 1 at least once.
     """
     embeddings = embeddings.astype(np.float64)
     means = np.stack([embeddings[labels == label].mean(axis=0) for label in range(classes)])
-    centre = means.mean(axis=0)
+    center = means.mean(axis=0)
     within = embeddings - means[labels]
     scatter = within.T @ within / len(within)
     size = len(scatter)
-    round_part = max(np.trace(scatter) / size, 1e-9) * np.eye(size)  # of one clip a gloss there is no scatter
-    scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * round_part
+    sphere = max(np.trace(scatter) / size, 1e-9) * np.eye(size)  # with one clip per gloss the scatter is 0
+    scatter = (1 - _SHRINKAGE) * scatter + _SHRINKAGE * sphere
     whitening = np.linalg.cholesky(np.linalg.inv(scatter))
-    directions = to_unit_vectors((means - centre) @ whitening)
-    centre32, whitening32, directions32 = (array.astype(np.float32) for array in (centre, whitening, directions))
-    return Prototypes(centre32, whitening32, directions32, scale=1.0, typical=1.0)
+    directions = to_unit_vectors((means - center) @ whitening)
+    center32, whitening32, directions32 = (array.astype(np.float32) for array in (center, whitening, directions))
+    return Prototypes(center32, whitening32, directions32, scale=1.0, typical=1.0)
 
 
 @torch.inference_mode()
 def _compute(
     model: Spoter, clips: ClipSet, device: torch.device, augmenter: Augmenter | None = None, seed: int = 0
 ) -> tuple[FloatArray, FloatArray, npt.NDArray[np.int64]]:
-    """Return logits (N, classes), embeddings (N, E) and labels (N,) of all clips, and of their augmented copies."""
+    """Return logits (N, classes), embeddings (N, E) and labels (N,) of all clips and, with `augmenter`, of copies."""
     batches: Iterable[Batch] = clips.batches(_BATCH)
     if augmenter:
         copies = (clips.augmented_batches(_BATCH, augmenter, seed, epoch) for epoch in range(_COPIES))
@@ -143,38 +143,37 @@ def calibrate_folder(
 ) -> tuple[ModelConfig, list[Skipped]]:
     """Fit temperature, prototypes and threshold of a model, and write them into its model folder.
 
-    `data` are clips of each of its glosses, for the prototypes; the model may have been trained on them. `validation`
-    are other clips, for temperature and threshold, or the split of `data` whose validation side they are. With clips
-    that the model was trained on, its scores would come out too high. `skip_bad` leaves out clips of `validation` with
-    the very same points as one of `data`; without it they are an error. The folder is locked from reading to writing.
+    `data` are clips of each gloss of the model, for the prototypes; the model may have been trained on them.
+    `validation` are other clips, for temperature and threshold, or a split of `data` with a validation subset. Clips
+    that the model was trained on would make its scores too high. `skip_bad` skips clips of `validation` with the same
+    points as a clip of `data`; without it they are an error. The folder stays locked during the calibration.
 
-    Returns the config with the new `temperature` and `known_threshold`, and the clips that were left out here, in
-    addition to those that reading the data sets left out.
+    Returns the config with the new `temperature` and `known_threshold`, and the clips skipped here, without those that
+    were skipped when the data sets were read.
 
-    Raises `DataError` where the data have other glosses than the model, landmarks of another estimator, a clip or group
-    in both, or a clip that the model cannot be fed; `ModelFolderError` for a folder that cannot be used or holds
-    enrolled glosses, which would not fit other prototypes, and where the model was edited meanwhile; `SpoterError`
-    where another command is writing into the folder.
+    Raises `DataError` for other glosses, another estimator, a clip or group in both data sets, and a clip that does
+    not fit the model; `ModelFolderError` for an unusable folder, enrolled glosses (they would not fit new prototypes),
+    and a model edited meanwhile; `SpoterError` if another command is writing into the folder.
     """
     with exclusive_lock(folder):
         before, loaded = _compute_digests(folder), load_model_folder(folder)
         refuse_enrolled(folder)
         config = loaded.config
         _check_data(data, config.estimator, loaded.glosses)
-        train, held_out, left_out = _separate(data, validation, skip_bad)
+        train, held_out, skipped = _separate(data, validation, skip_bad)
         encoder = ClipEncoder(loaded.layout, config.normalize, config.max_frames)
         train_set, validation_set = (ClipSet(clips, loaded.glosses, encoder) for clips in (train, held_out))
         finished, prototypes = fit_calibration(loaded.model.to(device), train_set, validation_set, config, device)
         if changed := [name for name, sha256 in _compute_digests(folder).items() if sha256 != before[name]]:
             raise ModelFolderError(
-                f"{folder}: {', '.join(changed)} changed during the calibration, so that nothing was written: "
-                "run it again"
+                f"{folder}: {', '.join(changed)} changed during the calibration. Nothing was written; "
+                "run the command again"
             )
-        # An interruption must not leave a threshold with other prototypes than those it was fitted to.
+        # After an interruption, the folder must not combine new prototypes with the old threshold.
         atomic_write_bytes(folder / CONFIG, msgspec.structs.replace(config, known_threshold=None).to_json())
         atomic_write_bytes(folder / PROTOTYPES, prototypes.to_bytes())
         atomic_write_bytes(folder / CONFIG, finished.to_json())
-    return finished, left_out
+    return finished, skipped
 
 
 def _compute_digests(folder: Path) -> dict[str, str]:
@@ -185,24 +184,24 @@ def _check_data(data: DataSet, estimator: str, glosses: Sequence[str]) -> None:
     for clip in data.clips:
         if clip.clip.estimator not in (None, estimator):
             raise DataError(
-                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, expected "
-                f"{estimator}'s, as the model's"
+                f"{data.sources[0]}, clip {clip.name}: found landmarks of {clip.clip.estimator}, "
+                f"expected landmarks of {estimator}, like the model"
             )
-    for problem, wrong in (
+    for problem, names in (
         ("no clip of", set(glosses) - set(data.glosses)),
         ("glosses that the model does not know:", set(data.glosses) - set(glosses)),
     ):
-        if wrong:
+        if names:
             raise DataError(
-                f"{data.sources[0]}: found {problem} {join_first(sorted(wrong))}; expected clips of each of the "
-                f"model's {len(glosses)} glosses and no others"
+                f"{data.sources[0]}: found {problem} {join_first(sorted(names))}; expected clips of each of the "
+                f"model's {len(glosses)} glosses and of no other gloss"
             )
 
 
 def _separate(
     data: DataSet, validation: DataSet | Split, skip_bad: bool
 ) -> tuple[list[LabelledClip], list[LabelledClip], list[Skipped]]:
-    """Return the clips for the prototypes, those for temperature and threshold, and those left out."""
+    """Return the clips for the prototypes, the clips for temperature and threshold, and the skipped clips."""
     if isinstance(validation, Split):
         return validation.select(data.clips, "train"), validation.select(data.clips, "validation"), []
     merged, validation_groups, _ = merge_presplit(data, validation, skip_bad=skip_bad)
@@ -212,7 +211,7 @@ def _separate(
     for clip in held_out:
         if (twin := names.get(fingerprint(clip))) is not None:
             raise DataError(
-                f"{validation.sources[0]}, clip {clip.name}: found the very same points as in {twin}, expected clips "
-                "that the prototypes are not made of; --skip-bad leaves such out"
+                f"{validation.sources[0]}, clip {clip.name}: found the same points as in {twin}, expected other "
+                "clips than those of the prototypes; --skip-bad skips duplicates"
             )
     return train, held_out, merged.skipped[len(data.skipped) + len(validation.skipped) :]

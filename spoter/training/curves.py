@@ -1,4 +1,4 @@
-"""The course of a training run, written while it runs: metrics.jsonl, curves.png and TensorBoard's event files."""
+"""Metrics of a run, written during training: metrics.jsonl, curves.png and TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
 METRICS, CURVES = "metrics.jsonl", "curves.png"
-_REDRAWN = 20.0  # seconds between two drawings of a run that is not over: drawing takes as long as a small epoch
+_REDRAW_INTERVAL_S = 20.0  # between two drawings during a run: drawing takes as long as a small epoch
 
 
 def metrics_lines(history: Sequence[dict[str, float]]) -> bytes:
-    """Return metrics.jsonl: a JSON object an epoch."""
+    """Return the content of metrics.jsonl: one JSON object per epoch."""
     rounded = ({k: v if isinstance(v, int) else float(f"{v:.6g}") for k, v in line.items()} for line in history)
     return "".join(f"{json.dumps(line)}\n" for line in rounded).encode()
 
 
 def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Draw loss, top-1 and learning rate over epochs into a PNG file."""
+    """Draw loss, top-1 and learning rate by epoch into a PNG file."""
     epochs = [line["epoch"] for line in history]
     figure = Figure(figsize=(12, 3.6))
     loss, top1, rate = figure.subplots(1, 3)
@@ -39,7 +39,7 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
         axes.legend()
     top1.set_ylim(0, 1.02)
     rate.plot(epochs, [line["learning_rate"] for line in history], marker=".")
-    rate.set(title="Learning rate at the epoch's end", xlabel="Epoch")
+    rate.set(title="Learning rate at the end of the epoch", xlabel="Epoch")
     for axes in (loss, top1, rate):
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -48,10 +48,10 @@ def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
 
 
 class MetricsWriter:
-    """Writes metrics.jsonl and curves.png in `folder`, and TensorBoard's event files in another, after each epoch.
+    """Writes metrics.jsonl and curves.png into `folder`, and events into the folder `tensorboard`, after each epoch.
 
-    Events of an earlier run in TensorBoard's folder, or of this one before it was killed, are dropped, and the whole
-    history is written again.
+    Events that are already in the folder, from an earlier or an interrupted run, are dropped, and the whole history is
+    written again.
     """
 
     def __init__(self, folder: Path, tensorboard: Path | None) -> None:
@@ -65,9 +65,9 @@ class MetricsWriter:
         self._drawn = time.monotonic()
 
     def __call__(self, history: Sequence[dict[str, float]]) -> None:
-        """Write `history`, which begins with the lines of the last call."""
+        """Write `history`, which starts with the lines of the previous call."""
         atomic_write_bytes(self.folder / METRICS, metrics_lines(history))
-        if time.monotonic() - self._drawn >= _REDRAWN:
+        if time.monotonic() - self._drawn >= _REDRAW_INTERVAL_S:
             draw_curves(self.folder / CURVES, history)
             self._drawn = time.monotonic()
         if self._board:

@@ -1,7 +1,7 @@
-"""One process, or several that train one model together, each on its own GPU: torch's DistributedDataParallel.
+"""Training of one model by one or several processes, one per GPU, with torch's DistributedDataParallel.
 
 ``torchrun --nproc-per-node 4 -m spoter.cli.main train …`` starts the processes and sets their environment variables.
-Where one of them fails, torchrun ends the others.
+If one process fails, torchrun ends the others.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from spoter.runtime.device import choose_device
 
 _Value = TypeVar("_Value")
 
-# The others wait while the first validates, evaluates and writes. After this time they take it for dead.
+# The other processes wait while the main process validates, evaluates and writes. After this time they give up.
 _TIMEOUT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together: the number of this one, from 0, how many there are, and this one's device."""
+    """The processes that train together: rank of this process, number of processes, device of this process."""
 
     rank: int = 0
     world_size: int = 1
@@ -36,11 +36,11 @@ class ProcessGroup:
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that validates, prints and writes."""
+        """Whether this process validates, prints and writes."""
         return self.rank == 0
 
     def broadcast(self, value: _Value) -> _Value:
-        """Return the main process's `value` in all processes; the other processes' values are ignored."""
+        """Return the `value` of the main process in all processes; the values of the others are ignored."""
         if self.world_size == 1:
             return value
         values = [value]
@@ -48,27 +48,27 @@ class ProcessGroup:
         return values[0]
 
     def sum(self, numbers: Tensor) -> Tensor:
-        """Return the sum of all processes' `numbers`."""
+        """Return the sum of `numbers` over all processes."""
         if self.world_size > 1:
             dist.all_reduce(numbers)
         return numbers
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return a model whose backward pass averages gradients over all processes."""
+        """Wrap a model so that its backward pass averages gradients over all processes."""
         if self.world_size == 1:
             return model
         if getattr(model, "positions", None) == "shared":
-            # Shared positions do not use this parameter, and every process would wait for its gradient.
+            # Shared positions do not use this parameter; every process would wait for its gradient.
             model.get_parameter("row_embed").requires_grad_(False)
         return nn.parallel.DistributedDataParallel(model, [self.device] if self.device.type == "cuda" else None)
 
 
 @contextmanager
 def join_processes(device: str) -> Iterator[ProcessGroup]:
-    """Join the processes that torchrun started with this one, if it did, and leave them at the end.
+    """Join the process group that torchrun started, if any, and leave it at the end.
 
-    `device` is ``cpu`` or ``cuda``; a single process may name one of several GPUs: ``cuda:1``. Raises `DataError` for a
-    device that does not exist.
+    `device` is ``cpu`` or ``cuda``; a single process may choose one of several GPUs, as in ``cuda:1``. Raises
+    `DataError` for a device that does not exist.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     if world_size == 1:
@@ -80,7 +80,7 @@ def join_processes(device: str) -> Iterator[ProcessGroup]:
     elif device == "cpu":
         chosen = choose_device(device)
     else:
-        raise DataError(f"found device {device!r} for {world_size} processes, expected cuda (a GPU each) or cpu")
+        raise DataError(f"found device {device!r} for {world_size} processes, expected cuda (one GPU each) or cpu")
     dist.init_process_group("nccl" if device == "cuda" else "gloo", timeout=_TIMEOUT)
     yield ProcessGroup(dist.get_rank(), world_size, chosen)
-    dist.destroy_process_group()  # not after an error: it would wait for the others, and they for this process
+    dist.destroy_process_group()  # not after an error: this process and the others would wait for each other

@@ -1,4 +1,4 @@
-"""The training loop: clips and a model in, the best weights out."""
+"""The training loop: train a model on clips and keep its best weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class LabelledLogits:
-    """A model's `logits` (clips, classes) for a set of clips, and the right `labels` (clips,)."""
+    """A model's `logits` (clips, classes) for a set of clips, and their true `labels` (clips,)."""
 
     logits: Tensor
     labels: Tensor
@@ -42,7 +42,7 @@ class LabelledLogits:
 
 @dataclass(frozen=True)
 class FitResult:
-    """What `fit` returns: weights, the epoch they are from, a line of metrics for each epoch, and seconds in all."""
+    """The result of `fit`: weights, the epoch they are from, the metrics of each epoch, and the total seconds."""
 
     state: dict[str, Tensor]
     epoch: int
@@ -52,10 +52,10 @@ class FitResult:
 
 @dataclass(frozen=True)
 class TrainContext:
-    """How and where a model is trained; but for floating-point noise, the weights do not depend on it."""
+    """How and where a model is trained; apart from rounding errors, the weights do not depend on it."""
 
     processes: ProcessGroup = field(default_factory=ProcessGroup)
-    precision: str = "fp32"  # or bf16 for autocast; weights, their average and validation stay fp32
+    precision: str = "fp32"  # or bf16 for autocast; weights, their average and validation stay in fp32
     run: UnfinishedRun | None = None  # saves the state after each epoch, and loads that of a killed run
     on_epoch: Callable[[list[dict[str, float]]], None] | None = None  # called with the history after each epoch
     progress: bool = False
@@ -69,15 +69,15 @@ def fit(
     context: TrainContext,
     name: str = "model",
 ) -> FitResult:
-    """Train a model, or resume its training where `context.run` has a state of it; change its weights.
+    """Train a model in place, or resume its training if `context.run` holds a saved state.
 
-    On the same machine with the same number of threads, a resumed run gives the very weights and metrics, but for
-    seconds, of an uninterrupted one: augmentation and dropout depend only on the seed and the epoch number, and the
-    state holds all else.
+    On the same machine with the same number of threads, a resumed run yields exactly the weights and metrics of an
+    uninterrupted run, except the seconds: augmentation and dropout depend only on the seed and the epoch number, and
+    the state holds everything else.
 
-    The weights with the highest validation accuracy are kept, of equals the later. Without a validation set all epochs
-    are run and the last weights kept. `name` is that of the state and of the progress bar. Raises `DataError` where the
-    loss is not finite.
+    The result has the weights with the highest validation accuracy; of equal epochs, the latest. Without a validation
+    set, all epochs are run and the result has the last weights. `name` names the state and the progress bar. Raises
+    `DataError` for a loss that is not finite.
     """
     trainer = _Trainer(model, settings, context, name)
     validation_batches = validation.batches(settings.batch_size) if validation else []
@@ -109,7 +109,7 @@ def fit(
 
 @torch.inference_mode()
 def predict_logits(model: nn.Module, batches: Sequence[Batch], device: torch.device) -> LabelledLogits:
-    """Compute the logits of batches of clips."""
+    """Return the logits and labels of batches of clips."""
     model.eval()
     logits = [model(batch.frames.to(device), batch.lengths.to(device)).cpu() for batch in batches]
     return LabelledLogits(torch.cat(logits), torch.cat([batch.labels for batch in batches]))
@@ -117,9 +117,9 @@ def predict_logits(model: nn.Module, batches: Sequence[Batch], device: torch.dev
 
 @dataclass
 class _Best:
-    """The best weights so far: those of the highest validation accuracy, between equals of the later epoch."""
+    """The weights with the highest validation accuracy so far; of equal epochs, the latest."""
 
-    # On few clips many epochs are equal. The loss would let the one wrong clip decide; later weights have seen more.
+    # With few clips, many epochs are equal. The loss would depend on the one wrong clip; later weights saw more data.
 
     accuracy: float = -1.0
     epoch: int = 0
@@ -132,7 +132,7 @@ class _Best:
 
 
 class _Trainer:
-    """A model in training, with its optimizer, the average of its weights, and its history, from its saved state."""
+    """A model in training, its optimizer, the average of its weights, and its history; restored from a saved state."""
 
     def __init__(self, model: nn.Module, settings: TrainSettings, context: TrainContext, name: str) -> None:
         self.model, self.settings, self.context = model.to(context.processes.device), settings, context
@@ -156,11 +156,11 @@ class _Trainer:
 
     @property
     def seconds(self) -> float:
-        """Seconds of training, those before the run was killed included."""
+        """Seconds of training, including those before an interruption."""
         return time.monotonic() - self._started
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         return {
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict() if self.averaged else {},
@@ -176,13 +176,13 @@ class _Trainer:
         device, rank, world_size = processes.device, processes.rank, processes.world_size
         self.wrapped_model.train()
         torch.manual_seed(int(np.random.SeedSequence([settings.seed, epoch, rank]).generate_state(1)[0]))  # for dropout
-        sums = torch.zeros(2, dtype=torch.float64, device=device)  # of loss and of right predictions
-        seen, rate = 0, settings.learning_rate
+        sums = torch.zeros(2, dtype=torch.float64, device=device)  # of the loss and of correct predictions
+        count, rate = 0, settings.learning_rate  # count of clips so far
         for batch in train.augmented_batches(
             settings.batch_size, settings.augmenter, settings.seed, epoch, rank, world_size
         ):
             if settings.schedule == "cosine":
-                rate = settings.learning_rate * warmup_cosine((epoch - 1 + seen / len(train)) / settings.epochs)
+                rate = settings.learning_rate * warmup_cosine((epoch - 1 + count / len(train)) / settings.epochs)
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             labels = batch.labels.to(device)
@@ -192,16 +192,16 @@ class _Trainer:
             loss = F.cross_entropy(logits, labels, label_smoothing=settings.label_smoothing, reduction="sum")
             if batch.is_filler:
                 loss = 0 * loss
-            # A batch of a few long clips weighs no more than its share. Averaged over processes, this is the sum again.
+            # Not the mean: batches of long clips hold fewer clips. Processes average their gradients.
             self._step(loss * world_size / settings.batch_size)
             if not batch.is_filler:
                 sums += torch.stack([loss.detach().double(), (logits.argmax(dim=1) == labels).sum().double()])
-            seen += batch.global_size
+            count += batch.global_size
             bar.update(batch.global_size)
-        loss_sum, right = processes.sum(sums).tolist()
+        loss_sum, correct = processes.sum(sums).tolist()
         if not math.isfinite(loss_sum):
-            raise DataError(f"found a loss of {loss_sum} in epoch {epoch}: try a lower --learning-rate")
-        return {"train_loss": loss_sum / seen, "train_top1": right / seen, "learning_rate": rate}
+            raise DataError(f"found a loss of {loss_sum} in epoch {epoch}; lower --learning-rate")
+        return {"train_loss": loss_sum / count, "train_top1": correct / count, "learning_rate": rate}
 
     def _step(self, loss: Tensor) -> None:
         self.optimizer.zero_grad(set_to_none=True)
@@ -214,14 +214,14 @@ class _Trainer:
 
 
 def warmup_cosine(done: float, warmup: float = 0.1) -> float:
-    """Return the learning rate's factor after `done` of the training, 0 to 1: a straight rise, then half a cosine."""
+    """Return the factor of the learning rate at `done`, 0 to 1, of the training: a linear rise, then half a cosine."""
     if done < warmup:
         return 0.02 + 0.98 * done / warmup
     return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
 
 def _new_optimizer(model: nn.Module, settings: TrainSettings) -> torch.optim.Optimizer:
-    """Return the optimizer. Only the matrices of layers decay: no biases, norms, positions and class query."""
+    """Return the optimizer. Only weight matrices decay, not biases, norms, positions and the class query."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():

@@ -24,16 +24,16 @@ from spoter.training.settings import TrainSettings
 
 @dataclass(frozen=True)
 class Task:
-    """All that is fixed before the first epoch."""
+    """The settings, data, split and model configuration of a run, fixed before the first epoch."""
 
     settings: TrainSettings
     config: ModelConfig
-    encoder: ClipEncoder  # makes a model's input of clips
+    encoder: ClipEncoder  # turns clips into input of the model
     about: str  # opens the model card; may be empty
-    data: DataSet  # all clips, without those that were skipped
+    data: DataSet  # all clips except the skipped ones
     split: Split
     left_out: tuple[str, ...]  # glosses of the data that the model is not trained on
-    layout_csv: bytes | None  # the layout's file, which may be edited during the training; None for a built-in layout
+    layout_csv: bytes | None  # of the layout's file, which may be edited during training; None for a built-in layout
 
     @cached_property
     def clip_sets(self) -> dict[str, ClipSet]:
@@ -46,7 +46,7 @@ class Task:
         return Spoter(self.config.sizes(2 * len(self.encoder.layout)), self.config.positions, self.settings.dropout)
 
     def clip_set(self, clips: Sequence[LabelledClip]) -> ClipSet:
-        """Return labelled clips as a model's input."""
+        """Return labelled clips as input of the model."""
         return ClipSet(clips, self.data.glosses, self.encoder)
 
     def select(self, subset: str) -> list[LabelledClip]:
@@ -55,20 +55,20 @@ class Task:
 
 
 def prepare(settings: TrainSettings, progress: bool = False, note: Callable[[str], None] = lambda text: None) -> Task:
-    """Read the data and check that they fit the settings.
+    """Read the data, check that they fit the settings, and split them.
 
-    `progress` shows progress on stderr. `note` is called with a line for each clip that is left out, at once, and for
-    each doubt about the split.
+    `progress` shows progress on stderr. `note` is called with one line for each skipped clip, immediately, and for each
+    warning about the split.
 
-    Raises `DataError` for data that cannot be read or split, are another estimator's than the settings say, or do not
-    fit the model, and for bad clips unless the settings skip them; `ModelFolderError` for an unknown layout, or a
-    scheme that does not fit it.
+    Raises `DataError` for data that cannot be read or split, that are from another estimator than the settings name,
+    or that do not fit the model, and for bad clips unless the settings skip them; `ModelFolderError` for an unknown
+    layout and a normalization that does not fit the layout.
     """
     about = _read_about(settings.about)
     layout = load_layout(settings.layout)
     layout_csv = None if settings.layout in BUILT_IN else Path(settings.layout).read_bytes()
     check_scheme(layout, settings.normalize)
-    config = _make_config(settings, 2 * len(layout))  # before the data are read, which may take long
+    config = _make_config(settings, 2 * len(layout))  # before reading the data, which may take long
     encoder = ClipEncoder(layout, settings.normalize, config.max_frames)
     data, split, left_out = _read_data(settings, encoder, progress, note)
     config = msgspec.structs.replace(config, classes=len(data.glosses), estimator=data.estimator)
@@ -82,11 +82,11 @@ def _read_about(path: Path | None) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise DataError(f"--about {path}: {reason}; expected Markdown in UTF-8") from error
+        raise DataError(f"--about {path}: {reason}; expected a Markdown file in UTF-8") from error
 
 
 def _make_config(settings: TrainSettings, width: int) -> ModelConfig:
-    """Return the config of a model of one gloss, until the data are read."""
+    """Return the config of a model, with one gloss until the data are read."""
     try:
         config = ModelConfig(
             name=settings.name or settings.out.resolve().name,
@@ -94,7 +94,7 @@ def _make_config(settings: TrainSettings, width: int) -> ModelConfig:
             layout=settings.layout if settings.layout in BUILT_IN else Path(settings.layout).name,
             normalize=settings.normalize,
             positions=settings.positions,
-            # The original has nine heads.
+            # At most 9, the number of heads of the original.
             heads=settings.heads or max(heads for heads in range(1, 10) if width % heads == 0),
             encoder_layers=settings.encoder_layers,
             decoder_layers=settings.decoder_layers,
@@ -104,7 +104,7 @@ def _make_config(settings: TrainSettings, width: int) -> ModelConfig:
             classes=1,
             max_frames=default_max_frames(settings.positions, settings.position_rows),
         )
-        config.sizes(width)  # checks that the heads divide the width
+        config.sizes(width)  # checks that the width is divisible by the number of heads
     except ValueError as error:
         raise DataError(f"settings: {error}") from None
     return config
@@ -113,9 +113,9 @@ def _make_config(settings: TrainSettings, width: int) -> ModelConfig:
 def _read_data(
     settings: TrainSettings, encoder: ClipEncoder, progress: bool, note: Callable[[str], None]
 ) -> tuple[DataSet, Split, tuple[str, ...]]:
-    """Return the usable clips, their split, and the glosses of the data that are left out."""
+    """Return the usable clips, their split, and the glosses that are left out."""
     if settings.validation_data and settings.validation_by_clip:
-        raise DataError("found --validation-data and --validation-by-clip, expected one of them")
+        raise DataError("found --validation-data and --validation-by-clip, expected only one of them")
     glosses: set[str] = set()
 
     def read(path: Path) -> DataSet:
@@ -127,7 +127,7 @@ def _read_data(
 
     def read_subset(path: Path | None, groups: tuple[str, ...]) -> DataSet | None:
         if path is not None and groups:
-            raise DataError(f"{path}: found groups {', '.join(groups)} for the same side, expected one or the other")
+            raise DataError(f"{path}: found groups {', '.join(groups)} for the same subset; give a file or groups")
         return read(path) if path is not None else None
 
     train = read(settings.data)
@@ -141,11 +141,11 @@ def _read_data(
     if absent:
         raise DataError(f"--leave-out: found no gloss {', '.join(absent)} in {settings.data}")
     if settings.estimator not in ("", data.estimator):
-        found = f"{settings.data}: found landmarks of {data.estimator}"
-        raise DataError(f"{found}, but settings say estimator {settings.estimator}")
-    named = validation_groups or settings.val_groups, test_groups or settings.test_groups
+        problem = f"{settings.data}: found landmarks of {data.estimator}"
+        raise DataError(f"{problem}, expected landmarks of {settings.estimator}, as in the settings")
+    groups = validation_groups or settings.val_groups, test_groups or settings.test_groups
     by_clip = settings.validation_by_clip
-    options = SplitOptions(settings.validation, settings.test, *named, seed=settings.seed, by_clip=by_clip)
+    options = SplitOptions(settings.validation, settings.test, *groups, seed=settings.seed, by_clip=by_clip)
     data, split = split_dataset(data, options, skip_bad=settings.skip_bad, note=note)
     return data, split, tuple(sorted(glosses - set(data.glosses)))
 
@@ -153,10 +153,10 @@ def _read_data(
 def _select_usable(
     data: DataSet, settings: TrainSettings, encoder: ClipEncoder, note: Callable[[str], None]
 ) -> DataSet:
-    """Leave out the glosses of --leave-out, and with --skip-bad the clips that the model cannot take."""
+    """Leave out the glosses of --leave-out, and with --skip-bad the clips that do not fit the model."""
     clips = [clip for clip in data.clips if clip.gloss not in settings.leave_out]
     if not clips:
-        raise DataError(f"{data.place}: found no gloss but those to leave out")
+        raise DataError(f"{data.place}: --leave-out names all {len(data.glosses)} glosses, expected at least one other")
     usable: list[LabelledClip] = []
     skipped = list(data.skipped)
     for clip in clips:
@@ -170,5 +170,5 @@ def _select_usable(
         else:
             usable.append(clip)
     if not usable:
-        raise DataError(f"{data.place}: found no clip that the model can be fed; {skipped[0]}")
+        raise DataError(f"{data.place}: found no clip that fits the model; {skipped[0]}")
     return replace(data, clips=usable, skipped=skipped)

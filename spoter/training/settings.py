@@ -1,6 +1,6 @@
-"""The options of a training run. Each is written once, as a field of `TrainSettings`; the module needs no torch.
+"""The options of a training run, each defined once as a field of `TrainSettings`. This module does not import torch.
 
-`spoter train` makes its command-line options from these fields, `spoter.training.settings_file` the keys of a file.
+`spoter train` builds its command-line options from these fields; `spoter.training.settings_file` reads them from files.
 """
 
 from __future__ import annotations
@@ -23,37 +23,38 @@ AUGMENTATIONS: dict[str, type[Augmenter]] = dict(ours=Augmentation, original=Ori
 
 @dataclass(frozen=True)
 class Option:
-    """What the command line, settings files and the bounds check need to know about a field of `TrainSettings`."""
+    """Help text and allowed values of a field of `TrainSettings`, for the command line and settings files."""
 
     help: str
-    min: float | None = None  # least number; without it there are no bounds
-    below: float = 2**31  # exclusive; torch takes no larger integers
+    min: float | None = None  # smallest number; None: no bounds
+    below: float = 2**31  # upper bound, excluded; torch accepts no larger integers
     min_open: bool = False  # `min` itself is excluded
-    choices: tuple[str, ...] = ()  # all texts are allowed where it is empty
+    choices: tuple[str, ...] = ()  # empty: any text is allowed
 
     def check(self, name: str, value: object) -> None:
-        """Raise `DataError` where `value` is out of bounds, or no choice."""
+        """Raise `DataError` if `value` is out of bounds or not one of the choices."""
         if self.choices and value not in self.choices:
             choices = ", ".join(filter(None, self.choices))
             raise DataError(f"settings: found {name} {value!r}, expected one of {choices}")
         if self.min is None or not isinstance(value, int | float):
             return
         if not self.min <= value < self.below or (self.min_open and value == self.min):
-            least = f"above {self.min:g}" if self.min_open else f"at least {self.min:g}"
-            raise DataError(f"settings: found {name} {value!r}, expected {least}, below {self.below}")
+            lower_bound = f"above {self.min:g}" if self.min_open else f"at least {self.min:g}"
+            raise DataError(f"settings: found {name} {value!r}, expected {lower_bound} and below {self.below}")
 
 
 _GROUPS_HELP = "groups instead of a share: names or patterns, comma-separated: 'anna*,ben'."
-_LAYERS = Option("Layers of the transformer's half.", min=1)
-_FEEDFORWARD = Option("Width of the feed-forward parts of that half.", min=1)
+_LAYERS = Option("Number of transformer layers.", min=1)
+_FEEDFORWARD = Option("Width of the feed-forward network in each layer.", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
-    """Settings of `spoter train`; `DataError` for a number out of its bounds or an unknown choice, naming the field.
+    """Settings of `spoter train`.
 
-    `data` are labelled clips in any form that `spoter.training.data.read_dataset` reads, `out` is the model folder to
-    write. Each other field is an option of its name.
+    `data` are labelled clips in any form that `spoter.training.data.read_dataset` reads. `out` is the model folder to
+    write. Every other field is the option of the same name. Raises `DataError`, naming the field, for a number out of
+    bounds and an unknown choice.
     """
 
     data: Path
@@ -61,57 +62,55 @@ class TrainSettings:
     validation_data: Annotated[Path | None, Option("Labelled clips for validation, instead of a share of DATA.")] = None
     test_data: Annotated[Path | None, Option("Labelled clips for testing, instead of a share of DATA.")] = None
     group_regex: Annotated[
-        str, Option("Regular expression searched in each clip's name; its first (…) is the clip's group.")
+        str, Option("Regular expression searched in each clip's name; its first (…) captures the group.")
     ] = ""
-    skip_bad: Annotated[bool, Option("Leave bad and duplicate clips out, and list them.")] = False
-    leave_out: Annotated[tuple[str, ...], Option("Glosses not to train on, comma-separated: unknown ones.")] = ()
-    about: Annotated[Path | None, Option("Markdown that opens the model card: data, licence, limits.")] = None
-    name: Annotated[str, Option("What the model calls itself; the folder's name by default.")] = ""
-    version: Annotated[str, Option("The model's version.")] = "1.0"
-    estimator: Annotated[str, Option("Whose landmarks DATA must be: mediapipe, openpose, wholepose.")] = ""
-    layout: Annotated[str, Option("29, 54, 71, spoter54, or the path of a layout's CSV.")] = "54"
-    normalize: Annotated[str, Option("box, none or bohacek.")] = "box"
-    positions: Annotated[str, Option("per-frame, or shared as in the original.")] = "per-frame"
-    heads: Annotated[int, Option("Attention heads; 0 for the most, up to 9, that the layout allows.", min=0)] = 0
+    skip_bad: Annotated[bool, Option("Skip bad and duplicate clips, and list them.")] = False
+    leave_out: Annotated[tuple[str, ...], Option("Glosses to leave out of training, comma-separated.")] = ()
+    about: Annotated[Path | None, Option("Markdown file that opens the model card: data, license, limits.")] = None
+    name: Annotated[str, Option("Name of the model. Default: the name of the folder.")] = ""
+    version: Annotated[str, Option("Version of the model.")] = "1.0"
+    estimator: Annotated[str, Option("Estimator that DATA must come from: mediapipe, openpose, wholepose.")] = ""
+    layout: Annotated[str, Option("Landmark layout: 29, 54, 71, spoter54, or the path of a CSV.")] = "54"
+    normalize: Annotated[str, Option("Normalization: box, none or bohacek.")] = "box"
+    positions: Annotated[str, Option("Position embeddings: per-frame, or shared as in the original.")] = "per-frame"
+    heads: Annotated[int, Option("Attention heads; 0: the most, up to 9, that the layout allows.", min=0)] = 0
     encoder_layers: Annotated[int, _LAYERS] = 3
     decoder_layers: Annotated[int, _LAYERS] = 2
     encoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
     decoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
-    position_rows: Annotated[int, Option("Learned positions; with per-frame the most frames.", min=1)] = 512
+    position_rows: Annotated[int, Option("Number of learned positions; for per-frame, the most frames.", min=1)] = 512
     validation: Annotated[float, Option("Share of clips for validation, in whole groups.")] = 0.15
     test: Annotated[float, Option("Share of clips for testing, in whole groups.")] = 0.15
     validation_by_clip: Annotated[
-        bool, Option("Draw the validation share clip by clip from the training groups: for few signers.")
+        bool, Option("Draw the validation share clip by clip from the training groups; for few signers.")
     ] = False
     val_groups: Annotated[tuple[str, ...], Option(f"Validation {_GROUPS_HELP}")] = ()
     test_groups: Annotated[tuple[str, ...], Option(f"Test {_GROUPS_HELP}")] = ()
-    epochs: Annotated[int, Option("Times that training looks at all clips.", min=1)] = 60
-    batch_size: Annotated[int, Option("Clips of each step; fewer where they are long.", min=1)] = 32
-    optimizer: Annotated[str, Option(" or ".join(OPTIMIZERS), choices=OPTIMIZERS)] = "adamw"
-    learning_rate: Annotated[float, Option("Highest rate of the schedule.", min=0, below=math.inf, min_open=True)] = (
-        1e-3
-    )
+    epochs: Annotated[int, Option("Maximum number of passes over the training clips.", min=1)] = 60
+    batch_size: Annotated[int, Option("Clips per step; fewer if they are long.", min=1)] = 32
+    optimizer: Annotated[str, Option(f"{' or '.join(OPTIMIZERS)}.", choices=OPTIMIZERS)] = "adamw"
+    learning_rate: Annotated[float, Option("Peak of the learning rate.", min=0, below=math.inf, min_open=True)] = 1e-3
     schedule: Annotated[
-        str, Option(f"{' or '.join(SCHEDULES)}; cosine: a warm-up, then half a cosine.", choices=SCHEDULES)
+        str, Option(f"{' or '.join(SCHEDULES)}; cosine: linear warm-up, then half a cosine.", choices=SCHEDULES)
     ] = "cosine"
-    weight_decay: Annotated[float, Option("On the matrices of layers.", min=0)] = 0.05
+    weight_decay: Annotated[float, Option("Weight decay of the weight matrices.", min=0)] = 0.05
     label_smoothing: Annotated[float, Option("Share of the target spread over all glosses.", min=0, below=1)] = 0.1
-    dropout: Annotated[float, Option("Share of activations left out in training.", min=0, below=1)] = 0.1
-    gradient_norm: Annotated[float, Option("Longer gradients are cut to this; 0 leaves them alone.", min=0)] = 1.0
-    average: Annotated[float, Option("Decay of the weights' moving average; 0 for none.", min=0, below=1)] = 0.98
+    dropout: Annotated[float, Option("Dropout probability in training.", min=0, below=1)] = 0.1
+    gradient_norm: Annotated[float, Option("Clip gradients to this norm; 0: no clipping.", min=0)] = 1.0
+    average: Annotated[float, Option("Decay of the weights' moving average; 0: no average.", min=0, below=1)] = 0.98
     patience: Annotated[
-        int, Option("Stop after so many epochs with a worse validation than the best; 0 for never.", min=0)
+        int, Option("Stop after this many epochs below the best validation accuracy; 0: never.", min=0)
     ] = 30
     augmentation: Annotated[
-        str, Option(f"How clips are changed: {', '.join(AUGMENTATIONS)}.", choices=tuple(AUGMENTATIONS))
+        str, Option(f"Augmentation of training clips: {', '.join(AUGMENTATIONS)}.", choices=tuple(AUGMENTATIONS))
     ] = "ours"
-    seed: Annotated[int, Option("Of the split, the first weights and all that is random.", min=0, below=2**63)] = 0
-    folds: Annotated[int, Option("Then try the recipe on so many folds of groups, for the card.", min=0)] = 0
-    fold_epochs: Annotated[int, Option("Epochs of each fold; 0 for --epochs.", min=0)] = 0
+    seed: Annotated[int, Option("Seed of the split, the initial weights and training.", min=0, below=2**63)] = 0
+    folds: Annotated[int, Option("Then cross-validate with this many folds of groups; 0: none.", min=0)] = 0
+    fold_epochs: Annotated[int, Option("Epochs per fold; 0: as many as --epochs.", min=0)] = 0
     precision: Annotated[
         str, Option(f"{' or '.join(PRECISIONS)}. Default: bf16 on CUDA, else fp32.", choices=("", *PRECISIONS))
     ] = ""
-    threads: Annotated[int, Option("Threads of torch on the CPU; 0 leaves them to torch.", min=0)] = 0
+    threads: Annotated[int, Option("CPU threads of torch; 0: the default of torch.", min=0)] = 0
     device: Annotated[str, Option("torch device: cpu, cuda, cuda:1.")] = "cpu"
     tensorboard: Annotated[Path | None, Option("Folder for TensorBoard's event files.")] = None
 
@@ -121,11 +120,11 @@ class TrainSettings:
 
     @property
     def augmenter(self) -> Augmenter:
-        """The augmentation that training applies to clips."""
+        """The augmentation of training clips."""
         return AUGMENTATIONS[self.augmentation]()
 
     def command(self) -> str:
-        """Return the command line that repeats this run; of paths that lie elsewhere it holds the names alone."""
+        """Return the command that repeats this run, with only the names of absolute paths and paths with ``..``."""
         words = ["spoter", "train", _portable(self.data), "--out", _portable(self.out)]
         for field in fields(self):
             value = getattr(self, field.name)
@@ -144,13 +143,13 @@ OPTIONS: dict[str, Option] = {
     for name, hint in get_type_hints(TrainSettings, include_extras=True).items()
     if get_origin(hint) is Annotated
 }
-"""The options of `TrainSettings` by field: all fields but `data` and `out`."""
+"""The options by field name: all fields of `TrainSettings` except `data` and `out`."""
 
 RECIPES: dict[str, dict[str, object]] = {
     "ours": {},
-    # matyasbohacek/spoter: train.py (SGD without momentum, 0.001, batch 1, 100 epochs; its ReduceLROnPlateau is made
-    # and never stepped), spoter_model.py (9 heads, 6 + 6 layers, 2048 and 256 wide, one learned position). The Peruvian
-    # variant has 1024 rows of positions instead of 50; both use the first alone.
+    # matyasbohacek/spoter: train.py (SGD without momentum, learning rate 0.001, batch size 1, 100 epochs; it creates a
+    # ReduceLROnPlateau and never steps it), spoter_model.py (9 heads, 6 + 6 layers, widths 2048 and 256, one learned
+    # position). The Peruvian variant has 1024 rows of positions instead of 50; both use only the first row.
     "original": {
         **dict(positions="shared", position_rows=50, encoder_layers=6, decoder_layers=6),
         **dict(encoder_feedforward=2048, decoder_feedforward=256, dropout=0.1),
@@ -159,7 +158,7 @@ RECIPES: dict[str, dict[str, object]] = {
         **dict(weight_decay=0.0, label_smoothing=0.0, gradient_norm=0.0, average=0.0),
     },
 }
-"""Presets: settings by the name of a recipe. What a preset does not name is the default."""
+"""Settings of each preset by the name of the recipe. Settings that a preset does not name keep their defaults."""
 
 
 def _portable(path: Path) -> str:

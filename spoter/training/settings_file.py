@@ -1,4 +1,4 @@
-"""Settings of a training run from a preset, a file and the command line; the later of these override the earlier."""
+"""Settings of a training run: the command line overrides a file, and a file overrides a preset."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from spoter.landmarks.layouts import BUILT_IN
 from spoter.model.convert import HPARAMS_TO_SIZES, read_original_config
 from spoter.training.settings import OPTIONS, RECIPES, TrainSettings
 
-# Settings by the keys of the original project's config.json: options of its train.py (Diccionario-LSP/
+# Setting for each key of the original project's config.json; the keys are options of its train.py (Diccionario-LSP/
 # Spoter-LSP-IA-Model, JoeNatan30/Spoter-SL).
 _ORIGINAL_KEYS = {"lr": "learning_rate", "epochs": "epochs", "seed": "seed", "keypoints_model": "estimator"}
 _ORIGINAL_KEYS |= {key: name for key, name in HPARAMS_TO_SIZES.items() if name != "classes"}
 
 
 def build_settings(
-    given: Mapping[str, Any], recipe: str = "", config: Path | None = None
+    overrides: Mapping[str, Any], recipe: str = "", config: Path | None = None
 ) -> tuple[TrainSettings, list[str]]:
-    """Return the settings of a run, and the keys of `config` that are not used.
+    """Return the settings of a run, and the unused keys of `config`.
 
-    `given` are fields of `TrainSettings`, `data` and `out` among them; they override all others. `config` is a file for
-    `read_settings`; it overrides the preset `recipe` of `RECIPES`, by default the file's own. Raises `DataError` or
-    `ModelFolderError` for an unknown preset, settings out of bounds, and as `read_settings`.
+    `overrides` are fields of `TrainSettings`, including `data` and `out`; they come first. `config` is a file for
+    `read_settings`; it overrides `recipe`, a preset of `RECIPES`. Without `recipe`, the preset is that of the file.
+    Raises `DataError` or `ModelFolderError` for an unknown preset, settings out of bounds, and as `read_settings`.
     """
     from_file, unused = read_settings(config) if config else ({}, [])
     preset = from_file.pop("recipe", "ours")
     if (recipe := recipe or preset) not in RECIPES:
         raise DataError(f"found recipe {recipe!r}, expected one of {', '.join(RECIPES)}")
-    return TrainSettings(**{**RECIPES[recipe], **from_file, **given}), unused
+    return TrainSettings(**{**RECIPES[recipe], **from_file, **overrides}), unused
 
 
 def read_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Read settings by field from a TOML or JSON file; return also the keys that mean nothing here.
+    """Read settings by field from a TOML or JSON file; return also its unused keys.
 
-    Keys are the options of `TrainSettings`, as fields or as on the command line (``batch-size``), and ``recipe``. Or
-    the file is the original project's config.json, recognized by its ``hparams``: only it may have other keys. Raises
-    `DataError` or `ModelFolderError` for a file that cannot be read, an unknown key, and a value of another type than
-    its field's.
+    Keys are the options of `TrainSettings`, spelled as fields or as on the command line (``batch-size``), and
+    ``recipe``. The file may also be the original project's config.json, recognized by the key ``hparams``; only this
+    file may have unused keys. Raises `DataError` or `ModelFolderError` for a file that cannot be read, an unknown key,
+    and a value of the wrong type.
     """
     content = _read_file(path)
     if "hparams" in content:
@@ -53,11 +53,11 @@ def read_settings(path: Path) -> tuple[dict[str, Any], list[str]]:
     for key, value in content.items():
         name = key.replace("-", "_")
         if name in ("data", "out"):
-            raise DataError(f"{path}: found {key}, which is given on the command line alone")
+            raise DataError(f"{path}: found the key {key!r}; give it on the command line only")
         if name not in types:
-            raise DataError(f"{path}: found the unknown key {key!r}, expected some of {', '.join(OPTIONS)}, recipe")
+            raise DataError(f"{path}: found the unknown key {key!r}, expected one of {', '.join(OPTIONS)}, recipe")
         if name in settings:
-            raise DataError(f"{path}: found {name} twice")
+            raise DataError(f"{path}: found {name} twice, expected it once")
         try:
             settings[name] = msgspec.convert(value, types[name], dec_hook=lambda kind, text: kind(text))
         except (msgspec.ValidationError, TypeError) as error:
@@ -79,10 +79,10 @@ def _read_file(path: Path) -> dict[str, Any]:
 
 
 def _convert_original(path: Path) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings of an original config.json, and its keys that mean nothing here, sorted.
+    """Return the settings of an original config.json with the recipe "original", and its unused keys, sorted.
 
-    Its recipe is the original's. ``dim_feedforward`` becomes the width of both halves; ``keypoints_number`` the
-    built-in layout of that many landmarks, or of half as many: the original's server counts coordinates.
+    ``dim_feedforward`` sets the width of encoder and decoder. ``keypoints_number`` selects the built-in layout with
+    that many landmarks or half as many: the original's server counts coordinates.
     """
     original: dict[str, Any] = read_original_config(path)
     settings = {"recipe": "original"} | {name: original[key] for key, name in _ORIGINAL_KEYS.items() if key in original}

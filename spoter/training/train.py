@@ -1,4 +1,4 @@
-"""From a data set to a model folder: `spoter train`."""
+"""Train a model on a data set and write its model folder: `spoter train`."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from spoter.training.prepare import Task, prepare
 from spoter.training.resume import UnfinishedRun
 from spoter.training.settings import OPTIONS, TrainSettings
 
-# These may differ between a killed run and the run that resumes it. The data are compared by their content.
+# These may differ between an interrupted run and the run that resumes it. The data are compared by their content.
 _NOT_IN_IDENTITY = (
     "data", "validation_data", "test_data", "group_regex", "skip_bad", "out", "about", "name", "version", "tensorboard",
 )  # fmt: skip
@@ -51,19 +51,19 @@ def train(
 ) -> Trained | None:
     """Train a model and write its model folder, with split.json, metrics.jsonl and curves.png next to the weights.
 
-    The data are split by whole groups from the seed, or as their files are. Weights are selected by the validation
-    clips; the test clips are looked at once, after that. Started by torchrun, the processes train together.
+    The data are split by whole groups with the seed, or as their files are. The validation clips select the weights;
+    the test clips are used once, afterwards. Processes that torchrun started train together.
 
     `progress` and `note` are as for `spoter.training.prepare.prepare`, in the main process only. `resume` resumes an
-    unfinished run in the model folder, `fresh` deletes it. Returns None in all processes but the main one.
+    unfinished run in the model folder, `fresh` deletes it. Returns None in all processes except the main process.
 
-    Raises `DataError` for data that cannot be read, split, or used with these settings, and for an unfinished run in
-    the folder that was not to be resumed, or has another identity; `ModelFolderError` for an unknown layout, a scheme
-    that does not fit it, or a model folder with enrolled glosses.
+    Raises `DataError` for data that cannot be read, split, or used with these settings, and for an unfinished run
+    without `resume` or `fresh`, or with another identity; `ModelFolderError` for an unknown layout, a normalization
+    that does not fit it, and a model folder with enrolled glosses.
     """
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    with join_processes(settings.device) as processes, ExitStack() as held:
+    with join_processes(settings.device) as processes, ExitStack() as locks:
         is_main, device = processes.is_main, processes.device
         task = prepare(settings, progress and is_main, note if is_main else lambda text: None)
         folds = split_into_folds(task.data.clips, settings.folds, settings.seed) if settings.folds else []
@@ -73,14 +73,14 @@ def train(
         writer = None
         if is_main:
             _make_folder(settings.out)
-            held.enter_context(exclusive_lock(settings.out))
+            locks.enter_context(exclusive_lock(settings.out))
             run.open(resume, fresh)
             writer = MetricsWriter(run.folder, settings.tensorboard)
         model, clip_sets = task.new_model(), task.clip_sets
         fitted = fit(model, clip_sets["train"], clip_sets["validation"], settings, replace(context, on_epoch=writer))
         trained = None
         if writer:
-            writer(fitted.history)  # a run that was killed after its last epoch has not written it yet
+            writer(fitted.history)  # a run killed after its last epoch has not written that epoch
             writer.close()
             trained = _write_model(task, model, fitted, device, context.progress)
         if folds:
@@ -94,7 +94,7 @@ def train(
 
 
 def _run_identity(task: Task, processes: ProcessGroup) -> dict[str, str]:
-    """Return all that decides the weights, by name, as text: a run resumes only where it is the same."""
+    """Return everything that determines the weights, by name, as text. A run resumes only if it is unchanged."""
     settings, split = task.settings, repr(task.encoder.layout.landmarks) + json.dumps(asdict(task.split))
     identity = {name: getattr(settings, name) for name in OPTIONS if name not in _NOT_IN_IDENTITY} | {
         "processes": processes.world_size,
@@ -106,11 +106,11 @@ def _run_identity(task: Task, processes: ProcessGroup) -> dict[str, str]:
 
 
 def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.device, progress: bool) -> Trained:
-    """Calibrate and evaluate a model with its last weights, and write its model folder."""
+    """Calibrate and evaluate a model with its best weights, and write its model folder."""
     settings, clip_sets = task.settings, task.clip_sets
     loss = fitted.history[fitted.epoch - 1]["validation_loss"]
-    if not math.isfinite(loss):  # the last step can spoil the weights after a finite training loss
-        raise DataError(f"found a validation loss of {loss} in epoch {fitted.epoch}: try a lower --learning-rate")
+    if not math.isfinite(loss):  # the last step can destroy the weights after a finite training loss
+        raise DataError(f"found a validation loss of {loss} in epoch {fitted.epoch}; lower --learning-rate")
     model.load_state_dict(fitted.state)
     config, prototypes = fit_calibration(
         model, clip_sets["train"], clip_sets["validation"], task.config, device, settings.augmenter, settings.seed
@@ -125,7 +125,7 @@ def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.dev
         robustness = evaluate_robustness(recognizer, test, on_test, settings.seed, bar)
     trained = Trained(config, task.data, task.split, fitted, on_validation, on_test, robustness)
 
-    # Next to this split.json, an earlier model would be tested on groups that it was trained on.
+    # An earlier model must not remain with this split.json: its training groups could count as test groups.
     (settings.out / CONFIG).unlink(missing_ok=True)
     record = SplitRecord(task.split, settings.seed, settings.group_regex or None, settings.skip_bad, task.left_out)
     atomic_write_bytes(settings.out / SPLIT, record.to_json(task.data.clips))
@@ -137,7 +137,7 @@ def _write_model(task: Task, model: Spoter, fitted: FitResult, device: torch.dev
 
 
 def _train_fold(task: Task, left_out: tuple[str, ...], context: TrainContext, name: str) -> LabelledLogits:
-    """Train a new model without these groups, select no epoch, and return its logits for them."""
+    """Train a new model without these groups, keep its last weights, and return its logits for these groups."""
     settings, clips = task.settings, task.data.clips
     inside = task.clip_set([clip for clip in clips if clip.group not in left_out])
     outside = task.clip_set([clip for clip in clips if clip.group in left_out])
@@ -149,11 +149,11 @@ def _train_fold(task: Task, left_out: tuple[str, ...], context: TrainContext, na
 
 
 def _make_folder(out: Path) -> None:
-    """Make the folder to write, now rather than after hours of training."""
+    """Create the model folder and check that it is writable, before hours of training."""
     refuse_enrolled(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise DataError(f"{out}: cannot be written in ({error.strerror or error})") from error
+        raise DataError(f"{out}: cannot write into this folder ({error.strerror or error})") from error

@@ -1,4 +1,4 @@
-"""Generated data sets in the ConnectingPoints form: three 'glosses' whose hands move differently and elsewhere."""
+"""Generated data sets in the ConnectingPoints form: three glosses with different hand movements and places."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-# Settings of a model and a recipe that learn these glosses in seconds.
+# Settings of a small model and a recipe that learns these glosses in seconds.
 SMALL = dict(
     heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=32, decoder_feedforward=32, position_rows=64,
     batch_size=8, learning_rate=3e-3, average=0.8, threads=1,
@@ -20,7 +20,7 @@ _BODY |= {12: (0.38, 0.45), 13: (0.68, 0.65), 14: (0.32, 0.62), 15: (0.66, 0.85)
 
 
 def generated_points(gloss: str, frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a clip (T, 543, 2) as the extractor would write it: right hand moving, left hand copies of its wrist."""
+    """Return a clip (T, 543, 2) like the extractor: the right hand moves, the left hand is copies of its wrist."""
     points = np.zeros((frames, 543, 2), dtype=np.float32)
     for column, place in _BODY.items():
         points[:, column] = place
@@ -53,7 +53,7 @@ def generated_clips(seed: int = 0, per_gloss: int = 3) -> Iterator[tuple[str, st
 
 
 def write_hdf5(path: Path, clips=None) -> Path:
-    """Write clips (name, gloss, points) in the ConnectingPoints form; a generated data set by default."""
+    """Write clips (name, gloss, points) in the ConnectingPoints form; default: the generated data set."""
     with h5py.File(path, "w") as file:
         for i, (name, gloss, points) in enumerate(generated_clips() if clips is None else clips):
             group = file.create_group(str(i))
@@ -64,7 +64,7 @@ def write_hdf5(path: Path, clips=None) -> Path:
 
 
 def put(path: Path, content: bytes) -> Path:
-    """Write a file, and the folders it lies in."""
+    """Write a file and create its parent folders."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path

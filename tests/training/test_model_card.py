@@ -1,4 +1,4 @@
-"""The model card's figures: those of the metrics, in tables that no name of a gloss or group can break."""
+"""The model card: its figures are those of the metrics, and names of glosses and groups cannot break its tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import torch
 from spoter.model.config import ModelConfig
 from spoter.training.data import DataSet, read_dataset
 from spoter.training.data.split import Split
-from spoter.training.evaluation import metrics
+from spoter.training.evaluation import descriptions, metrics
 from spoter.training.evaluation.evaluate import ConditionFigures
 from spoter.training.evaluation.predictions import predict
 from spoter.training.evaluation.robustness import AS_RECORDED, CONDITIONS
@@ -36,7 +36,7 @@ def data(tmp_path_factory) -> DataSet:
 
 
 def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more) -> tuple[str, Trained]:
-    """Return a card for a model that takes one A for a B|b in group g3, and what it was made of."""
+    """Return the card of a model that predicts B|b for one A in group g3, and the data of the card."""
     scores = {"A": [0.8, 0.1, 0.1], "B|b": [0.1, 0.8, 0.1], "C": [0.1, 0.2, 0.7]}
     oracle = Oracle(GLOSSES)
     test = [
@@ -58,7 +58,7 @@ def card_of(data: DataSet, temperature: float = 1.0, groups=("g2", "g3"), **more
 
 
 def rows(card: str, heading: str) -> list[list[str]]:
-    """Return the cells of the table under a heading, of which every row has as many."""
+    """Return the cells of the table in a section; all rows have the same number of cells."""
     section = card.split(f"## {heading}\n")[1].split("\n## ")[0]
     cells = [
         [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
@@ -69,20 +69,22 @@ def rows(card: str, heading: str) -> list[list[str]]:
     return cells
 
 
-def test_figures_of_both_sides_with_their_intervals(data):
+def test_figures_of_validation_and_test_with_intervals(data):
     card, trained = card_of(data)
-    found = metrics.compute_figures(trained.test)
+    figures = metrics.compute_figures(trained.test)
     head, _, validation, test = rows(card, "Figures")
     assert dict(zip(head, validation, strict=True))["Top-1"] == "1.0000"
-    assert test[:4] == ["test groups", "12", f"{11 / 12:.4f}", f"{found.top1.low:.3f} to {found.top1.high:.3f}"]
-    assert (found.top1.low, found.top1.high) == (pytest.approx(5 / 6), 1.0)
-    assert test[-2:] == [f"{found.ece:.3f}", f"{found.nll:.3f}"]
+    assert test[:4] == ["test groups", "12", f"{11 / 12:.4f}", f"{figures.top1.low:.3f} to {figures.top1.high:.3f}"]
+    assert (figures.top1.low, figures.top1.high) == (pytest.approx(5 / 6), 1.0)
+    assert test[-2:] == [f"{figures.ece:.3f}", f"{figures.nll:.3f}"]
     assert "ECE at temperature 1" not in card
-    assert "No intervals: all 6 clips are of one group" in " ".join(card.split())  # validation
-    assert "does not say whether it knows a sign" in " ".join(card.split())
+    assert dict(zip(head, validation, strict=True))["95 % interval"] == ""  # one group
+    text = " ".join(card.split())
+    assert descriptions.describe_intervals(metrics.compute_figures(trained.validation)) in text
+    assert descriptions.describe_unknown_detection(None, None)[0] in text
 
 
-def test_with_a_temperature_the_error_before_it_is_shown_too(data):
+def test_calibrated_model_also_has_the_ece_at_temperature_1(data):
     card, trained = card_of(data, temperature=0.5)
     head, *_, test = rows(card, "Figures")
     cell = dict(zip(head, test, strict=True))
@@ -90,7 +92,7 @@ def test_with_a_temperature_the_error_before_it_is_shown_too(data):
     assert cell["ECE at temperature 1"] == f"{before:.3f}" != cell["ECE"]
 
 
-def test_glosses_data_and_a_bar_in_a_name(data):
+def test_bars_in_names_are_escaped(data):
     card, _ = card_of(data)
     assert rows(card, "Glosses")[2:] == [
         ["A", "2", "4", "3", "1.000", "0.750", r"B\|b (1)"],
@@ -101,9 +103,9 @@ def test_glosses_data_and_a_bar_in_a_name(data):
     assert data.digest() in card and "24 clips" in card and str(data.sources[0].parent) not in card
 
 
-def test_robustness_and_folds_are_shown_where_they_were_measured(data):
-    plain, _ = card_of(data)
-    assert "## Robustness" not in plain and "## Other groups left out" not in plain
+def test_robustness_and_folds_appear_only_if_measured(data):
+    short, _ = card_of(data)
+    assert "## Robustness" not in short and "## Cross-validation" not in short
     robustness = tuple(
         ConditionFigures(condition, i, metrics.Figure(i / 20, 0.0, 0.7), metrics.Figure(0.9), 0.1 * i, None)
         for i, condition in enumerate((AS_RECORDED, *CONDITIONS))
@@ -114,7 +116,7 @@ def test_robustness_and_folds_are_shown_where_they_were_measured(data):
     assert [row[0] for row in table[3:]] == [condition.title for condition in CONDITIONS]
     assert table[2][:2] == ["as recorded", "0.0000"]
     assert table[4][:7] == [CONDITIONS[1].title, "0.1000", "0.000 to 0.700", "0.9000", "0.200", "-", "2"]
-    assert rows(card, "Other groups left out")[2:] == [
+    assert rows(card, "Cross-validation")[2:] == [
         ["g1, g2", "2", "0.5000", "1.0000"],
         ["g3", "2", "0.5000", "1.0000"],
         ["**all**", "4", "**0.5000**", "**1.0000**"],

@@ -1,4 +1,4 @@
-"""`spoter train`, from a generated data set to a model folder that names signs."""
+"""`spoter train`, from a generated data set to a model folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.slow
 
 SMALL = training_data.SMALL | dict(epochs=24)
 OPTIONS_OF_SMALL = [word for name, value in SMALL.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-NAMED = dict(val_groups=("camera01",), test_groups=("camera02",))  # spares the draw of a split
+NAMED = dict(val_groups=("camera01",), test_groups=("camera02",))  # faster than drawing a split
 
 
 @pytest.fixture(scope="module")
@@ -45,23 +45,23 @@ def trained(data, tmp_path_factory):
     return out, train(TrainSettings(data=data, out=out, **SMALL))
 
 
-def test_training_learns_three_signs_that_move_differently(trained):
+def test_training_learns_three_signs_with_different_movements(trained):
     _, result = trained
     assert result.test.top(1) >= 0.85  # 1/3 by chance
     assert result.fitted.history[-1]["train_loss"] < result.fitted.history[0]["train_loss"]
 
 
-def test_the_kept_weights_are_those_of_the_best_validation(trained):
+def test_weights_are_those_of_the_best_validation_accuracy(trained):
     _, result = trained
     history = result.fitted.history
     best = max(history, key=lambda line: (line["validation_top1"], line["epoch"]))
     assert result.fitted.epoch == best["epoch"]
     assert result.validation.top(1) == pytest.approx(best["validation_top1"])
-    plain = result.validation.at_temperature(1 / result.config.temperature)
-    assert plain.loss() == pytest.approx(best["validation_loss"], abs=1e-4)
+    uncalibrated = result.validation.at_temperature(1 / result.config.temperature)
+    assert uncalibrated.loss() == pytest.approx(best["validation_loss"], abs=1e-4)
 
 
-def test_the_model_folder_is_whole_and_says_how_it_came_about(trained, data):
+def test_model_folder_is_complete_and_documents_its_training(trained, data):
     out, result = trained
     assert sorted(path.name for path in out.iterdir()) == [
         "MODEL_CARD.md", "config.json", "curves.png", "meaning.json", "metrics.jsonl", "model.pth", "prototypes.npz",
@@ -84,14 +84,14 @@ def test_the_model_folder_is_whole_and_says_how_it_came_about(trained, data):
     assert str(data.parent) not in card
 
 
-def test_evaluating_the_folder_gives_the_training_run_s_figures(trained, data):
+def test_evaluation_of_the_folder_repeats_the_figures_of_training(trained, data):
     out, result = trained
-    judged = evaluate(out, data, split="test", robust=False)
-    assert judged.predictions.names == result.test.names
-    np.testing.assert_allclose(judged.predictions.scores, result.test.scores, atol=1e-5)
+    evaluation = evaluate(out, data, split="test", robust=False)
+    assert evaluation.predictions.names == result.test.names
+    np.testing.assert_allclose(evaluation.predictions.scores, result.test.scores, atol=1e-5)
 
 
-def test_the_same_seed_gives_the_same_weights(data, tmp_path):
+def test_same_seed_gives_the_same_weights(data, tmp_path):
     short = SMALL | dict(epochs=2) | NAMED
     runs = [
         train(TrainSettings(data=data, out=tmp_path / name, seed=seed, **short))
@@ -117,8 +117,8 @@ def test_early_stopping_folds_and_shared_positions(data, tmp_path):
     assert load_model_folder(tmp_path / "m").config.max_frames == 512
 
 
-def test_the_original_s_recipe(data, tmp_path):
-    """One clip a step, by plain SGD at a constant rate: nothing else moves a weight, and what it is fed is changed."""
+def test_original_recipe(data, tmp_path):
+    """One clip per step, plain SGD at a constant learning rate, and augmentation."""
     small = {name: SMALL[name] for name in SMALL if name.endswith(("layers", "feedforward")) or name == "heads"}
     chosen = RECIPES["original"] | small | NAMED | dict(epochs=2, learning_rate=0.01)
     result = train(TrainSettings(data=data, out=tmp_path / "m", threads=1, **chosen))
@@ -127,7 +127,7 @@ def test_the_original_s_recipe(data, tmp_path):
     assert result.config.positions == "shared" and result.config.position_rows == 50
 
 
-def test_bf16_learns_too(data, tmp_path):
+def test_bf16_learns(data, tmp_path):
     result = train(
         TrainSettings(data=data, out=tmp_path / "m", **(SMALL | NAMED | dict(epochs=6, precision="bf16")))
     )  # fmt: skip
@@ -137,26 +137,26 @@ def test_bf16_learns_too(data, tmp_path):
     assert exact.fitted.history[0]["train_loss"] != result.fitted.history[0]["train_loss"]
 
 
-def test_a_loss_that_is_no_number_stops_the_run(data, tmp_path):
+def test_infinite_loss_stops_the_run(data, tmp_path):
     wild = SMALL | NAMED | dict(optimizer="sgd", learning_rate=1e30, schedule="constant", gradient_norm=0.0)
-    with pytest.raises(DataError, match=r"found a loss of nan in epoch \d+: try a lower --learning-rate"):
+    with pytest.raises(DataError, match=r"loss of nan in epoch \d+.*--learning-rate"):
         train(TrainSettings(data=data, out=tmp_path / "m", **wild))
     assert not (tmp_path / "m" / "model.pth").exists()
 
 
-def test_weights_that_the_very_last_step_spoiled_are_no_model(data, tmp_path):
+def test_weights_destroyed_by_the_last_step_are_not_written(data, tmp_path):
     wild = (
         SMALL | NAMED | dict(optimizer="sgd", learning_rate=1e30, schedule="constant", gradient_norm=0.0, average=0.0)
     )
-    with pytest.raises(DataError, match=r"found a validation loss of nan in epoch 1: try a lower --learning-rate"):
+    with pytest.raises(DataError, match=r"validation loss of nan in epoch 1.*--learning-rate"):
         train(TrainSettings(data=data, out=tmp_path / "m", **(wild | dict(epochs=1, batch_size=1000))))
     assert not (tmp_path / "m" / "model.pth").exists()
 
 
-def test_sides_in_files_of_their_own(tmp_path):
+def test_subsets_in_separate_files(tmp_path):
     clips = list(generated_clips())
-    sides = {"train": clips[:36], "validation": clips[36:45], "test": clips[45:]}
-    files = {side: write_hdf5(tmp_path / f"{side}.hdf5", members) for side, members in sides.items()}
+    subsets = {"train": clips[:36], "validation": clips[36:45], "test": clips[45:]}
+    files = {name: write_hdf5(tmp_path / f"{name}.hdf5", members) for name, members in subsets.items()}
     settings = TrainSettings(
         data=files["train"], validation_data=files["validation"], test_data=files["test"], out=tmp_path / "m",
         **(SMALL | dict(epochs=1)),
@@ -164,21 +164,21 @@ def test_sides_in_files_of_their_own(tmp_path):
     result = train(settings)
     assert (result.split.validation, result.split.test) == (("camera04",), ("camera05",))
     assert "--validation-data validation.hdf5 --test-data test.hdf5" in (tmp_path / "m" / "MODEL_CARD.md").read_text()
-    with pytest.raises(DataError, match=r"validation.hdf5: found groups camera00 for the same side"):
+    with pytest.raises(DataError, match=r"validation\.hdf5: .*camera00"):
         train(dataclasses.replace(settings, val_groups=("camera00",)))
 
 
-def test_glosses_are_left_out(data, tmp_path):
+def test_glosses_can_be_left_out(data, tmp_path):
     short = SMALL | NAMED | dict(epochs=1)
     result = train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD",), **short))
     assert load_model_folder(tmp_path / "m").glosses == ("CIRCLE", "WAVE") == result.data.glosses
-    with pytest.raises(DataError, match="--leave-out: found no gloss FLY"):
+    with pytest.raises(DataError, match=r"--leave-out: .*FLY"):
         train(TrainSettings(data=data, out=tmp_path / "m", leave_out=("NOD", "FLY"), **short))
-    with pytest.raises(DataError, match="found no gloss but those to leave out"):
+    with pytest.raises(DataError, match=r"signs\.hdf5: --leave-out .* 3 "):
         train(TrainSettings(data=data, out=tmp_path / "m", leave_out=GLOSSES, **short))
 
 
-def test_a_gloss_to_leave_out_may_be_in_one_file_only(tmp_path):
+def test_left_out_gloss_may_be_in_only_one_file(tmp_path):
     clips = list(generated_clips())
     validation = [clip for clip in clips[36:] if clip[1] != "NOD"]
     settings = TrainSettings(
@@ -197,7 +197,7 @@ def test_groups_by_a_regular_expression(tmp_path):
     assert result.split.train[0].startswith("camera0")
 
 
-def test_bad_clips_are_an_error_or_skipped_and_listed(tmp_path):
+def test_bad_clips_are_an_error_or_are_skipped_and_listed(tmp_path):
     rng = np.random.default_rng(0)
     bodiless = generated_points("WAVE", 20, rng)
     bodiless[:, 11:13] = 0
@@ -214,17 +214,17 @@ def test_bad_clips_are_an_error_or_skipped_and_listed(tmp_path):
     run = CliRunner().invoke(app, [*arguments, "--skip-bad"])
     assert run.exit_code == 0, run.output
     listed = [line for line in run.stderr.splitlines() if line.startswith("skipped: ")]
-    assert len(listed) == 4 and "skipped 4 clips" in run.stderr
+    assert len(listed) == 4 and "skipped 4 " in run.stderr
     for place in ("camera00/bodiless: ", "camera00/long: ", "camera00/empty", "camera00/rare (SHRUG): "):
         assert any(place in line for line in listed)
     assert load_model_folder(tmp_path / "m").glosses == GLOSSES
-    # What README does next: without an option, the clips that training left out are left out again.
-    judged = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m"), str(data), "--split", "test", "--json"])
-    assert judged.exit_code == 0 and "camera00/rare (SHRUG): " in judged.stderr
+    # As in the README: without an option, evaluation skips the clips that training skipped.
+    evaluation = CliRunner().invoke(app, ["evaluate", str(tmp_path / "m"), str(data), "--split", "test", "--json"])
+    assert evaluation.exit_code == 0 and "camera00/rare (SHRUG): " in evaluation.stderr
     assert CliRunner().invoke(app, ["export", str(tmp_path / "m"), "--int8", "--data", str(data)]).exception is None
 
 
-def test_an_interrupted_write_leaves_no_model_folder(data, tmp_path, monkeypatch):
+def test_interrupted_write_leaves_no_model_folder(data, tmp_path, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
@@ -237,58 +237,58 @@ def test_an_interrupted_write_leaves_no_model_folder(data, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "named"),
     [
-        (dict(heads=5), "not divisible by 5"),
-        (dict(layout="55"), "found layout '55'"),
-        (dict(layout="29", heads=2, normalize="bohacek"), "needs"),
-        (dict(position_rows=10), "10 at most"),
-        (dict(device="quantum"), "found device 'quantum'"),
-        (dict(device="meta"), "found device 'meta'"),
-        (dict(device="cuda:99"), "found device 'cuda:99', but torch sees"),
+        (dict(heads=5), r"settings: .*\b5\b"),
+        (dict(layout="55"), "'55'"),
+        (dict(layout="29", heads=2, normalize="bohacek"), "bohacek"),
+        (dict(position_rows=10), r"camera0\d/\w+/\d: .* 10\b"),
+        (dict(device="quantum"), "'quantum'"),
+        (dict(device="meta"), "'meta'"),
+        (dict(device="cuda:99"), "'cuda:99'"),
         (dict(about=Path("absent.md")), "absent.md"),
         (dict(test_groups=("camera77",)), "camera77"),
-        (dict(estimator="openpose"), "found landmarks of mediapipe, but settings say estimator openpose"),
-        (dict(folds=99), "found 99 folds"),
+        (dict(estimator="openpose"), "mediapipe.*openpose"),
+        (dict(folds=99), "99 folds"),
         (dict(data=Path("absent.hdf5")), "absent.hdf5"),
     ],
 )
-def test_settings_that_cannot_be_are_refused_before_training(data, tmp_path, change, said):
-    with pytest.raises((DataError, ModelFolderError), match=said):
+def test_invalid_settings_are_refused_before_training(data, tmp_path, change, named):
+    with pytest.raises((DataError, ModelFolderError), match=named):
         train(TrainSettings(**(dict(data=data, out=tmp_path / "m") | SMALL | NAMED | change)))
     assert not (tmp_path / "m").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_found_before_training(data, tmp_path, monkeypatch):
-    monkeypatch.setattr("spoter.training.train.fit", lambda *_: pytest.fail("it trained"))
+def test_unwritable_folder_is_refused_before_training(data, tmp_path, monkeypatch):
+    monkeypatch.setattr("spoter.training.train.fit", lambda *_: pytest.fail("training started"))
     (tmp_path / "m").write_text("a file in the way")
-    with pytest.raises(DataError, match="m: cannot be written in"):
+    with pytest.raises(DataError, match="m: "):
         train(TrainSettings(data=data, out=tmp_path / "m", **SMALL, **NAMED))
 
 
-def test_clips_whose_only_usable_frame_a_change_takes_away(tmp_path):
-    """Cropping, dropping and resampling can cut out the one frame with shoulders: of a clip trained on, or tested."""
+def test_clips_whose_only_usable_frame_is_removed_by_a_change(tmp_path):
+    """Cropping, dropping and resampling can remove the only frame with shoulders of a training or test clip."""
 
-    def thin(name, gloss, points):
+    def with_one_usable_frame(name, gloss, points):
         points = points.copy()
         points[:, 11:13] = 0
         points[len(points) // 2, 11:13] = (0.62, 0.45), (0.38, 0.45)
         return name, gloss, points
 
-    clips = [thin(*clip) if clip[0].endswith("/0") else clip for clip in generated_clips()]
-    data = write_hdf5(tmp_path / "thin.hdf5", clips)
+    clips = [with_one_usable_frame(*clip) if clip[0].endswith("/0") else clip for clip in generated_clips()]
+    data = write_hdf5(tmp_path / "sparse.hdf5", clips)
     result = train(TrainSettings(data=data, out=tmp_path / "m", **(SMALL | NAMED | dict(epochs=6))))
     assert len(result.fitted.history) == 6
     assert load_model_folder(tmp_path / "m").glosses == GLOSSES
 
 
 @pytest.mark.parametrize(("layout", "heads"), [("29", 2), ("54", 9), ("71", 2)])
-def test_the_number_of_heads_follows_the_layout(data, tmp_path, layout, heads):
+def test_default_number_of_heads_depends_on_the_layout(data, tmp_path, layout, heads):
     settings = SMALL | NAMED | dict(epochs=1, heads=0, layout=layout)
     assert train(TrainSettings(data=data, out=tmp_path / "m", **settings)).config.heads == heads
 
 
-def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(data, tmp_path, monkeypatch):
+def test_model_folder_has_the_layout_file_from_the_start_of_training(data, tmp_path, monkeypatch):
     layout = tmp_path / "mine.csv"
     layout.write_text(((resources.files("spoter.landmarks") / "tables") / "points_29.csv").read_text())
     before = layout.read_bytes()
@@ -304,16 +304,16 @@ def test_a_layout_file_that_is_edited_meanwhile_stays_as_it_was_trained_with(dat
     assert len(load_model_folder(tmp_path / "m").layout) == 29
 
 
-def test_the_command(data, tmp_path):
+def test_command_writes_a_model_folder(data, tmp_path):
     out = tmp_path / "cli"
     arguments = ["train", str(data), "--out", str(out), *OPTIONS_OF_SMALL, "--epochs", "1", "--test-groups", "camera03"]
     run = CliRunner().invoke(app, arguments)
     assert run.exit_code == 0, run.output
-    assert "test: top-1" in run.stdout and f"wrote {out}: epoch 1 of 1" in run.stdout
+    assert "test: top-1" in run.stdout and str(out) in run.stdout and "epoch 1 of 1" in run.stdout
     assert read_split(out / SPLIT).split.groups("test") == ("camera03",)
 
 
-def test_tensorboard(data, tmp_path):
+def test_tensorboard_gets_the_metrics_of_each_epoch(data, tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -328,17 +328,16 @@ def test_tensorboard(data, tmp_path):
     ("module", "options"),
     [("torch", []), ("matplotlib", []), ("sklearn", []), ("tensorboard", ["--tensorboard", "b"])],
 )
-def test_a_library_that_is_not_installed_is_one_line(data, tmp_path, monkeypatch, module, options):
+def test_missing_package_is_an_error_with_the_fix(data, tmp_path, monkeypatch, module, options):
     monkeypatch.setitem(sys.modules, module, None)
     monkeypatch.chdir(tmp_path)
     arguments = ["train", str(data), "--out", "m", *OPTIONS_OF_SMALL, "--val-groups", "camera01", *options]
     run = CliRunner().invoke(app, arguments)
     assert isinstance(run.exception, DataError), run.exception
-    with pytest.raises(DataError, match=rf"{module}: pip install 'spoter\[train\]'"):
-        raise run.exception
+    assert module in str(run.exception) and "'spoter[train]'" in str(run.exception)
 
 
-def test_each_setting_is_an_option_of_the_command_with_the_same_default():
+def test_each_setting_is_an_option_with_the_same_default():
     from spoter.cli import train as command
 
     options = inspect.signature(command.train).parameters
@@ -349,7 +348,7 @@ def test_each_setting_is_an_option_of_the_command_with_the_same_default():
         assert options[name].default == (fields[name] or ("" if fields[name] == () else fields[name])), name
 
 
-def test_scores_and_learning_rate():
+def test_accuracy_of_logits_and_learning_rate():
     scores = LabelledLogits(torch.tensor([[3.0, 2, 1], [3.0, 2, 1], [0.0, 1, 5]]), torch.tensor([0, 1, 0]))
     assert scores.top(1) == pytest.approx(1 / 3) and scores.top(2) == pytest.approx(2 / 3) and scores.top(5) == 1.0
     assert warmup_cosine(0.1) == pytest.approx(1.0) and warmup_cosine(1.0) == pytest.approx(0.0, abs=1e-9)

@@ -1,4 +1,4 @@
-"""Pictures of what the augmentation does: each transform by itself, and the same frames of clips, one row a clip."""
+"""Pictures of the augmentation: one row per transform, with the same frames of the clip in each row."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from spoter.training.data import DataSet
 if TYPE_CHECKING:
     from PIL import Image
 
-_SIDE = 115  # pixels of a picture's side
-_CELL = 1.3  # from one frame's left edge to the next one's, in widths of a picture
-_ABOVE, _BELOW = 0.15, 0.6  # margins in heights of a picture: estimators place lowered hands below it
+_SIDE = 115  # width and height of a frame's picture, in pixels
+_CELL = 1.3  # distance between the left edges of two frames, in picture widths
+_ABOVE, _BELOW = 0.15, 0.6  # margins in picture heights: estimators place lowered hands below the picture
 _CAPTION, _HEAD = 190, 75
 _IN_GREY = dict.fromkeys(COLOURS, PALE)
 
-NOTHING = Augmentation(**dict.fromkeys(vars(Augmentation()), 0.0) | {"slowest": 1.0, "fastest": 1.0})
+NO_CHANGE = Augmentation(**dict.fromkeys(vars(Augmentation()), 0.0) | {"slowest": 1.0, "fastest": 1.0})
 _USUAL = Augmentation()
 
 
 def _only(**strength: float) -> Augmentation:
-    return replace(NOTHING, **strength)
+    return replace(NO_CHANGE, **strength)
 
 
 EXAMPLES: dict[str, Augmentation | OriginalAugmentation] = {
@@ -43,29 +43,29 @@ EXAMPLES: dict[str, Augmentation | OriginalAugmentation] = {
     f"shifted, up to {_USUAL.shift:.0%}": _only(shift=_USUAL.shift),
     f"squeezed, up to {_USUAL.squeeze:.0%}": _only(squeeze=_USUAL.squeeze),
     f"perspective, up to {_USUAL.perspective:.0%}": _only(perspective=_USUAL.perspective),
-    f"arms turned at joints,\nup to {_USUAL.joints:g}° each\n(each joint: {_USUAL.joint_share:.0%})": _only(
+    f"arm joints rotated,\nup to {_USUAL.joints:g}° each\n(each joint: {_USUAL.joint_share:.0%})": _only(
         joints=_USUAL.joints, joint_share=_USUAL.joint_share
     ),
-    f"jitter, {_USUAL.noise:.1%}": _only(noise=_USUAL.noise),
-    f"a hand missing for a while\n({_USUAL.drop_hand:.0%} of clips each)": _only(drop_hand=1.0),
-    "mirrored, left and right\nexchanged (off unless\nasked for)": _only(mirror=1.0),
-    "all that training does": _USUAL,
-    "the original's recipe,\none of four": OriginalAugmentation(share=1.0),
+    f"noise, {_USUAL.noise:.1%}": _only(noise=_USUAL.noise),
+    f"a hand missing in an interval\n({_USUAL.drop_hand:.0%} of clips each)": _only(drop_hand=1.0),
+    "mirrored, left and right\nexchanged (off by default)": _only(mirror=1.0),
+    "all transforms of training": _USUAL,
+    "the original recipe,\none of four changes": OriginalAugmentation(share=1.0),
 }
-"""Captions and augmentations; a transform that training applies to some clips always applies here."""
+"""Captions and augmentations; transforms that training applies to some clips are always applied here."""
 
 
 def strongest_draw(
     augmenter: Augmenter, points: np.ndarray, layout: Layout, max_frames: int, seed: int, draws: int = 16
 ) -> np.ndarray:
-    """Augment a clip's points (T, K, 2) several times, and return the (T', K, 2) that differ most from them."""
+    """Augment the points (T, K, 2) of a clip `draws` times, and return the result (T', K, 2) that differs most."""
     rng = np.random.default_rng(seed)
     drawn = [augmenter.apply(points, layout, max_frames, rng) for _ in range(draws)]
     return max(drawn, key=lambda augmented: mean_distance(points, augmented))
 
 
 def mean_distance(points: np.ndarray, augmented: np.ndarray) -> float:
-    """Return the mean distance between points of equal frames; points that one of the clips lacks count as 1."""
+    """Return the mean distance between points of the same frames; a point that only one clip has counts as 1."""
     shared = min(len(points), len(augmented))
     distance = np.linalg.norm(points[:shared] - augmented[:shared], axis=2)
     distance[np.isnan(points[:shared, :, 0]) & np.isnan(augmented[:shared, :, 0])] = 0
@@ -74,7 +74,7 @@ def mean_distance(points: np.ndarray, augmented: np.ndarray) -> float:
 
 
 def choose_clip(data: DataSet, name: str, layout: Layout) -> tuple[str, np.ndarray]:
-    """Return name and points of a clip: the one of that name, or without a name the first with both hands, if any."""
+    """Return name and points of the clip `name`; if empty, of the first clip with both hands, or else the first."""
     first = None
     for clip in data.clips:
         if name not in ("", clip.name):
@@ -87,43 +87,43 @@ def choose_clip(data: DataSet, name: str, layout: Layout) -> tuple[str, np.ndarr
             return clip.name, points
         first = first or (clip.name, points)
     if first is None:
-        raise DataError(f"{data.place}: found no clip named {name!r}; spoter data summary tells what is in it")
+        raise DataError(f"{data.place}: found no clip named {name!r}, expected a name such as {data.clips[0].name!r}")
     return first
 
 
 def draw_strip(
     points: np.ndarray, names: tuple[str, ...], frames: Sequence[int], behind: np.ndarray | None = None
 ) -> Canvas:
-    """Draw frames of a clip side by side, over those of another clip in light grey.
+    """Draw frames of a clip in one row, over the same frames of the clip `behind` in light gray.
 
-    Points (T, N, 2) are in image units, y down; NaN = missing. `frames` may lie beyond the clip's end. A hand that is
-    missing as a whole is a ring at the pose's wrist, in the hand's colour. A frame without any point says "nobody"; one
-    beyond the clip's end is an empty box that says "ended".
+    Points (T, N, 2) are in image units, y down; NaN = missing. `frames` may include numbers after the last frame, which
+    become an empty box with the text "ended". A frame without any point has the text "no person". A missing hand is a
+    ring at the wrist of the pose, in the color of the hand.
     """
     canvas = Canvas(round(_SIDE * _CELL * len(frames)), round(_SIDE * (1 + _ABOVE + _BELOW)))
     for cell, frame in enumerate(frames):
         ended = frame >= len(points)
         left, top = _SIDE * (_CELL * cell + 0.15), _SIDE * _ABOVE
-        centre = left + _SIDE / 2, top + _SIDE / 2
+        center = left + _SIDE / 2, top + _SIDE / 2
         canvas.box((left, top), (left + _SIDE, top + _SIDE), fill=None if ended else PAPER)
         if ended:
-            canvas.text(centre, "ended", 10, GREY, "mm")
+            canvas.text(center, "ended", 10, GREY, "mm")
             continue
-        for shown, colours in ((behind, _IN_GREY), (points, COLOURS)):
+        for shown, colors in ((behind, _IN_GREY), (points, COLOURS)):
             if shown is not None:
-                draw_strokes(canvas, skeleton_strokes(shown[frame], names), (left, top), (_SIDE, _SIDE), colours)
+                draw_strokes(canvas, skeleton_strokes(shown[frame], names), (left, top), (_SIDE, _SIDE), colors)
         if np.isnan(points[frame]).all():
-            canvas.text(centre, "nobody", 10, GREY, "mm")
+            canvas.text(center, "no person", 10, GREY, "mm")
     return canvas
 
 
 def draw_rows(
     rows: Mapping[str, np.ndarray], names: tuple[str, ...], frames: Sequence[int], title: str, behind: str
 ) -> Image.Image:
-    """Draw the strips of clips (T, N, 2) one below the other.
+    """Draw clips (T, N, 2) as rows of frames, one below the other.
 
-    `rows` has their points by caption, which may have several lines. The row of the caption `behind` is drawn in grey
-    behind all others of the same length.
+    `rows` maps captions, which may have several lines, to points. The clip with the caption `behind` is also drawn in
+    gray behind all others of the same length.
     """
     height = _SIDE * (1 + _ABOVE + _BELOW)
     canvas = Canvas(round(_CAPTION + _SIDE * _CELL * len(frames)), round(_HEAD + height * len(rows)))
@@ -140,12 +140,12 @@ def draw_rows(
 
 
 def _draw_legend(canvas: Canvas, right: float, middle: float) -> None:
-    """Draw the legend of the colours, from `right` to the left."""
-    for part, colour in [("hand missing", "black"), *reversed(COLOURS.items())]:
+    """Draw the legend of the colors, ending at `right`."""
+    for part, color in [("hand missing", "black"), *reversed(COLOURS.items())]:
         right -= text_width(part, 11)
         canvas.text((right, middle), part, 11, anchor="lm")
         if part in COLOURS:
-            canvas.line([(right - 24, middle), (right - 6, middle)], colour, 2.5)
+            canvas.line([(right - 24, middle), (right - 6, middle)], color, 2.5)
         else:
-            canvas.ring(np.array((right - 13, middle)), 4, colour)
+            canvas.ring(np.array((right - 13, middle)), 4, color)
         right -= 40

@@ -1,4 +1,4 @@
-"""Data sets: a reader for each form, all to labelled clips. docs/datasets.md shows the forms."""
+"""Data sets of labelled clips, with a reader for each form. docs/datasets.md describes the forms."""
 
 from __future__ import annotations
 

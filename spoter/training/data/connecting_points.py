@@ -1,4 +1,4 @@
-"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): their clips with labels.
+"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): read and write labelled clips.
 
 The first part of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group.
 """
@@ -25,8 +25,8 @@ from spoter.video.hdf5_files import Member, write_hdf5
 def write_clips(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
     """Write labelled clips of an estimator as a ConnectingPoints file, atomically.
 
-    A clip's name is changed where its first part is not the clip's group. Raises `DataError` for a clip with landmarks
-    that the estimator does not have.
+    Changes the name of a clip if its first part is not the group of the clip. Raises `DataError` for a landmark that
+    the estimator does not have.
     """
     members = (Member(_name_with_group(clip), clip.gloss, clip.clip, "") for clip in clips)
     with atomic_write(path) as temporary:
@@ -44,18 +44,18 @@ def _encode_points(clip: Clip, estimator: Estimator) -> npt.NDArray[np.float32]:
     names = estimator.names
     if NECK in clip.names and NECK in estimator.optional:
         names += estimator.optional
-    unknown = sorted(set(clip.names) - {*names, NECK})  # the shoulders, which are there, imply the neck
+    unknown = sorted(set(clip.names) - {*names, NECK})  # the neck is computed from the shoulders
     if unknown:
         raise DataError(f"found landmark {unknown[0]}, expected those of {estimator.name}")
     column = {name: number for number, name in enumerate(names)}
     points = np.zeros((len(clip), len(names), 2), dtype=np.float32)
-    kept = [i for i, name in enumerate(clip.names) if name in column]
-    points[:, [column[clip.names[i]] for i in kept]] = np.nan_to_num(clip.points[:, kept])
+    copied = [i for i, name in enumerate(clip.names) if name in column]
+    points[:, [column[clip.names[i]] for i in copied]] = np.nan_to_num(clip.points[:, copied])
     return points.transpose(0, 2, 1)
 
 
 def locate_clips(path: Path) -> Iterator[UnreadClip]:
-    """Yield the clips of a file, which stays open meanwhile; raise `DataError` where it is no HDF5 file."""
+    """Yield the clips of a file, which stays open meanwhile; raise `DataError` if it is not an HDF5 file."""
     with connecting_points.open_hdf5(path) as file:
         try:
             keys = list(file)

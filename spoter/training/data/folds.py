@@ -13,14 +13,14 @@ from spoter.training.data.split import describe_duplicates
 
 
 def split_into_folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -> list[tuple[str, ...]]:
-    """Deal whole groups into `count` folds of about equal size: the largest first, each to the smallest fold.
+    """Return `count` folds of whole groups of about equal size: the largest group first, each to the smallest fold.
 
-    Raises `DataError` where there are fewer groups than folds, for clips with equal points in two folds, and for a fold
-    that leaves the others without a gloss.
+    Raises `DataError` for fewer groups than folds, clips with equal points in two folds, and a fold that has all clips
+    of a gloss.
     """
     size = Counter(clip.group for clip in clips)
     if not 2 <= count <= len(size):
-        raise DataError(f"found {count} folds for {len(size)} groups, expected 2 to {len(size)}")
+        raise DataError(f"found {count} folds for {len(size)} groups, expected 2 to {len(size)} folds")
     shuffled = np.random.default_rng(seed).permutation(sorted(size)).tolist()
     fold_of: dict[str, int] = {}
     totals = [0] * count
@@ -35,5 +35,5 @@ def split_into_folds(clips: Sequence[LabelledClip], count: int, seed: int = 0) -
     for fold in range(count):
         lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in clips if fold_of[clip.group] != fold}
         if lacking:
-            raise DataError(f"fold {fold + 1} leaves training without {', '.join(sorted(lacking))}: try other folds")
+            raise DataError(f"fold {fold + 1} has all clips of {', '.join(sorted(lacking))}: change --folds or --seed")
     return [tuple(sorted(group for group in fold_of if fold_of[group] == fold)) for fold in range(count)]

@@ -1,8 +1,8 @@
-"""Split a data set by whole groups, so that no camera or signer of the training clips is tested on.
+"""Split a data set by whole groups, so that no camera or signer of the training clips is in the test clips.
 
-The draw is stratified by gloss: each subset gets each gloss in the requested share, as far as whole groups allow. It
-deals groups one by one to the subset that lacks their glosses most, after Sechidis, Tsoumakas and Vlahavas, "On the
-Stratification of Multi-Label Data", ECML PKDD 2011, in many random orders, and keeps the best.
+The split is stratified by gloss: each subset gets the requested share of each gloss, as far as whole groups allow. One
+by one, each group goes to the subset that lacks its glosses most, after Sechidis, Tsoumakas and Vlahavas, "On the
+Stratification of Multi-Label Data", ECML PKDD 2011. This is repeated in many random orders, and the best result wins.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from spoter.errors import DataError
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, fingerprint
 
 SUBSETS = ("train", "validation", "test")
-# Numbers of random orders: as many as take about a second, and a few even for the largest data sets.
+# Number of random orders: as many as take about one second, but at least 8 for the largest data sets.
 _MOST_DRAWS, _FEWEST_DRAWS, _STEPS = 2000, 8, 40_000
 REMEDIES = (
-    "Record more; tell finer groups with --group-regex '(…)'; name the groups of a side with --test-groups NAME,… or "
+    "Record more; define finer groups with --group-regex '(…)'; name groups with --test-groups NAME,… or "
     "--val-groups NAME,…; or draw validation clips from the training groups with --validation-by-clip"
 )
 
 
 @dataclass(frozen=True)
 class Split:
-    """Names of the groups of each subset, sorted."""
+    """A split: the sorted names of the groups of each subset."""
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
-    validation_clips: tuple[str, ...] = ()  # names, where they are drawn clip by clip from the training groups
+    validation_clips: tuple[str, ...] = ()  # names, if they are drawn clip by clip from the training groups
 
     def groups(self, subset: str) -> tuple[str, ...]:
         """Return the groups of one of `SUBSETS`."""
@@ -50,11 +50,11 @@ class Split:
 
 @dataclass(frozen=True)
 class SplitOptions:
-    """How to split a data set."""
+    """Options for splitting a data set."""
 
     validation: float = 0.15  # share of the clips of each gloss
     test: float | None = 0.15  # None for no test subset
-    validation_groups: Sequence[str] = ()  # by name or pattern (`match_groups`), in place of the share
+    validation_groups: Sequence[str] = ()  # by name or pattern (`match_groups`), instead of the share
     test_groups: Sequence[str] = ()
     seed: int = 0
     by_clip: bool = False  # draw the share `validation` clip by clip from the training groups
@@ -75,22 +75,22 @@ _DEFAULTS = SplitOptions()
 def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULTS) -> Split:
     """Split clips by whole groups, stratified by gloss.
 
-    Named groups are taken as they are. Other subsets are drawn from the seed alone, never from a model's results: of
-    the draws in which each subset has every gloss, the one closest to the requested shares of each gloss wins. Where
-    each clip is its own group, this is a split by clip.
+    Subsets with named groups get exactly these groups. The others are drawn from the seed only, never from results of a
+    model: of the draws in which each subset has every gloss, the one closest to the requested shares of each gloss
+    wins. If each clip is its own group, this is a split by clip.
 
     Raises `DataError` for patterns that match no group, groups in two subsets, clips with equal points in two subsets,
-    glosses that training lacks, glosses of too few clips or groups for all subsets, and where no draw has every gloss
-    in each.
+    glosses that training lacks, glosses with too few clips or groups for all subsets, and if no draw has every gloss in
+    each subset.
     """
     groups = sorted({clip.group for clip in clips})
     subsets = _match_named_groups(groups, options)
     if options.by_clip and subsets["validation"]:
-        raise DataError("found --val-groups and --validation-by-clip, expected one of them")
+        raise DataError("found --val-groups and --validation-by-clip, expected only one of them")
     validation, test = options.validation, options.test
     if not 0 < validation < 1 or (test is not None and not 0 < test < 1) or validation + (test or 0) >= 1:
-        found = f"found shares {validation} for validation and {test} for testing"
-        raise DataError(f"{found}, expected each above 0 and a sum below 1")
+        problem = f"found shares {validation} for validation and {test} for testing"
+        raise DataError(f"{problem}, expected each above 0 and a sum below 1")
     shares = options.drawn_shares()
     named = {*subsets["validation"], *subsets["test"]}
     free = [group for group in groups if group not in named]
@@ -99,7 +99,7 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
         _check_enough(clips, named, 1 + len(shares))
         drawn = _draw(clips, free, list(shares.values()), np.random.default_rng(options.seed))
         for number, name in enumerate(("train", *shares)):
-            subsets[name] = tuple(group for group, at in zip(free, drawn, strict=True) if at == number)
+            subsets[name] = tuple(group for group, subset in zip(free, drawn, strict=True) if subset == number)
     split = Split(**subsets)
     if options.by_clip:
         split = _draw_validation_clips(clips, split, options)
@@ -108,17 +108,17 @@ def split_groups(clips: Sequence[LabelledClip], options: SplitOptions = _DEFAULT
 
 
 def match_groups(patterns: Sequence[str], groups: Iterable[str], option: str) -> tuple[str, ...]:
-    """Return the groups that names or shell patterns such as ``anna/*`` match, sorted.
+    """Return the groups that match names or shell patterns such as ``anna/*``, sorted.
 
-    A pattern that matches none is a `DataError`, which names `option` and the groups.
+    Raises `DataError`, naming `option` and the groups, for a pattern that matches no group.
     """
     existing = sorted(set(groups))
     matched: set[str] = set()
     for pattern in patterns:
-        # A group's own name goes first: it may hold a character that means something in patterns.
+        # The name of a group comes first: it may contain a special character of patterns.
         members = [pattern] if pattern in existing else [group for group in existing if fnmatchcase(group, pattern)]
         if not members:
-            expected = f"names or patterns such as 'anna*' of {join_first(existing)}"
+            expected = f"names, or patterns such as 'anna*', of {join_first(existing)}"
             raise DataError(f"{option}: found no group {pattern!r} in the data, expected {expected}")
         matched.update(members)
     return tuple(sorted(matched))
@@ -132,9 +132,9 @@ def _match_named_groups(groups: Iterable[str], options: SplitOptions) -> dict[st
 
 
 def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataSet:
-    """Return the data set without the glosses that `split_groups` would refuse as too rare, their clips in `skipped`.
+    """Return the data set without the glosses that are too rare for `split_groups`; their clips are in `skipped`.
 
-    With fewer groups than subsets nothing is dropped: `split_groups` says what is wrong.
+    With fewer groups than subsets, nothing is dropped: `split_groups` raises the error.
     """
     groups = {clip.group for clip in data.clips}
     named = {group for members in _match_named_groups(groups, options).values() for group in members}
@@ -143,17 +143,17 @@ def drop_rare_glosses(data: DataSet, options: SplitOptions = _DEFAULTS) -> DataS
         return data
     free = [clip for clip in data.clips if clip.group not in named]
     enough = {clip.gloss for clip in free} - set(find_rare_glosses(free, subsets))
-    reason = f"its gloss is in too few groups, expected at least {subsets} to draw from"
+    reason = f"its gloss is in too few groups, expected at least {subsets}"
     if options.by_clip:
         enough -= {gloss for gloss, count in Counter(clip.gloss for clip in free).items() if count < 2}
         reason += ", and at least 2 clips"
     skipped = [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in data.clips if clip.gloss not in enough]
-    kept = [clip for clip in data.clips if clip.gloss in enough]
-    return replace(data, clips=kept, skipped=[*data.skipped, *skipped])
+    clips = [clip for clip in data.clips if clip.gloss in enough]
+    return replace(data, clips=clips, skipped=[*data.skipped, *skipped])
 
 
 def find_rare_glosses(clips: Iterable[LabelledClip], subsets: int = len(SUBSETS)) -> dict[str, int]:
-    """Return the glosses in fewer groups than there are subsets, with their numbers of groups."""
+    """Return the number of groups of each gloss that is in fewer than `subsets` groups."""
     groups: dict[str, set[str]] = {}
     for clip in clips:
         groups.setdefault(clip.gloss, set()).add(clip.group)
@@ -161,38 +161,38 @@ def find_rare_glosses(clips: Iterable[LabelledClip], subsets: int = len(SUBSETS)
 
 
 def check_split(clips: Sequence[LabelledClip], split: Split, expected: Sequence[str] = SUBSETS) -> None:
-    """Raise `DataError` for a split that leaks, lacks a gloss in training, or has an empty subset of `expected`."""
+    """Raise `DataError` for a split with leaks, a gloss that training lacks, or an empty subset among `expected`."""
     subset_of_group: dict[str, str] = {}
     for subset in expected:
         for group in split.groups(subset):
             other = subset_of_group.setdefault(group, subset)
             if other != subset and not (split.validation_clips and {other, subset} == {"train", "validation"}):
-                raise DataError(f"group {group} is on two sides of the split, {other} and {subset}")
+                raise DataError(f"group {group} is in two subsets of the split, {other} and {subset}; expected one")
     first_copy: dict[bytes, tuple[str, str]] = {}
     for subset in expected:
         members = split.select(clips, subset)
         if not members:
-            raise DataError(f"found no clip for {subset}, expected at least one group of clips")
+            raise DataError(f"found no clip for the subset {subset}, expected at least one group of clips")
         for member in members:
             other, name = first_copy.setdefault(fingerprint(member), (subset, member.name))
             if other != subset:
                 raise DataError(describe_duplicates(f"{name} ({other})", f"{member.name} ({subset})"))
     lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in split.select(clips, "train")}
     if lacking:
-        fix = "name other groups with --test-groups or --val-groups, or leave these glosses out with --leave-out"
-        raise DataError(f"training would never see {join_first(sorted(lacking))}: {fix}")
+        fix = "name other groups with --test-groups or --val-groups, or leave out these glosses with --leave-out"
+        raise DataError(f"the training subset has no clip of {join_first(sorted(lacking))}: {fix}")
 
 
 def describe_duplicates(first: str, other: str) -> str:
-    """Return the error message about two clips with equal points in two subsets or folds."""
+    """Return the error message for two clips with equal points in two subsets or folds."""
     return (
-        f"{first} and {other} hold the very same points: --skip-bad leaves out all but the first of such clips, or "
-        "--group-regex puts them in one group"
+        f"{first} and {other} hold the same points: --skip-bad skips duplicates, and --group-regex can "
+        "put the clips into one group"
     )
 
 
 def join_first(words: Sequence[str], most: int = 20, separator: str = ", ") -> str:
-    """Return the first of some words in a line, and how many more there are."""
+    """Return the first `most` words in one line, and the number of the others."""
     return separator.join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")
 
 
@@ -200,47 +200,46 @@ def _draw_validation_clips(clips: Sequence[LabelledClip], split: Split, options:
     """Draw validation clips from the training groups, as if each clip were its own group."""
     train = split.select(clips, "train")
     if not train:
-        raise DataError("found no clip outside the test groups, expected clips to train and to validate on")
-    singles = [replace(clip, group=clip.name) for clip in train]
-    if rare := find_rare_glosses(singles, 2):
+        raise DataError("found no clip outside the test groups, expected clips for training and validation")
+    ungrouped = [replace(clip, group=clip.name) for clip in train]
+    if rare := find_rare_glosses(ungrouped, 2):
         raise DataError(
             f"--validation-by-clip: found one clip of {join_first(list(rare))} outside the test groups, expected at "
-            "least 2 of each gloss, to train and to validate on; --skip-bad leaves glosses of one clip out"
+            "least 2 clips of each gloss, for training and validation; --skip-bad skips glosses with one clip"
         )
-    drawn = split_groups(singles, SplitOptions(options.validation, None, seed=options.seed)).validation
+    drawn = split_groups(ungrouped, SplitOptions(options.validation, None, seed=options.seed)).validation
     groups = {clip.group for clip in train if clip.name in set(drawn)}
     return replace(split, validation=tuple(sorted(groups)), validation_clips=drawn)
 
 
 def _check_enough(clips: Sequence[LabelledClip], named: Collection[str], subsets: int) -> None:
-    """Raise `DataError` for glosses in too few groups outside `named` to be in each of `subsets` subsets."""
+    """Raise `DataError` for glosses in too few groups, without those in `named`, to be in each of `subsets` subsets."""
     free = [clip for clip in clips if clip.group not in named]
     groups = sorted({clip.group for clip in free})
     if len(groups) < subsets:
         names = f" ({join_first(groups)})" if groups else ""
-        found = f"found {len(groups)} groups{names} to draw {subsets} sides from"
-        raise DataError(f"{found}, expected at least {subsets}. {REMEDIES}")
+        problem = f"found {len(groups)} groups{names} for {subsets} subsets"
+        raise DataError(f"{problem}, expected at least {subsets} groups. {REMEDIES}")
     lacking = {clip.gloss for clip in clips} - {clip.gloss for clip in free}
     rare = dict.fromkeys(lacking, 0) | find_rare_glosses(free, subsets)
     if rare:
         listed = []
         for gloss in sorted(rare):
             members = [clip.name for clip in free if clip.gloss == gloss]
-            words = [f"groups: {rare[gloss]}", f"clips: {len(members)}", *members[:1]]
-            listed.append(f"{gloss} ({', '.join(words)})")
+            facts = [f"groups: {rare[gloss]}", f"clips: {len(members)}", *members[:1]]
+            listed.append(f"{gloss} ({', '.join(facts)})")
         raise DataError(
-            f"found no way to split {len(groups)} groups so that every gloss is on each of {subsets} sides, for which "
-            f"it must be in at least {subsets} groups. Too rare: {join_first(listed, 10)}. Leave them out with "
-            f"--skip-bad. {REMEDIES}"
+            f"found no split of {len(groups)} groups with every gloss in each of {subsets} subsets. Glosses in fewer "
+            f"than {subsets} groups are too rare: {join_first(listed, 10)}. Skip them with --skip-bad. {REMEDIES}"
         )
 
 
 def _draw(
     clips: Sequence[LabelledClip], groups: Sequence[str], shares: Sequence[float], rng: np.random.Generator
 ) -> np.ndarray:
-    """Return the subset of each of `groups`, 0 for training, from the draw with the smallest chi-squared statistic.
+    """Return the subset number of each of `groups`, from the draw with the smallest chi-squared statistic.
 
-    `shares` are those of the subsets from 1 on, of all `clips`; other groups than `groups` are in no drawn subset.
+    Subset 0 is training; `shares` of all `clips` are those of subsets 1, 2, …. Groups outside `groups` are not drawn.
     """
     glosses = sorted({clip.gloss for clip in clips})
     row = {group: i for i, group in enumerate(groups)}
@@ -251,7 +250,7 @@ def _draw(
     total = np.zeros(len(glosses))
     np.add.at(total, [column[clip.gloss] for clip in clips], 1)
     wanted = np.array([0, *shares])[:, None] * total  # (subsets, glosses)
-    wanted[0] = np.maximum(count.sum(axis=0) - wanted[1:].sum(axis=0), 0.5)  # named groups are no longer training's
+    wanted[0] = np.maximum(count.sum(axis=0) - wanted[1:].sum(axis=0), 0.5)  # training does not get the named groups
     best, smallest = None, np.inf
     for _ in range(int(np.clip(_STEPS // len(count), _FEWEST_DRAWS, _MOST_DRAWS))):
         drawn = _deal(count, wanted, rng.permutation(len(count)))
@@ -261,32 +260,32 @@ def _draw(
         if statistic < smallest:
             best, smallest = drawn, statistic
     if best is None:
-        raise DataError(f"found no way to split {len(count)} groups so that every gloss is on each side. {REMEDIES}")
+        raise DataError(f"found no split of {len(count)} groups with every gloss in each subset. {REMEDIES}")
     return best
 
 
 def _deal(count: np.ndarray, wanted: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Give each group in turn to the subset where the chi-squared statistic falls the most or rises the least."""
+    """Assign each group in `order` to the subset where the chi-squared statistic falls most or rises least."""
     drawn = np.zeros(len(count), dtype=np.int64)
-    lack = wanted.copy()
+    remaining = wanted.copy()
     for group in order:
-        # ((lack - count)^2 - lack^2) / wanted, summed over glosses
-        change = ((count[group] * (count[group] - 2 * lack)) / wanted).sum(axis=1)
+        # ((remaining - count)^2 - remaining^2) / wanted, summed over glosses
+        change = ((count[group] * (count[group] - 2 * remaining)) / wanted).sum(axis=1)
         drawn[group] = change.argmin()
-        lack[drawn[group]] -= count[group]
+        remaining[drawn[group]] -= count[group]
     return drawn
 
 
 def _complete(drawn: np.ndarray, count: np.ndarray, subsets: int) -> bool:
-    """Move groups in place to subsets that lack a gloss; return whether each subset then has every gloss."""
+    """Move groups, in place, to subsets that lack a gloss; return whether each subset then has every gloss."""
     for number in range(subsets):
         while True:
-            have = _sum_by_subset(drawn, count, subsets)
-            lacking = np.flatnonzero(have[number] == 0)
+            sums = _sum_by_subset(drawn, count, subsets)
+            lacking = np.flatnonzero(sums[number] == 0)
             if len(lacking) == 0:
                 break
-            # A group that its subset can spare: each of its glosses is in other groups of the subset, too.
-            spare = ((have[drawn] > count) | (count == 0)).all(axis=1) & (drawn != number) & (count[:, lacking[0]] > 0)
+            # Groups that their subset can spare: each of their glosses is also in other groups of the subset.
+            spare = ((sums[drawn] > count) | (count == 0)).all(axis=1) & (drawn != number) & (count[:, lacking[0]] > 0)
             if not spare.any():
                 return False
             drawn[np.where(spare, count.sum(axis=1), np.inf).argmin()] = number

@@ -1,4 +1,4 @@
-"""split.json of a model folder: the split that a model was trained on, and the options that its data were read with."""
+"""split.json of a model folder: the split of its training data, and the options for reading the data."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class SplitRecord:
     seed: int
     group_regex: str | None = None
     skip_bad: bool = False
-    left_out: tuple[str, ...] = ()  # glosses of the data that the model was not trained on
+    left_out: tuple[str, ...] = ()  # glosses that were left out of training
 
     def to_json(self, clips: Sequence[LabelledClip]) -> bytes:
-        """Return the content of split.json; `clips` are those that were split."""
+        """Return the content of split.json; `clips` are the clips that were split."""
         content: dict[str, object] = {name: value for name, value in vars(self).items() if name != "split"}
         for subset in SUBSETS:
             content[subset] = {"clips": len(self.split.select(clips, subset)), "groups": self.split.groups(subset)}
@@ -50,7 +50,7 @@ class _Subset(msgspec.Struct):
 
 
 class _File(msgspec.Struct):
-    """split.json; one of an earlier version holds the seed and the groups alone."""
+    """The content of split.json; earlier versions wrote only the seed and the groups."""
 
     seed: int
     train: _Subset
@@ -63,20 +63,20 @@ class _File(msgspec.Struct):
 
 
 def read_split(path: Path) -> SplitRecord:
-    """Read a split.json, ``{"seed": …, "train": {"groups": […]}, …}``; raise `DataError` where it cannot be read."""
+    """Read a split.json, ``{"seed": …, "train": {"groups": […]}, …}``; raise `DataError` if it cannot be read."""
     try:
         file = msgspec.json.decode(Path(path).read_bytes(), type=_File)
     except OSError as error:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         expected = f"a seed and the groups of {', '.join(SUBSETS)}"
-        raise DataError(f"{path}: found no split ({error}), expected {expected}") from error
+        raise DataError(f"{path}: found no valid split ({error}), expected {expected}") from error
     split = Split(file.train.groups, file.validation.groups, file.test.groups, file.validation_clips)
     return SplitRecord(split, file.seed, file.group_regex, file.skip_bad, file.left_out)
 
 
 def find_split(folder: Path) -> SplitRecord | None:
-    """Return the record in a model folder; None where there is none, as in a converted model's folder."""
+    """Return the record in a model folder; None if there is none, as for a converted model."""
     path = Path(folder) / SPLIT
     return read_split(path) if path.exists() else None
 
@@ -89,9 +89,9 @@ class ReadingOptions(TypedDict):
 
 
 def reading_options(record: SplitRecord | None, group_regex: str | None, skip_bad: bool) -> ReadingOptions:
-    """Return the options to read a data set with: those given, or else those of the training run.
+    """Return the options for reading a data set; the defaults are those of the training run.
 
-    `group_regex` is None for the training run's, and empty for the groups in the data.
+    `group_regex` is None for that of the training run, and empty for the groups in the data.
     """
     if record is not None:
         group_regex = record.group_regex if group_regex is None else group_regex
@@ -102,19 +102,19 @@ def reading_options(record: SplitRecord | None, group_regex: str | None, skip_ba
 def split_dataset(
     data: DataSet, options: SplitOptions, *, skip_bad: bool, note: Callable[[str], None]
 ) -> tuple[DataSet, Split]:
-    """Split a data set; report what is left out and what may be wrong with the split.
+    """Split a data set; report skipped clips and possible leaks.
 
-    `skip_bad` leaves out the glosses that are too rare for the split. `note` is called with a line for each clip that
-    is left out here, and for each of `find_leaks`. Raises `DataError` as `spoter.training.data.split.split_groups`.
+    `skip_bad` skips glosses that are too rare for the split. `note` is called with one line for each clip that is
+    skipped here, and for each warning of `find_leaks`. Raises `DataError` as `split_groups`.
     """
     if skip_bad:
-        kept = drop_rare_glosses(data, options)
-        for skip in kept.skipped[len(data.skipped) :]:
+        frequent = drop_rare_glosses(data, options)
+        for skip in frequent.skipped[len(data.skipped) :]:
             note(f"skipped: {skip}")
-        if not kept.clips:
-            found = f"found no gloss that is in enough groups to be on each side, of {len(data.glosses)} glosses"
-            raise DataError(f"{found}. {REMEDIES}")
-        data = kept
+        if not frequent.clips:
+            problem = f"found {len(data.glosses)} glosses, but none in enough groups to be in each subset"
+            raise DataError(f"{problem}. {REMEDIES}")
+        data = frequent
     split = split_groups(data.clips, options)
     for warning in find_leaks(data, split):
         note(f"warning: {warning}")
@@ -124,28 +124,30 @@ def split_dataset(
 def find_leaks(data: DataSet, split: Split) -> list[str]:
     """Return a warning for each way in which clips of one origin are in several subsets of a split.
 
-    An origin is a group in the data themselves, such as a signer, whatever ``--group-regex`` makes of it.
+    An origin is a group in the data, such as a signer, regardless of ``--group-regex``.
     """
     warnings = []
     if not data.grouped:
         warnings.append(
-            "The data tell no groups, so that each clip counts as its own: clips of one signer or camera may be on "
-            "several sides, and the figures too good."
+            "The data have no groups, so each clip is its own group: clips of one signer or camera may be in several "
+            "subsets, and the figures too high."
         )
     if split.validation_clips:
         warnings.append(
-            "Validation clips were drawn from the training groups (--validation-by-clip): the validation figures tell "
-            "nothing about other groups."
+            "Validation clips were drawn from the training groups (--validation-by-clip): the validation figures do "
+            "not hold for other groups."
         )
     subsets: dict[str, list[str]] = {}
     for subset in SUBSETS:
         for group in sorted({clip.source_group for clip in split.select(data.clips, subset)} - {""}):
             subsets.setdefault(group, []).append(subset)
     reported = ["train", "validation"] if split.validation_clips else None  # by the warning above
-    shared = [f"{group} ({', '.join(on)})" for group, on in subsets.items() if len(on) > 1 and on != reported]
+    shared = [
+        f"{group} ({', '.join(names)})" for group, names in subsets.items() if len(names) > 1 and names != reported
+    ]
     if shared:
         warnings.append(
-            f"Groups that the data tell by themselves are on several sides: {join_first(shared, 10, '; ')}. Figures on "
-            "a side that shares one with training say little about others."
+            f"Groups in the data are in several subsets: {join_first(shared, 10, '; ')}. Figures for a subset with a "
+            "group of the training subset say little about other groups."
         )
     return warnings

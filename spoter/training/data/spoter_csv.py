@@ -1,9 +1,9 @@
-"""The SPOTER data sets' CSV: a row a clip, a column a coordinate, a bracketed list of frames in each cell.
+"""The CSV of the SPOTER data sets: one row per clip, one column per coordinate, a bracketed list of frames per cell.
 
-`spoter.formats.spoter_csv` reads its points: Apple Vision's names, y up, x 0 = missing. The column ``labels`` holds the
-clip's label, counted from 1. A ``meaning.json`` in the same folder, ``{"0": "GLOSS", …}`` by label - 1 as in a model
-folder, names the glosses; without it a label is its own gloss. The columns ``clip`` and ``group``, which upstream does
-not have, are optional.
+`spoter.formats.spoter_csv` reads the points: names of Apple Vision, y up, x 0 = missing. The column ``labels`` holds
+the label of each clip, counted from 1. A ``meaning.json`` in the same folder, ``{"0": "GLOSS", …}`` with label - 1 as
+key like in a model folder, names the glosses; without it, the labels are the glosses. The columns ``clip`` and
+``group`` are optional and not in the upstream data sets.
 Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py.
 """
 
@@ -26,16 +26,16 @@ from spoter.landmarks.layouts import load_layout
 from spoter.training.data.labelled import LabelledClip, UnreadClip, UnreadDataSet
 from spoter.training.data.wire_files import LIMITS
 
-_LAYOUTS = ("54", "29")  # the names are those of 54; files with fewer are read for 29
+_LAYOUTS = ("54", "29")  # the full file has the names of 54; files with fewer columns are read as 29
 
 
 def locate_clips(path: Path, table: Table) -> UnreadDataSet:
     """Locate the clips of a table that `spoter.formats.spoter_csv.recognizes`.
 
-    Raises `DataError` without labels, and for a wrong meaning.json; `InputError` for a table that is wrong as a whole.
+    Raises `DataError` for missing labels and a wrong meaning.json; `InputError` for a wrong table.
     """
     if "labels" not in table.columns:
-        raise DataError(f"{path}: found no column labels, expected it beside the points, counted from 1")
+        raise DataError(f"{path}: found no column labels, expected one with labels counted from 1")
     glosses = _read_glosses(path.with_name("meaning.json"))
     clips = _read_clips(table)
     columns = table.read_strings([name for name in ("labels", "clip", "group") if name in table.columns])
@@ -60,18 +60,18 @@ def _read_clips(table: Table) -> list[Clip | InputError]:
 
 def _label_clip(clip: Clip | InputError, label: str, glosses: dict[str, str], name: str, group: str) -> LabelledClip:
     if isinstance(clip, InputError):
-        place = (clip.where or "").split(", ", 2)[2:]  # within the clip: whoever reads the clip names its line
+        place = (clip.where or "").split(", ", 2)[2:]  # the place within the clip: the caller names the line
         raise DataError(": ".join([*place, clip.message]))
     if not (label.isascii() and label.isdigit() and int(label) > 0):
-        raise DataError(f"found label {label[:40]!r}, expected a whole number from 1")
+        raise DataError(f"found label {label[:40]!r}, expected an integer of at least 1")
     label = str(int(label))
     if glosses and label not in glosses:
-        raise DataError(f"found label {label}, expected one of the {len(glosses)} that meaning.json names")
+        raise DataError(f"found label {label}, expected one of the {len(glosses)} labels in meaning.json")
     return LabelledClip(clip, glosses.get(label, label), group, name)
 
 
 def _read_glosses(path: Path) -> dict[str, str]:
-    """Return the gloss of each label, counted from 1; nothing without the file."""
+    """Return the gloss of each label, counted from 1; empty without the file."""
     try:
         glosses = msgspec.json.decode(path.read_bytes().removeprefix(codecs.BOM_UTF8), type=dict[str, str])
     except FileNotFoundError:
@@ -85,5 +85,5 @@ def _read_glosses(path: Path) -> dict[str, str]:
             raise DataError(f"{path}: found {index[:40]!r}: {gloss[:40]!r}, expected a label index and its gloss")
     repeated = sorted(gloss for gloss, count in Counter(glosses.values()).items() if count > 1)
     if repeated:
-        raise DataError(f"{path}: found {', '.join(repeated[:5])} for several labels, expected a gloss once")
+        raise DataError(f"{path}: found {', '.join(repeated[:5])} for several labels, expected each gloss once")
     return {str(int(index) + 1): gloss for index, gloss in glosses.items()}

@@ -1,7 +1,7 @@
-"""Landmarks of a data set's videos: extracted once, then cached.
+"""Landmarks of the videos in a data set, extracted once and then cached.
 
-Extraction takes about a twentieth of a second a frame. Results are kept in ``$XDG_CACHE_HOME/spoter``
-(``~/.cache/spoter``) under the SHA-256 of the video's bytes.
+Extraction takes about 0.05 seconds per frame. The cache is ``$XDG_CACHE_HOME/spoter`` (``~/.cache/spoter``); its keys
+are the SHA-256 digests of the videos.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from spoter.video.reader import EXTRACTION_VERSION, VideoLandmarks, read
 
 
 def read_clip(path: Path, extract: Callable[[Path], VideoLandmarks] = read) -> Clip:
-    """Return the landmarks of a video, from the cache if it holds them.
+    """Return the landmarks of a video, from the cache if possible.
 
-    Raises `DataError` if the video or the cache cannot be read, the cache cannot be written, or no environment can read
-    videos; `InputError` as `extract` and `spoter.landmarks.clip.make_clip`.
+    Raises `DataError` if the video cannot be read, the cache cannot be written, or there is no environment for videos;
+    `InputError` as `extract` and `spoter.landmarks.clip.make_clip`.
     """
     try:
         cached = cache_folder() / f"{file_sha256(path)}-{EXTRACTION_VERSION}.npz"
@@ -35,9 +35,9 @@ def read_clip(path: Path, extract: Callable[[Path], VideoLandmarks] = read) -> C
         return make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name, fps if fps > 0 else None)
     landmarks = extract(path)
     try:
-        cached.parent.mkdir(0o700, parents=True, exist_ok=True)  # people's landmarks
+        cached.parent.mkdir(0o700, parents=True, exist_ok=True)  # private: landmarks of people
         with atomic_write(cached) as temporary, temporary.open("wb") as stream:
             np.savez_compressed(stream, points=landmarks.clip.points, fps=landmarks.fps or 0.0)
     except OSError as error:
-        raise DataError(f"{cached}: cannot be written ({error.strerror or error}); set XDG_CACHE_HOME") from error
+        raise DataError(f"{cached}: cannot be written ({error.strerror or error}); change XDG_CACHE_HOME") from error
     return landmarks.clip

@@ -1,7 +1,7 @@
-"""A clip of a data set in a file of a wire format: a request that can be sent to a server is training data, too.
+"""Clips of a data set in files of a wire format: every request to a server can also be training data.
 
-A server decodes for its model's layout. A data set is read before a layout is chosen, so a clip keeps as much as its
-file holds: the landmarks of layouts 54 and 71 together, or else those of the first built-in layout that fits.
+A server decodes for the layout of its model. A data set is read before a layout is chosen, so a clip keeps as many
+landmarks as possible: those of layouts 54 and 71 together, or else those of the first built-in layout that fits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from spoter.landmarks.layouts import Layout, load_layout
 from spoter.sources import clip_files, frame_folders
 
 TYPES = {ending: kind for ending, kind in clip_files.CONTENT_TYPES.items() if ending != ".jsonl"}
-"""Content type of each ending: those of `spoter.sources.clip_files` that hold one clip."""
+"""Content type of each file ending of `spoter.sources.clip_files` for files with one clip."""
 
 LIMITS = Limits(max_frames=100_000, max_clips=10_000_000, max_bytes=2**36)
-"""A server's limits guard against strangers; a data set is its owner's."""
+"""A server limits requests from strangers; a data set is trusted."""
 
-# 54 before spoter54: 54 points without a layout's name are layout 54's. 29 last: it needs the fewest landmarks.
+# 54 before spoter54: 54 points without the name of a layout are those of layout 54. 29 last: it needs the fewest.
 _LAYOUTS = ("71", "54", "spoter54", "29")
 _OTHER_LAYOUT = (ErrorCode.WRONG_LAYOUT, ErrorCode.UNKNOWN_LAYOUT)
 _DOES_NOT_FIT = (
@@ -36,7 +36,7 @@ _DOES_NOT_FIT = (
 
 @lru_cache(maxsize=1)
 def candidate_layouts() -> tuple[Layout, ...]:
-    """Return the layouts to decode by, the one with the most landmarks first."""
+    """Return the layouts to try when decoding, the one with the most landmarks first."""
     layouts = [load_layout(name) for name in _LAYOUTS]
     everything = {landmark.name: landmark for layout in layouts for landmark in layout.landmarks}
     return (Layout("all", tuple(everything.values())), *layouts)
@@ -45,9 +45,9 @@ def candidate_layouts() -> tuple[Layout, ...]:
 def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  frozen
     """Read the one clip of a .json, .csv or .npy file, or of a folder of frames (`spoter.sources.frame_folders`).
 
-    `options` are those of all clips of the data set; the file's own win. Raises `InputError` as
-    `spoter.formats.decode`; for points that fit no layout, the error for the smallest. Raises `DataError` for a file
-    that cannot be read, or does not hold exactly one clip, and `SpoterError` as
+    `options` hold for all clips of the data set; options in the file override them. Raises `InputError` as
+    `spoter.formats.decode`; for points that fit no layout, the error for the smallest layout. Raises `DataError` for a
+    file that cannot be read or does not hold exactly one clip, and `SpoterError` as
     `spoter.sources.frame_folders.read_frame_folder`.
     """
     try:
@@ -59,26 +59,26 @@ def read_clip(path: Path, options: Options = Options()) -> Clip:  # noqa: B008  
         raise DataError(f"cannot be read ({error.strerror or error})") from error
     if content_type == JSON:
         body = frame_folders.wrap_frame_list(body)
-    misfit: InputError | None = None
+    layout_error: InputError | None = None
     for layout in candidate_layouts():
         try:
             return _decode(body, content_type, layout, options)
         except InputError as error:
             if error.code in _DOES_NOT_FIT:
-                misfit = error
+                layout_error = error
             elif error.code not in _OTHER_LAYOUT:
                 raise
-    raise misfit or DataError(f"found points of a layout that is not built in, expected one of {', '.join(_LAYOUTS)}")
+    raise layout_error or DataError(f"found a layout that is not built in, expected one of {', '.join(_LAYOUTS)}")
 
 
 def _decode(body: bytes, content_type: str, layout: Layout, options: Options) -> Clip:
-    """Return the one clip of a body; the first bad clip's error goes before the number of clips."""
+    """Return the only clip of a body; raise the error of a bad clip before an error for the number of clips."""
     clips = clip_files.decode_clips(body, content_type, layout, LIMITS, options)
-    good: list[Clip] = []
+    valid: list[Clip] = []
     for clip in clips:
         if isinstance(clip, InputError):
             raise clip
-        good.append(clip)
-    if len(good) != 1:
-        raise DataError(f"found {len(good)} clips, expected one in a file")
-    return good[0]
+        valid.append(clip)
+    if len(valid) != 1:
+        raise DataError(f"found {len(valid)} clips, expected one clip per file")
+    return valid[0]

@@ -1,4 +1,4 @@
-"""Evaluate a model on labelled clips: `spoter evaluate`, and the figures of a model card."""
+"""Evaluate a model on labelled clips, for `spoter evaluate` and the model card."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from spoter.training.evaluation.robustness import AS_RECORDED, CONDITIONS, Condi
 
 @dataclass(frozen=True)
 class ConditionFigures:
-    """A row of the robustness table: figures of the same clips under a condition; `known` as in `Evaluation`."""
+    """A row of the robustness table: figures for the clips under a condition; `known` as in `Evaluation`."""
 
     condition: Condition
     refused: int
@@ -38,33 +38,33 @@ class ConditionFigures:
 
 @dataclass(frozen=True)
 class UnknownSignFigures:
-    """How well a model separates clips of glosses that it does not know from clips of known signs."""
+    """Figures on the detection of unknown signs: clips of glosses that the model does not have."""
 
-    glosses: tuple[str, ...]  # that the model does not know
+    glosses: tuple[str, ...]  # unknown to the model
     clips: int  # of these glosses
-    auroc: Figure | None  # of `Predictions.similarities`; None where the model has no such score
-    called_unknown: float | None  # share of these clips that the model calls unknown; None where it cannot tell
-    falsely_called_unknown: float | None  # the same share of the clips of known signs
+    auroc: Figure | None  # of `Predictions.similarities`; None if the model has no similarities
+    called_unknown: float | None  # share of these clips that the model calls unknown; None without detection
+    falsely_called_unknown: float | None  # the same share for clips of known signs
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A model's evaluation on labelled clips; predictions and figures are of those whose glosses the model knows."""
+    """An evaluation on labelled clips; predictions and figures are for clips of glosses that the model knows."""
 
     model: str  # name and version
     data: str  # the data set's name
-    digest: str  # SHA-256 of all that was read of the data set (`DataSet.digest`)
-    side: str  # in words, which clips, and whether their landmarks are of another estimator than the model's
-    trained_on: int  # number of these clips in groups that the model was trained on, by its split.json
-    skipped: list[Skipped]  # bad clips of the data set that were left out
+    digest: str  # SHA-256 of the whole data set (`DataSet.digest`)
+    side: str  # text: the evaluated clips, and their estimator if it is not that of the model
+    trained_on: int  # number of these clips in the training groups of the model, by its split.json
+    skipped: list[Skipped]  # skipped clips of the data set
     predictions: Predictions
     figures: Figures
-    known: float | None  # share of these clips that the model calls known; None where it cannot tell
-    robustness: tuple[ConditionFigures, ...]  # as `evaluate_robustness` returns it; empty where it was not evaluated
-    unknown: UnknownSignFigures | None  # None where the data hold no gloss that the model does not know
+    known: float | None  # share of these clips that the model calls known; None without detection
+    robustness: tuple[ConditionFigures, ...]  # as `evaluate_robustness` returns it; empty if it was not evaluated
+    unknown: UnknownSignFigures | None  # None if the data have no unknown gloss
 
     def to_json(self) -> str:
-        """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null where all were refused."""
+        """Return the line ``{"top1": …, "top5": …, "ece": …, "clips": …}``; ece is null if all clips were refused."""
         figures = self.figures
         numbers = {"top1": figures.top1.value, "top5": figures.top5.value, "ece": figures.ece}
         rounded = {name: None if np.isnan(value) else round(value, 6) for name, value in numbers.items()}
@@ -88,23 +88,23 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate a model folder on a data set.
 
-    `groups`, by name or pattern, restrict the evaluation to their clips, `split` to the groups of that side of the
-    model's own split. With `robust` robustness is evaluated, too; `seed` is that of its random numbers and of the
-    intervals. `count_unknown` takes clips of glosses that the model does not know as unknown signs, instead of raising
+    `groups`, names or patterns, restrict the evaluation to clips of these groups, and `split` to a subset of the
+    model's split. `robust` adds the robustness table; `seed` is the seed of its random numbers and of the intervals.
+    With `count_unknown`, clips of glosses that the model does not know count as unknown signs instead of raising
     `DataError`. `group_regex` and `skip_bad` are as in `spoter.training.data.split_record.reading_options`. `note` is
-    called with a line for each clip that is left out.
+    called with one line per skipped clip.
 
-    Raises `ModelFolderError` for a model folder that cannot be used, and `DataError` for data that cannot be read,
-    unknown groups, and glosses that the model does not know, naming them.
+    Raises `ModelFolderError` for an unusable model folder, and `DataError` for data that cannot be read, unknown
+    groups, and glosses that the model does not know, naming them.
     """
     recognizer = Recognizer.load(folder, str(choose_device(device)))
     glosses, config = set(recognizer.glosses), recognizer.config
-    record = _read_own_split(folder, split) if split else find_split(folder)
+    record = _read_split_of_model(folder, split) if split else find_split(folder)
     data_set = read_dataset(data, **reading_options(record, group_regex, skip_bad), progress=progress)
     skipped, clips = list(data_set.skipped), data_set.clips
     if record and not count_unknown:
         left_out = set(record.left_out) - glosses
-        reason = "its gloss was left out of training; --unknown count judges it as an unknown sign"
+        reason = "its gloss was left out of training; --unknown count evaluates it as an unknown sign"
         skipped += [Skipped(f"{clip.name} ({clip.gloss})", reason) for clip in clips if clip.gloss in left_out]
         clips = [clip for clip in clips if clip.gloss not in left_out]
     for skip in skipped:
@@ -114,32 +114,32 @@ def evaluate(
         chosen = record.split.groups(split)
         if absent := sorted(set(chosen) - all_groups):
             raise DataError(
-                f"{data}: found no group {', '.join(absent)} of the model's own split, expected the data that it was "
-                "trained on, and the --group-regex of its training"
+                f"{data}: found no group {', '.join(absent)} of the model's split, expected its training data with the "
+                "--group-regex of its training"
             )
         clips = record.split.select(clips, split)
-        side = f"the {split} side of the model's own split: {', '.join(chosen)}"
+        side = f"the {split} subset of the model's split: {', '.join(chosen)}"
     else:
         chosen = match_groups(groups, all_groups, "--groups")
         clips = [clip for clip in clips if not chosen or clip.group in chosen]
         side = f"the groups {', '.join(chosen)}" if chosen else "all clips"
     for estimator in sorted({clip.clip.estimator or config.estimator for clip in clips} - {config.estimator}):
-        side += f"; landmarks of {estimator}, though the model was trained on those of {config.estimator}"
+        side += f"; landmarks of {estimator}, but the model was trained on landmarks of {config.estimator}"
     known = [clip for clip in clips if clip.gloss in glosses]
     unknown = [clip for clip in clips if clip.gloss not in glosses]
     unknown_glosses = tuple(sorted({clip.gloss for clip in unknown}))
     if (unknown and not count_unknown) or not known:
         raise DataError(
             f"{data}: found {len(unknown_glosses)} glosses that the model does not know: "
-            f"{join_first(unknown_glosses)}; expected some of its {len(glosses)}, or --unknown count to judge the "
-            "others as unknown signs"
+            f"{join_first(unknown_glosses)}; expected some of its {len(glosses)} glosses; --unknown count evaluates "
+            "other glosses as unknown signs"
         )
     total = len(clips) + robust * len(CONDITIONS) * len(known)
     with progress_bar(shown=progress, total=total, desc="evaluating", unit="clip") as bar:
         predictions = predict(recognizer, known, bar=bar)
-        of_unknown = predict(recognizer, unknown, bar=bar)
+        on_unknown = predict(recognizer, unknown, bar=bar)
         robustness = evaluate_robustness(recognizer, known, predictions, seed, bar) if robust else ()
-    trained_groups = set(record.split.train) if record else set()  # unknown for a converted checkpoint
+    trained_groups = set(record.split.train) if record else set()  # not recorded for a converted checkpoint
     return Evaluation(
         model=f"{config.name} {config.version}",
         data=Path(data).name,
@@ -151,7 +151,7 @@ def evaluate(
         figures=metrics.compute_figures(predictions, seed),
         known=metrics.mean_ignoring_nan(predictions.known),
         robustness=robustness,
-        unknown=evaluate_unknown_signs(predictions, of_unknown, unknown_glosses, seed) if unknown else None,
+        unknown=evaluate_unknown_signs(predictions, on_unknown, unknown_glosses, seed) if unknown else None,
     )
 
 
@@ -162,7 +162,7 @@ def evaluate_robustness(
     seed: int = 0,
     bar: tqdm[Any] | None = None,
 ) -> tuple[ConditionFigures, ...]:
-    """Return the robustness table of clips; its first row is that of their predictions `as_recorded`."""
+    """Return the robustness table of clips; its first row is for `as_recorded`, the predictions without changes."""
     rows = []
     for condition in (AS_RECORDED, *CONDITIONS):
         predictions = as_recorded if condition is AS_RECORDED else predict(recognizer, clips, condition, seed, bar)
@@ -175,7 +175,7 @@ def evaluate_robustness(
 def evaluate_unknown_signs(
     known: Predictions, unknown: Predictions, glosses: tuple[str, ...], seed: int = 0
 ) -> UnknownSignFigures:
-    """Evaluate how well a model separates clips of unknown signs, `glosses`, from clips of known signs."""
+    """Return figures on the separation of unknown signs, with the glosses `glosses`, from known signs."""
     scores = np.concatenate([known.similarities, unknown.similarities])
     scored = ~np.isnan(scores)
     is_known = (np.arange(len(scores)) < len(known))[scored]
@@ -189,14 +189,14 @@ def evaluate_unknown_signs(
     )
 
 
-def _read_own_split(model_folder: Path, side: str) -> SplitRecord:
+def _read_split_of_model(model_folder: Path, subset: str) -> SplitRecord:
     path = Path(model_folder) / SPLIT
-    if side not in SUBSETS:
-        raise DataError(f"{path}: found no side {side!r}, expected one of {', '.join(SUBSETS)}")
+    if subset not in SUBSETS:
+        raise DataError(f"{path}: found no subset {subset!r}, expected one of {', '.join(SUBSETS)}")
     record = find_split(model_folder)
     if record is None:
         raise DataError(
-            f"{path}: found no such file, which spoter train writes; expected --groups GROUP,… in place of --split "
-            "for a model from elsewhere"
+            f"{path}: found no such file; only spoter train writes it. For other models, use --groups GROUP,… instead "
+            "of --split"
         )
     return record

@@ -1,4 +1,4 @@
-"""Figures of a model's predictions for labelled clips: accuracy, macro F1, intervals, calibration."""
+"""Metrics of predictions for labelled clips: accuracy, macro F1, intervals, calibration."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ IntArray = npt.NDArray[np.int64]
 
 DRAWS = 2000
 BINS = 15
-_AT_ONCE = 100  # draws: that many times the clips is what memory holds
+_DRAWS_PER_BLOCK = 100  # limits memory: a block has a number for each draw and clip
 
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure with its 95 % interval; None where there are fewer than two groups to tell it from."""
+    """A figure with its 95 % interval; the ends are None for fewer than two groups."""
 
     value: float
     low: float | None = None
@@ -30,7 +30,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures of one set of answers; `nll` and `brier` as `Predictions.loss` and `Predictions.brier`."""
+    """The figures of a set of predictions; `nll` and `brier` as `Predictions.loss` and `Predictions.brier`."""
 
     clips: int
     groups: int
@@ -46,7 +46,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class GlossFigures:
-    """One row of the per-gloss table; `taken_for` holds the wrong first answers and their counts, most first."""
+    """One row of the table of glosses; `taken_for` has the wrong predictions and their counts, most frequent first."""
 
     gloss: str
     clips: int
@@ -59,23 +59,23 @@ class GlossFigures:
 
 @dataclass(frozen=True)
 class Reliability:
-    """Clips by their highest score, in equal bins; `score` and `right` are NaN in an empty bin."""
+    """Clips in equal bins by their highest score; `score` and `right` are NaN in an empty bin."""
 
     edges: Float64Array  # (bins + 1,)
     counts: IntArray  # (bins,)
-    score: Float64Array  # (bins,), the mean highest score in a bin
-    right: Float64Array  # (bins,), the share of its clips that were right
+    score: Float64Array  # (bins,), mean highest score of the clips in a bin
+    right: Float64Array  # (bins,), share of the clips in a bin that are correct
 
     @property
     def ece(self) -> float:
-        """Expected calibration error: the mean of |right - score|, weighted by counts; NaN without any clip."""
+        """Expected calibration error: the mean of |right - score|, weighted by counts; NaN without clips."""
         if not self.counts.sum():
             return float("nan")
         return float(np.nansum(self.counts * np.abs(self.right - self.score)) / self.counts.sum())
 
 
 def compute_figures(predictions: Predictions, seed: int = 0) -> Figures:
-    """Return all figures of predictions for clips of known glosses; `seed` is the bootstrap's."""
+    """Return all figures of predictions for clips of known glosses; `seed` is the seed of the bootstrap."""
     labels, first = predictions.labels, predictions.first
     f1 = f1_score(labels, first, labels=np.unique(labels), average="macro", zero_division=0)
     low, high = group_bootstrap(predictions.groups, lambda drawn: macro_f1(labels, first, drawn), seed)
@@ -103,24 +103,23 @@ def mean_with_interval(hits: BoolArray | Float64Array, groups: tuple[str, ...], 
 def group_bootstrap(
     groups: tuple[str, ...], statistic: Callable[[Float64Array], Float64Array], seed: int = 0, draws: int = DRAWS
 ) -> tuple[float | None, float | None]:
-    """Return the 95 % percentile interval of a statistic, drawing whole groups with replacement.
+    """Return the 95 % percentile interval of a statistic by the cluster bootstrap: groups are drawn with replacement.
 
-    Clips of one group (camera, signer) are alike, so that drawing single clips would claim more than is known: the
-    cluster bootstrap. B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979;
-    other units than single observations, and percentile intervals, in Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapters 8 and 13.
+    Clips of one group (camera, signer) are similar, so drawing single clips would make the interval too narrow.
+    B. Efron, "Bootstrap Methods: Another Look at the Jackknife", Annals of Statistics 7, 1979; for units other than
+    single observations, and percentile intervals: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993,
+    chapters 8 and 13.
 
-    `groups` are those of each clip. `statistic` is called with how often each clip was drawn, (some draws, clips), and
-    returns a number for each of these draws; NaN are left out. The ends are None where there are fewer than two groups,
-    or no draw has a number.
+    `groups` has the group of each clip. `statistic` gets the number of times that each clip was drawn (draws, clips),
+    and returns one number per draw; NaN are ignored. The ends are None for fewer than two groups and if all are NaN.
     """
     names, number = np.unique(np.array(groups), return_inverse=True)
     if len(names) < 2:
         return None, None
     rng = np.random.default_rng(seed)
     parts = []
-    for start in range(0, draws, _AT_ONCE):
-        size = min(_AT_ONCE, draws - start)
+    for start in range(0, draws, _DRAWS_PER_BLOCK):
+        size = min(_DRAWS_PER_BLOCK, draws - start)
         drawn = rng.integers(len(names), size=(size, len(names))) + len(names) * np.arange(size)[:, None]
         times = np.bincount(drawn.ravel(), minlength=size * len(names)).reshape(size, len(names))
         parts.append(statistic(times[:, number].astype(float)))
@@ -135,18 +134,19 @@ def group_bootstrap(
 def macro_f1(labels: IntArray, first: IntArray, drawn: Float64Array) -> Float64Array:
     """Return the mean F1 over the glosses that occur, for each draw (draws, clips) of `group_bootstrap`.
 
-    F1 is 2 true positives / (clips of the gloss + clips named so). scikit-learn takes a millisecond for each draw.
+    F1 = 2 * true positives / (clips of the gloss + predictions of the gloss). scikit-learn would need 1 ms per draw.
     """
     classes = np.arange(max(labels.max(), first.max()) + 1)
-    is_gloss, is_named = labels[:, None] == classes, first[:, None] == classes
-    occurring, named, both = (drawn @ hits.astype(float) for hits in (is_gloss, is_named, is_gloss & is_named))
-    f1 = 2 * both / np.maximum(occurring + named, 1)
+    is_true, is_predicted = labels[:, None] == classes, first[:, None] == classes
+    masks = (is_true, is_predicted, is_true & is_predicted)
+    occurring, predicted, correct = (drawn @ mask.astype(float) for mask in masks)
+    f1 = 2 * correct / np.maximum(occurring + predicted, 1)
     mean: Float64Array = f1.sum(axis=1, where=occurring > 0) / np.count_nonzero(occurring, axis=1)
     return mean
 
 
 def compute_gloss_figures(predictions: Predictions) -> list[GlossFigures]:
-    """Return a row for each gloss that occurs, in the order of label indices."""
+    """Return one row per gloss that occurs, in the order of label indices."""
     occurring = np.unique(predictions.labels)
     table = predictions.confusion()
     columns = (*predictions.glosses, "(refused)")
@@ -156,20 +156,20 @@ def compute_gloss_figures(predictions: Predictions) -> list[GlossFigures]:
         counts = table[label]
         wrong = (k for k in np.argsort(-counts, kind="stable") if counts[k] and k != label)
         taken_for = tuple((columns[k], int(counts[k])) for k in wrong)
-        shown = (float(precision), float(recall), float(f1))
-        rows.append(GlossFigures(columns[label], int(clips), int(counts[label]), *shown, taken_for))
+        values = (float(precision), float(recall), float(f1))
+        rows.append(GlossFigures(columns[label], int(clips), int(counts[label]), *values, taken_for))
     return rows
 
 
 def compute_reliability(predictions: Predictions, bins: int = BINS) -> Reliability:
-    """Sort the answered clips into equal bins of their highest score.
+    """Sort the clips that were not refused into equal bins of their highest score.
 
     Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, equations 2 to 5: bin m of M holds the scores in
-    ((m - 1) / M, m / M], M = 15. On few clips the expected calibration error is noisy and too high: each bin's share
-    differs from its score by chance alone (`ece_by_chance`).
+    ((m - 1) / M, m / M], M = 15. With few clips, the expected calibration error is noisy and too high, because the
+    accuracy of each bin differs from its score by chance (`ece_by_chance`).
     """
-    kept = predictions.answered
-    top, right = predictions.scores[kept].max(axis=1), predictions.right()[kept]
+    answered = predictions.answered
+    top, right = predictions.scores[answered].max(axis=1), predictions.right()[answered]
     place = _bin(top, bins)
     counts = np.bincount(place, minlength=bins)
     with np.errstate(invalid="ignore"):
@@ -182,9 +182,9 @@ def _bin(scores: Float64Array, bins: int) -> IntArray:
 
 
 def ece_by_chance(predictions: Predictions, seed: int = 0, draws: int = 500) -> float:
-    """Return the mean ECE that a perfectly calibrated model would show on as many clips with these scores.
+    """Return the mean ECE of a perfectly calibrated model with the same number of clips and the same scores.
 
-    Rightness is drawn from the scores themselves, as in the consistency resampling of Bröcker and Smith, "Increasing
+    Correctness is drawn from the scores, as in the consistency resampling of Bröcker and Smith, "Increasing
     the Reliability of Reliability Diagrams", Weather and Forecasting 22, 2007.
     """
     top = predictions.scores[predictions.answered].max(axis=1)
@@ -196,22 +196,24 @@ def ece_by_chance(predictions: Predictions, seed: int = 0, draws: int = 500) -> 
 
 
 def mean_ignoring_nan(values: Float64Array) -> float | None:
-    """Return the mean of the values that are not NaN; None where all are."""
+    """Return the mean of the values that are not NaN; None if all are NaN."""
     return None if np.isnan(values).all() else float(np.nanmean(values))
 
 
 def auroc(similarities: Float64Array, is_known: BoolArray, groups: tuple[str, ...], seed: int = 0) -> Figure | None:
-    """Return the area under the ROC curve of telling clips of known signs from others by a score; None of one kind.
+    """Return the area under the ROC curve for separating known from unknown signs; None if all clips are of one kind.
 
-    `similarities`, `is_known` and `groups` are of each clip; similarities are higher for known signs. The interval is
-    of 500 draws, as each takes a millisecond.
+    `similarities`, `is_known` and `groups` have one value per clip; similarities are higher for known signs. The
+    interval uses 500 draws: each takes about 1 ms.
     """
     if is_known.all() or not is_known.any():
         return None
 
-    def of_draws(drawn: Float64Array) -> Float64Array:
-        both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold clips of one kind alone
+    def compute_areas(drawn: Float64Array) -> Float64Array:
+        both = (drawn @ is_known > 0) & (drawn @ ~is_known > 0)  # a draw may hold only one kind of clips
         areas = (roc_auc_score(is_known, similarities, sample_weight=row) for row in drawn[both])
         return np.fromiter(areas, dtype=float)
 
-    return Figure(float(roc_auc_score(is_known, similarities)), *group_bootstrap(groups, of_draws, seed, draws=500))
+    return Figure(
+        float(roc_auc_score(is_known, similarities)), *group_bootstrap(groups, compute_areas, seed, draws=500)
+    )

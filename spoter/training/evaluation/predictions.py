@@ -1,7 +1,7 @@
-"""A model's predictions for labelled clips, by the path that serves requests. Every figure and picture comes from them.
+"""Predictions of a model for labelled clips, computed by the serving code. All figures and pictures come from them.
 
-A clip that a server would refuse has no scores (NaN). It counts as wrong wherever right predictions are counted, and
-takes no part in figures of the scores themselves.
+A clip that a server would refuse has no scores (NaN). It counts as wrong in accuracy, and is left out of figures on
+scores.
 """
 
 from __future__ import annotations
@@ -25,67 +25,67 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Predictions:
-    """A model's predictions for labelled clips."""
+    """The predictions of a model for labelled clips."""
 
     glosses: tuple[str, ...]  # of the model, by label index
     names: tuple[str, ...]  # of the clips
     groups: tuple[str, ...]  # of the clips
-    labels: npt.NDArray[np.int64]  # (clips,), index of the gloss that each clip shows; -1 where the model lacks it
-    scores: npt.NDArray[np.floating]  # (clips, glosses), probabilities; NaN in the row of a clip that was refused
-    known: npt.NDArray[np.float64]  # (clips,), 1 where the model knows the sign, 0 where not, NaN where it cannot tell
+    labels: npt.NDArray[np.int64]  # (clips,), label index of the true gloss; -1 if the model does not have it
+    scores: npt.NDArray[np.floating]  # (clips, glosses), probabilities; NaN in the row of a refused clip
+    known: npt.NDArray[np.float64]  # (clips,), 1 for a known sign, 0 for an unknown one, NaN if not detected
     similarities: npt.NDArray[np.float64]  # (clips,), `Prediction.similarity`, higher for a known sign; NaN if absent
-    refused: dict[str, str]  # clips that a server would refuse, by name, with the error's code
+    refused: dict[str, str]  # error code of each clip that a server would refuse, by name
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def answered(self) -> npt.NDArray[np.bool_]:
-        """Which clips were not refused: (clips,), bool."""
+        """Whether each clip was not refused: (clips,), bool."""
         return np.asarray(~np.isnan(self.scores).any(axis=1))
 
     @property
     def first(self) -> npt.NDArray[np.int64]:
-        """Label index of the best answer to each clip, that of equals which comes first; `len(glosses)` if refused."""
+        """Label index of the highest score of each clip, the lowest of equal ones; `len(glosses)` if refused."""
         best = np.argmax(np.where(self.answered[:, None], self.scores, -1.0), axis=1)
         return np.where(self.answered, best, len(self.glosses))
 
     def right(self, k: int = 1) -> npt.NDArray[np.bool_]:
-        """Tell of each clip whether its gloss is among the first `k` answers: (clips,), bool."""
+        """Return for each clip whether its gloss is among the `k` highest scores: (clips,), bool."""
         own = np.take_along_axis(self.scores, np.maximum(self.labels, 0)[:, None], axis=1)
         ahead = (self.scores > own).sum(axis=1)
-        # of equal scores the lower index is ranked first, as the recognizer does
+        # Of equal scores, the lower index comes first, as in the recognizer.
         ahead += ((self.scores == own) & (np.arange(len(self.glosses)) < self.labels[:, None])).sum(axis=1)
         return np.asarray(self.answered & (self.labels >= 0) & (ahead < k))
 
     def top(self, k: int) -> float:
-        """Return the share of clips whose gloss is among the first `k` answers."""
+        """Return the share of clips whose gloss is among the `k` highest scores."""
         return float(self.right(k).mean())
 
     def loss(self) -> float:
-        """Return the mean negative log-likelihood of the right glosses of the clips that were answered."""
-        kept = self.answered
-        own = self.scores[kept, self.labels[kept]]
-        return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()) if kept.any() else float("nan")
+        """Return the mean negative log-likelihood of the true glosses, without refused clips."""
+        answered = self.answered
+        own = self.scores[answered, self.labels[answered]]
+        return float(-np.log(np.maximum(own, np.finfo(np.float32).tiny)).mean()) if answered.any() else float("nan")
 
     def brier(self) -> float:
-        """Return the mean squared distance of the scores from 1 for the right gloss and 0 for all else.
+        """Return the mean squared distance of the scores from 1 for the true gloss and 0 for all others.
 
-        G. W. Brier, Monthly Weather Review 78, 1950; 0 is best, 2 worst.
+        G. W. Brier, Monthly Weather Review 78, 1950; 0 is the best value, 2 the worst.
         """
-        kept = self.answered
-        wanted = np.eye(len(self.glosses))[self.labels[kept]]
-        return float(((self.scores[kept] - wanted) ** 2).sum(axis=1).mean()) if kept.any() else float("nan")
+        answered = self.answered
+        target = np.eye(len(self.glosses))[self.labels[answered]]
+        return float(((self.scores[answered] - target) ** 2).sum(axis=1).mean()) if answered.any() else float("nan")
 
     def confusion(self) -> npt.NDArray[np.int64]:
-        """Count clips by gloss (row) and first answer (column); the last column is of those refused."""
+        """Return the number of clips by true gloss (row) and predicted gloss (column); the last column: refused."""
         table = np.zeros((len(self.glosses), len(self.glosses) + 1), dtype=np.int64)
         np.add.at(table, (self.labels, self.first), 1)
         return table
 
     def at_temperature(self, ratio: float) -> Predictions:
-        """Return the answers with all logits divided by `ratio` once more: 1 / T undoes a temperature T."""
-        logits = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny)) / ratio  # up to a constant of each row
+        """Return the predictions with all logits divided by `ratio`: 1 / T undoes a temperature T."""
+        logits = np.log(np.maximum(self.scores, np.finfo(np.float64).tiny)) / ratio  # up to a constant per row
         return replace(self, scores=softmax(logits))
 
 
@@ -96,7 +96,7 @@ def predict(
     seed: int = 0,
     bar: tqdm[Any] | None = None,
 ) -> Predictions:
-    """Let a recognizer name labelled clips, as they are or under a condition; a gloss it does not know has label -1."""
+    """Return a recognizer's predictions for clips, optionally under a condition; label -1 for glosses it lacks."""
     glosses = recognizer.glosses
     indices = {gloss: index for index, gloss in enumerate(glosses)}
     scores = np.full((len(clips), len(glosses)), np.nan)

@@ -1,7 +1,7 @@
-"""A model's graph in 8-bit integers, and the accuracy that it loses.
+"""Quantization of a model's graph to 8-bit integers, and the loss of accuracy.
 
-Static quantisation: the input of each product gets its scale from training clips, once. Dynamic quantisation would take
-scales from each batch, and a clip's prediction would depend on the other clips.
+The quantization is static: the input scales of matrix products are computed from training clips, once. Dynamic
+quantization would compute scales from each batch, and the prediction for a clip would depend on the other clips.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ from spoter.training.data.split_record import SPLIT, find_split
 from spoter.training.evaluation.predictions import predict
 
 MAX_POINTS_LOST = 0.5
-"""Percentage points of top-1 on clips left out of training that a quantised model may lose."""
+"""Top-1, in percentage points, that a quantized model may lose on clips left out of training."""
 
-# Clips that scales are taken from, evenly spaced among all: ranges hardly move after some dozens.
+# Number of clips, evenly spaced in the data, for the scales: after some dozens of clips, the ranges hardly change.
 _CALIBRATION_CLIPS = 200
 
 
 @dataclass(frozen=True)
 class QuantizedModel:
-    """A quantised model, and its accuracy on clips left out of training next to that in float32."""
+    """A quantized model, and its accuracy and that of float32 on clips left out of training."""
 
     graph: bytes  # the content of model-int8.onnx
-    calibrated: int  # number of clips that the scales are taken from
+    calibrated: int  # number of clips for the scales
     evaluated: int  # number of clips left out of training
-    top1: float  # of the graph in float32
+    top1: float  # of the float32 graph
     top1_int8: float
-    agreed: float  # share of the evaluated clips for which both graphs predict the same gloss
+    agreed: float  # share of the evaluated clips with the same predicted gloss from both graphs
 
 
 class QuantizationLossError(SpoterError):
-    """A quantised model has lost too much accuracy."""
+    """The error for a quantized model that lost too much accuracy."""
 
     exit_code = 1
 
@@ -60,14 +60,14 @@ class QuantizationLossError(SpoterError):
 def select_clips(
     folder: Path, glosses: Sequence[str], data: DataSet, left_out: DataSet | None = None, skip_bad: bool = False
 ) -> tuple[list[LabelledClip], list[LabelledClip]]:
-    """Return clips of the model's glosses: of the groups that it was trained on, and of those left out of training.
+    """Return the training clips of a model and clips left out of its training.
 
-    `data` are all clips of the training, which the split.json in the model folder `folder` separates; or with
-    `left_out`, clips of groups that were left out of training, those of its training side. Clips of glosses other than
-    `glosses`, the model's, are dropped. `skip_bad` is as for `spoter.training.data.merge_presplit`.
+    Without `left_out`, the split.json in the model folder `folder` divides `data`, all clips of the training run. With
+    `left_out`, clips of groups left out of training, `data` are the training clips. Clips of glosses other than
+    `glosses`, those of the model, are dropped. `skip_bad` is as for `spoter.training.data.merge_presplit`.
 
-    Raises `DataError` where there is neither a split.json nor `left_out`, where a clip or group is on both sides, and
-    where a side has no clip of a gloss of the model.
+    Raises `DataError` without a split.json and `left_out`, for a clip or group in both results, and for a result
+    without a clip.
     """
     if left_out is not None:
         merged, held_out, _ = merge_presplit(data, left_out, skip_bad=skip_bad)
@@ -75,19 +75,19 @@ def select_clips(
         others = [clip for clip in merged.clips if clip.group in held_out]
     elif (record := find_split(folder)) is not None:
         clips = [clip for clip in data.clips if clip.gloss in glosses]
-        sides = {side: record.split.select(clips, side) for side in SUBSETS}
-        check_split(clips, record.split, [side for side in SUBSETS if side == "train" or sides[side]])
-        train, others = sides["train"], sides["validation"] + sides["test"]
+        subsets = {name: record.split.select(clips, name) for name in SUBSETS}
+        check_split(clips, record.split, [name for name in SUBSETS if name == "train" or subsets[name]])
+        train, others = subsets["train"], subsets["validation"] + subsets["test"]
     else:
         raise DataError(
-            f"{folder}: found no {SPLIT}, which says what the model was not trained on; expected --left-out DATA, "
-            "labelled clips of cameras or people that were left out of its training"
+            f"{folder}: found no {SPLIT} with the split of the training data; add --left-out DATA with labelled clips "
+            "of groups that were left out of training"
         )
-    train, others = ([clip for clip in side if clip.gloss in glosses] for side in (train, others))
+    train, others = ([clip for clip in clips if clip.gloss in glosses] for clips in (train, others))
     if not train or not others:
         raise DataError(
-            f"{data.sources[0]}: found {len(train)} clips of the model's glosses to calibrate on and {len(others)} "
-            "left out of training to judge on, expected some of each; --left-out names a data set of the latter"
+            f"{data.sources[0]}: found {len(train)} training clips and {len(others)} left-out clips of the model's "
+            "glosses, expected at least one of each; --left-out adds a data set of left-out clips"
         )
     return train, others
 
@@ -95,25 +95,25 @@ def select_clips(
 def quantize_and_evaluate(
     folder: ModelFolder, graph: bytes, train: Sequence[LabelledClip], left_out: Sequence[LabelledClip]
 ) -> QuantizedModel:
-    """Quantise a model's `graph` in float32 by training clips, and evaluate it on clips left out of training.
+    """Quantize a model's float32 `graph` with training clips, and evaluate it on clips left out of training.
 
-    Shows progress on stderr. Raises `QuantizationLossError` where top-1 falls by more than `MAX_POINTS_LOST` points,
-    `DataError` where no clip can be used, and `SpoterError` where packages that this needs are not installed.
+    Shows progress on stderr. Raises `QuantizationLossError` if top-1 falls by more than `MAX_POINTS_LOST` percentage
+    points, `DataError` if no clip can be used, and `SpoterError` if a required package is not installed.
     """
     require_torch("writing graphs", "onnx", "onnxruntime")
     config, width = folder.config, 2 * len(folder.layout)
-    plain = Recognizer(folder, OnnxRuntime(graph, "the graph in float32", width, config.classes))
-    features = _compute_features(plain, train)
+    unquantized = Recognizer(folder, OnnxRuntime(graph, "the float32 graph", width, config.classes))
+    features = _compute_features(unquantized, train)
     with progress_bar(shown=True, total=len(features) + 2 * len(left_out), desc="int8", unit="clip") as bar:
         int8_graph = quantize(graph, features, bar)
         quantized = Recognizer(folder, OnnxRuntime(int8_graph, INT8_GRAPH, width, config.classes))
-        float32, int8 = (predict(recognizer, left_out, bar=bar) for recognizer in (plain, quantized))
+        float32, int8 = (predict(recognizer, left_out, bar=bar) for recognizer in (unquantized, quantized))
     top1, top1_int8, agreed = float32.top(1), int8.top(1), float((float32.first == int8.first).mean())
     if 100 * (top1 - top1_int8) > MAX_POINTS_LOST:
         raise QuantizationLossError(
             f"{config.name}: found top-1 of {100 * top1_int8:.1f} % in int8 and {100 * top1:.1f} % in float32 on "
-            f"{len(left_out)} clips left out of training, expected at most {MAX_POINTS_LOST} points less: serve "
-            "it with runtime onnx, or calibrate on more clips or clips like those it was trained on"
+            f"{len(left_out)} clips left out of training, expected a loss of at most {MAX_POINTS_LOST} points; use "
+            "runtime onnx, or calibrate with more clips or with clips that are like the training clips"
         )
     return QuantizedModel(int8_graph, len(features), len(left_out), top1, top1_int8, agreed)
 
@@ -121,13 +121,12 @@ def quantize_and_evaluate(
 def quantize(graph: bytes, features: Sequence[Float32Array], bar: tqdm[Any] | None = None) -> bytes:
     """Return a graph whose encoder layers multiply in 8-bit integers.
 
-    The decoder, whose products are of single rows, attention between frames and norms stay in float32. Weights have a
-    scale for each output, and 7 bits of 8: without VNNI processors add two products in 16 bits, where 8 overflow
-    (ONNX Runtime, "Quantize ONNX models", on reduce_range), so that they would answer otherwise than where this was
-    judged.
+    The decoder (products of single rows), attention between frames, and norms stay in float32. Weights have one scale
+    per output and use 7 of 8 bits: processors without VNNI add two products in 16 bits, where 8 bits overflow (ONNX
+    Runtime, "Quantize ONNX models", on reduce_range), so their predictions would differ from the evaluated ones.
 
-    `features` (T, 2K) of training clips, each an update of `bar`, go through the graph; the 8 bits are spread over the
-    range of numbers that each product is then fed.
+    `features` (T, 2K) of training clips run through the graph, with one update of `bar` per clip. The 8 bits cover the
+    range of values that each product receives.
     """
     import onnx
 
@@ -147,11 +146,11 @@ def quantize(graph: bytes, features: Sequence[Float32Array], bar: tqdm[Any] | No
     nodes = onnx.load_from_string(graph).graph.node
     products = [node.name for node in nodes if node.op_type == "Gemm" and node.name.startswith(ENCODER_PREFIX)]
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch, _quiet():
-        plain, small = Path(scratch, "plain.onnx"), Path(scratch, "small.onnx")
-        plain.write_bytes(graph)
+        float32, int8 = Path(scratch, "float32.onnx"), Path(scratch, "int8.onnx")
+        float32.write_bytes(graph)
         quantize_static(
-            plain,
-            small,
+            float32,
+            int8,
             Reader(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Gemm"],
@@ -161,24 +160,24 @@ def quantize(graph: bytes, features: Sequence[Float32Array], bar: tqdm[Any] | No
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
-        return bytes(onnx.load(small).SerializeToString(deterministic=True))
+        return bytes(onnx.load(int8).SerializeToString(deterministic=True))
 
 
 def _compute_features(recognizer: Recognizer, clips: Sequence[LabelledClip]) -> list[Float32Array]:
-    """Return the model's input for some of `clips`."""
+    """Return the input of the model for at most `_CALIBRATION_CLIPS` of `clips`."""
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), _CALIBRATION_CLIPS)).astype(int)
     features = []
     for clip in (clips[i].clip for i in chosen):
-        with contextlib.suppress(InputError):  # a clip that a server refuses tells nothing
+        with contextlib.suppress(InputError):  # a server would refuse this clip
             features.append(recognizer.compute_features(clip))
     if not features:
-        raise DataError(f"found no clip to calibrate on among {len(clips)} that the model can be fed")
+        raise DataError(f"found no clip that fits the model among {len(clips)} clips, expected at least one")
     return features
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the quantiser's advice, which it prints and logs by the root logger, from the user."""
+    """Hide advice that the quantizer prints and logs with the root logger."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""What training does to a clip: the changes themselves, and the draws of their numbers."""
+"""Augmentation: the transforms, and the random draws of their parameters."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.training.datasets import generated_points
 LAYOUT = load_layout("54")
 CORNERS = np.array([[[0, 0], [1, 0], [1, 1], [0, 1]]], dtype=np.float32)
 HANDS = {side: LAYOUT.section(f"{side}Hand") for side in ("left", "right")}
-NOTHING = dict.fromkeys(vars(Augmentation()), 0.0) | {"slowest": 1.0, "fastest": 1.0}
+NO_CHANGE = dict.fromkeys(vars(Augmentation()), 0.0) | {"slowest": 1.0, "fastest": 1.0}
 
 
 @pytest.fixture
@@ -27,7 +27,7 @@ def points() -> np.ndarray:
 
 @pytest.fixture
 def with_gaps(points) -> np.ndarray:
-    """The clip with gaps: a wrist for some frames, a shoulder for others, everything in one."""
+    """The clip without a wrist in some frames, a shoulder in others, and all points in one frame."""
     points[3:6, LAYOUT.column("pose_right_wrist")] = np.nan
     points[10:12, LAYOUT.column("pose_left_shoulder")] = np.nan
     points[20] = np.nan
@@ -38,7 +38,7 @@ def column(name: str) -> int:
     return LAYOUT.names.index(name)
 
 
-# --- the changes themselves ---
+# --- transforms ---
 
 
 def test_resampling_interpolates_and_keeps_gaps():
@@ -52,9 +52,9 @@ def test_resampling_interpolates_and_keeps_gaps():
     assert transforms.resample_time(ramp, 1)[0, 0, 0] == 0
 
 
-def test_rotation_is_clockwise_around_the_centre():
+def test_rotation_is_clockwise_around_the_center():
     quarter = transforms.rotate(CORNERS, 90)
-    np.testing.assert_allclose(quarter, np.roll(CORNERS, -1, axis=1), atol=1e-6)  # upper left goes to the upper right
+    np.testing.assert_allclose(quarter, np.roll(CORNERS, -1, axis=1), atol=1e-6)  # upper left moves to the upper right
 
 
 def test_rescaling_and_shifting():
@@ -77,14 +77,14 @@ def test_perspective_moves_the_corners_of_one_side_inward_and_keeps_lines_straig
     np.testing.assert_allclose(x * along[1], y * along[0], atol=1e-6)
 
 
-def test_perspective_far_beside_the_picture_stays_finite():
+def test_perspective_is_finite_far_outside_the_picture():
     far = np.array([[[10, 10], [-10, 0.5]]], dtype=np.float32)
     for ratio in (0.1, -0.1):
         assert np.abs(transforms.perspective(far, ratio)).max() < 200
 
 
 @pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
-def test_mirroring_exchanges_every_left_and_right(layout):
+def test_mirroring_exchanges_left_and_right(layout):
     names = load_layout(layout).names
     points = np.random.default_rng(0).uniform(size=(3, len(names), 2)).astype(np.float32)
     out = transforms.mirror(points, names)
@@ -99,7 +99,7 @@ def test_mirroring_exchanges_every_left_and_right(layout):
 
 
 @pytest.mark.parametrize("estimator", ESTIMATORS.values(), ids=ESTIMATORS)
-def test_mirroring_an_estimator_s_own_points(estimator):
+def test_mirroring_points_of_an_estimator(estimator):
     place = np.arange(len(estimator.names), dtype=np.float32)
     out = transforms.mirror(np.stack([place, place], axis=1)[None], estimator.names)[0, :, 1].astype(int)
     moved = {name: estimator.names[i] for name, i in zip(estimator.names, out, strict=True)}
@@ -109,8 +109,8 @@ def test_mirroring_an_estimator_s_own_points(estimator):
     assert moved["leftHand_thumb_tip"] == "rightHand_thumb_tip"
 
 
-def test_turning_arms_is_one_rotation_after_the_other(points):
-    """Against the paper's way of writing it: joint by joint, all beyond a joint rotated around it."""
+def test_arm_joints_rotate_one_after_the_other(points):
+    """Compared with the formula of the paper: for each joint, rotate everything beyond it around it."""
     points[:, HANDS["left"]] = points[:, HANDS["right"]] + np.float32([0.3, 0])
     degrees = [[1.0, 2.0, -3.0, 4.0], [0.0, -4.0, 0.0, 2.5]]
     expected = points.astype(np.float64)
@@ -126,19 +126,19 @@ def test_turning_arms_is_one_rotation_after_the_other(points):
     assert np.abs(out - points)[:, column("pose_left_wrist")].max() > 0.005
 
 
-def test_turning_arms_keeps_limbs_as_long_and_leaves_the_rest(points):
+def test_rotation_of_arm_joints_keeps_lengths_and_other_points(points):
     out = transforms.rotate_arm_joints(points, LAYOUT.names, [[0, 0, 0, 0], [0, 4, 4, 4]])
     chain = [column(f"pose_right_{joint}") for joint in ("shoulder", "elbow", "wrist")]
-    for some in (chain, [chain[-1], *HANDS["right"]]):
-        lengths = [np.linalg.norm(np.diff(clip[:, some], axis=1), axis=2) for clip in (points, out)]
+    for columns in (chain, [chain[-1], *HANDS["right"]]):
+        lengths = [np.linalg.norm(np.diff(clip[:, columns], axis=1), axis=2) for clip in (points, out)]
         np.testing.assert_allclose(lengths[1], lengths[0], atol=1e-5)
     moved = np.abs(out - points).max(axis=(0, 2)) > 1e-6
     assert set(np.flatnonzero(moved)) == {*chain[1:], *HANDS["right"]}
-    still = transforms.rotate_arm_joints(points, LAYOUT.names, [[0] * 4, [0, 4, 4, 4]], hands=False)
-    np.testing.assert_array_equal(still[:, HANDS["right"]], points[:, HANDS["right"]])
+    without_hands = transforms.rotate_arm_joints(points, LAYOUT.names, [[0] * 4, [0, 4, 4, 4]], hands=False)
+    np.testing.assert_array_equal(without_hands[:, HANDS["right"]], points[:, HANDS["right"]])
 
 
-def test_a_joint_that_is_missing_is_passed_over(with_gaps):
+def test_missing_joint_is_skipped(with_gaps):
     out = transforms.rotate_arm_joints(with_gaps, LAYOUT.names, [[0, 4, 0, 0], [0, 0, 0, 4]])
     hand, wrist = HANDS["right"], column("pose_left_wrist")
     changed = np.abs(out - with_gaps)
@@ -146,7 +146,7 @@ def test_a_joint_that_is_missing_is_passed_over(with_gaps):
     assert changed[10:12, wrist].max() == 0 and changed[12:14, wrist].max() > 0.001
 
 
-def test_layouts_and_estimators_without_a_neck_or_hand_wrists_are_turned():
+def test_arm_joints_rotate_without_neck_or_hand_wrists():
     for names in (load_layout("29").names, load_layout("71").names, MEDIAPIPE.names):
         points = np.random.default_rng(0).uniform(size=(3, len(names), 2)).astype(np.float32)
         out = transforms.rotate_arm_joints(points, names, [[4, 0, 0, 0], [0, 4, 0, 0]])
@@ -156,7 +156,7 @@ def test_layouts_and_estimators_without_a_neck_or_hand_wrists_are_turned():
         assert ("pose_right_thumb" in moved) == (names is MEDIAPIPE.names)
 
 
-def test_removing_points(points):
+def test_removed_points_are_missing(points):
     mask = np.zeros(40, dtype=bool)
     mask[5:9] = True
     out = transforms.remove_points(points, HANDS["right"], mask)
@@ -176,23 +176,23 @@ def test_removing_points(points):
         lambda points: transforms.rotate_arm_joints(points, LAYOUT.names, [[1, 2, 3, 4]] * 2),
         lambda points: transforms.resample_time(points, 40),
     ],
-    ids=["rotate", "rescale", "shift", "perspective", "turn_arms", "resample_time"],
+    ids=["rotate", "rescale", "shift", "perspective", "rotate_arm_joints", "resample_time"],
 )
-def test_missing_points_stay_missing_and_no_others_become_so(with_gaps, change):
+def test_transforms_keep_missing_points(with_gaps, change):
     before = with_gaps.copy()
-    for given in (with_gaps, np.asfortranarray(with_gaps)):
-        out = change(given)
+    for points in (with_gaps, np.asfortranarray(with_gaps)):
+        out = change(points)
         assert out.dtype == np.float32 and out.shape == before.shape
         np.testing.assert_array_equal(np.isnan(out), np.isnan(before))
-        np.testing.assert_array_equal(given, before)
+        np.testing.assert_array_equal(points, before)
 
 
-# --- the draws ---
+# --- random parameters ---
 
 
 @pytest.mark.parametrize("changes", [Augmentation(), Augmentation(mirror=0.5), OriginalAugmentation()])
 @pytest.mark.parametrize("layout", ["29", "54"])
-def test_augmented_clips_keep_their_form_and_their_gaps(changes, layout):
+def test_augmented_clips_keep_their_shape_and_missing_points(changes, layout):
     table = load_layout(layout)
     points = table.select(clip_from_connecting_points(generated_points("CIRCLE", 40, np.random.default_rng(1))))
     before = points.copy()
@@ -201,8 +201,8 @@ def test_augmented_clips_keep_their_form_and_their_gaps(changes, layout):
         np.testing.assert_array_equal(points, before)
         assert out.dtype == np.float32 and out.shape[1:] == points.shape[1:] and 4 <= len(out) <= 64
         assert np.isfinite(out[:, table.section("pose")]).all()
-        gone = [np.isnan(out[:, table.section(hand)]).all() for hand in ("leftHand", "rightHand")]
-        assert gone == [True, False] or (gone == [False, True] and getattr(changes, "mirror", 0))
+        missing = [np.isnan(out[:, table.section(hand)]).all() for hand in ("leftHand", "rightHand")]
+        assert missing == [True, False] or (missing == [False, True] and getattr(changes, "mirror", 0))
         assert (np.isnan(out[..., 0]) == np.isnan(out[..., 1])).all()
         assert np.isfinite(normalize(out, table, "box")).all()
         np.testing.assert_array_equal(out, changes.apply(points, table, 64, np.random.default_rng(seed)))
@@ -210,14 +210,14 @@ def test_augmented_clips_keep_their_form_and_their_gaps(changes, layout):
 
 @pytest.mark.parametrize("frames", [1, 2, 3])
 @pytest.mark.parametrize("changes", [Augmentation(), OriginalAugmentation()])
-def test_the_shortest_clips_survive(points, changes, frames):
+def test_short_clips_can_be_augmented(points, changes, frames):
     for seed in range(20):
         out = changes.apply(points[:frames], LAYOUT, 64, np.random.default_rng(seed))
         assert len(out) >= 1 and np.isfinite(normalize(out, LAYOUT, "box")).all()
 
 
-def test_everything_switched_off_leaves_a_clip_as_it_is(points):
-    out = Augmentation(**NOTHING).apply(points, LAYOUT, 64, np.random.default_rng(0))
+def test_augmentation_without_strength_changes_nothing(points):
+    out = Augmentation(**NO_CHANGE).apply(points, LAYOUT, 64, np.random.default_rng(0))
     np.testing.assert_allclose(out, points, atol=1e-6)
 
 
@@ -226,8 +226,8 @@ def test_everything_switched_off_leaves_a_clip_as_it_is(points):
     [{"crop": 0.1}, {"drop_frames": 0.2}, {"fastest": 0.4}, {"slowest": 1.6}, {"long": 1.0}],
     ids=lambda strength: "+".join(strength),
 )
-def test_each_change_in_time_alone_changes_the_length(points, strength):
-    changes = Augmentation(**NOTHING | strength)
+def test_each_transform_in_time_changes_the_length(points, strength):
+    changes = Augmentation(**NO_CHANGE | strength)
     lengths = {len(changes.apply(points, LAYOUT, 64, np.random.default_rng(seed))) for seed in range(30)}
     assert len(lengths) > 3 and min(lengths) >= 0.4 * 40 and max(lengths) <= 64
     assert (max(lengths) > 40) == bool(strength.keys() & {"slowest", "long"})
@@ -236,7 +236,10 @@ def test_each_change_in_time_alone_changes_the_length(points, strength):
 @pytest.mark.parametrize(
     ("strength", "most"),
     [
-        ({"rotation": 13.0}, 2 * np.sin(np.radians(13 / 2)) * 0.75),  # a chord; 0.75 is farther than any point here
+        (
+            {"rotation": 13.0},
+            2 * np.sin(np.radians(13 / 2)) * 0.75,
+        ),  # chord; all points are nearer than 0.75 to the center
         ({"scale": 0.3}, 0.3 * 0.5),
         ({"shift": 0.12}, 0.12),
         ({"squeeze": 0.15}, 0.075 * 0.5),
@@ -247,44 +250,44 @@ def test_each_change_in_time_alone_changes_the_length(points, strength):
     ],
     ids=lambda value: "+".join(value) if isinstance(value, dict) else "",
 )
-def test_each_change_in_space_alone_moves_points_no_farther_than_it_may(points, strength, most):
-    changes = Augmentation(**NOTHING | strength)
+def test_each_transform_in_space_moves_points_up_to_its_limit(points, strength, most):
+    changes = Augmentation(**NO_CHANGE | strength)
     body = LAYOUT.section("pose")
     drawn = [changes.apply(points, LAYOUT, 64, np.random.default_rng(seed))[:, body] for seed in range(30)]
-    apart = [np.abs(out - points[:, body]).max() for out in drawn]
-    assert most / 4 < max(apart) <= most
-    if len(set(apart)) > 1:  # mirroring alone is always the same
-        assert min(apart) < 0.9 * max(apart)
+    distances = [np.abs(out - points[:, body]).max() for out in drawn]
+    assert most / 4 < max(distances) <= most
+    if len(set(distances)) > 1:  # mirroring is not random
+        assert min(distances) < 0.9 * max(distances)
 
 
-def test_a_hand_is_dropped_as_often_as_told(points):
-    changes = Augmentation(**NOTHING | {"drop_hand": 0.5})
+def test_hands_are_dropped_with_the_given_probability(points):
+    changes = Augmentation(**NO_CHANGE | {"drop_hand": 0.5})
     drawn = [changes.apply(points, LAYOUT, 64, np.random.default_rng(seed)) for seed in range(200)]
     assert 0.4 < np.mean([np.isnan(out[:, HANDS["right"]]).any() for out in drawn]) < 0.6
 
 
-def test_mirroring_is_off_unless_asked_for():
+def test_mirroring_is_off_by_default():
     assert Augmentation().mirror == 0.0
 
 
-def test_joints_turn_as_often_and_as_far_as_told():
+def test_joints_rotate_with_the_given_probability_and_angle():
     rng = np.random.default_rng(0)
-    turns = np.stack([augmentation.draw_joint_angles(4.0, 0.3, rng) for _ in range(1000)])
-    assert abs((turns != 0).mean() - 0.3) < 0.02
-    assert 3.9 < turns.max() <= 4 and -4 <= turns.min() < -3.9
+    angles = np.stack([augmentation.draw_joint_angles(4.0, 0.3, rng) for _ in range(1000)])
+    assert abs((angles != 0).mean() - 0.3) < 0.02
+    assert 3.9 < angles.max() <= 4 and -4 <= angles.min() < -3.9
 
 
-def test_dropping_a_hand_touches_that_hand_alone(points):
+def test_dropping_a_hand_changes_only_this_hand(points):
     hand = HANDS["right"]
     for seed in range(10):
         out = augmentation.drop_hand(points, hand, np.random.default_rng(seed))
-        gone = np.isnan(out[:, hand]).all(axis=(1, 2))
-        assert 1 <= gone.sum() <= len(points) // 3
-        assert np.abs(np.diff(gone.astype(int))).sum() <= 2  # one stretch
-        np.testing.assert_array_equal(out, transforms.remove_points(points, hand, gone))
+        missing = np.isnan(out[:, hand]).all(axis=(1, 2))
+        assert 1 <= missing.sum() <= len(points) // 3
+        assert np.abs(np.diff(missing.astype(int))).sum() <= 2  # one interval
+        np.testing.assert_array_equal(out, transforms.remove_points(points, hand, missing))
 
 
-def test_frames_are_dropped_and_cropped_in_order():
+def test_dropping_and_cropping_keep_the_order_of_frames():
     rng = np.random.default_rng(0)
     marked = np.arange(40, dtype=np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32)
     dropped = augmentation.drop_frames(marked, 0.5, rng)[:, 0, 0]
@@ -293,24 +296,24 @@ def test_frames_are_dropped_and_cropped_in_order():
     assert 24 <= len(cropped) < 40 and (np.diff(cropped) == 1).all()
 
 
-# --- the original's ---
+# --- augmentation of the original ---
 
 
-def test_the_original_changes_half_of_the_clips_in_four_ways(points):
-    quiet = OriginalAugmentation(noise=0.0)
+def test_original_changes_half_of_the_clips_in_four_ways(points):
+    without_noise = OriginalAugmentation(noise=0.0)
     body = LAYOUT.section("pose")
-    drawn = [quiet.apply(points, LAYOUT, 64, np.random.default_rng(seed)) for seed in range(400)]
+    drawn = [without_noise.apply(points, LAYOUT, 64, np.random.default_rng(seed)) for seed in range(400)]
     assert all(len(out) == len(points) for out in drawn)
-    same = [np.array_equal(out, points, equal_nan=True) for out in drawn]
-    assert 0.45 < np.mean(same) < 0.62  # a tenth of the sequential rotations turns no joint
-    ways = {"rotated": 0, "arms alone": 0, "squeezed": 0, "perspective": 0}
+    unchanged = [np.array_equal(out, points, equal_nan=True) for out in drawn]
+    assert 0.45 < np.mean(unchanged) < 0.62  # a tenth of the sequential rotations rotates no joint
+    ways = {"rotated": 0, "arms": 0, "squeezed": 0, "perspective": 0}
     head = [column(name) for name in ("pose_nose", "pose_left_ear", "pose_right_ear")]
-    for out in (out for out, unchanged in zip(drawn, same, strict=True) if not unchanged):
+    for out in (out for out, is_unchanged in zip(drawn, unchanged, strict=True) if not is_unchanged):
         moved = np.abs(out - points)
         if np.nanmax(moved[:, HANDS["right"]]) > 1e-6:
             ways["rotated"] += 1
         elif moved[:, head].max() < 1e-6:
-            ways["arms alone"] += 1
+            ways["arms"] += 1
         elif moved[:, body, 1].max() < 1e-6:
             ways["squeezed"] += 1
         else:
@@ -318,8 +321,8 @@ def test_the_original_changes_half_of_the_clips_in_four_ways(points):
     assert min(ways.values()) > 20 and ways["rotated"] < 80, ways
 
 
-def test_the_original_s_noise_is_that_of_normalised_points(points):
+def test_noise_of_the_original_has_its_deviation_after_normalization(points):
     noisy = OriginalAugmentation(share=0.0).apply(points, LAYOUT, 64, np.random.default_rng(0))
-    apart = (normalize(noisy, LAYOUT, "box") - normalize(points, LAYOUT, "box")).reshape(len(points), -1, 2)
+    differences = (normalize(noisy, LAYOUT, "box") - normalize(points, LAYOUT, "box")).reshape(len(points), -1, 2)
     for columns in (LAYOUT.section("pose"), HANDS["right"]):
-        assert 0.0007 < apart[:, columns].std() < 0.0014
+        assert 0.0007 < differences[:, columns].std() < 0.0014

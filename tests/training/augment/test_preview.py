@@ -1,4 +1,4 @@
-"""Clips as pictures, and `spoter data augmentations`: one picture of a clip under each change."""
+"""Pictures of clips, and `spoter data augmentations`: a picture with one row per augmentation of a clip."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from spoter.landmarks.connecting_points import clip_from_connecting_points
 from spoter.landmarks.estimators import ESTIMATORS, MEDIAPIPE
 from spoter.landmarks.layouts import load_layout
 from spoter.training.augment.augmentation import Augmentation, OriginalAugmentation
-from spoter.training.augment.preview import EXAMPLES, NOTHING, draw_strip, mean_distance, strongest_draw
+from spoter.training.augment.preview import EXAMPLES, NO_CHANGE, draw_strip, mean_distance, strongest_draw
 from tests.training.datasets import generated_points, write_hdf5
 
 LAYOUT = load_layout("54")
@@ -48,32 +48,32 @@ def _run(*words: object):
 
 
 def _rows(picture: np.ndarray) -> list[np.ndarray]:
-    """Cut the picture into what is drawn in its rows, right of the captions."""
+    """Return the rows of the picture without the captions on their left."""
     count = len(EXAMPLES) + 1
     edges = (picture.shape[0] * (0.75 + 2.0125 * np.arange(count + 1)) / (0.75 + 2.0125 * count)).round().astype(int)
     return [picture[top + 18 : bottom, 190:] for top, bottom in itertools.pairwise(edges)]
 
 
-def test_the_picture_shows_each_change_in_a_row_of_its_own(data, tmp_path):
-    ran = _run(data, "--out", tmp_path / "picture.png")
-    assert ran.exit_code == 0, ran.output
-    assert "b/both" in ran.output  # the first clip with both hands
+def test_picture_has_one_row_per_augmentation(data, tmp_path):
+    result = _run(data, "--out", tmp_path / "picture.png")
+    assert result.exit_code == 0, result.output
+    assert "b/both" in result.output  # the first clip with both hands
     picture = imread(tmp_path / "picture.png")
-    # inches: 1.9 for captions and 8 frames of 1.3 x 1.15; 0.75 for the title and rows of 1.75 x 1.15; at 100 dots
+    # Pixels: 190 for captions and 8 frames of 1.3 * 115; 75 for the title and rows of 1.75 * 115.
     rows = len(EXAMPLES) + 1
     width, height = 190 + 8 * 1.3 * 115, 75 + rows * 1.75 * 115
     assert np.abs(np.array(picture.shape[:2]) - (height, width)).max() <= 1
-    recorded, *changed = _rows(picture)
-    assert len(changed) == len(EXAMPLES)
-    for caption, row in zip(EXAMPLES, changed, strict=True):
+    recorded, *augmented = _rows(picture)
+    assert len(augmented) == len(EXAMPLES)
+    for caption, row in zip(EXAMPLES, augmented, strict=True):
         size = min(len(recorded), len(row))
         differing = (np.abs(recorded[:size] - row[:size]).max(axis=2) > 0.1).sum()
         assert differing > 20, caption
-        assert (row.min(axis=2) < 0.6).sum() > 100, caption  # something is drawn in it
+        assert (row.min(axis=2) < 0.6).sum() > 100, caption  # the row is not empty
 
 
 @pytest.mark.slow
-def test_the_same_seed_gives_the_same_picture_and_a_clip_can_be_named(data, tmp_path):
+def test_picture_depends_on_seed_and_clip(data, tmp_path):
     runs = {"a": (), "b": (), "seed": ("--seed", 3), "clip": ("--clip", "a/one")}
     for name, options in runs.items():
         assert _run(data, "--out", tmp_path / f"{name}.png", *options).exit_code == 0
@@ -81,31 +81,30 @@ def test_the_same_seed_gives_the_same_picture_and_a_clip_can_be_named(data, tmp_
     assert a == b and len({a, seed, clip}) == 3
 
 
-def test_what_cannot_be_drawn_or_written_is_named(data, tmp_path):
-    for path, said in (("p.jpg", r"p\.jpg: found \.jpg, expected"), ("none/p.png", "none: found no folder there")):
-        with pytest.raises(DataError, match=said):
+def test_invalid_paths_and_clip_names_are_refused(data, tmp_path):
+    for path, place in (("p.jpg", r"p\.jpg: "), ("none/p.png", "none: ")):
+        with pytest.raises(DataError, match=place):
             raise _run(data, "--out", tmp_path / path).exception
-    ran = _run(data, "--out", tmp_path / "p.png", "--clip", "c/none")
-    assert isinstance(ran.exception, DataError) and "signs.hdf5" in str(ran.exception)
-    assert "'c/none'" in str(ran.exception)
+    error = _run(data, "--out", tmp_path / "p.png", "--clip", "c/none").exception
+    assert isinstance(error, DataError) and "signs.hdf5" in str(error) and "'c/none'" in str(error)
     assert not list(tmp_path.iterdir())
 
 
-def test_every_change_has_a_row():
-    alone = {
+def test_every_transform_has_a_row():
+    shown = {
         field.name
-        for changes in EXAMPLES.values()
-        for field in fields(changes)
-        if isinstance(changes, Augmentation)
-        and changes != Augmentation()
-        and getattr(changes, field.name) != getattr(NOTHING, field.name)
+        for augmenter in EXAMPLES.values()
+        for field in fields(augmenter)
+        if isinstance(augmenter, Augmentation)
+        and augmenter != Augmentation()
+        and getattr(augmenter, field.name) != getattr(NO_CHANGE, field.name)
     }
-    assert alone == {field.name for field in fields(Augmentation)}
+    assert shown == {field.name for field in fields(Augmentation)}
     assert Augmentation() in EXAMPLES.values()
-    assert any(isinstance(changes, OriginalAugmentation) for changes in EXAMPLES.values())
+    assert any(isinstance(augmenter, OriginalAugmentation) for augmenter in EXAMPLES.values())
 
 
-def test_the_strongest_of_several_draws_is_shown():
+def test_strongest_of_several_draws_is_selected():
     points = _points()
     differences = [
         mean_distance(points, strongest_draw(Augmentation(), points, LAYOUT, 512, 0, draws)) for draws in (1, 4, 16)
@@ -113,7 +112,7 @@ def test_the_strongest_of_several_draws_is_shown():
     assert differences == sorted(differences) and differences[0] < differences[-1]
     assert mean_distance(points, points) == 0
     hidden = points.copy()
-    hidden[0] = np.nan  # 54 points of 20 frames, of which 21 were missing before
+    hidden[0] = np.nan  # 54 points per frame, 20 frames; 21 of the points were missing before
     assert mean_distance(points, hidden) == pytest.approx(33 / (20 * 54))
     assert mean_distance(points, points[:10]) == pytest.approx(0.5)
 
@@ -122,7 +121,7 @@ def test_the_strongest_of_several_draws_is_shown():
 
 
 @pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
-def test_limbs_join_neighbours_of_one_body(layout):
+def test_limbs_connect_points_of_the_same_part(layout):
     names = load_layout(layout).names
     for part in skeleton.CHAINS:
         pairs = skeleton.find_limbs(names, part)
@@ -132,62 +131,62 @@ def test_limbs_join_neighbours_of_one_body(layout):
         if part != "body":
             side = part.split()[0]
             hand = {column for column, name in enumerate(names) if name.startswith(f"{side}Hand_")}
-            # every point of the hand hangs on the pose's wrist, by one limb or several
+            # Limbs connect every point of the hand, directly or indirectly, with the wrist of the pose.
             reached = {names.index(f"pose_{side}_wrist")}
             for _ in range(6):
                 reached |= {column for pair in pairs.tolist() if reached & set(pair) for column in pair}
             assert hand <= reached
 
 
-def test_every_chain_names_points_that_an_estimator_finds():
-    known = {name for estimator in ESTIMATORS.values() for name in estimator.names}
+def test_chains_consist_of_points_of_estimators():
+    points = {name for estimator in ESTIMATORS.values() for name in estimator.names}
     named = {name for chains in skeleton.CHAINS.values() for chain in chains for name in chain}
-    assert named <= known
+    assert named <= points
     for part in skeleton.CHAINS:
         assert len(skeleton.find_limbs(MEDIAPIPE.names, part)) >= 15
 
 
 def _drawn(points: np.ndarray, frames=(0,), **options) -> np.ndarray:
-    """Return the strip's pixels, (height, width, 3) from 0 to 1."""
+    """Return the pixels of the strip, (height, width, 3), from 0 to 1."""
     return np.asarray(draw_strip(points, LAYOUT.names, frames, **options).image()) / 255
 
 
-def _has(picture: np.ndarray, colour: str) -> int:
-    """Count the pixels of exactly a colour."""
-    return int((np.abs(picture - to_rgb(colour)).max(axis=2) < 0.01).sum())
+def _count_pixels(picture: np.ndarray, color: str) -> int:
+    """Return the number of pixels with exactly this color."""
+    return int((np.abs(picture - to_rgb(color)).max(axis=2) < 0.01).sum())
 
 
-def test_a_missing_hand_is_a_ring_at_its_wrist():
+def test_missing_hand_is_a_ring_at_its_wrist():
     points = _points()
-    drawn = skeleton.skeleton_strokes(points[0], LAYOUT.names)
+    strokes = skeleton.skeleton_strokes(points[0], LAYOUT.names)
     wrist = points[0, LAYOUT.column("pose_left_wrist")]
-    np.testing.assert_array_equal(drawn.rings["left hand"], [wrist])
-    assert not len(drawn.rings["right hand"]) and not len(drawn.rings["body"])
-    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) > 3
+    np.testing.assert_array_equal(strokes.rings["left hand"], [wrist])
+    assert not len(strokes.rings["right hand"]) and not len(strokes.rings["body"])
+    assert _count_pixels(_drawn(points), skeleton.COLOURS["left hand"]) > 3
     points[:, LAYOUT.column("pose_left_wrist")] = np.nan
     assert not len(skeleton.skeleton_strokes(points[0], LAYOUT.names).rings["left hand"])
-    assert _has(_drawn(points), skeleton.COLOURS["left hand"]) == 0
+    assert _count_pixels(_drawn(points), skeleton.COLOURS["left hand"]) == 0
 
 
-def test_frames_without_anybody_and_beyond_the_end_say_so():
+def test_frames_without_points_and_after_the_end_have_a_label():
     points = _points()
     points[1] = np.nan
     cells = np.array_split(_drawn(points, frames=(0, 1, 20)), 3, axis=1)
     for cell in cells[1:]:
         middle = cell[60:90, 40:110].min(axis=2)
-        assert (middle < 0.85).sum() > 20 and (middle < 0.4).sum() == 0  # grey words
-        assert (cell.min(axis=2) < 0.4).sum() == 0  # and nothing else
+        assert (middle < 0.85).sum() > 20 and (middle < 0.4).sum() == 0  # gray text
+        assert (cell.min(axis=2) < 0.4).sum() == 0  # and no strokes
     assert (cells[0].min(axis=2) < 0.4).sum() > 50
-    assert not np.array_equal(cells[1], cells[2])  # "nobody", "ended"
+    assert not np.array_equal(cells[1], cells[2])  # different labels
 
 
-def test_another_clip_is_drawn_behind_in_grey():
+def test_clip_behind_is_drawn_in_gray():
     points = _points()
-    alone, compared = _drawn(points), _drawn(points, behind=points + np.float32(0.1))
-    assert _has(compared, drawing.PALE) > _has(alone, drawing.PALE) + 50
+    single, compared = _drawn(points), _drawn(points, behind=points + np.float32(0.1))
+    assert _count_pixels(compared, drawing.PALE) > _count_pixels(single, drawing.PALE) + 50
 
 
-def test_no_line_is_drawn_to_a_missing_point():
+def test_missing_point_has_no_lines():
     points = _points()
     before = len(skeleton.skeleton_strokes(points[0], LAYOUT.names).lines["body"])
     points[:, LAYOUT.column("pose_right_elbow")] = np.nan

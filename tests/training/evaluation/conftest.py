@@ -1,4 +1,4 @@
-"""A data set, and a model of its glosses with random weights."""
+"""A generated data set, and a model with random weights for its glosses."""
 
 from pathlib import Path
 

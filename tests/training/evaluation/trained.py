@@ -1,4 +1,4 @@
-"""Models to judge: one with random weights, and one that says what it is told to say."""
+"""Models for evaluation: one with random weights, and one with given scores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ HIDDEN = dict(heads=4, encoder_layers=1, decoder_layers=1, encoder_feedforward=1
 
 
 def write_model(out: Path, glosses: tuple[str, ...]) -> Path:
-    """Write a model folder with random weights, by which some answers are right, and a split of generated groups."""
+    """Write a model folder with random weights, some of whose predictions are correct, and a split of the groups."""
     layout = load_layout("54")
     sizes = Sizes(width=2 * len(layout), position_rows=64, classes=len(glosses), **HIDDEN)
     torch.manual_seed(1)
@@ -29,25 +29,25 @@ def write_model(out: Path, glosses: tuple[str, ...]) -> Path:
         name="random", layout="54", positions="per-frame", max_frames=64, **sizes.config_fields()
     )  # fmt: skip
     write_model_folder(out, model.state_dict(), config, glosses, "# random\n")
-    sides = {"train": ["camera00", "camera01"], "validation": ["camera02"], "test": ["camera03", "camera04"]}
+    subsets = {"train": ["camera00", "camera01"], "validation": ["camera02"], "test": ["camera03", "camera04"]}
     (out / "split.json").write_text(
-        json.dumps({"seed": 0} | {side: {"groups": groups} for side, groups in sides.items()})
+        json.dumps({"seed": 0} | {name: {"groups": groups} for name, groups in subsets.items()})
     )
     return out
 
 
 class Oracle:
-    """Stands for a Recognizer: it answers with the scores that a clip of `member` holds; None stands for a refusal."""
+    """A replacement for Recognizer that returns the scores in a clip of `member`; None makes it refuse the clip."""
 
     def __init__(self, glosses=("A", "B", "C"), known_from=None):
         self.glosses, self.known_from = glosses, known_from
 
     def recognize(self, clips, top_k):
-        return [self._answer(clip.scores) for clip in clips]
+        return [self._predict(clip.scores) for clip in clips]
 
-    def _answer(self, scores):
+    def _predict(self, scores):
         if scores is None:
-            return InputError(ErrorCode.NO_USABLE_FRAMES, "nothing there")
+            return InputError(ErrorCode.NO_USABLE_FRAMES, "found no usable frame")
         order = sorted(range(len(scores)), key=lambda k: -scores[k])
         ranked = [Ranked(self.glosses[k], scores[k], k) for k in order]
         known = None if self.known_from is None else max(scores) >= self.known_from
@@ -56,5 +56,5 @@ class Oracle:
 
 
 def member(gloss, scores, group="g", name="n"):
-    """Return what stands for a labelled clip."""
+    """Return a replacement for a labelled clip, with the scores that `Oracle` returns for it."""
     return SimpleNamespace(clip=SimpleNamespace(scores=scores, estimator=None), gloss=gloss, group=group, name=name)
