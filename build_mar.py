@@ -1,4 +1,4 @@
-"""Pack a model folder for TorchServe and SageMaker: the same as `spoter pack`."""
+"""Pack a model folder for TorchServe and SageMaker, like `spoter pack`."""
 
 import sys
 

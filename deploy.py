@@ -1,4 +1,4 @@
-"""Deploy a model folder to Amazon SageMaker: the same as `spoter deploy`."""
+"""Deploy a model folder to Amazon SageMaker, like `spoter deploy`."""
 
 from spoter.cli.deploy import main
 

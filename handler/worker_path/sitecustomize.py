@@ -1,10 +1,10 @@
-"""Keeps TorchServe's workers from importing torch and pyarrow where the model needs neither.
+"""Keep TorchServe's workers from importing torch and pyarrow if the model needs neither.
 
-TorchServe 0.12.0 imports torch in every worker for one question: whether a response that is neither bytes nor str is a
-tensor (ts/protocol/otf_message_handler.py). Our handler responds with bytes. A worker whose model runs in ONNX Runtime
-gets a stand-in that answers this question. It saves 200 MB and a second, and torch need not be installed.
+TorchServe 0.12.0 imports torch in every worker for one check: whether a response that is neither bytes nor str is a
+tensor (ts/protocol/otf_message_handler.py). This project's handler responds with bytes. A worker whose model runs in
+ONNX Runtime gets a stand-in for this check, which saves 200 MB and one second; torch need not be installed.
 
-pandas, which reads CSV for us, imports pyarrow wherever it is installed, and works without it. That saves 40 MB.
+pandas, which reads CSV, imports pyarrow if it is installed, but works without it. Hiding pyarrow saves 40 MB.
 
 Python runs a sitecustomize.py at the start of each process that finds one on its path. `spoter serve` and
 docker/start.py put this folder on the PYTHONPATH of TorchServe, and workers inherit it. A TorchServe that is started by
@@ -27,27 +27,27 @@ _WORKER = os.path.join("ts", "model_service_worker.py")
 
 
 class _TorchStandIn(ModuleType):
-    """What otf_message_handler.py needs of torch, and an error for everything else."""
+    """A module with the one attribute that otf_message_handler.py needs of torch, and an error for all others."""
 
     class Tensor:
-        """The type of no object in this process."""
+        """A type without objects in this process."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        message = f"torch.{name}: this worker's model runs in ONNX Runtime, so that torch is not loaded"
+        message = f"torch.{name}: torch is not loaded, because the model of this worker runs in ONNX Runtime"
         # The import system and `hasattr` look for names such as __path__.
         raise AttributeError(message) if name.startswith("__") else ImportError(message)
 
 
 def _runs_without_torch() -> bool:
-    """Return whether the model of the archive, which is a worker's working folder, runs in ONNX Runtime."""
+    """Return whether the model in the working folder of the worker, its archive, runs in ONNX Runtime."""
     try:
         return bool(json.loads(Path("config.json").read_text("utf-8-sig")).get("runtime", "torch") != "torch")
-    except (OSError, ValueError, AttributeError):  # the handler reports what is wrong with the file
+    except (OSError, ValueError, AttributeError):  # the handler reports the error
         return False
 
 
 def _run_next() -> None:
-    """Run the sitecustomize.py that Python would have found without this one."""
+    """Run the sitecustomize.py that this one hides."""
     elsewhere = [entry for entry in sys.path if Path(entry).resolve() != _HERE]
     spec = PathFinder.find_spec(__name__, elsewhere)
     if spec is not None and spec.loader is not None:

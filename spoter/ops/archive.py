@@ -1,9 +1,10 @@
-"""Looking into an archive, .mar or model.tar.gz, before anything unpacks it: path tricks, links, duplicates, bombs.
+"""Check an archive, .mar or model.tar.gz, before it is unpacked: path tricks, links, duplicates, zip bombs.
 
-TorchServe 0.12.0 reads a .mar from its front, entry by entry, and not by the table at its end. It refuses names with
-``..``, but takes the last of two entries of one name and unpacks however much there is. So an archive is refused here
-where its two lists differ, and every byte is unpacked once, within bounds and into nothing. A model.tar.gz is read by
-`spoter.ops.tar_reader`. Python's own library only: the image's start runs this where nothing else is installed.
+TorchServe 0.12.0 reads the local headers of a .mar from front to back and ignores the central directory at the end. It
+refuses names with ``..``, but of two entries with one name it keeps the later one, and it limits no size. This module
+therefore refuses archives whose headers and directory differ. It decompresses every byte once, within limits, and
+discards it. `spoter.ops.tar_reader` reads a model.tar.gz. Only the standard library is imported: docker/start.py runs
+this code where no other package is installed.
 """
 
 import hashlib
@@ -21,22 +22,22 @@ from pathlib import Path, PurePosixPath
 from spoter.errors import DAMAGED_FILE_ERRORS, ModelFolderError, SpoterError, one_line
 from spoter.ops.tar_reader import BadTar, GzipStream, members
 
-# An archive of ours has about 80 entries and is as large as its weights, which do not shrink much.
+# An archive of this project has about 80 entries and is about as large as its weights, which compress little.
 MOST_ENTRIES = 2_000
 MOST_BYTES = 4 * 2**30
-# Below `SMALL` bytes any ratio is harmless; deflate reaches 1032:1, text some 10:1, weights hardly more than 1:1.
+# Deflate reaches a ratio of 1032:1, text about 10:1, weights about 1:1. Below `SMALL` bytes any ratio is harmless.
 MOST_RATIO, SMALL = 50, 64 * 2**20
 CHUNK = 2**20
 EXPECTED = "a .mar or a model.tar.gz, as build_mar.py writes them"
-# A local header of a zip file, APPNOTE.TXT 4.3.7: signature, flags, method, CRC, sizes packed and unpacked, lengths of
-# the name and of extra fields. Of those only the one of large files, 4.5.3, is let in: sizes unpacked and packed.
+# Local header of a zip file, APPNOTE.TXT 4.3.7: signature, flags, method, CRC, compressed and uncompressed size, length
+# of the name and of the extra fields. The only accepted extra field is Zip64, 4.5.3: uncompressed, compressed size.
 _LOCAL, _LARGE = struct.Struct("<4s2xHH4xIIIHH"), struct.Struct("<HHQQ")
 _SEE_EXTRA = 0xFFFFFFFF
 _ENCRYPTED, _SIZES_LATER, _UTF8 = 0x1, 0x8, 0x800
 
 
 class ArchiveError(SpoterError):
-    """An archive that nothing should unpack; `reasons` says why, one line each."""
+    """An archive that must not be unpacked; `reasons` holds one line per problem."""
 
     exit_code = 1
 
@@ -48,7 +49,7 @@ class ArchiveError(SpoterError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A file in an archive: its name with / between its parts, its size unpacked, and the SHA-256 of its content."""
+    """A file in an archive: its name with / as separator, its uncompressed size, and the SHA-256 of its content."""
 
     name: str
     size: int
@@ -56,30 +57,30 @@ class Entry:
 
 
 def scan(path: Path) -> dict[str, Entry]:
-    """Read an archive through and return its files by name; folders are left out.
+    """Read all of an archive and return its files by name, without its folders.
 
     Raises
     ------
     ArchiveError
-        With all that is wrong with its entries.
+        If entries are wrong; it lists all problems.
     SpoterError
-        Where it is no .mar (zip) and no .tar.gz, or cannot be read.
+        If the file is neither a .mar (zip) nor a .tar.gz, or cannot be read.
     """
     files: dict[str, Entry] = {}
     reasons: list[str] = []
     names: list[str] = []
-    for name, is_file, wrong, content in _entries(Path(path)):
+    for name, is_file, header_problem, content in _entries(Path(path)):
         names.append(name)
-        found = wrong or wrong_name(name)
-        if found is not None:
-            reasons.append(f"{name[:80]!r} {found}")
+        problem = header_problem or wrong_name(name)
+        if problem is not None:
+            reasons.append(f"{name[:80]!r} {problem}")
         else:
             digest, size = hashlib.sha256(), 0
             try:
                 for chunk in _read(path, content):
                     digest.update(chunk)
                     size += len(chunk)
-            except _Spoiled as error:
+            except _BadContent as error:
                 reasons.append(f"{name[:80]!r} {error}")
             if is_file:
                 files[name] = Entry(name, size, digest.hexdigest())
@@ -95,7 +96,7 @@ def scan(path: Path) -> dict[str, Entry]:
 
 
 def copy(path: Path, names: Iterable[str], folder: Path) -> None:
-    """Write files of an archive that `scan` has passed into a folder, by their last part."""
+    """Write files of an archive that `scan` has accepted to a folder, named by the last part of their paths."""
     wanted = set(names)
     for name, is_file, _, content in _entries(Path(path)):
         if is_file and name in wanted:
@@ -104,38 +105,38 @@ def copy(path: Path, names: Iterable[str], folder: Path) -> None:
 
 
 def wrong_name(name: str) -> str | None:
-    """Say what is wrong with an entry's name; None where nothing is."""
+    """Return the problem with an entry's name, or None."""
     parts = name.split("/")
     if name.startswith("/") or (len(name) > 1 and name[1] == ":"):
         return "is an absolute path"
     if ".." in parts:
         return "leads out of the folder"
     if "\\" in name or not name.isprintable():
-        return "has a backslash, or what cannot be printed, in its name"
+        return "has a backslash or an unprintable character in its name"
     if "" in parts or "." in parts:
-        return "has an empty part or a dot for one"
+        return "has an empty part or the part '.' in its name"
     return "has too long a name" if len(name.encode()) > 1000 or max(len(p.encode()) for p in parts) > 255 else None
 
 
 def refuse_tricks(folder: Path) -> None:
-    """Raise `ModelFolderError` where a model folder holds what would put something else of this machine in an archive.
+    """Raise `ModelFolderError` if a model folder holds something other than plain files with plain names.
 
-    A link out of the folder, a device, a socket, a name with line breaks.
+    A link out of the folder, for example, would put another file of this machine into the archive.
     """
     folder = Path(folder)
     root = folder.resolve()
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        wrong = wrong_name(path.name)
-        if wrong is not None:
-            raise ModelFolderError(f"{folder}: {path.name!r} {wrong}, expected plain file names")
+        problem = wrong_name(path.name)
+        if problem is not None:
+            raise ModelFolderError(f"{folder}: {path.name!r} {problem}, expected plain file names")
         if path.is_symlink() and not path.resolve().is_relative_to(root):
             raise ModelFolderError(f"{path}: found a link out of the model folder, expected the file itself")
         if path.exists() and not (path.is_file() or path.is_dir()):
             raise ModelFolderError(f"{path}: found a device, pipe or socket, expected a plain file")
 
 
-class _Spoiled(Exception):
-    """An entry's content is not what its header says."""
+class _BadContent(Exception):
+    """The content of an entry contradicts its header."""
 
 
 def _read(path: Path, content: Callable[[], Iterator[bytes]]) -> Iterator[bytes]:
@@ -147,85 +148,85 @@ _Listed = tuple[str, bool, str | None, Callable[[], Iterator[bytes]]]
 
 
 def _entries(path: Path) -> Iterator[_Listed]:
-    """List name, whether it is a file, what is wrong by the header, and a way to its content."""
+    """Yield each entry: name, whether it is a file, a problem with its header or None, a function that reads it."""
     with _errors_on_one_line(path), path.open("rb") as file:
         start = file.read(2)
         file.seek(0)
         if start == b"PK":
-            yield from _of_zip(file, path)
+            yield from _zip_entries(file, path)
         elif start == b"\x1f\x8b":
-            yield from _of_tar(file, path)
+            yield from _tar_entries(file, path)
         else:
             raise SpoterError(f"{path}: found neither a zip nor a gzip file, expected {EXPECTED}")
 
 
 @contextmanager
 def _errors_on_one_line(path: Path) -> Iterator[None]:
-    """Make one line of whatever reading a damaged archive comes to."""
+    """Turn every error of reading a damaged archive into a `SpoterError` of one line."""
     try:
         yield
     except BadTar as error:
         raise ArchiveError(path, [str(error)]) from None
     except DAMAGED_FILE_ERRORS as error:
-        raise SpoterError(f"{path}: found no whole archive ({one_line(error)}), expected {EXPECTED}") from None
+        raise SpoterError(f"{path}: found a damaged archive ({one_line(error)}), expected {EXPECTED}") from None
     except OSError as error:
         raise SpoterError(f"{path}: {error.strerror or error}; expected {EXPECTED}") from None
 
 
-def _of_zip(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
+def _zip_entries(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
     with zipfile.ZipFile(file) as archive:
         listed, end = archive.infolist(), archive.start_dir
     total, packed = sum(info.file_size for info in listed), path.stat().st_size
     if _too_much(total, packed):
-        raise ArchiveError(path, [f"claims to hold {total:,} bytes in {packed:,}"])
+        raise ArchiveError(path, [f"claims to hold {total:,} bytes in {packed:,} bytes"])
     expected = 0
     for info in sorted(listed, key=lambda info: info.header_offset):
         file.seek(info.header_offset)
         signature, flags, method, crc, *sizes, name_length, extra_length = _LOCAL.unpack(file.read(_LOCAL.size))
         name, extra = file.read(name_length), file.read(extra_length)
         begin = file.tell()
-        wrong = None
-        if info.header_offset != expected or signature != b"PK\x03\x04" or name != _raw(info):
-            wrong = "is another entry at its place in the file than in the table at the end"
+        problem = None
+        if info.header_offset != expected or signature != b"PK\x03\x04" or name != _encoded_name(info):
+            problem = "has a local header of another entry than the central directory lists"
         elif not name.isascii() and not info.flag_bits & _UTF8:  # TorchServe decodes it as UTF-8, Python as CP437
-            wrong = "has a name that is neither ASCII nor marked as UTF-8"
+            problem = "has a name that is neither ASCII nor marked as UTF-8"
         elif flags & (_ENCRYPTED | _SIZES_LATER) or method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            wrong = "is packed in a way that build_mar.py and torch-model-archiver do not use"
-        elif method != info.compress_type or crc != info.CRC or not _of_size(info, sizes, extra):
-            # Whoever reads from the front would find this entry's end, and others, somewhere within it.
-            wrong = "is of another size or content at its place in the file than in the table at the end"
+            problem = "is packed in a way that build_mar.py and torch-model-archiver do not use"
+        elif method != info.compress_type or crc != info.CRC or not _sizes_agree(info, sizes, extra):
+            # A program that reads from the front would find the entry's end, and other entries, inside its content.
+            problem = "has a local header with another size or CRC than the central directory lists"
         elif stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-            wrong = "is a link or a device"
+            problem = "is a link or a device"
         expected = begin + info.compress_size
         is_file = not info.orig_filename.endswith("/")
         content = _inflater(file, begin, info)
-        yield info.orig_filename.removesuffix("/"), is_file, wrong, content
+        yield info.orig_filename.removesuffix("/"), is_file, problem, content
     if expected != end:
-        raise ArchiveError(path, ["has bytes between its entries and the table at its end"])
+        raise ArchiveError(path, ["has bytes between its entries and the central directory"])
 
 
-def _of_size(info: zipfile.ZipInfo, sizes: list[int], extra: bytes) -> bool:
-    """Tell whether a local header says, in one of three ways, the sizes that the table at the end does.
+def _sizes_agree(info: zipfile.ZipInfo, sizes: list[int], extra: bytes) -> bool:
+    """Return whether a local header has the sizes of the central directory, in one of three forms.
 
-    With the field of large files, Python up to 3.11.3 writes the sizes in both places; TorchServe reads the field.
+    With a Zip64 field, Python up to 3.11.3 writes the sizes in both places; TorchServe reads the field.
     """
     plain, large = [info.compress_size, info.file_size], _LARGE.pack(1, 16, info.file_size, info.compress_size)
     return (not extra and sizes == plain) or (extra == large and sizes in (plain, [_SEE_EXTRA, _SEE_EXTRA]))
 
 
-def _raw(info: zipfile.ZipInfo) -> bytes:
+def _encoded_name(info: zipfile.ZipInfo) -> bytes:
     return info.orig_filename.encode("utf-8" if info.flag_bits & _UTF8 else "cp437")
 
 
 def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Callable[[], Iterator[bytes]]:
-    """Return what unpacks an entry as TorchServe does, up to the end of its stream, but never beyond its own size."""
+    """Return a function that decompresses an entry like TorchServe: to the end of its stream, at most to its size."""
 
     def read() -> Iterator[bytes]:
         file.seek(begin)
         left, size, crc = info.compress_size, 0, 0
         inflate = zlib.decompressobj(-zlib.MAX_WBITS) if info.compress_type == zipfile.ZIP_DEFLATED else None
         waiting = b""
-        while left or waiting or (inflate and not inflate.eof):  # zlib may hold content back after its last input
+        while left or waiting or (inflate and not inflate.eof):  # zlib may keep output back after its last input
             raw = waiting or file.read(min(left, CHUNK))
             left -= 0 if waiting else len(raw)
             chunk = inflate.decompress(raw, CHUNK) if inflate else raw
@@ -234,16 +235,16 @@ def _inflater(file: io.BufferedReader, begin: int, info: zipfile.ZipInfo) -> Cal
             waiting = inflate.unconsumed_tail if inflate else b""
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
             if size > info.file_size:
-                raise _Spoiled(f"unpacks to more than the {info.file_size:,} bytes it claims")
+                raise _BadContent(f"unpacks to more than the {info.file_size:,} bytes of its header")
             yield chunk
-        whole = inflate is None or (inflate.eof and not inflate.unused_data)
-        if not whole or size != info.file_size or crc != info.CRC:
-            raise _Spoiled("is damaged")
+        complete = inflate is None or (inflate.eof and not inflate.unused_data)
+        if not complete or size != info.file_size or crc != info.CRC:
+            raise _BadContent("is damaged")
 
     return read
 
 
-def _of_tar(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
+def _tar_entries(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
     stream, packed, total = GzipStream(file), path.stat().st_size, 0
 
     def read(size: int) -> bytes:
@@ -251,12 +252,12 @@ def _of_tar(file: io.BufferedReader, path: Path) -> Iterator[_Listed]:
         content = stream.read(size)
         total += len(content)
         if _too_much(total, packed):
-            raise ArchiveError(path, [f"unpacks to more than {total:,} bytes from {packed:,}"])
+            raise ArchiveError(path, [f"unpacks to more than {total:,} bytes from {packed:,} bytes"])
         return content
 
     for name, is_file, content in members(read):
-        # `tar -C folder .` writes the folder as "." and "./" before each name; tarfile's add(folder, ""), which
-        # SageMaker's SDK repacks archives with, writes it as "/".
+        # `tar -C folder .` names the folder "." and starts each name with "./". SageMaker's SDK repacks archives with
+        # tarfile's add(folder, ""), which names the folder "/".
         if name not in (".", "") or is_file:
             yield name.removeprefix("./"), is_file, None, content
 
@@ -266,14 +267,15 @@ def _too_much(size: int, packed: int) -> bool:
 
 
 def _collisions(names: list[str], files: dict[str, Entry]) -> Iterator[str]:
-    """Say which entries would lie on one another, also where the file system does not tell cases apart."""
-    seen: dict[str, str] = {}
+    """Yield the entries that would overwrite each other, also on a file system that ignores case."""
+    earlier: dict[str, str] = {}
     for name in names:
-        same = unicodedata.normalize("NFC", name).casefold()
-        if same in seen:
-            yield f"{name[:80]!r} comes twice" + ("" if seen[same] == name else f", first as {seen[same][:80]!r}")
-        seen[same] = name
+        folded = unicodedata.normalize("NFC", name).casefold()
+        if folded in earlier:
+            other = earlier[folded]
+            yield f"{name[:80]!r} comes twice" + ("" if other == name else f", also as {other[:80]!r}")
+        earlier[folded] = name
     for name in names:
         for folder in PurePosixPath(name).parents:
             if str(folder) in files:
-                yield f"{name[:80]!r} lies in the file {str(folder)[:80]!r}"
+                yield f"{name[:80]!r} is inside {str(folder)[:80]!r}, which is a file"

@@ -1,4 +1,4 @@
-"""The TorchServe processes of this machine: their ports, model stores and keys."""
+"""TorchServe processes on this machine: their ports, model stores and keys."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ARCHIVE = f"{NAME}.mar"  # in the model store
 
 
 def torchserve_on(port: int, address: str | None = None) -> psutil.Process | None:
-    """Return the TorchServe process that listens on a port, at an IPv4 address or at any.
+    """Return the TorchServe process that listens on `port`, at the IPv4 address `address` or at any address.
 
-    None if there is none, or if this user may not look at it.
+    Return None if there is none, or if this user has no permission to inspect it.
     """
-    import psutil  # TorchServe brings it, and some commands run without
+    import psutil  # a dependency of TorchServe; some commands run without it
 
     for process in psutil.process_iter():
         try:
             if MAIN_CLASS in process.cmdline() and any(
-                found == port and (address is None or ip in (address, "0.0.0.0")) for ip, found in listening(process)
+                number == port and (address is None or ip in (address, "0.0.0.0")) for ip, number in listening(process)
             ):
                 return process
         except psutil.Error:
@@ -36,8 +36,8 @@ def torchserve_on(port: int, address: str | None = None) -> psutil.Process | Non
 
 def listening(process: psutil.Process) -> list[tuple[str, int]]:
     """Return the addresses and TCP ports that a process listens on; 0.0.0.0 stands for all addresses."""
-    found = [each.laddr for each in process.net_connections("tcp") if each.status == "LISTEN"]
-    return [(each.ip.removeprefix("::ffff:").replace("::", "0.0.0.0"), each.port) for each in found]
+    addresses = [each.laddr for each in process.net_connections("tcp") if each.status == "LISTEN"]
+    return [(each.ip.removeprefix("::ffff:").replace("::", "0.0.0.0"), each.port) for each in addresses]
 
 
 def open_connections(process: psutil.Process) -> set[tuple[object, object]]:
@@ -46,20 +46,20 @@ def open_connections(process: psutil.Process) -> set[tuple[object, object]]:
 
 
 def model_store(process: psutil.Process) -> Path:
-    """Return the folder that TorchServe looks for archives in; its launcher always passes it on as ``-s``."""
+    """Return the folder of TorchServe's archives; its launcher always passes it as ``-s``."""
     command = process.cmdline()
     return Path(process.cwd(), command[command.index("-s", command.index(MAIN_CLASS)) + 1])
 
 
 def key_file(process: psutil.Process) -> Path:
-    """Return where TorchServe keeps its tokens, if it uses any."""
+    """Return the file in which TorchServe keeps its tokens, if it uses any."""
     return Path(process.cwd(), "key_file.json")
 
 
 def ask_each_port(
     process: psutil.Process, path: str, token: str | None = None, body: bytes | None = None
 ) -> Iterator[tuple[str, Reply]]:
-    """Send one request to each port of a process; yield the URL of its root, and the reply."""
+    """Send one request to each port of a process; yield the root URL of the port, and the reply."""
     for ip, port in listening(process):
         root = f"http://{'127.0.0.1' if ip == '0.0.0.0' else ip}:{port}"
         yield root, send(root + path, token, body)

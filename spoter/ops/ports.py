@@ -1,4 +1,4 @@
-"""TCP ports of this machine: free ones, and who listens on one."""
+"""TCP ports of this machine: free ports, and the processes that listen on ports."""
 
 import socket
 
@@ -6,7 +6,7 @@ LOOPBACK = "127.0.0.1"
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on now."""
+    """Return a port of loopback that is free now."""
     with socket.socket() as probe:
         probe.bind((LOOPBACK, 0))
         port: int = probe.getsockname()[1]
@@ -14,9 +14,9 @@ def free_port() -> int:
 
 
 def port_is_free(host: str, port: int) -> bool:
-    """Tell whether a server could listen on `port` of `host` now."""
+    """Return whether a server could listen on `port` of `host` now."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as TorchServe does: a closing port counts as free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # like TorchServe: a closing port counts as free
         try:
             probe.bind((host, port))
         except OSError:
@@ -25,13 +25,13 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 def listener(port: int) -> str | None:
-    """Return "is in use by process 123 (java)", as far as this user may know it."""
+    """Return "is in use by process 123 (java)", or None if this user cannot see the process."""
     try:
         import psutil
-    except ImportError:  # TorchServe brings it, and is not there either
+    except ImportError:  # a dependency of TorchServe, which is not installed either
         return None
     try:
-        for connection in psutil.net_connections("tcp"):  # Java listens on IPv6 sockets, also for IPv4
+        for connection in psutil.net_connections("tcp"):  # Java also listens for IPv4 on IPv6 sockets
             if (
                 connection.laddr
                 and connection.laddr.port == port

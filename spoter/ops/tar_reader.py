@@ -1,9 +1,9 @@
-"""A strict reader of tar files in gzip, for `spoter.ops.archive`.
+"""A strict reader of gzipped tar files, for `spoter.ops.archive`.
 
 Unpackers differ on damaged headers: Python's tarfile stops at the first one without an error, GNU tar skips to the next
-header that is valid, and TorchServe 0.12.0 (Commons Compress) verifies no checksum. They also differ on several gzip
-members and on bytes after the end marker. This reader refuses whatever they may read differently. It accepts plain
-files and folders as Python's tarfile and GNU tar write them: ustar headers, with pax records for names and times.
+valid header, and TorchServe 0.12.0 (Commons Compress) verifies no checksum. They also differ on several gzip members
+and on bytes after the end marker. This reader refuses everything that they may read differently. It accepts files and
+folders in the form that Python's tarfile and GNU tar write: ustar headers, with pax records for names and times.
 `python -m stress.archive_differential` compares it with both unpackers.
 """
 
@@ -24,7 +24,7 @@ _FILE, _FOLDER, _PAX = (b"0", b"\0"), b"5", b"x"
 _RECORD = re.compile(rb"([1-9][0-9]{0,4}) ([A-Za-z]+)=")
 _PAX_VALUES = {
     b"path": re.compile(rb"[^\0]+"),
-    # Commons Compress takes up to 19 digits after the point.
+    # Commons Compress reads up to 19 digits after the decimal point.
     **dict.fromkeys((b"mtime", b"atime", b"ctime"), re.compile(rb"[0-9]{1,11}(\.[0-9]{1,19})?")),
     **dict.fromkeys((b"uid", b"gid"), re.compile(rb"[0-9]{1,9}")),
 }
@@ -32,11 +32,11 @@ _MOST_PAX = 2**13
 
 
 class BadTar(Exception):
-    """A tar file that unpackers may read differently; the text names the byte, counted in the unpacked tar file."""
+    """A tar file that unpackers may read differently; the text gives the offset in the uncompressed tar file."""
 
 
 Read = Callable[[int], bytes]
-"""Returns the next bytes of a stream, at most the number that it is given, and none only at the end."""
+"""Return the next bytes of a stream, at most the given number, and none only at the end."""
 
 
 class GzipStream:
@@ -46,7 +46,7 @@ class GzipStream:
         self._file, self._inflate, self._waiting = file, zlib.decompressobj(16 + zlib.MAX_WBITS), b""
 
     def read(self, size: int) -> bytes:
-        """Return the next bytes: a `Read`."""
+        """Return the next bytes; the method is a `Read`."""
         while not self._inflate.eof:
             raw = self._waiting or self._file.read(_CHUNK)
             if not raw:
@@ -61,25 +61,25 @@ class GzipStream:
 
 
 def members(read: Read) -> Iterator[tuple[str, bool, Callable[[], Iterator[bytes]]]]:
-    """List the name of each file and folder, whether it is a file, and a function that returns its content.
+    """Yield the name of each file and folder, whether it is a file, and a function that returns its content.
 
-    The content can be read until the next member is asked for. Folders' names come without their final slash.
+    The content can be read until the next member is requested. The names of folders have no final slash.
 
     Raises
     ------
     BadTar
         For anything that unpackers may read differently.
     EOFError
-        Where the file ends before its end marker.
+        If the file ends before its end marker.
     """
     reader = _Reader(read)
     records: dict[bytes, bytes] = {}
     while (block := reader.take(_BLOCK)) != bytes(_BLOCK):
-        place = f"byte {reader.offset - _BLOCK:,}"
+        place = f"byte {reader.offset - _BLOCK:,}"  # of the header
         kind, name, size = _parse(block, place)
         if kind == _PAX:
             if records or not 0 < size <= _MOST_PAX:
-                raise BadTar(f"{place}: found a pax header of {size:,} bytes, expected one of 1 to {_MOST_PAX:,}")
+                raise BadTar(f"{place}: found a pax header of {size:,} bytes, expected 1 to {_MOST_PAX:,} bytes")
             records = _pax_records(b"".join(reader.content(size)), place)
             continue
         name, records = records.get(b"path", name), {}
@@ -93,7 +93,7 @@ def members(read: Read) -> Iterator[tuple[str, bool, Callable[[], Iterator[bytes
             text = text.removesuffix("/")
         content = reader.content(size)
         yield text, kind != _FOLDER, content.__iter__
-        for _ in content:  # as far as the caller has not read it
+        for _ in content:  # the rest that the caller has not read
             pass
     if records:
         raise BadTar(f"byte {reader.offset - _BLOCK:,}: found a pax header without a file after it")
@@ -118,36 +118,36 @@ class _Reader:
         return b"".join(parts)
 
     def content(self, size: int) -> Iterator[bytes]:
-        """Yield the next bytes, then check what fills their last block."""
+        """Yield the next bytes, then check that zeros fill their last block."""
         for start in range(0, size, _CHUNK):
             yield self.take(min(_CHUNK, size - start))
         if any(self.take(-size % _BLOCK)):
-            raise BadTar(f"byte {self.offset:,}: found other bytes than zeros after a file's content")
+            raise BadTar(f"byte {self.offset:,}: found nonzero bytes after a file's content, expected zeros")
 
     def end(self) -> None:
-        """Check that the second block of the end marker, and zeros only, are left."""
-        left = bytes(_BLOCK)
+        """Check that the second block of the end marker follows, and then only zeros."""
+        rest = bytes(_BLOCK)
         if any(self.take(_BLOCK)):
-            raise BadTar(f"byte {self.offset - _BLOCK:,}: found a lone block of zeros, expected the end marker of two")
-        while left:
-            left = self._read(_CHUNK)
-            if any(left):
-                raise BadTar(f"byte {self.offset:,}: found other bytes than zeros after the end marker")
-            self.offset += len(left)
+            raise BadTar(f"byte {self.offset - _BLOCK:,}: found a lone block of zeros, expected an end marker of two")
+        while rest:
+            rest = self._read(_CHUNK)
+            if any(rest):
+                raise BadTar(f"byte {self.offset:,}: found nonzero bytes after the end marker, expected zeros")
+            self.offset += len(rest)
         if self.offset % _BLOCK:
             raise BadTar(f"found {self.offset:,} bytes, expected a multiple of {_BLOCK}")
 
 
 def _parse(block: bytes, place: str) -> tuple[bytes, bytes, int]:
-    """Return a header's type, its name, and the size of its content."""
+    """Return the type and the name in a header, and the size of the content."""
     name, mode, uid, gid, size, mtime, checksum, kind, link, magic, user, group, *device, prefix, rest = _HEADER.unpack(
         block
     )
     for field, octal in (("checksum", checksum), ("size", size), ("mode", mode), ("uid", uid), ("gid", gid)):
         if not _OCTAL.fullmatch(octal):
-            raise BadTar(f"{place}: found the {field} {octal!r} in a tar header, expected octal digits")
+            raise BadTar(f"{place}: found {field} {octal!r} in a tar header, expected octal digits")
     if not _OCTAL.fullmatch(mtime) or any(number.strip(b" \0") and not _OCTAL.fullmatch(number) for number in device):
-        raise BadTar(f"{place}: found a time or device number {mtime!r} in a tar header, expected octal digits")
+        raise BadTar(f"{place}: found a bad time {mtime!r} or device number in a tar header, expected octal digits")
     if _number(checksum) != sum(block) - sum(block[_CHECKSUM]) + 8 * ord(" "):
         raise BadTar(f"{place}: found a tar header with a wrong checksum")
     if magic not in (_USTAR, _GNU) or any(rest) or (magic == _GNU and any(prefix)):
@@ -157,7 +157,7 @@ def _parse(block: bytes, place: str) -> tuple[bytes, bytes, int]:
     if link.strip(b"\0") or any(text.rstrip(b"\0").count(b"\0") for text in (name, user, group, prefix)):
         raise BadTar(f"{place}: found a link name, or bytes after the end of a name, in a tar header")
     if not (user + group).isascii():
-        raise BadTar(f"{place}: found an owner's name that is not ASCII, expected one as by `tar --owner=0 --group=0`")
+        raise BadTar(f"{place}: found an owner's name that is not ASCII; repack with `tar --owner=0 --group=0`")
     name, prefix = name.rstrip(b"\0"), prefix.rstrip(b"\0")
     return kind, prefix + b"/" + name if prefix else name, _number(size)
 
@@ -177,6 +177,6 @@ def _pax_records(content: bytes, place: str) -> dict[bytes, bytes]:
         key, value = start[2], record[start.end() : -1]
         if key in records or key not in _PAX_VALUES or not _PAX_VALUES[key].fullmatch(value):
             shown = f"{key.decode()}={value[:60]!r}"
-            raise BadTar(f"{place}: found the pax record {shown}, expected one path, times, uid and gid at most")
+            raise BadTar(f"{place}: found the pax record {shown}, expected only path, times, uid and gid, each once")
         records[key] = value
     return records

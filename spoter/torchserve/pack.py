@@ -1,7 +1,7 @@
-"""Pack a model folder into what servers load: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
+"""Pack a model folder into archives: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
 
 Both hold the same tree: the model's files, a copy of the spoter package, the entry points of handler/, and TorchServe's
-MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and nothing holds a time.
+MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and have a fixed time.
 """
 
 import gzip
@@ -32,7 +32,7 @@ HANDLER = RESOURCES / "handler"
 MANIFEST = "MAR-INF/MANIFEST.json"
 # Files of handler/ that the manifest names.
 ENTRY_POINT, REQUIREMENTS, WORKER_SETTINGS = "spoter_handler.py", "requirements.txt", "model-config.yaml"
-# The parts of the spoter package that serve. Nothing else goes into an archive.
+# The parts of the spoter package that serving needs. An archive holds no other parts.
 SERVED = (
     "__init__.py",
     "error_codes.py",
@@ -48,16 +48,16 @@ SERVED = (
     "serving",
     "video",
 )
-# Parts of a model folder that a model need not have.
+# Optional files of a model folder.
 MAYBE = (CARD, PROTOTYPES, ENROLLED)
-# A zip file cannot hold an earlier time.
+# The earliest time that a zip file can hold.
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 def build(model: Path, name: str, version: str | None, out: Path, runtime: str | None = None) -> list[Path]:
-    """Write ``out/NAME.mar`` and ``out/model.tar.gz`` of a model folder, each whole or not at all.
+    """Write ``out/NAME.mar`` and ``out/model.tar.gz`` of a model folder, each atomically.
 
-    `archive_files` has the parameters and the errors.
+    `archive_files` documents the parameters and the errors.
     """
     files = archive_files(model, name, version, runtime)
     out.mkdir(parents=True, exist_ok=True)
@@ -72,17 +72,17 @@ def archive_files(
 ) -> dict[str, bytes]:
     """Check a model folder, and return the content of each file of its archive, sorted by name.
 
-    Requests go to /predictions/NAME. The archive's version is the model's own unless given. It holds the file of one
-    runtime of `spoter.model.config.RUNTIMES` only, by default the model's own.
+    Requests go to /predictions/NAME. `version` and `runtime`, one of `spoter.model.config.RUNTIMES`, default to those
+    of the model. The archive holds only the weights or the graph of this runtime.
 
-    Raises `ModelFolderError` where the folder cannot be served, or torch-model-archiver refuses the name.
+    Raises `ModelFolderError` if the folder cannot be served, or if torch-model-archiver refuses the name.
     """
     refuse_tricks(model)
     runtime = choose_runtime(model, runtime)
-    model_folder, _ = load_runtime(model, runtime)  # also checks, for example, that a graph has the folder's weights
+    model_folder, _ = load_runtime(model, runtime)  # also checks that a graph has the weights of the folder
     config = msgspec.structs.replace(model_folder.config, runtime=runtime)
     version = config.version if version is None else version
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # it stands in URLs: /predictions/NAME/VERSION
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # part of URLs: /predictions/NAME/VERSION
         raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
     files = {file: (model / file).read_bytes() for file in [*model_files(model, config.layout), RUNTIME_FILES[runtime]]}
     if read_config(model) != config:
@@ -98,7 +98,7 @@ def archive_files(
 
 
 def _manifest(name: str, version: str, weights: str) -> bytes:
-    """Return the manifest that torch-model-archiver writes, at a fixed time."""
+    """Return the manifest of torch-model-archiver, with a fixed time."""
     config = ModelArchiverConfig(
         name, ENTRY_POINT, version, weights, requirements_file=REQUIREMENTS, config_file=WORKER_SETTINGS
     )
@@ -111,44 +111,44 @@ def _manifest(name: str, version: str, weights: str) -> bytes:
 
 
 def _requirements(name: str, runtime: str) -> bytes:
-    """Return what one of the requirements files of handler/ is in an archive of a runtime."""
+    """Return the content of a requirements file of handler/ in an archive for `runtime`."""
     names = [name, *(["onnx-requirements.txt"] if runtime != "torch" else [])]
     return b"".join((HANDLER / each).read_bytes() for each in names)
 
 
 def model_files(model: Path, layout: str) -> list[str]:
-    """Return the names of a model folder's files that are served, but that of its weights."""
+    """Return the names of the files of a model folder that go into an archive, without its weights or graph."""
     names = [CONFIG, MEANING, *((layout,) if layout not in BUILT_IN else ())]
     return names + [name for name in MAYBE if (model / name).is_file()]
 
 
 def package_files(parts: Sequence[str]) -> list[Path]:
-    """Return the files of the spoter package that `parts` names, and those below the folders that it names."""
+    """Return the files and all files of the folders in `parts`, which are relative to the spoter package."""
     paths = [PACKAGE / part for part in parts]
     files = {file for path in paths for file in ([path] if path.is_file() else path.rglob("*"))}
-    # spoter/video compares its requirements.txt with those that an environment for videos was made from.
+    # spoter/video compares its requirements.txt with the one that the environment for videos was built from.
     return sorted(file for file in files if file.suffix in (".py", ".csv") or file.name == "requirements.txt")
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """Return a zip file of `files`, in their order; the same ones give the same bytes."""
+    """Return a zip file of `files`, in their order; equal input gives equal bytes."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
             entry = zipfile.ZipInfo(name, EPOCH)
             entry.compress_type = zipfile.ZIP_DEFLATED
-            entry.create_system = 3  # Unix, whatever this runs on, so that the mode below counts
+            entry.create_system = 3  # Unix on every platform, so that the mode in external_attr applies
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, content)
     return buffer.getvalue()
 
 
 def gzipped_tar(files: dict[str, bytes]) -> bytes:
-    """Return a gzipped tar file of `files`, in their order; the same ones give the same bytes."""
+    """Return a gzipped tar file of `files`, in their order; equal input gives equal bytes."""
     buffer = io.BytesIO()
     with gzip.GzipFile("", "wb", fileobj=buffer, mtime=0) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
         for name, content in files.items():
-            entry = tarfile.TarInfo(name)  # owner, group and time are 0 unless said otherwise
+            entry = tarfile.TarInfo(name)  # owner, group and time are 0
             entry.size = len(content)
             archive.addfile(entry, io.BytesIO(content))
     return buffer.getvalue()

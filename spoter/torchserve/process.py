@@ -1,4 +1,4 @@
-"""Start a process that starts TorchServe, wait until it answers a prediction, and end it with all that it started."""
+"""Start TorchServe, wait until it answers a prediction, and end all its processes."""
 
 import json
 import re
@@ -17,30 +17,30 @@ from spoter.resources import RESOURCES
 
 SAMPLES = {".json": "application/json", ".csv": "text/csv"}
 ANSWER_TIMEOUT = 30.0  # seconds
-START_TIMEOUT = 180.0  # seconds; workers have 120 (model-config.yaml) and Java some before them
-# TorchServe logs one of these when a worker ends or cannot load its model; it would retry for minutes.
+START_TIMEOUT = 180.0  # seconds; workers have 120 s (model-config.yaml), and Java starts before them
+# TorchServe logs one of these lines when a worker ends or cannot load its model; it would retry for minutes.
 FAILURE = re.compile(r"Retry worker|Load model failed|Failed to load model")
-# TorchServe logs this when it has read all that a worker wrote, unless log4j2.xml keeps it out.
+# TorchServe logs this line when it has read all output of a worker, unless log4j2.xml filters the line.
 OUTPUT_READ = re.compile(r"Stopped Scanner - \S+-stdout")
-OUTPUT_TIMEOUT = 3.0  # seconds to wait for it: not every failure is a worker's
+OUTPUT_TIMEOUT = 3.0  # seconds to wait for that line; failures outside of workers have none
 LOG_LINE = re.compile(r"^\S+ \[(?P<level>\w+) *\] (?P<thread>\S+) (?P<logger>\S+) - (?P<text>.*)$")
 
 
 class StartError(SpoterError):
-    """The server did not come up; the text gives the reason."""
+    """The server did not start; the text gives the reason."""
 
     exit_code = 1
 
 
 class ServerProcess:
-    """A process that starts TorchServe, in a separate session and temporary folder. Subclasses set the command.
+    """A process that starts TorchServe, in a separate session and temporary folder; subclasses set the command.
 
-    `model` is the model's name in the management API, `url` the address of predictions, and `management` the root of
-    the management API.
+    `model` is the model's name in the management API, `url` the URL of predictions, and `management` the root of the
+    management API.
     """
 
     grace = GRACE
-    """Seconds that `stop` waits for requests that are being answered."""
+    """Seconds that `stop` waits for unfinished requests."""
 
     def __init__(self, model: str, url: str, management: str):
         self.model, self.url, self.management = model, url, management
@@ -74,12 +74,12 @@ class ServerProcess:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            start_new_session=True,  # Ctrl-C reaches this process alone, and `stop` the whole session
+            start_new_session=True,  # Ctrl-C does not reach it, and `stop` ends the whole session
         )
         threading.Thread(target=self._read_output, args=(self._process.stdout,), daemon=True).start()
 
     def _read_output(self, lines: Iterable[str]) -> None:
-        """Read what TorchServe prints, so that it never waits for a reader; logs/ holds all of it."""
+        """Keep the last lines of TorchServe's output and detect failures; reading all of it keeps the pipe empty."""
         for line in lines:
             self._output.append(line.rstrip())
             if FAILURE.search(line):
@@ -90,7 +90,7 @@ class ServerProcess:
     def wait_ready(self) -> tuple[Path, str]:
         """Wait for a READY worker and a prediction; return the sample that was sent, and the response.
 
-        Raises `StartError` with the reason, as far as TorchServe logs one.
+        Raises `StartError` with the reason, if TorchServe logs one.
         """
         deadline = time.monotonic() + START_TIMEOUT
         while time.monotonic() < deadline:
@@ -106,25 +106,26 @@ class ServerProcess:
         raise StartError(f"no worker was ready after {START_TIMEOUT:g} seconds:\n{self.reason()}")
 
     def _first_prediction(self) -> tuple[Path, str]:
-        """Send a clip that is made for the model, and then a sample, whose response is shown.
+        """Send a clip that is made for the model, then a sample; return the sample and its response.
 
-        A model of other landmarks refuses the samples with an error, which is a response, too.
+        A model of other landmarks refuses the samples with an error, which also counts as a response.
         """
         check, _ = readiness.prediction(self.url, self.key("inference"), timeout=ANSWER_TIMEOUT)
         if not check.ok:
-            raise StartError(f"no prediction was answered: {check.found}\n{self.reason()}")
+            raise StartError(f"the first prediction failed: {check.found}\n{self.reason()}")
         samples = [path for path in (RESOURCES / "samples").iterdir() if path.suffix in SAMPLES]
         for sample in sorted(samples, key=lambda path: (path.suffix != ".json", path)):
             kind, token = SAMPLES[sample.suffix], self.key("inference")
             reply = readiness.send(self.url, token, sample.read_bytes(), kind, ANSWER_TIMEOUT)
             if reply.status is None or reply.status >= 500:
-                raise StartError(f"{sample.name} was answered with {reply.status}: {reply.body}\n{self.reason()}")
+                status = "no answer" if reply.status is None else f"status {reply.status}"
+                raise StartError(f"{sample.name}: {status}: {reply.body}\n{self.reason()}")
             if reply.status == 200:
                 break
         return sample, reply.body
 
     def manage(self, method: str, path: str) -> object:
-        """Send a request to the management API, which may start workers meanwhile, and return the JSON document.
+        """Send a request to the management API and return the JSON document; starting workers may take minutes.
 
         Raises `SpoterError` if the status is not 200, or no response comes.
         """
@@ -136,11 +137,11 @@ class ServerProcess:
         return document
 
     def key(self, kind: str) -> str | None:
-        """Return a key of TorchServe's. None while the file is absent or half written, as at the start."""
+        """Return a key of TorchServe, or None while the key file is missing or incomplete, as during the start."""
         return None if self.key_file is None else readiness.key(self.key_file, kind)
 
     def reason(self) -> str:
-        """Return the lines of TorchServe's output that explain a failure: one worker's, warnings and errors."""
+        """Return the lines of TorchServe's output that explain a failure: those of one worker, warnings and errors."""
         chosen: list[str] = []
         worker = None
         for line in self._output:
@@ -152,7 +153,7 @@ class ServerProcess:
                 chosen += [match["text"]] if match["thread"].startswith(worker) else []
             elif match["level"] in ("WARN", "ERROR"):
                 chosen.append(match["text"])
-        return "\n".join(f"  {line}" for line in chosen[-25:]) or "  it printed nothing"
+        return "\n".join(f"  {line}" for line in chosen[-25:]) or "  TorchServe printed nothing"
 
     def wait(self) -> int:
         """Wait until TorchServe ends, and return its exit status."""

@@ -1,4 +1,4 @@
-"""`spoter replace`: put another version of the model into a running TorchServe while it answers every request."""
+"""Replace the model of a running TorchServe without losing a request, for `spoter replace`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from spoter.torchserve.pack import archive_files, zipped
 if TYPE_CHECKING:
     import psutil
 
-# Seconds. Workers have startupTimeout (120) to start, and TorchServe tries more than once.
+# Seconds. Workers have 120 s to start (startupTimeout), and TorchServe tries more than once.
 REGISTER_TIMEOUT = 300.0
 SAMPLE_TIMEOUT = 30.0
 PROGRESS = 10.0  # seconds between two progress lines
@@ -43,7 +43,7 @@ MODEL_API = "TS_ENABLE_MODEL_API=true"
 
 
 class ReplaceError(SpoterError):
-    """The new version does not start or does not answer, or the server does not do what it is asked."""
+    """The new version does not start or does not answer, or the server refuses a request."""
 
     exit_code = 1
 
@@ -67,7 +67,7 @@ class _Server:
     def manage(self, method: str, path: str, timeout: float = SAMPLE_TIMEOUT) -> Any:
         """Send a request to the management API; return the JSON document in its response.
 
-        Raises `ReplaceError` if the status is not 200, or the response is no JSON.
+        Raises `ReplaceError` if the status is not 200, or the response is not JSON.
         """
         reply = self.send(method, path, timeout)
         try:
@@ -85,12 +85,12 @@ class _Server:
         return {each["modelVersion"]: each for each in self.manage("GET", f"/models/{NAME}/all")}
 
     def default(self) -> str:
-        """Return the version that requests without a version go to."""
+        """Return the version that answers requests without a version."""
         version: str = self.manage("GET", f"/models/{NAME}")[0]["modelVersion"]
         return version
 
     def inference(self) -> tuple[str, str | None]:
-        """Return the root of the inference API and its token: of all ports, only that one answers /ping."""
+        """Return the root of the inference API and its token; only the port of this API answers /ping."""
         for renewed in (False, True):
             token = rotate(self.management, self._keys) if renewed else key(self._keys, "inference")
             for root, reply in ask_each_port(self.process, "/ping", token):
@@ -98,7 +98,7 @@ class _Server:
                     return root, token
             if token is None:
                 break
-        raise ReplaceError(f"process {self.process.pid}: none of its ports answers /ping with status 200")
+        raise ReplaceError(f"process {self.process.pid}: found no port that answers /ping with status 200")
 
 
 def _process(management: str) -> psutil.Process:
@@ -115,8 +115,8 @@ def _process(management: str) -> psutil.Process:
     process = torchserve_on(port, address) if address in ours or address.startswith("127.") else None
     if process is None:
         raise SpoterError(
-            f"{management}: found no TorchServe process on this machine that listens there and that this user may look "
-            "at. Run the command on the server's machine, as the user that the server runs as"
+            f"{management}: found no TorchServe on this machine that listens there and that this user may inspect; run "
+            "the command on the machine of the server, as the user of the server"
         )
     return process
 
@@ -124,37 +124,37 @@ def _process(management: str) -> psutil.Process:
 def replace(model: Path, management: str, runtime: str | None = None, say: Callable[[str], None] = print) -> None:
     """Replace the served version of the model by the one in a model folder.
 
-    If anything fails before the new version is the default, it is removed, and the old version keeps serving.
+    If anything fails before the new version is the default, the new version is removed, and the old one keeps serving.
 
     Parameters
     ----------
     model : Path
-        Model folder. The ``version`` in its config.json must differ from the served one's.
+        Model folder. The ``version`` in its config.json must differ from the served version.
     management : str
         Root of the management API of a TorchServe on this machine.
     runtime : str, optional
-        Runtime of the archive; the folder's own unless given.
+        Runtime of the archive; by default the one in config.json.
     say : callable
-        Gets each line of progress.
+        Called with each line of progress.
 
     Raises
     ------
     SpoterError
-        If something must be corrected first. Then the server was not changed.
+        If something must be corrected first. The server is unchanged.
     ReplaceError
-        If the new version does not start or does not answer, or if the old one cannot be removed.
+        If the new version does not start or does not answer, or if the old version cannot be removed.
     """
     try:
         import psutil
     except ImportError as error:
-        raise SpoterError(f"replacing a served model needs {error.name}: pip install 'spoter[serve]'") from None
+        raise SpoterError(f"replacing a served model needs {error.name}: run pip install 'spoter[serve]'") from None
     if runtime not in (None, *RUNTIMES):
-        raise SpoterError(f"runtime: found {runtime!r}, expected one of {', '.join(RUNTIMES)}")
+        raise SpoterError(f"found runtime {runtime!r}, expected one of {', '.join(RUNTIMES)}")
     try:
         _replace_on(_Server(management), model, runtime, say)
     except psutil.Error as error:
-        raise ReplaceError(f"{management}: cannot look at the server's process any more: {error}") from None
-    say(f"`make serve` packs SPOTER_MODEL at each start: restart it with SPOTER_MODEL={model}")
+        raise ReplaceError(f"{management}: cannot inspect the server's process any more: {error}") from None
+    say(f"`spoter serve` packs its model folder at each start: restart it with SPOTER_MODEL={model}")
 
 
 def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable[[str], None]) -> None:
@@ -180,35 +180,35 @@ def _replace_on(server: _Server, model: Path, runtime: str | None, say: Callable
 
 
 def _check(server: _Server, model: Path) -> tuple[dict[str, Any], str]:
-    """Return the description of the served version, and the version of the new one, if one may follow the other."""
+    """Check that the served version can be replaced; return its description, and the new version."""
     new = read_config(model).version
     if server.send("GET", f"/models/{NAME}").status in (404, 405):
         raise SpoterError(
-            f"{server.management}: found no model named {NAME}, expected the management API of a server that has "
-            "one, by default on port 8081"
+            f"{server.management}: found no model named {NAME}, expected the management API of its server, by default "
+            "on port 8081"
         )
     if server.send("POST", "/models").status == 405:
         raise SpoterError(
-            f"{server.management}: the model API is off, so that no version can be registered. Restart the server with "
-            f"{MODEL_API} in its environment, such as: make serve {MODEL_API}"
+            f"{server.management}: the model API is off, so no version can be registered; restart the server with "
+            f"{MODEL_API} in its environment"
         )
     versions, default = server.versions(), server.default()
     if new == default:
         raise SpoterError(
-            f"{model / CONFIG}, version: found {new!r}, which the server serves already, expected another version"
+            f"{model / CONFIG}, version: found {new!r}, which the server serves already; expected another version"
         )
     if new in versions:
         raise SpoterError(
-            f"{model / CONFIG}, version: found {new!r}, which is registered but not the default (was an earlier "
-            f"replacement interrupted?). Remove it first: curl -X DELETE {server.management}/models/{NAME}/{new}"
+            f"{model / CONFIG}, version: found {new!r}, which is registered but not the default, perhaps after an "
+            f"interrupted replacement; remove it first: curl -X DELETE {server.management}/models/{NAME}/{new}"
         )
     if shutil.which("kill", path=server.process.environ().get("PATH")) is None:
         raise SpoterError(
-            "found no program `kill`, by which TorchServe ends the workers of the old version. Install it, on Debian "
-            "with: apt install procps"
+            "found no program `kill`, which TorchServe needs to end the workers of the old version; install it, on "
+            "Debian with: apt install procps"
         )
     if not os.access(server.store, os.W_OK | os.X_OK):
-        raise SpoterError(f"{server.store}: cannot write into the server's model store; run the command as its owner")
+        raise SpoterError(f"{server.store}: cannot write to the server's model store; run the command as its owner")
     return versions[default], new
 
 
@@ -221,7 +221,7 @@ def _removed_on_failure(server: _Server, new: str, archive: Path, say: Callable[
         archive.unlink(missing_ok=True)
         removed = server.send("DELETE", f"/models/{NAME}/{new}")  # 404 if TorchServe has removed it itself
         if removed.status in (200, 404):
-            say(f"version {new} is removed again, the old version keeps serving")
+            say(f"version {new} is removed again; the old version keeps serving")
         else:
             say(f"version {new} may still be registered: GET {server.management}/models/{NAME}/all lists all versions")
         raise
@@ -232,7 +232,7 @@ def _register(server: _Server, archive: Path, old: dict[str, Any], new: str, say
     workers = max(1, old["minWorkers"])
     query = urlencode(
         {"url": archive.name, "model_name": NAME, "initial_workers": workers, "synchronous": "true"}
-    )  # a file name without a path is one in the model store
+    )  # TorchServe looks for a file name without a path in its model store
     say(f"version {new}: starting {workers} worker{'s' if workers > 1 else ''}")
     began = time.monotonic()
     with ThreadPoolExecutor(1) as pool:
@@ -248,12 +248,11 @@ def _register(server: _Server, archive: Path, old: dict[str, Any], new: str, say
 def _drain(server: _Server, old: dict[str, Any], say: Callable[[str], None]) -> None:
     """Wait until the old version has answered its requests.
 
-    Every one of them holds one of the connections that are open now. A connection that stays open may be kept alive by
-    its client without a request; but a batch takes at most ``responseTimeout``, so that after this time with an empty
-    queue all is answered.
+    Each request holds one of the connections that are open now. A client may keep a connection alive without a request,
+    but a batch takes at most ``responseTimeout``: after this time with an empty queue, all requests are answered.
     """
     longest = old["responseTimeout"]
-    say(f"waiting for what version {old['modelVersion']} still answers: at most {longest} s after its queue is empty")
+    say(f"waiting for the last requests of version {old['modelVersion']}: at most {longest} s after its queue is empty")
     connections, emptied = open_connections(server.process), None
     while connections := connections & open_connections(server.process):
         state = server.manage("GET", f"/models/{NAME}/{old['modelVersion']}")[0]
@@ -267,7 +266,7 @@ def _drain(server: _Server, old: dict[str, Any], say: Callable[[str], None]) -> 
 
 
 def _remove(server: _Server, old: str) -> None:
-    """Remove the old version, unless it is the default again: then it may be the last one that serves."""
+    """Remove the old version, unless it is the default again and may be the only version that serves."""
     if server.default() == old:
-        raise ReplaceError(f"version {old} was made the default again by someone else, so that it is not removed")
+        raise ReplaceError(f"version {old} is not removed, because another user made it the default again")
     server.manage("DELETE", f"/models/{NAME}/{old}")

@@ -1,4 +1,4 @@
-"""TorchServe with this project's settings: config.properties, and what differs from one server to the next."""
+"""TorchServe with this project's settings: config.properties, and the settings of each server."""
 
 import os
 import shutil
@@ -11,7 +11,7 @@ from spoter.resources import RESOURCES
 from spoter.torchserve.process import ServerProcess
 
 WORKER_PATH = RESOURCES / "handler" / "worker_path"
-# What a page of another origin may send: config.properties gives the reason.
+# Requests that a page of another origin may send; config.properties gives the reason.
 CORS = {
     "TS_CORS_ALLOWED_METHODS": "GET, POST, OPTIONS",
     "TS_CORS_ALLOWED_HEADERS": "accept, content-type, x-amzn-sagemaker-custom-attributes",
@@ -21,25 +21,25 @@ CORS = {
 class TorchServe(ServerProcess):
     """A TorchServe with this project's settings.
 
-    Its model `store` lies in its temporary folder too: another server that packs another model at the same moment
-    touches nothing of this one's. Put the archive spoter.mar into it before `start`.
+    Its model `store` is in its temporary folder, so that another server that packs its model at the same time does not
+    change it. Put the archive spoter.mar there before `start`.
 
     Parameters
     ----------
     host : str
-        Address for predictions. Management and metrics stay on loopback.
+        Address for predictions. Management and metrics are on loopback.
     ports : tuple of int
-        For predictions, management and metrics.
+        Ports for predictions, management and metrics.
     workers : int or None
-        None leaves it to TorchServe: one for each core.
+        Number of workers. With None TorchServe starts one per core.
     tokens : bool
         Whether requests need a token.
     logs : pathlib.Path
         Folder for TorchServe's logs.
     environ : dict
-        Environment with a Java that TorchServe finds.
+        Environment in which TorchServe finds a Java.
     origin : str or None
-        Whose pages a browser lets read the responses: an origin such as ``https://signs.example``, or ``*`` for all.
+        Origin whose pages may read the responses in a browser: ``https://signs.example``, or ``*`` for all.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class TorchServe(ServerProcess):
         inference, management, metrics = (
             f"http://{address}:{port}" for address, port in zip((host, LOOPBACK, LOOPBACK), ports, strict=True)
         )
-        # A server bound to all addresses is reached at any of them.
+        # A server that is bound to all addresses also answers on loopback.
         url = inference.replace("//0.0.0.0:", f"//{LOOPBACK}:") + f"/predictions/{NAME}"
         super().__init__(NAME, url, management)
         self.ports, self.logs = ports, logs
@@ -64,19 +64,19 @@ class TorchServe(ServerProcess):
             "TS_INFERENCE_ADDRESS": inference,
             "TS_MANAGEMENT_ADDRESS": management,
             "TS_METRICS_ADDRESS": metrics,
-            # TorchServe insists on gRPC; any free port keeps two servers apart.
+            # TorchServe always opens the gRPC ports; with free ports two servers do not collide.
             "TS_GRPC_INFERENCE_PORT": str(free_port()),
             "TS_GRPC_MANAGEMENT_PORT": str(free_port()),
             "TS_METRICS_CONFIG": str(RESOURCES / "handler" / "metrics.yaml"),
             "TS_DISABLE_TOKEN_AUTHORIZATION": str(not tokens).lower(),
-            # One pid file, "already running", and the same sockets for all servers of a temporary folder.
+            # All servers with one temporary folder would share a pid file ("already running") and sockets.
             "TEMP": str(self.folder),
             "TMPDIR": str(self.folder),
-            # Under C or POSIX, as services often have it, Java cannot read a path with letters beyond ASCII.
+            # With the locale C or POSIX, common for services, Java cannot read a path with non-ASCII letters.
             "LC_ALL": "C.UTF-8",
             "LOG_LOCATION": str(logs),
             "METRICS_LOCATION": str(logs),
-            # Before what is there: worker_path/sitecustomize.py runs what it hides.
+            # First on the path: worker_path/sitecustomize.py also runs the sitecustomize.py that it hides.
             "PYTHONPATH": os.pathsep.join(filter(None, [str(WORKER_PATH), environ.get("PYTHONPATH")])),
         }
         if origin is not None:
@@ -87,6 +87,6 @@ class TorchServe(ServerProcess):
         self.store = self.folder / "model_store"
         command += ["--model-store", str(self.store), "--models", f"{NAME}={ARCHIVE}"]
         command += ["--ts-config", str(RESOURCES / "config.properties")]
-        # A copy: TorchServe makes a URL of the path, in which it does not quote what a checkout's path may hold.
+        # A copy in a folder with a plain name: TorchServe turns the path into a URL without quoting it.
         command += ["--log-config", str(shutil.copy(RESOURCES / "handler" / "log4j2.xml", self.folder))]
         self.command, self.environ = command, environ | settings

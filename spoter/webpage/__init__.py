@@ -1,1 +1,1 @@
-"""The webcam page's server: what `spoter demo` starts. The page itself is in web/."""
+"""The server of the webcam page, which `spoter demo` starts. The page itself is in web/."""

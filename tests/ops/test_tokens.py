@@ -1,4 +1,4 @@
-"""`spoter token` where something is wrong, and clients that read their token from a file; tests/e2e has the rest."""
+"""Failures of `spoter token`, and clients that read their token from a file; tests/e2e tests it with a server."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def keys(tmp_path: Path) -> Path:
 
 
 def write_keys(path: Path, inference: str, expires: str = "2999-01-01T00:00:00.123456789Z") -> Path:
-    told = {"key": inference, "expiration time": expires}
-    path.write_text(json.dumps({"inference": told, "management": told, "API": {"key": "api"}}))
+    entry = {"key": inference, "expiration time": expires}
+    path.write_text(json.dumps({"inference": entry, "management": entry, "API": {"key": "api"}}))
     return path
 
 
@@ -41,11 +41,11 @@ def double():
 
 @pytest.fixture
 def changing(double: Double, keys: Path, monkeypatch):
-    """TorchServe's part: each request for a key leaves a new one in the file."""
-    sent, numbers = tokens.send, iter(range(100))
+    """Return a double of TorchServe that writes a new key to the file at each request."""
+    real_send, numbers = tokens.send, iter(range(100))
 
     def send(url: str, token: str | None = None):
-        reply = sent(url, token)
+        reply = real_send(url, token)
         write_keys(keys, f"new{next(numbers)}")
         return reply
 
@@ -57,35 +57,35 @@ def run(monkeypatch, capsys, *options: str) -> tuple[int, str, str]:
     monkeypatch.setattr(sys, "argv", ["spoter", "token", *map(str, options)])
     with pytest.raises(SystemExit) as end:
         main.main()
-    said = capsys.readouterr()
-    return end.value.code or 0, said.out, said.err
+    out, err = capsys.readouterr()
+    return end.value.code or 0, out, err
 
 
-def test_the_api_key_asks_and_the_new_key_comes_back(changing, keys):
+def test_the_api_key_authorizes_the_request_for_a_new_key(changing, keys):
     assert rotate(changing.url + "/", keys) == "new0"
     assert rotate(changing.url, keys, "management") == "new1"
     assert [request.url.query for request in changing.asked] == ["type=inference", "type=management"]
     assert {request.headers["authorization"] for request in changing.asked} == {"Bearer api"}
 
 
-def test_what_is_wrong_is_said_in_a_line(double, keys, tmp_path, monkeypatch, capsys):
+def test_failures_are_reported_in_one_line(double, keys, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tokens, "WRITTEN", 0.05)
     for options, words in (
-        (["--keys", tmp_path / "absent.json"], "found no API key"),
-        (["--keys", keys, "--management", "http://127.0.0.1:1"], "nobody listens"),
-        (["--keys", keys, "--management", double.url], "found no new inference key"),
-        (["--keys", keys, "--kind", "API"], "found the kind 'API' of key"),
+        (["--keys", tmp_path / "absent.json"], "absent.json"),
+        (["--keys", keys, "--management", "http://127.0.0.1:1"], "http://127.0.0.1:1: "),
+        (["--keys", keys, "--management", double.url], "inference key"),
+        (["--keys", keys, "--kind", "API"], "'API'"),
         (["--keys", keys, "--every", "50m"], "--out"),
-        (["--keys", keys, "--every", "soon", "--out", tmp_path / "t"], "found 'soon', expected a time such as 50m"),
+        (["--keys", keys, "--every", "soon", "--out", tmp_path / "t"], "'soon'"),
     ):
         status, out, err = run(monkeypatch, capsys, *options)
         assert (status, out) == (2, "") and words in err and err.count("\n") == 1, err
     double.answers = [REFUSED]
-    assert "refused the API key" in run(monkeypatch, capsys, "--keys", keys, "--management", double.url)[2]
+    assert "API key" in run(monkeypatch, capsys, "--keys", keys, "--management", double.url)[2]
     assert not (tmp_path / "t").exists()
 
 
-def test_it_goes_on_until_it_is_stopped_and_after_a_failure(changing, keys, tmp_path, monkeypatch, capsys):
+def test_keys_are_renewed_until_ctrl_c_and_after_a_failure(changing, keys, tmp_path, monkeypatch, capsys):
     slept: list[float] = []
 
     def sleep(time: float) -> None:
@@ -97,14 +97,14 @@ def test_it_goes_on_until_it_is_stopped_and_after_a_failure(changing, keys, tmp_
     monkeypatch.setattr(tokens.time, "sleep", sleep)
     out = tmp_path / "token"
     options = ["--keys", keys, "--management", changing.url, "--out", out, "--every", "50m"]
-    status, said, errors = run(monkeypatch, capsys, *options)
+    status, output, errors = run(monkeypatch, capsys, *options)
     assert status == 130 and slept == [3000, tokens.AGAIN, 3000, 3000]
-    assert said.count("new inference key") == 3 and errors.count("30 s") == 1
+    assert output.count("new inference key") == 3 and errors.count("30 s") == 1
     assert out.read_text() == "new3\n" and out.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in tmp_path.iterdir()) == ["key_file.json", "token"]
 
 
-def test_a_place_that_cannot_be_written_ends_it_at_first_only(changing, keys, tmp_path, monkeypatch, capsys):
+def test_an_unwritable_path_ends_the_command_only_at_its_start(changing, keys, tmp_path, monkeypatch, capsys):
     folder, away = tmp_path / "tokens", tmp_path / "away"
     slept: list[float] = []
 
@@ -117,38 +117,38 @@ def test_a_place_that_cannot_be_written_ends_it_at_first_only(changing, keys, tm
 
     monkeypatch.setattr(tokens.time, "sleep", sleep)
     options = ["--keys", keys, "--management", changing.url, "--out", folder / "token", "--every", "50m"]
-    status, _, said = run(monkeypatch, capsys, *options)
-    assert (status, slept) == (2, []) and f"{folder / 'token'}: No such file" in said
+    status, _, errors = run(monkeypatch, capsys, *options)
+    assert (status, slept) == (2, []) and f"{folder / 'token'}: No such file" in errors
     folder.mkdir()
-    status, _, said = run(monkeypatch, capsys, *options)
-    assert (status, slept) == (130, [3000, tokens.AGAIN, 3000]) and said.count("the next attempt") == 1
+    status, _, errors = run(monkeypatch, capsys, *options)
+    assert (status, slept) == (130, [3000, tokens.AGAIN, 3000]) and errors.count("30 s") == 1
     assert (folder / "token").read_text() == "new3\n"
 
 
-def test_a_wait_longer_than_keys_hold_is_refused(changing, keys, tmp_path, monkeypatch, capsys):
+def test_an_interval_longer_than_the_life_of_a_key_is_refused(changing, keys, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(tokens, "seconds_left", lambda *_: 3599.0)
     options = ["--keys", keys, "--management", changing.url, "--out", tmp_path / "token", "--every", "1h"]
-    status, _, said = run(monkeypatch, capsys, *options)
-    assert status == 2 and "--every" in said and "3599 s" in said
+    status, _, errors = run(monkeypatch, capsys, *options)
+    assert status == 2 and "--every" in errors and "3599 s" in errors
 
 
-def test_how_long_a_key_holds_is_read_from_the_file(keys):
+def test_the_life_of_a_key_is_read_from_the_file(keys):
     assert seconds_left(keys, "inference") > 1e9
     assert seconds_left(keys, "API") is None and seconds_left(keys.with_name("absent"), "inference") is None
 
 
 @pytest.mark.parametrize(("text", "expected"), [("50m", 3000), ("90s", 90), ("1h", 3600), ("0.5h", 1800)])
-def test_times(text, expected):
+def test_times_with_units_are_read(text, expected):
     assert seconds(text) == expected
 
 
 @pytest.mark.parametrize("text", ["", "50", "m", "-5m", "0m", "5 m", "5d", "1e3s"])
-def test_what_is_no_time(text):
-    with pytest.raises(SpoterError, match="expected a time such as"):
+def test_text_without_a_time_is_refused(text):
+    with pytest.raises(SpoterError, match=f"'{text}'"):
         seconds(text)
 
 
-def test_a_client_reads_its_token_anew_for_each_request(double, tmp_path):
+def test_a_client_reads_its_token_from_the_file_for_each_request(double, tmp_path):
     file = tmp_path / "token"
     double.answers = [(200, ANSWER, {})]
     with Client(double.url, token=file, layout=54, retry=QUICK) as client:
@@ -158,7 +158,7 @@ def test_a_client_reads_its_token_anew_for_each_request(double, tmp_path):
     assert [request.headers["authorization"] for request in double.asked] == ["Bearer first", "Bearer second"]
 
 
-def test_a_refused_token_of_a_file_is_tried_again_and_one_that_was_given_is_not(double, tmp_path):
+def test_only_a_refused_token_from_a_file_is_tried_again(double, tmp_path):
     file = tmp_path / "token"
     file.write_text("x")
     double.answers = [REFUSED, REFUSED, (200, ANSWER, {})]
@@ -177,10 +177,10 @@ def test_a_refused_token_of_a_file_is_tried_again_and_one_that_was_given_is_not(
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "token"), (b" \n", "found no token"), (b"\xff\xfe", "found no token"),
+    [(None, "token"), (b" \n", "token"), (b"\xff\xfe", "token"),
      ("naïve".encode(), "Authorization"), (b"a\nb", "Authorization")],
 )  # fmt: skip
-def test_a_file_without_a_token_is_said_without_its_content(double, tmp_path, content, words):
+def test_an_error_about_a_token_file_does_not_quote_it(double, tmp_path, content, words):
     if content is not None:
         (tmp_path / "token").write_bytes(content)
     with Client(double.url, token=tmp_path / "token", layout=54) as client, pytest.raises(SpoterError) as error:

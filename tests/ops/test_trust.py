@@ -1,4 +1,4 @@
-"""Nothing in this project reads a file in a way that can run code from it, or unpacks one without looking first."""
+"""No code of this project reads a file in a way that can run code, or unpacks an archive without checking it first."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import pytest
 
 from tests import ROOT
 
-# Trees that are not ours, or not written by us.
+# Folders with code of other projects.
 NOT_OURS = {"build", "node_modules", "model_store", "env"}
-# Calls that run what they read, whatever is said to them.
+# Calls that can run code from the data they read, with any arguments.
 NEVER = {
     "pickle.load", "pickle.loads", "pickle.Unpickler", "cPickle.load", "dill.load", "cloudpickle.load", "joblib.load",
     "marshal.load", "marshal.loads", "shelve.open", "pandas.read_pickle", "pd.read_pickle", "yaml.unsafe_load",
     "yaml.full_load", "yaml.unsafe_load_all", "yaml.load_all", "torch.jit.load", "torch.package.PackageImporter",
     "torch.hub.load", "eval", "exec", "compile", "os.system", "os.popen", "shutil.unpack_archive", "np.loads",
 }  # fmt: skip
-# What unpacks archives that were made a moment before, or that `spoter.ops.archive.scan` has passed.
+# Modules that unpack only archives they have just built, or that `spoter.ops.archive.scan` has accepted.
 UNPACK = {"stress/archive_differential.py", "spoter/aws/local/container.py", "benchmarks/serving/lambda_cold_start.py"}
-# Tests that run lines of the documents, which are ours.
+# Tests that run code from this project's documents.
 RUNS_OURS = {"tests/e2e/test_tutorial.py"}
 
 
@@ -35,52 +35,52 @@ def sources() -> Iterator[Path]:
 
 
 def dotted(node: ast.expr) -> str:
-    """Return "torch.load" of such an expression; of others, as far as names go."""
+    """Return an expression such as torch.load as text, with "?" for every part that is not a name."""
     if isinstance(node, ast.Attribute):
         return f"{dotted(node.value)}.{node.attr}"
     return node.id if isinstance(node, ast.Name) else "?"
 
 
 def aliases(tree: ast.AST) -> dict[str, str]:
-    """Return what names of a module stand for: ``from pickle import load as l`` makes l pickle.load."""
-    found = {}
+    """Return the full names of imported names: ``from pickle import load as l`` maps l to pickle.load."""
+    full_names = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
+            full_names |= {name.asname or name.name: f"{node.module}.{name.name}" for name in node.names}
         elif isinstance(node, ast.Import):
-            found |= {name.asname: name.name for name in node.names if name.asname}
-    return found
+            full_names |= {name.asname: name.name for name in node.names if name.asname}
+    return full_names
 
 
 def unsafe(source: str, place: str) -> list[str]:
     """Return the unsafe calls of a module, with their lines."""
     tree = ast.parse(source)
-    known, found = aliases(tree), []
+    full_names, calls = aliases(tree), []
     for node in ast.walk(tree):
         if not isinstance(node, ast.Call):
             continue
         first, _, rest = dotted(node.func).partition(".")
-        name = known.get(first, first) + (f".{rest}" if rest else "")
-        said = {word.arg: ast.unparse(word.value) for word in node.keywords}
-        wrong = (
+        name = full_names.get(first, first) + (f".{rest}" if rest else "")
+        arguments = {word.arg: ast.unparse(word.value) for word in node.keywords}
+        risky = (
             name in NEVER
-            or (name == "torch.load" and said.get("weights_only") != "True")
-            or (name in ("np.load", "numpy.load") and said.get("allow_pickle", "False") != "False")
+            or (name == "torch.load" and arguments.get("weights_only") != "True")
+            or (name in ("np.load", "numpy.load") and arguments.get("allow_pickle", "False") != "False")
             or (name == "yaml.load" and "SafeLoader" not in ast.unparse(node))
-            or said.get("shell", "False") != "False"
-            or (name.endswith(".extractall") and said.get("filter") != "'data'" and place not in UNPACK)
+            or arguments.get("shell", "False") != "False"
+            or (name.endswith(".extractall") and arguments.get("filter") != "'data'" and place not in UNPACK)
         )
-        ours = (place in RUNS_OURS and name in ("exec", "compile")) or (
-            place.startswith("tests/") and name.endswith(".extractall")  # of what the test itself has built
+        allowed = (place in RUNS_OURS and name in ("exec", "compile")) or (
+            place.startswith("tests/") and name.endswith(".extractall")  # an archive that the test has built
         )
-        if wrong and not ours:
-            found.append(f"{place}:{node.lineno}: {name}")
-    return found
+        if risky and not allowed:
+            calls.append(f"{place}:{node.lineno}: {name}")
+    return calls
 
 
-def test_no_module_reads_in_a_way_that_can_run_what_it_reads():
-    found = [each for path in sources() for each in unsafe(path.read_text(), path.relative_to(ROOT).as_posix())]
-    assert found == []
+def test_no_module_has_an_unsafe_call():
+    calls = [each for path in sources() for each in unsafe(path.read_text(), path.relative_to(ROOT).as_posix())]
+    assert calls == []
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_no_module_reads_in_a_way_that_can_run_what_it_reads():
         "import os\nos.system(x)",
     ],
 )
-def test_the_search_finds(source):
+def test_unsafe_calls_are_found(source):
     assert unsafe(source, "spoter/x.py")
 
 
@@ -119,15 +119,15 @@ def test_the_search_finds(source):
         "a.extractall(p, filter='data')",
     ],
 )
-def test_the_search_leaves_alone(source):
+def test_safe_calls_are_accepted(source):
     assert unsafe(source, "spoter/x.py") == []
 
 
-def test_shell_scripts_run_no_variable_as_code():
-    scripts = [path for path in ROOT.glob("docker/*.sh")]
+def test_shell_scripts_run_no_variable_or_download_as_code():
+    scripts = list(ROOT.glob("docker/*.sh"))
     assert scripts
-    found = subprocess.run(["grep", "-nE", r"\beval\b|curl[^|]*\| *(ba)?sh", *scripts], capture_output=True, text=True)
-    assert found.stdout == ""
+    grep = subprocess.run(["grep", "-nE", r"\beval\b|curl[^|]*\| *(ba)?sh", *scripts], capture_output=True, text=True)
+    assert grep.stdout == ""
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_shell_scripts_run_no_variable_as_code():
     ],
     ids=["serving", "quantizing"],
 )
-def test_onnx_runtime_reports_to_nobody(source, tmp_path):
-    """Its telemetry leaves a device id in the user's cache folder as soon as it is imported."""
+def test_onnx_runtime_sends_no_telemetry(source, tmp_path):
+    """With telemetry, ONNX Runtime writes a device id to the user's cache folder when it is imported."""
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "ORT_DISABLE_TELEMETRY")}
     source = "import numpy as np\nCLIPS = [np.zeros((2, 108), np.float32)]\n" + source
     options = {"cwd": ROOT, "env": environment | {"HOME": str(tmp_path)}, "timeout": 120}

@@ -1,4 +1,4 @@
-"""The doors of handler/ without a server: what only shows from inside. Everything else is tested over HTTP in e2e/."""
+"""The entry points of handler/ without a server, where HTTP does not show the result; tests/e2e tests the rest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def request(frames: int = 8) -> dict:
 
 @pytest.fixture
 def context(dgs11: Path) -> Context:
-    """TorchServe's own, with the metrics that handler/metrics.yaml declares."""
+    """Return TorchServe's context with the metrics of handler/metrics.yaml."""
     metrics = MetricsCacheYamlImpl(str(ROOT / "handler" / "metrics.yaml"))
     metrics.initialize_cache()
     metrics.model_name = "spoter"
@@ -47,7 +47,7 @@ def handler(context, monkeypatch) -> SpoterHandler:
 
 
 def ask(handler: SpoterHandler, context: Context, *bodies: object, headers: dict = JSON) -> list[tuple[int, object]]:
-    """Hand a batch over as ts.service does; return each item's status and parsed body."""
+    """Pass a batch as ts.service does; return the status and the parsed body of each answer."""
     context.request_ids = {i: f"id{i}" for i in range(len(bodies))}
     context.metrics.request_ids = context.request_ids
     context.request_processor = [RequestProcessor(dict(headers)) for _ in bodies]
@@ -57,8 +57,8 @@ def ask(handler: SpoterHandler, context: Context, *bodies: object, headers: dict
     return [(context.get_response_status(i)[0], json.loads(answer)) for i, answer in enumerate(answers)]
 
 
-def test_a_body_that_torchserve_parsed_is_answered_alike(handler, context):
-    """decode_input_request=true hands over dict and str."""
+def test_a_body_parsed_by_torchserve_gets_the_same_answer(handler, context):
+    """With decode_input_request=true TorchServe passes dict and str."""
     body = json.dumps(request())
     answers = ask(handler, context, body.encode(), bytearray(body.encode()), body, request())
     assert [status for status, _ in answers] == [200] * 4
@@ -66,31 +66,31 @@ def test_a_body_that_torchserve_parsed_is_answered_alike(handler, context):
 
 
 @pytest.mark.parametrize("parsed", [None, True, 5, -1, 1.5, 10**20, 3_000_000_000, [], float("nan")])
-def test_a_body_that_torchserve_parsed_to_something_else_is_refused(handler, context, parsed):
+def test_a_body_parsed_to_another_type_is_refused(handler, context, parsed):
     ((status, answer),) = ask(handler, context, parsed)
     assert status == 400
     assert answer["error"]["code"] == ("invalid_json" if parsed != parsed else "unknown_form")
 
 
-def test_our_own_failure_costs_one_request_and_tells_no_landmark(handler, context, monkeypatch, caplog):
-    """The batch's other requests are answered; the client learns no cause, the log does."""
+def test_an_internal_error_affects_one_request_and_reveals_no_landmark(handler, context, monkeypatch, caplog):
+    """The other requests of the batch are answered. The log has the cause, the client does not get it."""
     recognize = handler.recognizer.recognize
 
     def fails_for_nine_frames(clips, *rest):
         if any(len(clip) == 9 for clip in clips):
-            raise RuntimeError(f"a fault of ours that quotes {SECRET}")
+            raise RuntimeError(f"an internal error that quotes {SECRET}")
         return recognize(clips, *rest)
 
     monkeypatch.setattr(handler.recognizer, "recognize", fails_for_nine_frames)
     with caplog.at_level(logging.INFO):
         answers = ask(handler, context, *(json.dumps(request(n)).encode() for n in (8, 9, 10)), b"{nonsense")
     assert [status for status, _ in answers] == [200, 500, 200, 400]
-    assert answers[1][1] == {
-        "error": {"code": "internal", "message": "the server failed; its log says where", "where": None}
-    }
+    error = answers[1][1]["error"]
+    assert answers[1][1].keys() == {"error"} and (error["code"], error["where"]) == ("internal", None)
+    assert "RuntimeError" not in error["message"] and SECRET not in error["message"]
     assert [answers[i][1]["frames"] for i in (0, 2)] == [8, 10]
     assert "RuntimeError" in caplog.text and "fails_for_nine_frames" in caplog.text and SECRET not in caplog.text
-    assert caplog.text.count("Frames.Count:18|") == 1  # what the good ones took is counted once
+    assert caplog.text.count("Frames.Count:18|") == 1  # the frames of the good requests are counted once
 
 
 def test_metrics_are_reported_as_declared(handler, context, caplog):
@@ -98,25 +98,25 @@ def test_metrics_are_reported_as_declared(handler, context, caplog):
         ask(handler, context, json.dumps(request(8)).encode(), b"{nonsense")
     for line in ("DecodeTime.", "NormalizeTime.", "ForwardTime.", "Frames.Count:8|", "BadInputs.Count:1|"):
         assert caplog.text.count(f"[METRICS]{line}") == 1
-    assert "[METRICS]Videos" not in caplog.text  # each line costs: what was not counted is not said
+    assert "[METRICS]Videos" not in caplog.text  # each line costs time, so zero counts are not reported
     assert "#type:HISTOGRAM" in caplog.text and "#ModelName:spoter,Level:Model" in caplog.text
     declared = set(context.metrics.cache_keys())
-    assert "VideoTime" not in caplog.text  # there was none
+    assert "VideoTime" not in caplog.text  # there was no video
     assert {"histogram:DecodeTime", "histogram:NormalizeTime", "histogram:ForwardTime"} <= declared
     assert {"histogram:VideoTime", "counter:Videos"} <= declared
-    assert {"counter:Frames", "counter:BadInputs"} <= declared  # nothing was added beside the file
+    assert {"counter:Frames", "counter:BadInputs"} <= declared
 
 
-def test_a_batch_costs_no_line_of_torchserves(handler, caplog):
-    """Its worker says of each that it came, to its front end, which reads every line; all others stay."""
+def test_torchserves_log_line_per_batch_is_dropped(handler, caplog):
+    """TorchServe's front end must read every line that a worker logs. All other lines stay."""
     with caplog.at_level(logging.INFO):
-        for said in ("Backend received inference at: %d", "Frontend disconnected.", 7):
-            logging.getLogger().info(said, *([3] if "%" in str(said) else []))
+        for line in ("Backend received inference at: %d", "Frontend disconnected.", 7):
+            logging.getLogger().info(line, *([3] if "%" in str(line) else []))
     assert [record.getMessage() for record in caplog.records] == ["Frontend disconnected.", "7"]
 
 
 @pytest.mark.parametrize("status", [200, 400, 502, 503])
-def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context, monkeypatch, status):
+def test_only_status_503_has_a_retry_after_header(handler, context, monkeypatch, status):
     response = spoter.messages.Response(status, "application/json", b"{}")
     monkeypatch.setattr(spoter_handler, "respond_each", lambda *_: ([response], spoter.serving.recognizer.Timings()))
     ask(handler, context, b"{}")
@@ -124,18 +124,18 @@ def test_who_is_told_that_we_are_busy_is_told_when_to_come_back(handler, context
 
 
 @pytest.mark.parametrize(("config", "threads"), [({}, 1), ({"handler": None}, 1), ({"handler": {"threads": 3}}, 3)])
-def test_threads(config, threads):
+def test_threads_are_read_from_the_settings(config, threads):
     assert spoter_handler.compute_threads(config) == threads
 
 
 @pytest.mark.parametrize("threads", [0, -1, 1.5, True, "2", None])
-def test_threads_that_are_none(threads):
-    with pytest.raises(ValueError, match=f"found threads {threads}, expected a whole number above 0"):
+def test_invalid_threads_are_refused(threads):
+    with pytest.raises(ValueError, match=f"threads {threads}"):
         spoter_handler.compute_threads({"handler": {"threads": threads}})
 
 
-def test_metrics_that_are_not_declared_do_not_matter(handler, context):
-    """As on SageMaker, which has a metrics.yaml of its own."""
+def test_requests_are_answered_without_declared_metrics(handler, context):
+    """SageMaker has a different metrics.yaml."""
     context.metrics = MetricsCacheYamlImpl(str(Path(sys.modules["ts"].__file__).parent / "configs" / "metrics.yaml"))
     context.metrics.initialize_cache()
     context.metrics.model_name = "spoter"
@@ -153,31 +153,29 @@ def test_metrics_that_are_not_declared_do_not_matter(handler, context):
         ("onnx", 1, True, "cpu"),
     ],
 )
-def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
-    dgs11, tmp_path, monkeypatch, caplog, runtime, gpu, cuda, device
-):
-    """Where it can: one of ONNX Runtime serves on the CPU, and says so."""
+def test_a_torch_worker_computes_on_its_gpu(dgs11, tmp_path, monkeypatch, caplog, runtime, gpu, cuda, device):
+    """A worker with ONNX Runtime computes on the CPU and logs a warning."""
     import torch
 
     from spoter.serving.recognizer import Recognizer
 
-    asked = []
+    devices = []
     load = Recognizer.load
     monkeypatch.setattr(
-        Recognizer, "load", lambda folder, device, runtime: asked.append(device) or load(folder, runtime=runtime)
+        Recognizer, "load", lambda folder, device, runtime: devices.append(device) or load(folder, runtime=runtime)
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
     monkeypatch.setattr(sys, "path", list(sys.path))
     model = Path(shutil.copytree(dgs11, tmp_path / "model"))
-    told = json.loads((model / "config.json").read_bytes()) | {"runtime": runtime}
-    (model / "config.json").write_text(json.dumps(told))
+    config = json.loads((model / "config.json").read_bytes()) | {"runtime": runtime}
+    (model / "config.json").write_text(json.dumps(config))
     torch.set_num_threads(3)
     SpoterHandler().initialize(Context("spoter", str(model), {}, 4, gpu, "0.12.0"))
-    assert asked == [device]
+    assert devices == [device]
     if runtime == "torch":
         assert torch.get_num_threads() == 1
-    idle = runtime == "onnx" and gpu is not None
-    assert ("was given GPU 1, but runtime onnx computes on the CPU: for GPUs pack with" in caplog.text) == idle
+    unused_gpu = runtime == "onnx" and gpu is not None
+    assert ("GPU 1, but runtime onnx" in caplog.text) == unused_gpu
 
 
 @pytest.mark.parametrize(
@@ -197,13 +195,13 @@ def test_the_worker_computes_on_the_gpu_that_torchserve_gives_it(
         ({}, {}, b"form", None),
     ],
 )
-def test_taking_up_a_request(item, headers, body, content_type):
+def test_torchserves_parameters_become_a_raw_request(item, headers, body, content_type):
     raw = to_raw_request(item, headers)
     assert (raw.body, raw.content_type) == (body, content_type)
 
 
-def test_importing_the_doors_does_no_work():
-    """TorchServe finds one class in the module; spoter is imported by `initialize`, once the archive's is first."""
+def test_importing_the_entry_points_does_no_work():
+    """TorchServe needs exactly one class in the module; `initialize` imports spoter when the archive is on the path."""
     classes = [value for value in vars(spoter_handler).values() if isinstance(value, type)]
     assert [value for value in classes if value.__module__ == "spoter_handler"] == [SpoterHandler]
     assert not any(hasattr(module, name) for module in (spoter_handler, inference) for name in ("torch", "spoter"))
@@ -221,7 +219,7 @@ def recognizer(dgs11: Path, monkeypatch):
     return inference.model_fn(str(dgs11))
 
 
-def test_sagemakers_functions_answer_as_the_handler_does(handler, context, recognizer):
+def test_sagemakers_functions_answer_like_the_handler(handler, context, recognizer):
     body = json.dumps(request()).encode()
     headers = {"X-Amzn-SageMaker-Custom-Attributes": "top_k=2", "Accept": "text/csv"}
     context.request_processor = [RequestProcessor(headers)]
@@ -239,7 +237,7 @@ def test_sagemakers_functions_answer_bad_input_with_its_status(context, recogniz
     assert json.loads(answer)["error"]["code"] == "invalid_json"
 
 
-def test_sagemakers_functions_hide_our_own_failure(context, recognizer, monkeypatch):
+def test_sagemakers_functions_hide_internal_errors(context, recognizer, monkeypatch):
     monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
     context.request_processor = [RequestProcessor({})]
     answer, _ = sagemaker(context, recognizer, b"{}", "application/json", "*/*")
@@ -248,22 +246,22 @@ def test_sagemakers_functions_hide_our_own_failure(context, recognizer, monkeypa
 
 
 def test_sagemakers_functions_refuse_batches(dgs11, monkeypatch):
-    """The toolkit would give all requests of a batch the first one's headers and status."""
+    """The toolkit would give all requests of a batch the headers and the status of the first request."""
     monkeypatch.setenv("SAGEMAKER_TS_BATCH_SIZE", "4")
-    with pytest.raises(ValueError, match="found SAGEMAKER_TS_BATCH_SIZE=4, expected 1 or none"):
+    with pytest.raises(ValueError, match="SAGEMAKER_TS_BATCH_SIZE=4"):
         inference.model_fn(str(dgs11))
 
 
 @pytest.mark.parametrize(
     ("body", "content_type", "headers", "expected"),
     [
-        (b"x", "text/csv", None, (b"x", "text/csv")),  # by hand
+        (b"x", "text/csv", None, (b"x", "text/csv")),  # without the toolkit
         ("x", None, None, (b"x", None)),
         (b"x", "text/csv", {"CONTENT-TYPE": "text/csv", "accept": {"content-type": ""}}, (b"x", "text/csv")),
         (None, "multipart/form-data", {"Content-Type": "multipart/form-data"}, (b"form", "multipart/form-data")),
     ],
 )
-def test_sagemakers_functions_take_up_a_request(context, body, content_type, headers, expected):
+def test_sagemakers_functions_make_a_raw_request(context, body, content_type, headers, expected):
     if headers is None:
         raw = inference.input_fn(body, content_type)
     else:
@@ -284,7 +282,7 @@ BAD_LINE = b'{"estimator": "mediapipe", "points": 5}\n'
         (b"\n", LINES, 200, "empty_body"),
         (b"{nonsense", JSON, 200, "invalid_json"),
         (b" " * 27_000_000, LINES, 200, "body_too_large"),
-        # what would be wrong with each record alike is the job's failure
+        # an error that every record would have is a failure of the job
         (b"{}", {"Content-Type": "text/plain"}, 415, "unsupported_content_type"),
         (b"{}", LINES | {"Accept": "image/png"}, 406, "not_acceptable"),
         (b"{}\n" * 65, LINES, 400, "too_many_clips"),
@@ -305,14 +303,14 @@ def test_a_bad_record_does_not_end_a_transform_job(context, monkeypatch, dgs11, 
     assert (response.status, response.body) == (status, answer)
 
 
-def test_our_own_failure_ends_a_transform_job(recognizer, monkeypatch):
+def test_an_internal_error_ends_a_transform_job(recognizer, monkeypatch):
     monkeypatch.setenv("SAGEMAKER_BATCH", "true")
     monkeypatch.setattr(spoter.serving.service, "decode", lambda *_: 1 / 0)
     response = inference.predict_fn(inference.input_fn(b"{}", "application/jsonlines"), recognizer)
     assert response.status == 500
 
 
-def test_only_a_transform_job_hides_a_status(handler, context, monkeypatch):
+def test_only_a_transform_job_answers_errors_with_status_200(handler, context, monkeypatch):
     assert ask(handler, context, b"{nonsense")[0][0] == 400
     good = json.dumps(request()).encode()
     monkeypatch.setenv("SAGEMAKER_BATCH", "true")

@@ -1,4 +1,4 @@
-"""What build_mar.py packs, and what it refuses to pack."""
+"""Archives that `spoter pack` writes, and model folders that it refuses."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_both_archives_hold_the_same_tree(built, dgs11):
 
 
 def test_the_archive_holds_every_module_that_its_code_imports(built):
-    """But for what runs only outside of a server: `spoter extract`, and the export of graphs."""
+    """Except for spoter/video, parts of which run only in `spoter extract`."""
     files = mar_files(built[0])
     missing = set()
     for name, content in files.items():
@@ -83,7 +83,7 @@ def test_the_manifest_is_at_the_root(built, dgs11):
 
 
 def test_the_same_input_gives_the_same_bytes(built, dgs11, tmp_path, monkeypatch):
-    """From another copy of the folder, later, in another working folder and with another umask."""
+    """Also from a copy of the folder, at another time, in another working folder and with another umask."""
     copy = tmp_path / "elsewhere"
     shutil.copytree(dgs11, copy)
     for path in copy.iterdir():
@@ -103,7 +103,7 @@ def test_no_path_of_this_machine_is_inside(built, dgs11):
             assert len(str(path)) < 4 or str(path).encode() not in content, name
 
 
-def test_name_version_and_an_own_layout(dgs11, tmp_path):
+def test_an_archive_with_a_name_a_version_and_a_custom_layout(dgs11, tmp_path):
     model = tmp_path / "model"
     shutil.copytree(dgs11, model)
     config = json.loads((model / "config.json").read_bytes())
@@ -120,7 +120,7 @@ def test_name_version_and_an_own_layout(dgs11, tmp_path):
 
 @pytest.mark.parametrize("spoiled", ["model.pth", "model.onnx", "config.json", "meaning.json"])
 @pytest.mark.parametrize("how", ["absent", "cut short"])
-def test_a_broken_folder_is_refused_and_an_older_archive_stays(dgs11, tmp_path, spoiled, how):
+def test_a_broken_folder_is_refused_and_an_earlier_archive_stays(dgs11, tmp_path, spoiled, how):
     model, store = tmp_path / "model", tmp_path / "store"
     shutil.copytree(dgs11, model)
     store.mkdir()
@@ -135,20 +135,20 @@ def test_a_broken_folder_is_refused_and_an_older_archive_stays(dgs11, tmp_path, 
     assert {p.name: p.read_bytes() for p in store.iterdir()} == {"spoter.mar": b"an older one"}
 
 
-def test_the_command_says_what_is_wrong_in_one_line(tmp_path):
+def test_build_mar_reports_an_error_in_one_line(tmp_path):
     command = [sys.executable, ROOT / "build_mar.py", "--model", tmp_path / "nowhere", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and "nowhere" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_a_name_that_torchserve_cannot_have_is_refused(dgs11, tmp_path):
+def test_a_name_that_torchserve_refuses_is_refused(dgs11, tmp_path):
     with pytest.raises(ModelFolderError, match="torch-model-archiver"):
         build(dgs11, "../spoter", None, tmp_path / "store")
     assert not (tmp_path / "spoter.mar").exists()
 
 
-def test_the_archives_own_spoter_wins(built, tmp_path):
-    """Even over one on the user's PYTHONPATH, which TorchServe puts first."""
+def test_the_archives_copy_of_spoter_is_imported(built, tmp_path):
+    """Even if the user's PYTHONPATH, which TorchServe puts first, has another one."""
     archive, decoy = tmp_path / "archive", tmp_path / "decoy"
     with zipfile.ZipFile(built[0]) as packed:
         packed.extractall(archive)
@@ -171,7 +171,7 @@ def test_the_archives_own_spoter_wins(built, tmp_path):
 
 
 def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
-    """Through the handler, by the archive's own files and code alone."""
+    """By the handler, with only the files and the code of the archive."""
     model, archive = tmp_path / "model", tmp_path / "archive"
     shutil.copytree(dgs11, model)
     clips = read_clips([samples / "mainz-long.csv"], load_layout("54"))
@@ -185,10 +185,10 @@ def test_an_enrolled_gloss_is_served_from_the_archive(dgs11, samples, tmp_path):
         "handler = spoter_handler.SpoterHandler()\n"
         "handler.initialize(context)\n"
         "from spoter.serving.service import RawRequest\n"
-        "incoming = RawRequest(open(sys.argv[2], 'rb').read(), 'text/csv')\n"
-        "print(spoter_handler.respond_each(handler.recognizer, [incoming])[0][0].body.decode())\n"
-        "spare = {'scipy', 'sklearn', 'matplotlib', 'jinja2', 'h5py'}.intersection(sys.modules)\n"
-        "assert not spare and not any(name.startswith('spoter.training') for name in sys.modules), spare"
+        "request = RawRequest(open(sys.argv[2], 'rb').read(), 'text/csv')\n"
+        "print(spoter_handler.respond_each(handler.recognizer, [request])[0][0].body.decode())\n"
+        "training = {'scipy', 'sklearn', 'matplotlib', 'jinja2', 'h5py'}.intersection(sys.modules)\n"
+        "assert not training and not any(name.startswith('spoter.training') for name in sys.modules), training"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, archive, samples / "mainz-long.csv"],
@@ -204,24 +204,24 @@ def requirements(path: Path) -> set[str]:
     return {str(Requirement(line)) for line in lines if line and not line.startswith("#")}
 
 
-def test_the_archives_requirements_are_the_projects():
+def test_requirements_of_an_archive_are_those_of_pyproject():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *extras["serve"], *extras["onnx"]]
-    ours = {str(Requirement(line)) for line in lines}
+    declared = {str(Requirement(line)) for line in lines}
     packed = requirements(ROOT / "handler" / "requirements.txt")
-    assert packed and packed <= ours
+    assert packed and packed <= declared
 
 
-def test_sagemaker_installs_what_the_aws_image_lacks_and_nothing_else():
-    """spoter/aws/local/requirements.txt is the image, as far as serving needs it."""
+def test_sagemaker_installs_only_packages_that_the_aws_image_lacks():
+    """spoter/aws/local/requirements.txt lists the packages of the image that serving needs."""
     packed = requirements(ROOT / "handler" / "requirements.txt")
     image = {Requirement(line).name for line in requirements(ROOT / "spoter" / "aws" / "local" / "requirements.txt")}
     missing = {line for line in packed if Requirement(line).name not in image}
     assert requirements(ROOT / "handler" / "code-requirements.txt") == missing != set()
 
 
-def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch):
+def test_other_files_of_a_checkout_are_not_packed(dgs11, tmp_path, built, monkeypatch):
     root = tmp_path / "checkout"
     for name in ("spoter", "handler"):
         shutil.copytree(ROOT / name, root / name)
@@ -242,12 +242,12 @@ def test_stray_files_of_a_checkout_stay_out(dgs11, tmp_path, built, monkeypatch)
     assert mar_files(mar) == mar_files(built[0])
 
 
-def test_attributions_travel_with_the_archive(built):
+def test_an_archive_holds_the_notice(built):
     assert mar_files(built[0])["NOTICE"] == (ROOT / "NOTICE").read_bytes()
 
 
 @pytest.mark.parametrize("version", ["", " ", "1/0", "../1", "ü", "-x"])
-def test_a_version_that_cannot_stand_in_a_url_is_refused(dgs11, tmp_path, version):
-    with pytest.raises(ModelFolderError, match="found version"):
+def test_a_version_that_does_not_fit_into_a_url_is_refused(dgs11, tmp_path, version):
+    with pytest.raises(ModelFolderError, match="version"):
         pack.build(dgs11, "spoter", version, tmp_path)
     assert not list(tmp_path.iterdir())

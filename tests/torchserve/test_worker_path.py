@@ -1,4 +1,4 @@
-"""What handler/worker_path keeps TorchServe's workers from importing, and that nobody else notices it."""
+"""handler/worker_path hides imports from TorchServe's workers, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ print("other ran" if other.RAN else "", "pyarrow" in sys.modules and sys.modules
 
 
 def run(folder: Path, script: str, code: str, config: dict | None, *path: Path) -> list[str]:
-    """Run `code` as the file `script` in an archive's folder, with worker_path before `path`; return what it says."""
+    """Run `code` as the file `script` in an archive's folder, with worker_path before `path`; return its output."""
     file = folder / script
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(code)
@@ -43,7 +43,7 @@ def run(folder: Path, script: str, code: str, config: dict | None, *path: Path) 
     return done.stdout.splitlines()
 
 
-def test_the_stand_in_answers_one_question_and_refuses_the_rest_in_words(tmp_path):
+def test_the_stand_in_for_torch_has_tensor_and_explains_other_failures(tmp_path):
     printed = run(tmp_path, "ts/model_service_worker.py", QUESTION, {"runtime": "onnx"})
     assert printed[0] == "True False" and len(printed) == 5
     assert all("ONNX Runtime" in line or "not a package" in line for line in printed[1:])
@@ -59,7 +59,7 @@ def test_the_stand_in_answers_one_question_and_refuses_the_rest_in_words(tmp_pat
         ("ts/metric_collector.py", {"runtime": "onnx"}, False),
     ],
 )
-def test_only_a_worker_of_onnx_does_without_torch(tmp_path, script, config, stands_in):
+def test_only_workers_with_onnx_runtime_get_the_stand_in(tmp_path, script, config, stands_in):
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "torch.py").write_text("Tensor = 'the real one'\n")
@@ -68,7 +68,7 @@ def test_only_a_worker_of_onnx_does_without_torch(tmp_path, script, config, stan
 
 
 @pytest.mark.parametrize(("script", "hidden"), [("ts/model_service_worker.py", True), ("train.py", False)])
-def test_a_sitecustomize_that_was_there_before_runs_too(tmp_path, script, hidden):
+def test_another_sitecustomize_on_the_path_also_runs(tmp_path, script, hidden):
     packages = tmp_path / "packages"
     packages.mkdir()
     (packages / "other.py").write_text("RAN = False\n")
