@@ -1,7 +1,7 @@
-"""Every error code of the wire: its HTTP status, what it means, and what a client can do about it.
+"""Every error code of the wire format: its HTTP status, its meaning, and a remedy for the client.
 
-Clients compare codes, so that a code never changes. docs/errors.md is generated from this module by
-``python -m scripts.error_table``.
+Clients compare codes, so a code never changes. ``python -m scripts.error_table`` generates docs/errors.md from this
+module.
 """
 
 from enum import StrEnum
@@ -9,7 +9,7 @@ from typing import Self
 
 
 class Source(StrEnum):
-    """What answers with a code first; what forwards a response forwards its code."""
+    """The component that first answers with a code; components that forward a response keep its code."""
 
     SERVER = "the model server"
     COMMAND_LINE = "`spoter predict --out` and `spoter batch-pack`"
@@ -18,16 +18,16 @@ class Source(StrEnum):
 
 
 class ErrorCode(StrEnum):
-    """A stable snake_case code; its value is the string that clients get.
+    """A stable code in snake_case; its value is the string that clients get.
 
     Attributes
     ----------
     status : int
-        HTTP status of a response whose only error this is.
+        HTTP status of a response with only this error.
     meaning, remedy : str
-        What was wrong with the request and what its sender can do, in Markdown, for docs/errors.md.
+        The fault of the request and the fix for its sender, in Markdown, for docs/errors.md.
     source : Source
-        What answers with the code.
+        The component that first answers with the code.
     """
 
     status: int
@@ -36,7 +36,7 @@ class ErrorCode(StrEnum):
     source: Source
 
     def __new__(cls, code: str, meaning: str, remedy: str, status: int = 400, source: Source = Source.SERVER) -> Self:
-        """Make a member of its parts."""
+        """Return a member made of its parts."""
         member = str.__new__(cls, code)
         member._value_ = code
         member.status, member.meaning, member.remedy, member.source = status, meaning, remedy, source
@@ -49,158 +49,152 @@ class ErrorCode(StrEnum):
     )
     BODY_TOO_LARGE = (
         "body_too_large",
-        "The body has more bytes than the model takes.",
-        "Send fewer frames or clips, leave out the face, or send `points` of the layout only.",
+        "The body has more bytes than the model's limit.",
+        "Send fewer frames or clips, leave out the face, or send only the layout's `points`.",
         413,
     )
     UNSUPPORTED_CONTENT_TYPE = (
         "unsupported_content_type",
-        "`Content-Type` is none of the formats', or absent with a body that does not look like JSON. CSV where "
-        "pandas is not installed, as in a Lambda function with the model inside.",
-        "Send one of docs/formats.md.",
+        "`Content-Type` is not a format that is read here, or is absent although the body does not look like JSON. "
+        "CSV needs pandas, which a Lambda function with the model inside does not have.",
+        "Send one of the [formats](formats.md).",
         415,
     )
     UNSUPPORTED_CONTENT_ENCODING = (
         "unsupported_content_encoding",
-        "`Content-Encoding` says that the body is compressed.",
-        "Send it as it is; `points` of the layout only are small.",
+        "The body is compressed (`Content-Encoding`).",
+        "Send it uncompressed; the layout's `points` are small.",
         415,
     )
     NOT_ACCEPTABLE = (
         "not_acceptable",
-        "`Accept` names no type that answers come in.",
-        "Ask for JSON, JSON Lines or CSV, or leave the header out.",
+        "`Accept` names no form that answers can have.",
+        "Accept JSON, JSON Lines or CSV, or leave the header out.",
         406,
     )
     BAD_ATTRIBUTES = (
         "bad_attributes",
         "`X-Amzn-SageMaker-Custom-Attributes` cannot be read.",
-        "Write `name=value` pairs with commas between: `top_k=3,width=640,height=480`.",
+        "Write `name=value` pairs, separated by commas: `top_k=3,width=640,height=480`.",
     )
     INVALID_JSON = (
         "invalid_json",
         "The body, or a line of JSON Lines, is not JSON in UTF-8. `where` names the byte.",
-        "Mend the JSON. NaN and Infinity are not JSON: null marks a missing point.",
+        "Correct the JSON. NaN and Infinity are not JSON: null marks a missing point.",
     )
     INVALID_CSV = "invalid_csv", "The body is not CSV text in UTF-8.", "Save as UTF-8, separated by commas."
     INVALID_NPY = (
         "invalid_npy",
-        "The body is no .npy file, or not as long as its header says.",
-        "Send what `numpy.save` writes, whole and binary.",
+        "The body is not a .npy file, or its length does not match its header.",
+        "Send exactly the bytes that `numpy.save` writes.",
     )
     UNKNOWN_FORM = (
         "unknown_form",
-        "The JSON object has none of the keys, or the table none of the columns, that hold a clip; or the JSON is no "
-        "object.",
-        'See docs/formats.md; wrap a bare list of frames: `{"keypoints": […]}`.',
+        "The JSON object has no key, or the table no columns, that hold a clip; or the JSON is not an object.",
+        'Send one of the [formats](formats.md); wrap a bare list of frames: `{"keypoints": […]}`.',
     )
     AMBIGUOUS_FORM = (
         "ambiguous_form",
-        "The JSON object has several of the keys of which one is expected, or others together with `describe`.",
-        "Send one, or several clips under `clips`; `describe` alone.",
+        "The JSON object has several keys that hold a clip, or other keys next to `describe`.",
+        "Send one of the keys, or several clips under `clips`; send `describe` without other keys.",
     )
     MIXED_FORMS = (
         "mixed_forms",
-        "Frames of one clip are in the forms of different estimators.",
+        "The frames of one clip have the forms of different estimators.",
         "Send the frames of one estimator.",
     )
     MISPLACED_OPTION = (
         "misplaced_option",
-        "`top_k`, `enrolled`, `enroll` or `describe` stands in one of several clips.",
-        "Put it next to `clips`; `top_k` in the header for JSON Lines.",
+        "One of several clips has `top_k`, `enrolled`, `enroll` or `describe`, which apply to the whole request.",
+        "Move it next to `clips`; for JSON Lines send `top_k` in the header.",
     )
     WRONG_TYPE = (
         "wrong_type",
-        "A value is not of the type expected: text for a number, an option out of its range, a cell that is no "
-        "number, an array that is not of numbers.",
-        "Send what the message says is expected.",
+        "A value has the wrong type: text for a number, an option out of its range, a cell that is not a number, an "
+        "array that does not hold numbers.",
+        "Send the type that the message names.",
     )
-    WRONG_SHAPE = "wrong_shape", "A NumPy array is not (frames, points, 2).", "Drop z, reshape, send one clip."
+    WRONG_SHAPE = (
+        "wrong_shape",
+        "A NumPy array has another shape than (frames, points, 2).",
+        "Drop z, reshape, send one clip.",
+    )
     WRONG_POINT_COUNT = (
         "wrong_point_count",
-        "A frame, or a part of it, has another number of points than its estimator or layout.",
+        "The number of points of a frame, or of a part of it, is not that of its estimator or layout.",
         "Send all points of the part, in order, or none.",
     )
     WRONG_FRAME_COUNT = (
         "wrong_frame_count",
-        "Landmarks that are sent by name, or the cells of a row, differ in their number of frames.",
-        "Send a point for every frame, null where it is missing.",
+        "Landmarks that are sent by name, or cells of a row, have different numbers of frames.",
+        "Send a point for every frame; null for a missing one.",
     )
-    NO_FRAMES = "no_frames", "A clip has no frames.", "Send at least one."
+    NO_FRAMES = "no_frames", "A clip has no frames.", "Send at least one frame."
     TOO_MANY_FRAMES = (
         "too_many_frames",
-        "A clip has more frames, or a table more rows, than the model takes.",
-        "Cut it to the sign, or sample it as in training.",
+        "A clip has more frames, or a table more rows, than the model's limit.",
+        "Cut it to the sign, or sample frames as in training.",
     )
-    NO_CLIPS = "no_clips", "A request of several clips has none.", "Send at least one."
-    TOO_MANY_CLIPS = "too_many_clips", "A request has more clips than the model takes.", "Send several requests."
+    NO_CLIPS = "no_clips", "A request for several clips has no clips.", "Send at least one clip."
+    TOO_MANY_CLIPS = "too_many_clips", "A request has more clips than the model's limit.", "Send several requests."
     TOO_MANY_VALUES = (
         "too_many_values",
-        "The JSON of one clip holds more lists, objects and numbers than its landmarks can be. It is counted, not "
-        "read.",
-        "Send landmarks only, of the frames of one sign.",
+        "The JSON of one clip has more lists, objects and numbers than landmarks can need. It was counted, not read.",
+        "Send only landmarks, and only the frames of one sign.",
     )
     NO_USABLE_FRAMES = (
         "no_usable_frames",
-        "No landmark that the model uses was found in any frame.",
-        "Check that the person is in the picture, and that parts have the names expected.",
+        "No frame has a landmark that the model uses.",
+        "Check that the person is in the picture, and check the names of the parts.",
     )
     OUT_OF_RANGE = (
         "out_of_range",
-        "A coordinate is infinite, or farther than 10 picture sizes from the picture; or a number is too large to be "
-        "one; or very many have exponents of three digits, which take long to read.",
+        "A coordinate is infinite, or more than 10 picture sizes away from the picture; a number is too large for a "
+        "coordinate; or very many numbers have exponents of three digits, which are slow to read.",
         "Divide pixels by the picture's size, or send `width` and `height`.",
     )
     MISSING_IMAGE_SIZE = (
         "missing_image_size",
-        "Points are in pixels and the size of the picture is not said, or only half of it.",
+        "Points are in pixels, but the picture's size is missing or incomplete.",
         "Send `width` and `height`.",
     )
-    UNKNOWN_ESTIMATOR = (
-        "unknown_estimator",
-        "`estimator` is none that is known.",
-        "Send mediapipe, openpose or wholepose.",
-    )
+    UNKNOWN_ESTIMATOR = "unknown_estimator", "`estimator` is unknown.", "Send mediapipe, openpose or wholepose."
     WRONG_ESTIMATOR = (
         "wrong_estimator",
-        "The points are another estimator's than the request says.",
-        "Leave `estimator` out, or name the right one.",
+        "The points are of another estimator than the request names.",
+        "Leave `estimator` out, or correct it.",
     )
     UNKNOWN_LAYOUT = (
         "unknown_layout",
-        "`layout` is none that is known.",
-        "Send the model's, or an estimator's whole array.",
+        "`layout` is unknown.",
+        "Send the points of the model's layout, or all points of an estimator.",
     )
     WRONG_LAYOUT = (
         "wrong_layout",
-        "`layout` is not the one that this model is fed.",
-        "Send the model's layout, or an estimator's whole array, which fits any.",
+        "`layout` is not the model's.",
+        "Send the points of the model's layout, or all points of an estimator, which fit any layout.",
     )
     UNKNOWN_LANDMARK = (
         "unknown_landmark",
-        "A landmark is sent by a name that no layout and no estimator has.",
-        "Mind the spelling; docs/layouts.md lists the names.",
+        "No layout and no estimator has a landmark of this name.",
+        "Check the spelling; [layouts](layouts.md) have the names.",
     )
     MISSING_LANDMARKS = (
         "missing_landmarks",
-        "Landmarks that the model is fed are not sent, not even as missing.",
-        "Send them, with null where they are missing.",
+        "Landmarks that the model uses are absent.",
+        "Send them, with null for missing points.",
     )
     NO_PROTOTYPES = (
         "no_prototypes",
-        "The model cannot enroll signs, nor name enrolled ones.",
-        "Ask whoever runs the server for a model with prototypes: `spoter calibrate` makes them.",
+        "The model has no prototypes, so it can neither enroll signs nor recognize enrolled ones.",
+        "Ask the operator for a model with prototypes; `spoter calibrate` adds them.",
     )
     BAD_GLOSS = (
         "bad_gloss",
-        "The name of a sign is empty, longer than 100 letters, or has line breaks and the like in it.",
+        "The name of a sign is empty, has more than 100 characters, or contains line breaks or control characters.",
         "Send a short name on one line.",
     )
-    TRAINED_GLOSS = (
-        "trained_gloss",
-        "A sign is to be enrolled under a name that the model was trained on.",
-        "Give it another name.",
-    )
+    TRAINED_GLOSS = "trained_gloss", "The model was trained on a gloss of this name.", "Choose another name."
     ENROLLED_OF_ANOTHER_MODEL = (
         "enrolled_of_another_model",
         "`enrolled` was made by another model, or before this one was trained again.",
@@ -208,52 +202,52 @@ class ErrorCode(StrEnum):
     )
     BAD_ENROLLED = (
         "bad_enrolled",
-        "`enrolled` names a gloss twice, or holds what is no prototype.",
-        "Send what the answer to `enroll` held, unchanged.",
+        "`enrolled` has a gloss twice, or an invalid prototype.",
+        "Send `enrolled` of the answer to `enroll` unchanged.",
     )
     TOO_MANY_ENROLLED = (
         "too_many_enrolled",
-        "A request brings more glosses than the model takes, or would with the one to be enrolled.",
-        "Leave out those that are not needed.",
+        "A request has more enrolled glosses than the model's limit, including the new one.",
+        "Leave out glosses that are not needed.",
     )
     MISSING_COLUMNS = (
         "missing_columns",
         "The table lacks columns of its form.",
-        "Add them, empty where nothing is known.",
+        "Add them; cells of missing points are empty.",
     )
-    DUPLICATE_COLUMNS = "duplicate_columns", "A column comes twice, or one point in two spellings.", "Keep one."
+    DUPLICATE_COLUMNS = "duplicate_columns", "A column occurs twice, or a point in two spellings.", "Keep one."
     DUPLICATE_ROWS = (
         "duplicate_rows",
-        "A long table has a landmark of one frame twice.",
-        "Keep one, or tell the clips apart by a column `clip`.",
+        "A long table has a landmark of a frame twice.",
+        "Keep one of them, or separate the clips with a column `clip`.",
     )
     BAD_KEY = (
         "bad_key",
-        "`uniqueName` is no key of a video: empty, absolute, too long, with `..` or what cannot be printed.",
-        "Send the key under which the video was put into the bucket.",
+        "`uniqueName` is empty, absolute or too long, or contains `..` or unprintable characters.",
+        "Send the key of the video in the bucket.",
     )
     NO_STORED_VIDEOS = (
         "no_stored_videos",
-        "`uniqueName` where the server has no bucket of videos.",
-        "Send the video itself; or set SPOTER_VIDEO_BUCKET (docs/operations.md).",
+        "`uniqueName` was sent, but the server has no bucket of videos.",
+        "Send the video itself, or [set SPOTER_VIDEO_BUCKET](operations.md#videos-in-s3).",
     )
     UNKNOWN_VIDEO = (
         "unknown_video",
-        "The bucket has no video of that key.",
-        "Put it there first; mind the spelling.",
+        "The bucket has no video with this key.",
+        "Upload it first; check the spelling.",
         404,
     )
     BUCKET_REFUSED = (
         "bucket_refused",
-        "The server may not read its bucket, or there is none of that name. The server's log says more.",
-        "Tell who runs the server.",
+        "The server may not read its bucket, or the bucket does not exist. The server's log has the cause.",
+        "Report it to the operator.",
         502,
     )
-    BUCKET_BUSY = "bucket_busy", "S3 is not reached, overburdened or too slow.", "Try again.", 503
-    VIDEO_BUSY = "video_busy", "Other videos that came at the same moment took all the time.", "Try again.", 503
+    BUCKET_BUSY = "bucket_busy", "S3 cannot be reached, is overloaded or is too slow.", "Try again.", 503
+    VIDEO_BUSY = "video_busy", "Other videos in the same batch used all of the time.", "Try again.", 503
     UNREADABLE_CLIP = (
         "unreadable_clip",
-        "A clip's file, or its group of an HDF5 file, is missing, damaged, or of another form.",
+        "A clip's file, or its group of an HDF5 file, is missing, damaged, or has another form.",
         "Repair or remove it.",
         400,
         Source.COMMAND_LINE,
@@ -261,35 +255,40 @@ class ErrorCode(StrEnum):
     RAGGED_CSV = (
         "ragged_csv",
         "A row has more or fewer cells than the header.",
-        "Mend the row; quote cells with commas.",
+        "Correct the row; quote cells that contain commas.",
     )
     BAD_VIDEO = (
         "bad_video",
-        "The video is no MP4, MOV, WebM, MKV or AVI file, has only sound, was cut before its index, or cannot be "
+        "The file is not MP4, MOV, WebM, MKV or AVI, has only sound, was truncated before its index, or cannot be "
         "decoded.",
         "Record or copy it again; convert it to H.264 in MP4.",
     )
     NO_PERSON = (
         "no_person",
-        "MediaPipe found nobody in any frame of the video.",
-        "Let head, shoulders and hands be in the picture, lit, upright.",
+        "MediaPipe found no person in any frame of the video.",
+        "Show head, shoulders and hands, upright and in good light.",
     )
     VIDEO_TOO_LARGE = (
         "video_too_large",
-        "The video has more bytes, or its pictures more pixels, than are read.",
-        "Scale it down: 720p is plenty.",
+        "The video has more bytes, or its pictures have more pixels, than the limits.",
+        "Scale it down; 720p is enough.",
         413,
     )
-    VIDEO_TOO_LONG = "video_too_long", "The video has more seconds or frames than are read.", "Cut it to the sign.", 413
+    VIDEO_TOO_LONG = (
+        "video_too_long",
+        "The video has more seconds or frames than the limits.",
+        "Cut it to the sign.",
+        413,
+    )
     VIDEO_TIMEOUT = (
         "video_timeout",
-        "Reading the video took longer than it may.",
-        "Cut it to the sign, scale it down; or ask when the server is less busy.",
+        "Reading the video took longer than the limit.",
+        "Cut it to the sign, scale it down, or try again when the server is less busy.",
     )
     INTERNAL = (
         "internal",
-        "The server or the Lambda function failed, or the function is not set up. Its log says more.",
-        "Try again; report it to whoever runs the server.",
+        "The server or the Lambda function failed, or the function is not configured. Its log has the cause.",
+        "Try again; report it to the operator.",
         500,
     )
     OTHER_ORIGIN = (
@@ -309,29 +308,29 @@ class ErrorCode(StrEnum):
     )
     METHOD_NOT_ALLOWED = (
         "method_not_allowed",
-        "The HTTP method is none of GET, POST and OPTIONS.",
+        "The HTTP method is not GET, POST or OPTIONS.",
         "Send POST.",
         405,
         Source.LAMBDA,
     )
     INVALID_BASE64 = (
         "invalid_base64",
-        "The event says that its body is base64, and the body is not.",
+        "The event declares its body as base64, but the body is not base64.",
         "Encode the body, or set `isBase64Encoded` to false.",
         400,
         Source.LAMBDA,
     )
     ENDPOINT_BUSY = (
         "endpoint_busy",
-        "SageMaker throttled the requests to the endpoint for some 6 seconds.",
-        "Try again after the seconds of `Retry-After`.",
+        "SageMaker throttled the requests to the endpoint for about 6 seconds.",
+        "Try again after the number of seconds in `Retry-After`.",
         429,
         Source.LAMBDA,
     )
     ENDPOINT_UNAVAILABLE = (
         "endpoint_unavailable",
-        "The endpoint is not ready, not reached, or its queue is full; the function retried for some 6 seconds.",
-        "Try again after the seconds of `Retry-After`.",
+        "The endpoint is not ready, cannot be reached, or has a full queue; the function retried for about 6 seconds.",
+        "Try again after the number of seconds in `Retry-After`.",
         503,
         Source.LAMBDA,
     )
@@ -351,8 +350,8 @@ class ErrorCode(StrEnum):
     )
     ENDPOINT_REFUSED = (
         "endpoint_refused",
-        "There is no such endpoint, or the function may not invoke it. With a status from 400 to 499: the container "
-        "refused the request in its own words.",
+        "The endpoint does not exist, or the function may not invoke it. With a status from 400 to 499: the container "
+        "refused the request, and the message is the container's.",
         "See the function's log.",
         500,
         Source.LAMBDA,

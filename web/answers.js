@@ -2,7 +2,7 @@
 
 import { LAYOUT_54 } from "./layout.js";
 
-/** Limits that hold where the server names none: those of docs/formats.md. */
+/** Limits for a server that does not describe its own: the defaults of docs/http.md. */
 export const LIMITS = { max_frames: 512, max_clips: 64, max_bytes: 25 * 2 ** 20 };
 
 /** What is taken for the model where the server does not describe it. */

@@ -6,7 +6,7 @@ as in prototypical networks (Snell, Swersky and Zemel, "Prototypical Networks fo
 
 The embedding is pooled from the *first* encoder layer (`spoter.model.network.embed`). Deeper layers keep the
 differences between trained glosses only (Papyan, Han and Donoho, "Prevalence of Neural Collapse during the Terminal
-Phase of Deep Learning Training", PNAS 2020): on left-out glosses they did worse at both tasks (docs/training.md).
+Phase of Deep Learning Training", PNAS 2020): on left-out glosses they did worse at both tasks (docs/known.md).
 
 Embeddings are whitened by the scatter of clips around the mean of their gloss, so that differences between two clips of
 one sign count little. They are compared by the cosine, the metric of Lee, Lee, Lee and Shin, "A Simple Unified

@@ -114,7 +114,7 @@ def to_record(response: Response) -> Response:
 def describe(recognizer: Recognizer) -> dict[str, object]:
     """Return the description of a loaded model, for JSON: the response to ``{"describe": true}``.
 
-    docs/formats.md lists the keys. ``layout.mediapipe`` holds the index of each landmark in MediaPipe's 543 points; 543
+    docs/http.md lists the keys. ``layout.mediapipe`` holds the index of each landmark in MediaPipe's 543 points; 543
     for the mean of the shoulders, None if MediaPipe does not have the landmark.
     """
     config, layout = recognizer.config, recognizer.layout

@@ -1,4 +1,4 @@
-"""docs/openapi.yaml is true to the running server: its examples, its codes, and what schemathesis makes of it."""
+"""The running server agrees with docs/openapi.yaml: examples, error codes, and requests that schemathesis generates."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ ANSWERS = {
     for status, reply in SPEC["paths"]["/predictions/{model}"]["post"]["responses"].items()
 }
 EXAMPLES = [(kind, name) for kind, media in BODY.items() for name in media.get("examples", {})]
-# Their numbers fill a page, and what they are is the schema's to say.
+# Its prototype has hundreds of numbers; the schema describes them.
 WITHOUT_ANSWER = {"enroll"}
-# What depends on whether the machine reads video.
+# Keys of the description that depend on whether the machine reads videos.
 VIDEO = ("content_types", "video", "max_video_seconds", "max_video_pixels")
 
 schema = schemathesis.openapi.from_path(PATH)
-schema.config.phases.coverage.enabled = False  # thousands of requests; the drawn ones come from the same schemas
+schema.config.phases.coverage.enabled = False  # thousands of requests; the generated ones come from the same schemas
 checks = CHECKS.get_by_names(
     ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
 )
@@ -47,8 +47,8 @@ def few(examples: int) -> settings:
 
 
 @schemathesis.serializer(wire.JSONLINES, wire.NPY, *wire.VIDEOS)
-def as_they_are(ctx, value):
-    """The types that schemathesis does not know of itself are bytes, or text of what it draws."""
+def serialize_unchanged(ctx, value):
+    """Serialize content types that schemathesis does not know: bytes, or the text of a generated value."""
     return value if isinstance(value, bytes) else str(value).encode()
 
 
@@ -60,7 +60,7 @@ def body_of(kind: str, name: str) -> bytes:
 
 
 def answers_to(name: str) -> list[tuple[str, str, object]]:
-    """Return status, type and value of each answer that the document shows for an example."""
+    """Return status, content type and value of each answer that the document shows for an example."""
     return [
         (status, kind, media["examples"][name]["value"])
         for status, content in ANSWERS.items()
@@ -69,37 +69,37 @@ def answers_to(name: str) -> list[tuple[str, str, object]]:
     ]
 
 
-def about(value: object) -> object:
-    """Scores are the same to 4 decimals on one kind of machine only."""
+def approximate(value: object) -> object:
+    """Return a value with approximate scores: their fourth decimal can differ between kinds of machines."""
     if isinstance(value, dict):
-        return {key: about(item) for key, item in value.items() if key not in VIDEO}
+        return {key: approximate(item) for key, item in value.items() if key not in VIDEO}
     if isinstance(value, list):
-        return [about(item) for item in value]
+        return [approximate(item) for item in value]
     return pytest.approx(value, abs=2e-3) if isinstance(value, float) else value
 
 
 @pytest.mark.parametrize(("kind", "name"), EXAMPLES)
-def test_every_example_is_answered_as_the_document_says(server, kind, name):
+def test_every_example_gets_the_answer_in_the_document(server, kind, name):
     shown = answers_to(name)
     assert bool(shown) != (name in WITHOUT_ANSWER), f"{name}: no answer is shown"
     for status, accept, value in shown:
         reply = server.predict(body_of(kind, name), kind, Accept=accept)
         assert (str(reply.status), reply.headers["content-type"]) == (status, accept)
         if accept == wire.JSON:
-            assert about(reply.json) == about(value)
+            assert approximate(reply.json) == approximate(value)
         else:
             numbers = r"0\.\d+"
             assert re.sub(numbers, "", reply.body.decode()) == re.sub(numbers, "", value)
-            found, wanted = (list(map(float, re.findall(numbers, text))) for text in (reply.body.decode(), value))
-            assert found == pytest.approx(wanted, abs=2e-3)
+            actual, expected = (list(map(float, re.findall(numbers, text))) for text in (reply.body.decode(), value))
+            assert actual == pytest.approx(expected, abs=2e-3)
 
 
-def test_no_answer_is_shown_to_an_example_that_is_not_there():
+def test_every_answer_belongs_to_an_example():
     shown = {name for content in ANSWERS.values() for media in content.values() for name in media.get("examples", {})}
     assert shown | WITHOUT_ANSWER == {name for _, name in EXAMPLES}
 
 
-def test_an_enrolment_is_what_the_schema_says(server):
+def test_an_enrolment_matches_the_schema(server):
     url = f"http://127.0.0.1:{server.port}/predictions/spoter"
     reply = httpx.post(url, content=body_of(wire.JSON, "enroll"), headers={"Content-Type": wire.JSON}, trust_env=False)
     schema["/predictions/{model}"]["POST"].validate_response(reply)
@@ -115,13 +115,13 @@ def test_the_error_codes_are_those_of_the_server() -> None:
         assert status == "400" or f"`{code}`" in SPEC["components"]["responses"][reply]["description"], code
 
 
-def test_the_content_types_are_those_that_are_read():
+def test_the_content_types_are_those_of_the_decoders():
     assert set(BODY) == {wire.JSON, wire.JSONLINES, wire.CSV, wire.NPY, *wire.VIDEOS}
     text = json.dumps(SPEC)
     assert [synonym for synonym in wire.SYNONYMS if synonym not in text] == []
 
 
-def ask(case, port: int) -> None:
+def send(case, port: int) -> None:
     if "model" in (case.path_parameters or {}):
         case.path_parameters["model"] = "spoter"
     case.call_and_validate(base_url=f"http://127.0.0.1:{port}", checks=checks)
@@ -130,32 +130,32 @@ def ask(case, port: int) -> None:
 @seed(1)
 @few(100)
 @schema.include(path="/predictions/{model}").parametrize()
-def test_what_schemathesis_sends_is_answered_as_documented(case, server):
-    ask(case, server.port)
+def test_generated_requests_are_answered_as_documented(case, server):
+    send(case, server.port)
 
 
 @seed(1)
 @few(3)
 @schema.include(path=["/invocations", "/ping"]).parametrize()
 def test_the_paths_of_sagemaker(case, server):
-    ask(case, server.port)
+    send(case, server.port)
 
 
 @seed(1)
 @few(3)
 @schema.include(path="/models/{model}").parametrize()
 def test_the_management_port(case, server):
-    ask(case, server.management)
+    send(case, server.management)
 
 
 @seed(1)
 @few(3)
 @schema.include(path="/metrics").parametrize()
 def test_the_metrics_port(case, server):
-    ask(case, server.metrics)
+    send(case, server.metrics)
 
 
-def test_a_model_that_is_not_there(server):
+def test_an_unknown_model_gets_404(server):
     case = schema["/predictions/{model}"]["POST"].Case(
         path_parameters={"model": "other"}, body={"describe": True}, media_type=wire.JSON
     )

@@ -1,4 +1,4 @@
-"""docs/errors.md and docs/formats.md say what the code does."""
+"""docs/errors.md, docs/formats.md and docs/http.md agree with the code."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def test_the_table_of_error_codes_is_generated() -> None:
 
 
 def test_every_error_code_is_used() -> None:
-    """By its name; or by its value, as the process that decodes videos sends it."""
+    """By its name, or by its value: the process that decodes videos sends values."""
     files = [file for folder in ("spoter", "handler") for file in (ROOT / folder).rglob("*.py")]
     source = "".join(file.read_text() for file in files if file.name != "error_codes.py")
     assert [code for code in ErrorCode if f"ErrorCode.{code.name}" not in source and f'"{code}"' not in source] == []
 
 
-def test_every_word_of_the_wire_is_documented() -> None:
-    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
-    kinds = (request.JSON, request.CSV, request.NPY, request.JSONLINES, *request.VIDEOS, *request.SYNONYMS)
-    words = [*FORMS, *REQUEST_KEYS, *POINT_NAMES, *LONG_COLUMNS, *CSV_COLUMNS, *kinds]
-    words += [*Options.__dataclass_fields__, *ESTIMATORS]
-    assert [word for word in words if not re.search(rf"\b{re.escape(word)}\b", text)] == []
+def test_every_name_of_the_wire_formats_is_documented() -> None:
+    text = "".join((ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("formats.md", "http.md"))
+    content_types = (request.JSON, request.CSV, request.NPY, request.JSONLINES, *request.VIDEOS, *request.SYNONYMS)
+    names = [*FORMS, *REQUEST_KEYS, *POINT_NAMES, *LONG_COLUMNS, *CSV_COLUMNS, *content_types]
+    names += [*Options.__dataclass_fields__, *Limits.__dataclass_fields__, *ESTIMATORS]
+    assert [name for name in names if not re.search(rf"\b{re.escape(name)}\b", text)] == []
     limits = Limits()
     sizes = (limits.max_frames, limits.max_clips, limits.max_bytes >> 20, limits.max_enrolled)
-    videos = (int(limits.max_video_seconds), limits.max_video_pixels)
-    for number in (*sizes, *videos, request.DEFAULT_TOP_K):
+    video_sizes = (int(limits.max_video_seconds), limits.max_video_pixels)
+    for number in (*sizes, *video_sizes, request.DEFAULT_TOP_K):
         assert re.search(rf"\b{number}\b", text), number
     assert f"beyond {COORDINATE_LIMIT:g} is an error" in text
