@@ -52,7 +52,7 @@ class InputScan:
     """The sources below some paths, counted without reading the clips."""
 
     sources: int = 0
-    digest: str = ""  # SHA-256 of the files' paths, sizes and times; shows a later run whether they changed
+    digest: str = ""  # SHA-256 of the files' paths, sizes and times; a later run compares it
     skipped: Counter[str] = field(default_factory=Counter)  # extensions of files in folders that hold no clip
 
     @property

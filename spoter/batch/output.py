@@ -41,7 +41,7 @@ def predict_to_file(plan: RunPlan, execute: ShardExecutor[bytes]) -> Counts:
         shards.begin(record_file, plan.record)
         done = {number for number in shards.numbers() if shards.read(number) is not None}
         run_shards(plan, execute, done, shards.write)
-        # Write into the folder first: what a killed run leaves is then removed with the folder.
+        # Write into the folder first: removing the folder then also removes the leftovers of a killed run.
         joined = folder / "joined"
         counts = write_lines(_all_lines(shards, -(-plan.record.pieces // size)), joined)
         atomic_move(joined, out)

@@ -171,7 +171,7 @@ def join_answers(folder: Path, answers: Path, out: Path) -> Counts:
     """
     record = read_record(folder / RECORD)
     if record is None or record.clips is None:
-        raise SpoterError(f"{folder}: not a complete folder of `spoter batch-pack`; run that command again")
+        raise SpoterError(f"{folder}: not a complete output of `spoter batch-pack`; run that command again")
     return write_lines(_join(ShardFolder(folder / INPUTS), answers, record.clips), out)
 
 

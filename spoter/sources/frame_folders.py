@@ -98,7 +98,7 @@ def read_frame_folder(folder: Path) -> tuple[bytes, list[str]]:
     if False in hands and True not in hands:
         raise InputError(
             ErrorCode.MISSING_LANDMARKS,
-            "found people without hands in all frames, expected hands; run OpenPose with --hand",
+            "found people but no hands in any frame; run OpenPose with --hand",
             str(folder),
         )
     numbered = _number_files(folder, files)
@@ -110,7 +110,7 @@ def read_frame_folder(folder: Path) -> tuple[bytes, list[str]]:
     frames = [documents[numbered[number]].frames if number in numbered else b"null" for number in wanted]
     gaps = [number for number in wanted if number not in numbered]
     if gaps:
-        missing = f"{len(gaps)} of {len(frames)} frames have no file, from number {gaps[0]}"
+        missing = f"{len(gaps)} of {len(frames)} frames have no file, starting with number {gaps[0]}"
         notes.append(f"{missing}; they count as frames without a person")
     return _to_body(b"[" + b",".join(frames) + b"]", picture), notes
 
