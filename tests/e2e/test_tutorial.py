@@ -30,7 +30,7 @@ def test_it_prints_what_its_text_announces(server):
         ("0", "SOFTWARE"), ("1", "HALLO"), ("2", "wrong_point_count"), ("3", "MAINZ"),
     ]  # fmt: skip
     assert re.search(r"^GREETING 1\.00", printed, re.MULTILINE)
-    assert "wrong_point_count, in frame 0, pose_landmarks" in printed and "make serve" in printed
+    assert "wrong_point_count, in frame 0, pose_landmarks" in printed and "http://127.0.0.1:9/" in printed
 
 
 def test_it_opens_as_a_notebook():
