@@ -46,7 +46,7 @@ class Task:
         return Spoter(self.config.sizes(2 * len(self.encoder.layout)), self.config.positions, self.settings.dropout)
 
     def clip_set(self, clips: Sequence[LabelledClip]) -> ClipSet:
-        """Return labelled clips as input of the model."""
+        """Return labeled clips as input of the model."""
         return ClipSet(clips, self.data.glosses, self.encoder)
 
     def select(self, subset: str) -> list[LabelledClip]:

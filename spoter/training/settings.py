@@ -44,23 +44,21 @@ class Option:
 
 
 _GROUPS_HELP = "groups instead of a share: names or patterns, comma-separated: 'anna*,ben'."
-_LAYERS = Option("Number of transformer layers.", min=1)
-_FEEDFORWARD = Option("Width of the feed-forward network in each layer.", min=1)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings:
     """Settings of `spoter train`.
 
-    `data` are labelled clips in any form that `spoter.training.data.read_dataset` reads. `out` is the model folder to
+    `data` are labeled clips in any form that `spoter.training.data.read_dataset` reads. `out` is the model folder to
     write. Every other field is the option of the same name. Raises `DataError`, naming the field, for a number out of
     bounds and an unknown choice.
     """
 
     data: Path
     out: Path
-    validation_data: Annotated[Path | None, Option("Labelled clips for validation, instead of a share of DATA.")] = None
-    test_data: Annotated[Path | None, Option("Labelled clips for testing, instead of a share of DATA.")] = None
+    validation_data: Annotated[Path | None, Option("Labeled clips for validation, instead of a share of DATA.")] = None
+    test_data: Annotated[Path | None, Option("Labeled clips for testing, instead of a share of DATA.")] = None
     group_regex: Annotated[
         str, Option("Regular expression searched in each clip's name; its first (…) captures the group.")
     ] = ""
@@ -74,11 +72,11 @@ class TrainSettings:
     normalize: Annotated[str, Option("Normalization: box, none or bohacek.")] = "box"
     positions: Annotated[str, Option("Position embeddings: per-frame, or shared as in the original.")] = "per-frame"
     heads: Annotated[int, Option("Attention heads; 0: the most, up to 9, that the layout allows.", min=0)] = 0
-    encoder_layers: Annotated[int, _LAYERS] = 3
-    decoder_layers: Annotated[int, _LAYERS] = 2
-    encoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
-    decoder_feedforward: Annotated[int, _FEEDFORWARD] = 256
-    position_rows: Annotated[int, Option("Number of learned positions; for per-frame, the most frames.", min=1)] = 512
+    encoder_layers: Annotated[int, Option("Number of encoder layers.", min=1)] = 3
+    decoder_layers: Annotated[int, Option("Number of decoder layers.", min=1)] = 2
+    encoder_feedforward: Annotated[int, Option("Width of the encoder's feed-forward networks.", min=1)] = 256
+    decoder_feedforward: Annotated[int, Option("Width of the decoder's feed-forward networks.", min=1)] = 256
+    position_rows: Annotated[int, Option("Learned positions; per-frame: also the most frames of a clip.", min=1)] = 512
     validation: Annotated[float, Option("Share of clips for validation, in whole groups.")] = 0.15
     test: Annotated[float, Option("Share of clips for testing, in whole groups.")] = 0.15
     validation_by_clip: Annotated[
@@ -88,10 +86,10 @@ class TrainSettings:
     test_groups: Annotated[tuple[str, ...], Option(f"Test {_GROUPS_HELP}")] = ()
     epochs: Annotated[int, Option("Maximum number of passes over the training clips.", min=1)] = 60
     batch_size: Annotated[int, Option("Clips per step; fewer if they are long.", min=1)] = 32
-    optimizer: Annotated[str, Option(f"{' or '.join(OPTIMIZERS)}.", choices=OPTIMIZERS)] = "adamw"
-    learning_rate: Annotated[float, Option("Peak of the learning rate.", min=0, below=math.inf, min_open=True)] = 1e-3
+    optimizer: Annotated[str, Option(f"Optimizer: {' or '.join(OPTIMIZERS)}.", choices=OPTIMIZERS)] = "adamw"
+    learning_rate: Annotated[float, Option("Peak learning rate.", min=0, below=math.inf, min_open=True)] = 1e-3
     schedule: Annotated[
-        str, Option(f"{' or '.join(SCHEDULES)}; cosine: linear warm-up, then half a cosine.", choices=SCHEDULES)
+        str, Option("Schedule: cosine (linear warm-up, then half a cosine) or constant.", choices=SCHEDULES)
     ] = "cosine"
     weight_decay: Annotated[float, Option("Weight decay of the weight matrices.", min=0)] = 0.05
     label_smoothing: Annotated[float, Option("Share of the target spread over all glosses.", min=0, below=1)] = 0.1

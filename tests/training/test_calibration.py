@@ -253,7 +253,7 @@ def test_other_glosses_and_estimators_are_refused(bare, data):
         calibrate_folder(bare, foreign, late, CPU)
 
 
-def test_duplicates_of_the_prototypes_clips_are_refused_or_skipped(bare, data):
+def test_duplicates_of_prototype_clips_are_refused_or_skipped(bare, data):
     early, late = read_dataset(data["early"]), read_dataset(data["late"])
     twin = replace(early.clips[0], name="elsewhere/0", group="elsewhere")
     with pytest.raises(DataError, match=rf"clip elsewhere/0: .*{early.clips[0].name}.*--skip-bad"):

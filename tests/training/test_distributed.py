@@ -51,29 +51,29 @@ def metrics(out: Path) -> list[dict]:
 
 def test_two_processes_train_like_one_even_after_a_failure_and_resuming(tmp_path):
     data = write_hdf5(tmp_path / "signs.hdf5")
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    (together / ".training" / "metrics.jsonl").mkdir(parents=True)  # the first epoch cannot be written
-    failed = on_two_processes(data, together)
+    single, parallel = tmp_path / "single", tmp_path / "parallel"
+    (parallel / ".training" / "metrics.jsonl").mkdir(parents=True)  # the first epoch cannot be written
+    failed = on_two_processes(data, parallel)
     assert failed.returncode != 0 and not failed.stdout  # the other process did not wait forever
     assert failed.stderr.count(": Is a directory") == 1, failed.stderr
-    (together / ".training" / "metrics.jsonl").rmdir()
-    run = on_two_processes(data, together, "--resume")
+    (parallel / ".training" / "metrics.jsonl").rmdir()
+    run = on_two_processes(data, parallel, "--resume")
     assert run.returncode == 0, run.stderr
-    assert run.stdout.count(str(together)) == 1 and f"{together}: " not in run.stderr
-    assert not (together / ".training").exists()
+    assert run.stdout.count(str(parallel)) == 1 and f"{parallel}: " not in run.stderr
+    assert not (parallel / ".training").exists()
 
     threads = torch.get_num_threads()
-    train(TrainSettings(data=data, out=alone, **SETTINGS))
+    train(TrainSettings(data=data, out=single, **SETTINGS))
     torch.set_num_threads(threads)
-    for one, two in zip(metrics(alone), metrics(together), strict=True):
+    for one, two in zip(metrics(single), metrics(parallel), strict=True):
         for name in ("train_loss", "train_top1", "validation_loss", "validation_top1", "learning_rate"):
             assert two[name] == pytest.approx(one[name], abs=1e-5), (one["epoch"], name)
-    ours, theirs = (load_model_folder(out).model.state_dict() for out in (alone, together))
-    for name, tensor in ours.items():
-        torch.testing.assert_close(theirs[name], tensor, atol=1e-5, rtol=0, msg=name)
-    first = TrainSettings(data=data, out=alone, **SETTINGS)
-    assert not torch.equal(ours["pos"], prepare(first).new_model().pos)  # the weights changed
-    cards = [(out / "MODEL_CARD.md").read_text().partition("## Cross-validation")[2] for out in (alone, together)]
+    single_state, parallel_state = (load_model_folder(out).model.state_dict() for out in (single, parallel))
+    for name, tensor in single_state.items():
+        torch.testing.assert_close(parallel_state[name], tensor, atol=1e-5, rtol=0, msg=name)
+    first = TrainSettings(data=data, out=single, **SETTINGS)
+    assert not torch.equal(single_state["pos"], prepare(first).new_model().pos)  # the weights changed
+    cards = [(out / "MODEL_CARD.md").read_text().partition("## Cross-validation")[2] for out in (single, parallel)]
     assert cards[0] and cards[0] == cards[1]
 
 

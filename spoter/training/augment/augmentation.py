@@ -3,8 +3,8 @@
 Like the SPOTER paper, it changes the points of a layout in image units, before normalization: afterwards, hands and
 body would move apart. `spoter.training.augment.transforms` has the transforms; this module draws their parameters.
 
-From the paper are in-plane rotation (13 degrees), squeeze (15 %), perspective (10 %), sequential joint rotation
-(4 degrees, each joint with probability 0.3) and Gaussian noise: Boháček and Hrúz, "Sign Pose-based Transformer for
+In-plane rotation (13 degrees), squeeze (15 %), perspective (10 %), sequential joint rotation (4 degrees, each joint
+with probability 0.3) and Gaussian noise are from the paper: Boháček and Hrúz, "Sign Pose-based Transformer for
 Word-level Sign Language Recognition", WACV Workshops 2022, with the strengths of its code
 (``DEFAULT_AUGMENTATIONS_CONFIG`` of ``datasets/czech_slr_dataset.py``). The paper's squeeze narrows the picture from
 both sides; here it is a wider or narrower aspect ratio and a shift. `OriginalAugmentation` has the original squeeze.
@@ -53,7 +53,7 @@ class NoAugmentation:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The default augmentation, with the strength of each transform; 0 switches it off, 1 and 1 for the tempo."""
+    """The default augmentation, with the strength of each transform; 0 switches it off (tempo: 1 and 1)."""
 
     crop: float = 0.1  # largest share of the frames that is cut off at each end
     slowest: float = 1.6  # bounds of the tempo, a factor of the number of frames, uniform on a logarithmic scale

@@ -34,14 +34,14 @@ def resample_time(points: Float32Array, frames: int) -> Float32Array:
     Augmentation of Wearable Sensor Data for Parkinson's Disease Monitoring using Convolutional Neural Networks", ICMI
     2017.
     """
-    place = np.linspace(0, len(points) - 1, frames)
-    before = np.floor(place).astype(np.intp)
+    positions = np.linspace(0, len(points) - 1, frames)
+    before = np.floor(positions).astype(np.intp)
     after = np.minimum(before + 1, len(points) - 1)
-    part = (place - before).astype(np.float32)[:, None, None]
+    fraction = (positions - before).astype(np.float32)[:, None, None]
     first, second = points[before], points[after]
-    between = first + (second - first) * part
-    nearer = points[np.where(part[:, 0, 0] < 0.5, before, after)]
-    return np.where(np.isnan(between), nearer, between)
+    interpolated = first + (second - first) * fraction
+    nearer = points[np.where(fraction[:, 0, 0] < 0.5, before, after)]
+    return np.where(np.isnan(interpolated), nearer, interpolated)
 
 
 def rotate(points: Float32Array, degrees: float) -> Float32Array:
@@ -64,7 +64,7 @@ def shift(points: Float32Array, dx: float, dy: float) -> Float32Array:
 
 
 def perspective(points: Float32Array, ratio: float) -> Float32Array:
-    """Show the picture as seen from the left or right, like the SPOTER paper.
+    """Show the picture as seen from the left or right, as in the SPOTER paper.
 
     Both corners of one side move inward by `ratio` of the width and of the height, and the picture becomes the
     trapezium between the four corners. The homography from the unit square to the trapezium is, for the left side, with
@@ -117,9 +117,9 @@ def rotate_arm_joints(
                 continue
             place = before[:, joint]
             after[:, joint] = moved = end + (place - start) * turn
-            known = ~np.isnan(place)
-            start, end = np.where(known, place, start), np.where(known, moved, end)
-            turn = np.where(known, turn * _rotation_factor(angle), turn)
+            present = ~np.isnan(place)
+            start, end = np.where(present, place, start), np.where(present, moved, end)
+            turn = np.where(present, turn * _rotation_factor(angle), turn)
         if hands:
             after[:, hand] = end[:, None] + (before[:, hand] - start[:, None]) * turn[:, None]
     return _from_complex(after)

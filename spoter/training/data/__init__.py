@@ -1,4 +1,4 @@
-"""Data sets of labelled clips, with a reader for each form. docs/datasets.md describes the forms."""
+"""Data sets of labeled clips, with a reader for each form. docs/datasets.md describes the forms."""
 
 from __future__ import annotations
 

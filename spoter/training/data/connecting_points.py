@@ -1,4 +1,4 @@
-"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): read and write labelled clips.
+"""Data sets in ConnectingPoints HDF5 files (`spoter.landmarks.connecting_points`): read and write labeled clips.
 
 The first part of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group.
 """
@@ -23,7 +23,7 @@ from spoter.video.hdf5_files import Member, write_hdf5
 
 
 def write_clips(path: Path, clips: Iterable[LabelledClip], estimator: str) -> None:
-    """Write labelled clips of an estimator as a ConnectingPoints file, atomically.
+    """Write labeled clips of an estimator as a ConnectingPoints file, atomically.
 
     Changes the name of a clip if its first part is not the group of the clip. Raises `DataError` for a landmark that
     the estimator does not have.

@@ -1,4 +1,4 @@
-"""Labelled clips, data sets before and after reading, duplicates, and the union of presplit data sets."""
+"""Labeled clips, data sets before and after reading, duplicates, and the union of presplit data sets."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class UnreadDataSet:
 
 @dataclass(frozen=True)
 class DataSet:
-    """Labelled clips, read and checked."""
+    """Labeled clips, read and checked."""
 
     clips: list[LabelledClip]  # ordered by name
     skipped: list[Skipped]  # bad clips that `skip_bad` skipped

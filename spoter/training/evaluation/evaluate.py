@@ -1,4 +1,4 @@
-"""Evaluate a model on labelled clips, for `spoter evaluate` and the model card."""
+"""Evaluate a model on labeled clips, for `spoter evaluate` and the model card."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class UnknownSignFigures:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """An evaluation on labelled clips; predictions and figures are for clips of glosses that the model knows."""
+    """An evaluation on labeled clips; predictions and figures are for clips of glosses that the model knows."""
 
     model: str  # name and version
     data: str  # the data set's name

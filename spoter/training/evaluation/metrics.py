@@ -1,4 +1,4 @@
-"""Metrics of predictions for labelled clips: accuracy, macro F1, intervals, calibration."""
+"""Metrics of predictions for labeled clips: accuracy, macro F1, intervals, calibration."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predictions of a model for labelled clips, computed by the serving code. All figures and pictures come from them.
+"""Predictions of a model for labeled clips, computed by the serving code. All figures and pictures come from them.
 
 A clip that a server would refuse has no scores (NaN). It counts as wrong in accuracy, and is left out of figures on
 scores.
@@ -25,7 +25,7 @@ _BATCH = 32
 
 @dataclass(frozen=True)
 class Predictions:
-    """The predictions of a model for labelled clips."""
+    """The predictions of a model for labeled clips."""
 
     glosses: tuple[str, ...]  # of the model, by label index
     names: tuple[str, ...]  # of the clips

@@ -80,7 +80,7 @@ def select_clips(
         train, others = subsets["train"], subsets["validation"] + subsets["test"]
     else:
         raise DataError(
-            f"{folder}: found no {SPLIT} with the split of the training data; add --left-out DATA with labelled clips "
+            f"{folder}: found no {SPLIT} with the split of the training data; add --left-out DATA with labeled clips "
             "of groups that were left out of training"
         )
     train, others = ([clip for clip in clips if clip.gloss in glosses] for clips in (train, others))

@@ -25,8 +25,8 @@ from tests.wire import FRAME_FORMS, by_name, csv, dumps, long, nested, npy, spot
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 
 
-def same(found: Clip, written: np.ndarray, atol: float = 0.0) -> None:
-    np.testing.assert_allclose(found.points, written, rtol=0, atol=atol)
+def assert_points(clip: Clip, expected: np.ndarray, atol: float = 0.0) -> None:
+    np.testing.assert_allclose(clip.points, expected, rtol=0, atol=atol)
 
 
 def only(folder: Path, name: str, content: bytes) -> Clip:
@@ -58,7 +58,7 @@ def test_folders_name_glosses_and_each_clip_is_its_own_group(folder):
     assert (data.grouped, data.estimator, data.glosses) == (False, "mediapipe", ("CASA", "COMER"))
     assert data.sources == (folder,) and data.skipped == []
     for clip in data.clips:
-        same(clip.clip, CLIPS[clip.name].points)
+        assert_points(clip.clip, CLIPS[clip.name].points)
 
 
 def test_summary_of_json_clips_needs_little_memory(tmp_path):
@@ -138,7 +138,7 @@ def test_frames_of_every_estimator_are_read_with_all_points(tmp_path, name):
     read = only(tmp_path, "a.json", dumps(FRAME_FORMS[name](clip)))
     assert (read.names, read.estimator) == (clip.names, name)
     assert (~np.isnan(read.points)).mean() > 0.8
-    same(read, clip.points, 1e-6)
+    assert_points(read, clip.points, 1e-6)
 
 
 @pytest.mark.parametrize("name", ["29", "54", "71", "spoter54"])
@@ -153,7 +153,7 @@ def test_points_of_a_layout_are_read(tmp_path, name, form):
     }[form]
     read = only(tmp_path, "a.csv" if form == "wide csv" else "a.json", content)
     assert read.estimator is None
-    same(Clip(layout.select(read), layout.names), points, 1e-7)
+    assert_points(Clip(layout.select(read), layout.names), points, 1e-7)
 
 
 @pytest.mark.parametrize("size", [543, 54, 29, 71])
@@ -162,15 +162,15 @@ def test_layout_of_npy_follows_from_its_number_of_points(tmp_path, size):
     points = clip.points if size == 543 else load_layout(str(size)).select(clip)
     read = only(tmp_path, "a.npy", npy(points))
     assert read.names == (MEDIAPIPE.names if size == 543 else load_layout(str(size)).names)
-    same(read, points)
+    assert_points(read, points)
 
 
 def test_spoter_csv_and_long_csv_with_one_clip_are_read(tmp_path):
     clip = figure_clip()
-    same(only(tmp_path / "long", "a.csv", csv(long(clip))), clip.points, 1e-7)
+    assert_points(only(tmp_path / "long", "a.csv", csv(long(clip))), clip.points, 1e-7)
     points = load_layout("spoter54").select(clip)
     read = only(tmp_path / "spoter", "a.csv", csv(spoter_table(points[None])))
-    same(Clip(load_layout("spoter54").select(read), load_layout("spoter54").names), points, 1e-6)
+    assert_points(Clip(load_layout("spoter54").select(read), load_layout("spoter54").names), points, 1e-6)
 
 
 @pytest.mark.parametrize(

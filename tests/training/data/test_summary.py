@@ -76,10 +76,10 @@ def test_printed_table_has_the_statistics(path):
 
 def test_json_has_the_statistics_and_skipped_clips_are_listed(path):
     code, text = run(path, "--json", "--skip-bad", "--group-regex", r"/(\d)$")
-    found = json.loads(text)
-    assert code == 0 and set(found["groups"]) == {"0", "1", "2"}
-    assert found["total"]["clips"] == 54 and found["duplicates"] == []
-    (skipped,) = found["skipped"]
+    document = json.loads(text)
+    assert code == 0 and set(document["groups"]) == {"0", "1", "2"}
+    assert document["total"]["clips"] == 54 and document["duplicates"] == []
+    (skipped,) = document["skipped"]
     assert skipped["place"].startswith("camera05/twin/0") and "camera00/circle/0" in skipped["reason"]
     _, text = run(path, "--skip-bad")
     assert "clips skipped: 1" in text and "camera05/twin/0 (CIRCLE): " in text

@@ -21,8 +21,8 @@ from tests.wire import csv, long, spoter_table
 CLIPS = {f"{gloss}/{i}": figure_clip(frames=6 + i, seed=i) for i, gloss in enumerate(("CASA", "CASA", "COMER"))}
 
 
-def same(found: Clip, written: np.ndarray, atol: float = 0.0) -> None:
-    np.testing.assert_allclose(found.points, written, rtol=0, atol=atol)
+def assert_points(clip: Clip, expected: np.ndarray, atol: float = 0.0) -> None:
+    np.testing.assert_allclose(clip.points, expected, rtol=0, atol=atol)
 
 
 # --- SPOTER's CSV ---
@@ -44,7 +44,7 @@ def test_spoter_csv_with_labels_names_and_groups(tmp_path):
     assert not data.grouped and data.labels == {}
     layout = load_layout("spoter54")
     for seed, clip in enumerate(data.clips):
-        same(Clip(layout.select(clip.clip), layout.names), layout.select(figure_clip(seed=seed)), 1e-6)
+        assert_points(Clip(layout.select(clip.clip), layout.names), layout.select(figure_clip(seed=seed)), 1e-6)
     put(tmp_path / "meaning.json", b'{"0": "CASA", "1": "COMER"}')
     named = read_dataset(spoter_file(tmp_path, clip=["a", "b", "c"], group=["x", "x", "y"]))
     assert [(clip.name, clip.gloss, clip.group) for clip in named.clips] == [
@@ -130,7 +130,7 @@ def write_table(path: Path, table: pd.DataFrame) -> Path:
 def check_long(data: DataSet, grouped: bool) -> None:
     assert [clip.name for clip in data.clips] == sorted(CLIPS) and data.grouped == grouped
     for clip in data.clips:
-        same(clip.clip, CLIPS[clip.name].points, 1e-7)
+        assert_points(clip.clip, CLIPS[clip.name].points, 1e-7)
         assert clip.gloss == clip.name.split("/")[0]
         assert clip.group == (f"signer{int(clip.name[-1]) % 2}" if grouped else clip.name)
 
@@ -152,7 +152,7 @@ def test_points_of_the_irises_are_ignored_and_absent_rows_are_missing_points(tmp
     (labelled,) = read_dataset(write_table(tmp_path / "t.csv", table)).clips
     expected = clip.points.copy()
     expected[:, MEDIAPIPE.part("left_hand")] = np.nan
-    same(labelled.clip, expected, 1e-7)
+    assert_points(labelled.clip, expected, 1e-7)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
@@ -233,7 +233,7 @@ def test_train_csv_with_one_parquet_file_per_clip_is_read(kaggle, where):
     ]  # fmt: skip
     for clip in data.clips:
         (expected,) = (other for name, other in CLIPS.items() if name[-1] == clip.name[-1])
-        same(clip.clip, expected.points, 1e-7)
+        assert_points(clip.clip, expected.points, 1e-7)
 
 
 def test_wrong_rows_of_a_train_csv_are_errors_with_their_lines_or_skipped(kaggle):

@@ -1,4 +1,4 @@
-"""Evaluation: predictions of the serving code for labelled clips, and the figures from them."""
+"""Evaluation: predictions of the serving code for labeled clips, and the figures from them."""
 
 from __future__ import annotations
 

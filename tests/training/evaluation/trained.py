@@ -56,5 +56,5 @@ class Oracle:
 
 
 def member(gloss, scores, group="g", name="n"):
-    """Return a replacement for a labelled clip, with the scores that `Oracle` returns for it."""
+    """Return a replacement for a labeled clip, with the scores that `Oracle` returns for it."""
     return SimpleNamespace(clip=SimpleNamespace(scores=scores, estimator=None), gloss=gloss, group=group, name=name)
