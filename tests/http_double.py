@@ -38,31 +38,31 @@ class Double:
     ----------
     answers : list
         Each a status, a body (JSON unless bytes) and headers; a function of the request that returns these; or `LATE`.
-    asked : list of Request
+    requests : list of Request
         The requests received; `bodies` holds their bodies.
-    most : int
+    max_waiting : int
         The largest number of requests that waited for their answers at the same time.
     """
 
     url: str = ""
     answers: list = field(default_factory=lambda: [(200, ANSWER, {})])
-    asked: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
-    most: int = 0
+    max_waiting: int = 0
     finished: threading.Event = field(default_factory=threading.Event)
     _waiting: int = 0
 
     def reset(self) -> None:
         """Forget the requests, and answer with success."""
         fresh = Double(self.url)
-        for name in ("answers", "asked", "bodies", "most", "finished"):
+        for name in ("answers", "requests", "bodies", "max_waiting", "finished"):
             setattr(self, name, getattr(fresh, name))
 
     async def answer(self, request: Request) -> Response:
         self._waiting += 1
-        self.most = max(self.most, self._waiting)
+        self.max_waiting = max(self.max_waiting, self._waiting)
         body = await request.body()
-        self.asked.append(request)
+        self.requests.append(request)
         self.bodies.append(body)
         await asyncio.sleep(0.01)  # so that simultaneous requests overlap
         answer = self.answers[0] if len(self.answers) == 1 else self.answers.pop(0)

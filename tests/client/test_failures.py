@@ -45,7 +45,7 @@ def test_number_of_attempts_is_limited(connect, double):
     double.answers = [BUSY]
     with pytest.raises(UnavailableError, match="no worker") as caught:
         connect(double.url).predict(POINTS)
-    assert len(double.asked) == 3
+    assert len(double.requests) == 3
     assert (caught.value.status, caught.value.code) == (503, "ServiceUnavailableException")
 
 
@@ -53,7 +53,7 @@ def test_retry_after_beyond_the_longest_wait_ends_the_attempts(connect, double):
     double.answers = [(503, ERROR, {"Retry-After": "3600"})]
     with pytest.raises(UnavailableError) as caught:
         connect(double.url).predict(POINTS)
-    assert len(double.asked) == 1 and caught.value.retry_after == 3600
+    assert len(double.requests) == 1 and caught.value.retry_after == 3600
 
 
 def test_refused_request_is_not_retried(connect, double):
@@ -63,14 +63,14 @@ def test_refused_request_is_not_retried(connect, double):
     error = caught.value
     assert (error.code, error.message, error.where, error.status) == ("wrong_type", "found text", "frame 1", 400)
     assert isinstance(error, InputError) and isinstance(error, ServerError) and str(error) == "frame 1: found text"
-    assert len(double.asked) == 1
+    assert len(double.requests) == 1
 
 
 def test_failure_of_the_server_is_not_retried(connect, double):
     double.answers = [(500, {"error": {"code": "internal", "message": "the server failed", "where": None}}, {})]
     with pytest.raises(ServerError) as caught:
         connect(double.url).predict(POINTS)
-    assert (caught.value.code, caught.value.status, len(double.asked)) == ("internal", 500, 1)
+    assert (caught.value.code, caught.value.status, len(double.requests)) == ("internal", 500, 1)
     assert not isinstance(caught.value, InputError)
 
 
@@ -103,17 +103,17 @@ def test_late_answers_are_a_timeout(connect, double):
     double.answers = [LATE]
     with pytest.raises(NoAnswerError) as caught:
         connect(double.url, timeout=0.2).predict(POINTS)
-    assert caught.value.code == "timeout" and len(double.asked) == 2
+    assert caught.value.code == "timeout" and len(double.requests) == 2
     with pytest.raises(NoAnswerError):
         connect(double.url, timeout=0.2, retry=Retry(attempts=1)).predict(POINTS)
-    assert len(double.asked) == 3
+    assert len(double.requests) == 3
 
 
 @pytest.mark.parametrize("died", WORKER_DIED)
 def test_request_whose_worker_died_is_retried(connect, double, died):
     double.answers = [died, BUSY, GOOD]
     assert connect(double.url).predict(POINTS).gloss == "HALLO"
-    assert len(double.asked) == 3
+    assert len(double.requests) == 3
 
 
 @pytest.mark.parametrize("died", WORKER_DIED)
@@ -121,7 +121,7 @@ def test_request_that_kills_workers_is_retried_only_once(connect, double, died):
     double.answers = [died]
     with pytest.raises(ServerError) as caught:
         connect(double.url).predict(POINTS)
-    assert (caught.value.status, len(double.asked)) == (died[0], 2)
+    assert (caught.value.status, len(double.requests)) == (died[0], 2)
 
 
 def test_client_waits_between_attempts(connect, double, monkeypatch):
@@ -151,7 +151,7 @@ def test_answers_of_other_servers_are_errors(connect, double, answer):
     with pytest.raises(ServerError) as caught:
         connect(double.url).predict(POINTS)
     expected = RequestError if answer[0] == 400 else UnexpectedAnswerError
-    assert isinstance(caught.value, expected) and len(double.asked) == 1
+    assert isinstance(caught.value, expected) and len(double.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -177,12 +177,12 @@ def test_headers_token_and_address_are_sent(connect, double, monkeypatch):
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")  # no proxy listens there
     client = connect(f"{double.url}/invocations", token="secret", headers={"x-api-key": "key"})
     client.predict(POINTS)
-    (request,) = double.asked
+    (request,) = double.requests
     assert request.url.path == "/invocations"
     sent = {name: request.headers[name] for name in ("authorization", "x-api-key", "content-type")}
     assert sent == {"authorization": "Bearer secret", "x-api-key": "key", "content-type": "application/json"}
     connect(double.url, model="other").predict(POINTS)
-    assert double.asked[-1].url.path == "/predictions/other" and "authorization" not in double.asked[-1].headers
+    assert double.requests[-1].url.path == "/predictions/other" and "authorization" not in double.requests[-1].headers
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:8080", "localhost", "ftp://host", "http://", "http://[::1", ""])
@@ -195,7 +195,7 @@ def test_invalid_address_is_an_error(url):
 def test_error_about_an_invalid_token_does_not_show_it(connect, double, token):
     with pytest.raises(SpoterError, match="Authorization") as caught:
         connect(double.url, token=token).predict(POINTS)
-    assert "cret" not in str(caught.value) and double.asked == []
+    assert "cret" not in str(caught.value) and double.requests == []
 
 
 def test_wait_grows_with_jitter_and_is_bounded():

@@ -266,10 +266,10 @@ def test_file_with_several_clips_is_sent_in_one_request(connect, double, samples
 
 def test_number_of_parallel_requests_is_bounded_by_concurrency(double):
     async def run(concurrency: int) -> int:
-        double.most = 0
+        double.max_waiting = 0
         async with AsyncClient(double.url, max_clips=1) as client:
             await client.predict_many(clips(*range(8, 30)), concurrency=concurrency)
-        return double.most
+        return double.max_waiting
 
     double.answers = [reply]
     assert asyncio.run(run(3)) == 3

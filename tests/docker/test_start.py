@@ -144,7 +144,7 @@ def test_health_check_requests_a_prediction_and_replaces_an_expired_token(tmp_pa
         (tmp_path / "addresses.json").write_text(f'{{"inference": "{double.url}", "management": "{double.url}"}}')
         double.answers = [refused, (200, b"", {}), described, (200, ANSWER, {})]
         assert health.main() == 0 and capsys.readouterr().out.startswith("healthy: answered")
-        assert [request.url.path for request in double.asked] == ["/ping", "/token", *["/predictions/spoter"] * 2]
-        assert [request.headers["authorization"] for request in double.asked[:2]] == ["Bearer old", "Bearer api"]
+        assert [request.url.path for request in double.requests] == ["/ping", "/token", *["/predictions/spoter"] * 2]
+        assert [request.headers["authorization"] for request in double.requests[:2]] == ["Bearer old", "Bearer api"]
         double.answers = [(200, {"status": "Healthy"}, {}), (503, {"code": 503, "message": "no worker"}, {})]
         assert health.main() == 1 and "no worker" in capsys.readouterr().out

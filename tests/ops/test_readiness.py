@@ -92,7 +92,7 @@ def test_a_token_is_not_sent_to_the_target_of_a_redirect():
         double.answers = [(307, b"", {"Location": other.url}), (302, b"", {"Location": other.url})]
         for body in (b"{}", None):
             assert send(double.url, "secret", body).status in (302, 307)
-        assert other.asked == []
+        assert other.requests == []
 
 
 def test_a_server_that_hangs_fails_after_the_timeout():
@@ -140,7 +140,7 @@ def test_only_a_request_with_a_body_has_a_content_type():
         double.answers = [GOOD]
         for options in ({}, {"method": "POST"}, {"body": b"a,b", "content_type": "text/csv"}):
             assert send(double.url, **options).status == 200
-    types = [(request.method, request.headers.get("content-type")) for request in double.asked]
+    types = [(request.method, request.headers.get("content-type")) for request in double.requests]
     assert types == [("GET", None), ("POST", None), ("POST", "text/csv")]
 
 
@@ -165,7 +165,7 @@ def test_answers_of_the_management_api_are_returned(managed, tmp_path):
         process = managed(double.url)
         process.key_file = tmp_path / "key_file.json"
         assert process.manage("POST", "/models?url=a.mar&synchronous=true") == [{"batchSize": 8}]
-    [request] = double.asked
+    [request] = double.requests
     assert (request.method, request.url.path, request.url.query) == ("POST", "/models", "url=a.mar&synchronous=true")
     assert request.headers["authorization"] == "Bearer secret"
 
@@ -217,7 +217,7 @@ def test_workers_are_ok_if_all_are_ready(states, ok):
     with serving() as double:
         double.answers = [(200, [{"workers": [{"status": state} for state in states]}], {})]
         check = workers(double.url, "spoter", "secret")
-        assert double.asked[0].headers["authorization"] == "Bearer secret"
+        assert double.requests[0].headers["authorization"] == "Bearer secret"
     assert check.ok is ok and check.found == f"{states.count('READY')} of {len(states)} READY"
 
 

@@ -64,8 +64,8 @@ def run(monkeypatch, capsys, *options: str) -> tuple[int, str, str]:
 def test_the_api_key_authorizes_the_request_for_a_new_key(changing, keys):
     assert rotate(changing.url + "/", keys) == "new0"
     assert rotate(changing.url, keys, "management") == "new1"
-    assert [request.url.query for request in changing.asked] == ["type=inference", "type=management"]
-    assert {request.headers["authorization"] for request in changing.asked} == {"Bearer api"}
+    assert [request.url.query for request in changing.requests] == ["type=inference", "type=management"]
+    assert {request.headers["authorization"] for request in changing.requests} == {"Bearer api"}
 
 
 def test_failures_are_reported_in_one_line(double, keys, tmp_path, monkeypatch, capsys):
@@ -155,7 +155,7 @@ def test_a_client_reads_its_token_from_the_file_for_each_request(double, tmp_pat
         for token in ("first", "second\n"):
             file.write_text(token)
             client.predict(POINTS)
-    assert [request.headers["authorization"] for request in double.asked] == ["Bearer first", "Bearer second"]
+    assert [request.headers["authorization"] for request in double.requests] == ["Bearer first", "Bearer second"]
 
 
 def test_only_a_refused_token_from_a_file_is_tried_again(double, tmp_path):
@@ -166,13 +166,13 @@ def test_only_a_refused_token_from_a_file_is_tried_again(double, tmp_path):
         assert client.predict(POINTS).gloss == "HALLO"
     double.answers = [REFUSED]
     for token, times in ((file, 3), ("x", 1)):
-        asked = len(double.asked)
+        before = len(double.requests)
         with (
             pytest.raises(RequestError, match="token"),
             Client(double.url, token=token, layout=54, retry=QUICK) as client,
         ):
             client.predict(POINTS)
-        assert len(double.asked) - asked == times
+        assert len(double.requests) - before == times
 
 
 @pytest.mark.parametrize(
@@ -186,4 +186,4 @@ def test_an_error_about_a_token_file_does_not_quote_it(double, tmp_path, content
     with Client(double.url, token=tmp_path / "token", layout=54) as client, pytest.raises(SpoterError) as error:
         client.predict(POINTS)
     assert words in str(error.value)
-    assert double.asked == [] and "naïve" not in str(error.value)
+    assert double.requests == [] and "naïve" not in str(error.value)
