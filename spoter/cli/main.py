@@ -27,7 +27,7 @@ _COMMANDS = {
     "train": (
         "train.train",
         "spoter train clips/ --out models/mine",
-        "torchrun --nproc-per-node 4 -m spoter.cli.main train clips/ --out models/mine --device cuda",
+        "torchrun --nproc-per-node 4 -m spoter train clips/ --out models/mine --device cuda",
     ),
     "evaluate": ("evaluate.evaluate", "spoter evaluate models/mine clips/ --split test --report report.html"),
     "calibrate": ("calibrate.calibrate", "spoter calibrate models/mine clips/ --val-groups 'anna*,ben'"),

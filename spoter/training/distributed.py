@@ -1,6 +1,6 @@
 """Training of one model by one or several processes, one per GPU, with torch's DistributedDataParallel.
 
-``torchrun --nproc-per-node 4 -m spoter.cli.main train …`` starts the processes and sets their environment variables.
+``torchrun --nproc-per-node 4 -m spoter train …`` starts the processes and sets their environment variables.
 If one process fails, torchrun ends the others.
 """
 
