@@ -113,9 +113,9 @@ def test_creates_the_repository_pushes_once_and_prints_the_deploy_command(ecr, e
     tag = uri.rpartition(":")[2]
     ecr.put_image(repositoryName="spoter", imageManifest=manifest, imageManifestMediaType=kind, imageTag=tag)
     Path(environ["CALLS"]).write_text("")
-    again = push(environ)
-    assert again.returncode == 0, again.stderr
-    assert again.stdout.splitlines()[-1] == f"spoter deploy --image-uri {uri}"
+    second = push(environ)
+    assert second.returncode == 0, second.stderr
+    assert second.stdout.splitlines()[-1] == f"spoter deploy --image-uri {uri}"
     assert "push" not in Path(environ["CALLS"]).read_text()
 
 

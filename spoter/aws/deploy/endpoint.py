@@ -88,8 +88,8 @@ def bring_up(
     status, serving = result["EndpointStatus"], result["EndpointConfigName"]
     if status != "InService" or serving != config_name:
         reason = explain_failure(account, group, result.get("FailureReason") or "AWS gives no reason", since=since)
-        kept = f", and still serves {serving}" if serving != config_name else ""
-        raise DeploymentFailed(f"endpoint {name} is {status}{kept}: {reason}")
+        still = f", and still serves {serving}" if serving != config_name else ""
+        raise DeploymentFailed(f"endpoint {name} is {status}{still}: {reason}")
     return change
 
 

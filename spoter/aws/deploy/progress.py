@@ -68,23 +68,23 @@ class Undo:
     def __bool__(self) -> bool:
         return bool(self._actions)
 
-    def add(self, what: str, action: Callable[[], object], verb: str = "removed") -> None:
-        """Register the action that undoes the creation of `what`; `verb` reports it afterwards."""
-        self._actions.append((what, verb, action))
+    def add(self, name: str, action: Callable[[], object], verb: str = "removed") -> None:
+        """Register the action that undoes a change of the resource `name`; `verb` reports it afterwards."""
+        self._actions.append((name, verb, action))
 
     def run(self) -> list[str]:
         """Undo everything, newest first, and report each; return the names of what could not be undone."""
         failed = []
         while self._actions:
-            what, verb, action = self._actions.pop()
+            name, verb, action = self._actions.pop()
             try:
                 action()
             except DeployError as error:
                 if isinstance(error, CallError) and error.absent:
-                    self._reporter.note(f"{what} does not exist any more")
+                    self._reporter.note(f"{name} does not exist any more")
                     continue
-                failed.append(what)
-                self._reporter.warn(f"{what} could not be undone: {error}")
+                failed.append(name)
+                self._reporter.warn(f"{name} could not be undone: {error}")
             else:
-                self._reporter.note(f"{verb} {what}")
+                self._reporter.note(f"{verb} {name}")
         return failed

@@ -16,7 +16,7 @@ from spoter.aws.deploy.settings import DeployError
 BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting", "InProgress", "Stopping")
 # Seconds between two status queries, as in the sagemaker SDK.
 POLL = 30.0
-# Seconds. SageMaker has time limits of its own: one hour for an instance to get ready, two for a rollback.
+# Seconds. SageMaker also has time limits: one hour for an instance to get ready, two for a rollback.
 TIMEOUT = 3 * 3600.0
 # Number of log streams, one per instance, from which a failure is explained.
 STREAMS = 3
@@ -51,7 +51,7 @@ def wait_until_idle(
     """
     words = operation.split("_")[1:]
     field = "".join(word.capitalize() for word in words)
-    what, end = " ".join([*words, name]), time.monotonic() + timeout
+    subject, end = " ".join([*words, name]), time.monotonic() + timeout
     shown = None
     while True:
         try:
@@ -59,15 +59,15 @@ def wait_until_idle(
         except Unreachable:
             status = "AWS is unreachable"
         except DeployError as error:
-            raise StillBusy(f"{error}. AWS continues with {what}, and nothing was removed") from None
+            raise StillBusy(f"{error}. AWS continues with {subject}, and nothing was removed") from None
         else:
             if description is None or description[f"{field}Status"] not in BUSY:
                 return description
             status = description[f"{field}Status"]
         if time.monotonic() > end:
             raise StillBusy(
-                f"{what} is still {status} after {timeout / 3600:.0f} hours: check it with `spoter deploy status`, or "
-                "run `spoter deploy` again to continue waiting"
+                f"{subject} is still {status} after {timeout / 3600:.0f} hours: check `spoter deploy status`, or run "
+                "`spoter deploy` again to continue waiting"
             )
         if status != shown:
             show(status)

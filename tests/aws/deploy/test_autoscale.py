@@ -27,7 +27,11 @@ def current_scaling(cloud) -> tuple[list[tuple[int, int]], dict[str, dict], list
     targets = client.describe_scalable_targets(ServiceNamespace="sagemaker")["ScalableTargets"]
     policies = client.describe_scaling_policies(ServiceNamespace="sagemaker")["ScalingPolicies"]
     bounds = [(target["MinCapacity"], target["MaxCapacity"]) for target in targets]
-    return bounds, {one["PolicyName"]: one for one in policies}, [one["AlarmName"] for one in alarms["MetricAlarms"]]
+    return (
+        bounds,
+        {policy["PolicyName"]: policy for policy in policies},
+        [alarm["AlarmName"] for alarm in alarms["MetricAlarms"]],
+    )
 
 
 def test_realtime_scaling_follows_invocations(cloud):

@@ -69,9 +69,9 @@ def test_deploy_status_invoke_and_delete(ready):
     assert "/endpoints/spoter/invocations" in done.stdout and "undo" in done.stdout
     assert "uploading the archive" in done.stderr and "uploading" not in done.stdout
     ready.calls.clear()
-    again = cli("--verbose")
-    assert (again.returncode, again.stdout, changes(ready)) == (0, done.stdout, [])
-    assert 'sagemaker describe_endpoint {"EndpointName": "spoter"}' in again.stderr
+    second = cli("--verbose")
+    assert (second.returncode, second.stdout, changes(ready)) == (0, done.stdout, [])
+    assert 'sagemaker describe_endpoint {"EndpointName": "spoter"}' in second.stderr
 
     shown = cli("status")
     assert shown.returncode == 0 and "InService" in shown.stdout
@@ -185,8 +185,8 @@ def test_ctrl_c_while_waiting_removes_nothing_and_the_next_run_resumes(ready):
     assert "interrupted" in error and "spoter deploy delete" in error
     assert "Traceback" not in error
     assert resource_names(ready)["endpoints"] == ["spoter"]
-    again = cli()
-    assert again.returncode == 0, again.stderr
+    second = cli()
+    assert second.returncode == 0, second.stderr
     assert len(ready.called("CreateEndpoint")) == 1
     assert endpoint(ready)["EndpointStatus"] == "InService"
 

@@ -87,4 +87,4 @@ def test_local_container_has_the_variables_of_a_deployment(local_endpoint):
     assert {name: local.get(name) for name in deployed} == deployed
     local_only = {name for name in local if name.startswith("SAGEMAKER_")} - deployed.keys()
     placement = {"SAGEMAKER_BASE_DIR", "SAGEMAKER_BIND_TO_PORT", "SAGEMAKER_MODEL_SERVER_WORKERS"}
-    assert local_only == placement | {"SAGEMAKER_SERVING_MODULE"}  # the latter is set in the image
+    assert local_only == placement | {"SAGEMAKER_SERVING_MODULE"}  # SAGEMAKER_SERVING_MODULE is set in the image

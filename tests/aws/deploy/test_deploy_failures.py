@@ -57,7 +57,9 @@ def test_log_of_serving_containers_is_not_reported_for_a_failed_update(ready, ch
     run(ready)
     ready.log(requests.log_group("spoter"), "AllTraffic/i-old", ["line of a serving container"])
     ready.sagemaker.fail("UpdateEndpoint", "no capacity")
-    monkeypatch.setattr("spoter.aws.deploy.endpoint.CLOCK_SKEW", -300)  # the stream above is 0 s old
+    monkeypatch.setattr(
+        "spoter.aws.deploy.endpoint.CLOCK_SKEW", -300
+    )  # so that the stream, created just now, counts as older
     done = run(ready, model=changed_model)
     assert "no capacity" in done.output and "line of a serving container" not in done.output
 

@@ -68,8 +68,8 @@ def test_each_mode_is_deployed_and_answers(ready, mode, has_mode):
     config = ready.client("sagemaker").describe_endpoint_config(EndpointConfigName=resource_names(ready)["configs"][0])
     assert has_mode(config["ProductionVariants"][0], config)
     assert ready.called("InvokeEndpointAsync" if mode == "async" else "InvokeEndpoint")
-    again = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
-    assert (again.error, again.changes) == (None, [])
+    second = run(ready, mode=mode, capture_percent=10 if mode == "realtime" else 0)
+    assert (second.error, second.changes) == (None, [])
 
 
 def test_data_capture_gives_a_warning(ready):
@@ -79,27 +79,27 @@ def test_data_capture_gives_a_warning(ready):
 
 def test_unchanged_second_run_changes_nothing(ready):
     first = run(ready)
-    again = run(ready)
-    assert again.error is None
-    assert again.changes == []
+    second = run(ready)
+    assert second.error is None
+    assert second.changes == []
     assert not ready.called("InvokeEndpoint")
-    assert "unchanged" in again.output
-    assert again.lines == first.lines
+    assert "unchanged" in second.output
+    assert second.lines == first.lines
 
 
 def test_new_tag_is_added_and_nothing_else(ready):
     run(ready)
-    again = run(ready, tags={"team": "signs"})
-    assert again.changes == ["AddTags"] * 3
+    second = run(ready, tags={"team": "signs"})
+    assert second.changes == ["AddTags"] * 3
 
 
 def test_changed_model_updates_the_endpoint_and_keeps_the_old_resources(ready, changed_model):
     run(ready)
     before = resource_names(ready)
     make_alarm(ready, "errors")
-    again = run(ready, model=changed_model, rollback_alarms=("errors",))
-    assert again.error is None
-    assert again.changes == ["PUT object", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
+    second = run(ready, model=changed_model, rollback_alarms=("errors",))
+    assert second.error is None
+    assert second.changes == ["PUT object", "CreateModel", "CreateEndpointConfig", "UpdateEndpoint"]
     (update,) = ready.called("UpdateEndpoint")
     assert update["DeploymentConfig"]["AutoRollbackConfiguration"] == {"Alarms": [{"AlarmName": "errors"}]}
     assert not update["RetainAllVariantProperties"]
@@ -112,25 +112,25 @@ def test_changed_model_updates_the_endpoint_and_keeps_the_old_resources(ready, c
 
 def test_update_of_a_scaled_endpoint_keeps_its_instances(ready, changed_model):
     run(ready, autoscale="1:4")
-    again = run(ready, autoscale="1:4", model=changed_model)
-    assert again.error is None
+    second = run(ready, autoscale="1:4", model=changed_model)
+    assert second.error is None
     assert ready.called("UpdateEndpoint")[0]["RetainAllVariantProperties"]
-    assert "DeregisterScalableTarget" not in again.changes
+    assert "DeregisterScalableTarget" not in second.changes
 
 
 def test_new_instance_type_removes_scaling_before_the_update_and_restores_it(ready):
     run(ready, autoscale="1:4")
-    again = run(ready, autoscale="1:4", instance_type="ml.c5.xlarge")
-    assert again.error is None
-    order = [change for change in again.changes if "Scal" in change or change == "UpdateEndpoint"]
+    second = run(ready, autoscale="1:4", instance_type="ml.c5.xlarge")
+    assert second.error is None
+    order = [change for change in second.changes if "Scal" in change or change == "UpdateEndpoint"]
     assert order.index("DeregisterScalableTarget") < order.index("UpdateEndpoint")
     assert order.index("UpdateEndpoint") < order.index("RegisterScalableTarget") < order.index("PutScalingPolicy")
 
 
 def test_scaling_does_not_change_the_configuration(ready):
     run(ready)
-    again = run(ready, autoscale="1:4")
-    assert again.changes and not {"CreateEndpointConfig", "UpdateEndpoint"} & set(again.changes)
+    second = run(ready, autoscale="1:4")
+    assert second.changes and not {"CreateEndpointConfig", "UpdateEndpoint"} & set(second.changes)
 
 
 def test_batch_job_answers_lines_in_order_without_an_endpoint(ready, samples):

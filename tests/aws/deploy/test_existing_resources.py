@@ -17,9 +17,9 @@ from tests.aws.deploy.deploying import changes, endpoint, make_settings, resourc
 def test_mode_of_an_endpoint_cannot_change(ready):
     run(ready)
     before = resource_names(ready)
-    again = run(ready, mode="async")
-    assert again.changes == []
-    assert "realtime" in str(again.error) and "async" in str(again.error) and again.error.exit_code == 2
+    second = run(ready, mode="async")
+    assert second.changes == []
+    assert "realtime" in str(second.error) and "async" in str(second.error) and second.error.exit_code == 2
     assert resource_names(ready) == before
 
 

@@ -51,9 +51,9 @@ def decoded(body: bytes, layout: Layout, attributes: str | None = None) -> list[
 @pytest.mark.parametrize("refined", [False, True])
 def test_used_points_do_not_change(proxy, tmp_path, monkeypatch, layout, refined):
     layout = layout_of(proxy, tmp_path, monkeypatch, layout)
-    one, two = holistic(clip(6), refined), holistic(clip(4, 1), refined)
+    first, second = holistic(clip(6), refined), holistic(clip(4, 1), refined)
     for key in ("keypoints", "keypoints_list", "frames"):
-        for document in ({key: one["keypoints"], "top_k": 3, "fps": 25}, {"clips": [one, two], "top_k": 3}):
+        for document in ({key: first["keypoints"], "top_k": 3, "fps": 25}, {"clips": [first, second], "top_k": 3}):
             body = dumps(document)
             reduced = proxy.reduce_body(body)
             assert len(reduced) < len(body) / (3 if layout.name == "71" else 8)
@@ -146,7 +146,7 @@ def test_errors_in_parts_without_used_points_stay(proxy, tmp_path, monkeypatch):
     for variant in (body, proxy.reduce_body(body)):
         with pytest.raises(InputError) as error:
             decoded(variant, layout)
-        assert "left_hand_landmarks" in error.value.where
+        assert error.value.where.startswith("frame 0, ")
 
 
 def test_nothing_is_reduced_for_a_layout_that_mediapipe_lacks(proxy, tmp_path, monkeypatch):

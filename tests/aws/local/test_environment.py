@@ -163,5 +163,5 @@ def test_archive_answers_with_other_versions_of_python_and_torch(archive, local_
         assert invoke(runtime_client(endpoint), b"{nonsense", "application/json")[0] == 400
     answer = json.loads(body)
     assert status == 200 and answer["frames"] == expected["frames"] and answer["known"] == expected["known"]
-    for ours, theirs in zip(answer["instances"], expected["instances"], strict=True):
-        assert ours["gloss"] == theirs["gloss"] and ours["score"] == pytest.approx(theirs["score"], abs=2e-4)
+    for actual, wanted in zip(answer["instances"], expected["instances"], strict=True):
+        assert actual["gloss"] == wanted["gloss"] and actual["score"] == pytest.approx(wanted["score"], abs=2e-4)

@@ -29,7 +29,7 @@ from spoter.serving.service import respond
 from tests.generate import figure_clip
 from tests.wire import csv, dumps, holistic, nested, npy, wide
 
-# Scores are rounded to four decimals, so that a rounded difference can be 1e-4 larger than the real one.
+# Scores are rounded to four decimals, so that a rounded difference can be 1e-4 larger than the real first.
 CLOSE = 1e-4 + 1e-9
 
 
@@ -51,20 +51,20 @@ def http(body: bytes, content_type: str | None = "application/json", encoded: bo
     }
 
 
-def assert_close(one: object, other: object) -> None:
+def assert_close(first: object, other: object) -> None:
     """Assert that two JSON documents are equal, with numbers within 1e-4."""
-    if isinstance(one, dict):
-        assert one.keys() == other.keys()
-        for key, value in one.items():
+    if isinstance(first, dict):
+        assert first.keys() == other.keys()
+        for key, value in first.items():
             assert_close(value, other[key])
-    elif isinstance(one, list):
-        assert len(one) == len(other)
-        for pair in zip(one, other, strict=True):
+    elif isinstance(first, list):
+        assert len(first) == len(other)
+        for pair in zip(first, other, strict=True):
             assert_close(*pair)
-    elif isinstance(one, float):
-        assert other == pytest.approx(one, abs=CLOSE)
+    elif isinstance(first, float):
+        assert other == pytest.approx(first, abs=CLOSE)
     else:
-        assert one == other
+        assert first == other
 
 
 def test_package_is_small_and_contains_only_what_serving_needs(package, model):
@@ -110,8 +110,8 @@ def test_byte_code_is_for_the_functions_python_and_paths(package):
 
 
 def test_same_input_gives_the_same_bytes(package, model, architecture, tmp_path):
-    again = build(model, tmp_path, architecture, find_python(None))
-    assert again.path.read_bytes() == package.path.read_bytes()
+    second = build(model, tmp_path, architecture, find_python(None))
+    assert second.path.read_bytes() == package.path.read_bytes()
 
 
 def test_samples_get_the_servers_answers(run, server, samples):
