@@ -47,7 +47,7 @@ Place = Callable[[int, str | None], str]
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    """Decode a CSV body; as `spoter.formats.decode`.
+    """Decode a CSV body; see `spoter.formats.decode`.
 
     Raises ``unknown_form`` and ``missing_columns`` for the header, the errors of `read_table`, and ``wrong_type`` for a
     cell: one bad cell makes the whole table unreadable.

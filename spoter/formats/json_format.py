@@ -106,7 +106,7 @@ class _Body(msgspec.Struct):
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    """Decode a JSON body; as `spoter.formats.decode`."""
+    """Decode a JSON body; see `spoter.formats.decode`."""
     content = _parse(body, layout, limits)
     if content.describe is not None:
         if keys := [key for key in _list_keys(body) if key != quote("describe")]:
@@ -147,7 +147,7 @@ def decode_clip(body: bytes, layout: Layout, limits: Limits, options: Options) -
 
 
 def decode_lines(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    """Decode JSON Lines; as `spoter.formats.decode`. Blank lines are skipped."""
+    """Decode JSON Lines; see `spoter.formats.decode`. Blank lines are skipped."""
     check_slow_numbers(body)
     lines = list(islice(_LINE.finditer(body), limits.max_clips + 1))  # the body may have millions of lines
     limits.check_clips(len(lines))

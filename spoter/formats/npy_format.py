@@ -15,7 +15,7 @@ from spoter.limits import Limits
 
 
 def decode(body: bytes, layout: Layout, limits: Limits, options: Options) -> Request:
-    """Decode an .npy file; as `spoter.formats.decode`.
+    """Decode an .npy file; see `spoter.formats.decode`.
 
     Raises ``invalid_npy`` for another kind of file or data of another length than the header states, ``wrong_type`` for
     an array that is not numeric, ``wrong_shape``, and the errors of `names_of_size` and `finish_clip`.

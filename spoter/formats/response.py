@@ -109,7 +109,7 @@ def encode(request: Request, answers: Sequence[PredictionOrError], content_type:
 
 
 def encode_enrolment(enrolment: Enrolment, enrolled: EnrolledGlosses) -> bytes:
-    """Encode an enrolment as JSON; `enrolled` holds the glosses that came with the request, and the new gloss."""
+    """Encode an `Enrolment` as JSON; `enrolled` holds the glosses that came with the request, and the new gloss."""
     return msgspec.json.encode(
         {
             "enrolled": enrolled,

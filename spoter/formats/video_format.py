@@ -52,7 +52,7 @@ def videos_supported() -> bool:
 
 
 def decode(content: bytes | str, layout: Layout, limits: Limits, options: Options, content_type: str) -> Request:
-    """Keep a video, as its file or the key of a stored video, for `read_videos`; as `spoter.formats.decode`.
+    """Keep a video, as its file or the key of a stored video, for `read_videos`; see `spoter.formats.decode`.
 
     Raises ``unsupported_content_type`` without an environment that reads videos, and ``wrong_estimator`` for another
     estimator than MediaPipe.

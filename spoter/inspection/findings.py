@@ -193,10 +193,10 @@ def _check_hands(clip: _Clip) -> Iterator[str]:
     has_hand = {side: clip.has_hand(side) for side in _HANDS}
     neither = ~has_hand["left"] & ~has_hand["right"]
     if neither.all():
-        yield "no hand was found in any frame: a sign cannot be recognized without hands"
+        yield "no hand found in any frame: a sign cannot be recognized without hands"
         return
     if neither.mean() > 0.8:
-        yield f"no hand was found in {neither.mean():.0%} of frames{_describe_range(neither)}: cut the clip to the sign"
+        yield f"no hand found in {neither.mean():.0%} of frames{_describe_range(neither)}: trim the clip to the sign"
     for side, frames in has_hand.items():
         missing = 1 - frames.mean()
         if missing > 0.8:
@@ -215,7 +215,7 @@ def _check_length(clip: _Clip) -> Iterator[str]:
         )
     elif frames > 250 or (fps and frames / fps > 10):
         seconds = f" ({frames / fps:.1f} s)" if fps else ""
-        yield f"the clip has {frames} frames{seconds}: it may hold more than one sign; cut it to one sign"
+        yield f"the clip has {frames} frames{seconds}: it may hold more than one sign; trim it to one sign"
     if fps and fps < 12:
         yield f"{fps:g} frames per second are too few for fast signs: 25 or more are usual"
 

@@ -57,7 +57,7 @@ class _Panel:
             middle = (left + self.side / 2 - 4, self.height / 2)
             canvas.text(middle, "cannot be normalized", 11, GREY, "mm")
             return canvas
-        points, suffix = self.clip.normalized[frame], "" if self.scheme == "none" else ", its box"
+        points, suffix = self.clip.normalized[frame], "" if self.scheme == "none" else " in its box"
         canvas.paste(self.draw_normalized(points, frame, "body", self.side - 8, f"body{suffix}"), (left, top))
         for i, part in enumerate(("right hand", "left hand")):  # the picture shows the right hand on the left
             place = (left + i * (self.hand + 2), top + self.side - 6)

@@ -56,12 +56,12 @@ def test_a_missing_point_is_marked_at_its_place_in_the_nearest_frame(tmp_path):
 
 @pytest.mark.parametrize("layout", ["29", "54", "71", "spoter54"])
 @pytest.mark.parametrize("scheme", ["box", "none"])
-def test_every_layout_can_be_check_drawing(tmp_path, layout, scheme):
+def test_every_layout_can_be_drawn(tmp_path, layout, scheme):
     _check_drawing(tmp_path, layout, scheme)
 
 
 @pytest.mark.parametrize("layout", ["54", "spoter54"])  # other layouts lack landmarks of the scheme
-def test_the_scheme_bohacek_can_be_check_drawing(tmp_path, layout):
+def test_the_scheme_bohacek_can_be_drawn(tmp_path, layout):
     _check_drawing(tmp_path, layout, "bohacek")
 
 
