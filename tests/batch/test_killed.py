@@ -91,7 +91,8 @@ def test_killed_and_interrupted_run_loses_no_shard_and_ends_with_the_same_bytes(
 
     process = start(dgs11, many, out)
     output, errors = process.communicate()
-    assert (process.returncode, errors) == (0, "")
+    assert process.returncode == 0
+    assert all(line.startswith("predicting: ") for line in errors.splitlines())  # progress, if it takes over 10 seconds
     assert output.startswith(f"{out}: {CLIPS} clips") and output.count("\n") == 1
     work = ShardPredictor(dgs11)
     assert out.read_bytes() == b"".join(work(shard.sources) for shard in iterate_shards([many], size))

@@ -104,7 +104,7 @@ def test_the_doctor_says_what_a_token_lacks(guarded, token):
     assert status == 0 and "FAIL" not in said
     for options in ((), ("--token", "wrong")):
         status, said = run(*options)
-        assert status == 1 and "send a token that holds" in said and "ok  " not in said
+        assert status == 1 and "--keys" in said and "ok  " not in said
     assert token not in said
 
 
