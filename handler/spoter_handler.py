@@ -127,7 +127,7 @@ def stored_videos() -> Fetch | None:
 
     bucket = from_environment()
     stored = "no bucket" if bucket is None else f"the bucket {bucket.bucket}"
-    logger.info("videos are %s here; stored ones come from %s", "read" if videos_supported() else "not read", stored)
+    logger.info("videos are %s here; stored videos come from %s", "read" if videos_supported() else "not read", stored)
     return bucket.fetch if bucket is not None else None
 
 

@@ -1,7 +1,7 @@
-"""A real TorchServe, started once for all tests: by hand, and in an environment without this project and without torch.
+"""A real TorchServe for all tests of a session, in an environment without this project and without torch.
 
-The environment is a new virtual one that holds TorchServe, what the archive's requirements.txt asks for, and what those
-need themselves, by links to the packages that the tests run with. An archive that is not self-contained does not start.
+The virtual environment holds TorchServe, the packages of the archive's requirements.txt and their dependencies, as
+links to the packages of the test environment. An archive that is not self-contained does not start there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.environments import linked_environment
 
 @pytest.fixture(scope="session")
 def scratch() -> Iterator[Path]:
-    """A temporary folder of a short path: pytest's own are too long for TorchServe's sockets."""
+    """Return a temporary folder with a short path: pytest's paths are too long for TorchServe's sockets."""
     with tempfile.TemporaryDirectory(prefix="spoter-test-") as folder:
         yield Path(folder)
 
@@ -34,16 +34,16 @@ def model_store(scratch: Path, dgs11: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def bare_python(scratch: Path, model_store: Path) -> Path:
-    """The interpreter of an environment that holds only what the archive may rely on."""
+    """Return the interpreter of an environment with only the packages that an archive may need."""
     with zipfile.ZipFile(model_store / "spoter.mar") as archive:
         lines = archive.read("requirements.txt").decode().splitlines()
-    asked = [Requirement(line) for line in lines if line and not line.startswith("#")]
-    return linked_environment(scratch / "env", [*asked, Requirement("onnxruntime"), Requirement("torchserve")])
+    required = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    return linked_environment(scratch / "env", [*required, Requirement("onnxruntime"), Requirement("torchserve")])
 
 
 @pytest.fixture(scope="session")
 def server(scratch: Path, model_store: Path, bare_python: Path) -> Iterator[RunningServer]:
-    """TorchServe with one worker, the project's config.properties and the default model; it reads no videos."""
+    """Run TorchServe with one worker, this project's config.properties and the bundled model, without videos."""
     folder = scratch / "server"
     with torchserve(folder, model_store, bare_python, XDG_CACHE_HOME=str(folder)) as running:
         yield running

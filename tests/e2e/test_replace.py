@@ -1,4 +1,4 @@
-"""`spoter replace` on real servers: every request is answered, by the old version or by the new one."""
+"""`spoter replace` on real servers: every request is answered, by the old or the new version."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ class SpoterHandler:
 
 @dataclass
 class Load:
-    """Threads that send requests one after the other; what they got: statuses with versions, and the longest time."""
+    """Threads that send requests one after another, with the statuses and versions they got, and the longest time."""
 
     port: int
     answers: list[tuple[int, str]] = field(default_factory=list)
     longest: float = 0.0
-    _over: threading.Event = field(default_factory=threading.Event)
+    _finished: threading.Event = field(default_factory=threading.Event)
 
     def run(self, kept_alive: bool) -> None:
         connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=120)
-        while not self._over.is_set():
+        while not self._finished.is_set():
             began = time.monotonic()
             try:
                 connection.request("POST", "/predictions/spoter", BODY, JSON)
@@ -74,14 +74,14 @@ class Load:
 
     def wait_for_more(self, number: int = 20) -> None:
         """Wait until `number` more requests are answered."""
-        wanted, deadline = len(self.answers) + number, time.monotonic() + 120
-        while len(self.answers) < wanted and time.monotonic() < deadline:
+        target, deadline = len(self.answers) + number, time.monotonic() + 120
+        while len(self.answers) < target and time.monotonic() < deadline:
             time.sleep(0.05)
 
 
 @contextmanager
 def load(port: int, *kept_alive: bool) -> Iterator[Load]:
-    """Send requests during the block, from a thread for each of `kept_alive`."""
+    """Send requests during the block, with one thread per value of `kept_alive`."""
     running = Load(port)
     threads = [threading.Thread(target=running.run, args=(each,)) for each in kept_alive]
     for thread in threads:
@@ -91,7 +91,7 @@ def load(port: int, *kept_alive: bool) -> Iterator[Load]:
         yield running
         running.wait_for_more()
     finally:
-        running._over.set()
+        running._finished.set()
         for thread in threads:
             thread.join()
 
@@ -131,7 +131,7 @@ def by_hand(scratch: Path, dgs11: Path) -> Iterator[ByHand]:
     torchserve = [sys.executable, "-m", "ts.model_server"]
     options = ["--model-store", running.store, "--ts-config", "config.properties", "--models", "spoter=spoter.mar"]
     try:
-        with (folder / "out").open("w") as out:  # the server goes on writing after the command has ended
+        with (folder / "out").open("w") as out:  # the server still writes after the command has ended
             subprocess.run(
                 [*torchserve, "--start", *options], cwd=ROOT, env=running.environ, stdout=out, stderr=out, check=True
             )
@@ -156,7 +156,7 @@ def version_in(archive: Path) -> str:
 
 
 def run(model: Path, management: str) -> tuple[int, str]:
-    """Run the command as a user does, from another folder than the checkout's."""
+    """Run the command in another folder than the checkout; return its exit status and output."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("SPOTER_")}
     line = [sys.executable, "-m", "spoter", "replace", "--model", model, "--management", management]
     done = subprocess.run(line, cwd=model.parent, env=environ, capture_output=True, text=True)
@@ -170,7 +170,7 @@ def assert_unchanged(server: ByHand, version: str) -> None:
     assert send(server.ports[0], "POST", "/predictions/spoter", BODY, JSON).status == 200
 
 
-def test_what_cannot_be_replaced_is_refused_before_anything_is_changed(by_hand, dgs11, tmp_path, monkeypatch):
+def test_an_impossible_replacement_is_refused_without_a_change(by_hand, dgs11, tmp_path, monkeypatch):
     monkeypatch.delenv("SPOTER_RUNTIME", raising=False)
     served = by_hand.default()["modelVersion"]
     other = versioned(dgs11, tmp_path / "other", "7.0")
@@ -183,33 +183,33 @@ def test_what_cannot_be_replaced_is_refused_before_anything_is_changed(by_hand, 
         (other, f"http://{LOOPBACK}:{by_hand.ports[2]}", ("management API",)),  # metrics
         (other, f"http://{LOOPBACK}:{by_hand.ports[0]}", ("management API",)),
         (other, f"http://{LOOPBACK}:{free_port()}", ("this machine",)),
-        (other, f"http://203.0.113.1:{by_hand.ports[1]}", ("this machine",)),  # of documentation: no machine has it
+        (other, f"http://203.0.113.1:{by_hand.ports[1]}", ("this machine",)),  # an address that no machine has
         (other, "nonsense", ("nonsense", "http://127.0.0.1:8081")),
     ):
-        status, said = run(model, management)
-        assert status == 2 and said.splitlines()[-1].startswith("error: "), said
-        assert all(word in said for word in words) and "Traceback" not in said, said
+        status, output = run(model, management)
+        assert status == 2 and output.splitlines()[-1].startswith("error: "), output
+        assert all(word in output for word in words) and "Traceback" not in output, output
         assert_unchanged(by_hand, served)
     monkeypatch.setattr(command.shutil, "which", lambda *_, **__: None)
-    with pytest.raises(SpoterError, match=r"program `kill`.*procps"):
+    with pytest.raises(SpoterError, match=r"`kill`.*procps"):
         command.replace(other, by_hand.management)
     assert_unchanged(by_hand, served)
 
 
-def test_a_server_whose_model_api_is_off_is_told(server, dgs11, tmp_path):
-    status, said = run(versioned(dgs11, tmp_path / "next", "7.0"), f"http://{LOOPBACK}:{server.management}")
-    assert status == 2 and "TS_ENABLE_MODEL_API=true" in said
+def test_a_server_without_the_model_api_is_reported(server, dgs11, tmp_path):
+    status, output = run(versioned(dgs11, tmp_path / "next", "7.0"), f"http://{LOOPBACK}:{server.management}")
+    assert status == 2 and "TS_ENABLE_MODEL_API=true" in output
 
 
-def test_a_version_that_is_left_over_is_named(by_hand, dgs11, tmp_path):
+def test_a_leftover_version_is_reported(by_hand, dgs11, tmp_path):
     served = by_hand.default()["modelVersion"]
     left = versioned(dgs11, tmp_path / "left", "8.0")
     (archive, _) = build(left, "left", None, tmp_path / "built")
     shutil.copy(archive, by_hand.store)
     assert send(by_hand.ports[1], "POST", "/models?url=left.mar&model_name=spoter").status == 200
     (by_hand.store / archive.name).unlink()
-    status, said = run(left, by_hand.management)
-    assert status == 2 and f"curl -X DELETE {by_hand.management}/models/spoter/8.0" in said
+    status, output = run(left, by_hand.management)
+    assert status == 2 and f"curl -X DELETE {by_hand.management}/models/spoter/8.0" in output
     assert by_hand.versions() == [served, "8.0"]
     assert send(by_hand.ports[1], "DELETE", "/models/spoter/8.0").status == 200
 
@@ -219,7 +219,7 @@ def test_a_version_that_is_left_over_is_named(by_hand, dgs11, tmp_path):
     [({"model.onnx": b"no graph"}, "does not start"), ({"spoter_handler.py": FAILING}, "does not answer")],
     ids=["start", "sample"],
 )
-def test_a_new_version_that_fails_is_removed_and_the_old_one_serves_on(
+def test_a_new_version_that_fails_is_removed_and_the_old_one_keeps_serving(
     by_hand, dgs11, tmp_path, monkeypatch, files, words
 ):
     def broken(*arguments: object, **options: object) -> dict[str, bytes]:
@@ -236,7 +236,7 @@ def test_a_new_version_that_fails_is_removed_and_the_old_one_serves_on(
 
 
 def test_torchserve_by_hand_answers_every_request(by_hand, dgs11, tmp_path, monkeypatch):
-    """Also those that its old worker holds when the new version becomes the default, here for seconds."""
+    """Also requests that the old worker holds, here for seconds, when the new version becomes the default."""
     old = by_hand.default()
     (worker,) = [each["pid"] for each in old["workers"]]
     resumed, ask, drain = threading.Timer(3.0, os.kill, (worker, signal.SIGCONT)), command.prediction, command._drain
@@ -245,7 +245,7 @@ def test_torchserve_by_hand_answers_every_request(by_hand, dgs11, tmp_path, monk
     def ask_and_pause(*arguments):
         answer = ask(*arguments)
         os.kill(worker, signal.SIGSTOP)
-        time.sleep(0.5)  # the paused worker holds requests before the new version takes over
+        time.sleep(0.5)  # so that the paused worker holds requests before the new version is the default
         resumed.start()
         return answer
 
@@ -263,20 +263,20 @@ def test_torchserve_by_hand_answers_every_request(by_hand, dgs11, tmp_path, monk
         resumed.join()
     assert set(clients.answers) == {(200, old["modelVersion"]), (200, "2.0")}
     assert {version for _, version in clients.answers[-10:]} == {"2.0"}
-    assert clients.longest > 2  # a request that the paused worker held was waited for
-    assert drained[0] >= RESPONSE_TIMEOUT  # a connection is kept alive, and may hold a request until then
+    assert clients.longest > 2  # the request that the paused worker held
+    assert drained[0] >= RESPONSE_TIMEOUT  # the connection that is kept alive may hold a request until then
     assert len(by_hand.default()["workers"]) == 1
-    assert_unchanged(by_hand, "2.0")  # spoter.mar holds it too, so that a restart serves it
+    assert_unchanged(by_hand, "2.0")  # spoter.mar also holds the new version, so a restart serves it
 
 
-def test_the_doctor_knows_a_server_started_by_hand(by_hand, monkeypatch):
+def test_the_doctor_recognizes_a_server_started_by_hand(by_hand, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(by_hand.folder))
     monkeypatch.delenv("TEMP", raising=False)
     ports = [option for port in by_hand.ports for option in ("--port", str(port))]
     done = CliRunner().invoke(app, ["doctor", "--model", str(ROOT / "models" / "dgs11"), *ports])
-    ours = [line for line in done.output.splitlines() if "our server" in line]
-    assert done.exit_code == 0 and len(ours) == 4, done.output  # its three ports, and its pid file
-    assert all(line.startswith("ok") for line in ours) and "dgs11" in ours[0]
+    lines = [line for line in done.output.splitlines() if "server of this project" in line]
+    assert done.exit_code == 0 and len(lines) == 4, done.output  # its three ports and its pid file
+    assert all(line.startswith("ok") for line in lines) and "dgs11" in lines[0]
 
 
 def test_make_serve_answers_every_request(scratch, dgs11, tmp_path):
@@ -288,34 +288,34 @@ def test_make_serve_answers_every_request(scratch, dgs11, tmp_path):
         inference, management, _ = running.ports
         served = send(management, "GET", "/models/spoter").json[0]["modelVersion"]
         with load(inference, False, False) as clients:
-            status, said = run(versioned(dgs11, tmp_path / "next", "2.0"), f"http://{LOOPBACK}:{management}")
+            status, output = run(versioned(dgs11, tmp_path / "next", "2.0"), f"http://{LOOPBACK}:{management}")
             clients.wait_for_more()
-        assert status == 0, said
+        assert status == 0, output
         assert set(clients.answers) == {(200, served), (200, "2.0")}
         assert {version for _, version in clients.answers[-10:]} == {"2.0"}
         assert [each["modelVersion"] for each in send(management, "GET", "/models/spoter/all").json] == ["2.0"]
         assert version_in(folder / "store" / "spoter.mar") == served  # a restart packs SPOTER_MODEL again
-        assert "SPOTER_MODEL" in said
+        assert "SPOTER_MODEL" in output
     finally:
         running.process.send_signal(signal.SIGTERM)
         assert running.end()[0] == 0
 
 
-def test_keys_that_have_expired_are_renewed(scratch, dgs11, tmp_path):
+def test_expired_keys_are_renewed(scratch, dgs11, tmp_path):
     folder = scratch / "replace-tokens"
     folder.mkdir()
     running = Serve(folder, "--tokens", environ=os.environ | MODEL_API | {"TMPDIR": str(folder)})
     try:
         running.read_greeting()
         (keys,) = folder.glob("spoter-*/key_file.json")
-        held = json.loads(keys.read_text())
+        entries = json.loads(keys.read_text())
         for kind in ("inference", "management"):
-            held[kind]["key"] = "12345678"  # refused, as an expired one is
-        keys.write_text(json.dumps(held))
-        status, said = run(versioned(dgs11, tmp_path / "next", "2.0"), f"http://{LOOPBACK}:{running.ports[1]}")
-        assert status == 0, said
-        keys_now = json.loads(keys.read_text())
-        headers = JSON | {"Authorization": f"Bearer {keys_now['inference']['key']}"}
+            entries[kind]["key"] = "12345678"  # refused like an expired key
+        keys.write_text(json.dumps(entries))
+        status, output = run(versioned(dgs11, tmp_path / "next", "2.0"), f"http://{LOOPBACK}:{running.ports[1]}")
+        assert status == 0, output
+        new_keys = json.loads(keys.read_text())
+        headers = JSON | {"Authorization": f"Bearer {new_keys['inference']['key']}"}
         reply = send(running.ports[0], "POST", "/predictions/spoter", BODY, headers)
         assert reply.status == 200 and reply.json["model"]["version"] == "2.0"
     finally:

@@ -1,4 +1,4 @@
-"""A real TorchServe with workers without torch, as the embedded model has them; and what it says while too busy."""
+"""A real TorchServe whose workers run without torch, with the bundled model; and its answer while it is busy."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ JSON, CSV = "application/json", "text/csv"
 
 @pytest.fixture(scope="module")
 def onnx_server(dgs11: Path) -> Iterator[TorchServe]:
-    """Its bucket of videos is one that nobody answers for."""
+    """Run a server whose S3 address refuses connections."""
     videos = {"SPOTER_VIDEO_BUCKET": "videos", "SPOTER_VIDEO_PYTHON": sys.executable}
     nowhere = {"AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{free_port()}", "AWS_DEFAULT_REGION": "eu-central-1"}
     keys = {"AWS_ACCESS_KEY_ID": "none", "AWS_SECRET_ACCESS_KEY": "none"}
@@ -37,7 +37,7 @@ def ask(server: TorchServe, body: bytes, content_type: str = JSON):
     return send(server.ports[0], "POST", "/predictions/spoter", body, {"Content-Type": content_type})
 
 
-def test_it_answers_as_the_graph_does_in_process(onnx_server, dgs11, samples):
+def test_answers_equal_those_in_process(onnx_server, dgs11, samples):
     recognizer = Recognizer.load(dgs11, runtime="onnx")
     for name, kind in (("zeigen-compact.json", JSON), ("deutschland.csv", CSV)):
         body = (samples / name).read_bytes()
@@ -46,14 +46,14 @@ def test_it_answers_as_the_graph_does_in_process(onnx_server, dgs11, samples):
         assert reply.status == 200 and reply.body == expected.body
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="what a process has in memory is read in /proc, of Linux")
-def test_its_worker_has_no_torch(onnx_server):
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory map of a process is read from /proc")
+def test_the_worker_does_not_load_torch(onnx_server):
     (worker,) = measure_usage(onnx_server.leader).workers
     loaded = Path(f"/proc/{worker.pid}/maps").read_text()
     assert "onnxruntime" in loaded and "libtorch" not in loaded
 
 
-def test_a_busy_worker_says_when_to_come_back(onnx_server):
+def test_a_busy_server_sends_retry_after(onnx_server):
     reply = ask(onnx_server, json.dumps({"uniqueName": "a.webm"}).encode())
     assert (reply.status, reply.json["error"]["code"]) == (503, "bucket_busy")
     assert reply.headers["retry-after"] == "5"

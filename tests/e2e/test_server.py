@@ -1,4 +1,4 @@
-"""What a client meets: answers, errors, metrics and logs of a real TorchServe with the default model."""
+"""Answers, errors, metrics and logs of a real TorchServe with the bundled model."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.generate import figure
 JSON, CSV = "application/json", "text/csv"
 CONTENT_TYPES = {".json": JSON, ".csv": CSV, ".jsonl": "application/jsonlines", ".npy": "application/x-npy"}
 SAMPLES = sorted(path for path in (ROOT / "samples").iterdir() if path.suffix in CONTENT_TYPES)
-PLANTED = "0.123456789", "987.654321"  # coordinates that must show up in no log
+PLANTED = "0.123456789", "987.654321"  # coordinates that must not appear in logs
 
 
 def points(frames: int = 12, **keys) -> dict:
-    """A request in the project's own form, of a drawn figure; keys are added or replaced."""
+    """Return a request with the points of a drawn figure; `keys` are added or replaced."""
     array = figure(ESTIMATORS["mediapipe"], frames)
     return {"estimator": "mediapipe", "points": array.round(4).tolist()} | keys
 
@@ -42,7 +42,7 @@ def spoil(frame: int, point: int, value: object) -> dict:
 
 
 def csv(rows: int = 12, header: Callable[[list[str]], list[str]] = list, row: Callable[[list], list] = list) -> bytes:
-    """A wide table of the pose's landmarks and both hands'; `header` and `row` spoil it."""
+    """Return a wide table of the landmarks of pose and hands; `header` and `row` may spoil it."""
     mediapipe = ESTIMATORS["mediapipe"]
     array = figure(mediapipe, rows)
     kept = [i for i, name in enumerate(mediapipe.names) if not name.startswith("face")]
@@ -107,7 +107,7 @@ BAD_INPUTS: dict[str, tuple[bytes | None, str | None, int, str]] = {
 
 @pytest.fixture(scope="module")
 def in_process(dgs11: Path) -> Callable[[bytes, str], Response]:
-    """Answer a request without a server, in as many threads as a worker has."""
+    """Return a function that answers a request without a server, with the threads of a worker."""
     torch.set_num_threads(1)
     recognizer = Recognizer.load(dgs11)
 
@@ -120,7 +120,7 @@ def in_process(dgs11: Path) -> Callable[[bytes, str], Response]:
 
 @pytest.fixture(scope="module", autouse=True)
 def same_worker(server):
-    """Nothing in this module may end the worker: after all of it the same process is still READY."""
+    """Check that no test of this module ends the worker: after them the same process is still READY."""
     before = server.describe()["workers"]
     yield
     after = server.describe()["workers"]
@@ -128,12 +128,12 @@ def same_worker(server):
     assert "Backend worker process died" not in server.logs()
 
 
-def test_health(server):
+def test_ping_is_healthy(server):
     reply = send(server.port, "GET", "/ping")
     assert (reply.status, reply.json) == (200, {"status": "Healthy"})
 
 
-def test_the_archives_settings_are_honoured(server):
+def test_the_settings_of_the_archive_apply(server):
     model = server.describe()
     assert (model["batchSize"], model["maxBatchDelay"], model["responseTimeout"]) == (8, 1, 60)
     assert (model["minWorkers"], model["maxWorkers"]) == (1, 1)  # TS_DEFAULT_WORKERS_PER_MODEL of the fixture
@@ -143,26 +143,26 @@ def test_the_archive_is_self_contained(server):
     for module in ("spoter", "typer", "h5py"):
         done = subprocess.run([server.python, "-c", f"import {module}"], capture_output=True, cwd=server.folder)
         assert b"ModuleNotFoundError" in done.stderr, module
-    found = re.search(r"spoter from (\S+)", server.logs())
-    assert found is not None and Path(found[1]).is_relative_to(server.folder)
+    logged = re.search(r"spoter from (\S+)", server.logs())
+    assert logged is not None and Path(logged[1]).is_relative_to(server.folder)
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda path: path.name)
-def test_a_sample_is_answered_as_in_process(server, in_process, sample):
+def test_samples_are_answered_as_in_process(server, in_process, sample):
     reply = server.predict(sample.read_bytes(), CONTENT_TYPES[sample.suffix])
     expected = in_process(sample.read_bytes(), CONTENT_TYPES[sample.suffix])
     assert (reply.status, reply.headers["content-type"]) == (200, expected.content_type)
     assert reply.body == expected.body
 
 
-def test_spoter_predict_says_the_same(server, dgs11):
+def test_spoter_predict_prints_the_same_answer(server, dgs11):
     sample = next(path for path in SAMPLES if path.suffix == ".json")
     command = [sys.executable, "-m", "spoter", "predict", str(dgs11), str(sample)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
     assert done.stdout.rstrip(b"\n") == server.predict(sample.read_bytes(), JSON).body.rstrip(b"\n")
 
 
-def test_put_as_curl_does(server):
+def test_put_is_accepted_because_curl_sends_it(server):
     reply = send(server.port, "PUT", "/predictions/spoter", text(points()), {"content-type": JSON})
     assert reply.status == 200
 
@@ -179,18 +179,18 @@ def test_headers_are_read_in_any_spelling(server):
     assert (reply.status, reply.json["error"]["code"]) == (400, "bad_attributes")
 
 
-def test_a_form_and_stray_parameters(server):
+def test_forms_and_other_parameters_are_accepted(server):
     part = b'--b\r\nContent-Disposition: form-data; name="data"; filename="x.json"\r\nContent-Type: application/json'
     form = part + b"\r\n\r\n" + text(points()) + b"\r\n--b--\r\n"
     assert server.predict(form, "multipart/form-data; boundary=b").status == 200
-    # parameters and headers may be named like one another, or like the body
+    # parameters and headers may have equal names, also the name of the body
     path = "/predictions/spoter?body=x&content-type=y&data=z"
     headers = {"Content-Type": JSON, "body": "x", "data": "x"}
     assert send(server.port, "POST", path, text(points()), headers).status == 200
 
 
 @pytest.mark.parametrize("name", BAD_INPUTS)
-def test_bad_input(server, name):
+def test_bad_input_gets_its_status_and_code(server, name):
     body, content_type, status, code = BAD_INPUTS[name]
     reply = server.predict(body, content_type)
     assert reply.status == status, reply.body
@@ -201,13 +201,13 @@ def test_bad_input(server, name):
     assert b"Traceback" not in reply.body
 
 
-def test_a_body_over_torchserves_own_limit_is_413_too(server):
-    """TorchServe answers before it has read it, by the length that is announced."""
+def test_a_body_over_torchserves_limit_gets_413(server):
+    """TorchServe answers before it reads the body, based on its Content-Length."""
     headers = {"Content-Type": JSON, "Content-Length": str(64 * 1024 * 1024), "Expect": "100-continue"}
     assert send(server.port, "POST", "/predictions/spoter", b"", headers).status == 413
 
 
-def test_one_bad_clip_of_several_leaves_the_others_alone(server):
+def test_a_bad_clip_does_not_affect_the_others(server):
     reply = server.predict(text({"clips": [points(), {"keypoints": []}, points(9)]}), JSON)
     assert reply.status == 200
     answers = reply.json["answers"]
@@ -215,49 +215,49 @@ def test_one_bad_clip_of_several_leaves_the_others_alone(server):
     assert answers[1]["error"]["where"].startswith("clip 1")
 
 
-def test_a_batch_of_good_and_bad(server, in_process):
-    """Requests that share a forward get the answer that each gets alone."""
+def test_requests_of_a_batch_get_the_answers_of_single_requests(server, in_process):
+    """Also if good and bad requests share a batch."""
     rows = [text(points(frames)) for frames in (5, 9, 17, 30)]
     requests = [(row, JSON) for row in rows] + [BAD_INPUTS[name][:2] for name in ("not JSON", "1e30", "ragged CSV")]
     alone = [server.predict(*request) for request in requests]
-    for _ in range(20):  # until the clients were quick enough for a batch of several
-        batches = ours(server)["DecodeTime_count"]
+    for _ in range(20):  # until the clients are fast enough for a batch of several requests
+        batches = read_metrics(server)["DecodeTime_count"]
         with ThreadPoolExecutor(4 * len(requests)) as pool:
             together = list(pool.map(lambda request: server.predict(*request), requests * 4))
         for got, expected in zip(together, alone * 4, strict=True):
             assert got.status == expected.status
             if got.status == 200:
-                scores, wanted = ([i["score"] for i in reply.json["instances"]] for reply in (got, expected))
-                np.testing.assert_allclose(scores, wanted, atol=1e-5)
+                scores, single = ([i["score"] for i in reply.json["instances"]] for reply in (got, expected))
+                np.testing.assert_allclose(scores, single, atol=1e-5)
                 assert got.json["frames"] == expected.json["frames"]
             else:
                 assert got.body == expected.body
-        if ours(server)["DecodeTime_count"] - batches < len(together):
+        if read_metrics(server)["DecodeTime_count"] - batches < len(together):
             return
-    raise AssertionError("no two requests ever shared a batch")
+    raise AssertionError("no two requests shared a batch")
 
 
-def ours(server) -> dict[str, float]:
-    """Return our metrics once they stand still: TorchServe reads them from the worker's output, later."""
-    found: list[dict[str, float]] = [{}, {}]
+def read_metrics(server) -> dict[str, float]:
+    """Return the handler's metrics when they no longer change: TorchServe reads them from the worker's output."""
+    readings: list[dict[str, float]] = [{}, {}]
     deadline = time.monotonic() + 30
-    while (not found[-1] or found[-1] != found[-2]) and time.monotonic() < deadline:
+    while (not readings[-1] or readings[-1] != readings[-2]) and time.monotonic() < deadline:
         time.sleep(0.5)
         lines = send(server.metrics, "GET", "/metrics").body.decode().splitlines()
-        mine = [line for line in lines if 'ModelName="spoter"' in line]
-        found.append({line.split("{")[0]: float(line.split()[-1]) for line in mine})
-    return found[-1]
+        model_lines = [line for line in lines if 'ModelName="spoter"' in line]
+        readings.append({line.split("{")[0]: float(line.split()[-1]) for line in model_lines})
+    return readings[-1]
 
 
-def test_metrics(server):
+def test_metrics_count_frames_and_bad_inputs(server):
     server.predict(text(points(7)), JSON)
-    before = ours(server)
+    before = read_metrics(server)
     server.predict(text(points(7)), JSON)
     server.predict(b"{nonsense", JSON)
-    after = ours(server)
+    after = read_metrics(server)
     assert after["Frames"] - before["Frames"] == 7
     assert after["BadInputs"] - before["BadInputs"] == 1
-    assert after["Videos"] == 0  # there, though nothing was counted
+    assert after["Videos"] == 0  # present without any video
     for name, batches in (("DecodeTime", 2), ("NormalizeTime", 1), ("ForwardTime", 1)):
         assert after[f"{name}_count"] - before[f"{name}_count"] == batches
         assert after[f"{name}_sum"] > 0
@@ -275,38 +275,38 @@ def test_no_landmark_is_written_to_a_log(server):
         (csv(row=lambda row: [high, *row, low]), CSV, 400),
     ]
     assert [server.predict(*request[:2]).status for request in requests] == [status for *_, status in requests]
-    # What TorchServe's front end itself answers, and by its own settings would write down: forms, queries, bad paths.
+    # TorchServe's front end answers these itself, and would log forms, queries and bad paths with its default settings.
     form = f'data={{"note": "100% sure", "x": {low}}}'.encode()
     assert server.predict(form, "application/x-www-form-urlencoded").status == 500
     assert send(server.port, "GET", f"/predictions/spoter?x={low}").status == 400
     logs = server.logs()
     assert "an exception in" in logs
-    assert "POST /predictions/spoter" in logs  # they are there, and hold the requests
+    assert "POST /predictions/spoter" in logs  # the logs exist and contain the requests
     for value in PLANTED:
         assert value not in logs
 
 
-def test_it_describes_itself(server, in_process, monkeypatch):
-    """To whoever asks by a request, and in TorchServe's own description."""
+def test_the_model_is_described(server, in_process, monkeypatch):
+    """In the answer to a request, and in TorchServe's description of the model."""
     monkeypatch.setattr(
         "spoter.formats.video_format.videos_supported", lambda: False
-    )  # here they may be; there they are not
+    )  # as in the environment of the server
     reply = server.predict(b'{"describe": true}', JSON)
     model = send(server.management, "GET", "/models/spoter?customized=true").json[0]
     assert reply.status == 200 and model["customizedMetadata"] == reply.json
-    told, ours = reply.json, json.loads(in_process(b'{"describe": true}', JSON).body)
-    assert {CSV, JSON} <= set(told["content_types"])
-    for document in (told, ours):  # whether videos are read is each environment's own
+    served, local = reply.json, json.loads(in_process(b'{"describe": true}', JSON).body)
+    assert {CSV, JSON} <= set(served["content_types"])
+    for document in (served, local):  # these depend on the support for videos in each environment
         for key in ("content_types", "limits", "video"):
             document.pop(key)
-    assert told == ours and told["name"] == "dgs11"
+    assert served == local and served["name"] == "dgs11"
     assert "customizedMetadata" not in server.describe()
-    # a client's header is no question of TorchServe's
+    # the header of a client is not TorchServe's request for the description
     assert server.predict(b"", describe="True").json["error"]["code"] in ("empty_body", "unsupported_content_type")
 
 
-def test_a_sign_of_ones_own(server, in_process):
-    """Learned by one request and named by the next: the server keeps nothing in between."""
+def test_an_enrolled_gloss_travels_with_requests(server, in_process):
+    """One request enrolls it, the next one uses it: the server stores nothing between them."""
     request = text({"enroll": "GREETING", "clips": [points(), points(15)]})
     learned = server.predict(request, JSON)
     assert (learned.status, learned.body) == (200, in_process(request, JSON).body)
@@ -316,7 +316,7 @@ def test_a_sign_of_ones_own(server, in_process):
     assert server.predict(without, JSON).body == in_process(without, JSON).body
 
 
-def test_no_page_of_another_origin_may_ask_unless_told_otherwise(server):
+def test_pages_of_other_origins_get_no_cors_headers_by_default(server):
     reply = server.predict(text(points()), JSON, Origin="https://signs.example")
     assert reply.status == 200 and not any(name.startswith("access-control") for name in reply.headers)
 

@@ -1,4 +1,4 @@
-"""A real TorchServe with tokens, bound to every address: who gets in, and how a token is renewed while it is used."""
+"""A real TorchServe with tokens, bound to every address: access, and renewal of tokens while clients use them."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from tests.e2e.live import send
 
 pytestmark = pytest.mark.server
 
-# Seconds that keys hold here: TorchServe takes parts of a minute. Every test begins with new ones.
-HOLDS = 6
+# Seconds until a key expires; TorchServe accepts fractions of a minute. Every test starts with new keys.
+LIFETIME = 6
 POINTS = np.full((3, 54, 2), 0.5) + np.linspace(0, 0.2, 54)[:, None]
 
 
 @pytest.fixture(scope="module")
 def guarded(dgs11: Path, scratch: Path) -> Iterator[TorchServe]:
-    """What `make serve SPOTER_HOST=0.0.0.0` runs, but for the time that its keys hold."""
-    environ = find_java().environment(os.environ) | {"TS_TOKEN_EXPIRATION_TIME_MIN": str(HOLDS / 60)}
+    """Run the server of `make serve SPOTER_HOST=0.0.0.0`, with keys that expire soon."""
+    environ = find_java().environment(os.environ) | {"TS_TOKEN_EXPIRATION_TIME_MIN": str(LIFETIME / 60)}
     ports = (free_port(), free_port(), free_port())
     server = TorchServe("0.0.0.0", ports, 1, True, scratch / "guarded-logs", environ)
     try:
         build(dgs11, NAME, None, server.store)
         server.start()
         deadline = time.monotonic() + 180
-        while not (key(server.key_file, "API") and _is_up(server)):
+        while not (key(server.key_file, "API") and _is_ready(server)):
             assert time.monotonic() < deadline, server.reason()
             time.sleep(0.2)
         yield server
@@ -54,7 +54,7 @@ def guarded(dgs11: Path, scratch: Path) -> Iterator[TorchServe]:
         server.stop()
 
 
-def _is_up(server: TorchServe) -> bool:
+def _is_ready(server: TorchServe) -> bool:
     try:
         token = rotate(server.management, server.key_file, "management")
     except SpoterError:
@@ -67,19 +67,19 @@ def token(guarded) -> str:
     return rotate(guarded.management, guarded.key_file)
 
 
-def test_only_predictions_can_be_reached_from_elsewhere(guarded):
+def test_other_machines_can_reach_only_predictions(guarded):
     listening = [each for each in psutil.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
     (java,) = {each.pid for each in listening if each.laddr.port == guarded.ports[0]}
-    ours = {each.laddr.port: each.laddr.ip.removeprefix("::ffff:") for each in listening if each.pid == java}
-    assert ours.pop(guarded.ports[0]) in ("0.0.0.0", "::", "")
-    assert len(ours) == 4 and set(ours.values()) == {"127.0.0.1"}  # management, metrics and gRPC's two
+    addresses = {each.laddr.port: each.laddr.ip.removeprefix("::ffff:") for each in listening if each.pid == java}
+    assert addresses.pop(guarded.ports[0]) in ("0.0.0.0", "::", "")
+    assert len(addresses) == 4 and set(addresses.values()) == {"127.0.0.1"}  # management, metrics and two of gRPC
 
 
-def test_the_key_file_is_its_owners(guarded):
+def test_only_the_owner_can_read_the_key_file(guarded):
     assert guarded.key_file.stat().st_mode & 0o077 == 0
 
 
-def test_each_key_opens_its_own_door_and_no_other(guarded, token):
+def test_each_key_gives_access_to_one_api(guarded, token):
     management = rotate(guarded.management, guarded.key_file, "management")
     api = key(guarded.key_file, "API")
     assert prediction(guarded.url, token)[0].ok and workers(guarded.management, NAME, management).ok
@@ -89,10 +89,10 @@ def test_each_key_opens_its_own_door_and_no_other(guarded, token):
         assert refused_token(ask(f"{guarded.management}/models/{NAME}", wrong))
     for wrong in (token, management, None):
         assert refused_token(ask(f"{guarded.management}/token?type=inference", wrong))
-    assert ask(f"http://127.0.0.1:{guarded.ports[2]}/metrics").status == 200  # asks for none: hence on loopback
+    assert ask(f"http://127.0.0.1:{guarded.ports[2]}/metrics").status == 200  # needs no token, so it is on loopback
 
 
-def test_the_doctor_says_what_a_token_lacks(guarded, token):
+def test_the_doctor_reports_a_missing_or_wrong_token(guarded, token):
     def run(*options: str) -> tuple[int, str]:
         done = CliRunner().invoke(
             app, ["doctor", "--server", guarded.url, "--management", guarded.management, *options]
@@ -100,16 +100,16 @@ def test_the_doctor_says_what_a_token_lacks(guarded, token):
         return done.exit_code, done.output
 
     rotate(guarded.management, guarded.key_file, "management")
-    status, said = run("--keys", str(guarded.key_file))
-    assert status == 0 and "FAIL" not in said
+    status, output = run("--keys", str(guarded.key_file))
+    assert status == 0 and "FAIL" not in output
     for options in ((), ("--token", "wrong")):
-        status, said = run(*options)
-        assert status == 1 and "--keys" in said and "ok  " not in said
-    assert token not in said
+        status, output = run(*options)
+        assert status == 1 and "--keys" in output and "ok  " not in output
+    assert token not in output
 
 
-def test_an_expired_key_is_refused_and_a_new_one_is_not(guarded, token):
-    deadline = time.monotonic() + 20 * HOLDS
+def test_an_expired_key_is_refused_and_a_new_key_works(guarded, token):
+    deadline = time.monotonic() + 20 * LIFETIME
     while not refused_token(ask(guarded.url, token, b'{"describe":true}')):
         assert time.monotonic() < deadline
         time.sleep(0.5)
@@ -117,49 +117,49 @@ def test_an_expired_key_is_refused_and_a_new_one_is_not(guarded, token):
     assert new != token and prediction(guarded.url, new)[0].ok
 
 
-def test_the_command_writes_a_new_key_for_its_owner_alone(guarded, token, tmp_path):
+def test_the_command_writes_a_new_key_that_only_the_owner_can_read(guarded, token, tmp_path):
     out = tmp_path / "token"
     options = ["token", "--management", guarded.management, "--keys", str(guarded.key_file)]
     done = CliRunner().invoke(app, [*options, "--out", str(out)])
     assert done.exit_code == 0 and out.stat().st_mode & 0o777 == 0o600
     new = out.read_text().strip()
     assert new not in done.output and new == key(guarded.key_file, "inference") != token
-    assert refused_token(ask(guarded.url, token, b'{"describe":true}'))  # from this moment on
+    assert refused_token(ask(guarded.url, token, b'{"describe":true}'))  # the old key no longer works
     printed = CliRunner().invoke(app, options).output.strip()
     assert printed == key(guarded.key_file, "inference") != new
 
 
-def test_clients_that_read_the_file_notice_nothing_of_new_keys(guarded, token, tmp_path):
-    """Requests go on from several threads while the key changes again and again: each is answered."""
-    file, over = tmp_path / "token", threading.Event()
+def test_clients_that_read_the_file_lose_no_request_when_keys_change(guarded, token, tmp_path):
+    """Several threads send requests while the key changes again and again: each request is answered."""
+    file, finished = tmp_path / "token", threading.Event()
     file.write_text(token)
     retry = Retry(attempts=8, first=0.05, longest=1.0)
 
-    def ask_on(_: int) -> int:
-        asked = 0
+    def send_requests(_: int) -> int:
+        answered = 0
         with Client(guarded.url, token=file, layout=54, retry=retry) as client:
-            while not over.is_set():
+            while not finished.is_set():
                 assert client.predict(POINTS).gloss
-                asked += 1
-        return asked
+                answered += 1
+        return answered
 
     options = ["token", "--management", guarded.management, "--keys", str(guarded.key_file), "--out", str(file)]
     with ThreadPoolExecutor(3) as pool:
-        running = pool.map(ask_on, range(3))
+        running = pool.map(send_requests, range(3))
         try:
             keys = set()
             for _ in range(8):
                 assert CliRunner().invoke(app, options).exit_code == 0
                 keys.add(file.read_text())
         finally:
-            over.set()
-        assert all(asked > 0 for asked in running) and len(keys) == 8
+            finished.set()
+        assert all(answered > 0 for answered in running) and len(keys) == 8
     with pytest.raises(RequestError, match="token"), Client(guarded.url, token="x", layout=54) as one:
         one.predict(POINTS)
 
 
-def test_a_request_is_let_in_or_refused_when_it_is_there_whole(guarded, token):
-    """One whose body is still on its way when the key changes is refused, and told so."""
+def test_a_token_is_checked_when_the_request_is_complete(guarded, token):
+    """If the key changes before the whole body has arrived, the request is refused."""
     connection = http.client.HTTPConnection("127.0.0.1", guarded.ports[0], timeout=60)
     body = b'{"describe":true}'
     connection.putrequest("POST", f"/predictions/{NAME}")
@@ -173,19 +173,19 @@ def test_a_request_is_let_in_or_refused_when_it_is_there_whole(guarded, token):
     connection.close()
 
 
-def test_a_key_file_of_another_server_is_told(guarded, tmp_path):
+def test_a_key_file_of_another_server_is_reported(guarded, tmp_path):
     other = tmp_path / "key_file.json"
     other.write_text('{"API": {"key": "12345678"}, "inference": {"key": "x"}}')
-    with pytest.raises(SpoterError, match="refused the API key"):
+    with pytest.raises(SpoterError, match="API key"):
         rotate(guarded.management, other)
     assert send(guarded.ports[0], "GET", "/ping").status == 400
 
 
-def test_every_way_to_start_binds_management_to_loopback():
-    """What config.properties says holds where nothing else is said; `spoter serve` and the image say it themselves."""
+def test_config_properties_binds_all_apis_to_loopback():
+    """For a TorchServe started by hand; `spoter serve` and the image set the addresses themselves."""
     lines = (ROOT / "config.properties").read_text().splitlines()
-    said = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+    settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
     for name in ("inference_address", "management_address", "metrics_address"):
-        assert said[name].startswith("http://127.0.0.1:")
-    assert not any(name.startswith("grpc_") and name.endswith("_address") for name in said)
-    assert said["enable_model_api"] == "false"
+        assert settings[name].startswith("http://127.0.0.1:")
+    assert not any(name.startswith("grpc_") and name.endswith("_address") for name in settings)
+    assert settings["enable_model_api"] == "false"

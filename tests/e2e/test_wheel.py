@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.server, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """The wheel, made of the source distribution, so that this is complete, too."""
+    """Return the wheel, built from the source distribution, which must therefore be complete."""
     folder = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT]
     subprocess.run(command, check=True, capture_output=True)
@@ -37,7 +37,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def program(wheel: Path, scratch: Path) -> Path:
-    """The program `spoter` of an environment with the extras serve, demo and deploy."""
+    """Return the program `spoter` in an environment with the extras serve, demo and deploy."""
     python = linked_environment(scratch / "wheel", requirements({"serve", "demo", "deploy"}))
     install = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-index", wheel]
     subprocess.run(install, check=True)
@@ -60,7 +60,7 @@ def environ(scratch: Path) -> dict[str, str]:
 
 @contextmanager
 def running(command: list[object], folder: Path, environ: dict[str, str]) -> Iterator[str]:
-    """Start a command that runs until Ctrl-C; yield what it prints until it is ready, and end it."""
+    """Start a command that runs until Ctrl-C; yield its output until it is ready, and end it."""
     process = subprocess.Popen(
         command, cwd=folder, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -83,14 +83,14 @@ def run(program: Path, *arguments: str, folder: Path, environ: dict[str, str]) -
     return subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
 
 
-def test_it_passes_the_checks_of_the_indexes(wheel):
+def test_the_wheel_passes_twine_and_check_wheel_contents(wheel):
     distributions = sorted(wheel.parent.iterdir())
     assert len(distributions) == 2
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", *distributions], check=True)
     subprocess.run([Path(sys.executable).with_name("check-wheel-contents"), wheel], cwd=ROOT, check=True)
 
 
-def test_an_index_can_follow_the_links_of_the_readme(wheel):
+def test_links_of_the_readme_in_the_metadata_are_absolute(wheel):
     with zipfile.ZipFile(wheel) as archive:
         (name,) = [name for name in archive.namelist() if name.endswith(".dist-info/METADATA")]
         text = archive.read(name).decode()
@@ -98,18 +98,18 @@ def test_an_index_can_follow_the_links_of_the_readme(wheel):
     assert len(links) > 10 and [link for link in links if not link.startswith("https://")] == []
 
 
-def test_there_is_no_torch_in_the_environment(program):
+def test_the_environment_has_no_torch(program):
     python = program.with_name("python")
     assert subprocess.run([python, "-c", "import torch"], capture_output=True).returncode == 1
 
 
-def test_it_serves_and_shows_the_page_from_an_empty_folder(program, empty, environ):
+def test_serve_and_demo_work_from_an_empty_folder(program, empty, environ):
     with running([program, "serve"], empty, environ) as printed:
         answer = json.loads(next(line for line in printed.splitlines() if line.startswith("{")))
         assert answer["instances"][0]["gloss"] == "HALLO"
         assert (empty / "model_store" / "spoter.mar").is_file() and (empty / "logs").is_dir()
         if not installed(ROOT / "web"):
-            pytest.skip("the page's packages are not installed: `spoter demo` of the wheel is left out")
+            pytest.skip("the page's packages are not installed: `spoter demo` of the wheel is not tested")
         web = next(program.parent.parent.glob("lib/python*/site-packages/spoter/_resources/web"))
         shutil.copytree(ROOT / "web" / "node_modules", web / "node_modules")
         with running([program, "demo"], empty, environ) as printed:
@@ -128,14 +128,14 @@ def test_it_serves_and_shows_the_page_from_an_empty_folder(program, empty, envir
     ],
     ids=["pack", "deploy", "doctor", "predict"],
 )
-def test_other_commands_work_there(program, empty, environ, arguments, output):
+def test_other_commands_work_from_an_empty_folder(program, empty, environ, arguments, output):
     resources = next(program.parent.parent.glob("lib/python*/site-packages/spoter/_resources"))
     places = {"MODEL": str(resources / "models" / "dgs11"), "SAMPLE": str(resources / "samples" / "hallo.json")}
     done = run(program, *(places.get(word, word) for word in arguments), folder=empty, environ=environ)
     assert (done.returncode, output in done.stdout) == (0, True), done.stdout + done.stderr
 
 
-def test_what_needs_torch_names_the_command_that_installs_it(program, empty, environ):
+def test_an_error_about_missing_torch_names_the_command_that_installs_it(program, empty, environ):
     done = run(program, "serve", "--runtime", "torch", folder=empty, environ=environ)
     assert done.returncode == 2 and "pip install 'spoter[torch]'" in done.stderr
     assert "Traceback" not in done.stderr
