@@ -11,12 +11,13 @@ STYLE: dict[str, Any] = {
 }
 """Settings of every `typer.Typer`."""
 
-Runtime = Annotated[
-    str | None,
-    typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8.", show_default="the one in config.json"),
-]
+EXAMPLES = "Examples:\n\n```console\n{}\n```"
+"""The epilog of a command's help, to be filled with commands."""
+
+_RUNTIME = typer.Option(envvar="SPOTER_RUNTIME", help="torch, onnx or onnx-int8.", show_default="as in config.json")
+Runtime = Annotated[str | None, _RUNTIME]
 
 
-def show_examples(*commands: str) -> str:
-    """Return the epilog of a command's help: examples as a fenced block."""
-    return "\n".join(["Examples:\n", "```console", *commands, "```"])
+def port_option(variable: str, text: str) -> Any:
+    """Return the option of a TCP port with an environment variable and a help text."""
+    return typer.Option(envvar=variable, min=1, max=65535, help=text)

@@ -26,7 +26,7 @@ def calibrate(
 ) -> None:
     """Calibrate a converted MODEL; let it detect unknown signs and enroll new ones.
 
-    DATA are labelled clips of all its glosses. The temperature and the threshold are fitted to validation clips: choose
+    DATA are labeled clips of all its glosses. The temperature and the threshold are fitted to validation clips: choose
     clips that MODEL was not trained on, with --val-groups or --validation-data. `spoter train` calibrates by itself.
     """
     options.require_packages("calibration", "torch", "scipy")

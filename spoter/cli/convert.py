@@ -18,14 +18,12 @@ def convert(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="config.json of the original project.")] = None,
     nhead: Annotated[int | None, typer.Option(min=1, help="Attention heads; not in weights. Upstream: 9.")] = None,
-    layout: Annotated[
-        str | None, typer.Option(help="29, 54, 71, spoter54 or a CSV.", show_default="the one that fits")
+    layout: Annotated[str | None, typer.Option(help="29, 54, 71, spoter54 or a CSV.", show_default="by size")] = None,
+    estimator: Annotated[
+        str | None, typer.Option(help="mediapipe, openpose or wholepose.", show_default="mediapipe")
     ] = None,
-    estimator: Annotated[str | None, typer.Option(help="mediapipe, openpose or wholepose.")] = None,
-    scheme: Annotated[
-        str | None, typer.Option("--normalize", help="Normalization: box, none or bohacek.", show_default="box")
-    ] = None,
-    positions: Annotated[str | None, typer.Option(help="shared (as in the original) or per-frame.")] = None,
+    scheme: Annotated[str | None, typer.Option("--normalize", help="box, none or bohacek.", show_default="box")] = None,
+    positions: Annotated[str | None, typer.Option(help="shared or per-frame.", show_default="shared")] = None,
     name: Annotated[str, typer.Option(help="Name of the model in answers.")] = "spoter",
     version: Annotated[str, typer.Option(help="Version of the model in answers.")] = "1.0",
 ) -> None:

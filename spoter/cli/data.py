@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from spoter.cli import STYLE, options, show_examples
+from spoter.cli import EXAMPLES, STYLE, options
 from spoter.cli.options import note
 from spoter.errors import DataError
 from spoter.files import atomic_write, atomic_write_bytes, exclusive_lock
@@ -26,7 +26,7 @@ _FRAMES_DRAWN = 8  # per row of the picture of augmentations
 _LISTED = 20  # rare glosses, duplicates, skipped clips; --json lists all
 
 
-@app.command(epilog=show_examples("spoter data summary clips/ --picture summary.png"))
+@app.command(epilog=EXAMPLES.format("spoter data summary clips/ --picture summary.png"))
 def summary(
     data: options.Data,
     group_regex: options.GroupRegex = None,
@@ -55,7 +55,7 @@ def summary(
         print(f"wrote {picture}", file=sys.stderr)
 
 
-@app.command(epilog=show_examples("spoter data split clips/ --out parts/ --test-groups 'anna*'"))
+@app.command(epilog=EXAMPLES.format("spoter data split clips/ --out parts/ --test-groups 'anna*'"))
 def split(
     data: options.Data,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for train.hdf5, validation.hdf5 and test.hdf5.")],
@@ -90,7 +90,7 @@ def split(
             print(f"{path}: {len(clips)} clips of {', '.join(parts.groups(subset))}")
 
 
-@app.command(epilog=show_examples("spoter data augmentations clips/ --out augmentations.png"))
+@app.command(epilog=EXAMPLES.format("spoter data augmentations clips/ --out augmentations.png"))
 def augmentations(
     data: options.Data,
     out: Annotated[Path, typer.Option(help="PNG picture to write.")],

@@ -17,6 +17,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from spoter.cli import port_option
 from spoter.errors import SpoterError
 from spoter.ops.local_server import NAME
 from spoter.ops.ports import LOOPBACK, listener, port_is_free
@@ -57,13 +58,9 @@ class ModelServer:
 
 
 def demo(
-    demo_port: Annotated[
-        int, typer.Option(envvar="SPOTER_DEMO_PORT", min=1, max=65535, help="Port of the page.")
-    ] = 8088,
+    demo_port: Annotated[int, port_option("SPOTER_DEMO_PORT", "Port of the page.")] = 8088,
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="Host of TorchServe's predictions.")] = LOOPBACK,
-    port: Annotated[
-        int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port of TorchServe's predictions.")
-    ] = 8080,
+    port: Annotated[int, port_option("SPOTER_PORT", "Port of TorchServe's predictions.")] = 8080,
     token: Annotated[
         str, typer.Option(envvar="SPOTER_TOKEN", help="Token of a running TorchServe that requires one.")
     ] = "",

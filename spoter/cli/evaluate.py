@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -15,13 +14,6 @@ from spoter.errors import DataError
 
 if TYPE_CHECKING:
     from spoter.training.evaluation.evaluate import Evaluation
-
-
-class UnknownGlosses(StrEnum):
-    """What to do with clips whose glosses the model does not know."""
-
-    ERROR = "error"
-    COUNT = "count"
 
 
 def evaluate(
@@ -35,8 +27,8 @@ def evaluate(
     ] = "",
     group_regex: options.ModelGroupRegex = None,
     unknown: Annotated[
-        UnknownGlosses, typer.Option(help="Clips of unknown glosses: an error, or counted as signs to reject.")
-    ] = UnknownGlosses.ERROR,
+        Literal["error", "count"], typer.Option(help="Clips of unknown glosses: an error, or signs to be rejected.")
+    ] = "error",
     skip_bad: options.SkipBad = False,
     robustness: Annotated[
         bool, typer.Option(help="Evaluate under other conditions too; with --json only for a report.")
@@ -48,7 +40,7 @@ def evaluate(
     threads: options.Threads = 0,
     device: options.Device = "cpu",
 ) -> None:
-    """Evaluate MODEL on the labelled clips of DATA, with the code of the server."""
+    """Evaluate MODEL on the labeled clips of DATA, with the code of the server."""
     if groups and split:
         raise typer.BadParameter("--groups and --split cannot be combined")
     require_packages("evaluation", "torch", "sklearn")
@@ -65,7 +57,7 @@ def evaluate(
         options.split_names(groups),
         split=split,
         robust=robustness and (write is not None or not as_json),
-        count_unknown=unknown is UnknownGlosses.COUNT,
+        count_unknown=unknown == "count",
         group_regex=group_regex,
         skip_bad=skip_bad,
         seed=seed,

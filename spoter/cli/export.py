@@ -17,7 +17,7 @@ def export(
         bool, typer.Option("--int8", help="Also write model-int8.onnx, calibrated and evaluated on --data.")
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="DATA", help="With --int8: labelled clips that MODEL was trained on.")
+        Path | None, typer.Option(metavar="DATA", help="With --int8: labeled clips that MODEL was trained on.")
     ] = None,
     left_out: Annotated[
         Path | None,

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from spoter.cli import STYLE, show_examples
+from spoter.cli import EXAMPLES, STYLE
 from spoter.errors import InputError, SpoterError
 
 # In the order of `spoter --help`: the function of each command, or the Typer of a group, in spoter.cli; then examples.
@@ -67,7 +67,7 @@ class _Commands(TyperGroup):
         command = getattr(import_module(f"spoter.cli.{module}"), attribute)
         if not isinstance(command, typer.Typer):
             function, command = command, typer.Typer(**STYLE)
-            command.command(cmd_name, epilog=show_examples(*examples))(function)
+            command.command(cmd_name, epilog=EXAMPLES.format("\n".join(examples)))(function)
         built = typer.main.get_command(command)
         built.name = cmd_name  # empty for a Typer without a name
         return built

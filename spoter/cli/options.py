@@ -20,7 +20,7 @@ Width = Annotated[float | None, typer.Option(help="Image width in pixels, for po
 Height = Annotated[float | None, typer.Option(help="Image height in pixels, for points in pixels.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model folder, such as models/dgs11.")]
-Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labelled clips; see docs/datasets.md.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Labeled clips; see docs/datasets.md.")]
 GroupRegex = Annotated[str | None, typer.Option(help=OPTIONS["group_regex"].help)]
 _MODEL_GROUPS = "Regular expression whose first (…) in a clip's name is its group; empty: as in DATA."
 ModelGroupRegex = Annotated[str | None, typer.Option(help=_MODEL_GROUPS, show_default="that of MODEL's training")]
@@ -68,7 +68,7 @@ def print_skipped(skipped: Iterable[Skipped]) -> None:
 
 
 def read_clips(data: Path, groups: str | None, skip_bad: bool) -> DataSet:
-    """Return labelled clips, read with a progress bar; print skipped clips."""
+    """Return labeled clips, read with a progress bar; print skipped clips."""
     from spoter.training.data import read_dataset
 
     data_set = read_dataset(data, skip_bad=skip_bad, groups=groups, progress=True)

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from spoter.cli import Runtime
+from spoter.cli import Runtime, port_option
 from spoter.errors import SpoterError
 from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES
@@ -39,14 +39,9 @@ def serve(
         Path, typer.Option(envvar="SPOTER_MODEL", help="Model folder to serve.", show_default="models/dgs11")
     ] = RESOURCES / "models" / "dgs11",
     host: Annotated[str, typer.Option(envvar="SPOTER_HOST", help="IPv4 address or name for predictions.")] = LOOPBACK,
-    port: Annotated[int, typer.Option(envvar="SPOTER_PORT", min=1, max=65535, help="Port for predictions.")] = 8080,
-    management_port: Annotated[
-        int,
-        typer.Option(envvar="SPOTER_MANAGEMENT_PORT", min=1, max=65535, help="Port of the management API, loopback."),
-    ] = 8081,
-    metrics_port: Annotated[
-        int, typer.Option(envvar="SPOTER_METRICS_PORT", min=1, max=65535, help="Port of the metrics API, loopback.")
-    ] = 8082,
+    port: Annotated[int, port_option("SPOTER_PORT", "Port for predictions.")] = 8080,
+    management_port: Annotated[int, port_option("SPOTER_MANAGEMENT_PORT", "Port for management, on loopback.")] = 8081,
+    metrics_port: Annotated[int, port_option("SPOTER_METRICS_PORT", "Port for metrics, on loopback.")] = 8082,
     workers: Annotated[
         int | None,
         typer.Option(envvar="SPOTER_WORKERS", min=1, help="Worker processes.", show_default="one per core"),

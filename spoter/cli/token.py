@@ -24,10 +24,7 @@ def token(
         str | None, typer.Option(metavar="TIME", help="Repeat until Ctrl-C at this interval: 90s, 50m or 1h.")
     ] = None,
 ) -> None:
-    """Get a new key from a TorchServe with tokens, before the old key expires.
-
-    The old key stops working at once.
-    """
+    """Renew a key of a TorchServe with tokens; the old key stops working at once."""
     from spoter.ops.tokens import AGAIN, rotate, seconds, seconds_left
 
     if every is None:
