@@ -68,23 +68,23 @@ class _BaseClient(ABC):
         except httpx.RequestError as error:
             raise connection_error(error, self.url) from error
 
-    async def _predict(self, clip: ClipLike, about: ClipOptions) -> Prediction:
-        options = CheckedOptions(**about)
+    async def _predict(self, clip: ClipLike, options: ClipOptions) -> Prediction:
+        checked = CheckedOptions(**options)
         if isinstance(clip, Mapping):  # is sent as it is, so it needs no layout
-            document = options.merge_into(clip)
+            document = checked.merge_into(clip)
         else:
-            document = encoding.to_document(clip, options, await self._get_layout(options))
-        return parse_result(await self._send(encoding.encode_one(document, options)), Prediction)
+            document = encoding.to_document(clip, checked, await self._get_layout(checked))
+        return parse_result(await self._send(encoding.encode_one(document, checked)), Prediction)
 
     async def _predict_many(
-        self, clips: ClipsLike, about: ClipOptions, concurrency: int = 1
+        self, clips: ClipsLike, options: ClipOptions, concurrency: int = 1
     ) -> list[Prediction | InputError]:
-        options = CheckedOptions(**about)
+        checked = CheckedOptions(**options)
         limits = (await self._get_description()).limits
-        layout = await self._get_layout(options)
+        layout = await self._get_layout(checked)
         max_clips, max_bytes = self._max_clips or limits.max_clips, self._max_bytes or limits.max_bytes
         results: dict[int, Prediction | InputError] = {}
-        batches = encoding.encode_batches(clips, options, layout, max_clips, max_bytes, results)
+        batches = encoding.encode_batches(clips, checked, layout, max_clips, max_bytes, results)
 
         async def send_batches() -> None:
             for numbers, request in batches:
@@ -101,9 +101,9 @@ class _BaseClient(ABC):
                 raise errors.exceptions[0] from None
         return [results[number] for number in sorted(results)]
 
-    async def _enroll(self, gloss: str, clips: ClipsLike, about: ClipOptions) -> Enrolment:
-        options = CheckedOptions(**about)
-        request = encoding.encode_enrolment(gloss, clips, options, await self._get_layout(options))
+    async def _enroll(self, gloss: str, clips: ClipsLike, options: ClipOptions) -> Enrolment:
+        checked = CheckedOptions(**options)
+        request = encoding.encode_enrolment(gloss, clips, checked, await self._get_layout(checked))
         return parse_result(await self._send(request), Enrolment)
 
     async def _describe(self) -> Description:

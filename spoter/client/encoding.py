@@ -64,16 +64,16 @@ class CheckedOptions(Options):
         for name in ("top_k", "width", "height", "fps"):
             check_option(name, getattr(self, name))
 
-    def of_clip(self) -> Options:
+    def clip_options(self) -> Options:
         """Return the options that belong to a clip rather than to the request."""
         return Options(None, self.width, self.height, self.estimator, self.fps)
 
     def merge_into(self, document: Mapping[str, Any]) -> dict[str, Any]:
         """Return a caller's document with the options of the clip added."""
-        values = asdict(self.of_clip()) | {"layout": self.layout}
+        values = asdict(self.clip_options()) | {"layout": self.layout}
         return dict(document) | {name: value for name, value in values.items() if value is not None}
 
-    def of_request(self) -> dict[str, object]:
+    def request_keys(self) -> dict[str, object]:
         """Return the keys that a request has once, for all clips."""
         keys: dict[str, object] = {} if self.top_k is None else {"top_k": self.top_k}
         if self.enrolled is not None:
@@ -86,7 +86,7 @@ def encode_one(document: dict[str, Any], options: CheckedOptions) -> RawRequest:
     for key, method in _OTHER_METHODS.items():
         if key in document:
             raise SpoterError(f"found {key!r} in the document, expected one clip; use {method} or send")
-    return RawRequest(_to_json(document | options.of_request()), JSON)
+    return RawRequest(_to_json(document | options.request_keys()), JSON)
 
 
 def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def to_document(clip: ClipLike, options: CheckedOptions, layout: Layout) -> dict
     if isinstance(clip, Mapping):
         return options.merge_into(clip)
     if isinstance(clip, str | os.PathLike):
-        clips = read_clips([Path(clip)], layout, options.of_clip())
+        clips = read_clips([Path(clip)], layout, options.clip_options())
         if len(clips) != 1:
             raise SpoterError(f"{clip}: found {len(clips)} clips, expected one; use predict_many")
         clip = clips[0]
@@ -111,7 +111,7 @@ def encode_enrolment(gloss: str, clips: ClipsLike, options: CheckedOptions, layo
     encoded = [msgspec.Raw(_encode_numbered(clip, i, options, layout)) for i, clip in _iterate(clips, options, layout)]
     if not isinstance(gloss, str):
         raise InputError(ErrorCode.BAD_GLOSS, f"found {type(gloss).__name__} as gloss, expected the sign's name, a str")
-    return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | replace(options, top_k=None).of_request()), JSON)
+    return RawRequest(_to_json({"enroll": gloss, "clips": encoded} | replace(options, top_k=None).request_keys()), JSON)
 
 
 def encode_batches(
@@ -127,7 +127,7 @@ def encode_batches(
     A clip that is larger than `max_bytes` gets a separate request, which the server refuses. An unusable clip is
     skipped; its error is added to `results` under its number.
     """
-    shared = options.of_request()
+    shared = options.request_keys()
     room = max_bytes - _ENVELOPE_BYTES - len(_to_json(shared))
     batch: dict[int, msgspec.Raw] = {}
     size = 0
@@ -153,7 +153,7 @@ def encode_batches(
 def _iterate(clips: ClipsLike, options: CheckedOptions, layout: Layout) -> Iterator[tuple[int, ClipLike]]:
     """Yield clips with their numbers; read the clips if a path is given."""
     if isinstance(clips, str | os.PathLike):
-        clips = read_clips([Path(clips)], layout, options.of_clip())
+        clips = read_clips([Path(clips)], layout, options.clip_options())
     elif isinstance(clips, Mapping | Clip) or (isinstance(clips, np.ndarray) and clips.ndim == 3):
         raise SpoterError("found one clip, expected several; put it into a list")
     yield from enumerate(clips)
@@ -179,7 +179,7 @@ def _from_array(array: npt.ArrayLike, options: CheckedOptions, layout: Layout) -
             ErrorCode.WRONG_POINT_COUNT,
             f"found {points.shape[1]} points per frame, expected {len(layout)} (layout {layout.name})",
         )
-    return finish_clip(points, names, estimator, layout, options.of_clip())
+    return finish_clip(points, names, estimator, layout, options.clip_options())
 
 
 def _to_floats(array: npt.ArrayLike) -> npt.NDArray[np.float64]:

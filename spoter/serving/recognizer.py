@@ -176,8 +176,8 @@ class Recognizer:
         features, errors = self._compute_features(clips)
         if errors:
             i = min(errors)
-            decoded = errors[i] is clips[i]  # such an error already has its place
-            raise errors[i] if decoded else errors[i].within(places[i] if places else f"clip {i}")
+            has_place = errors[i] is clips[i]  # an error of decoding
+            raise errors[i] if has_place else errors[i].within(places[i] if places else f"clip {i}")
         normalized = time.perf_counter()
         _, embeddings = self.runtime.run(list(features.values()), True)
         if timings is not None:
