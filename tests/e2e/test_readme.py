@@ -43,6 +43,7 @@ PAGES = (
     "docs/client.md",
     "docs/convert.md",
     "docs/enroll.md",
+    "docs/batch.md",
     "docs/webcam.md",
     "docs/operations.md",
     "docs/security-setup.md",
