@@ -19,12 +19,8 @@ if TYPE_CHECKING:
 def evaluate(
     model: options.Model,
     data: options.Data,
-    groups: Annotated[
-        str, typer.Option(help="Evaluate only these groups: names or patterns, comma-separated: 'camera0*'.")
-    ] = "",
-    split: Annotated[
-        str, typer.Option(help="Evaluate only this side of MODEL's split: train, validation or test.")
-    ] = "",
+    groups: Annotated[str, typer.Option(help="Only these groups: names, patterns, comma-separated: 'camera0*'.")] = "",
+    split: Annotated[str, typer.Option(help="Only this side of MODEL's split: train, validation or test.")] = "",
     group_regex: options.ModelGroupRegex = None,
     unknown: Annotated[
         Literal["error", "count"], typer.Option(help="Clips of unknown glosses: an error, or signs to be rejected.")

@@ -99,5 +99,5 @@ def _print_prediction(recognizer: Recognizer, clip: Clip) -> None:
     trained = recognizer.config.estimator
     if clip.estimator not in (None, trained):
         print(f"check: landmarks of {clip.estimator}, but the model was trained on those of {trained}")
-    known = {True: "known sign", False: "unknown sign", None: "this model cannot detect unknown signs"}
-    print(f"answer: {prediction.gloss}, score {prediction.score:.2f}; {known[prediction.known]}")
+    verdict = {True: "known sign", False: "unknown sign", None: "this model cannot detect unknown signs"}
+    print(f"answer: {prediction.gloss}, score {prediction.score:.2f}; {verdict[prediction.known]}")

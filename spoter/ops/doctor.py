@@ -44,19 +44,19 @@ def checks(model: Path, ports: Sequence[int] = tuple(PORTS.values()), host: str 
 
     The `ports` must be free on the address `host`.
     """
-    ours = own_servers(ports)
-    port_checks = [_port(host, port, ours.get(port)) for port in ports]
-    pids = {pid for pid, _ in ours.values()}
+    servers = own_servers(ports)
+    port_checks = [_port(host, port, servers.get(port)) for port in ports]
+    pids = {pid for pid, _ in servers.values()}
     return [_python(), _packages(model), _java(), *port_checks, temporary_folder(), _pid_file(pids), _model(model)]
 
 
-def show(found: Sequence[Check]) -> bool:
+def show(results: Sequence[Check]) -> bool:
     """Print each check, and the advice for each that failed; return whether all are ok."""
-    for check in found:
+    for check in results:
         print(f"{'ok  ' if check.ok else 'FAIL'}  {check.name:24} {check.found}")
         if not check.ok:
             print(f"      {'':24} -> {check.advice}")
-    return all(check.ok for check in found)
+    return all(check.ok for check in results)
 
 
 def server_checks(
@@ -106,19 +106,19 @@ def _packages(model: Path) -> Check:
         extras = {"serve", "torch"} if read_config(model).runtime == "torch" else {"serve"}
     except ModelFolderError:  # `_model` reports it
         extras = {"serve"}
-    wrong, required = [], requirements(extras)
+    faults, required = [], requirements(extras)
     for requirement in required:
         try:
             version = metadata.version(requirement.name)
         except metadata.PackageNotFoundError:
-            wrong.append(f"{requirement.name} is not installed")
+            faults.append(f"{requirement.name} is not installed")
             continue
         if version not in requirement.specifier:
-            wrong.append(f"{requirement.name} is {version}, expected {requirement.specifier}")
+            faults.append(f"{requirement.name} is {version}, expected {requirement.specifier}")
     advice = f"run pip install 'spoter[{','.join(sorted(extras))}]', or in a checkout: make serve"
     if "torch" in extras:
         advice += " training"
-    return Check("packages", not wrong, "; ".join(wrong) or f"{len(required)} of {', '.join(sorted(extras))}", advice)
+    return Check("packages", not faults, "; ".join(faults) or f"{len(required)} of {', '.join(sorted(extras))}", advice)
 
 
 def requirements(extras: Iterable[str]) -> list[Requirement]:
@@ -140,10 +140,10 @@ def _java() -> Check:
     return Check("Java", False, f"only {', '.join(others)}" if others else "none", advice)
 
 
-def _port(host: str, port: int, ours: tuple[int, str] | None) -> Check:
+def _port(host: str, port: int, server: tuple[int, str] | None) -> Check:
     name = f"port {port}"
-    if ours is not None:
-        return Check(name, True, f"used by a server of this project: process {ours[0]}, {ours[1]}")
+    if server is not None:
+        return Check(name, True, f"used by a server of this project: process {server[0]}, {server[1]}")
     try:
         free = port_is_free(host, port)
     except OverflowError:
@@ -169,7 +169,7 @@ def temporary_folder() -> Check:
     return Check(name, len(folder) <= LONGEST_TEMP, folder, advice)
 
 
-def _pid_file(ours: Collection[int]) -> Check:
+def _pid_file(servers: Collection[int]) -> Check:
     """Check TorchServe's pid file in the temporary folder; `spoter serve` uses a separate one."""
     name, path = "TorchServe's pid file", Path(tempfile.gettempdir(), ".model_server.pid")
     try:
@@ -178,7 +178,7 @@ def _pid_file(ours: Collection[int]) -> Check:
         return Check(name, True, "none")
     except (OSError, ValueError):
         return Check(name, False, f"{path} holds no process id", f"rm {path}")
-    if pid in ours:
+    if pid in servers:
         return Check(name, True, f"{path} names process {pid}, a server of this project")
     try:
         os.kill(pid, 0)  # signal 0 only checks that the process exists

@@ -111,8 +111,8 @@ def _process(management: str) -> psutil.Process:
         address, port = socket.gethostbyname(parts.hostname), parts.port or 80
     except (OSError, ValueError):
         raise SpoterError(f"found {management!r}, expected a URL such as http://127.0.0.1:8081") from None
-    ours = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
-    process = torchserve_on(port, address) if address in ours or address.startswith("127.") else None
+    local = {each.address for addresses in psutil.net_if_addrs().values() for each in addresses}
+    process = torchserve_on(port, address) if address in local or address.startswith("127.") else None
     if process is None:
         raise SpoterError(
             f"{management}: found no TorchServe on this machine that listens there and that this user may inspect; run "

@@ -56,7 +56,7 @@ def faults(command: str) -> list[str]:
 
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_commands_in_documents_exist(document):
-    assert [(command, wrong) for command in commands_in(document) if (wrong := faults(command))] == []
+    assert [(command, unknown) for command in commands_in(document) if (unknown := faults(command))] == []
 
 
 def test_wrong_commands_are_detected():

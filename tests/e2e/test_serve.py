@@ -235,10 +235,10 @@ def test_model_store_without_write_permission_is_only_a_note(tmp_path, capsys):
 @pytest.mark.parametrize("option", PORT_OPTIONS)
 def test_a_busy_port_is_named(start, option):
     variable = "SPOTER_" + option[2:].replace("-", "_").upper()
-    with socket.socket() as taken:
-        taken.bind((LOOPBACK, 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as busy:
+        busy.bind((LOOPBACK, 0))
+        busy.listen()
+        port = busy.getsockname()[1]
         status, out, errors = start(option, str(port)).end()
     assert (status, out) == (2, "")
     assert f"port {port} of 127.0.0.1 is in use by process {os.getpid()} (" in errors and f"{variable}=" in errors

@@ -45,9 +45,9 @@ def csv(rows: int = 12, header: Callable[[list[str]], list[str]] = list, row: Ca
     """Return a wide table of the landmarks of pose and hands; `header` and `row` may spoil it."""
     mediapipe = ESTIMATORS["mediapipe"]
     array = figure(mediapipe, rows)
-    kept = [i for i, name in enumerate(mediapipe.names) if not name.startswith("face")]
-    columns = [f"{mediapipe.names[i]}_{axis}" for i in kept for axis in "xy"]
-    lines = [header(columns), *(row(frame) for frame in array[:, kept].reshape(rows, 2 * len(kept)).round(4).tolist())]
+    used = [i for i, name in enumerate(mediapipe.names) if not name.startswith("face")]
+    columns = [f"{mediapipe.names[i]}_{axis}" for i in used for axis in "xy"]
+    lines = [header(columns), *(row(frame) for frame in array[:, used].reshape(rows, 2 * len(used)).round(4).tolist())]
     return "\n".join(",".join(map(str, line)) for line in lines).encode()
 
 

