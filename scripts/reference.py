@@ -29,27 +29,6 @@ For everyone who imports `spoter`: its public classes and functions.
 Generated from the docstrings by `make reference`.
 
 """
-STYLE = {
-    "docstring_style": "numpy",
-    "docstring_section_style": "list",
-    "filters": ["!^_"],
-    "heading_level": 2,
-    "members_order": "source",
-    "annotations_path": "brief",
-    "separate_signature": True,
-    "line_length": 100,
-    "summary": False,
-} | dict.fromkeys(
-    (
-        "show_root_full_path",
-        "show_root_members_full_path",
-        "show_object_full_path",
-        "show_if_no_docstring",
-        "show_bases",
-        "signature_crossrefs",
-    ),
-    False,
-)
 
 
 def command_line() -> str:
@@ -71,13 +50,14 @@ def command_line() -> str:
 def python_api() -> str:
     """Return docs/python-api.md."""
     from griffe import GriffeLoader, Parser
-    from griffe2md import default_config, render_object_docs
+    from griffe2md import default_config, load_config, render_object_docs
 
+    style = {**default_config, **(load_config() or {})}
     loader = GriffeLoader(search_paths=[DOCS.parent], docstring_parser=Parser.numpy)
     loader.load("spoter")
     parts = []
     for name in OBJECTS:
-        text = render_object_docs(loader.modules_collection[name], {**default_config, **STYLE}, format_md=True)
+        text = render_object_docs(loader.modules_collection[name], style, format_md=True)
         text = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", text)  # links to objects that the page does not have
         text = re.sub(r"\\\*\*(.+?)\*\*\\", r"**\1**", text)  # several parameters in one entry
         parts.append(re.sub(r"</?code>", "`", text))
