@@ -144,7 +144,7 @@ def _print_summary(summary: Summary, console: Console) -> None:
         more = f", and {len(counts) - 40} more" if len(counts) > 40 else ""
         console.print(escape(f"clips of each group: {', '.join(counts[:40])}{more}"))
     lists = {
-        "glosses in fewer than three groups, one per side of a split": [f"{g}: {n}" for g, n in summary.rare.items()],
+        "glosses in fewer than three groups, one per subset of a split": [f"{g}: {n}" for g, n in summary.rare.items()],
         "sets of clips with identical points": [" = ".join(names) for names in summary.duplicates],
         "clips skipped": [str(skip) for skip in summary.skipped],
     }

@@ -28,7 +28,7 @@ from spoter.torchserve.process import START_TIMEOUT
 WEB = RESOURCES / "web"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _GRACE = 30.0  # seconds; spoter serve needs at most 20 s to end its processes
-_ENDS = "Ctrl-C ends it."  # the last line that spoter serve prints when it is ready
+_ENDS = "Ctrl-C stops it."  # the last line that spoter serve prints when it is ready
 
 console = Console(stderr=True)
 

@@ -20,7 +20,7 @@ def evaluate(
     model: options.Model,
     data: options.Data,
     groups: Annotated[str, typer.Option(help="Only these groups: names, patterns, comma-separated: 'camera0*'.")] = "",
-    split: Annotated[str, typer.Option(help="Only this side of MODEL's split: train, validation or test.")] = "",
+    split: Annotated[str, typer.Option(help="Only this subset of MODEL's split: train, validation or test.")] = "",
     group_regex: options.ModelGroupRegex = None,
     unknown: Annotated[
         Literal["error", "count"], typer.Option(help="Clips of unknown glosses: an error, or signs to be rejected.")

@@ -167,5 +167,5 @@ def _greet(server: TorchServe, sample: Path, prediction: str, seconds: float) ->
         lines.append(f"  TOKEN=$({shlex.join([sys.executable, '-c', read, str(server.key_file)])})")
         token = '-H "Authorization: Bearer $TOKEN" '
     lines += [f"  curl -T {shlex.quote(file)} {token}-H 'Content-Type: {SAMPLES[sample.suffix]}' {server.url}", ""]
-    typer.echo("\n".join(lines) + "\nCtrl-C ends it.")
+    typer.echo("\n".join(lines) + "\nCtrl-C stops it.")
     sys.stdout.flush()

@@ -60,8 +60,8 @@ def train(
         return
     if trained.data.skipped:
         note(f"skipped {len(trained.data.skipped)} clips")
-    for side, predictions in (("validation", trained.validation), ("test", trained.test)):
-        print(f"{side}: top-1 {predictions.top(1):.4f}, top-5 {predictions.top(5):.4f} of {len(predictions)} clips")
+    for subset, predictions in (("validation", trained.validation), ("test", trained.test)):
+        print(f"{subset}: top-1 {predictions.top(1):.4f}, top-5 {predictions.top(5):.4f} of {len(predictions)} clips")
     print(f"wrote {out}: epoch {trained.fitted.epoch} of {len(trained.fitted.history)}, {trained.fitted.seconds:.0f} s")
 
 
