@@ -1,4 +1,4 @@
-"""Keep TorchServe's workers from importing torch and pyarrow if the model needs neither.
+"""Startup code that keeps TorchServe's workers from importing torch and pyarrow if the model needs neither.
 
 TorchServe 0.12.0 imports torch in every worker for one check: whether a response that is neither bytes nor str is a
 tensor (ts/protocol/otf_message_handler.py). This project's handler responds with bytes. A worker whose model runs in

@@ -1,4 +1,4 @@
-"""Check an archive, .mar or model.tar.gz, before it is unpacked: path tricks, links, duplicates, zip bombs.
+"""Checks of an archive, .mar or model.tar.gz, before it is unpacked: path tricks, links, duplicates, zip bombs.
 
 TorchServe 0.12.0 reads the local headers of a .mar from front to back and ignores the central directory at the end. It
 refuses names with ``..``, but of two entries with one name it keeps the later one, and it limits no size. This module

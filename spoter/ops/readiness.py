@@ -1,4 +1,4 @@
-"""Check that a server is ready: that it answers a prediction of a clip made for its model.
+"""The check that a server is ready: that it answers a prediction of a clip made for its model.
 
 TorchServe's /ping reports Healthy even while its workers fail again and again. `spoter doctor --server`, `spoter serve`
 and the image's health check use this module. It imports only the standard library, because the health check has no
@@ -58,7 +58,7 @@ class Reply:
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """Follow no redirect: the token must reach only the address that the user named."""
+    """A handler that follows no redirect: the token must reach only the address that the user named."""
 
     def redirect_request(self, *_: object) -> None:
         return None

@@ -101,7 +101,7 @@ def members(read: Read) -> Iterator[tuple[str, bool, Callable[[], Iterator[bytes
 
 
 class _Reader:
-    """Takes exact numbers of bytes from a stream."""
+    """A reader of exact numbers of bytes from a stream."""
 
     def __init__(self, read: Read):
         self._read, self.offset = read, 0

@@ -1,4 +1,4 @@
-"""Get new keys from TorchServe, for `spoter token`."""
+"""New keys from TorchServe, for `spoter token`."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Pack a model folder into archives: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
+"""Archives of a model folder: model_store/NAME.mar for TorchServe, model.tar.gz for SageMaker.
 
 Both hold the same tree: the model's files, a copy of the spoter package, the entry points of handler/, and TorchServe's
 MAR-INF/MANIFEST.json at the root. The same input gives the same bytes: entries are sorted and have a fixed time.

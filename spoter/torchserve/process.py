@@ -1,4 +1,4 @@
-"""Start TorchServe, wait until it answers a prediction, and end all its processes."""
+"""A TorchServe process: its start, its first prediction, and the end of all its child processes."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Replace the model of a running TorchServe without losing a request, for `spoter replace`."""
+"""Replacement of the model of a running TorchServe without losing a request, for `spoter replace`."""
 
 from __future__ import annotations
 

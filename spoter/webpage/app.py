@@ -94,7 +94,7 @@ def make_site(folder: Path, url: str, max_bytes: int, token: Callable[[], str | 
 
 
 class _Headers:
-    """Adds `_HEADERS` to every response."""
+    """Middleware that adds `_HEADERS` to every response."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
