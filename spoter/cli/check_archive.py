@@ -12,7 +12,7 @@ def check_archive(
         bool, typer.Option("--other-code", help="Accept code that differs from this checkout's, if you trust it.")
     ] = False,
 ) -> None:
-    """Check that an archive from somebody else is safe to serve, without running it."""
+    """Check whether an archive from somebody else may be served, without running it."""
     from spoter.ops.archive_check import checks
     from spoter.ops.doctor import show
 

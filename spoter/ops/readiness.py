@@ -2,7 +2,7 @@
 
 TorchServe's /ping reports Healthy even while its workers fail again and again. `spoter doctor --server`, `spoter serve`
 and the image's health check use this module. It imports only the standard library, because the health check has no
-other.
+other packages.
 """
 
 import http.client
