@@ -32,7 +32,7 @@ def doctor(
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each answer of --server.")] = 10.0,
 ) -> None:
-    """Check this machine for serving, or a running server; print a fix per failure."""
+    """Check that this machine can serve, or that a server answers; print fixes."""
     from spoter.ops.doctor import PORTS, checks, server_checks, show
 
     if server is not None:

@@ -36,7 +36,7 @@ def evaluate(
     threads: options.Threads = 0,
     device: options.Device = "cpu",
 ) -> None:
-    """Evaluate MODEL on the labeled clips of DATA, with the code of the server."""
+    """Evaluate MODEL on the labeled clips of DATA, as a server would answer them."""
     if groups and split:
         raise typer.BadParameter("--groups and --split cannot be combined")
     require_packages("evaluation", "torch", "sklearn")
