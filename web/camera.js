@@ -1,12 +1,12 @@
-/** The camera: opening it, and its frames one by one. */
+/** The camera: opens it and delivers its frames. */
 
 import { Recent } from "./timing.js";
 
-/** Pictures wider than this are made smaller before landmarks are looked for. Holistic's own models take 256 pixels. */
+/** Wider pictures are scaled down to this many pixels. Holistic's models use 256 pixels. */
 const MAX_WIDTH = 960;
 
-/** Codes of messages for what `getUserMedia` throws. */
-const REFUSALS = {
+/** Message codes by the name of the error that `getUserMedia` throws. */
+const MESSAGE_CODES = {
   NotAllowedError: "no_permission",
   SecurityError: "no_permission",
   NotFoundError: "no_camera",
@@ -15,7 +15,7 @@ const REFUSALS = {
   AbortError: "camera_busy",
 };
 
-/** A camera that cannot be had; `code` is that of a message. */
+/** A camera that cannot be opened; `code` is the code of a message. */
 export class CameraError extends Error {
   constructor(code, cause) {
     super(code, { cause });
@@ -25,11 +25,11 @@ export class CameraError extends Error {
 
 export class Camera {
   #stream = null;
-  #handle = null;
+  #callback = null; // id of the requested frame callback
   #steps = new Recent(15);
-  #before = null;
+  #previous = null; // time and frame counter of the previous frame
 
-  /** @param {HTMLVideoElement} video in which the camera is shown */
+  /** @param {HTMLVideoElement} video the element that shows the camera's picture */
   constructor(video) {
     this.video = video;
   }
@@ -42,81 +42,81 @@ export class Camera {
     return { width: this.video.videoWidth, height: this.video.videoHeight };
   }
 
-  /** Milliseconds from one of the camera's frames to the next, those that were not seen included; null at first. */
+  /** Milliseconds between two frames of the camera, including frames that the page missed; null until measured. */
   get interval() {
     return this.#steps.median;
   }
 
   /**
-   * Turn it on.
+   * Turn the camera on.
    *
-   * @param {() => void} ended called where the camera goes away by itself
+   * @param {() => void} ended called if the camera is disconnected
    * @throws {CameraError}
    */
   async open(ended) {
     if (!navigator.mediaDevices?.getUserMedia) throw new CameraError("insecure_page");
-    const wish = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 }, facingMode: "user" };
+    const constraints = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 30 }, facingMode: "user" };
     try {
-      this.#stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: wish });
+      this.#stream = await navigator.mediaDevices.getUserMedia({ audio: false, video: constraints });
       this.video.srcObject = this.#stream;
       await this.video.play();
     } catch (error) {
       this.close();
-      throw new CameraError(REFUSALS[error.name] ?? "camera_failed", error);
+      throw new CameraError(MESSAGE_CODES[error.name] ?? "camera_failed", error);
     }
     this.#stream.getVideoTracks()[0].addEventListener("ended", ended);
   }
 
   /**
-   * Hand over every frame that the camera shows, with its time in milliseconds.
+   * Call a function for every frame that the camera shows.
    *
-   * @param {(time: number) => void} seen
+   * @param {(time: number) => void} onFrame gets the frame's time in milliseconds
    */
-  watch(seen) {
+  watch(onFrame) {
     const next = (now, data) => {
       const time = data ? 1000 * data.mediaTime : now;
       this.#measure(time, data?.presentedFrames);
-      this.#handle = this.#request(next);
-      seen(time);
+      this.#callback = this.#request(next);
+      onFrame(time);
     };
-    this.#before = null;
+    this.#previous = null;
     this.#steps.clear();
-    this.#handle = this.#request(next);
+    this.#callback = this.#request(next);
   }
 
   #request(next) {
     if (this.video.requestVideoFrameCallback) return this.video.requestVideoFrameCallback(next);
     let shown = this.video.currentTime;
-    const look = (now) => {
-      if (this.video.currentTime === shown) this.#handle = requestAnimationFrame(look);
+    const poll = (now) => {
+      if (this.video.currentTime === shown) this.#callback = requestAnimationFrame(poll);
       else {
         shown = this.video.currentTime;
         next(now, null);
       }
     };
-    return requestAnimationFrame(look);
+    return requestAnimationFrame(poll);
   }
 
   #measure(time, count) {
-    if (this.#before && time > this.#before.time) {
-      const frames = count === undefined ? 1 : count - this.#before.count;
-      if (frames > 0) this.#steps.add((time - this.#before.time) / frames);
+    if (this.#previous && time > this.#previous.time) {
+      const frames = count === undefined ? 1 : count - this.#previous.count;
+      if (frames > 0) this.#steps.add((time - this.#previous.time) / frames);
     }
-    this.#before = { time, count };
+    this.#previous = { time, count };
   }
 
-  /** Keep the frame that is shown now, to look at later. */
+  /** Copy the current frame. */
   picture() {
     const { width } = this.size;
     return createImageBitmap(this.video, width > MAX_WIDTH ? { resizeWidth: MAX_WIDTH, resizeQuality: "medium" } : {});
   }
 
   close() {
-    if (this.#handle !== null) {
-      if (this.video.cancelVideoFrameCallback) this.video.cancelVideoFrameCallback(this.#handle);
-      else cancelAnimationFrame(this.#handle);
+    if (this.#callback !== null) {
+      if (this.video.cancelVideoFrameCallback) this.video.cancelVideoFrameCallback(this.#callback);
+      else cancelAnimationFrame(this.#callback);
     }
-    this.#handle = null;
+    this.#callback = null;
     for (const track of this.#stream?.getTracks() ?? []) track.stop();
     this.#stream = null;
     this.video.srcObject = null;

@@ -1,14 +1,14 @@
 /**
- * MediaPipe Holistic in a worker: the page goes on seeing the camera's frames while landmarks are computed.
+ * MediaPipe Holistic in a worker, so that the page can take the camera's next frames while landmarks are computed.
  *
- * A classic script, because Holistic loads its parts as such. engine.js sends one message at a time.
+ * A classic script, because Holistic loads its parts with importScripts. engine.js sends one message at a time.
  */
 
 const MP = new URL("mp/", location.href).href;
 const PARTS = ["poseLandmarks", "faceLandmarks", "leftHandLandmarks", "rightHandLandmarks"];
 
-// Holistic's own branch for workers gets WebGL 1 and then forgets the context. It takes the branch for pages where it finds
-// a window and the little of a document that it uses: canvases, and scripts that are loaded once they are in the body.
+// Holistic's code for workers gets a WebGL 1 context and then loses it. Holistic runs its code for pages if it finds a window
+// and the parts of a document that it uses: canvases, and scripts that load when they are added to the body.
 self.window = self;
 self.document = {
   createElement: (tag) => (tag === "canvas" ? new OffscreenCanvas(1, 1) : new Script()),
@@ -29,7 +29,7 @@ class Script extends EventTarget {
 let holistic = null;
 let results = {};
 
-const acts = {
+const actions = {
   async open({ cpu }) {
     holistic = new self.Holistic({ locateFile: (file) => MP + file });
     holistic.setOptions({
@@ -38,11 +38,11 @@ const acts = {
       minDetectionConfidence: 0.5,
       minTrackingConfidence: 0.5,
       selfieMode: false, // never mirrored: "left" stays the signer's left
-      useCpuInference: cpu, // undocumented; without a GPU it is ten times as fast
+      useCpuInference: cpu, // undocumented; ten times as fast without a GPU
     });
     holistic.onResults((next) => {
       results = next;
-      next.image?.close?.(); // a copy of the picture, which nobody looks at
+      next.image?.close?.(); // frees a copy of the picture, which is not used
     });
     await holistic.initialize();
   },
@@ -63,9 +63,9 @@ const acts = {
   },
 };
 
-self.onmessage = async ({ data: { act, ...values } }) => {
+self.onmessage = async ({ data: { action, ...values } }) => {
   try {
-    self.postMessage({ value: await acts[act](values) });
+    self.postMessage({ value: await actions[action](values) });
   } catch (error) {
     self.postMessage({ error: error.message ?? String(error) });
   }
@@ -74,5 +74,5 @@ self.onmessage = async ({ data: { act, ...values } }) => {
 try {
   importScripts(`${MP}holistic.js`);
 } catch {
-  acts.open = async () => Promise.reject(new Error("no_holistic"));
+  actions.open = async () => Promise.reject(new Error("no_holistic"));
 }

@@ -1,18 +1,18 @@
 /**
- * MediaPipe Holistic: pictures in, frames of 543 landmarks out.
+ * MediaPipe Holistic: finds the 543 landmarks of a picture.
  *
- * It runs in a worker (engine-worker.js), which loads mp/ when the first engine is opened, and nothing before.
+ * It runs in a worker (engine-worker.js), which loads mp/ when the first engine is opened.
  */
 
 import { frameOfResults } from "./layout.js";
 
-/** A GPU that is at least this fast keeps up with a camera of 10 frames a second, and the CPU is not tried. Milliseconds. */
+/** Milliseconds per frame at which a GPU keeps up with a camera of 10 frames per second, so that the CPU need not be tried. */
 const FAST_ENOUGH = 100;
 
-/** Names of renderers that are no GPU: Chromium's and Mesa's software, Windows' fallback. */
+/** Names of software renderers: Chromium's, Mesa's and the fallback of Windows. */
 const SOFTWARE = /swiftshader|llvmpipe|softpipe|software|basic render/i;
 
-/** An engine that cannot be had; `code` is that of a message. */
+/** An engine that cannot be opened or has failed; `code` is the code of a message. */
 export class EngineError extends Error {
   constructor(code, cause) {
     super(code, { cause });
@@ -21,17 +21,17 @@ export class EngineError extends Error {
 }
 
 /**
- * What this browser lacks, asked before Holistic is made: its own errors say nothing.
+ * Check for what Holistic needs, because Holistic's error messages do not name it.
  *
- * @returns {?string} code of a message, null where all is there
+ * @returns {?string} message code of the missing feature, null if nothing is missing
  */
-export function lacking() {
+export function missingFeature() {
   if (typeof WebAssembly !== "object") return "no_wasm";
-  return renderer() === null || typeof OffscreenCanvas !== "function" ? "no_webgl2" : null; // its worker draws on one
+  return rendererName() === null || typeof OffscreenCanvas !== "function" ? "no_webgl2" : null; // which the worker needs
 }
 
-/** The name of what draws WebGL2, "" where the browser does not tell, null without WebGL2. */
-function renderer() {
+/** Return the name of the WebGL2 renderer, "" if the browser hides it, null without WebGL2. */
+function rendererName() {
   const gl = document.createElement("canvas").getContext("webgl2");
   if (!gl) return null;
   const info = gl.getExtension("WEBGL_debug_renderer_info");
@@ -42,40 +42,40 @@ function renderer() {
 
 export class Engine {
   #worker = new Worker(new URL("engine-worker.js", document.baseURI));
-  #last = -1;
-  #turn = Promise.resolve();
+  #lastTime = -1;
+  #queue = Promise.resolve();
   #fail = () => {};
   #closed = false;
 
-  /** Which inference runs (`gpu` or `cpu`), milliseconds of the timed frame, and why it runs (key of a string). */
+  /** The inference that runs (`gpu` or `cpu`), the milliseconds of the timed frame, and the reason (key of a string). */
   mode = null;
   timed = null;
-  why = null;
+  reason = null;
 
   /**
-   * Load Holistic and choose where it computes.
+   * Load Holistic and choose the GPU or the CPU.
    *
-   * @param {"auto"|"gpu"|"cpu"} wish auto times a frame on the GPU and, where that is slow, one on the CPU
-   * @param {CanvasImageSource} image the first frame: sent once to warm up, once more to be timed
+   * @param {"auto"|"gpu"|"cpu"} preference `auto` times a frame on the GPU and, if it is slow, on the CPU, and takes the faster
+   * @param {CanvasImageSource} image the first frame: processed once to warm up and once to be timed
    * @returns {Promise<Engine>}
-   * @throws {EngineError} where the browser lacks something, or Holistic fails
+   * @throws {EngineError} if the browser lacks a feature, or Holistic fails
    */
-  static async open(wish, image) {
-    const lack = lacking();
-    if (lack) throw new EngineError(lack);
-    const software = wish === "auto" && SOFTWARE.test(renderer());
+  static async open(preference, image) {
+    const missing = missingFeature();
+    if (missing) throw new EngineError(missing);
+    const software = preference === "auto" && SOFTWARE.test(rendererName());
     let gpu = null;
-    if (wish === "gpu" || (wish === "auto" && !software)) {
+    if (preference === "gpu" || (preference === "auto" && !software)) {
       try {
-        gpu = await Engine.#make("gpu", image, wish === "auto" ? "engine.measured" : "engine.wished");
-        if (wish === "gpu" || gpu.timed <= FAST_ENOUGH) return gpu;
+        gpu = await Engine.#create("gpu", image, preference === "auto" ? "engine.measured" : "engine.wished");
+        if (preference === "gpu" || gpu.timed <= FAST_ENOUGH) return gpu;
       } catch (error) {
-        if (wish === "gpu") throw error;
+        if (preference === "gpu") throw error;
       }
     }
     try {
-      const why = software ? "engine.software" : wish === "auto" ? "engine.measured" : "engine.wished";
-      const cpu = await Engine.#make("cpu", image, why);
+      const reason = software ? "engine.software" : preference === "auto" ? "engine.measured" : "engine.wished";
+      const cpu = await Engine.#create("cpu", image, reason);
       if (!gpu || cpu.timed < gpu.timed) {
         gpu?.close();
         return cpu;
@@ -87,10 +87,10 @@ export class Engine {
     return gpu;
   }
 
-  static async #make(mode, image, why) {
+  static async #create(mode, image, reason) {
     const engine = new Engine();
     engine.mode = mode;
-    engine.why = why;
+    engine.reason = reason;
     try {
       await engine.#call("open", { cpu: mode === "cpu" });
       await engine.landmarks(image, 0);
@@ -104,55 +104,55 @@ export class Engine {
   }
 
   /**
-   * Find the landmarks of one frame. Frames are taken one after the other, in the order of the calls.
+   * Find the landmarks of one frame. Frames are processed one after the other, in the order of the calls.
    *
-   * @param {ImageBitmapSource} image not mirrored; what it shows now is taken, and an ImageBitmap is given away
-   * @param {number} time of the frame in milliseconds; the smoothing over time goes by it
+   * @param {ImageBitmapSource} image not mirrored; its current content is used, and an ImageBitmap is transferred to the worker
+   * @param {number} time of the frame in milliseconds, which Holistic uses to smooth over time
    * @returns {Promise<{frame: Array<?[number, number]>, ms: number}>}
    */
   landmarks(image, time) {
     const picture = image instanceof ImageBitmap ? Promise.resolve(image) : createImageBitmap(image);
-    picture.catch(() => {}); // thrown when its turn comes
-    const turn = this.#turn.then(() => this.#landmarks(picture, time));
-    this.#turn = turn.catch(() => {});
-    return turn;
+    picture.catch(() => {}); // reported when the frame is processed
+    const result = this.#queue.then(() => this.#landmarks(picture, time));
+    this.#queue = result.catch(() => {});
+    return result;
   }
 
   async #landmarks(picture, time) {
     const image = await picture.catch((error) => {
       throw new EngineError("engine_failed", error);
     });
-    this.#last = Math.max(time, this.#last + 1); // Holistic wants times that rise
-    const { results, ms } = await this.#call("landmarks", { image, time: this.#last }, [image]);
+    this.#lastTime = Math.max(time, this.#lastTime + 1); // Holistic requires increasing times
+    const { results, ms } = await this.#call("landmarks", { image, time: this.#lastTime }, [image]);
     return { frame: frameOfResults(results), ms };
   }
 
-  /** Let the worker do something; the turns see to it that it does one thing at a time. */
-  #call(act, values = {}, transfer = []) {
+  /** Send a message to the worker and wait for its reply. `#queue` ensures that only one message is pending. */
+  #call(action, values = {}, transfer = []) {
     return new Promise((resolve, reject) => {
       const fail = (error) => reject(new EngineError(error === "no_holistic" ? error : "engine_failed", error));
       if (this.#closed) fail("closed");
       this.#worker.onmessage = ({ data: { value, error } }) => (error ? fail(error) : resolve(value));
       this.#worker.onerror = fail;
       this.#fail = fail;
-      this.#worker.postMessage({ act, ...values }, transfer);
+      this.#worker.postMessage({ action, ...values }, transfer);
     });
   }
 
-  /** Forget the person: what follows is another clip. The next frame is slow, because Holistic begins anew. */
+  /** Forget the person, before another clip. The next frame is slow, because Holistic searches for the person again. */
   reset() {
-    this.#turn = this.#turn
+    this.#queue = this.#queue
       .then(() => this.#call("reset"))
       .catch(() => {})
       .then(() => {
-        this.#last = -1;
+        this.#lastTime = -1;
       });
-    return this.#turn;
+    return this.#queue;
   }
 
   close() {
     this.#closed = true;
     this.#worker.terminate();
-    this.#fail("closed"); // of what is under way
+    this.#fail("closed"); // rejects the pending call
   }
 }

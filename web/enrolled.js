@@ -1,15 +1,15 @@
 /**
- * Signs that a person taught: kept in this browser, for one model, in the form of a model folder's enrolled.json. No DOM.
+ * Signs that a user taught, kept in this browser for one model, in the format of a model folder's enrolled.json. No DOM.
  *
- * The server keeps nothing: it makes a prototype from the examples, and the page sends the prototypes with each question.
- * Prototypes mean something in the space of one model's weights only.
+ * The server keeps nothing: it computes a prototype from the examples, and the page sends the prototypes with each request.
+ * Prototypes are valid only for the model weights that they were computed with (`space`).
  */
 
 const PREFIX = "spoter.fewshot.enrolled:";
 
 export class EnrolledStore {
   /**
-   * @param {Storage} storage localStorage or something like it
+   * @param {Storage} storage localStorage, or an object with its methods
    * @param {string} name of the model
    * @param {string} version of the model
    */
@@ -17,7 +17,7 @@ export class EnrolledStore {
     this.storage = storage;
     this.key = `${PREFIX}${JSON.stringify([name, version])}`;
     this.file = this.#read();
-    this.unusable = false; // the server said that they belong to other weights
+    this.unusable = false; // true once the server has reported that they belong to other weights
   }
 
   get glosses() {
@@ -25,30 +25,30 @@ export class EnrolledStore {
   }
 
   get names() {
-    return this.glosses.map((one) => one.gloss);
+    return this.glosses.map(({ gloss }) => gloss);
   }
 
-  /** What goes with a question, null where there is nothing. */
-  get sent() {
+  /** The glosses to send with a request, null if there are none. */
+  get toSend() {
     return this.glosses.length && !this.unusable ? this.file : null;
   }
 
   /**
-   * Keep a gloss that the server made. One of the same name gives way, and so do all of another space.
+   * Keep glosses that the server enrolled. They replace glosses of the same name, and all glosses of another space.
    *
-   * @param {{space: string, glosses: Array}} made
+   * @param {{space: string, glosses: Array}} enrolled
    */
-  add(made) {
-    const others = this.file && this.file.space !== made.space;
-    const names = made.glosses.map((one) => one.gloss);
-    const kept = others ? [] : this.glosses.filter((one) => !names.includes(one.gloss));
+  add(enrolled) {
+    const otherSpace = this.file && this.file.space !== enrolled.space;
+    const names = enrolled.glosses.map(({ gloss }) => gloss);
+    const unchanged = otherSpace ? [] : this.glosses.filter(({ gloss }) => !names.includes(gloss));
     this.unusable = false;
-    this.#write({ space: made.space, glosses: [...kept, ...made.glosses] });
+    this.#write({ space: enrolled.space, glosses: [...unchanged, ...enrolled.glosses] });
   }
 
   remove(gloss) {
-    const rest = this.glosses.filter((one) => one.gloss !== gloss);
-    if (rest.length) this.#write({ ...this.file, glosses: rest });
+    const remaining = this.glosses.filter((other) => other.gloss !== gloss);
+    if (remaining.length) this.#write({ ...this.file, glosses: remaining });
     else this.clear();
   }
 
@@ -64,15 +64,15 @@ export class EnrolledStore {
   }
 
   #write(file) {
-    this.file = file; // usable until the page is closed even where it cannot be stored
+    this.file = file; // set first: usable until the page is closed, even if storing fails
     this.storage.setItem(this.key, JSON.stringify(file));
   }
 
   #read() {
     try {
       const file = JSON.parse(this.storage.getItem(this.key));
-      const good = (one) => typeof one?.gloss === "string" && Array.isArray(one.prototype);
-      return typeof file?.space === "string" && Array.isArray(file.glosses) && file.glosses.every(good) ? file : null;
+      const isValid = (entry) => typeof entry?.gloss === "string" && Array.isArray(entry.prototype);
+      return typeof file?.space === "string" && Array.isArray(file.glosses) && file.glosses.every(isValid) ? file : null;
     } catch {
       return null;
     }
@@ -80,10 +80,10 @@ export class EnrolledStore {
 }
 
 /**
- * Advice on a new sign, in words.
+ * Return advice on a new sign.
  *
- * `agreement` is the least cosine between two examples, around 0 for different signs; `similarity` the cosine to the
- * nearest gloss that was there. The bounds are wide on purpose: it is advice, and the sign is kept either way.
+ * `agreement` is the smallest cosine between two examples, around 0 for different signs. `similarity` is the cosine to the
+ * nearest existing gloss. The thresholds are wide on purpose: the sign is kept in any case.
  *
  * @returns {string[]} keys of strings
  */

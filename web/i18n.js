@@ -1,4 +1,4 @@
-/** Languages: which one, and its words. No DOM. */
+/** Chooses the language and looks up its strings. No DOM. */
 
 import en from "./strings/en.js";
 import es from "./strings/es.js";
@@ -8,26 +8,26 @@ export const LANGUAGES = { en, es };
 /**
  * Choose a language.
  *
- * @param {Array<?string>} wishes tags such as "es-PE", the strongest first; null is none
+ * @param {Array<?string>} preferences language tags such as "es-PE", the preferred one first; null is skipped
  * @returns {"en"|"es"}
  */
-export function choose(wishes) {
-  for (const wish of wishes) {
-    const language = String(wish ?? "").toLowerCase().split("-")[0];
+export function choose(preferences) {
+  for (const tag of preferences) {
+    const language = String(tag ?? "").toLowerCase().split("-")[0];
     if (Object.hasOwn(LANGUAGES, language)) return language;
   }
   return "en";
 }
 
 /**
- * Say something.
+ * Return a string in a language.
  *
  * @param {string} language
  * @param {string} key
- * @param {object} [values] what stands in the place of `{name}`
- * @returns {string} the key itself where there is no such string, so that a slip is seen and not hidden
+ * @param {object} [values] replacements of `{name}`
+ * @returns {string} the key itself if there is no such string, so that the mistake is visible
  */
-export function say(language, key, values = {}) {
+export function translate(language, key, values = {}) {
   const text = LANGUAGES[language]?.[key] ?? key;
-  return text.replace(/\{(\w+)\}/g, (whole, name) => (Object.hasOwn(values, name) ? String(values[name]) : whole));
+  return text.replace(/\{(\w+)\}/g, (placeholder, name) => (Object.hasOwn(values, name) ? String(values[name]) : placeholder));
 }

@@ -1,36 +1,36 @@
-/** The one engine that the page keeps: opened with the first picture, and anew where another inference is wished. */
+/** Keeps the page's engine: opens it with the first picture, and opens another one if the inference setting changes. */
 
 import { Engine } from "./engine.js";
 import { Recent } from "./timing.js";
 
 export class Keeper {
   #opening = null;
-  #costs = new Recent(9);
+  #durations = new Recent(9);
 
   /** @type {?Engine} */
   engine = null;
-  /** Which inference is wished: `auto`, `gpu` or `cpu`. */
-  wish = "auto";
+  /** The inference setting: `auto`, `gpu` or `cpu`. */
+  preference = "auto";
 
-  /** @param {() => void} changed called where the engine is another, or its state is */
+  /** @param {() => void} changed called when the engine or its state changes */
   constructor(changed) {
     this.changed = changed;
   }
 
-  /** Milliseconds that a frame takes now, null before the first. */
-  get cost() {
-    return this.#costs.median;
+  /** Median milliseconds of the last frames, null before the first frame. */
+  get frameTime() {
+    return this.#durations.median;
   }
 
-  /** Take note of what a frame took. */
-  took(ms) {
-    this.#costs.add(ms);
+  /** Record the milliseconds that a frame took. */
+  addFrameTime(ms) {
+    this.#durations.add(ms);
   }
 
   /**
-   * The engine.
+   * Return the engine; open it if necessary.
    *
-   * @param {CanvasImageSource} image to warm it up with, where it is not yet open
+   * @param {CanvasImageSource} image for the engine's warm-up
    * @returns {Promise<Engine>}
    * @throws {import("./engine.js").EngineError}
    */
@@ -43,32 +43,32 @@ export class Keeper {
   }
 
   async #open(image) {
-    this.#mark("loading");
+    this.#setState("loading");
     for (;;) {
-      const { wish } = this;
-      const engine = await Engine.open(wish, image).catch((error) => {
-        this.#mark("failed");
+      const { preference } = this;
+      const engine = await Engine.open(preference, image).catch((error) => {
+        this.#setState("failed");
         throw error;
       });
-      if (wish === this.wish) {
+      if (preference === this.preference) {
         this.engine = engine;
-        this.#mark(engine.mode);
+        this.#setState(engine.mode);
         return engine;
       }
-      engine.close(); // another was wished meanwhile
+      engine.close(); // the setting was changed meanwhile
     }
   }
 
-  /** Let go of the engine, so that the next picture opens another. */
-  close(mark = "none") {
+  /** Close the engine; the next picture opens another one. */
+  close(state = "none") {
     this.engine?.close();
     this.engine = null;
-    this.#costs.clear();
-    this.#mark(mark);
+    this.#durations.clear();
+    this.#setState(state);
   }
 
-  #mark(mark) {
-    document.body.dataset.engine = mark;
+  #setState(state) {
+    document.body.dataset.engine = state;
     this.changed();
   }
 }

@@ -1,10 +1,10 @@
-/** What every part of the page shares: elements, the language, messages and the page's state. */
+/** Shared by all parts of the page: elements, the language, messages and the page's state. */
 
-import { choose, say } from "./i18n.js";
+import { choose, translate } from "./i18n.js";
 
 export const $ = (id) => document.getElementById(id);
 
-/** Make an element; what is text stays text. */
+/** Make an element; `text` is never parsed as HTML. */
 export function element(tag, { text, dataset, ...properties } = {}, children = []) {
   const made = Object.assign(document.createElement(tag), properties);
   if (text !== undefined) made.textContent = text;
@@ -13,60 +13,60 @@ export function element(tag, { text, dataset, ...properties } = {}, children = [
   return made;
 }
 
-/** Let a button be pressed, or not. It keeps the focus either way, which one that is `disabled` loses. */
-export const allow = (id, can) => $(id).setAttribute("aria-disabled", String(!can));
+/** Enable or disable a button with `aria-disabled`: unlike `disabled`, this keeps the focus. */
+export const setEnabled = (id, enabled) => $(id).setAttribute("aria-disabled", String(!enabled));
 
-/** Call `act` when a button is pressed that may be; once for a double click. */
-export function pressed(id, act) {
+/** Call `action` when an enabled button is pressed; once for a double click. */
+export function onPress(id, action) {
   $(id).addEventListener("click", (event) => {
-    if (event.detail < 2 && $(id).getAttribute("aria-disabled") !== "true") act();
+    if (event.detail < 2 && $(id).getAttribute("aria-disabled") !== "true") action();
   });
 }
 
-/** Storage that may be switched off in a browser: nothing is kept then. */
-export function remembered(key, value) {
+/** Return a setting, or store `value`. Browsers whose storage is switched off keep nothing. */
+export function setting(key, value) {
   try {
     if (value === undefined) return localStorage.getItem(`spoter.${key}`);
     localStorage.setItem(`spoter.${key}`, value);
   } catch {
-    // the page works without
+    // the page works without storage
   }
   return null;
 }
 
-const asked = new URLSearchParams(location.search);
-export const parameter = (name) => asked.get(name);
+const parameters = new URLSearchParams(location.search);
+export const parameter = (name) => parameters.get(name);
 
-let language = choose([asked.get("lang"), remembered("language"), ...(navigator.languages ?? [navigator.language])]);
-const written = new Set();
+let language = choose([parameters.get("lang"), setting("language"), ...(navigator.languages ?? [navigator.language])]);
+const writers = new Set(); // functions that write text in the current language
 
 export const currentLanguage = () => language;
-export const t = (key, values) => say(language, key, values);
+export const t = (key, values) => translate(language, key, values);
 
 /** Call `write` now and whenever the language changes. */
-export function inWords(write) {
-  written.add(write);
+export function onLanguage(write) {
+  writers.add(write);
   write();
 }
 
-/** Say the whole page in a language, and remember it. */
-export function setLanguage(wish) {
-  language = wish;
-  remembered("language", wish);
-  sayAll();
+/** Change the page's language, and store the choice. */
+export function setLanguage(next) {
+  language = next;
+  setting("language", next);
+  writeAll();
 }
 
-/** Say all that the page says, in the language that is chosen. */
-export function sayAll() {
+/** Write all texts of the page in the current language. */
+export function writeAll() {
   document.documentElement.lang = language;
   document.title = t("title");
-  for (const one of document.querySelectorAll("[data-say]")) one.textContent = t(one.dataset.say);
-  for (const one of document.querySelectorAll("[data-say-label]")) one.setAttribute("aria-label", t(one.dataset.sayLabel));
-  for (const known of ["en", "es"]) $(`language-${known}`).setAttribute("aria-pressed", String(known === language));
-  for (const write of written) write();
+  for (const node of document.querySelectorAll("[data-text]")) node.textContent = t(node.dataset.text);
+  for (const node of document.querySelectorAll("[data-label]")) node.setAttribute("aria-label", t(node.dataset.label));
+  for (const tag of ["en", "es"]) $(`language-${tag}`).setAttribute("aria-pressed", String(tag === language));
+  for (const write of writers) write();
 }
 
-/** The page's state, which styles, tests and `onState` go by. */
+/** The page's state, which styles, tests and callbacks of `onState` depend on. */
 const watchers = [];
 export const state = () => document.body.dataset.state;
 export function setState(next) {
@@ -79,57 +79,57 @@ export function count(name) {
   document.body.dataset[name] = String(Number(document.body.dataset[name]) + 1);
 }
 
-/** Messages that are shown, by code. */
+/** The messages on the page, by code. */
 const shown = new Map();
 
 /**
- * Show a message; one of the same code gives way.
+ * Show a message in the place of a message with the same code.
  *
- * @param {"error"|"warning"|"info"} kind errors interrupt a screen reader, others wait
- * @param {string} code of a string `m.CODE`
- * @param {object} [values] of the string
- * @param {?{code: string, message: string, where: ?string}} [server] what the server said
+ * @param {"error"|"warning"|"info"} kind a screen reader reads errors at once, others later
+ * @param {string} code the key of the string is `m.CODE`
+ * @param {object} [values] replacements in the string
+ * @param {?{code: string, message: string, where: ?string}} [server] the server's error
  */
-export function tell(kind, code, values = {}, server = null) {
+export function showMessage(kind, code, values = {}, server = null) {
   shown.get(code)?.remove();
   const text = element("p");
-  const said = element("p", { className: "said" });
+  const serverText = element("p", { className: "said" });
   const close = element("button", { type: "button", className: "close", text: "×" });
-  const box = element("div", { className: "message", dataset: { code, kind } }, [element("div", {}, [text, said]), close]);
+  const box = element("div", { className: "message", dataset: { code, kind } }, [element("div", {}, [text, serverText]), close]);
   if (server) box.dataset.serverCode = server.code;
   const write = () => {
     text.textContent = t(`m.${code}`, values);
-    said.textContent = server ? `${t("server.said", server)} ${server.where ? t("server.where", server) : ""}` : "";
+    serverText.textContent = server ? `${t("server.said", server)} ${server.where ? t("server.where", server) : ""}` : "";
     close.setAttribute("aria-label", t("messages.close"));
   };
   const remove = () => {
     box.remove();
-    written.delete(write);
+    writers.delete(write);
     shown.delete(code);
   };
   close.addEventListener("click", () => {
     remove();
     $("record-button").focus();
   });
-  inWords(write);
+  onLanguage(write);
   shown.set(code, { remove, kind });
   $(kind === "error" ? "alerts" : "notes").append(box);
 }
 
-/** Take away messages: those of some codes, or all but the ones that stay true. */
-export function untell(...codes) {
+/** Remove the messages with some codes, or all except those that describe a lasting state. */
+export function removeMessages(...codes) {
   const lasting = ["model_unknown", "endpoint_from_link", "no_webgl2", "no_wasm", "enrolled_unusable"];
   for (const [code, message] of [...shown]) {
     if (codes.length ? codes.includes(code) : !lasting.includes(code)) message.remove();
   }
 }
 
-/** Offer a text as a file. */
+/** Download a text as a file. */
 export function download(text, name) {
   const url = URL.createObjectURL(new Blob([text], { type: "application/json" }));
   element("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 10_000);
 }
 
-/** Whether a person asked for less motion. */
-export const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+/** Return whether the user prefers less motion. */
+export const prefersReducedMotion = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

@@ -1,19 +1,19 @@
-/** A recording of the camera: its pictures are kept until their landmarks are found, so that none is left out. */
+/** Records the camera: keeps the pictures until their landmarks are found, so that no frame is skipped. */
 
 import { Clip } from "./clip.js";
 
-/** A sign is shorter than this. Milliseconds. */
+/** Longest recording in milliseconds; signs are shorter. */
 export const LONGEST_MS = 12_000;
 
-/** Close pictures that are not needed. */
-export function release(kept) {
-  for (const { picture } of kept) picture.then((image) => image.close(), () => {});
+/** Free pictures that are not needed. */
+export function release(pictures) {
+  for (const { picture } of pictures) picture.then((image) => image.close(), () => {});
 }
 
 export class Recording {
   #queue;
-  #found = [];
-  #fresh = null;
+  #results = [];
+  #resetting = null;
   #working = null;
   #stopped = false;
   #error = null;
@@ -21,34 +21,34 @@ export class Recording {
   /**
    * @param {import("./engine.js").Engine} engine
    * @param {{width: number, height: number}} size of the camera's picture
-   * @param {object} how
-   * @param {boolean} how.hold look for landmarks only once the recording has ended: where they take longer than a frame
-   *   lasts, the engine is left to whoever looks at the newest frame
-   * @param {number} how.most frames
-   * @param {Array<{picture: Promise<ImageBitmap>, time: number}>} [how.before] pictures from before it began
-   * @param {(found: {frame: Array, time: number, ms: number}) => void} [how.seen] called with each frame
+   * @param {object} options
+   * @param {boolean} options.deferred find landmarks after the recording: if they take longer than a frame lasts, the
+   *   engine has to be free for the preview of the latest frame meanwhile
+   * @param {number} options.maxFrames
+   * @param {Array<{picture: Promise<ImageBitmap>, time: number}>} [options.before] pictures from before the recording started
+   * @param {(result: {frame: Array, time: number, ms: number}) => void} [options.onFrame] called with each frame's landmarks
    */
-  constructor(engine, size, { hold, most, before = [], seen = () => {} }) {
-    Object.assign(this, { engine, size, hold, most, seen });
+  constructor(engine, size, { deferred, maxFrames, before = [], onFrame = () => {} }) {
+    Object.assign(this, { engine, size, deferred, maxFrames, onFrame });
     this.#queue = before;
-    this.begun = before[0]?.time;
+    this.start = before[0]?.time;
   }
 
   /**
-   * Take the frame that the camera shows now.
+   * Add the current frame of the camera.
    *
    * @param {Promise<ImageBitmap>} picture
    * @param {number} time milliseconds
-   * @returns {boolean} false where the recording is full
+   * @returns {boolean} false if the recording is full
    */
   add(picture, time) {
     this.#queue.push({ picture, time });
-    this.begun ??= time;
-    if (!this.hold) this.#work();
-    return time - this.begun < LONGEST_MS && this.#found.length + this.#queue.length < this.most;
+    this.start ??= time;
+    if (!this.deferred) this.#startWork();
+    return time - this.start < LONGEST_MS && this.#results.length + this.#queue.length < this.maxFrames;
   }
 
-  #work() {
+  #startWork() {
     this.#working ??= this.#drain()
       .catch((error) => {
         this.#error = error; // thrown by `finish`
@@ -60,30 +60,30 @@ export class Recording {
   }
 
   async #drain(progress = () => {}, signal = null) {
-    await (this.#fresh ??= this.engine.reset()); // nothing is known of the frames that were looked at meanwhile
+    await (this.#resetting ??= this.engine.reset()); // the engine must not smooth over frames of the preview
     while (this.#queue.length && !this.#stopped && !signal?.aborted) {
       const { picture, time } = this.#queue.shift();
       const image = await picture;
       const { frame, ms } = await this.engine.landmarks(image, time);
-      const found = { frame, time, ms };
-      this.#found.push(found);
-      this.seen(found);
-      progress(this.#found.length, this.#found.length + this.#queue.length);
-      await new Promise((resolve) => setTimeout(resolve)); // lets the page draw and listen
+      const result = { frame, time, ms };
+      this.#results.push(result);
+      this.onFrame(result);
+      progress(this.#results.length, this.#results.length + this.#queue.length);
+      await new Promise((resolve) => setTimeout(resolve)); // lets the page draw and handle events
     }
   }
 
-  /** Leave out the frames that wait. */
+  /** Discard the frames whose landmarks have not been found. */
   drop() {
     this.#stopped = true;
     release(this.#queue.splice(0));
   }
 
   /**
-   * Find the landmarks of all frames that wait, and make a clip of all.
+   * Find the landmarks of the remaining frames, and return the clip.
    *
    * @param {(done: number, total: number) => void} progress
-   * @param {AbortSignal} signal leaves out what is not yet done
+   * @param {AbortSignal} signal discards the remaining frames
    * @returns {Promise<Clip>}
    * @throws {import("./engine.js").EngineError}
    */
@@ -92,6 +92,6 @@ export class Recording {
     if (this.#error) throw this.#error;
     await this.#drain(progress, signal);
     this.drop();
-    return Clip.of(this.#found, this.size, "camera");
+    return Clip.of(this.#results, this.size, "camera");
   }
 }

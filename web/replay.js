@@ -1,17 +1,17 @@
-/** The last clip: its skeleton, played and looked at frame by frame, and its downloads. */
+/** The last clip: plays its skeleton, shows single frames, and offers downloads. */
 
 import { complete, compact } from "./clip.js";
 import { drawFrame } from "./draw.js";
-import { $, calm, download, inWords, t } from "./page.js";
+import { $, prefersReducedMotion, download, onLanguage, t } from "./page.js";
 import { fit } from "./stage.js";
 
 export class Replay {
   #clip = null;
-  #name = null; // of a file that only the server reads
+  #name = null; // of a file that only the server can read
   #playing = null;
   #context = $("replay").getContext("2d");
 
-  /** @param {() => object} layout the model's, asked when it is needed */
+  /** @param {() => object} layout returns the model's layout */
   constructor(layout) {
     this.layout = layout;
     $("replay-play").addEventListener("click", () => (this.#playing ? this.pause() : this.play()));
@@ -20,8 +20,8 @@ export class Replay {
       this.#draw();
     });
     $("download-compact").addEventListener("click", () => this.#save(compact(this.#clip, this.layout())));
-    $("download-all").addEventListener("click", () => this.#save(complete(this.#clip.whole)));
-    inWords(() => this.#say());
+    $("download-all").addEventListener("click", () => this.#save(complete(this.#clip.uncut)));
+    onLanguage(() => this.#write());
   }
 
   get clip() {
@@ -35,18 +35,18 @@ export class Replay {
     Object.assign($("clip").dataset, { frames: clip.frames.length, source: clip.source });
     fit($("replay"), clip);
     Object.assign($("replay-slider"), { max: Math.max(0, clip.frames.length - 1), value: 0 });
-    this.#say();
+    this.#write();
     this.#draw();
-    if (!calm()) this.play();
+    if (!prefersReducedMotion()) this.play();
   }
 
-  /** Say that a file was asked about which cannot be shown. */
+  /** Show the name of a file that was sent but cannot be shown. */
   showFile(name) {
     this.pause();
     this.#clip = null;
     this.#name = name;
     Object.assign($("clip").dataset, { frames: 0, source: "file" });
-    this.#say();
+    this.#write();
   }
 
   play() {
@@ -54,22 +54,22 @@ export class Replay {
     if (!this.#clip?.frames.length) return;
     if (slider.valueAsNumber >= this.#clip.frames.length - 1) slider.value = 0;
     const { times } = this.#clip;
-    const begun = performance.now() - (times[slider.valueAsNumber] - times[0]);
+    const start = performance.now() - (times[slider.valueAsNumber] - times[0]);
     const step = (now) => {
-      const at = times.findLastIndex((time) => time - times[0] <= now - begun);
+      const at = times.findLastIndex((time) => time - times[0] <= now - start);
       slider.value = Math.max(0, at);
       this.#draw();
       if (at >= times.length - 1) this.pause();
       else this.#playing = requestAnimationFrame(step);
     };
     this.#playing = requestAnimationFrame(step);
-    this.#say();
+    this.#write();
   }
 
   pause() {
     cancelAnimationFrame(this.#playing);
     this.#playing = null;
-    this.#say();
+    this.#write();
   }
 
   #draw() {
@@ -85,20 +85,20 @@ export class Replay {
     $("replay-slider").setAttribute("aria-valuetext", t("clip.position", values));
   }
 
-  #say() {
+  #write() {
     $("clip-shown").hidden = !this.#clip;
     $("clip-empty").hidden = Boolean(this.#clip);
     $("clip-empty").textContent = this.#name ? t("clip.asfile", { name: this.#name }) : t("clip.empty");
     $("replay-play").textContent = t(this.#playing ? "clip.pause" : "clip.play");
     $("download-compact").textContent = t("clip.download", { layout: this.layout().name });
     if (this.#clip) this.#position();
-    const left = this.#clip ? this.#clip.whole.frames.length - this.#clip.frames.length : 0;
-    $("clip-rest").textContent = left ? t("clip.rest", { n: left, all: this.#clip.whole.frames.length }) : "";
-    $("clip-rest").hidden = !left;
+    const cutFrames = this.#clip ? this.#clip.uncut.frames.length - this.#clip.frames.length : 0;
+    $("clip-rest").textContent = cutFrames ? t("clip.rest", { n: cutFrames, all: this.#clip.uncut.frames.length }) : "";
+    $("clip-rest").hidden = !cutFrames;
   }
 
   #save(body) {
-    const moment = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-");
-    download(`${JSON.stringify(body)}\n`, `clip-${moment}${body.layout ? "" : "-all"}.json`);
+    const timestamp = new Date().toISOString().slice(0, 19).replaceAll(/[-:]/g, "").replace("T", "-");
+    download(`${JSON.stringify(body)}\n`, `clip-${timestamp}${body.layout ? "" : "-all"}.json`);
   }
 }

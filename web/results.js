@@ -1,16 +1,16 @@
-/** What the page says of the model, of an answer, and of the time that each step took. */
+/** Shows the model, the answer and the time of each step. */
 
 import { MIN_FPS } from "./clip.js";
-import { $, count, currentLanguage, element, inWords, t } from "./page.js";
+import { $, count, currentLanguage, element, onLanguage, t } from "./page.js";
 import { duration, median, size } from "./timing.js";
 
 let model = null;
-let own = [];
+let taught = [];
 let answer = null;
-let several = 0;
-let slow = null; // frames a second of a clip that has too few to tell
+let clipCount = 0;
+let lowFps = null; // frames per second of a clip, if they are too few to recognize a sign
 let engine = null;
-const times = { costs: [], request: null, frames: null, fps: null, sent: null };
+const times = { durations: [], request: null, frames: null, fps: null, sent: null };
 
 const percent = (score) =>
   new Intl.NumberFormat(currentLanguage(), { style: "percent", maximumFractionDigits: 1 }).format(score);
@@ -18,30 +18,30 @@ const percent = (score) =>
 const rate = (fps) => new Intl.NumberFormat(currentLanguage(), { maximumFractionDigits: 1 }).format(fps);
 
 /**
- * Show which model answers; null while it is asked for.
+ * Show the model; null while its description is requested.
  *
- * @param {?object} next of `readModel`, or UNKNOWN_MODEL
- * @param {string[]} taught glosses that this browser keeps
+ * @param {?object} next result of `readModel`, or UNKNOWN_MODEL
+ * @param {string[]} taughtGlosses glosses kept in this browser
  */
-export function showModel(next, taught) {
+export function showModel(next, taughtGlosses) {
   model = next;
-  own = taught;
+  taught = taughtGlosses;
   document.body.dataset.model = !model ? "waiting" : model.name === null ? "unknown" : "known";
-  sayModel();
+  writeModel();
 }
 
-function sayModel() {
+function writeModel() {
   $("model-name").textContent = t(`model.${document.body.dataset.model}`, model ?? {});
-  const all = [...(model?.glosses ?? []).filter((gloss) => !own.includes(gloss)), ...own];
+  const all = [...(model?.glosses ?? []).filter((gloss) => !taught.includes(gloss)), ...taught];
   const unknown = document.body.dataset.model === "unknown";
   $("signs-count").textContent = unknown ? t("signs.unknown") : t("signs.count", { n: all.length });
   $("signs-list").hidden = !all.length;
   $("signs-list").replaceChildren(
     ...all.map((gloss) => {
-      const mine = own.includes(gloss);
+      const isTaught = taught.includes(gloss);
       const item = element("li", { text: gloss, dataset: { gloss } });
-      if (mine || model.enrolled.includes(gloss)) item.dataset.enrolled = mine ? "here" : "server";
-      if (mine) item.append(element("small", { text: ` ${t("answer.own")}` }));
+      if (isTaught || model.enrolled.includes(gloss)) item.dataset.enrolled = isTaught ? "here" : "server";
+      if (isTaught) item.append(element("small", { text: ` ${t("answer.own")}` }));
       return item;
     }),
   );
@@ -50,75 +50,75 @@ function sayModel() {
 /**
  * Show an answer.
  *
- * @param {?object} next one of `readAnswers`; null takes the last one away
- * @param {number} clips how many were answered at once
- * @param {?number} fps frames a second of the clip, where that is known
+ * @param {?object} next an element of the result of `readAnswers`; null removes the last answer
+ * @param {number} clips number of clips in the response
+ * @param {?number} fps frames per second of the clip, if known
  */
 export function showAnswer(next, clips = 1, fps = null) {
   if (!answer && !next) return;
   answer = next;
-  several = clips;
-  slow = answer?.known === false && fps !== null && fps < MIN_FPS ? fps : null;
+  clipCount = clips;
+  lowFps = answer?.known === false && fps !== null && fps < MIN_FPS ? fps : null;
   $("answer").dataset.known = answer ? String(answer.known) : "none";
-  $("answer").toggleAttribute("data-slow", slow !== null);
-  sayAnswer();
+  $("answer").toggleAttribute("data-slow", lowFps !== null);
+  writeAnswer();
   if (!answer) return;
-  // On a phone both stand below the camera. What is scrolled to last is seen whole, however small the screen.
+  // On a phone both are below the camera. The verdict is scrolled to last, so that it is visible on any screen.
   for (const id of ["answer-list", "verdict"]) $(id).scrollIntoView({ block: "nearest" });
   count("answers");
 }
 
-function sayAnswer() {
+function writeAnswer() {
   const best = answer?.instances[0];
-  const verdict = slow !== null ? "answer.slow" : answer ? `answer.${answer.known}` : "answer.empty";
-  const words = [t(verdict, { gloss: best?.gloss ?? "–", fps: rate(slow), min: MIN_FPS })];
-  if (several > 1) words.push(t("answer.several", { n: several }));
+  const verdict = lowFps !== null ? "answer.slow" : answer ? `answer.${answer.known}` : "answer.empty";
+  const words = [t(verdict, { gloss: best?.gloss ?? "–", fps: rate(lowFps), min: MIN_FPS })];
+  if (clipCount > 1) words.push(t("answer.several", { n: clipCount }));
   $("verdict").textContent = words.join(" ");
   $("answer-list").replaceChildren(
     ...(answer?.instances ?? []).map(({ gloss, score, index }) => {
       const bar = element("span", { className: "bar", ariaHidden: "true" });
       bar.style.setProperty("--share", Math.min(1, Math.max(0, score)));
       const name = element("span", { className: "gloss", text: gloss });
-      if (own.includes(gloss)) name.append(element("small", { text: ` ${t("answer.own")}` }));
+      if (taught.includes(gloss)) name.append(element("small", { text: ` ${t("answer.own")}` }));
       const row = [name, element("span", { className: "score", text: percent(score) }), bar];
       return element("li", { dataset: { gloss, score, index } }, row);
     }),
   );
 }
 
-/** Show what is known of the times; what is not named stays as it is. */
+/** Show times; those that `next` does not contain stay unchanged. */
 export function showTimes(next) {
   Object.assign(times, next);
-  sayTimes();
+  writeTimes();
 }
 
-function sayTimes() {
+function writeTimes() {
   const language = currentLanguage();
   const write = (id, value, text) => {
     $(id).textContent = value === null ? "–" : text;
     $(id).dataset.value = value ?? "";
   };
-  const middle = median(times.costs);
-  const spoken = { median: duration(middle, language), slowest: duration(Math.max(...times.costs), language) };
-  write("time-landmarks", middle, t("times.landmarks.value", spoken));
+  const medianMs = median(times.durations);
+  const values = { median: duration(medianMs, language), slowest: duration(Math.max(...times.durations), language) };
+  write("time-landmarks", medianMs, t("times.landmarks.value", values));
   write("time-request", times.request, duration(times.request, language));
   write("time-frames", times.frames, String(times.frames));
   write("time-fps", times.fps, rate(times.fps));
   write("sent-bytes", times.sent, size(times.sent ?? 0, language));
 }
 
-/** Show which inference runs. */
+/** Show the inference that runs. */
 export function showEngine(next) {
   engine = next;
-  sayEngine();
+  writeEngine();
 }
 
-function sayEngine() {
-  const values = engine && { mode: engine.mode.toUpperCase(), ms: duration(engine.timed, currentLanguage()), why: t(engine.why) };
+function writeEngine() {
+  const values = engine && { mode: engine.mode.toUpperCase(), ms: duration(engine.timed, currentLanguage()), why: t(engine.reason) };
   $("engine-text").textContent = values ? t("engine.value", values) : t("engine.none");
   $("engine-text").dataset.value = engine?.timed ?? "";
 }
 
 export function startResults() {
-  for (const write of [sayModel, sayAnswer, sayTimes, sayEngine]) inWords(write);
+  for (const write of [writeModel, writeAnswer, writeTimes, writeEngine]) onLanguage(write);
 }

@@ -1,29 +1,29 @@
-/** Asking the server. Nothing of what is asked or answered is kept here. */
+/** Sends requests to the server. Keeps neither requests nor responses. */
 
-import { readError, trouble } from "./answers.js";
+import { readError, messageCode } from "./answers.js";
 
-const TRIES = 3; // of what is answered "busy"
-const WAITS = [1000, 3000]; // milliseconds before the second and third, where the server names no time
-const PATIENCE = 60_000; // milliseconds; a cold serverless endpoint takes half of it
+const TRIES = 3; // if the server reports that it is busy
+const WAITS = [1000, 3000]; // milliseconds before the second and the third try, if there is no Retry-After header
+const TIMEOUT = 60_000; // milliseconds; a serverless endpoint needs half of it for a cold start
 
 /**
- * Take an address as a person wrote it; nothing is the server behind the page's own.
+ * Return the URL of an address that a user entered; an empty address is the server behind the page.
  *
- * @param {string} written
- * @param {string} base the page's address
- * @returns {?string} null where it is none, or the page's policy (index.html) bars it
+ * @param {string} address
+ * @param {string} base the page's URL
+ * @returns {?string} null if it is not a URL, or if the page's content security policy (index.html) forbids it
  */
-export function addressOf(written, base) {
+export function urlOf(address, base) {
   try {
-    const url = new URL(written.trim() || "predictions/spoter", base);
-    const near = url.protocol === "http:" && ["127.0.0.1", "localhost"].includes(url.hostname);
-    return url.protocol === "https:" || near || url.origin === new URL(base).origin ? url.href : null;
+    const url = new URL(address.trim() || "predictions/spoter", base);
+    const isLocal = url.protocol === "http:" && ["127.0.0.1", "localhost"].includes(url.hostname);
+    return url.protocol === "https:" || isLocal || url.origin === new URL(base).origin ? url.href : null;
   } catch {
     return null;
   }
 }
 
-/** A question that got no answer; `code` is that of a message, `server` what the server said, if it did. */
+/** A failed request; `code` is the code of a message, `server` the error that the server returned, if any. */
 export class ServerError extends Error {
   constructor(code, server = null, cause = undefined) {
     super(code, { cause });
@@ -34,7 +34,7 @@ export class ServerError extends Error {
 
 export class Server {
   /**
-   * @param {string} url where questions go
+   * @param {string} url of predictions
    * @param {{kind: "none"|"bearer"|"x-api-key", key: string}} auth kept in memory only
    */
   constructor(url, auth = { kind: "none", key: "" }) {
@@ -48,22 +48,22 @@ export class Server {
     return kind === "bearer" ? { Authorization: `Bearer ${key}` } : { "x-api-key": key };
   }
 
-  /** Whether questions leave the page's own origin. */
-  get elsewhere() {
+  /** Whether requests go to another origin than the page's. */
+  get isCrossOrigin() {
     return new URL(this.url).origin !== location.origin;
   }
 
   /**
-   * Send a body and read the answer.
+   * Send a request and return the response.
    *
    * @param {BodyInit} body
-   * @param {string} type its content type
+   * @param {string} type content type of the body
    * @param {AbortSignal} signal
-   * @param {() => void} [busy] called before waiting for a server that is busy
-   * @returns {Promise<{body: object, ms: number}>} milliseconds of the round trip that was answered
+   * @param {() => void} [onBusy] called before each wait for a busy server
+   * @returns {Promise<{body: object, ms: number}>} `ms`: milliseconds of the successful round trip
    * @throws {ServerError}
    */
-  async ask(body, type, signal, busy = () => {}) {
+  async send(body, type, signal, onBusy = () => {}) {
     for (let attempt = 1; ; attempt += 1) {
       const started = performance.now();
       const response = await this.#post(body, type, signal);
@@ -72,17 +72,17 @@ export class Server {
       });
       const ms = performance.now() - started;
       if (response.ok) return { body: parse(text), ms };
-      const code = trouble(response.status);
-      const said = { ...readError(response.status, text), status: response.status };
-      if (code !== "server_busy" || attempt === TRIES) throw new ServerError(code, said);
-      busy();
-      const told = 1000 * Number(response.headers.get("Retry-After") ?? NaN);
-      await pause(told >= 0 && told < PATIENCE ? told : WAITS[attempt - 1], signal);
+      const code = messageCode(response.status);
+      const serverError = { ...readError(response.status, text), status: response.status };
+      if (code !== "server_busy" || attempt === TRIES) throw new ServerError(code, serverError);
+      onBusy();
+      const retryAfter = 1000 * Number(response.headers.get("Retry-After") ?? NaN);
+      await pause(retryAfter >= 0 && retryAfter < TIMEOUT ? retryAfter : WAITS[attempt - 1], signal);
     }
   }
 
   async #post(body, type, signal) {
-    const limit = AbortSignal.timeout(PATIENCE);
+    const timeout = AbortSignal.timeout(TIMEOUT);
     try {
       return await fetch(this.url, {
         method: "POST",
@@ -90,11 +90,11 @@ export class Server {
         body,
         credentials: "omit",
         referrerPolicy: "no-referrer",
-        redirect: "manual", // landmarks go where the page says they go, and nowhere else
-        signal: AbortSignal.any ? AbortSignal.any([signal, limit]) : signal,
+        redirect: "manual", // landmarks go only to the address that the page shows
+        signal: AbortSignal.any ? AbortSignal.any([signal, timeout]) : signal,
       });
     } catch (error) {
-      const code = signal.aborted ? "cancelled" : limit.aborted ? "server_timeout" : "server_down";
+      const code = signal.aborted ? "cancelled" : timeout.aborted ? "server_timeout" : "server_down";
       throw new ServerError(code, null, error);
     }
   }

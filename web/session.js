@@ -1,17 +1,17 @@
-/** What goes on before the camera: preview, count-down, recording, reading of videos. It ends in clips. */
+/** Produces clips: preview of the camera, countdown, recording, reading of videos. */
 
 import { Camera, CameraError } from "./camera.js";
-import { EngineError, lacking } from "./engine.js";
-import { HandWatch, depth, withoutRest } from "./hands.js";
+import { EngineError, missingFeature } from "./engine.js";
+import { HandWatch, cutRest, wristDepth } from "./hands.js";
 import { Keeper } from "./keeper.js";
-import { $, setState, state, tell, untell } from "./page.js";
+import { $, removeMessages, setState, showMessage, state } from "./page.js";
 import { readVideo } from "./reading.js";
 import { LONGEST_MS, Recording, release } from "./recording.js";
 import { Stage } from "./stage.js";
 import { VideoError } from "./video.js";
 
-const COUNT = 3;
-const BEFORE_MS = 2500; // of pictures that are kept: a rise of hands is noticed three looks later, 0.7 s each where the CPU is slow
+const COUNTDOWN = 3; // seconds
+const BEFORE_MS = 2500; // of pictures kept for a start: rising hands are noticed three frames later, up to 0.7 s each on a slow CPU
 
 export class Session extends EventTarget {
   #camera = new Camera($("video"));
@@ -20,20 +20,20 @@ export class Session extends EventTarget {
   #keeper = new Keeper(() => this.#emit("engine"));
   #recording = null;
   #busy = false;
-  #before = [];
+  #latest = []; // pictures of the last BEFORE_MS
   #hands = new HandWatch();
-  #task = null; // AbortController of what can be cancelled
+  #task = null; // AbortController of the task that `cancel` ends
   #timer = null;
   #purpose = "ask";
 
-  /** Set from outside: whether to record by itself, and how many frames the model takes. */
+  /** Set by main.js: whether to record automatically, and the model's limit of frames. */
   auto = false;
-  most = 512;
+  maxFrames = 512;
 
   constructor() {
     super();
     document.addEventListener("visibilitychange", () => {
-      if (document.visibilityState === "hidden" && ["countdown", "recording"].includes(state())) this.#hide();
+      if (document.visibilityState === "hidden" && ["countdown", "recording"].includes(state())) this.#onHidden();
     });
   }
 
@@ -46,23 +46,23 @@ export class Session extends EventTarget {
   }
 
   get inference() {
-    return this.#keeper.wish;
+    return this.#keeper.preference;
   }
 
-  set inference(wish) {
-    this.#keeper.wish = wish;
+  set inference(preference) {
+    this.#keeper.preference = preference;
     this.turnOff();
     this.#keeper.close();
   }
 
-  /** Whether landmarks take longer than a frame of the camera lasts. */
+  /** Whether finding landmarks takes longer than a frame of the camera lasts. */
   get slow() {
-    return (this.cost ?? 0) > 0.9 * (this.#camera.interval ?? Infinity);
+    return (this.frameTime ?? 0) > 0.9 * (this.#camera.interval ?? Infinity);
   }
 
-  /** Milliseconds that a frame's landmarks take now. */
-  get cost() {
-    return this.#keeper.cost;
+  /** Milliseconds that finding a frame's landmarks takes. */
+  get frameTime() {
+    return this.#keeper.frameTime;
   }
 
   #emit(type, detail) {
@@ -72,12 +72,12 @@ export class Session extends EventTarget {
   #fail(error, values = {}) {
     if (!(error instanceof CameraError || error instanceof EngineError || error instanceof VideoError)) throw error;
     if (error.code === "engine_failed") this.#keeper.close("failed");
-    tell("error", error.code, { ...values, ...error.values });
+    showMessage("error", error.code, { ...values, ...error.values });
   }
 
   // Camera
 
-  /** Turn the camera on; tells whether it is. */
+  /** Turn the camera on; return whether it is on. */
   turnOn() {
     if (this.camera && !this.#starting) return Promise.resolve(true);
     this.#starting ??= this.#turnOn().finally(() => {
@@ -86,69 +86,69 @@ export class Session extends EventTarget {
     return this.#starting;
   }
 
-  #lacks() {
-    const lack = lacking();
-    if (lack) tell("error", lack);
-    return lack !== null;
+  #isUnsupported() {
+    const missing = missingFeature();
+    if (missing) showMessage("error", missing);
+    return missing !== null;
   }
 
   async #turnOn() {
-    untell();
-    if (this.#lacks()) return false;
+    removeMessages();
+    if (this.#isUnsupported()) return false;
     try {
       await this.#camera.open(() => {
         this.turnOff();
-        tell("error", "camera_ended");
+        showMessage("error", "camera_ended");
       });
       this.#stage.show(this.#camera.size, true);
       setState("live");
       await this.#keeper.ready(this.#stage.video);
     } catch (error) {
-      const left = error instanceof EngineError && !this.camera; // without pictures no engine opens
+      const cancelled = error instanceof EngineError && !this.camera; // the engine failed because the camera was turned off
       this.turnOff();
-      if (left) this.#keeper.close();
+      if (cancelled) this.#keeper.close();
       else this.#fail(error);
       return false;
     }
-    if (!this.camera) return false; // turned off meanwhile
-    this.engine.reset(); // nothing is known of who was here before
+    if (!this.camera) return false; // it was turned off meanwhile
+    this.engine.reset(); // it may be another person
     this.#hands.reset();
-    this.#camera.watch((time) => this.#seen(time));
+    this.#camera.watch((time) => this.#onFrame(time));
     return true;
   }
 
   turnOff() {
     this.cancel();
     this.#camera.close();
-    release(this.#before.splice(0));
+    release(this.#latest.splice(0));
     this.#stage.hide();
     if (["live", "countdown", "recording"].includes(state())) setState("idle");
   }
 
-  /** Give a recording up: browsers show no frames of a camera in a page that is not seen. */
-  #hide() {
+  /** Discard the recording of a page that was hidden: browsers show no camera frames in a hidden page. */
+  #onHidden() {
     this.cancel();
     this.#recording = null;
     setState("live");
     this.engine.reset();
-    tell("warning", "page_hidden");
+    showMessage("warning", "page_hidden");
   }
 
-  #seen(time) {
+  #onFrame(time) {
     if (state() === "recording") {
       if (!this.#recording.add(this.#camera.picture(), time)) this.#full();
-      else if (this.#recording.alone && this.#recording.hold) this.#glance(time);
+      else if (this.#recording.automatic && this.#recording.deferred) this.#startPreview(time);
       return;
     }
     const keep = this.auto && state() === "live";
-    if (keep) this.#before.push({ picture: this.#camera.picture(), time });
-    const late = this.#before.findIndex((one) => one.time > time - BEFORE_MS);
-    release(this.#before.splice(0, keep ? late : Infinity));
-    if (state() !== "reading") this.#glance(time);
+    if (keep) this.#latest.push({ picture: this.#camera.picture(), time });
+    const expired = this.#latest.findIndex((entry) => entry.time > time - BEFORE_MS);
+    release(this.#latest.splice(0, keep ? expired : Infinity));
+    if (state() !== "reading") this.#startPreview(time);
   }
 
-  /** Look at the newest frame, unless the one before still takes its time. */
-  #glance(time) {
+  /** Find the landmarks of the current frame, unless an earlier frame is still being processed. */
+  #startPreview(time) {
     if (this.#busy) return;
     this.#busy = true;
     this.#preview(time)
@@ -163,24 +163,24 @@ export class Session extends EventTarget {
 
   async #preview(time) {
     const { frame, ms } = await this.engine.landmarks(this.#stage.video, time);
-    if (this.camera) this.#look({ frame, time, ms });
+    if (this.camera) this.#showFrame({ frame, time, ms });
   }
 
-  /** Show a frame's skeleton, and follow the hands. */
-  #look({ frame, time, ms }) {
-    this.#keeper.took(ms);
+  /** Show a frame's skeleton, and start or end an automatic recording if the hands rise or fall. */
+  #showFrame({ frame, time, ms }) {
+    this.#keeper.addFrameTime(ms);
     this.#stage.draw(frame);
     this.#emit("frame");
-    const recording = state() === "recording" && this.#recording.alone && this.#recording.hold;
+    const recording = state() === "recording" && this.#recording.automatic && this.#recording.deferred;
     if (!recording && !(this.auto && state() === "live")) return;
-    const sign = this.#hands.see(depth(frame, this.#stage.aspect), time);
-    if (sign?.event === "start" && !recording) this.#begin(sign.from);
-    if (sign?.event === "end" && recording) this.#end();
+    const change = this.#hands.update(wristDepth(frame, this.#stage.aspect), time);
+    if (change?.event === "start" && !recording) this.#startRecording(change.from);
+    if (change?.event === "end" && recording) this.#end();
   }
 
   // Recording
 
-  /** The record button: begin with a count-down, cancel that, or end the recording. */
+  /** Handle the record button: start the countdown, cancel it, or end the recording. */
   async record(purpose = "ask") {
     if (state() === "countdown") {
       clearTimeout(this.#timer);
@@ -192,15 +192,15 @@ export class Session extends EventTarget {
       return;
     }
     if (!["idle", "live"].includes(state())) return;
-    untell();
+    removeMessages();
     if (!(await this.turnOn()) || state() !== "live") return;
     this.#purpose = purpose;
-    this.#count(COUNT);
+    this.#count(COUNTDOWN);
   }
 
   #count(n) {
     if (n === 0) {
-      this.#begin();
+      this.#startRecording();
       return;
     }
     setState("countdown");
@@ -208,42 +208,44 @@ export class Session extends EventTarget {
     this.#timer = setTimeout(() => this.#count(n - 1), 1000);
   }
 
-  /** Begin to record; `from` is the moment a sign began that was noticed by itself. */
-  #begin(from = null) {
-    const alone = from !== null;
-    if (alone) {
-      untell();
+  /** Start to record; an automatic recording starts with the earlier pictures since the time `from`. */
+  #startRecording(from = null) {
+    const automatic = from !== null;
+    if (automatic) {
+      removeMessages();
       this.#purpose = "ask";
     }
-    release(this.#before.splice(0, alone ? this.#before.findIndex((one) => one.time >= from) : Infinity));
-    const before = this.#before.splice(0);
-    const watch = alone ? new HandWatch("down") : null;
-    const seen = (found) => {
-      this.#look(found);
-      if (watch?.see(depth(found.frame, this.#stage.aspect), found.time)?.event !== "end") return;
-      recording.drop(); // the sign ended here, however late that was noticed
+    release(this.#latest.splice(0, automatic ? this.#latest.findIndex((entry) => entry.time >= from) : Infinity));
+    const before = this.#latest.splice(0);
+    const watch = automatic ? new HandWatch("down") : null;
+    const onFrame = (result) => {
+      this.#showFrame(result);
+      if (watch?.update(wristDepth(result.frame, this.#stage.aspect), result.time)?.event !== "end") return;
+      recording.drop(); // the sign ended with this frame; later pictures are not part of it
       this.#end();
     };
-    const recording = new Recording(this.engine, this.#camera.size, { hold: this.slow, most: this.most, before, seen });
-    recording.alone = alone;
+    const recording = new Recording(this.engine, this.#camera.size, {
+      deferred: this.slow, maxFrames: this.maxFrames, before, onFrame,
+    });
+    recording.automatic = automatic;
     this.#recording = recording;
     setState("recording");
   }
 
   #full() {
-    tell("warning", "clip_cut", { s: Math.round(LONGEST_MS / 1000) });
+    showMessage("warning", "clip_cut", { s: Math.round(LONGEST_MS / 1000) });
     this.#end();
   }
 
-  /** End the recording, and make a clip of it. */
+  /** End the recording, and turn it into a clip. */
   async #end() {
     const recording = this.#recording;
     if (state() !== "recording") return;
     setState("reading");
     try {
-      await this.#tasked(async (signal) => {
+      await this.#runTask(async (signal) => {
         const clip = await recording.finish((done, total) => this.#emit("progress", { done, total }), signal);
-        if (!signal.aborted) this.#done(clip, this.#purpose);
+        if (!signal.aborted) this.#emitClip(clip, this.#purpose);
       });
     } catch (error) {
       this.#fail(error);
@@ -251,7 +253,7 @@ export class Session extends EventTarget {
       this.#recording = null;
       this.#hands.reset();
       if (state() === "reading") setState(this.camera ? "live" : "idle");
-      this.engine?.reset(); // so that the next clip begins with nothing known of this one
+      this.engine?.reset(); // so that this clip does not influence the next one
     }
   }
 
@@ -261,23 +263,23 @@ export class Session extends EventTarget {
    * Read a video frame by frame.
    *
    * @param {File} file
-   * @param {"ask"|"teach"} purpose what the clip is for
-   * @returns {Promise<boolean>} whether a clip came of it
+   * @param {"ask"|"teach"} purpose purpose of the clip
+   * @returns {Promise<boolean>} whether the video became a clip
    */
   async read(file, purpose = "ask") {
-    untell();
-    if (this.#lacks()) return false;
+    removeMessages();
+    if (this.#isUnsupported()) return false;
     this.turnOff();
     setState("reading");
     try {
-      const how = {
+      const options = {
         stage: this.#stage,
         ready: (video) => this.#keeper.ready(video),
-        most: this.most,
+        maxFrames: this.maxFrames,
         progress: (done, total) => this.#emit("progress", { done, total }),
       };
-      const clip = await this.#tasked((signal) => readVideo(file, how, signal));
-      if (clip) this.#done(clip, purpose);
+      const clip = await this.#runTask((signal) => readVideo(file, options, signal));
+      if (clip) this.#emitClip(clip, purpose);
       return clip !== null;
     } catch (error) {
       this.#fail(error, { name: file.name });
@@ -287,31 +289,31 @@ export class Session extends EventTarget {
     }
   }
 
-  // What both share
+  // Tasks and clips
 
-  /** Run what can be cancelled. */
-  async #tasked(work) {
+  /** Run a task that `cancel` can end. */
+  async #runTask(work) {
     const task = new AbortController();
     this.#task = task;
     try {
       return await work(task.signal);
     } finally {
-      if (task.signal.aborted) tell("info", "cancelled");
+      if (task.signal.aborted) showMessage("info", "cancelled");
       if (this.#task === task) this.#task = null;
     }
   }
 
-  /** End what is under way without a clip. */
+  /** End the countdown, the recording or the reading of a video, without a clip. */
   cancel() {
     clearTimeout(this.#timer);
     this.#recording?.drop();
     this.#task?.abort();
   }
 
-  /** Hand a clip over, cut to its sign where hands tell where that lies. */
-  #done(clip, purpose) {
+  /** Emit a clip, cut to its sign if a raised hand shows where the sign is. */
+  #emitClip(clip, purpose) {
     setState(this.camera ? "live" : "idle");
-    const sign = withoutRest(clip);
-    this.#emit("clip", { clip: sign ?? clip, purpose, raised: sign !== null });
+    const sign = cutRest(clip);
+    this.#emit("clip", { clip: sign ?? clip, purpose, handRaised: sign !== null });
   }
 }

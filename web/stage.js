@@ -1,13 +1,13 @@
-/** The dark field in which the camera or a video is shown, with the skeleton over it. */
+/** The dark area that shows the camera or a video, with the skeleton over it. */
 
 import { drawFrame } from "./draw.js";
 import { $ } from "./page.js";
 
-const FINE = 720; // pixels of the skeleton's canvas on its longer side, so that small pictures have no coarse lines
+const LONG_SIDE = 720; // pixels of the skeleton's canvas, so that lines are smooth over small pictures too
 
-/** Give a canvas the shape of a picture. */
+/** Give a canvas the aspect ratio of a picture. */
 export function fit(canvas, { width, height }) {
-  const scale = FINE / Math.max(width, height);
+  const scale = LONG_SIDE / Math.max(width, height);
   Object.assign(canvas, { width: Math.round(width * scale), height: Math.round(height * scale) });
 }
 
@@ -16,7 +16,7 @@ export class Stage {
   video = $("video");
   aspect = 1;
 
-  /** @param {boolean} mirrored what is shown, and nothing else: landmarks are found in the picture as it is */
+  /** @param {boolean} mirrored only the display is mirrored; landmarks are found in the original picture */
   show({ width, height }, mirrored) {
     this.aspect = width / height;
     fit($("overlay"), { width, height });
@@ -30,7 +30,7 @@ export class Stage {
     $("stage").classList.remove("shown");
   }
 
-  /** Draw a frame's skeleton in the place of the one before. */
+  /** Replace the skeleton; null clears it. */
   draw(frame) {
     const { width, height } = this.#context.canvas;
     this.#context.clearRect(0, 0, width, height);

@@ -1,6 +1,6 @@
 /** Statistics of times. No DOM. All times in milliseconds. */
 
-/** The median, null of nothing. */
+/** Return the median, null for an empty list. */
 export function median(values) {
   if (!values.length) return null;
   const sorted = [...values].sort((a, b) => a - b);
@@ -9,17 +9,17 @@ export function median(values) {
 }
 
 /**
- * Frames a second of a clip, from the times of its frames.
+ * Return a clip's frames per second.
  *
- * @param {number[]} times of each frame, rising
- * @returns {?number} to two decimals; null for fewer than two frames, or frames at one moment
+ * @param {number[]} times of each frame, increasing
+ * @returns {?number} to two decimals; null for fewer than two frames, or if all times are equal
  */
 export function framesPerSecond(times) {
   const span = times.length > 1 ? times[times.length - 1] - times[0] : 0;
   return span > 0 ? Math.round((1e5 * (times.length - 1)) / span) / 100 : null;
 }
 
-/** The last `size` values, for a median that follows what is going on now. */
+/** The last `size` values, for a moving median. */
 export class Recent {
   #values = [];
 
@@ -45,7 +45,7 @@ export class Recent {
   }
 }
 
-/** A duration for people: "38 ms", "1.2 s". */
+/** Format a duration: "38 ms", "1.2 s". */
 export function duration(ms, language) {
   if (ms === null || !Number.isFinite(ms)) return "–";
   const number = (value, digits) =>
@@ -53,7 +53,7 @@ export function duration(ms, language) {
   return ms < 1000 ? `${number(ms, ms < 10 ? 1 : 0)} ms` : `${number(ms / 1000, 1)} s`;
 }
 
-/** A size for people: "812 B", "94 kB", "1.2 MB". */
+/** Format a size: "812 B", "94 kB", "1.2 MB". */
 export function size(bytes, language) {
   const number = (value, digits) => new Intl.NumberFormat(language, { maximumFractionDigits: digits }).format(value);
   if (bytes < 1000) return `${bytes} B`;

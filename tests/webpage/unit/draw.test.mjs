@@ -2,23 +2,23 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import test from "node:test";
 
-import { COLOURS, drawFrame } from "../../../web/draw.js";
+import { COLORS, drawFrame } from "../../../web/draw.js";
 import { ALL_POINTS, PARTS, POSE } from "../../../web/layout.js";
 
-/** Stands in for a canvas, which Node has not: notes in which colour what was drawn, and how often in dashes. */
-function drawn(frame) {
-  const made = { strokes: [], fills: [], dashed: 0 };
+/** Draw a frame with a stub of a canvas context; return the colors of strokes and fills, and the number of dashed lines. */
+function draw(frame) {
+  const calls = { strokes: [], fills: [], dashed: 0 };
   const context = {
     canvas: { width: 640, height: 480 },
     beginPath() {}, moveTo() {}, lineTo() {}, arc() {}, rect() {},
     setLineDash: (dashes) => {
-      made.dashed += dashes.length ? 1 : 0;
+      calls.dashed += dashes.length ? 1 : 0;
     },
-    stroke: () => made.strokes.push(context.strokeStyle),
-    fill: () => made.fills.push(context.fillStyle),
+    stroke: () => calls.strokes.push(context.strokeStyle),
+    fill: () => calls.fills.push(context.fillStyle),
   };
   drawFrame(context, frame);
-  return made;
+  return calls;
 }
 
 function person(...hands) {
@@ -28,23 +28,23 @@ function person(...hands) {
   return frame;
 }
 
-test("each hand has its colour, and a missing one is a ring of dashes", () => {
-  assert.deepEqual(drawn(person("leftHand", "rightHand")).fills, [COLOURS.leftHand, COLOURS.rightHand]);
-  assert.equal(drawn(person("leftHand", "rightHand")).dashed, 0);
-  const one = drawn(person("rightHand"));
-  assert.deepEqual([one.fills, one.dashed], [[COLOURS.rightHand], 1]);
-  assert.ok(one.strokes.includes(COLOURS.leftHand));
-  assert.equal(drawn(person()).dashed, 2);
+test("each hand has its color, and a missing hand is a dashed ring", () => {
+  assert.deepEqual(draw(person("leftHand", "rightHand")).fills, [COLORS.leftHand, COLORS.rightHand]);
+  assert.equal(draw(person("leftHand", "rightHand")).dashed, 0);
+  const rightOnly = draw(person("rightHand"));
+  assert.deepEqual([rightOnly.fills, rightOnly.dashed], [[COLORS.rightHand], 1]);
+  assert.ok(rightOnly.strokes.includes(COLORS.leftHand));
+  assert.equal(draw(person()).dashed, 2);
 });
 
-test("nothing is drawn of nobody", () => {
-  assert.deepEqual(drawn(null), { strokes: [], fills: [], dashed: 0 });
-  assert.deepEqual([drawn(new Array(ALL_POINTS).fill(null)).fills, drawn(new Array(ALL_POINTS).fill(null)).dashed], [[], 0]);
+test("a frame without a person draws nothing", () => {
+  assert.deepEqual(draw(null), { strokes: [], fills: [], dashed: 0 });
+  assert.deepEqual([draw(new Array(ALL_POINTS).fill(null)).fills, draw(new Array(ALL_POINTS).fill(null)).dashed], [[], 0]);
 });
 
-test("the legend's colours are the skeleton's", () => {
+test("the legend has the skeleton's colors", () => {
   const style = readFileSync(new URL("../../../web/style.css", import.meta.url), "utf8");
   for (const [name, part] of [["left", "leftHand"], ["right", "rightHand"], ["body", "body"]]) {
-    assert.equal(style.match(new RegExp(`--${name}: (#\\w+)`))[1], COLOURS[part]);
+    assert.equal(style.match(new RegExp(`--${name}: (#\\w+)`))[1], COLORS[part]);
   }
 });

@@ -4,14 +4,14 @@ import test from "node:test";
 
 import { ALL_POINTS, LAYOUT_54, NECK, PARTS, frameOfResults, has, select } from "../../../web/layout.js";
 
-test("the layout that is taken without a server is the library's table", () => {
+test("the default layout is the package's table points_54.csv", () => {
   const table = readFileSync(new URL("../../../spoter/landmarks/tables/points_54.csv", import.meta.url), "utf8");
   const [head, ...rows] = table.trim().split(/\r?\n/).map((row) => row.split(","));
   const column = head.indexOf("mediapipe");
   assert.deepEqual(LAYOUT_54.mediapipe, rows.map((row) => Number(row[column])));
 });
 
-test("a frame has 543 points, and absent parts are missing", () => {
+test("a frame has 543 points, with null for parts that were not found", () => {
   const hand = Array.from({ length: 21 }, (_, i) => ({ x: i / 100, y: 0.5, z: 1 }));
   const frame = frameOfResults({ rightHandLandmarks: hand });
   assert.equal(frame.length, ALL_POINTS);
@@ -21,7 +21,7 @@ test("a frame has 543 points, and absent parts are missing", () => {
   assert.equal(has(frame, "leftHand"), false);
 });
 
-test("a face with refined irises keeps its first 468 points, and NaN is missing", () => {
+test("a face with refined irises is cut to 468 points, and NaN becomes null", () => {
   const face = Array.from({ length: 478 }, (_, i) => ({ x: i === 3 ? NaN : 0.5, y: 0.5 }));
   const frame = frameOfResults({ faceLandmarks: face });
   assert.equal(frame[PARTS.face.start + 3], null);
@@ -29,7 +29,7 @@ test("a face with refined irises keeps its first 468 points, and NaN is missing"
   assert.equal(frame[PARTS.leftHand.start], null);
 });
 
-test("the neck is the mean of the shoulders, and missing with one of them", () => {
+test("the neck is the mean of the shoulders, and null if one of them is missing", () => {
   const frame = new Array(ALL_POINTS).fill(null);
   frame[11] = [0.6, 0.4];
   assert.deepEqual(select(frame, [11, NECK, null]), [[0.6, 0.4], null, null]);

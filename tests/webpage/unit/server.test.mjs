@@ -2,89 +2,89 @@ import assert from "node:assert/strict";
 import { createServer } from "node:http";
 import test from "node:test";
 
-import { Server, ServerError, addressOf } from "../../../web/server.js";
+import { Server, ServerError, urlOf } from "../../../web/server.js";
 
-/** A server on this machine that gives the answers it is told, one after the other; the last one again and again. */
-async function answering(context, ...answers) {
-  const asked = [];
+/** Start a server that sends the given responses in order, and then repeats the last one. */
+async function serve(context, ...responses) {
+  const requests = [];
   const server = createServer(async (request, response) => {
     let body = "";
-    for await (const piece of request) body += piece;
-    asked.push({ headers: request.headers, body });
-    const [status, text, headers = {}] = answers[Math.min(asked.length, answers.length) - 1];
+    for await (const chunk of request) body += chunk;
+    requests.push({ headers: request.headers, body });
+    const [status, text, headers = {}] = responses[Math.min(requests.length, responses.length) - 1];
     response.writeHead(status, headers).end(text);
   });
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
   context.after(() => server.close());
-  return { url: `http://127.0.0.1:${server.address().port}/predictions/spoter`, asked };
+  return { url: `http://127.0.0.1:${server.address().port}/predictions/spoter`, requests };
 }
 const never = new AbortController().signal;
-const failing = (code, rest = () => true) => (error) => error instanceof ServerError && error.code === code && rest(error);
+const failsWith = (code, check = () => true) => (error) => error instanceof ServerError && error.code === code && check(error);
 
-test("an address is one that the page's policy lets it ask", () => {
+test("urlOf accepts only addresses that the page's policy allows", () => {
   const page = "https://page.example/signs/index.html";
-  assert.equal(addressOf("  ", page), "https://page.example/signs/predictions/spoter");
-  assert.equal(addressOf("/x", "http://page.example:8000/"), "http://page.example:8000/x");
-  for (const good of ["https://api.example/prod/predict", "http://127.0.0.1:9080/x", "http://localhost:9080/x"]) {
-    assert.equal(addressOf(` ${good} `, page), good);
+  assert.equal(urlOf("  ", page), "https://page.example/signs/predictions/spoter");
+  assert.equal(urlOf("/x", "http://page.example:8000/"), "http://page.example:8000/x");
+  for (const allowed of ["https://api.example/prod/predict", "http://127.0.0.1:9080/x", "http://localhost:9080/x"]) {
+    assert.equal(urlOf(` ${allowed} `, page), allowed);
   }
-  for (const bad of ["http://192.168.0.9/", "ftp://127.0.0.1/", "https://", "javascript:1"]) assert.equal(addressOf(bad, page), null);
+  for (const forbidden of ["http://192.168.0.9/", "ftp://127.0.0.1/", "https://", "javascript:1"]) assert.equal(urlOf(forbidden, page), null);
 });
 
-test("what is asked arrives with its type, and a key only where one is given", async (context) => {
-  const { url, asked } = await answering(context, [200, '{"instances": []}']);
-  const { body, ms } = await new Server(url).ask("a,b", "text/csv", never);
+test("a request has its content type, and a key only if one is set", async (context) => {
+  const { url, requests } = await serve(context, [200, '{"instances": []}']);
+  const { body, ms } = await new Server(url).send("a,b", "text/csv", never);
   assert.deepEqual(body, { instances: [] });
   assert.ok(ms > 0);
-  await new Server(url, { kind: "bearer", key: "secret" }).ask("{}", "application/json", never);
-  await new Server(url, { kind: "x-api-key", key: "secret" }).ask("{}", "application/json", never);
-  const [plain, bearer, key] = asked.map(({ headers }) => headers);
+  await new Server(url, { kind: "bearer", key: "secret" }).send("{}", "application/json", never);
+  await new Server(url, { kind: "x-api-key", key: "secret" }).send("{}", "application/json", never);
+  const [plain, bearer, key] = requests.map(({ headers }) => headers);
   assert.equal(plain["content-type"], "text/csv");
-  assert.equal(asked[0].body, "a,b");
+  assert.equal(requests[0].body, "a,b");
   assert.deepEqual([plain.authorization, plain["x-api-key"]], [undefined, undefined]);
   assert.equal(bearer.authorization, "Bearer secret");
   assert.equal(key["x-api-key"], "secret");
 });
 
-test("a busy server is asked again, three times in all", async (context) => {
+test("a busy server is tried three times", async (context) => {
   const busy = [503, '{"code": 503, "message": "busy"}', { "Retry-After": "0" }];
   let waits = 0;
-  const waited = () => {
+  const onBusy = () => {
     waits += 1;
   };
-  const recovering = await answering(context, busy, busy, [200, "{}"]);
-  assert.deepEqual((await new Server(recovering.url).ask("{}", "application/json", never, waited)).body, {});
+  const recovering = await serve(context, busy, busy, [200, "{}"]);
+  assert.deepEqual((await new Server(recovering.url).send("{}", "application/json", never, onBusy)).body, {});
   assert.equal(waits, 2);
-  const lasting = await answering(context, busy);
-  await assert.rejects(new Server(lasting.url).ask("{}", "application/json", never), failing("server_busy"));
-  assert.equal(lasting.asked.length, 3);
+  const alwaysBusy = await serve(context, busy);
+  await assert.rejects(new Server(alwaysBusy.url).send("{}", "application/json", never), failsWith("server_busy"));
+  assert.equal(alwaysBusy.requests.length, 3);
 });
 
-test("what the server refuses is said once, with its own words", async (context) => {
+test("a rejected request is not repeated, and keeps the server's error", async (context) => {
   const error = { code: "wrong_layout", message: "found 71", where: "layout" };
-  const { url, asked } = await answering(context, [400, JSON.stringify({ error })]);
-  const said = ({ server }) => server.code === error.code && server.message === error.message && server.where === "layout";
-  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_refused", said));
-  assert.equal(asked.length, 1);
+  const { url, requests } = await serve(context, [400, JSON.stringify({ error })]);
+  const hasError = ({ server }) => server.code === error.code && server.message === error.message && server.where === "layout";
+  await assert.rejects(new Server(url).send("{}", "application/json", never), failsWith("server_refused", hasError));
+  assert.equal(requests.length, 1);
 });
 
-test("landmarks do not follow a redirect", async (context) => {
-  const elsewhere = await answering(context, [200, "{}"]);
-  const { url } = await answering(context, [307, "", { Location: elsewhere.url }]);
-  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_other"));
-  assert.equal(elsewhere.asked.length, 0);
+test("redirects are not followed", async (context) => {
+  const target = await serve(context, [200, "{}"]);
+  const { url } = await serve(context, [307, "", { Location: target.url }]);
+  await assert.rejects(new Server(url).send("{}", "application/json", never), failsWith("server_other"));
+  assert.equal(target.requests.length, 0);
 });
 
-test("an answer that is no JSON, nobody there, and an end that was asked for", async (context) => {
-  const { url } = await answering(context, [200, "<html>"]);
-  await assert.rejects(new Server(url).ask("{}", "application/json", never), failing("server_other"));
+test("errors for responses without JSON, cancelled requests and refused connections", async (context) => {
+  const { url } = await serve(context, [200, "<html>"]);
+  await assert.rejects(new Server(url).send("{}", "application/json", never), failsWith("server_other"));
   const stop = new AbortController();
-  const busy = await answering(context, [503, "", { "Retry-After": "30" }]);
-  const asking = new Server(busy.url).ask("{}", "application/json", stop.signal, () => setTimeout(() => stop.abort()));
-  await assert.rejects(asking, failing("cancelled"));
-  const gone = createServer();
-  await new Promise((resolve) => gone.listen(0, "127.0.0.1", resolve));
-  const { port } = gone.address();
-  await new Promise((resolve) => gone.close(resolve));
-  await assert.rejects(new Server(`http://127.0.0.1:${port}/`).ask("{}", "application/json", never), failing("server_down"));
+  const busy = await serve(context, [503, "", { "Retry-After": "30" }]);
+  const pending = new Server(busy.url).send("{}", "application/json", stop.signal, () => setTimeout(() => stop.abort()));
+  await assert.rejects(pending, failsWith("cancelled"));
+  const closed = createServer();
+  await new Promise((resolve) => closed.listen(0, "127.0.0.1", resolve));
+  const { port } = closed.address();
+  await new Promise((resolve) => closed.close(resolve));
+  await assert.rejects(new Server(`http://127.0.0.1:${port}/`).send("{}", "application/json", never), failsWith("server_down"));
 });
