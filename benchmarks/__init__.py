@@ -1,6 +1,6 @@
-"""Measures what requests, models and servers cost: `make bench`. Timings live here, never in tests."""
+"""Measure the cost of requests, models and servers: `make bench`. Tests contain no timings."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout
-MODEL = ROOT / "models" / "dgs11"  # the model folder that is measured by default
+MODEL = ROOT / "models" / "dgs11"  # the default model folder of every benchmark

@@ -14,13 +14,13 @@ from spoter.model.config import RUNTIMES, choose_runtime
 def main(
     model: ModelOption = MODEL,
     seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table.")] = 15.0,
-    with_server: Annotated[bool, typer.Option("--server/--no-server", help="Start TorchServe, too.")] = True,
+    with_server: Annotated[bool, typer.Option("--server/--no-server", help="Also measure TorchServe.")] = True,
     runtimes: Annotated[
-        str | None, typer.Option(help="Comma-separated; steps in the first [default: all, the model's own first].")
+        str | None, typer.Option(help="Comma-separated; steps use the first one [default: all, the model's first].")
     ] = None,
-    profiled: Annotated[bool, typer.Option("--profile", help="Only profile our own requests.")] = False,
+    profiled: Annotated[bool, typer.Option("--profile", help="Only profile our requests.")] = False,
 ) -> None:
-    """Measure a 60-frame request: our steps and the original's in this process, and the whole through TorchServe."""
+    """Measure 60-frame requests: our steps and the original system's in this process; our requests to TorchServe."""
     own = choose_runtime(model)
     chosen = split_names(runtimes, RUNTIMES, "--runtimes") if runtimes else sorted(RUNTIMES, key=own.__ne__)
     if profiled:

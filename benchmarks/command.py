@@ -1,4 +1,4 @@
-"""How every benchmark runs as a command: its errors, its end, and the options that several of them have."""
+"""Shared parts of the commands: errors, termination by signals, and common options."""
 
 import functools
 import subprocess
@@ -14,11 +14,11 @@ from spoter.errors import SpoterError
 from spoter.torchserve.process import StartError
 
 ModelOption = Annotated[Path, typer.Option(help="Model folder.")]
-RuntimeOption = Annotated[str | None, typer.Option(help="Runtime of the model [default: the model's own].")]
+RuntimeOption = Annotated[str | None, typer.Option(help="Runtime [default: the one in the model's config].")]
 
 
 def application(main: Callable[..., None]) -> typer.Typer:
-    """Return a command that reports an expected error in one line: status 2 for the user's, 1 for all others."""
+    """Return a command that reports expected errors in one line: exit status 2 for user errors, 1 for others."""
 
     @functools.wraps(main)
     def command(*args: Any, **options: Any) -> None:
@@ -34,7 +34,7 @@ def application(main: Callable[..., None]) -> typer.Typer:
 
 
 def run_command(main: Callable[..., None]) -> None:
-    """Run `main` as a command; SIGTERM and SIGHUP end it and the servers that it has started."""
+    """Run `main` as a command; SIGTERM and SIGHUP end it and the servers that it started."""
     end_on_signals()
     application(main)()
 
@@ -48,9 +48,9 @@ def split_names(text: str, known: Iterable[str], option: str) -> list[str]:
 
 
 def split_numbers(text: str, option: str, valid: range) -> list[int]:
-    """Return the numbers of a comma-separated option; raise `SpoterError` for text that is not in `valid`."""
+    """Return the numbers of a comma-separated option; raise `SpoterError` unless all are in `valid`."""
     parts = [part.strip() for part in text.split(",")]
     if any(not part.isdecimal() or int(part) not in valid for part in parts):
         bounds = f"{valid[0]} to {valid[-1]}"
-        raise SpoterError(f"found {option} {text}, expected numbers from {bounds} with commas between, such as 1,8")
+        raise SpoterError(f"found {option} {text}, expected comma-separated numbers from {bounds}, such as 1,8")
     return list(map(int, parts))

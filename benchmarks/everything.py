@@ -1,6 +1,6 @@
-"""Run every benchmark, one after the other, into one report: `make bench-all`.
+"""Run all benchmarks in sequence and write one report: `make bench-all`.
 
-It takes half an hour of an otherwise idle machine. Each is also a command. An interrupted report resumes.
+This takes half an hour on an otherwise idle machine. Re-run the command to resume an interrupted report.
 """
 
 import shlex
@@ -33,10 +33,10 @@ COMMANDS = {
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the report and its parts.")] = Path("build/bench"),
-    only: Annotated[str, typer.Option(help=f"Some of {', '.join(COMMANDS)}, comma-separated.")] = ",".join(COMMANDS),
+    out: Annotated[Path, typer.Option(help="Folder for the report and its parts.")] = Path("build/bench"),
+    only: Annotated[str, typer.Option(help=f"Comma-separated, from {', '.join(COMMANDS)}.")] = ",".join(COMMANDS),
 ) -> None:
-    """Run every benchmark that has no result yet, and write OUT/report.md."""
+    """Run the benchmarks that have no result yet, and write OUT/report.md."""
     names = split_names(only, COMMANDS, "--only")
     out.mkdir(parents=True, exist_ok=True)
     failed = []
@@ -44,13 +44,13 @@ def main(
         part = out / f"{name}.md"
         if part.exists():
             continue
-        before = describe_machine()
+        machine = describe_machine()  # with the load before the benchmark
         command = f"python -m {COMMANDS[name].format(out=shlex.quote(str(out)))}"
         done = run_to_end([sys.executable, *shlex.split(command)[1:]], cwd=ROOT, stdout=subprocess.PIPE, text=True)
         if done.returncode:
             failed.append(name)
         else:
-            atomic_write_bytes(part, f"## `{command}`\n\n{before}\n\n{done.stdout}".encode())
+            atomic_write_bytes(part, f"## `{command}`\n\n{machine}\n\n{done.stdout}".encode())
     parts = [out / f"{name}.md" for name in COMMANDS]
     atomic_write_bytes(out / "report.md", "\n".join(part.read_text() for part in parts if part.exists()).encode())
     print(f"{out / 'report.md'}{': failed: ' + ', '.join(failed) if failed else ''}")

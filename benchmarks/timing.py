@@ -1,4 +1,4 @@
-"""Timing several functions against one another on a machine whose speed drifts."""
+"""Compare the run times of several functions on a machine whose speed drifts."""
 
 import gc
 import os
@@ -22,7 +22,7 @@ Key = TypeVar("Key", bound=Hashable)
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one function: `low` and `high` are the first and last decile, the machine's noise."""
+    """Milliseconds of one function; `low` and `high` are the 10th and 90th percentiles, which show the noise."""
 
     name: str
     median: float
@@ -31,46 +31,46 @@ class Timing:
 
     @classmethod
     def from_seconds(cls, name: str, seconds: npt.ArrayLike) -> Self:
-        """Summarize measured seconds."""
+        """Summarize measured times, given in seconds."""
         low, median, high = (1e3 * np.percentile(seconds, (10, 50, 90))).tolist()
         return cls(name, median, low, high)
 
     @property
     def spread(self) -> str:
-        """The first and last decile as text."""
+        """The 10th and 90th percentiles as text."""
         return f"{self.low:.2f} - {self.high:.2f}"
 
 
 def measure_seconds(
     functions: Mapping[Key, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
 ) -> dict[Key, list[float]]:
-    """Measure all functions in turn, so that a slow moment hits all; return the seconds of each call, by key."""
-    taken: dict[Key, list[float]] = {name: [] for name in functions}
+    """Call all functions in turn, so that a slow moment affects all; return the seconds of each call, by key."""
+    measured: dict[Key, list[float]] = {name: [] for name in functions}
     for run in functions.values():
-        run()  # first calls allocate, compile and fill caches
+        run()  # the first call allocates, compiles and fills caches
     end = time.perf_counter() + seconds
     with tqdm(desc=label, unit=" rounds", leave=False) as bar:
         while time.perf_counter() < end or bar.n < 10:
             for name, run in functions.items():
                 started = time.perf_counter()
                 run()
-                taken[name].append(time.perf_counter() - started)
+                measured[name].append(time.perf_counter() - started)
             if after is not None:
-                after()  # which is not measured
+                after()  # not measured
             bar.update()
-    return taken
+    return measured
 
 
 def time_functions(
     functions: Mapping[str, Callable[[], object]], seconds: float, label: str, after: Callable[[], object] | None = None
 ) -> list[Timing]:
-    """Summarize what `measure_seconds` measures, in the order of the functions."""
+    """Measure functions with `measure_seconds`; return one timing per function, in the order of the functions."""
     measured = measure_seconds(functions, seconds, label, after)
-    return [Timing.from_seconds(name, taken) for name, taken in measured.items()]
+    return [Timing.from_seconds(name, values) for name, values in measured.items()]
 
 
 def describe_machine() -> str:
-    """Describe in a few words the machine, how busy it is, and the versions of Python and torch."""
+    """Return one line: processor, cores, system load, and the versions of Python and torch."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             processor = next(line.partition(":")[2].strip() for line in file if line.startswith("model name"))
@@ -84,7 +84,7 @@ def describe_machine() -> str:
 
 @contextmanager
 def frozen_heap() -> Iterator[None]:
-    """Hide all objects so far from the garbage collector: its search would count as the cost of what is measured."""
+    """Hide all present objects from the garbage collector, whose search would be measured too."""
     gc.collect()
     gc.freeze()
     try:
@@ -95,16 +95,16 @@ def frozen_heap() -> Iterator[None]:
 
 def use_one_thread() -> None:
     """Limit numpy and torch in this process to one thread, as in a worker."""
-    limit_threads(1, "torch")  # servers that are started from here would inherit an environment variable
+    limit_threads(1, "torch")  # not by an environment variable: servers started by this process would inherit it
 
 
 def timings_table(title: str, timings: Iterable[Timing], ratios: Mapping[str, Callable[[Timing], object]]) -> str:
-    """Return a Markdown table; `ratios` are further columns by their names."""
+    """Return a Markdown table; `ratios` are additional columns by their titles."""
     rows = [(row.name, f"{row.median:.2f}", row.spread, *(ratio(row) for ratio in ratios.values())) for row in timings]
-    return markdown_table(("", "median ms", "10-90 %", *ratios), rows, title)
+    return markdown_table(("", "median, ms", "p10 - p90, ms", *ratios), rows, title)
 
 
 def ratio_table(title: str, timings: Sequence[Timing], unit_name: str) -> str:
-    """Return a Markdown table of timings, each also as a ratio to the one of that name."""
+    """Return a Markdown table of timings with their ratios to the timing called `unit_name`."""
     unit = next(row.median for row in timings if row.name == unit_name)
     return timings_table(title, timings, {f"ratio to {unit_name}": lambda row: f"{row.median / unit:.3f}"})

@@ -1,1 +1,1 @@
-"""The original system's pipeline, rebuilt for comparison."""
+"""The original system's pipeline, re-created for comparison."""

@@ -1,8 +1,8 @@
-"""A TorchServe handler with the original's request handling: `benchmarks.peers` puts it into an archive.
+"""A TorchServe handler that handles requests as the original system did; `benchmarks.peers` puts it into an archive.
 
-One request after the other, as the container of the original ran its code, with original-style layers of the archive's
-model and random weights. The log of whole bodies goes to a file that is truncated when it is large, as a container's
-log is rotated. One thread for torch, and no loaded object for the garbage collector to search, as in our handler.
+It answers one request at a time, as the original's container did, with the original's layers in the sizes of the
+archive's model and with random weights. It logs all landmarks to a file, and truncates a large file, as container logs
+are rotated. Like our handler, it limits torch to one thread and hides loaded objects from the garbage collector.
 """
 
 import gc
@@ -17,10 +17,10 @@ LARGEST_LOG = 200_000_000  # bytes
 
 
 class OriginalHandler:
-    """TorchServe calls `initialize` once in each worker, then `handle` for each request."""
+    """A handler: TorchServe calls `initialize` once in each worker, then `handle` for each batch."""
 
     def initialize(self, context: Any) -> None:
-        """Make the layers of the archive's sizes; their weights are random, which costs the same."""
+        """Create a model in the sizes of the archive's config; random weights cost the same as trained weights."""
         folder = Path(context.system_properties["model_dir"])
         sys.path.insert(0, str(folder))
         from benchmarks.baseline.layers import SPOTER
@@ -31,7 +31,7 @@ class OriginalHandler:
         config = json.loads((folder / "config.json").read_text())
         model = SPOTER(
             classes=config["classes"],
-            width=108,  # of its 54 points
+            width=108,  # x and y of 54 points
             heads=config["heads"],
             layers=(config["encoder_layers"], config["decoder_layers"]),
             feedforward=(config["encoder_feedforward"], config["decoder_feedforward"]),
@@ -43,10 +43,10 @@ class OriginalHandler:
         gc.freeze()
 
     def handle(self, data: list[dict[str, Any]], context: Any) -> list[bytes]:
-        """Answer the full requests of a batch, which TorchServe is configured to limit to one."""
+        """Answer the full requests of a batch; TorchServe is configured for batches of one."""
         answers = [self.answer(bytes(item["body"])) for item in data]
         for index in range(len(data)):
             context.set_response_content_type(index, "application/json")
         if self.log.stat().st_size > LARGEST_LOG:
-            os.truncate(self.log, 0)  # the file is open for appending: further lines start at its new end
+            os.truncate(self.log, 0)  # the file is open for appending, so later lines start at its new end
         return answers

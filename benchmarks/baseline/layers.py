@@ -1,8 +1,8 @@
-"""SPOTER put together from torch's own transformer and run eagerly, as upstream and the Peruvian system did.
+"""SPOTER built from torch's transformer and run eagerly, as in upstream and the Peruvian system.
 
-The encoder's layers are torch's as they come; the decoder's go without self-attention and keep the residual sum of the
-step that is left out. Frames come first and the batch is one clip, so that torch's fused path, which wants the batch
-first, is not taken; it was not in the original either.
+Encoder layers are torch's, unchanged. Decoder layers have no self-attention, but keep the residual sum of this step.
+Frames are the first dimension and a batch is one clip; so torch cannot use its fused path, which needs the batch as the
+first dimension. The original did not use it either.
 """
 
 import warnings
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 
 
 class SPOTERTransformerDecoderLayer(nn.TransformerDecoderLayer):
-    """A decoder layer without self-attention; the class has the name that upstream's pickles hold."""
+    """A decoder layer without self-attention; upstream's pickles contain the name of this class."""
 
     def __init__(self, width: int, heads: int, feedforward: int):
         super().__init__(width, heads, feedforward)
         del self.self_attn
 
     def forward(self, tgt: Tensor, memory: Tensor, *_: Any, **__: Any) -> Tensor:
-        """Attend to the encoder's output only."""
+        """Attend only to the encoder's output."""
         tgt = self.norm1(tgt + self.dropout1(tgt))
         tgt = self.norm2(tgt + self.dropout2(self.multihead_attn(tgt, memory, memory, need_weights=False)[0]))
         return self.norm3(tgt + self.dropout3(self.linear2(self.dropout(self.linear1(tgt).relu()))))
 
 
 class SPOTER(nn.Module):
-    """The whole model, with upstream's parameter names; `layers` and `feedforward` are encoder's and decoder's."""
+    """The model with upstream's parameter names; `layers` and `feedforward` are pairs for encoder and decoder."""
 
     def __init__(
         self, classes: int, width: int, heads: int, layers: tuple[int, int], feedforward: tuple[int, int], rows: int
@@ -45,7 +45,7 @@ class SPOTER(nn.Module):
         self.linear_class = nn.Linear(width, classes)
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Return the logits (classes,) of one clip (T, 2K), frames first and a batch of one, as the original ran it."""
+        """Return the logits (classes,) of one clip (T, 2K)."""
         memory = self.transformer.encoder(frames[:, None] + self.pos)
         query = self.class_query[:, None]
         for layer in self.transformer.decoder.layers:
@@ -54,6 +54,6 @@ class SPOTER(nn.Module):
 
 
 def peruvian(seed: int = 0) -> SPOTER:
-    """Return the variant that the Peruvian system ran, with random weights: 54 points, 6 + 6 layers, 50 glosses."""
+    """Return the model of the Peruvian system with random weights: 54 points, 6 + 6 layers, 50 glosses."""
     torch.manual_seed(seed)
     return SPOTER(50, 108, 9, (6, 6), (2048, 256), 1024).eval()

@@ -1,1 +1,1 @@
-"""How many servers a load needs: simulation and measurement."""
+"""Capacity planning: how many servers a load needs, by simulation and measurement."""

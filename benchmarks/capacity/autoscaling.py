@@ -1,9 +1,9 @@
-"""An endpoint that scales by itself, second by second: its number of instances over time, and what they cost.
+"""Simulation of an endpoint with automatic scaling, second by second: number of instances and cost.
 
-Requests are a flow here: of each second's arrivals the serving instances answer what they can, the rest waits, and
-what exceeds the queues is refused. Chance within a second comes from the simulation of single requests
-(`benchmarks.capacity.queueing`) at the same load, to which the flow's wait is added. Near full load both count some of
-the same waiting, so that latencies are a little too high there.
+This simulation treats requests as a flow. In each second, the serving instances answer as many requests as they can;
+the others wait, and requests that exceed the queues are refused. Random variation within a second comes from the
+simulation of single requests (`benchmarks.capacity.queueing`) at the same load; the wait of the flow is added to it.
+Near full load both simulations contain some of the same waiting, so latencies there are slightly too high.
 
 The policy is Application Auto Scaling's target tracking on SageMakerVariantInvocationsPerInstance, as AWS documents it.
 """
@@ -22,48 +22,48 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True)
 class Policy:
-    """How an endpoint scales between `least` and `most` instances; the defaults are deploy.py's."""
+    """A policy that scales an endpoint between `least` and `most` instances; defaults as in `spoter deploy`."""
 
-    target: float  # requests a minute for each instance
+    target: float  # requests per minute and instance
     least: int
     most: int
     start_s: float = 300.0  # from the decision until a new instance answers
-    period_s: int = 60  # of the metric
-    above: int = 3  # periods above the target, after which instances are added
-    below: int = 15  # periods under `slack` of the target, after which instances are removed
+    period_s: int = 60  # period of the metric
+    above: int = 3  # periods above the target before instances are added
+    below: int = 15  # periods under `slack` times the target before instances are removed
     slack: float = 0.9
-    out_cooldown_s: float = 300.0  # after instances were added, until the next change
-    in_cooldown_s: float = 600.0  # after instances were removed
+    out_cooldown_s: float = 300.0  # pause after instances were added
+    in_cooldown_s: float = 600.0  # pause after instances were removed
 
     def __post_init__(self) -> None:
         if not 1 <= self.least <= self.most:
-            raise SpoterError(f"found {self.least} to {self.most} instances, expected at least 1, and no fewer at most")
+            raise SpoterError(f"found {self.least} to {self.most} instances, expected 1 <= minimum <= maximum")
 
     def wanted(self, metrics: Sequence[float], serving: int) -> int:
-        """Return the number of instances that target tracking asks for, of the metric of all periods so far."""
+        """Return the number of instances that target tracking requests; `metrics` has a value per period so far."""
         fitted = self.clip(serving * metrics[-1] / self.target)
-        lately, long = metrics[-self.above :], metrics[-self.below :]
-        if len(lately) == self.above and min(lately) > self.target:
+        short_window, long_window = metrics[-self.above :], metrics[-self.below :]
+        if len(short_window) == self.above and min(short_window) > self.target:
             return max(fitted, serving)
-        if len(long) == self.below and max(long) < self.slack * self.target:
+        if len(long_window) == self.below and max(long_window) < self.slack * self.target:
             return min(fitted, serving)
         return serving
 
     def clip(self, instances: float) -> int:
-        """Round a number of instances up, and keep it within the bounds."""
+        """Round a number of instances up, and clip it to the bounds."""
         return min(max(math.ceil(instances), self.least), self.most)
 
 
 @dataclass(frozen=True)
 class Timeline:
-    """An endpoint over time: arrays of one number a second."""
+    """An endpoint over time: arrays with one value per second."""
 
     arrived: np.ndarray  # requests
     answered: np.ndarray
     refused: np.ndarray
-    serving: np.ndarray  # instances
-    paid: np.ndarray  # instances, with those still starting
-    wait_s: np.ndarray  # of a request, in addition to chance
+    serving: np.ndarray  # instances that answer
+    paid: np.ndarray  # instances that answer or are starting
+    wait_s: np.ndarray  # wait of a request in the flow, without random variation
     load: np.ndarray  # arrivals as a share of the serving capacity
 
     @property
@@ -72,12 +72,12 @@ class Timeline:
         return float(self.refused.sum() / self.arrived.sum())
 
     def cost_per_million(self, price: float) -> float:
-        """Return what a million answers cost, for a price of an instance-hour."""
+        """Return the cost of a million answers, given the price of an instance-hour."""
         return price * self.paid.sum() / 3600 / self.answered.sum() * 1e6
 
 
 def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
-    """Return the requests of each second for a profile: ``steady``, ``burst`` or ``day``."""
+    """Return the requests in each second for a profile: ``steady``, ``burst`` or ``day``."""
     time = np.arange(seconds)
     shares = {
         "steady": np.ones(seconds),
@@ -92,7 +92,7 @@ def make_arrivals(profile: str, peak: float, seconds: int) -> np.ndarray:
 def simulate_endpoint(
     arrived: np.ndarray, policy: Policy, capacity: float, queue: int, first: int | None = None
 ) -> Timeline:
-    """Let requests arrive at an endpoint; each instance answers `capacity` a second and lets `queue` wait."""
+    """Simulate requests to an endpoint; an instance answers `capacity` requests per second, and `queue` can wait."""
     serving = policy.clip(60 * arrived[0] / policy.target) if first is None else first
     starting, ready_at, quiet_until = 0, 0.0, 0.0
     backlog, in_period, instance_seconds = 0.0, 0.0, 0
@@ -112,7 +112,7 @@ def simulate_endpoint(
         if (second + 1) % policy.period_s == 0:
             metrics.append(60 * in_period / instance_seconds)
             in_period, instance_seconds = 0.0, 0
-            # An endpoint takes one change at a time.
+            # An endpoint performs only one change at the same time.
             if not starting and second >= quiet_until:
                 wanted = policy.wanted(metrics, serving)
                 if wanted > serving:
@@ -125,12 +125,12 @@ def simulate_endpoint(
 def latency_percentiles(
     timeline: Timeline, at_load: Callable[[float], Outcome], loads: Sequence[float], percents: Sequence[float]
 ) -> list[float]:
-    """Return the seconds within which each of `percents` of all answers came, interpolated between `loads`."""
+    """Return percentiles of the latency of all answers, in seconds, interpolated between outcomes at `loads`."""
     levels = (np.arange(200) + 0.5) / 200
     quantiles = np.array([np.quantile(at_load(load).seconds, levels) for load in loads])  # (loads, 200)
-    place = np.interp(timeline.load, loads, np.arange(len(loads)))
-    below = np.minimum(place.astype(int), len(loads) - 2)
-    share = (place - below)[:, None]
+    position = np.interp(timeline.load, loads, np.arange(len(loads)))
+    below = np.minimum(position.astype(int), len(loads) - 2)
+    share = (position - below)[:, None]
     seconds = (1 - share) * quantiles[below] + share * quantiles[below + 1] + timeline.wait_s[:, None]  # (time, 200)
     order = np.argsort(seconds, axis=None)
     weights = np.cumsum(np.repeat(timeline.answered, len(levels))[order])

@@ -1,12 +1,12 @@
-"""Instances with workers behind queues, simulated event by event (simpy): waiting times and refused requests.
+"""Simulation of instances with workers and queues, event by event (simpy): latencies and refused requests.
 
-An instance is a TorchServe: a queue of limited length before workers that take batches. A worker takes the request that
-waited longest, then others as they come until the batch is full or its delay is over, and one worker at a time gathers
-(TorchServe 0.12 does so under a lock); the whole batch then takes a service time that was measured for its size.
+An instance is a TorchServe with a queue of limited length, and workers that take batches from it. A worker takes the
+request that waited longest, and then later ones until the batch is full or its delay is over. Only one worker gathers a
+batch at any moment (TorchServe 0.12 does so under a lock). The batch then takes a service time measured for its size.
 
-A large fleet is simulated by a sample of its instances with their share of the requests. Under random routing that is
-exact, for a Poisson process split at random is independent Poisson processes. Where requests go to the instance with
-the least outstanding ones, the choice among a sample is a little worse than among all.
+To simulate a large fleet, a sample of its instances gets a share of the requests. This is exact for random routing,
+because a randomly split Poisson process consists of independent Poisson processes. If requests go to the instance with
+the fewest outstanding requests, the choice from a sample is slightly worse than the choice from the fleet.
 """
 
 from collections.abc import Iterator
@@ -20,30 +20,31 @@ import simpy
 from spoter.errors import SpoterError
 
 ROUTINGS = ("random", "least")  # SageMaker's RANDOM and LEAST_OUTSTANDING_REQUESTS
-SAMPLED = 16  # the most instances of a fleet that are simulated
-_WARM_UP = 0.1  # share of the requests that is not counted: they found empty queues
+SAMPLED = 16  # maximum number of simulated instances
+_WARM_UP = 0.1  # share of the requests that do not count, because they found empty queues
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, dict=True):
-    """An instance: its settings and its service times. `--measure` writes it into a file."""
+    """Settings and service times of an instance; `--measure` writes them to a file."""
 
     machine: str = "no machine"
     date: str = "not measured"
-    request: str = ""  # for which requests the times were measured
+    request: str = ""  # the kind of requests
     workers: int
-    batch: int = 1  # the most requests that a worker takes together
+    batch: int = 1  # maximum number of requests in a batch
     queue: int = 100  # TorchServe's job_queue_size: more waiting requests are refused
-    delay_ms: float = 0.0  # for which a worker waits for a batch to fill
-    overhead_ms: float = 0.0  # of a request outside of its worker: the front end and the network
-    service_ms: dict[int, list[float]]  # of a worker for batches of some sizes, 1 and `batch` among them
+    delay_ms: float = 0.0  # time that a worker waits for a batch to fill
+    overhead_ms: float = 0.0  # time of a request outside of its worker: front end and network
+    service_ms: dict[int, list[float]]  # times of a worker by size of the batch; needs the sizes 1 and `batch`
 
     def __post_init__(self) -> None:
         if 1 not in self.service_ms or not all(values and min(values) > 0 for values in self.service_ms.values()):
-            raise SpoterError("found no service times above 0 for batches of 1, expected some for every size measured")
+            sizes = ", ".join(map(str, self.service_ms))
+            raise SpoterError(f"service_ms: found batch sizes {sizes}, expected 1 among them, and times above 0")
 
     @cached_property
     def _service_s(self) -> np.ndarray:
-        """Seconds of batches of 1, 2, 3, … (sizes, levels): quantiles, interpolated between the measured sizes."""
+        """Quantiles of the seconds of batches of 1, 2, 3, … (sizes, levels), interpolated between measured sizes."""
         sizes = sorted(self.service_ms)
         count = max(map(len, self.service_ms.values()))
         levels = (np.arange(count) + 0.5) / count
@@ -51,7 +52,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return np.transpose([np.interp(np.arange(1, sizes[-1] + 1), sizes, level) for level in quantiles.T])
 
     def service_seconds(self, size: int) -> np.ndarray:
-        """Return equally likely seconds of a batch of `size`."""
+        """Return service times of a batch of `size` in seconds, all with the same probability."""
         if size > len(self._service_s):
             largest = len(self._service_s)
             raise SpoterError(f"found batches of {size}, expected at most {largest}, the largest measured size")
@@ -59,13 +60,13 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     @property
     def capacity(self) -> float:
-        """The most requests a second that it answers: all workers busy with full batches."""
+        """The maximum number of answers per second: all workers are busy with full batches."""
         return float(self.workers * self.batch / self.service_seconds(self.batch).mean())
 
     def describe(self) -> str:
         """Return two lines of text."""
         return (
-            f"An instance of {self.workers} workers, batches of {self.batch}, a delay of {self.delay_ms:g} ms and a "
+            f"An instance with {self.workers} workers, batches of {self.batch}, a delay of {self.delay_ms:g} ms and a "
             f"queue of {self.queue}\nanswers at most {self.capacity:.0f} requests/s ({self.request}; {self.machine}, "
             f"{self.date}).\n"
         )
@@ -73,7 +74,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 @dataclass(frozen=True)
 class Outcome:
-    """Seconds from request to answer of all answered requests, and the numbers of refused and of all requests."""
+    """Latencies of all answered requests in seconds, and the numbers of refused and of all requests."""
 
     seconds: np.ndarray
     refused: int
@@ -85,14 +86,14 @@ class Outcome:
         return self.refused / self.requests
 
     def percentile(self, percent: float) -> float:
-        """Return seconds; NaN where no request was answered."""
+        """Return a percentile of the latency in seconds; NaN if no request was answered."""
         return float(np.percentile(self.seconds, percent)) if len(self.seconds) else float("nan")
 
 
 def simulate_fleet(
     instance: Instance, instances: int, rate: float, requests: int, routing: str = "random", seed: int = 0
 ) -> Outcome:
-    """Send requests to a sample of a fleet that gets `rate` a second, at random times (a Poisson process)."""
+    """Simulate a fleet that gets `rate` requests per second at random times (a Poisson process)."""
     if routing not in ROUTINGS:
         raise SpoterError(f"found routing {routing!r}, expected one of {', '.join(ROUTINGS)}")
     sampled = min(instances, SAMPLED)
@@ -108,7 +109,7 @@ def simulate_fleet(
         for number, (gap, choice) in enumerate(zip(gaps.tolist(), random_choices.tolist(), strict=True)):
             yield environment.timeout(gap)
             target = fleet[choice]
-            if routing == "least":  # the random choice breaks ties: the first instance would get all of them
+            if routing == "least":  # start at the random choice to break ties, or the first instance would win them all
                 target = min(fleet[choice:] + fleet[:choice], key=lambda one: one.outstanding)
             accepted = target.accept(counted=number >= first)
             refused += number >= first and not accepted
@@ -121,7 +122,7 @@ def simulate_fleet(
 
 @dataclass(eq=False)
 class _SimulatedInstance:
-    """An instance at work; `answered` holds the seconds of the answers that count."""
+    """An instance in a simulation; `answered` has the latencies of counted answers in seconds."""
 
     environment: simpy.Environment
     settings: Instance
@@ -136,7 +137,7 @@ class _SimulatedInstance:
             self.environment.process(self._work())
 
     def accept(self, counted: bool) -> bool:
-        """Put a request into the queue; return False where it is full."""
+        """Put a request into the queue; return False if the queue is full."""
         if len(self.waiting.items) >= self.settings.queue:
             return False
         self.outstanding += 1
@@ -144,28 +145,28 @@ class _SimulatedInstance:
         return True
 
     def _work(self) -> Iterator[simpy.Event]:
-        seconds = [self.settings.service_seconds(size) for size in range(1, self.settings.batch + 1)]
+        seconds_by_size = [self.settings.service_seconds(size) for size in range(1, self.settings.batch + 1)]
         while True:
             with self.gathering.request() as turn:
                 yield turn
                 batch = yield from self._gather()
-            likely = seconds[len(batch) - 1]
-            yield self.environment.timeout(float(likely[int(self.rng.random() * len(likely))]))
+            seconds = seconds_by_size[len(batch) - 1]
+            yield self.environment.timeout(float(seconds[int(self.rng.random() * len(seconds))]))
             self.outstanding -= len(batch)
             now = self.environment.now + self.settings.overhead_ms / 1e3
             self.answered += [now - arrived for arrived, counted in batch if counted]
 
     def _gather(self) -> Iterator[simpy.Event]:
         batch = [(yield self.waiting.get())]
-        closes = self.environment.now + self.settings.delay_ms / 1e3
+        deadline = self.environment.now + self.settings.delay_ms / 1e3
         while len(batch) < self.settings.batch:
-            coming = self.waiting.get()
-            if not coming.triggered:
-                left = closes - self.environment.now
-                if left > 0:
-                    yield coming | self.environment.timeout(left)
-                if not coming.triggered:
-                    coming.cancel()
+            next_request = self.waiting.get()
+            if not next_request.triggered:
+                remaining = deadline - self.environment.now
+                if remaining > 0:
+                    yield next_request | self.environment.timeout(remaining)
+                if not next_request.triggered:
+                    next_request.cancel()
                     break
-            batch.append(coming.value)
+            batch.append(next_request.value)
         return batch

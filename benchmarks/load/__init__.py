@@ -1,1 +1,1 @@
-"""The load generator and what it sends."""
+"""The load generator and its requests."""

@@ -1,4 +1,4 @@
-"""Requests of usual sizes, made of noise: the values of landmarks do not change what a request costs."""
+"""Requests of usual sizes with random landmarks, whose values do not change the cost of a request."""
 
 import json
 
@@ -11,7 +11,7 @@ FRAMES = 60
 
 
 def full_request(frames: int = FRAMES) -> bytes:
-    """Return the browser client's request: face mesh, z, visibility and all digits of a double; 2.6 MB at 60 frames."""
+    """Return a browser's request: face mesh, z, visibility and all digits of a double; 2.6 MB for 60 frames."""
     rng = np.random.default_rng(0)
 
     def landmarks(part: str) -> list[dict[str, float]]:
@@ -27,11 +27,11 @@ def full_request(frames: int = FRAMES) -> bytes:
 
 
 def compact_request(layout: Layout | None = None, frames: int = FRAMES) -> bytes:
-    """Return the compact form: only the landmarks of a layout (54 unless given), 4 decimals."""
+    """Return a compact request: only the landmarks of a layout (default: 54), 4 decimals."""
     layout = layout or load_layout("54")
     points = np.random.default_rng(0).uniform(0.2, 0.8, size=(frames, len(layout), 2)).round(4)
     return json.dumps({"layout": layout.name, "points": points.tolist()}, separators=(",", ":")).encode()
 
 
 BODIES = {"compact": compact_request, "full": full_request}
-"""Functions that make a request, by the name that options take."""
+"""Functions that make a request, by the name in options."""

@@ -1,6 +1,6 @@
-"""HTTP load on one URL, in a closed loop (each client waits for an answer) or an open loop (arrivals do not wait).
+"""HTTP load on one URL, in a closed loop (each client waits for its answer) or an open loop (arrivals do not wait).
 
-One process with one event loop. It takes processor time from the server that it measures; `Load.cpu_s` says how much.
+The client is one process with one event loop. It takes processor time from the measured server: `Load.cpu_s`.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ TIMEOUT = 90.0  # seconds after which a request counts as unanswered; above the 
 
 @dataclass(frozen=True)
 class Request:
-    """A body to post, and its type."""
+    """A body to post, and its content type."""
 
     body: bytes
     content_type: str = "application/json"
@@ -33,39 +33,39 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to a request; without a whole one `status` is None and `error` has the reason."""
+    """The answer to a request; without a complete answer, `status` is None and `error` has the reason."""
 
-    started: float  # of `time.perf_counter`: when it was sent, or planned in an open loop
-    seconds: float  # from then to the last byte
+    started: float  # time of sending, or the planned time in an open loop, by `time.perf_counter`
+    seconds: float  # from `started` to the last byte
     status: int | None
     error: str | None = None
     request: int = 0  # index in the sequence of requests
-    body: bytes = b""  # kept, as the headers are, unless the status is 200
+    body: bytes = b""  # body and headers are stored unless the status is 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    lag: float = 0.0  # seconds by which it was sent late in an open loop: if it grows, the client is the bottleneck
+    lag: float = 0.0  # delay of sending in an open loop, seconds; if it grows, the client is the bottleneck
 
     @property
     def ended(self) -> float:
-        """Time of its last byte, of `time.perf_counter`."""
+        """The time of the last byte, by `time.perf_counter`."""
         return self.started + self.seconds
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Figures of a server under a load."""
+    """Figures of a server under load."""
 
-    rate: float  # answers of status 200 a second
-    p50: float  # percentiles of their milliseconds
+    rate: float  # answers with status 200 per second
+    p50: float  # percentiles of the latency of these answers, milliseconds
     p95: float
     p99: float
-    cpu_ms: float | None = None  # processor time a request, of all the server's processes
-    client_cpu_ms: float | None = None  # that of the client, which runs on the same cores
+    cpu_ms: float | None = None  # processor time per request, sum over the server's processes
+    client_cpu_ms: float | None = None  # processor time per request of the client, which runs on the same cores
     requests: int = 0
-    failures: dict[str, int] | None = None  # requests without a 200, by reason
+    failures: dict[str, int] | None = None  # number of requests without status 200, by reason
 
 
 def combine_rounds(rounds: Sequence[Figures]) -> Figures:
-    """Return the median of each figure over rounds, and the sums of their counts."""
+    """Return the median of each figure over all rounds; counts are added."""
     values = {figure.name: [getattr(each, figure.name) for each in rounds] for figure in fields(Figures)}
     requests, failures = sum(values.pop("requests")), sum(map(Counter, values.pop("failures")), Counter())
     medians = {name: None if None in each else statistics.median(each) for name, each in values.items()}
@@ -74,7 +74,7 @@ def combine_rounds(rounds: Sequence[Figures]) -> Figures:
 
 @dataclass(frozen=True)
 class Load:
-    """A run of requests: `seconds` from its first request to its last answer, `cpu_s` of this process meanwhile."""
+    """A run: `seconds` from the first request to the last answer, `cpu_s` the processor seconds of this process."""
 
     answers: list[Answer]
     seconds: float
@@ -82,58 +82,58 @@ class Load:
 
     @property
     def statuses(self) -> Counter[int | None]:
-        """Number of answers of each status; None counts requests without an answer."""
+        """The number of answers with each status; None counts requests without an answer."""
         return Counter(answer.status for answer in self.answers)
 
     @property
     def good(self) -> list[Answer]:
-        """Answers of status 200."""
+        """Answers with status 200."""
         return [answer for answer in self.answers if answer.status == 200]
 
     @property
     def failures(self) -> list[Answer]:
-        """Answers of all other statuses, and requests without an answer."""
+        """Answers with any other status, and requests without an answer."""
         return [answer for answer in self.answers if answer.status != 200]
 
     @property
     def rate(self) -> float:
-        """Answers of status 200 a second."""
+        """Answers with status 200 per second."""
         return len(self.good) / self.seconds
 
     def percentile(self, percent: float) -> float:
-        """Return the milliseconds within which `percent` of the answers of status 200 came; NaN without any."""
+        """Return a percentile of the latency of answers with status 200, in milliseconds; NaN if there are none."""
         return 1e3 * float(np.percentile([answer.seconds for answer in self.good], percent)) if self.good else np.nan
 
     @property
     def lag_ms(self) -> float:
-        """Median milliseconds that an open loop's requests were sent late."""
+        """The median delay in sending an open loop's requests, in milliseconds."""
         return 1e3 * statistics.median(answer.lag for answer in self.answers) if self.answers else 0.0
 
     def summarize(self, cpu_s: float) -> Figures:
-        """Return the figures; `cpu_s` are the processor seconds of the server."""
+        """Return the figures; `cpu_s` is the server's processor time in seconds."""
         failures = Counter(str(answer.status or answer.error).partition(":")[0] for answer in self.failures)
         cpu_ms, client_cpu_ms = (1e3 * seconds / max(len(self.answers), 1) for seconds in (cpu_s, self.cpu_s))
         percentiles = [self.percentile(percent) for percent in (50, 95, 99)]
         return Figures(self.rate, *percentiles, cpu_ms, client_cpu_ms, len(self.answers), dict(failures))
 
     def require_success(self) -> Self:
-        """Return the load itself; raise `SpoterError` where a request failed, since its time would mislead."""
+        """Return the load itself; raise `SpoterError` if a request failed, because its time would mislead."""
         if self.failures or not self.good:
-            raise SpoterError(f"found answers of status {dict(self.statuses)}, expected only 200")
+            raise SpoterError(f"found answers with statuses {dict(self.statuses)}, expected only 200")
         return self
 
 
 def run_closed_loop(
     url: str, requests: Sequence[Request], clients: int, seconds: float, *, most: int | None = None
 ) -> Load:
-    """Send requests in turn, for `seconds` or at most `most`, from `clients` that each wait for an answer."""
+    """Send requests in turn from `clients` that wait for each answer, for `seconds` or until `most` were sent."""
     numbers = islice(cycle(range(len(requests))), most)
 
     async def send_in_turn(session: aiohttp.ClientSession, end: float, answers: list[Answer]) -> None:
         while time.perf_counter() < end and (number := next(numbers, None)) is not None:
             answers.append(await _post(session, url, requests[number], number, time.perf_counter()))
             if answers[-1].status is None:
-                await asyncio.sleep(0.05)  # nobody listens: without this the loop would only spin
+                await asyncio.sleep(0.05)  # no server listens: without a pause the loop would spin
 
     async def send(session: aiohttp.ClientSession, answers: list[Answer]) -> None:
         end = time.perf_counter() + seconds
@@ -151,11 +151,11 @@ async def open_loop(
     seed: int = 0,
     watch: Callable[[Answer], None] | None = None,
 ) -> Load:
-    """Send `rate` requests a second on average, at random times, whether or not earlier ones were answered.
+    """Send on average `rate` requests per second at random times, without waiting for earlier answers.
 
-    Times between arrivals are exponential (a Poisson process), and an answer's seconds count from the planned arrival,
-    so that a client held up by the server does not hide it: G. Tene's "coordinated omission". `watch` is called with
-    each answer as it comes.
+    Times between arrivals are exponential (a Poisson process). The seconds of an answer count from the planned arrival:
+    otherwise a server that delays the client would hide its latency (G. Tene's "coordinated omission"). `watch` is
+    called with each answer when it arrives.
     """
     rng = np.random.default_rng(seed)
     arrivals = np.cumsum(rng.exponential(1 / rate, size=int(rate * seconds + 10 * (rate * seconds) ** 0.5 + 10)))
@@ -174,7 +174,7 @@ async def open_loop(
                 if wait > 0:
                     await asyncio.sleep(wait)
                 elif count % 20 == 0:
-                    await asyncio.sleep(0)  # late: answers must be received all the same
+                    await asyncio.sleep(0)  # sending is late, but answers must still be received
                 group.create_task(post(count % len(requests), began + arrival))
 
     return await _record(send, 0)
@@ -219,6 +219,6 @@ async def _post(session: aiohttp.ClientSession, url: str, request: Request, numb
 
 
 def cpu_seconds(who: int = resource.RUSAGE_SELF) -> float:
-    """Return the processor seconds of this process, or of the children that it waited for (RUSAGE_CHILDREN)."""
+    """Return the processor seconds of this process or, with RUSAGE_CHILDREN, of children that it waited for."""
     usage = resource.getrusage(who)
     return usage.ru_utime + usage.ru_stime

@@ -1,4 +1,4 @@
-"""Ends for commands that start servers, so that none leaves a server behind."""
+"""Termination of commands that start servers, so that no server keeps running."""
 
 import signal
 import subprocess
@@ -8,12 +8,12 @@ from typing import Any
 
 from spoter.processes import end_process_tree
 
-INTERRUPTED = 130  # exit status after Ctrl-C, as shells have it: 128 and the signal's number
-GRACE = 60.0  # seconds that a command gets to end its servers
+INTERRUPTED = 130  # a shell's exit status after Ctrl-C: 128 plus the number of the signal
+GRACE = 60.0  # seconds for a command to end its servers
 
 
 def end_on_signals() -> None:
-    """Have SIGTERM and SIGHUP end this command as Ctrl-C does, with all that it has started; ignore further signals."""
+    """Make SIGTERM and SIGHUP end this command and its servers, as Ctrl-C does; later signals are ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
@@ -23,7 +23,7 @@ def end_on_signals() -> None:
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    signal.raise_signal(signal.SIGINT)  # which a running event loop takes over, to cancel its tasks
+    signal.raise_signal(signal.SIGINT)  # a running event loop handles SIGINT by canceling its tasks
 
 
 def run_to_end(
@@ -31,8 +31,8 @@ def run_to_end(
 ) -> subprocess.CompletedProcess[Any]:
     """Run a command that starts servers, with `options` of `subprocess.Popen`; return its output.
 
-    Where it is interrupted, or takes more than `seconds` (`subprocess.TimeoutExpired`), it ends its servers first.
-    `subprocess.run` would kill it, and its servers, in their own sessions, would stay.
+    After an interrupt, or after `seconds` (`subprocess.TimeoutExpired`), the command first ends its servers.
+    `subprocess.run` would kill the command, and its servers, which have separate sessions, would keep running.
     """
     with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True, **options) as process:
         try:

@@ -1,4 +1,4 @@
-"""What a running server uses: processor time, memory and file handles of each of its processes."""
+"""Resource usage of a running server: processor time, memory and file handles of each process."""
 
 import contextlib
 import subprocess
@@ -14,7 +14,7 @@ _WORKER = "model_service_worker"
 
 @dataclass(frozen=True)
 class ProcessUsage:
-    """One process; `rss` and `pss` are bytes, `pss` has a share only of the memory that other processes use too."""
+    """One process; `rss` and `pss` are bytes, and `pss` counts only a share of memory shared with other processes."""
 
     pid: int
     name: str
@@ -27,13 +27,13 @@ class ProcessUsage:
 
 @dataclass(frozen=True)
 class Usage:
-    """All processes of a server at one moment, ordered by number."""
+    """All processes of a server at one moment, ordered by process ID."""
 
     processes: tuple[ProcessUsage, ...]
 
     @property
     def cpu_s(self) -> float:
-        """Processor seconds of all living processes; a difference of two readings is the use between them."""
+        """The processor seconds of all running processes; subtract two readings to get the usage between them."""
         return sum(process.cpu_s for process in self.processes)
 
     @property
@@ -48,10 +48,10 @@ class Usage:
 
 
 def measure_usage(leader: subprocess.Popen[Any]) -> Usage:
-    """Measure the processes that belong to `leader`, which was started as the leader of a session."""
+    """Measure the processes of the session that `leader` leads, and their descendants."""
     usages = []
     for process in process_tree(leader):
-        with contextlib.suppress(psutil.Error), process.oneshot():  # it may have ended since
+        with contextlib.suppress(psutil.Error), process.oneshot():  # the process may have ended since
             memory, times = process.memory_full_info(), process.cpu_times()
             is_worker = any(part.endswith(f"{_WORKER}.py") for part in process.cmdline())
             usages.append(

@@ -1,6 +1,6 @@
-"""wrk as the client of a closed loop: it takes a sixth of the processor time that `benchmarks.load.client` takes.
+"""wrk as the client of a closed loop; it needs a sixth of the processor time of `benchmarks.load.client`.
 
-https://github.com/wg/wrk, a package of most systems. Where it is not installed, `benchmarks.load.client` is used.
+Most systems have a package of wrk (https://github.com/wg/wrk). Without it, benchmarks use `benchmarks.load.client`.
 """
 
 import json
@@ -32,16 +32,16 @@ end
 
 
 def is_installed() -> bool:
-    """Return whether there is a wrk on the PATH."""
+    """Return whether wrk is on the PATH."""
     return shutil.which("wrk") is not None
 
 
 def run_wrk(url: str, request: Request, clients: int, seconds: float) -> dict[str, float]:
-    """Send a request from `clients` that each wait for an answer, for `seconds`, rounded up to whole ones.
+    """Send a request repeatedly from `clients` that wait for each answer, for `seconds`, rounded up to an integer.
 
-    Return the numbers of answers (``requests``), of those of status 400 and above (``refused``) and of requests without
-    answer (``lost``); ``seconds``; percentiles of latency in milliseconds (``p50``, ``p95``, ``p99``); and the
-    processor seconds of wrk (``cpu_s``). Raises `OSError` with wrk's message where it failed.
+    Return the numbers of answers (``requests``), of answers with status 400 or above (``refused``) and of requests
+    without an answer (``lost``); ``seconds``; percentiles of latency in milliseconds (``p50``, ``p95``, ``p99``); and
+    the processor seconds of wrk (``cpu_s``). Raises `OSError` with wrk's message if it failed.
     """
     with tempfile.TemporaryDirectory(prefix="spoter-wrk-") as folder:
         script, body = Path(folder, "script.lua"), Path(folder, "body")

@@ -1,1 +1,1 @@
-"""Our server and others that serve the same Recognizer, under the same HTTP load: `make bench-peers`."""
+"""Compare our server with other servers of the same Recognizer, under the same HTTP load: `make bench-peers`."""

@@ -1,7 +1,7 @@
-"""Put the same HTTP load on our server and on others that serve the same model: `make bench-peers`.
+"""Compare our server with other servers of the same model, under the same HTTP load: `make bench-peers`.
 
-Load comes from 127.0.0.1 and ends by itself. Every server has as many processes that compute as there are cores, each
-with one thread of torch; servers without load are stopped meanwhile. Each figure is the median of rounds.
+The load comes from this machine. Every server computes in as many processes as there are cores, each with one thread.
+While one server is measured, the others are paused. Each figure is the median over rounds.
 """
 
 import json
@@ -33,23 +33,23 @@ from spoter.files import atomic_write_bytes
 from spoter.model.config import RUNTIMES, choose_runtime
 
 PACKAGES = ("torch", "torchserve", "fastapi", "uvicorn", "litserve", "bentoml")
-# The least share of the recognizer's rate without a server, the most milliseconds that the server adds for one client,
-# and how many times less processor time than the original.
+# Targets: minimum share of the rate without a server, maximum milliseconds that the server adds for one client, and
+# minimum ratio of the original's processor time to ours.
 THROUGHPUT, ADDED_MS, CPU_TIMES = 0.85, 4.0, 12
 
 
 def main(
     model: ModelOption = MODEL,
     runtime: RuntimeOption = None,
-    servers: Annotated[str, typer.Option(help="Which, with commas between.")] = ",".join(NAMES),
+    servers: Annotated[str, typer.Option(help="Comma-separated names.")] = ",".join(NAMES),
     requests: Annotated[str, typer.Option(help="compact, full or both.")] = "compact,full",
-    clients: Annotated[str, typer.Option(help="Of the closed loops.")] = "1,8,32",
-    seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement; wrk takes whole ones.")] = 2.0,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is made.")] = 3,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that compute [default: one a core].")] = None,
+    clients: Annotated[str, typer.Option(help="Numbers of clients, comma-separated.")] = "1,8,32",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Duration of a measurement; wrk rounds it up.")] = 2.0,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of measurements.")] = 3,
+    workers: Annotated[int | None, typer.Option(min=1, help="Computing processes [default: one per core].")] = None,
     out: Annotated[Path, typer.Option(help="JSON file for the figures.")] = ROOT / "build" / "bench" / "peers.json",
 ) -> None:
-    """Measure servers next to each other, print Markdown tables and write a JSON file."""
+    """Measure the servers, print Markdown tables and write a JSON file."""
     chosen = choose_runtime(model, runtime)
     if chosen not in RUNTIMES:
         raise SpoterError(f"found --runtime {chosen}, expected one of {', '.join(RUNTIMES)}")
@@ -65,26 +65,26 @@ def main(
     began = time.monotonic()
     machine = describe_setup(settings.servers)
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(f"{settings.workers} processes each; median of {rounds} rounds of {seconds:g} s\n")
+    print(f"{settings.workers} processes per server; medians over {rounds} rounds of {seconds:g} s\n")
     with tempfile.TemporaryDirectory(prefix="spoter-peers-") as scratch:
         folder = copy_with_graph(model, chosen, Path(scratch))
         rows = measure_servers(folder, settings)
     targets = judge_targets(rows, settings.clients)
     for request in settings.requests:
-        of_request = [row for row in rows if row.request == request]
-        print(loads_table(f"{folder.name}, {request} request", of_request, settings.workers))
+        request_rows = [row for row in rows if row.request == request]
+        print(loads_table(f"{folder.name}, {request} requests", request_rows, settings.workers))
     verdicts = [(each.name, each.found, each.expected, "yes" if each.reached else "no") for each in targets]
-    print(markdown_table(("", "found", "expected", "reached"), verdicts, f"{folder.name}, targets"))
-    seconds_taken = time.monotonic() - began
-    content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": seconds_taken}
+    print(markdown_table(("target", "measured", "expected", "reached"), verdicts, f"{folder.name}, targets"))
+    duration = time.monotonic() - began
+    content = {"machine": machine, "model": folder.name, "settings": asdict(settings), "seconds": duration}
     content |= {"loads": list(map(asdict, rows)), "targets": list(map(asdict, targets))}
     out.parent.mkdir(parents=True, exist_ok=True)
     atomic_write_bytes(out, json.dumps(content, indent=2).encode() + b"\n")
-    typer.echo(f"{out}, after {seconds_taken:.0f} s", err=True)
+    typer.echo(f"wrote {out} after {duration:.0f} s", err=True)
 
 
 def describe_setup(servers: Sequence[str]) -> dict[str, str]:
-    """Return the machine and versions of packages; raise `SpoterError` without the environment of the other servers."""
+    """Return the machine and package versions; raise `SpoterError` if the other servers' environment is missing."""
     paths = [sysconfig.get_path("purelib")]
     if set(servers) - {OURS, ORIGINAL}:
         find_environment()
@@ -103,16 +103,16 @@ def describe_setup(servers: Sequence[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Target:
-    """A target of our server: what was measured, what is expected, and whether that is reached."""
+    """A target of our server: the measured and the expected value, and whether the target is reached."""
 
     name: str
-    found: str
+    found: str  # the measured value
     expected: str
     reached: bool
 
 
 def loads_table(title: str, rows: Sequence[Row], workers: int) -> str:
-    """Return the table of one model and one kind of request, servers next to each other for each load."""
+    """Return a Markdown table for one model and one kind of request, sorted by the number of clients."""
     cells: list[list[object]] = []
     for row in sorted(rows, key=lambda row: row.clients):
         f = row.figures
@@ -120,8 +120,8 @@ def loads_table(title: str, rows: Sequence[Row], workers: int) -> str:
         cpu = ("" if value is None else f"{value:.2f}" for value in (f.cpu_ms, f.client_cpu_ms))
         failures = ", ".join(f"{count} x {reason}" for reason, count in sorted((f.failures or {}).items()))
         cells.append([row.clients, _server_name(row, workers), *times, *cpu, f.requests, failures])
-    columns = ["clients", "server", "requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms each", "client CPU ms"]
-    return markdown_table([*columns, "requests", "not 200"], cells, title, left=2)
+    columns = ["clients", "server", "requests/s", "p50 ms", "p95 ms", "p99 ms", "CPU ms per request"]
+    return markdown_table([*columns, "client's CPU ms per request", "requests", "failures"], cells, title, left=2)
 
 
 def _server_name(row: Row, workers: int) -> str:
@@ -131,31 +131,33 @@ def _server_name(row: Row, workers: int) -> str:
 
 
 def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:
-    """Judge our server by its targets, as far as these rows allow."""
+    """Compare our server with its targets, as far as `rows` have the figures."""
     figures = {(row.server, row.request, row.clients): row.figures for row in rows}
     most = max(clients)
     targets = []
     for request in dict.fromkeys(row.request for row in rows):
         by_server = {name: figures[key] for name in (*NAMES, IN_PROCESS) if (key := (name, request, most)) in figures}
-        ours, alone, original = map(by_server.get, (OURS, IN_PROCESS, ORIGINAL))
-        ours_one, alone_one = (figures.get((name, request, 1)) for name in (OURS, IN_PROCESS))
+        ours, in_process, original = map(by_server.get, (OURS, IN_PROCESS, ORIGINAL))
+        ours_single, in_process_single = (figures.get((name, request, 1)) for name in (OURS, IN_PROCESS))
         others = {NAMES[name]: f.rate for name, f in by_server.items() if name not in (OURS, IN_PROCESS)}
-        rate = f"{request}: requests/s at {most} clients, next to"
-        if ours and alone and most > 1:
-            # The client works on the same cores: it lowers the rate, but not the processor time of a request.
-            share, by_cpu = ours.rate / alone.rate, alone.cpu_ms / ours.cpu_ms
-            found, expected = f"{share:.0%} ({by_cpu:.0%} by CPU a request)", f"at least {THROUGHPUT:.0%}"
-            targets.append(Target(f"{rate} in process on the same cores", found, expected, share >= THROUGHPUT))
-        if ours_one and alone_one:
-            added, name = ours_one.p50 - alone_one.p50, f"{request}: p50 with one client, more than in process"
+        rate = f"{request}: requests/s with {most} clients, compared with"
+        if ours and in_process and most > 1:
+            # The client uses the same cores: it lowers the rate, but not the processor time per request.
+            share, cpu_share = ours.rate / in_process.rate, in_process.cpu_ms / ours.cpu_ms
+            value, expected = f"{share:.0%} ({cpu_share:.0%} by CPU time per request)", f"at least {THROUGHPUT:.0%}"
+            targets.append(Target(f"{rate} in process on the same cores", value, expected, share >= THROUGHPUT))
+        if ours_single and in_process_single:
+            added = ours_single.p50 - in_process_single.p50
+            name = f"{request}: p50 with one client, minus p50 in process"
             targets.append(Target(name, f"{added:.1f} ms", f"at most {ADDED_MS:g} ms", added <= ADDED_MS))
         if ours and others:
             best = max(others, key=others.__getitem__)
-            found = f"{ours.rate:.1f} against {others[best]:.1f}"
-            targets.append(Target(f"{rate} the best other ({best})", found, "more", ours.rate > others[best]))
+            value = f"{ours.rate:.1f}, the other {others[best]:.1f}"
+            targets.append(Target(f"{rate} the best other server ({best})", value, "more", ours.rate > others[best]))
         if ours and original and original.rate:
-            times, name = original.cpu_ms / ours.cpu_ms, f"{request}: CPU of a request, the original's over ours"
-            targets.append(Target(name, f"{times:.1f} times", f"at least {CPU_TIMES} times", times >= CPU_TIMES))
+            ratio = original.cpu_ms / ours.cpu_ms
+            name = f"{request}: CPU time per request, the original's divided by ours"
+            targets.append(Target(name, f"{ratio:.1f}", f"at least {CPU_TIMES}", ratio >= CPU_TIMES))
     return targets
 
 

@@ -1,8 +1,8 @@
 """The recognizer behind BentoML, started by `bentoml serve benchmarks.peers.bentoml_app:Peer`.
 
-With adaptive batching in one service: each process gathers its own batches. BentoML expects clients to send lists; the
-two types below accept a request's body as a list of one, without the second service and the second HTTP request that
-its documentation advises for such a case. Every answer has the status 200: BentoML sets one status for a batch.
+It uses adaptive batching in one service, so each process gathers separate batches. BentoML expects lists from clients.
+The types `OneBody` and `OneAnswer` turn a request's body into a list of one; BentoML's documentation advises a second
+service and a second HTTP request for this. Every answer has status 200, because BentoML sets one status per batch.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from benchmarks.peers.shared import BATCH, PATH, WORKERS, load_from_environment,
 from spoter.formats.request import JSON
 from spoter.serving.service import respond
 
-TIMEOUT = 20  # seconds, after which it answers 504; under load some request now and then gets no answer before
+TIMEOUT = 20  # seconds until it answers 504; under load a request rarely gets no answer within this time
 _BYTES = WithJsonSchema({"type": "string", "format": "binary"})  # or BentoML would parse the body as JSON
 
 OneBody = Annotated[list, BeforeValidator(lambda body: [body]), _BYTES]
@@ -32,7 +32,7 @@ class Peer:
     def __init__(self) -> None:
         self.recognizer = load_from_environment()
 
-    # BentoML adapts the wait for a batch; it drops a request that would take longer than the latency.
+    # BentoML adapts the wait for a batch, and drops requests that would take longer than max_latency_ms.
     @bentoml.api(route=PATH, batchable=True, max_batch_size=BATCH, max_latency_ms=60_000)
     def predict(self, bodies: OneBody, /) -> OneAnswer:
         """Answer a batch."""

@@ -1,8 +1,8 @@
 """The recognizer behind FastAPI and uvicorn, started by `uvicorn --factory benchmarks.peers.fastapi_app:create`.
 
-As uvicorn's documentation advises for production: worker processes, uvloop, httptools, no access log (ours writes one).
-It has no batching. `create` computes in the thread pool, as FastAPI's documentation advises for work that blocks;
-`create_on_loop` on the event loop, without a switch to another thread. Which is faster depends on the load.
+uvicorn runs as its documentation advises for production, with worker processes, uvloop and httptools, but without an
+access log (our server writes one) and without batching. `create` computes in the thread pool, as FastAPI advises for
+blocking work. `create_on_loop` computes on the event loop, without changing threads. The load decides which is faster.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from spoter.serving.service import respond
 
 
 def create(in_threads: bool = True) -> FastAPI:
-    """Load the model in this worker process, and return an application that computes in the thread pool."""
+    """Load the model in this worker process, and return an application that computes in threads or the event loop."""
     recognizer, app = load_from_environment(), FastAPI()
 
     @app.post(PATH)

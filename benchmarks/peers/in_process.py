@@ -19,15 +19,15 @@ from spoter.serving.service import respond
 from spoter.torchserve.process import StartError
 
 Measurement = tuple[list[float], float]
-"""Seconds of each answer of a process, and its processor seconds for all of them."""
-_recognizer: Recognizer  # of each process of the pool
+"""Seconds of each answer of a process, and the processor seconds for all answers."""
+_recognizer: Recognizer  # one in each process of the pool
 
 
 @contextmanager
 def running_processes(
     model: Path, runtime: str, count: int
 ) -> Iterator[Callable[[str, int, float], list[Measurement]]]:
-    """Start processes that hold the model; yield a function that has some answer a request of `BODIES` for seconds."""
+    """Start processes with the model; yield a function: some of them answer a request of `BODIES` for some seconds."""
     context = get_context("spawn")
     loading = (model.resolve(), runtime, context.Barrier(count))
     with ProcessPoolExecutor(count, context, _load, loading) as pool:
@@ -36,7 +36,7 @@ def running_processes(
             try:
                 return list(pool.map(_answer, [request] * busy, [seconds] * busy))
             except BrokenProcessPool:
-                raise StartError("a process of the recognizer alone ended, for the reason above") from None
+                raise StartError("a recognizer's process ended early; its output has the reason") from None
 
         for request in BODIES:
             measure(request, count, 0.1)

@@ -1,10 +1,10 @@
-"""The recognizer behind LitServe: `python -m benchmarks.peers.litserve_app` serves until it is ended.
+"""The recognizer behind LitServe: `python -m benchmarks.peers.litserve_app` serves until it is stopped.
 
-By default LitServe parses JSON in its HTTP processes and pickles the result for the processes that compute; here the
-body stays bytes, which our decoder takes and which costs far less.
+By default LitServe parses JSON in its HTTP processes and pickles the result for the computing processes. Here the body
+remains bytes for our decoder, which is much cheaper.
 """
 
-# Without `from __future__ import annotations`: LitServe hands the annotation of `decode_request` to FastAPI as it is.
+# No `from __future__ import annotations`: LitServe passes the annotation of `decode_request` to FastAPI unchanged.
 
 import os
 from typing import Annotated
@@ -23,7 +23,7 @@ async def read_request(request: Request) -> messages.RawRequest:
 
 
 class _Api(litserve.LitAPI):
-    """LitServe's steps; decoding is part of `spoter.serving.service.respond`, and so happens with the whole batch."""
+    """LitServe's steps; `predict` also decodes the batch, as part of `spoter.serving.service.respond`."""
 
     def setup(self, device: str) -> None:
         self.recognizer = load_from_environment()
@@ -45,7 +45,7 @@ class _Api(litserve.LitAPI):
 
 
 def main() -> None:
-    """Serve the model that the environment names."""
+    """Serve the model named by the environment variables of `benchmarks.peers.shared`."""
     api = _Api(max_batch_size=BATCH, batch_timeout=DELAY)
     workers = int(os.environ[WORKERS])
     server = litserve.LitServer(api, accelerator="cpu", devices=1, workers_per_device=workers, fast_queue=True)

@@ -1,4 +1,4 @@
-"""Puts every server under the same loads in turn, in rounds, so that a slow moment of the machine hits all of them."""
+"""Measure every server under the same loads, in alternating rounds, so that a slow moment affects all servers."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,14 +18,14 @@ from benchmarks.peers.in_process import Measurement, running_processes
 from benchmarks.peers.servers import ORIGINAL, PeerServer, running_peer
 
 IN_PROCESS = "in process"
-# Most requests and seconds of a server's first load: Java compiles its code, and then takes a third of the time.
+# Maximum requests and seconds of a server's first load, in which Java compiles code and becomes three times as fast.
 FIRST, FIRST_S = 600, 6.0
-WARM, WARM_S = 200, 1.0  # limits before each measurement, to bring back what a pause has cost
+WARM, WARM_S = 200, 1.0  # maximum requests and seconds of the warm-up before each measurement, after a pause
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Each measurement takes `seconds` and is made `rounds` times; `workers` processes of a server hold the model."""
+    """Settings: each measurement takes `seconds` and runs `rounds` times; `workers` processes per server compute."""
 
     runtime: str
     servers: Sequence[str]
@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Row:
-    """Figures of a server for a kind of request and a number of clients in a closed loop."""
+    """Figures of a server for one kind of request and one number of clients in a closed loop."""
 
     server: str
     request: str
@@ -47,12 +47,12 @@ class Row:
 
 
 def accepts(server: str, request: str) -> bool:
-    """Return whether a server understands a kind of request: the original knew the full one only."""
+    """Return whether a server understands a kind of request; the original understands only full requests."""
     return server != ORIGINAL or request == "full"
 
 
 def measure_servers(model: Path, settings: Settings) -> list[Row]:
-    """Measure all servers with one model folder, in closed loops; raises as `running_peer` does."""
+    """Measure all servers with one model folder in closed loops; raises the errors of `running_peer`."""
     bodies = {name: Request(BODIES[name]()) for name in settings.requests}
     cells = sum(accepts(server, request) for server in settings.servers for request in settings.requests)
     runs = cells * settings.rounds * len(settings.clients)
@@ -69,21 +69,21 @@ def measure_servers(model: Path, settings: Settings) -> list[Row]:
             server.pause()
         for request, body in bodies.items():
             chosen = [server for server in servers if accepts(server.name, request)]
-            # Rounds inside: a server that adapts itself to its load, as BentoML does, has had its time by the second.
+            # Rounds are the inner loop: a server that adapts to its load, like BentoML, has adapted by round two.
             for clients in settings.clients:
-                taken: dict[str, list[Figures]] = {server.name: [] for server in chosen} | {IN_PROCESS: []}
+                measured: dict[str, list[Figures]] = {server.name: [] for server in chosen} | {IN_PROCESS: []}
                 for turn in range(settings.rounds):
                     busy = 1 if clients == 1 else settings.workers
-                    taken[IN_PROCESS].append(summarize_processes(measure(request, busy, settings.seconds)))
+                    measured[IN_PROCESS].append(summarize_processes(measure(request, busy, settings.seconds)))
                     for server in rotate(chosen, turn):
-                        taken[server.name].append(_measure_load(server, body, clients, settings.seconds))
+                        measured[server.name].append(_measure_load(server, body, clients, settings.seconds))
                         bar.update()
-                rows += [Row(name, request, clients, combine_rounds(rounds)) for name, rounds in taken.items()]
+                rows += [Row(name, request, clients, combine_rounds(rounds)) for name, rounds in measured.items()]
     return rows
 
 
 def rotate(servers: Sequence[PeerServer], turn: int) -> list[PeerServer]:
-    """Return the servers with another one first in each round, so that none always follows the same."""
+    """Return the servers in a new order for each round, so that no server is always first."""
     first = turn % len(servers) if servers else 0
     return [*servers[first:], *servers[:first]]
 
@@ -103,7 +103,7 @@ def _measure_load(server: PeerServer, request: Request, clients: int, seconds: f
 
 
 def summarize_wrk(run: Mapping[str, Any], cpu_s: float) -> Figures:
-    """Return the figures of a load by wrk; `cpu_s` are the processor seconds of the server."""
+    """Return the figures of a run of wrk; `cpu_s` is the server's processor time in seconds."""
     requests, refused = run["requests"], run["refused"]
     cpu_ms, client_cpu_ms = (1e3 * seconds / max(requests, 1) for seconds in (cpu_s, run["cpu_s"]))
     percentiles = [run[name] for name in ("p50", "p95", "p99")]
@@ -112,9 +112,9 @@ def summarize_wrk(run: Mapping[str, Any], cpu_s: float) -> Figures:
     return Figures(rate, *percentiles, cpu_ms, client_cpu_ms, requests, failures)
 
 
-def summarize_processes(taken: Sequence[Measurement]) -> Figures:
-    """Return the figures of the recognizer alone; each process works all the time, so that rates add up."""
-    answers = [1e3 * seconds for process, _ in taken for seconds in process]
-    rate = sum(len(process) / sum(process) for process, _ in taken)
-    cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in taken) / len(answers)
+def summarize_processes(measurements: Sequence[Measurement]) -> Figures:
+    """Return the figures of the recognizer without a server; the rates of its processes, which are busy, are added."""
+    answers = [1e3 * seconds for process, _ in measurements for seconds in process]
+    rate = sum(len(process) / sum(process) for process, _ in measurements)
+    cpu_ms = 1e3 * sum(cpu_s for _, cpu_s in measurements) / len(answers)
     return Figures(rate, *np.percentile(answers, (50, 95, 99)).tolist(), cpu_ms, requests=len(answers), failures={})

@@ -1,4 +1,4 @@
-"""The servers to compare, each started by its name as it would be in production, on loopback."""
+"""The servers to compare; each starts by its name as in production, on loopback."""
 
 import os
 import subprocess
@@ -31,7 +31,7 @@ NAMES = {
     "bentoml": "BentoML",
     ORIGINAL: "TorchServe, the original's handler",
 }
-"""Servers by the names that `--servers` takes."""
+"""Descriptions of the servers by their names in `--servers`."""
 
 _UVICORN = "--host {host} --port {port} --workers {workers} --loop uvloop --http httptools --no-access-log"
 _COMMANDS = {
@@ -40,43 +40,43 @@ _COMMANDS = {
     "litserve": "benchmarks.peers.litserve_app",
     "bentoml": "bentoml serve benchmarks.peers.bentoml_app:Peer --host {host} --port {port}",
 }
-"""Modules and arguments for Python, by the names of servers."""
-# Modules that the original's handler needs in its archive.
+"""Arguments of `python -m` by the names of servers."""
+# Modules for the archive of the original's handler.
 _ORIGINAL_MODULES = ("__init__.py", "baseline/__init__.py", "baseline/layers.py", "baseline/pipeline.py")
 
 
 @dataclass(frozen=True)
 class PeerServer:
-    """A server that is up, in the session of `leader`."""
+    """A running server in the session of `leader`."""
 
     name: str
     url: str
     leader: subprocess.Popen[Any]
 
     def pause(self) -> None:
-        """Stop its processes: some servers poll for work all the time, at the cost of the server under load."""
+        """Stop the processes: some servers always poll for work, which slows the server under load."""
         for process in process_tree(self.leader):
             process.suspend()
 
     def resume(self) -> None:
-        """Resume its processes, workers before those that watch them."""
+        """Resume the processes, workers before the processes that watch them."""
         for process in reversed(process_tree(self.leader)):
             process.resume()
 
 
 @contextmanager
 def running_peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerServer]:
-    """Run a server of `NAMES`, with `workers` processes that hold the model, until the block ends.
+    """Run a server of `NAMES`, with `workers` processes that compute, until the block ends.
 
-    The original's handler has the runtime torch only. Raises `StartError` with the last lines of the server's output,
-    and `SpoterError` where the environment of the other servers is missing.
+    The original's handler always uses torch. Raises `StartError` with the last lines of the server's output, and
+    `SpoterError` if the environment of the other servers is missing.
     """
     start = _torchserve if name in (OURS, ORIGINAL) else _peer
     with start(name, model, runtime, workers) as server:
         try:
             yield server
         finally:
-            server.resume()  # a stopped process does not react to SIGTERM
+            server.resume()  # stopped processes do not react to SIGTERM
 
 
 @contextmanager
@@ -86,7 +86,7 @@ def _torchserve(name: str, model: Path, runtime: str, workers: int) -> Iterator[
         benchmarks = ROOT / "benchmarks"
         files = {f"benchmarks/{module}": (benchmarks / module).read_bytes() for module in _ORIGINAL_MODULES}
         files["spoter_handler.py"] = (benchmarks / "baseline" / "handler.py").read_bytes()
-        # The toolkit of its container took one request after the other.
+        # The original's container handled one request at a time.
         options = {"runtime": "torch", "archive": {"batchSize": 1}, "files": files}
 
     def wait(server: TorchServe) -> None:
@@ -109,7 +109,7 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
         with log.open("w") as output:
             leader = subprocess.Popen(
                 [python, "-m", *command.split()],
-                cwd=folder,  # files that a server leaves behind are removed with it
+                cwd=folder,  # deleted at the end, with all files of the server
                 env=os.environ | {key: str(value) for key, value in settings.items()},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -125,7 +125,7 @@ def _peer(name: str, model: Path, runtime: str, workers: int) -> Iterator[PeerSe
 
 
 def _wait(leader: subprocess.Popen[Any], url: str, body: bytes, all_loaded: Callable[[], bool], log: Path) -> None:
-    """Wait until every worker has its model and a request is answered."""
+    """Wait until every worker has loaded the model and a request is answered."""
     deadline = time.monotonic() + START_TIMEOUT
     while leader.poll() is None and time.monotonic() < deadline:
         if all_loaded() and readiness.send(url, None, body).status == 200:

@@ -1,1 +1,1 @@
-"""Serving: in process, servers, start, memory."""
+"""Benchmarks of serving: requests in process and to servers, start time and memory."""

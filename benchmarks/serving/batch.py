@@ -1,7 +1,7 @@
-"""Very many clips: `python -m benchmarks.serving.batch` times `spoter predict … --out` over HDF5 files that it makes.
+"""Large batches: `python -m benchmarks.serving.batch` times `spoter predict … --out` on HDF5 files that it writes.
 
-It prints the clips a second with one worker and with two, in turn; the most memory of a run, by the number of clips;
-and whether a run that is killed and resumed writes the same bytes as one that is not.
+It prints clips per second with one and with two workers, in alternating rounds; the peak memory of a run by the number
+of clips; and whether a killed and resumed run writes the same bytes as an uninterrupted run.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ from benchmarks.tables import markdown_table
 from spoter.errors import SpoterError
 from spoter.landmarks.estimators import MEDIAPIPE
 
-_DIFFERENT = 500  # clips of a file: more would fill the disk and take no longer to predict
+_DIFFERENT = 500  # different clips in a file: more would only need disk space
 _MIB = 2**20
 
 
 def write_clips(path: Path, count: int, seed: int = 0) -> Path:
-    """Write a ConnectingPoints file of `count` made-up clips of 20 to 100 frames; 500 differ, the others are links."""
+    """Write a ConnectingPoints file of `count` random clips of 20 to 99 frames; all but 500 are links to others."""
     rng = np.random.default_rng(seed)
-    body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))  # no sign, but as much work as any
+    body = rng.uniform(0.3, 0.7, (len(MEDIAPIPE.names), 2))  # no sign, but the same cost
     body[[MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]] = (0.62, 0.45), (0.38, 0.45)
     hands = np.r_[MEDIAPIPE.part("left_hand"), MEDIAPIPE.part("right_hand")]
     with h5py.File(path, "w", libver="latest") as file:
@@ -49,7 +49,7 @@ def write_clips(path: Path, count: int, seed: int = 0) -> Path:
 
 @dataclass(frozen=True)
 class Run:
-    """A run of the command: wall and processor seconds, and the most MiB of each kind of process."""
+    """A run of the command: wall and processor seconds, and the peak MiB of the parent and of a worker."""
 
     seconds: float
     cpu_s: float
@@ -58,7 +58,7 @@ class Run:
 
 
 def run_predict(model: Path, clips: Path, out: Path, jobs: int, kill_after: int | None = None) -> Run:
-    """Run `spoter predict` and watch its processes; kill it after `kill_after` finished parts."""
+    """Run `spoter predict` and measure its processes; kill it after `kill_after` finished parts."""
     command = [sys.executable, "-m", "spoter", "predict", str(model), str(clips), "--out", str(out)]
     started = time.perf_counter()
     process = subprocess.Popen([*command, "--jobs", str(jobs)], cwd=ROOT, stdout=subprocess.DEVNULL)
@@ -67,7 +67,7 @@ def run_predict(model: Path, clips: Path, out: Path, jobs: int, kill_after: int 
     parent_rss = worker_rss = 0
     try:
         while process.poll() is None:
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has ended since
+            with contextlib.suppress(psutil.NoSuchProcess):  # the process has ended since
                 parent_rss = max(parent_rss, parent.memory_info().rss)
                 workers = parent.children(recursive=True)
                 worker_rss = max([worker_rss, *(worker.memory_info().rss for worker in workers)])
@@ -77,7 +77,7 @@ def run_predict(model: Path, clips: Path, out: Path, jobs: int, kill_after: int 
                 process.wait()
             time.sleep(0.05)
     finally:
-        process.send_signal(signal.SIGINT)  # does nothing where it has ended
+        process.send_signal(signal.SIGINT)  # no effect if it has ended
         process.wait()
     if process.returncode not in (0, -signal.SIGKILL):
         raise SpoterError(f"spoter predict ended with status {process.returncode}")
@@ -89,48 +89,49 @@ def _count_parts(out: Path) -> int:
 
 
 def report_workers(model: Path, folder: Path, count: int, rounds: int) -> str:
-    """Compare one worker with two."""
+    """Return a Markdown table that compares one worker with two."""
     file = write_clips(folder / "timed.hdf5", count)
     runs: dict[int, list[Run]] = {1: [], 2: []}
     for number in range(rounds):
-        for jobs, taken in runs.items():
-            taken.append(run_predict(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
+        for jobs, rounds_so_far in runs.items():
+            rounds_so_far.append(run_predict(model, file, folder / f"timed-{jobs}-{number}.jsonl", jobs))
     rows = []
-    for jobs, taken in runs.items():
-        seconds, cpu_s = (statistics.median(getattr(run, name) for run in taken) for name in ("seconds", "cpu_s"))
+    for jobs, all_rounds in runs.items():
+        seconds, cpu_s = (statistics.median(getattr(run, name) for run in all_rounds) for name in ("seconds", "cpu_s"))
         rows.append((jobs, f"{count / seconds:.0f}", f"{1e3 * cpu_s / count:.2f}"))
     ratio = statistics.median(one.seconds / two.seconds for one, two in zip(*runs.values(), strict=True))
-    table = markdown_table(("workers", "clips/s", "processor ms a clip"), rows, f"Workers, {count:,} clips", left=0)
-    return f"{table}\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, start included).\n"
+    table = markdown_table(("workers", "clips/s", "CPU ms per clip"), rows, f"Workers, {count:,} clips", left=0)
+    return f"{table}\nTwo workers are {ratio:.2f} times as fast as one (median of {rounds} rounds, with the start).\n"
 
 
 def report_memory(model: Path, folder: Path, sizes: list[int]) -> str:
-    """Show whether memory grows with the number of clips."""
+    """Return a Markdown table of peak memory by the number of clips."""
     rows = []
     for count in sizes:
         run = run_predict(model, write_clips(folder / f"{count}.hdf5", count), folder / f"{count}.jsonl", 2)
         rows.append((f"{count:,}", f"{count / run.seconds:.0f}", f"{run.parent_mib:.0f}", f"{run.worker_mib:.0f}"))
-    return markdown_table(("clips", "clips/s", "parent MiB", "largest worker MiB"), rows, "Memory, 2 workers", left=0)
+    columns = ("clips", "clips/s", "parent, MiB", "largest worker, MiB")
+    return markdown_table(columns, rows, "Peak memory, 2 workers", left=0)
 
 
 def report_resume(model: Path, folder: Path, count: int) -> str:
-    """Kill a run of the file of `report_workers`, resume it, and compare its output with that of a whole run."""
-    file, whole, out = folder / "timed.hdf5", folder / "timed-2-0.jsonl", folder / "killed.jsonl"
+    """Kill a run with the file of `report_workers`, resume it, and compare its output with an uninterrupted run."""
+    file, uninterrupted, out = folder / "timed.hdf5", folder / "timed-2-0.jsonl", folder / "killed.jsonl"
     run_predict(model, file, out, 2, kill_after=8)
-    kept = _count_parts(out)
+    parts = _count_parts(out)
     run_predict(model, file, out, 2)
-    if out.read_bytes() != whole.read_bytes():
-        raise SpoterError(f"a run that was killed with {kept} parts and resumed wrote other bytes than a whole run")
-    return f"Killed with {kept} parts of {count:,} clips kept, and resumed: the same bytes as a whole run."
+    if out.read_bytes() != uninterrupted.read_bytes():
+        raise SpoterError(f"a run killed after {parts} parts and resumed wrote other bytes than an uninterrupted run")
+    return f"A run over {count:,} clips, killed after {parts} parts and resumed, wrote the same bytes as without kill."
 
 
 def main(
     model: ModelOption = MODEL,
-    clips: Annotated[list[int] | None, typer.Option(help="Sizes of files, to see whether memory grows.")] = None,
-    timed: Annotated[int, typer.Option(help="Clips of the file that workers are compared by.")] = 10_000,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of one and two workers in turn.")] = 3,
+    clips: Annotated[list[int] | None, typer.Option(help="Clips per file, for the memory table; repeatable.")] = None,
+    timed: Annotated[int, typer.Option(help="Clips in the file for the comparison of workers.")] = 10_000,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; each runs one worker, then two.")] = 3,
 ) -> None:
-    """Time `spoter predict … --out`."""
+    """Time `spoter predict … --out`, and print Markdown tables."""
     with tempfile.TemporaryDirectory(prefix="spoter-bulk-") as scratch:
         folder = Path(scratch)
         print(report_workers(model, folder, timed, rounds), flush=True)

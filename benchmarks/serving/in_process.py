@@ -1,4 +1,4 @@
-"""The steps of a request, in this process, on one core; and whole requests next to the original system's."""
+"""Steps of a request in this process, on one core; and complete requests compared with the original system."""
 
 import cProfile
 import json
@@ -24,8 +24,8 @@ from spoter.model.network import Spoter
 from spoter.serving.recognizer import Recognizer
 
 JSON_LOADS = "json.loads of the full request"
-WHOLE, UNLOGGED = "original: whole request", "original: whole request, nothing logged"
-TARGETS = {"full": 12, "compact": 20}  # how many times faster than the original's whole request ours must be
+COMPLETE, UNLOGGED = "original: complete request", "original: complete request, without logging"
+TARGETS = {"full": 12, "compact": 20}  # required speed of our requests, as a multiple of the original's
 _PROFILED = 200  # requests
 _TOP = 10
 
@@ -34,7 +34,7 @@ Functions = dict[str, Callable[[], object]]
 
 @contextmanager
 def load_copies(model: Path, runtimes: Sequence[str]) -> Iterator[list[Recognizer]]:
-    """Load a model folder for each runtime, with graphs made in a copy of the folder where it lacks them."""
+    """Load copies of a model folder, one for each runtime, and add missing graphs to the copies."""
     use_one_thread()
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
         copies = [(copy_with_graph(model, runtime, Path(scratch)), runtime) for runtime in runtimes]
@@ -61,19 +61,19 @@ def make_steps(recognizer: Recognizer, runtime: str) -> Functions:
         JSON_LOADS: partial(json.loads, full),
         f"decode, full request ({len(full) / 1e6:.1f} MB)": partial(decode_clip, full),
         f"decode, compact request ({len(compact) / 1e3:.0f} kB)": partial(decode_clip, compact),
-        "select and normalise": lambda: normalize(layout.select(clip), layout, scheme),
-        "normalise": lambda: normalize(points, layout, scheme),
-        "decode and normalise, full request": lambda: recognizer.compute_features(decode_clip(full)),
-        "decode and normalise, compact request": lambda: recognizer.compute_features(decode_clip(compact)),
-        f"forward, {recognizer.config.name}, {runtime}": lambda: recognizer.runtime.run([features], False),
-        "forward of the training code, 6 + 6 layers, 9 heads, 2048 / 256": train_forward,
-        "whole request, full": bind_request(recognizer, full),
-        "whole request, compact": bind_request(recognizer, compact),
+        "select and normalize": lambda: normalize(layout.select(clip), layout, scheme),
+        "normalize": lambda: normalize(points, layout, scheme),
+        "decode and normalize, full request": lambda: recognizer.compute_features(decode_clip(full)),
+        "decode and normalize, compact request": lambda: recognizer.compute_features(decode_clip(compact)),
+        f"forward pass, {recognizer.config.name}, {runtime}": lambda: recognizer.runtime.run([features], False),
+        "forward pass of the training code, 6 + 6 layers, 9 heads, 2048 / 256": train_forward,
+        "complete request, full": bind_request(recognizer, full),
+        "complete request, compact": bind_request(recognizer, compact),
     }
 
 
 def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple[list[Timing], list[Timing]]:
-    """Time the original's steps, and whole requests, the original's and ours to `model` and its variant."""
+    """Time the original's steps, and complete requests: the original's, and ours to `model` and to a 6 + 6 variant."""
     full, ours = full_request(), {}
     with tempfile.TemporaryDirectory(prefix="spoter-inprocess-") as scratch:
         variant = write_random_model(Path(scratch, "6 + 6 layers"))  # 9 heads, feed-forward 2048 and 256
@@ -84,14 +84,14 @@ def time_original(model: Path, runtimes: Sequence[str], seconds: float) -> tuple
                         name = f"ours: {form}, {recognizer.config.name}, {runtime}"
                         ours[name] = bind_request(recognizer, body)
         log = Path(scratch, "original.log")
-        with _original(full, log) as (steps, whole), frozen_heap():
-            timings = time_functions(steps | whole | ours, seconds, "requests", after=lambda: os.truncate(log, 0))
+        with _original(full, log) as (steps, complete), frozen_heap():
+            timings = time_functions(steps | complete | ours, seconds, "requests", after=lambda: os.truncate(log, 0))
     return timings[: len(steps)], timings[len(steps) :]
 
 
 @contextmanager
 def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
-    """Yield the original's steps, and its whole request with and without what it logs to `path`."""
+    """Yield the original's steps, and its complete request with and without logging to `path`."""
     logger, silent, model = pipeline.open_logger(path), pipeline.open_logger(path), peruvian()
     silent.disabled = True
     meaning = {str(index): f"GLOSS-{index}" for index in range(ORIGINAL.classes)}
@@ -106,48 +106,48 @@ def _original(full: bytes, path: Path) -> Iterator[tuple[Functions, Functions]]:
         "landmarks, point by point": partial(pipeline.landmarks, content),
         "log": partial(logger.warning, frames),
         "select": partial(pipeline.select, frames),
-        "normalise": partial(pipeline.normalize, tracks),
+        "normalize": partial(pipeline.normalize, tracks),
         "tensor": lambda: torch.from_numpy(features).float(),
-        "forward, softmax, best five": partial(pipeline.predict, model, tensor),
+        "forward pass, softmax, best five": partial(pipeline.predict, model, tensor),
         "answer": partial(pipeline.answer, best, meaning),
     }
     logged, unlogged = (pipeline.Original(model, meaning, each) for each in (logger, silent))
     try:
-        yield steps, {WHOLE: partial(logged, full), UNLOGGED: partial(unlogged, full)}
+        yield steps, {COMPLETE: partial(logged, full), UNLOGGED: partial(unlogged, full)}
     finally:
         for each in (logger, silent):
             each.handlers[0].close()
 
 
 def requests_table(timings: Sequence[Timing]) -> str:
-    """Return a Markdown table of whole requests, with how many times faster than the original's each is."""
+    """Return a Markdown table of complete requests, with their speed relative to the original."""
     median = {timing.name: timing.median for timing in timings}
     ratios: dict[str, Callable[[Timing], object]] = {
-        "times faster than the original": lambda row: f"{median[WHOLE] / row.median:.1f}",
-        "than it without its log": lambda row: f"{median[UNLOGGED] / row.median:.1f}",
-        "to reach": lambda row: next((n for form, n in TARGETS.items() if row.name.startswith(f"ours: {form}")), ""),
+        "times as fast as the original": lambda row: f"{median[COMPLETE] / row.median:.1f}",
+        "times as fast as the original without logging": lambda row: f"{median[UNLOGGED] / row.median:.1f}",
+        "target": lambda row: next((n for form, n in TARGETS.items() if row.name.startswith(f"ours: {form}")), ""),
     }
-    return timings_table(f"Whole requests of {FRAMES} frames, in process", timings, ratios)
+    return timings_table(f"Complete requests of {FRAMES} frames, in process", timings, ratios)
 
 
 def original_table(steps: Sequence[Timing]) -> str:
-    """Return a Markdown table of the original's steps, and what was measured of the original itself."""
+    """Return a Markdown table of the re-created steps, and the figures of the real original system."""
     shares = ", ".join(f"{name} {share:.2f}" for name, share in pipeline.MEASURED.items())
     table = ratio_table(f"The original's steps for {FRAMES} frames, re-created", steps, steps[0].name)
-    return f"{table}\nOf the original itself, on another machine, in units of its json.loads: {shares}.\n"
+    return f"{table}\nThe real original on another machine, relative to its json.loads: {shares}.\n"
 
 
 def report_requests(model: Path, runtimes: Sequence[str], seconds: float) -> str:
-    """Time our steps in the first runtime, the original's steps, and whole requests; return Markdown tables."""
+    """Time our steps in the first runtime, the original's steps, and complete requests; return Markdown tables."""
     with load_copies(model, runtimes[:1]) as (recognizer,):
-        ours = time_functions(make_steps(recognizer, runtimes[0]), seconds, "in process")
-    originals, whole = time_original(model, runtimes, seconds)
-    own_table = ratio_table(f"Our steps of a {FRAMES}-frame request", ours, JSON_LOADS)
-    return "\n".join([own_table, original_table(originals), requests_table(whole)])
+        our_steps = time_functions(make_steps(recognizer, runtimes[0]), seconds, "in process")
+    original_steps, complete = time_original(model, runtimes, seconds)
+    our_table = ratio_table(f"Our steps for {FRAMES} frames", our_steps, JSON_LOADS)
+    return "\n".join([our_table, original_table(original_steps), requests_table(complete)])
 
 
 def profile(model: Path, runtime: str) -> str:
-    """Return Markdown tables of the functions in which our own requests spend most time by themselves."""
+    """Return Markdown tables of the functions with the most time per request, without the functions they call."""
     with load_copies(model, [runtime]) as (recognizer,):
         bodies = {"full": full_request(), "compact": compact_request(recognizer.layout)}
         answers = {form: bind_request(recognizer, body) for form, body in bodies.items()}
@@ -161,9 +161,10 @@ def profile(model: Path, runtime: str) -> str:
         rows = []
         slowest = sorted(stats.stats.items(), key=lambda item: item[1][2], reverse=True)[:_TOP]
         for (file, line, name), (_, calls, own, _, _) in slowest:
-            where = name if file == "~" else f"{Path(file).name}:{line} {name}"
+            function = name if file == "~" else f"{Path(file).name}:{line} {name}"
             numbers = (f"{own / stats.total_tt:.1%}", f"{1e3 * own / _PROFILED:.3f}", f"{calls / _PROFILED:.1f}")
-            rows.append((where, *numbers))
-        title = f"A {form} request to {model.name}, {runtime}: its slowest functions (profiling slows calls)"
-        tables.append(markdown_table(("", "own time", "ms a request", "calls a request"), rows, title))
+            rows.append((function, *numbers))
+        title = f"Slowest functions of a {form} request to {model.name}, {runtime} (profiling slows calls)"
+        columns = ("function", "share of the time", "ms per request", "calls per request")
+        tables.append(markdown_table(columns, rows, title))
     return "\n".join(tables)

@@ -1,8 +1,8 @@
 """Measure the cold start of the Lambda function: `python -m benchmarks.serving.lambda_cold_start`.
 
-docs/performance.md has the figures. Each start is a fresh process of the function's Python that can import only the
-unzipped package, timed from before the import of standalone to after its first answer. The time in which Lambda starts
-a machine and fetches the package can only be measured there.
+docs/performance.md has the figures. Each start is a new process of the function's Python, which can import only the
+unzipped package. The measured time begins before the import of `standalone` and ends after the first answer. It lacks
+the time in which Lambda starts a machine and downloads the package; only AWS can show that time.
 """
 
 import json
@@ -24,7 +24,7 @@ from benchmarks.timing import describe_machine
 from spoter.aws.functions.build_standalone import NAME, PYTHON, find_python
 from spoter.errors import SpoterError
 
-# As Lambda runs it: the folder of the function on the path, and the model loaded by the import.
+# As in Lambda: the folder of the function is on the path, and the import loads the model.
 _PROGRAM = """
 import json, resource, sys, time
 sys.path.insert(0, sys.argv[1])
@@ -38,22 +38,22 @@ for _ in range(20):
     standalone.handler(event, None)
 later = time.perf_counter()
 assert "torch" not in sys.modules and answer[0]["gloss"], answer
-if sys.platform == "linux":  # where ru_maxrss begins with the memory of the process that started this one
+if sys.platform == "linux":  # on Linux, ru_maxrss starts at the memory of the parent process
     [peak] = [1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM:")]
 else:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 print(json.dumps([1e3 * (imported - started), 1e3 * (first - imported), 1e3 * (first - started),
                   1e3 * (later - first) / 20, peak / 1e6]))
 """
-_COLUMNS = ("import, model loaded", "first answer", "both: the cold start", "each later answer", "memory, MB")
+_COLUMNS = ("import and model", "first answer", "sum: the cold start", "later answers, each", "peak memory, MB")
 
 
 def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_disk: bool) -> list[list[float]]:
-    """Start the function of an unzipped package again and again; return the numbers of `_COLUMNS` for each start."""
+    """Start the function of an unzipped package `starts` times; return the numbers of `_COLUMNS` for each start."""
     environment = {"AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand"}
     rows = []
     for _ in tqdm(range(starts), desc="from disk" if from_disk else "from memory", unit=" starts", leave=False):
-        if from_disk:  # as on a machine that never read the files
+        if from_disk:  # as on a machine that has not read the files yet
             drop_from_cache(tree)
         command = [python, "-I", "-S", "-B", "-c", _PROGRAM, str(tree), str(event)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -64,23 +64,23 @@ def measure_cold_starts(tree: Path, python: str, event: Path, starts: int, from_
 
 
 def drop_from_cache(tree: Path) -> None:
-    """Have the system drop the files of `tree` from its cache, where there is a way to ask it to."""
+    """Ask the system to drop the files of `tree` from its cache."""
     for path in filter(Path.is_file, tree.rglob("*")):
         with path.open("rb") as file:
-            os.fsync(file.fileno())  # what is not written yet cannot be dropped
+            os.fsync(file.fileno())  # unwritten data cannot be dropped
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main(
-    package: Annotated[Path, typer.Option(help="Package that build_standalone wrote.")] = ROOT / "model_store" / NAME,
-    python: Annotated[str | None, typer.Option(help=f"Python {PYTHON} [default: the one on PATH].")] = None,
-    event: Annotated[Path, typer.Option(help="JSON of a request.")] = ROOT / "samples" / "hallo.json",
-    starts: Annotated[int, typer.Option(min=1, help="Processes to start of each kind.")] = 15,
+    package: Annotated[Path, typer.Option(help="Package written by build_standalone.")] = ROOT / "model_store" / NAME,
+    python: Annotated[str | None, typer.Option(help=f"Python {PYTHON} [default: from PATH].")] = None,
+    event: Annotated[Path, typer.Option(help="A request in JSON.")] = ROOT / "samples" / "hallo.json",
+    starts: Annotated[int, typer.Option(min=1, help="Starts of each kind.")] = 15,
 ) -> None:
-    """Measure the cold start of the Lambda function in fresh processes."""
-    found = find_python(python)
-    if found is None:
-        raise SpoterError(f"found no Python {PYTHON}, expected the function's: name it by --python PATH")
+    """Measure the cold start of the Lambda function in new processes."""
+    interpreter = find_python(python)
+    if interpreter is None:
+        raise SpoterError(f"found no Python {PYTHON}, which the Lambda function needs: add --python PATH")
     kinds = {"files in memory": False} | ({"files from disk": True} if hasattr(os, "posix_fadvise") else {})
     rows = []
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
@@ -90,10 +90,10 @@ def main(
         except zipfile.BadZipFile as error:
             raise SpoterError(f"{package}: {error}") from None
         for kind, from_disk in kinds.items():
-            columns = zip(*measure_cold_starts(Path(scratch), found, event, starts, from_disk), strict=True)
+            columns = zip(*measure_cold_starts(Path(scratch), interpreter, event, starts, from_disk), strict=True)
             rows.append((kind, *(f"{statistics.median(column):.0f} ({max(column):.0f})" for column in columns)))
     print(f"{describe_machine()}; the function's Python {PYTHON}, {event.name}\n")
-    print(markdown_table((f"median (most) of {starts} starts, ms", *_COLUMNS), rows))
+    print(markdown_table((f"median (maximum) of {starts} starts, ms", *_COLUMNS), rows))
 
 
 if __name__ == "__main__":

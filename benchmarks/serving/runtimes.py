@@ -1,7 +1,8 @@
-"""One forward in each runtime, next to the original layers and the matrix products alone.
+"""The forward pass in each runtime, compared with the original layers and with only the matrix products.
 
-`python -m benchmarks.serving.runtimes` prints a table for each model and batch. The original layers are torch's own,
-frames first and one clip at a time (`benchmarks.baseline.layers`). Random weights: speed does not depend on them.
+`python -m benchmarks.serving.runtimes` prints a table for each model and batch size. The original layers are torch's,
+with frames as the first dimension and batches of one clip (`benchmarks.baseline.layers`). Weights are random, because
+speed does not depend on them.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,13 +27,13 @@ from spoter.runtime.torch_runtime import TorchRuntime
 from spoter.training.evaluation.quantize import quantize
 
 LAYERS = "original layers"
-FLOOR = "matrix products alone, torch.mm"
-# Forwards in a row: a worker has the processor's caches for its own model, of which the others here take their share.
+FLOOR = "only the matrix products, torch.mm"
+# Repeat each forward pass without a pause: a worker's model stays in the processor's caches, which are shared here.
 IN_A_ROW = 5
 
 
 def make_products(sizes: Sizes, clips: int) -> Callable[[], None]:
-    """Return a function that computes only the matrix products of a fast forward of clips of `FRAMES` frames."""
+    """Return a function that computes only the matrix products of a fast forward pass of clips of `FRAMES` frames."""
     width, heads, frames = sizes.width, sizes.heads, clips * FRAMES
     head = width // heads
     encoder = [(frames, width, 3 * width), (frames, width, width)]
@@ -84,17 +85,17 @@ def make_forwards(sizes: Sizes, clips: int) -> dict[str, Callable[[], object]]:
 
 
 def forwards_table(title: str, timings: Sequence[Timing]) -> str:
-    """Return a Markdown table with each row's speed against the original layers and against the products alone."""
+    """Return a Markdown table with ratios to the original layers and to the matrix products."""
     median = {row.name: row.median for row in timings}
     ratios: dict[str, Callable[[Timing], object]] = {
-        "times faster than the original layers": lambda row: f"{median[LAYERS] / row.median:.2f}",
-        "over the products": lambda row: f"{row.median / median[FLOOR]:.2f}",
+        "times as fast as the original layers": lambda row: f"{median[LAYERS] / row.median:.2f}",
+        "time relative to the matrix products": lambda row: f"{row.median / median[FLOOR]:.2f}",
     }
     return timings_table(title, timings, ratios)
 
 
 def time_forwards(sizes: Sizes, clips: int, seconds: float, label: str) -> list[Timing]:
-    """Time a forward of each kind, `IN_A_ROW` of them in turn, on one thread."""
+    """Time the forward passes on one thread, `IN_A_ROW` calls of each in turn."""
 
     def repeat(run: Callable[[], object]) -> None:
         for _ in range(IN_A_ROW):
@@ -103,15 +104,15 @@ def time_forwards(sizes: Sizes, clips: int, seconds: float, label: str) -> list[
     use_one_thread()
     with torch.inference_mode():
         functions = {name: partial(repeat, run) for name, run in make_forwards(sizes, clips).items()}
-        taken = measure_seconds(functions, seconds, label)
-    return [Timing.from_seconds(name, np.array(values) / IN_A_ROW) for name, values in taken.items()]
+        measured = measure_seconds(functions, seconds, label)
+    return [Timing.from_seconds(name, np.array(values) / IN_A_ROW) for name, values in measured.items()]
 
 
 def main(
-    seconds: Annotated[float, typer.Option(min=0, help="For each table; at least ten rounds are made.")] = 20.0,
-    clips: Annotated[list[int] | None, typer.Option(min=1, help="Clips in a forward [default: 1, 4, 16].")] = None,
+    seconds: Annotated[float, typer.Option(min=0, help="How long to measure each table (at least ten rounds).")] = 20.0,
+    clips: Annotated[list[int] | None, typer.Option(min=1, help="Clips per batch [default: 1, 4, 16].")] = None,
 ) -> None:
-    """Compare the runtimes on one core, clips of 60 frames."""
+    """Compare the runtimes on one core with clips of 60 frames."""
     shapes = {
         "6 + 6 layers, 9 heads, 2048 / 256": ORIGINAL,
         "dgs11: 3 + 2 layers, 9 heads, 256 / 256": read_config(MODEL).sizes(ORIGINAL.width),
@@ -119,7 +120,7 @@ def main(
     for title, sizes in shapes.items():
         for count in clips or (1, 4, 16):
             timings = time_forwards(sizes, count, seconds, f"{sizes.classes} glosses x {count}")
-            print(forwards_table(f"{title}; clips of {FRAMES} frames at once: {count}", timings))
+            print(forwards_table(f"{title}; batches of {count} clips of {FRAMES} frames", timings))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A TorchServe for benchmarks, and one client's requests to it next to the same requests in this process."""
+"""A TorchServe for benchmarks, and one client's requests to it compared with the same requests in this process."""
 
 import http.client
 import os
@@ -26,21 +26,21 @@ from spoter.torchserve.server import TorchServe
 @contextmanager
 def running_server(
     model: Path,
-    workers: int | None = 1,  # None: one for each core
-    settings: Mapping[str, str] | None = None,  # environment variables to add
-    runtime: str | None = None,  # in place of the one in the model's config
+    workers: int | None = 1,  # None: one per core
+    settings: Mapping[str, str] | None = None,  # additional environment variables
+    runtime: str | None = None,  # replaces the one in the model's config
     archive: Mapping[str, object] | None = None,  # for model-config.yaml: {"batchSize": 8, "handler": {"threads": 2}}
-    files: Mapping[str, bytes] | None = None,  # contents of files to put into the archive, by path
-    wait: Callable[[TorchServe], object] = TorchServe.wait_ready,  # until the server answers
-    prepare: Callable[[TorchServe], object] = lambda server: None,  # called with the archive in ``store``
+    files: Mapping[str, bytes] | None = None,  # contents of additional files in the archive, by path
+    wait: Callable[[TorchServe], object] = TorchServe.wait_ready,  # returns when the server answers
+    prepare: Callable[[TorchServe], object] = lambda server: None,  # called before the start; ``store`` has the archive
 ) -> Iterator[TorchServe]:
-    """Run TorchServe on free ports of loopback with an archive of `model`, as `make serve` would, until the block ends.
+    """Run TorchServe on free loopback ports with an archive of `model`, like `make serve`, until the block ends.
 
-    Raises `SpoterError` where there is no Java, and `StartError` where the server did not start.
+    Raises `SpoterError` if there is no Java, and `StartError` if the server does not start.
     """
     java = find_java()
     if java is None:
-        raise SpoterError("found no Java to run TorchServe with; `spoter doctor` says more")
+        raise SpoterError("found no Java, which TorchServe needs; run `spoter doctor` for details")
     environ = java.environment(os.environ) | dict(settings or {})
     ports = (free_port(), free_port(), free_port())
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as logs:
@@ -58,7 +58,7 @@ def running_server(
 
 
 def change_archive(mar: Path, config: Mapping[str, object], added: Mapping[str, bytes]) -> None:
-    """Change keys of an archive's model-config.yaml, also those within a key, and put files into the archive."""
+    """Change keys of an archive's model-config.yaml, merge nested keys, and add files to the archive."""
     with zipfile.ZipFile(mar) as archive:
         files = {name: archive.read(name) for name in archive.namelist()}
     settings = yaml.safe_load(files["model-config.yaml"])
@@ -68,7 +68,7 @@ def change_archive(mar: Path, config: Mapping[str, object], added: Mapping[str, 
 
 
 def time_requests(model: Path, seconds: float) -> list[Timing]:
-    """Time one client's requests over a kept connection, in turn with the same requests in process."""
+    """Time one client's requests over one connection, alternating with the same requests in this process."""
     use_one_thread()
     recognizer = Recognizer.load(model)
     bodies = {"full": full_request(), "compact": compact_request(recognizer.layout)}
@@ -80,7 +80,7 @@ def time_requests(model: Path, seconds: float) -> list[Timing]:
             response = connection.getresponse()
             content = response.read()
             if response.status != 200:
-                raise SpoterError(f"the server answered {response.status}: {content[:500].decode()}")
+                raise SpoterError(f"found status {response.status}, expected 200: {content[:500].decode()}")
 
         functions: dict[str, Callable[[], object]] = {}
         for name, body in bodies.items():

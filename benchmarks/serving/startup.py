@@ -1,7 +1,8 @@
-"""Start time and memory of a server: `python -m benchmarks.serving.startup`; with `--clone` from an empty folder.
+"""Start time and memory of a server: `python -m benchmarks.serving.startup`; `--clone` adds a start from a new clone.
 
-Restart to ready: `spoter serve` from its start to the first prediction. A worker: TorchServe's own clock from its start
-to READY, its imports, and memory after requests. Clone to ready: `git clone` and `make serve`.
+Restart to ready is the time from the start of `spoter serve` to its first prediction. For a worker, TorchServe reports
+the time from its start to READY; this module adds the time of its imports, and its memory after requests. Clone to
+ready is the time of `git clone` and `make serve`.
 """
 
 import os
@@ -36,18 +37,18 @@ from spoter.ops.readiness import send
 from spoter.processes import end_process_tree
 from spoter.serving.recognizer import Recognizer
 
-READY_WITHIN = 5.0  # seconds of a worker: a target of the project
-AT_MOST = {"torch": 350e6, "onnx": 150e6, "onnx-int8": 150e6}  # its targets for memory: bytes by runtime
+READY_WITHIN = 5.0  # the project's target for the start of a worker, seconds
+AT_MOST = {"torch": 350e6, "onnx": 150e6, "onnx-int8": 150e6}  # the project's targets for memory, bytes by runtime
 REQUESTS = 200
-RESTART_LIMIT, CLONE_LIMIT = 200.0, 1800.0  # seconds, after which a start counts as failed
-# A line of Python's -X importtime: microseconds of the module itself, with its own imports, and its name.
+RESTART_LIMIT, CLONE_LIMIT = 200.0, 1800.0  # seconds until a start counts as failed
+# A line of Python's -X importtime: microseconds of the module, microseconds with the modules it imports, and its name.
 IMPORT = re.compile(r"-stderr MODEL_LOG - import time: +(\d+) \| +\d+ \| +([\w.]+)")
 LOADED = re.compile(r'^WorkerLoadTime\{[^}]*WorkerName="W-[^}]*\} ([0-9.]+)', re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class WorkerStart:
-    """One start: seconds to READY, and bytes of worker and front end after requests in JSON, then one in CSV."""
+    """One start: seconds to READY, and bytes of worker and Java process after JSON requests, then after a CSV one."""
 
     ready_s: float
     rss: int
@@ -57,7 +58,7 @@ class WorkerStart:
 
 
 def time_until_ready(command: Sequence[str], folder: Path, environ: dict[str, str], limit: float) -> float:
-    """Return the seconds until the `spoter serve` that `command` starts prints that it is ready; then end it."""
+    """Return the seconds until a command that runs `spoter serve` prints that it is ready; then end it."""
     started = time.perf_counter()
     output = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "errors": "replace"}
     with subprocess.Popen(command, cwd=folder, env=environ, start_new_session=True, **output) as process:
@@ -69,22 +70,22 @@ def time_until_ready(command: Sequence[str], folder: Path, environ: dict[str, st
                 lines.append(line)
                 if line.startswith("ready after"):
                     return time.perf_counter() - started
-            last = "".join(lines[-5:]).strip()
-            raise SpoterError(f"{' '.join(command[:2])} was not ready within {limit:g} s: {last}")
+            output_tail = " / ".join(map(str.strip, lines[-5:]))
+            raise SpoterError(f"{' '.join(command[:2])} was not ready within {limit:g} s: {output_tail}")
         finally:
             guard.cancel()
-            end_process_tree(process)  # `spoter serve` takes SIGTERM as Ctrl-C, and ends TorchServe's own session
+            end_process_tree(process)  # `spoter serve` handles SIGTERM like Ctrl-C, and ends TorchServe's session
 
 
 def separate_settings(model: Path, runtime: str, scratch: Path) -> dict[str, str]:
-    """Return environment variables with which a server shares no port and no folder with other servers."""
+    """Return environment variables that give a server separate ports and folders."""
     ports = {name: str(free_port()) for name in ("SPOTER_PORT", "SPOTER_MANAGEMENT_PORT", "SPOTER_METRICS_PORT")}
     folders = {"SPOTER_LOGS": str(scratch / "logs"), "SPOTER_MODEL_STORE": str(scratch / "store")}
     return ports | folders | {"SPOTER_MODEL": str(model), "SPOTER_RUNTIME": runtime, "SPOTER_WORKERS": "1"}
 
 
 def time_restart(model: Path, runtime: str) -> float:
-    """Return the seconds until a `spoter serve` is ready where everything is installed."""
+    """Return the seconds until `spoter serve` is ready in this environment."""
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as scratch:
         environ = os.environ | separate_settings(model.resolve(), runtime, Path(scratch))
         return time_until_ready([sys.executable, "-m", "spoter", "serve"], ROOT, environ, RESTART_LIMIT)
@@ -97,7 +98,7 @@ def measure_worker(model: Path, runtime: str) -> WorkerStart:
     with running_server(model, runtime=runtime) as server:
         loaded = LOADED.search(send(f"http://{LOOPBACK}:{server.ports[2]}/metrics").body)
         if loaded is None:
-            raise SpoterError("found no WorkerLoadTime among TorchServe's metrics")
+            raise SpoterError("found no WorkerLoadTime in TorchServe's metrics, expected one per worker")
         run_closed_loop(server.url, [compact], 4, 60.0, most=REQUESTS).require_success()
         usage = measure_usage(server.leader)
         run_closed_loop(server.url, [csv], 4, 60.0, most=1).require_success()
@@ -106,18 +107,18 @@ def measure_worker(model: Path, runtime: str) -> WorkerStart:
 
 
 def measure_imports(model: Path, runtime: str) -> Counter[str]:
-    """Return the milliseconds that a worker's imports take, by package."""
+    """Return the milliseconds of a worker's imports, by package."""
     with running_server(model, runtime=runtime, settings={"PYTHONPROFILEIMPORTTIME": "1"}) as server:
         lines = (server.logs / "model_log.log").read_text(errors="replace")
     packages: Counter[str] = Counter()
     for own, name in IMPORT.findall(lines):
         package = name.split(".")[0]
-        packages["Python's own" if package in sys.stdlib_module_names else package] += int(own) / 1e3
+        packages["standard library" if package in sys.stdlib_module_names else package] += int(own) / 1e3
     return packages
 
 
 def report_clone(pip_args: str) -> str:
-    """Clone the repository, run `make serve` there, and report how long that takes."""
+    """Clone the repository, run `make serve` in the clone, and return a line with the times."""
     commit = _run("git", "rev-parse", "--short", "HEAD")
     with tempfile.TemporaryDirectory(prefix="spoter-bench-") as scratch:
         started = time.perf_counter()
@@ -125,7 +126,7 @@ def report_clone(pip_args: str) -> str:
         _run("git", "clone", "--quiet", str(ROOT), str(folder))
         cloned = time.perf_counter() - started
         environ = os.environ | separate_settings(folder / "models" / "dgs11", "torch", Path(scratch))
-        python = getattr(sys, "_base_executable", sys.executable)  # the one that this environment was made from
+        python = getattr(sys, "_base_executable", sys.executable)  # the interpreter outside of this environment
         command = ["make", "serve", f"PYTHON={python}", f"PIP_ARGS={pip_args}"]
         ready = time_until_ready(command, folder, environ, CLONE_LIMIT)
     parts = f"git clone {cloned:.1f} s, make serve {ready:.0f} s"
@@ -140,7 +141,7 @@ def _run(*command: str) -> str:
 
 
 def make_row(runtime: str, restarts: Sequence[float], workers: Sequence[WorkerStart]) -> list[str]:
-    """Return the cells of a row of the table; a target that was missed is marked."""
+    """Return the cells of a row of the table; missed targets are marked."""
     ready = [worker.ready_s for worker in workers]
     rss = max(worker.rss for worker in workers)
     others = [(worker.pss, worker.rss_after_csv, worker.frontend_rss) for worker in workers]
@@ -155,12 +156,12 @@ def make_row(runtime: str, restarts: Sequence[float], workers: Sequence[WorkerSt
 
 def main(
     model: ModelOption = MODEL,
-    runtime: Annotated[list[str] | None, typer.Option(help="Again for more [default: torch and onnx].")] = None,
-    starts: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 3,
-    from_clone: Annotated[bool, typer.Option("--clone", help="Clone and install, too: minutes, gigabytes.")] = False,
-    pip_args: Annotated[str, typer.Option(envvar="PIP_ARGS", help="Of make serve, with --clone.")] = "",
+    runtime: Annotated[list[str] | None, typer.Option(help="Repeatable [default: torch and onnx].")] = None,
+    starts: Annotated[int, typer.Option(min=1, help="Starts of each kind.")] = 3,
+    from_clone: Annotated[bool, typer.Option("--clone", help="Also clone and install: minutes, gigabytes.")] = False,
+    pip_args: Annotated[str, typer.Option(envvar="PIP_ARGS", help="PIP_ARGS of make serve, for --clone.")] = "",
 ) -> None:
-    """Measure starts and memory, and print Markdown tables."""
+    """Measure start times and memory, and print Markdown tables."""
     runtimes = runtime or ["torch", "onnx"]
     if unknown := set(runtimes) - set(AT_MOST):
         raise SpoterError(f"found the runtime {min(unknown)}, expected one of {', '.join(AT_MOST)}")
@@ -173,14 +174,15 @@ def main(
                 workers.append(measure_worker(model, name))
                 bar.update(2)
             rows.append(make_row(name, restarts, workers))
-            taken = measure_imports(model, name)
+            imports = measure_imports(model, name)
             bar.update()
-            slowest = ", ".join(f"{package} {ms:.0f}" for package, ms in taken.most_common(8))
-            packages.append(f"- {name}: {taken.total():.0f} in all; {slowest}")
-    columns = ["runtime", "restart to ready, s", "worker ready, s", "RSS, MB", "PSS", "RSS after a CSV", "Java's RSS"]
-    print(f"{describe_machine()}; medians (most) of {starts}\n\n{markdown_table(columns, rows)}")
-    print(f"Targets: ready within {READY_WITHIN:g} s; RSS at most 350 MB (torch), 150 MB (onnx).\n")
-    print("Milliseconds of a worker's imports, which measuring makes longer:\n\n" + "\n".join(packages))
+            slowest = ", ".join(f"{package} {ms:.0f}" for package, ms in imports.most_common(8))
+            packages.append(f"- {name}: {imports.total():.0f} in total; {slowest}")
+    columns = ["runtime", "restart to ready, s", "worker to ready, s", "worker RSS, MB", "PSS, MB", "RSS after CSV, MB"]
+    table = markdown_table([*columns, "Java RSS, MB"], rows)
+    print(f"{describe_machine()}; times: median (maximum) of {starts} starts; memory: maximum\n\n{table}")
+    print(f"Targets: worker ready within {READY_WITHIN:g} s; RSS at most 350 MB (torch), 150 MB (onnx).\n")
+    print("Import times of a worker in milliseconds (measuring slows the imports):\n\n" + "\n".join(packages))
     if from_clone:
         print("\n" + report_clone(pip_args))
 

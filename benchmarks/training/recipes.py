@@ -1,10 +1,10 @@
-"""Our recipe next to the original's, and the effect of positions and layouts on accuracy.
+"""Compare our training recipe with the original's, and the effect of positions and layouts on accuracy.
 
-`python -m benchmarks.training.recipes --data FILE`. All variants of a table see the same clips, the same split by whole
-groups and the same number of epochs, and of each run the epoch with the best validation is kept, as in `spoter train`.
+`python -m benchmarks.training.recipes --data FILE`. All variants of a table use the same clips, the same split by
+groups and the same number of epochs. Each run keeps the epoch with the best validation, as `spoter train` does.
 
-Each run is a file in the results folder. Runs whose file exists are not repeated: the same command resumes a bench that
-was stopped, and shares the work with a second process.
+Each run writes a file into the results folder, and runs whose file exists are skipped: re-run the command to resume an
+interrupted benchmark, or start it a second time to share the work between two processes.
 """
 
 import fcntl
@@ -30,12 +30,12 @@ from spoter.training.loop import TrainContext, fit, predict_logits
 from spoter.training.prepare import prepare
 from spoter.training.settings import RECIPES, TrainSettings
 
-SPLIT_SEED = 0  # of the split alone, which all runs share; the default of `spoter train`
+SPLIT_SEED = 0  # all runs have the same split; the default of `spoter train`
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A row of a table: settings that differ from ours; whether its training data has face points."""
+    """A row of a table: settings that differ from ours, and whether the training data has face points."""
 
     title: str
     settings: Mapping[str, object]
@@ -48,7 +48,7 @@ VARIANTS = {
     "ours-shared": Variant("ours, but `shared` positions", {"positions": "shared"}),
     "ours-29": Variant("ours, but layout 29", {"layout": "29"}),
     **{
-        # One signer, no groups to split by: each clip is its own.
+        # One signer, so no groups to split by: each clip is a group.
         f"face-{layout}": Variant(f"ours, layout {layout}", {"layout": layout, "group_regex": "(.+)"}, faces=True)
         for layout in ("29", "54", "71")
     },
@@ -60,21 +60,21 @@ _COLUMNS = {
     "test_macro_f1": ("test macro F1", ".4f"),
     "validation_top1": ("validation top-1", ".4f"),
     "epochs": ("epochs run", ".0f"),
-    "best_epoch": ("epoch kept", ".0f"),
-    "cpu_seconds_per_epoch": ("CPU s an epoch", ".1f"),
-    "seconds": ("wall s in all", ".0f"),
+    "best_epoch": ("best epoch", ".0f"),
+    "cpu_seconds_per_epoch": ("CPU s per epoch", ".1f"),
+    "seconds": ("total wall time, s", ".0f"),
 }
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Labelled clips, with groups to split by.")],
-    asl: Annotated[Path | None, typer.Option(help="Clips with face points, split by clip: to compare layouts.")] = None,
-    seeds: Annotated[str, typer.Option(help="Of first weights, dropout, order and augmentation.")] = "0,1,2",
-    epochs: Annotated[int, typer.Option(min=1, help="The budget of each run.")] = 60,
-    only: Annotated[str, typer.Option(help=f"Some of {', '.join(VARIANTS)}.")] = ",".join(VARIANTS),
-    out: Annotated[Path, typer.Option(help="Folder for the results, a file a run.")] = Path("build/recipe"),
+    data: Annotated[Path, typer.Option(help="Labeled clips with groups to split by.")],
+    asl: Annotated[Path | None, typer.Option(help="Clips with face points, split by clip, to compare layouts.")] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds of initial weights, dropout, order and augmentation.")] = "0,1,2",
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of each run.")] = 60,
+    only: Annotated[str, typer.Option(help=f"Comma-separated, from {', '.join(VARIANTS)}.")] = ",".join(VARIANTS),
+    out: Annotated[Path, typer.Option(help="Folder for the results, one file per run.")] = Path("build/recipe"),
 ) -> None:
-    """Train every variant with every seed, except those with a result, and print Markdown tables."""
+    """Train every variant with every seed, skip runs that have a result, and print Markdown tables."""
     chosen = split_names(only, VARIANTS, "--only")
     train_variants(data, asl, split_numbers(seeds, "--seeds", range(2**31)), epochs, chosen, out)
     for source, faces in ((data, False), (asl, True)):
@@ -92,28 +92,28 @@ def train_variants(
     out: Path,
     smaller: Mapping[str, Any] | None = None,  # overrides settings of all variants, for tests
 ) -> None:
-    """Make the runs of variants `names` that `out` lacks; `DataError` for data that cannot be used."""
+    """Train the variants `names` without a result in `out`; raise `DataError` if the data is unusable."""
     torch.set_num_threads(1)
     out.mkdir(parents=True, exist_ok=True)
-    # Seeds are the outer loop, so that a bench that is stopped has runs of each variant.
+    # Seeds are the outer loop, so that an interrupted benchmark has runs of every variant.
     for seed, name in itertools.product(seeds, names):
         source = asl if VARIANTS[name].faces else data
         if source is None:
             continue
-        # No early stop: the budget is the same for all.
+        # No early stopping: all runs have the same number of epochs.
         fixed = dict(epochs=epochs, patience=0, seed=seed, threads=1)
         chosen = {**VARIANTS[name].settings, **(smaller or {}), **fixed}
         settings = TrainSettings(data=source, out=out / name, **chosen)
         path = out / f"{name}.seed{seed}.json"
-        with try_lock(path) as is_ours:
-            if is_ours and not is_done(path, settings):
+        with try_lock(path) as locked:
+            if locked and not is_done(path, settings):
                 figures = train_once(settings, f"{name}, seed {seed}")
                 result = {"variant": name, "settings": describe_settings(settings), **figures}
                 atomic_write_bytes(path, json.dumps(result).encode() + b"\n")
 
 
 def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
-    """Train and evaluate; return the figures of a run, by the keys of the table's columns and some more."""
+    """Train and evaluate; return the figures of a run: the columns of the table, and details."""
     progress = sys.stderr.isatty()
     task = replace(prepare(replace(settings, seed=SPLIT_SEED), progress), settings=settings)
     model, context = task.new_model(), TrainContext(progress=progress)
@@ -133,7 +133,7 @@ def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
         "cpu_seconds_per_epoch": cpu / len(fitted.history),
         "seconds": fitted.seconds,
         "parameters": sum(weights.numel() for weights in model.parameters()),
-        "clips": {side: len(clips) for side, clips in task.clip_sets.items()},
+        "clips": {subset: len(clips) for subset, clips in task.clip_sets.items()},
         "groups": asdict(task.split),
         "data_digest": task.data.digest(),
         "history": fitted.history,
@@ -141,7 +141,7 @@ def train_once(settings: TrainSettings, name: str) -> dict[str, Any]:
 
 
 def results_table(title: str, names: Sequence[str], out: Path) -> str:
-    """Return a Markdown table of the runs in `out`: the mean over seeds of each figure, with the least and the most."""
+    """Return a Markdown table of the runs in `out`: mean, minimum and maximum of each figure over seeds."""
     rows: list[list[object]] = []
     clips: dict[str, int] = {}
     for name in names:
@@ -154,7 +154,7 @@ def results_table(title: str, names: Sequence[str], out: Path) -> str:
             rows.append([VARIANTS[name].title, "", 0, *[""] * len(_COLUMNS)])
     subsets = ", ".join(f"{subset} {count}" for subset, count in clips.items())
     columns = ("recipe", "parameters", "seeds", *(column for column, _ in _COLUMNS.values()))
-    note = f"Mean (least to most) over seeds. Clips: {subsets}. One thread; an epoch is training and validation."
+    note = f"Mean (minimum to maximum) over seeds. Clips: {subsets}. One thread; an epoch includes validation."
     return f"{markdown_table(columns, rows, title)}\n{note}\n"
 
 
@@ -164,25 +164,26 @@ def _mean_and_range(values: Sequence[float], form: str) -> str:
 
 
 def describe_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Return the settings as JSON restores them, without where files lie."""
+    """Return the settings without paths, as they are after a round trip through JSON."""
     values = {key: value for key, value in asdict(settings).items() if key not in ("data", "out")}
     return json.loads(json.dumps({"data": settings.data.name, **values}))
 
 
 def is_done(path: Path, settings: TrainSettings) -> bool:
-    """Return whether a run has a result; raise `DataError` where it was made with other settings."""
+    """Return whether a run has a result; raise `DataError` if its settings were different."""
     if not path.exists():
         return False
-    found, expected = json.loads(path.read_bytes())["settings"], describe_settings(settings)
-    different = sorted(key for key in found.keys() | expected.keys() if found.get(key) != expected.get(key))
+    earlier, present = json.loads(path.read_bytes())["settings"], describe_settings(settings)
+    different = sorted(key for key in earlier.keys() | present.keys() if earlier.get(key) != present.get(key))
     if different:
-        raise DataError(f"{path}: found results of another {', '.join(different)}: give another --out, or remove them")
+        settings_text = ", ".join(different)
+        raise DataError(f"{path}: found a result with different {settings_text}: delete it or choose another --out")
     return True
 
 
 @contextmanager
 def try_lock(path: Path) -> Iterator[bool]:
-    """Lock a run for this process; yield False where another process has it. The lock ends with the process."""
+    """Lock a run for this process; yield False if another process has the lock. The lock ends with the process."""
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

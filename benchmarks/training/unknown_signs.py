@@ -1,12 +1,13 @@
-"""Signs that a model was never trained on: whether they are refused, and whether they can be enrolled.
+"""Signs that a model was not trained on: how often it calls them unknown, and its accuracy after enrolling them.
 
-`python -m benchmarks.training.unknown_signs --data FILE`. In each draw some glosses are left out, a model is trained on
-the others, and then
-- it predicts clips of both kinds: how well do similarities separate them (AUROC), and which share of either kind does
-  it call known;
-- the left-out glosses are enrolled from clips of the training groups, and it predicts all clips of the test groups.
+`python -m benchmarks.training.unknown_signs --data FILE`. Each draw leaves some glosses out and trains a model on the
+other glosses. It then measures
+- how well similarities separate clips of trained and of left-out glosses (AUROC), and the share of clips of each kind
+  that the model calls known;
+- the accuracy for all clips of the test groups, after the left-out glosses were enrolled from clips of the training
+  groups.
 
-Models stay in the results folder; a draw whose figures are in its folder is not repeated.
+Models stay in the results folder. A draw that has figures in its folder is skipped.
 """
 
 import json
@@ -36,32 +37,32 @@ from spoter.training.settings import TrainSettings
 from spoter.training.train import train
 
 FIGURES = {
-    "top1": "top-1 of the trained",
+    "top1": "top-1, trained glosses",
     "auroc": "AUROC, similarity",
     "auroc_softmax": "AUROC, highest score",
-    "refused_at_95": "unknown refused, 95 % of trained kept",
+    "refused_at_95": "untrained called unknown, if 95 % of trained are known",
     "called_known": "trained called known",
-    "refused": "unknown refused",
+    "refused": "untrained called unknown",
 }
 ENROLLED = {
-    "all": "top-1 on all glosses",
-    "trained": "on the trained",
-    "enrolled": "on the enrolled",
-    "known": "enrolled signs called known",
+    "all": "top-1, all glosses",
+    "trained": "top-1, trained glosses",
+    "enrolled": "top-1, enrolled glosses",
+    "known": "enrolled called known",
 }
 
 
 def main(
-    data: Annotated[Path, typer.Option(help="Labelled clips, with groups to split by.")],
-    draws: Annotated[int, typer.Option(min=1, help="How many times glosses are left out.")] = 6,
-    size: Annotated[int, typer.Option(min=1, help="How many of them each time.")] = 3,
-    clips: Annotated[str, typer.Option(help="From how many clips a gloss is enrolled, comma-separated.")] = "1,3,5",
-    tries: Annotated[int, typer.Option(min=1, help="Choices of these clips in each draw.")] = 10,
-    epochs: Annotated[int, typer.Option(min=1, help="Of training.")] = TrainSettings.epochs,
-    seed: Annotated[int, typer.Option(min=0, help="Of the draws and of the choices of clips.")] = 0,
+    data: Annotated[Path, typer.Option(help="Labeled clips with groups to split by.")],
+    draws: Annotated[int, typer.Option(min=1, help="Number of draws of left-out glosses.")] = 6,
+    size: Annotated[int, typer.Option(min=1, help="Left-out glosses per draw.")] = 3,
+    clips: Annotated[str, typer.Option(help="Clips to enroll a gloss from, comma-separated numbers.")] = "1,3,5",
+    tries: Annotated[int, typer.Option(min=1, help="Random choices of these clips per draw.")] = 10,
+    epochs: Annotated[int, typer.Option(min=1, help="Training epochs.")] = TrainSettings.epochs,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws and of the choices of clips.")] = 0,
     out: Annotated[Path, typer.Option(help="Folder for models and figures.")] = Path("build/left-out"),
 ) -> None:
-    """Train a model for each draw that has none, and print Markdown tables."""
+    """Train a model for each draw that has no model, and print Markdown tables."""
     counts = split_numbers(clips, "--clips", range(1, 1001))
     data_set = read_dataset(data)
     results = []
@@ -73,13 +74,13 @@ def main(
 
 
 def draw_glosses(glosses: Sequence[str], draws: int, size: int, seed: int) -> list[tuple[str, ...]]:
-    """Draw glosses to leave out: each is left out once before any is twice."""
+    """Draw glosses to leave out: every gloss is drawn once before any gloss is drawn twice."""
     rng = np.random.default_rng(seed)
     queue: list[str] = []
     drawn = []
     while len(drawn) < draws:
         while len(queue) < size:
-            # Those still in the queue come late in the new permutation: no draw holds a gloss twice.
+            # Glosses in the queue go to the end of the new permutation, so that no draw has a gloss twice.
             queue += sorted(rng.permutation(glosses).tolist(), key=queue.__contains__)
         drawn.append(tuple(sorted(queue[:size])))
         queue = queue[size:]
@@ -89,7 +90,7 @@ def draw_glosses(glosses: Sequence[str], draws: int, size: int, seed: int) -> li
 def measure_draw(
     settings: TrainSettings, data: DataSet, counts: Sequence[int], tries: int, seed: int
 ) -> dict[str, Any]:
-    """Train unless a model exists, and return the figures of a draw."""
+    """Return the figures of a draw; train its model unless the model exists."""
     path = settings.out / "left_out.json"
     options = {"leave_out": list(settings.leave_out), "epochs": settings.epochs, "counts": list(counts)}
     options |= {"tries": tries, "seed": seed, "data": data.digest()}
@@ -119,18 +120,18 @@ def measure_draw(
 
 
 def measure_separation(known: Predictions, unknown: Predictions) -> dict[str, float]:
-    """Return how well clips of trained glosses are separated from others."""
+    """Return how well the model separates clips of trained glosses from other clips."""
     unknown_figures = evaluate_unknown_signs(known, unknown, ())
     highest = np.concatenate([answers.scores[answers.answered].max(axis=1) for answers in (known, unknown)])
     groups = tuple(np.concatenate([np.array(answers.groups)[answers.answered] for answers in (known, unknown)]))
     is_known = np.arange(len(highest)) < known.answered.sum()
-    # So many unknown signs can be refused where 95 % of the known ones are let through: what the literature compares.
-    bar = np.nanquantile(known.similarities, 0.05)
+    # The literature compares the share of unknown signs below a threshold that 95 % of the known signs reach.
+    threshold = np.nanquantile(known.similarities, 0.05)
     return {
         "top1": known.top(1),
         "auroc": unknown_figures.auroc.value,
         "auroc_softmax": auroc(highest, is_known, groups).value,
-        "refused_at_95": float((unknown.similarities < bar).mean()),
+        "refused_at_95": float((unknown.similarities < threshold).mean()),
         "called_known": 1 - unknown_figures.falsely_called_unknown,
         "refused": unknown_figures.called_unknown,
     }
@@ -151,13 +152,13 @@ def measure_enrolled(
             chosen = rng.choice(len(clips), count, replace=False)
             enroll(folder, gloss, [clips[i].clip for i in chosen])
         answers = predict(Recognizer.load(folder), test)
-    new = answers.labels >= len(answers.glosses) - len(settings.leave_out)
+    enrolled = answers.labels >= len(answers.glosses) - len(settings.leave_out)
     right = answers.right()
-    return right.mean(), right[~new].mean(), right[new].mean(), mean_ignoring_nan(answers.known[new])
+    return right.mean(), right[~enrolled].mean(), right[enrolled].mean(), mean_ignoring_nan(answers.known[enrolled])
 
 
 def results_tables(results: Sequence[Mapping[str, Any]], counts: Sequence[int]) -> str:
-    """Return Markdown tables: a row a draw with the mean of all, and a row for each number of enrolled clips."""
+    """Return Markdown tables: one row per draw and their mean, and one row per number of enrolled clips."""
     rows = [[", ".join(figures["leave_out"]), *(f"{figures[key]:.3f}" for key in FIGURES)] for figures in results]
     rows.append(["**mean**", *(f"**{np.mean([figures[key] for figures in results]):.3f}**" for key in FIGURES)])
     enrolled = []
@@ -166,10 +167,10 @@ def results_tables(results: Sequence[Mapping[str, Any]], counts: Sequence[int]) 
         cells = [f"{each.mean():.3f} ({each.min():.3f} to {each.max():.3f})" for each in values]
         enrolled.append([f"{count} clip{'s' * (count > 1)}", *cells])
     tables = (
-        markdown_table(("left out", *FIGURES.values()), rows),
+        markdown_table(("left-out glosses", *FIGURES.values()), rows),
         markdown_table(("enrolled from", *ENROLLED.values()), enrolled),
     )
-    return "\n".join([*tables, f"Mean over {len(results)} draws (least to most of a draw).\n"])
+    return "\n".join([*tables, f"Mean over {len(results)} draws (minimum to maximum over draws).\n"])
 
 
 if __name__ == "__main__":

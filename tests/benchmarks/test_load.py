@@ -1,4 +1,4 @@
-"""benchmarks/load/client.py and benchmarks/load/usage.py: what they count, against a server whose answers are known."""
+"""benchmarks.load against a server with known answers: clients, rates, failures, usage of processes, and wrk."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 
 class Counting:
-    """A server that answers with the status that the body names, and knows how many requests were open at once."""
+    """A server that answers with the status in the body, and counts open requests."""
 
     def __init__(self):
         self.bodies: list[bytes] = []
@@ -38,7 +38,7 @@ class Counting:
         self.bodies.append(body)
         await asyncio.sleep(0.005)
         self.open -= 1
-        return PlainTextResponse(b"seen " + body, int(body), {"x-kind": request.headers["content-type"]})
+        return PlainTextResponse(b"received " + body, int(body), {"x-kind": request.headers["content-type"]})
 
 
 @pytest.fixture
@@ -52,37 +52,36 @@ def url(counting):
         yield url
 
 
-def test_a_closed_loop_asks_with_so_many_clients_and_no_more(url, counting):
+def test_closed_loop_never_exceeds_its_number_of_clients(url, counting):
     load = run_closed_loop(url, [Request(b"200"), Request(b"503", "text/csv")], clients=3, seconds=60, most=40)
     assert load.statuses == {200: 20, 503: 20} and Counter(counting.bodies) == {b"200": 20, b"503": 20}
     assert counting.most == 3
     assert len(load.good) == 20 and load.rate == pytest.approx(20 / load.seconds)
     refused = load.failures[0]
-    assert (refused.body, refused.headers["x-kind"], refused.request) == (b"seen 503", "text/csv", 1)
+    assert (refused.body, refused.headers["x-kind"], refused.request) == (b"received 503", "text/csv", 1)
     assert load.good[0].body == b""
     with pytest.raises(SpoterError, match="503"):
         load.require_success()
 
 
-def test_an_open_loop_does_not_wait_for_answers(url, counting):
-    seen = []
-    load = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3, watch=seen.append)
-    # Of a Poisson process of 400: six standard deviations are 120.
-    assert (
-        280 < len(load.answers) < 520 and load.statuses == {200: len(load.answers)} and len(seen) == len(load.answers)
-    )
+def test_open_loop_does_not_wait_for_answers(url, counting):
+    watched = []
+    load = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3, watch=watched.append)
+    # For a Poisson process with 400 arrivals, 120 is six standard deviations.
+    assert 280 < len(load.answers) == len(watched) < 520
+    assert load.statuses == {200: len(load.answers)}
     assert counting.most > 1
-    again = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3)
-    assert len(again.answers) == len(load.answers), "the same seed, other arrivals"
+    repeated = run_open_loop(url, [Request(b"200")], rate=400, seconds=1, seed=3)
+    assert len(repeated.answers) == len(load.answers), "the same seed gave different arrivals"
 
 
-def test_who_does_not_answer_is_counted():
+def test_requests_without_an_answer_are_counted():
     load = run_closed_loop(f"http://{LOOPBACK}:{free_port()}/", [Request(b"200")], clients=1, seconds=60, most=2)
     assert load.statuses == {None: 2} and "Cannot connect" in load.answers[0].error
     assert load.rate == 0 and load.percentile(50) != load.percentile(50)
 
 
-def test_usage_sees_the_processes_of_a_session():
+def test_usage_includes_the_processes_of_a_session():
     worker = "[sys.executable, '-c', 'input()', 'model_service_worker.py']"
     program = f"import subprocess, sys; subprocess.Popen({worker}); input()"
     leader = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, start_new_session=True)
@@ -98,10 +97,10 @@ def test_usage_sees_the_processes_of_a_session():
     assert measure_usage(leader).processes == ()
 
 
-@pytest.mark.skipif(not wrk.is_installed(), reason="wrk is not installed; benchmarks.load.client stands in for it")
-def test_wrk_counts_what_was_answered_refused_and_lost(url, counting):
+@pytest.mark.skipif(not wrk.is_installed(), reason="wrk is not installed; benchmarks use benchmarks.load.client")
+def test_wrk_counts_answers_refusals_and_lost_requests(url, counting):
     counted = wrk.run_wrk(url, Request(b"200", "text/x-kind"), 4, 0.3)
-    assert counting.most == 4 and counted["seconds"] == pytest.approx(1, abs=0.5)  # whole seconds
+    assert counting.most == 4 and counted["seconds"] == pytest.approx(1, abs=0.5)  # rounded up to 1
     assert 0 < counted["requests"] <= len(counting.bodies) and counted["refused"] == counted["lost"] == 0
     assert 5 <= counted["p50"] <= counted["p95"] <= counted["p99"] and counted["cpu_s"] > 0
     refused = wrk.run_wrk(url, Request(b"503", "text/x-kind"), 1, 1)

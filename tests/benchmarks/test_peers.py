@@ -1,4 +1,4 @@
-"""benchmarks.peers: its figures and targets, the end of its servers, and that peers answer as the service does."""
+"""benchmarks.peers: figures, targets, termination of servers; peers give the same answers as the service."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ pytestmark = pytest.mark.slow
 
 DGS11 = ROOT / "models" / "dgs11"
 SAMPLES = ROOT / "samples"
-# In sessions of their own, as BentoML starts its workers: a parent whose child is in neither its session nor its group.
+# A parent and a child in separate sessions and process groups, as BentoML starts its workers.
 PARENT = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
@@ -44,11 +44,11 @@ child.wait()
 """
 
 
-def becomes(true: Callable[[], bool]) -> bool:
+def wait_until(condition: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + 10
-    while not true() and time.monotonic() < deadline:
+    while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
-    return true()
+    return condition()
 
 
 def load(*statuses: int | None) -> Load:
@@ -59,14 +59,14 @@ def load(*statuses: int | None) -> Load:
     return Load(answers, seconds=2.0, cpu_s=0.01)
 
 
-def test_the_figures_of_a_load_count_good_answers_and_tell_the_others_apart():
+def test_figures_of_a_load_separate_good_answers_from_failures():
     figures = load(200, 200, 200, 503, 503, None).summarize(cpu_s=0.6)
     assert figures.rate == 1.5 and figures.p50 == pytest.approx(2) and figures.requests == 6
     assert figures.failures == {"503": 2, "ClientOSError": 1}
     assert figures.cpu_ms == pytest.approx(100) and figures.client_cpu_ms == pytest.approx(10 / 6)
 
 
-def test_the_figures_of_the_recognizer_alone_add_up_its_processes():
+def test_rates_of_processes_are_added():
     figures = matrix.summarize_processes([([0.01] * 100, 0.9), ([0.02] * 50, 0.6)])
     assert figures.rate == pytest.approx(150) and figures.requests == 150
     assert figures.cpu_ms == pytest.approx(10)
@@ -74,11 +74,11 @@ def test_the_figures_of_the_recognizer_alone_add_up_its_processes():
     assert matrix.summarize_processes([([0.25], 0.25)]).p95 == pytest.approx(250)
 
 
-def test_rounds_become_one_by_their_medians_and_their_failures_are_added():
+def test_rounds_combine_to_medians_and_sums_of_failures():
     rounds = [Figures(rate, 1, 2, 3, cpu_ms=rate, requests=10, failures={"503": 1}) for rate in (10.0, 90.0, 20.0)]
-    together = combine_rounds(rounds)
-    assert (together.rate, together.cpu_ms, together.client_cpu_ms) == (20, 20, None)
-    assert together.requests == 30 and together.failures == {"503": 3}
+    combined = combine_rounds(rounds)
+    assert (combined.rate, combined.cpu_ms, combined.client_cpu_ms) == (20, 20, None)
+    assert combined.requests == 30 and combined.failures == {"503": 3}
 
 
 def rows(ours: float, added_ms: float) -> list[Row]:
@@ -101,33 +101,33 @@ def rows(ours: float, added_ms: float) -> list[Row]:
         (400, 4.1, [False, False, False, True]),
     ],
 )
-def test_what_was_to_be_reached_is_judged_by_the_figures(ours, added_ms, reached):
+def test_targets_are_judged_by_the_figures(ours, added_ms, reached):
     assert [target.reached for target in report.judge_targets(rows(ours, added_ms), [1, 32])] == reached
 
 
-def test_tables_show_every_failure_and_how_many_processes_stood_alone():
+def test_table_shows_failures_and_the_number_of_processes():
     table = report.loads_table("full", rows(450, 1), workers=2)
     assert "| 32 | FastAPI, thread pool | 440.0 | 40.0 | 50.0 | 60.0 | 4.00 | 0.50 | 0 | 2 x 503 |" in table
     assert "in process, 1 process |" in table and "in process, 2 processes |" in table
 
 
-def test_a_server_is_paused_resumed_and_ended_with_processes_of_other_sessions():
+def test_pause_resume_and_end_include_processes_in_other_sessions():
     leader = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True, start_new_session=True)
     try:
         child = psutil.Process(int(leader.stdout.readline()))
         running = PeerServer("fastapi", "", leader)
         running.pause()
-        assert becomes(lambda: child.status() == psutil.STATUS_STOPPED)
+        assert wait_until(lambda: child.status() == psutil.STATUS_STOPPED)
         running.resume()
-        assert becomes(lambda: child.status() != psutil.STATUS_STOPPED)
+        assert wait_until(lambda: child.status() != psutil.STATUS_STOPPED)
     finally:
         end_process_tree(leader)
         leader.stdout.close()
-    # Whoever has taken the child over from its dead parent may not have taken its exit status yet.
+    # The child's new parent may not have read its exit status yet.
     assert leader.poll() is not None and (not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
-def test_an_environment_that_was_not_finished_is_none(tmp_path):
+def test_incomplete_environment_is_an_error(tmp_path):
     python = tmp_path / "bin" / "python"
     python.parent.mkdir()
     python.symlink_to(sys.executable)
@@ -147,16 +147,17 @@ def test_an_environment_that_was_not_finished_is_none(tmp_path):
         ["--runtime", "jax"],
     ],
 )
-def test_options_that_are_none_are_refused_in_one_line(arguments):
+def test_invalid_options_are_errors_of_one_line(arguments):
     done = CliRunner().invoke(application(main), arguments)
-    assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "expected" in done.stderr and done.stdout == ""
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1 and done.stdout == ""
+    assert arguments[0] in done.stderr
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("fastapi") is None, reason="no fastapi here: it comes with make bench-peers"
+    importlib.util.find_spec("fastapi") is None, reason="fastapi is not installed; `make bench-peers` installs it"
 )
 @pytest.mark.parametrize("factory", ["create", "create_on_loop"])
-def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeypatch):
+def test_fastapi_peer_gives_the_same_answers_as_the_service(factory, tmp_path, monkeypatch):
     from fastapi.testclient import TestClient
 
     from benchmarks.peers import fastapi_app
@@ -171,41 +172,39 @@ def test_the_fastapi_peer_answers_as_the_service_does(factory, tmp_path, monkeyp
         (b'{"points": "none"}', "application/json"),
     ):
         [expected] = respond(recognizer, [RawRequest(body, kind)])[0]
-        got = client.post(PATH, content=body, headers={"Content-Type": kind})
-        assert (got.status_code, got.content) == (expected.status, expected.body)
-        assert got.headers["content-type"].startswith(expected.content_type)
-    assert len(list(tmp_path.iterdir())) == 1  # this process has said that it holds the model
+        response = client.post(PATH, content=body, headers={"Content-Type": kind})
+        assert (response.status_code, response.content) == (expected.status, expected.body)
+        assert response.headers["content-type"].startswith(expected.content_type)
+    assert len(list(tmp_path.iterdir())) == 1  # this process has reported that it loaded the model
 
 
-def test_peers_that_batch_answer_each_request_as_the_service_does_alone():
+def test_batched_requests_get_the_same_answers_as_single_requests():
     recognizer = Recognizer.load(DGS11)
-    asked = [
-        make_request((SAMPLES / name).read_bytes(), {"content-type": "application/json"})
-        for name in ("hallo.json",) * 2
-    ]
-    asked.insert(1, make_request(b"{", {"content-type": "application/json", "accept": "application/json"}))
-    together, _ = respond(recognizer, asked)
-    assert [response.status for response in together] == [200, 400, 200]
-    assert [response.body for response in together] == [respond(recognizer, [one])[0][0].body for one in asked]
+    hallo = make_request((SAMPLES / "hallo.json").read_bytes(), {"content-type": "application/json"})
+    invalid = make_request(b"{", {"content-type": "application/json", "accept": "application/json"})
+    requests = [hallo, invalid, hallo]
+    responses, _ = respond(recognizer, requests)
+    assert [response.status for response in responses] == [200, 400, 200]
+    assert [response.body for response in responses] == [respond(recognizer, [one])[0][0].body for one in requests]
 
 
-def test_the_recognizer_alone_works_in_processes_that_end_with_it():
+def test_in_process_measurement_ends_its_processes():
     with in_process.running_processes(DGS11, "torch", 2) as measure:
-        taken = measure("compact", 2, 0.05)
+        measurements = measure("compact", 2, 0.05)
         children = multiprocessing.active_children()
-    assert len(taken) == 2 and all(seconds > 0 for process, _ in taken for seconds in process)
-    assert all(cpu_s > 0 for _, cpu_s in taken)
+    assert len(measurements) == 2 and all(seconds > 0 for process, _ in measurements for seconds in process)
+    assert all(cpu_s > 0 for _, cpu_s in measurements)
     assert len(children) == 2 and not any(child.is_alive() for child in children)
 
 
-def test_each_round_begins_with_another_server():
+def test_each_round_starts_with_another_server():
     assert [matrix.rotate(["a", "b", "c"], turn) for turn in range(4)] == [
         ["a", "b", "c"], ["b", "c", "a"], ["c", "a", "b"], ["a", "b", "c"],
     ]  # fmt: skip
     assert matrix.rotate([], 1) == []
 
 
-def test_peers_batch_as_our_server_does():
+def test_peers_have_our_batch_settings():
     ours = yaml.safe_load((ROOT / "handler" / "model-config.yaml").read_bytes())
     assert (ours["batchSize"], ours["maxBatchDelay"] / 1000) == (BATCH, DELAY)
     assert ours["handler"]["threads"] == 1
@@ -222,12 +221,12 @@ print([pool["num_threads"] for pool in threadpool_info()], torch.get_num_threads
 """
 
 
-def test_peers_and_the_recognizer_alone_compute_with_one_thread_like_our_workers():
+def test_peers_compute_with_one_thread_like_our_workers():
     environ = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
     command = [sys.executable, "-c", THREADS, DGS11]
     pools, threads, frozen = subprocess.check_output(command, env=environ, cwd=ROOT, text=True).rsplit(maxsplit=2)
     assert set(json.loads(pools)) == {1} and (threads, frozen) == ("1", "True")
 
 
-def test_figures_can_be_written_as_json():
+def test_figures_convert_to_json():
     assert json.loads(json.dumps([row.__dict__ | {"figures": row.figures.__dict__} for row in rows(450, 1)]))

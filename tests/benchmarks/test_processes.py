@@ -1,4 +1,4 @@
-"""How commands that start servers end: whatever ends them, they first end what they have started."""
+"""Commands that start servers end them before they exit, for every signal and timeout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests import ROOT
 
 pytestmark = pytest.mark.slow
 
-# Does what a bench does: waits in an event loop of its own, and takes a moment to end what it has started.
+# Like a benchmark: waits in an event loop, and needs a moment for its cleanup.
 COMMAND = """
 import asyncio, sys, time
 from pathlib import Path
@@ -35,28 +35,28 @@ finally:
 """
 
 
-def nobody_hears() -> None:
-    """Ignore SIGINT, as a shell has it for what it starts in the background."""
+def ignore_interrupts() -> None:
+    """Ignore SIGINT, as shells do for background jobs."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_command_ends_what_it_has_started_once_it_is_told_to_end(number, tmp_path):
-    command = [sys.executable, "-c", COMMAND, tmp_path / "word"]
+def test_command_cleans_up_after_a_signal(number, tmp_path):
+    command = [sys.executable, "-c", COMMAND, tmp_path / "cleanup"]
     process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=nobody_hears
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, preexec_fn=ignore_interrupts
     )
     with process:
         assert process.stdout.readline() == "up\n"
         process.send_signal(number)
         if number != signal.SIGINT:
             time.sleep(0.2)
-            process.send_signal(signal.SIGTERM)  # a second word does not keep it from its end
+            process.send_signal(signal.SIGTERM)  # a second signal does not stop the cleanup
         process.wait(30)
-    assert (tmp_path / "word").read_text() == "ended"
+    assert (tmp_path / "cleanup").read_text() == "ended"
 
 
-def test_nohup_is_heeded(tmp_path):
+def test_sighup_is_ignored_under_nohup(tmp_path):
     done = subprocess.run(
         ["nohup", sys.executable, "-c", "import os, signal; from benchmarks.load.processes import end_on_signals; "
          "end_on_signals(); os.kill(os.getpid(), signal.SIGHUP); print('on')"],
@@ -65,19 +65,20 @@ def test_nohup_is_heeded(tmp_path):
     assert done.stdout == "on\n"
 
 
-def test_a_command_that_takes_too_long_is_let_end_what_it_has_started(tmp_path):
+def test_command_can_clean_up_after_its_timeout(tmp_path):
+    command = [sys.executable, "-c", COMMAND, str(tmp_path / "cleanup")]
     with pytest.raises(subprocess.TimeoutExpired):
-        run_to_end([sys.executable, "-c", COMMAND, str(tmp_path / "word")], 3.0, cwd=ROOT, stderr=subprocess.DEVNULL)
-    assert (tmp_path / "word").read_text() == "ended"
+        run_to_end(command, 3.0, cwd=ROOT, stderr=subprocess.DEVNULL)
+    assert (tmp_path / "cleanup").read_text() == "ended"
 
 
-def test_what_a_command_says_is_returned():
+def test_output_and_exit_status_are_returned():
     done = run_to_end([sys.executable, "-c", "print('word'); raise SystemExit(3)"], stdout=subprocess.PIPE, text=True)
     assert (done.returncode, done.stdout) == (3, "word\n")
 
 
-def test_every_command_that_starts_a_server_heeds_signals():
-    starters, deaf = {"running_server", "running_peer", "Server", "run_to_end", "Popen"}, []
+def test_every_command_that_starts_a_server_handles_signals():
+    starters, unhandled = {"running_server", "running_peer", "Server", "run_to_end", "Popen"}, []
     for path in sorted([*ROOT.glob("benchmarks/**/*.py"), *ROOT.glob("stress/**/*.py")]):
         tree = ast.parse(path.read_text())
         called = {
@@ -87,5 +88,5 @@ def test_every_command_that_starts_a_server_heeds_signals():
         }
         is_command = any(isinstance(node, ast.If) and "__main__" in ast.unparse(node.test) for node in tree.body)
         if is_command and called & starters and not called & {"end_on_signals", "run_command"}:
-            deaf.append(os.path.relpath(path, ROOT))
-    assert not deaf
+            unhandled.append(os.path.relpath(path, ROOT))
+    assert not unhandled

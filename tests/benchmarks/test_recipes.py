@@ -1,4 +1,4 @@
-"""The bench of recipes, tried on generated data with tiny models: its runs, its files, its tables."""
+"""benchmarks.training.recipes on generated data with tiny models: runs, files and tables."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def _runs(results: Path) -> dict[str, dict]:
     return {path.name: json.loads(path.read_bytes()) for path in sorted(results.glob("[!.]*"))}
 
 
-def test_each_run_is_a_file_with_the_same_data_split_and_budget(results):
+def test_each_run_writes_a_file_and_uses_the_same_data_split_and_epochs(results):
     runs = _runs(results)
     assert list(runs) == [f"{name}.seed{seed}.json" for name in ("face-29", "original", "ours") for seed in (0, 1)]
-    of_recipes = [run for name, run in runs.items() if not name.startswith("face")]
+    recipe_runs = [run for name, run in runs.items() if not name.startswith("face")]
     for key in ("clips", "groups", "data_digest", "epochs"):
-        assert len({json.dumps(run[key]) for run in of_recipes}) == 1, key
+        assert len({json.dumps(run[key]) for run in recipe_runs}) == 1, key
     assert all(run["epochs"] == 2 == len(run["history"]) for run in runs.values())
-    assert of_recipes[0]["clips"] == {"train": 36, "validation": 9, "test": 9}
+    assert recipe_runs[0]["clips"] == {"train": 36, "validation": 9, "test": 9}
     assert len(runs["face-29.seed0.json"]["groups"]["test"]) == runs["face-29.seed0.json"]["clips"]["test"]  # by clip
     assert runs["ours.seed0.json"]["history"][0]["train_loss"] != runs["ours.seed1.json"]["history"][0]["train_loss"]
 
 
-def test_the_figures_are_those_of_the_epoch_with_the_best_validation(results):
+def test_figures_are_from_the_epoch_with_the_best_validation(results):
     for run in _runs(results).values():
         accuracies = [line["validation_top1"] for line in run["history"]]
         assert run["validation_top1"] == max(accuracies) == accuracies[run["best_epoch"] - 1]
@@ -58,61 +58,61 @@ def test_the_figures_are_those_of_the_epoch_with_the_best_validation(results):
         assert run["cpu_seconds_per_epoch"] > 0
 
 
-def test_macro_f1_is_that_of_the_glosses_tested(data, tmp_path, monkeypatch):
-    scores = []
-    judge = recipes.predict_logits
-    monkeypatch.setattr(recipes, "predict_logits", lambda *given: scores.append(judge(*given)) or scores[-1])
+def test_macro_f1_is_computed_over_the_tested_glosses(data, tmp_path, monkeypatch):
+    answers = []
+    predict_logits = recipes.predict_logits
+    monkeypatch.setattr(recipes, "predict_logits", lambda *args: answers.append(predict_logits(*args)) or answers[-1])
     run = recipes.train_once(TrainSettings(data=data, out=tmp_path, epochs=1, **SMALL), "once")
-    right, named = scores[0].labels.numpy(), scores[0].logits.numpy().argmax(axis=1)
-    assert run["test_top1"] == pytest.approx((right == named).mean())
-    assert run["test_macro_f1"] == pytest.approx(f1_score(right, named, labels=[0, 1, 2], average="macro"))
+    labels, predicted = answers[0].labels.numpy(), answers[0].logits.numpy().argmax(axis=1)
+    assert run["test_top1"] == pytest.approx((labels == predicted).mean())
+    assert run["test_macro_f1"] == pytest.approx(f1_score(labels, predicted, labels=[0, 1, 2], average="macro"))
 
 
-def test_the_recipes_are_what_their_titles_say():
-    told = {name: variant.settings for name, variant in recipes.VARIANTS.items()}
-    original = TrainSettings(data=Path("d"), out=Path("o"), **told["original"])
+def test_settings_of_recipes_match_their_titles():
+    settings = {name: variant.settings for name, variant in recipes.VARIANTS.items()}
+    original = TrainSettings(data=Path("d"), out=Path("o"), **settings["original"])
     assert (original.optimizer, original.learning_rate, original.schedule) == ("sgd", 0.001, "constant")
     assert (original.batch_size, original.positions) == (1, "shared")
     assert (original.encoder_layers, original.decoder_layers) == (6, 6)
     assert (original.encoder_feedforward, original.decoder_feedforward) == (2048, 256)
     assert isinstance(original.augmenter, OriginalAugmentation)
     assert original.weight_decay == original.label_smoothing == original.average == original.gradient_norm == 0
-    ours = TrainSettings(data=Path("d"), out=Path("o"), **told["ours"])
+    ours = TrainSettings(data=Path("d"), out=Path("o"), **settings["ours"])
     assert ours == TrainSettings(data=Path("d"), out=Path("o"))
     assert (ours.optimizer, ours.positions, ours.layout, ours.batch_size) == ("adamw", "per-frame", "54", 32)
     assert isinstance(ours.augmenter, Augmentation)
-    assert told["ours-shared"] == {"positions": "shared"} and told["ours-29"] == {"layout": "29"}
-    assert [told[f"face-{layout}"]["layout"] for layout in ("29", "54", "71")] == ["29", "54", "71"]
+    assert settings["ours-shared"] == {"positions": "shared"} and settings["ours-29"] == {"layout": "29"}
+    assert [settings[f"face-{layout}"]["layout"] for layout in ("29", "54", "71")] == ["29", "54", "71"]
 
 
-def test_runs_that_are_there_are_not_repeated_and_others_are_made(data, results, monkeypatch):
-    made = []
-    monkeypatch.setattr(recipes, "train_once", lambda settings, name: made.append(name) or {})
+def test_runs_with_a_result_are_skipped(data, results, monkeypatch):
+    trained = []
+    monkeypatch.setattr(recipes, "train_once", lambda settings, name: trained.append(name) or {})
     recipes.train_variants(data, data, [0, 1, 2], 2, ["original", "ours"], results, SMALL)
-    assert made == ["original, seed 2", "ours, seed 2"]
+    assert trained == ["original, seed 2", "ours, seed 2"]
     for name in ("original", "ours"):
         (results / f"{name}.seed2.json").unlink()
     recipes.train_variants(data, None, [0], 2, ["face-29", "face-71"], results, SMALL)  # no data for these
-    assert len(made) == 2
+    assert len(trained) == 2
 
 
-def test_results_of_other_settings_are_an_error(data, results):
-    with pytest.raises(DataError, match=r"ours\.seed0\.json: found results of another epochs"):
+def test_results_with_other_settings_are_an_error(data, results):
+    with pytest.raises(DataError, match=r"ours\.seed0\.json: .*epochs"):
         recipes.train_variants(data, None, [0], 3, ["ours"], results, SMALL)
-    with pytest.raises(DataError, match="another encoder_feedforward, heads"):
+    with pytest.raises(DataError, match="encoder_feedforward, heads"):
         recipes.train_variants(data, None, [0], 2, ["ours"], results, SMALL | dict(heads=4, encoder_feedforward=8))
 
 
-def test_a_run_that_another_process_is_at_is_left_to_it(data, tmp_path, monkeypatch):
-    made = []
-    monkeypatch.setattr(recipes, "train_once", lambda settings, name: made.append(name) or {})
+def test_run_of_another_process_is_skipped(data, tmp_path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(recipes, "train_once", lambda settings, name: trained.append(name) or {})
     with open(tmp_path / ".ours.seed0.json.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         recipes.train_variants(data, None, [0, 1], 1, ["ours"], tmp_path)
-    assert made == ["ours, seed 1"]
+    assert trained == ["ours, seed 1"]
 
 
-def test_a_run_that_fails_leaves_no_result(data, tmp_path, monkeypatch):
+def test_failed_run_leaves_no_result(data, tmp_path, monkeypatch):
     def fail(*_):
         raise DataError("lost")
 
@@ -122,7 +122,7 @@ def test_a_run_that_fails_leaves_no_result(data, tmp_path, monkeypatch):
     assert not list(tmp_path.glob("[!.]*"))
 
 
-def test_the_table_holds_means_and_extremes(results):
+def test_table_has_means_and_extremes(results):
     lines = recipes.results_table("signs", ["original", "ours", "ours-29"], results).splitlines()[2:]
     assert lines[0].split(" | ")[2:5] == ["seeds", "test top-1", "test top-5"]
     rows = {row[1].strip(): [cell.strip() for cell in row] for row in (line.split("|") for line in lines[2:5])}
@@ -136,12 +136,12 @@ def test_the_table_holds_means_and_extremes(results):
     assert "train 36, validation 9, test 9" in lines[-1]
 
 
-def test_unknown_variants_are_named(data, tmp_path):
+def test_unknown_variants_are_an_error(data, tmp_path):
     with pytest.raises(SpoterError, match=r"theirs.*original,ours"):
         recipes.main(data, only="ours,theirs", out=tmp_path, seeds="0", epochs=1)
 
 
-def test_the_command_prints_the_tables(data, results, monkeypatch, capsys):
+def test_command_prints_the_tables(data, results, monkeypatch, capsys):
     monkeypatch.setattr(recipes, "train_variants", lambda *_: None)
     recipes.main(data, asl=data, seeds="0,1", epochs=2, only="ours, face-29", out=results)
     printed = capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""benchmarks/training/unknown_signs.py, small: draws, figures, the table, and that what is done is not done again."""
+"""benchmarks.training.unknown_signs with small models: draws, figures and tables; results are not computed twice."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.training.datasets import GLOSSES, SMALL, write_hdf5
 pytestmark = pytest.mark.slow
 
 
-def test_each_gloss_is_left_out_once_before_any_is_twice():
+def test_every_gloss_is_drawn_before_any_is_drawn_twice():
     glosses = tuple("ABCDEFGHIJK")
     drawn = unknown_signs.draw_glosses(glosses, 11, 3, seed=0)
     assert (
@@ -30,13 +30,13 @@ def test_each_gloss_is_left_out_once_before_any_is_twice():
     assert len({gloss for draw in drawn[:3] for gloss in draw}) == 9
 
 
-def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
+def test_draw_is_trained_and_measured_once(tmp_path, monkeypatch):
     path = write_hdf5(tmp_path / "signs.hdf5")
     data = read_dataset(path)
     settings = TrainSettings(data=path, out=tmp_path / "draw0", leave_out=GLOSSES[2:], epochs=12, **SMALL)
     figures = unknown_signs.measure_draw(settings, data, [1, 3], tries=2, seed=0)
     assert figures["leave_out"] == ["WAVE"]
-    assert figures["enrolled_3"] > 0.8  # the figure whose hand is up is easily told from the two that move below
+    assert figures["enrolled_3"] > 0.8  # WAVE, with a raised hand, differs clearly from the two lower signs
     assert 0 <= figures["refused"] <= 1 and 0 <= figures["called_known"] <= 1
     for count in (1, 3):
         assert min(figures[f"trained_{count}"], figures[f"enrolled_{count}"]) <= figures[f"all_{count}"]
@@ -48,7 +48,7 @@ def test_a_draw_is_trained_asked_and_enrolled_once(tmp_path, monkeypatch):
     assert f"| 3 clips | {figures['all_3']:.3f} (" in text
 
 
-def test_auroc_is_above_a_half_where_known_signs_are_more_similar():
+def test_auroc_exceeds_one_half_if_known_signs_are_more_similar():
     from spoter.training.evaluation.predictions import Predictions
 
     def answers(similarities: list[float]) -> Predictions:
@@ -63,6 +63,6 @@ def test_auroc_is_above_a_half_where_known_signs_are_more_similar():
     assert (figures["called_known"], figures["refused"]) == (1, 0)
 
 
-def test_data_that_cannot_be_read_are_one_line(tmp_path):
+def test_missing_data_is_an_error(tmp_path):
     with pytest.raises(SpoterError, match=r"nothing.hdf5"):
         unknown_signs.main(Path(tmp_path / "nothing.hdf5"), clips="1", out=tmp_path)
