@@ -116,7 +116,7 @@ def test_a_stranger_on_torchserves_port_is_named(short_folder):
     finally:
         server.shutdown()
         server.server_close()
-    assert status == 2 and "status 404" in text and "make demo SPOTER_PORT=" in text
+    assert status == 2 and "status 404" in text and "SPOTER_PORT=" in text
 
 
 def test_a_torchserve_that_does_not_start_ends_it(short_folder, tmp_path):
