@@ -2,7 +2,7 @@
 
 import { PARTS, POSE, has, neck } from "./layout.js";
 
-/** The hands' blue and vermilion of spoter/landmarks/skeleton.py, lighter for the dark stage. Left joints are round, right ones square. */
+/** Colors of spoter/landmarks/skeleton.py, lighter for the dark stage. Joints are round (left) or square (right). */
 export const COLORS = { body: "#e9edf1", leftHand: "#56b4e9", rightHand: "#ff8a3d" };
 const HALO = "rgba(0, 0, 0, 0.65)"; // keeps lines visible on a bright picture
 

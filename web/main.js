@@ -18,7 +18,7 @@ const TOP = 5;
 
 let model = UNKNOWN_MODEL;
 let server = new Server(urlOf("", document.baseURI));
-let activeRequest = null; // AbortController of the running prediction
+let activeRequest = null; // AbortController of the running prediction or enrollment
 let activeDescription = null; // AbortController of the running request for the model's description
 let secondsLeft = 0; // of the countdown
 
@@ -67,10 +67,11 @@ async function sendRequest(body, type) {
 
 function showServerError({ code, server: serverError }) {
   const kind = code === "cancelled" ? "info" : "error";
-  showMessage(kind, code, { where: server.url, status: serverError?.status ?? "" }, serverError?.message ? serverError : null);
+  const values = { where: server.url, status: serverError?.status ?? "" };
+  showMessage(kind, code, values, serverError?.message ? serverError : null);
 }
 
-/** Send a request and show its answer. The previous answer stays until then; a failure removes it. `fps` is the clip's, if known. */
+/** Send a clip and show the answer; a failure removes the previous answer. `fps` is the clip's frame rate, if known. */
 async function predict(body, type, fps = null) {
   showTimes({ request: null, sent: null });
   const answer = await sendRequest(body, type);
@@ -101,7 +102,9 @@ async function describe() {
   const controller = new AbortController();
   activeDescription = controller;
   let description = null;
-  removeMessages("model_unknown", "server_down", "server_busy", "server_timeout", "server_refused", "server_failed", "server_other");
+  removeMessages(
+    "model_unknown", "server_down", "server_busy", "server_timeout", "server_refused", "server_failed", "server_other",
+  );
   try {
     const { body } = await server.send('{"describe": true}', "application/json", controller.signal);
     description = readModel(body);
@@ -251,7 +254,9 @@ function start() {
   const url = urlOf($("endpoint").value, document.baseURI);
   if (url) server = new Server(url);
   else showMessage("error", "bad_endpoint");
-  if (url && page.parameter("endpoint") && server.isCrossOrigin) showMessage("warning", "endpoint_from_link", { where: new URL(url).host });
+  if (url && page.parameter("endpoint") && server.isCrossOrigin) {
+    showMessage("warning", "endpoint_from_link", { where: new URL(url).host });
+  }
   const inference = page.parameter("inference") ?? setting("inference");
   session.inference = $("inference").value = ["auto", "gpu", "cpu"].includes(inference) ? inference : "auto";
   session.auto = $("auto-record").checked = (page.parameter("auto") ?? setting("auto")) === "1";

@@ -9,7 +9,7 @@ import { VideoError, frames, openVideo } from "./video.js";
  * @param {File} file
  * @param {object} options
  * @param {import("./stage.js").Stage} options.stage
- * @param {(video: HTMLVideoElement) => Promise<import("./engine.js").Engine>} options.ready returns the engine, opened with a picture
+ * @param {(video: HTMLVideoElement) => Promise<import("./engine.js").Engine>} options.ready returns the engine
  * @param {number} options.maxFrames limit of the model
  * @param {(done: number, total: ?number) => void} options.progress
  * @param {AbortSignal} signal cancels reading

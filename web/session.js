@@ -11,7 +11,7 @@ import { Stage } from "./stage.js";
 import { VideoError } from "./video.js";
 
 const COUNTDOWN = 3; // seconds
-const BEFORE_MS = 2500; // of pictures kept for a start: rising hands are noticed three frames later, up to 0.7 s each on a slow CPU
+const BEFORE_MS = 2500; // pictures to keep: a rise is noticed three frames later, and a slow CPU needs 0.7 s per frame
 
 export class Session extends EventTarget {
   #camera = new Camera($("video"));

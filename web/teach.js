@@ -26,7 +26,7 @@ export class Teach {
    * @param {(body: string) => Promise<?object>} page.ask sends a request; null if it failed and the page has shown a message
    * @param {() => ?object} page.last returns the last clip
    * @param {() => void} page.record records an example
-   * @param {(file: File) => boolean} page.fits returns whether a landmark file is small enough for the server; if not, it shows a message
+   * @param {(file: File) => boolean} page.fits returns whether the server accepts a file of this size, or shows a message
    * @param {(file: File) => Promise<boolean>} page.read reads a video
    * @param {() => void} page.changed called when the kept signs change
    */

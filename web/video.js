@@ -84,7 +84,9 @@ export async function* frames(video, signal) {
   let step = reportsFrames ? null : ASSUMED_STEP;
   yield { time: 1000 * shown, step: step && 1000 * step };
   while (!signal.aborted) {
-    const next = reportsFrames ? await nextFrame(video, shown, step ?? FIRST_STEP, end) : await assumedFrame(video, shown + ASSUMED_STEP, end);
+    const next = reportsFrames
+      ? await nextFrame(video, shown, step ?? FIRST_STEP, end)
+      : await assumedFrame(video, shown + ASSUMED_STEP, end);
     if (next === null) return;
     step = Math.min(step ?? Infinity, next - shown);
     shown = next;

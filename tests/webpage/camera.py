@@ -1,4 +1,4 @@
-"""Films for the browser's fake camera, and video files to upload, of drawn or decoded frames."""
+"""Films for the browser's fake camera, and video files to upload, from drawn or decoded frames."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ SAMPLES = {
     "WELT": ("ich-welt.jsonl", 1),
     "ZEIGEN": ("zeigen-compact.json", 0),
 }
-"""The sign of each sample, its file, and its place in there."""
-
+"""The file of each sample by its gloss, and the clip's index in the file."""
 
 _BY_OPENCV = """
 import sys, cv2
@@ -39,27 +38,27 @@ video.release()
 
 
 def read_sample(folder: Path, gloss: str) -> np.ndarray:
-    """Return a sample's points of layout 54, (T, 54, 2), image units, NaN = missing."""
-    file, place = SAMPLES[gloss]
+    """Return a sample's points in layout 54, shape (T, 54, 2), in image units; NaN = missing."""
+    file, index = SAMPLES[gloss]
     layout = load_layout("54")
-    return layout.select(read_clips([folder / file], layout)[place])
+    return layout.select(read_clips([folder / file], layout)[index])
 
 
 def hands_up(points: np.ndarray) -> np.ndarray:
-    """Tell for each frame of a clip (T, 54, 2) whether a hand is there."""
+    """Return for each frame of a clip (T, 54, 2) whether a hand was found."""
     return ~np.isnan(points[:, [NAMES.index(f"{side}Hand_wrist") for side in ("left", "right")], 0]).all(axis=1)
 
 
 def read_person(name: str, size: tuple[int, int], count: int) -> np.ndarray:
-    """Return a clip of ../shared/clips as frames (T, height, width, 3), uint8 RGB, at most `count` of them.
+    """Return at most `count` frames of a clip in ../shared/clips, shape (T, height, width, 3), uint8 RGB.
 
-    The clips are in a codec that Chromium does not play, which is why they are decoded here.
+    ffmpeg decodes them because Chromium does not support the codec.
     """
     clip, ffmpeg = SHARED / "clips" / name, shutil.which("ffmpeg")
     if not clip.is_file():
-        pytest.skip("../shared/clips is not here: no recording of a person to show")
+        pytest.skip("found no ../shared/clips, which has recordings of people")
     if ffmpeg is None:
-        pytest.skip("found no ffmpeg, which decodes ../shared/clips")
+        pytest.skip("found no ffmpeg, which decodes ../shared/clips: apt-get install ffmpeg")
     command = [ffmpeg, "-loglevel", "error", "-i", clip, "-vf", "scale={}:{}".format(*size), "-f", "rawvideo"]
     raw = subprocess.run([*command, "-pix_fmt", "rgb24", "-"], capture_output=True, check=True).stdout
     frames = np.frombuffer(raw, np.uint8).reshape(-1, size[1], size[0], 3)
@@ -69,8 +68,8 @@ def read_person(name: str, size: tuple[int, int], count: int) -> np.ndarray:
 def write_y4m(path: Path, frames: np.ndarray, rate: int) -> Path:
     """Write frames (T, H, W, 3), uint8 RGB, H and W even, as uncompressed YUV 4:2:0 (BT.601, full range).
 
-    The fake camera plays such a file by the clock, over and over: a low `rate`, in frames a second, lets a slow
-    machine see every frame.
+    The fake camera plays the file in real time, in a loop. At a low `rate`, in frames per second, a slow machine gets
+    every frame.
     """
     height, width = frames.shape[1:3]
     red, green, blue = np.moveaxis(frames.astype(np.float32), 3, 0)
@@ -86,7 +85,7 @@ def write_y4m(path: Path, frames: np.ndarray, rate: int) -> Path:
 
 
 def write_webm(path: Path, frames: np.ndarray, rate: int) -> Path | None:
-    """Write a video that browsers play, VP8, by ffmpeg or the OpenCV beside MediaPipe; None where neither is here."""
+    """Write a VP8 video with ffmpeg or the OpenCV of the video environment; return None if both are missing."""
     raw = write_y4m(path.with_suffix(".y4m"), frames, rate)
     ffmpeg, python = shutil.which("ffmpeg"), environment.find_python()
     if ffmpeg is not None:

@@ -1,4 +1,4 @@
-"""A real headless Chromium with a fake camera, that reaches nothing but this machine."""
+"""A headless Chromium with a fake camera that can connect only to this machine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE_FOUND = (
     f"found no Chromium ({', '.join(NAMES)} on the PATH, SPOTER_CHROMIUM, or Playwright's own): "
     "apt-get install chromium, or playwright install chromium"
 )
-# WebGL2 by software, and no word to anybody else: neither to its maker's servers nor to any name at all.
+# No connection to Google's servers or to any other host name.
 _FLAGS = (
     "--no-sandbox",
     "--disable-quic",
@@ -31,20 +31,21 @@ GRANTED = "--use-fake-ui-for-media-stream"
 
 
 def find_installed() -> str | None:
-    """Return the Chromium of SPOTER_CHROMIUM, or else of the PATH; None where there is none."""
+    """Return the path of Chromium from SPOTER_CHROMIUM or the PATH; None if it is missing."""
     named = os.environ.get("SPOTER_CHROMIUM")
     candidates = [named] if named else map(shutil.which, NAMES)
     return next((path for path in candidates if path and Path(path).is_file()), None)
 
 
 def find_chromium(playwright: Playwright) -> str | None:
-    """Return the program to start, None where there is none: `find_installed`'s, or else Playwright's own."""
-    own = playwright.chromium.executable_path
-    return find_installed() or (own if Path(own).is_file() and not os.environ.get("SPOTER_CHROMIUM") else None)
+    """Return the path of an installed Chromium, or of Playwright's bundled one; None if both are missing."""
+    bundled = playwright.chromium.executable_path
+    use_bundled = Path(bundled).is_file() and not os.environ.get("SPOTER_CHROMIUM")
+    return find_installed() or (bundled if use_bundled else None)
 
 
 def film(path: Path) -> tuple[str, ...]:
-    """Return the flags of a camera that shows a .y4m file and needs no leave."""
+    """Return the flags for a camera that shows a .y4m file, with permission granted."""
     return (CAMERA, GRANTED, f"--use-file-for-fake-video-capture={path}")
 
 

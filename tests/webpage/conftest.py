@@ -1,6 +1,6 @@
-"""The webcam page as people get it: the real `spoter demo` with a real TorchServe, in a real headless Chromium.
+"""Fixtures for tests of the webcam page: `spoter demo` with TorchServe, and a headless Chromium.
 
-The camera shows a drawn figure. Everything a page does is watched: what it asks for, and what it says on its console.
+The camera shows a drawn figure. Every page's requests and console errors are recorded and checked.
 """
 
 from __future__ import annotations
@@ -31,26 +31,32 @@ from tests.webpage.camera import hands_up, read_sample, write_webm, write_y4m
 from tests.webpage.figure import draw_clip
 
 START_TIMEOUT = 180.0
-WAIT = 60_000  # milliseconds until an expectation fails: a slow machine's, not how long anything takes
-MEDIAPIPES = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # its log, which goes to the console as errors: level and date first
+WAIT = 60_000  # milliseconds until an expectation fails, long enough for a slow machine
+MEDIAPIPE_LOG = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # starts of MediaPipe's log lines, which the console lists as errors
 CAMERA_SIZE = (320, 240)
 CAMERA_RATE = 4  # frames a second
-VIDEO_RATE = 5  # two frames of rest at either end are within the page's margin, the third is not
+VIDEO_RATE = 5  # frames per second, so that two of the three frames of rest at each end are within the page's margin
 
 
 class Demo:
-    """A `spoter demo` on free ports, with a model store and logs of its own."""
+    """A `spoter demo` on free ports, with a separate model store and separate logs."""
 
     def __init__(self, folder: Path, environ: dict[str, str] | None = None):
         self.port, self.torchserve = free_port(), free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         ports = {"SPOTER_DEMO_PORT": self.port, "SPOTER_PORT": self.torchserve}
         ports |= {"SPOTER_MANAGEMENT_PORT": free_port(), "SPOTER_METRICS_PORT": free_port()}
-        own = {"SPOTER_WORKERS": "1", "SPOTER_LOGS": str(folder / "logs"), "SPOTER_MODEL_STORE": str(folder / "store")}
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("SPOTER_", "TS_"))}
-        self.environ = clean | {name: str(port) for name, port in ports.items()} | own | {"TMPDIR": str(folder)}
+        settings = {
+            "SPOTER_WORKERS": "1",
+            "SPOTER_LOGS": str(folder / "logs"),
+            "SPOTER_MODEL_STORE": str(folder / "store"),
+        }
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("SPOTER_", "TS_"))}
+        self.environ = (
+            inherited | {name: str(port) for name, port in ports.items()} | settings | {"TMPDIR": str(folder)}
+        )
         self.environ |= environ or {}
-        self.said: list[str] = []
+        self.output: list[str] = []
 
     def start(self) -> Demo:
         self.process = subprocess.Popen(
@@ -61,43 +67,43 @@ class Demo:
             stderr=subprocess.PIPE,
             text=True,
         )
-        late = threading.Timer(START_TIMEOUT, self.process.kill)
-        late.start()
+        watchdog = threading.Timer(START_TIMEOUT, self.process.kill)
+        watchdog.start()
         for line in self.process.stdout:
-            self.said.append(line)
+            self.output.append(line)
             if line.startswith("Ctrl-C"):
                 break
-        late.cancel()
-        if not self.said or not self.said[-1].startswith("Ctrl-C"):
-            raise AssertionError("".join(self.said) + self.process.stderr.read())
+        watchdog.cancel()
+        if not self.output or not self.output[-1].startswith("Ctrl-C"):
+            raise AssertionError("".join(self.output) + self.process.stderr.read())
         return self
 
-    def family(self) -> list[psutil.Process]:
-        """Return all that it started: `spoter serve`, TorchServe's launcher, Java, a worker."""
+    def descendants(self) -> list[psutil.Process]:
+        """Return its descendant processes: `spoter serve`, TorchServe's launcher, Java, a worker."""
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def end(self, number: int = signal.SIGTERM) -> tuple[int, str]:
-        """Ask it to end; return its status and what it said of errors."""
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str]:
+        """Send a signal, and return the exit status and stderr."""
         if self.process.poll() is None:
             self.process.send_signal(number)
         errors = self.process.communicate(timeout=60)[1]
         return self.process.returncode, errors
 
 
-def living(processes: list[psutil.Process]) -> list[psutil.Process]:
+def running(processes: list[psutil.Process]) -> list[psutil.Process]:
     return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 @pytest.fixture(scope="session")
 def short_folder() -> Iterator[Path]:
-    """A temporary folder of a short path: pytest's own are too long for TorchServe's sockets."""
+    """A temporary folder with a short path; paths of pytest's folders are too long for TorchServe's sockets."""
     with tempfile.TemporaryDirectory(prefix="spoter-web-") as folder:
         yield Path(folder)
 
 
 @contextmanager
 def installing() -> Iterator[None]:
-    """Keep others who run beside us from installing the page's packages meanwhile."""
+    """Lock the installation of the page's packages against other test processes."""
     lock = ROOT / "build" / "page-packages.lock"
     lock.parent.mkdir(exist_ok=True)
     with lock.open("w") as file:
@@ -107,7 +113,7 @@ def installing() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def page_packages() -> None:
-    """The page's packages from npm, which whoever comes first installs: this, or `spoter demo`."""
+    """Install the page's packages from npm, unless `spoter demo` has installed them."""
     with installing():
         if not installed(ROOT / "web"):
             install(ROOT / "web")
@@ -115,27 +121,28 @@ def page_packages() -> None:
 
 @pytest.fixture(scope="session")
 def demo(short_folder: Path) -> Iterator[Demo]:
-    """demo.py with the TorchServe that it started."""
-    running = Demo(short_folder)
-    running.environ["SPOTER_CORS_ORIGIN"] = running.url  # so that the page may also ask TorchServe itself
+    """A `spoter demo` with the TorchServe that it started."""
+    started = Demo(short_folder)
+    started.environ["SPOTER_CORS_ORIGIN"] = started.url  # so that the page may also send requests to TorchServe itself
     with installing():
-        running.start()
-    family = running.family()
-    yield running
-    status, errors = running.end()
-    assert (status, errors.strip().splitlines()[-1]) == (0, "stopping")
-    assert living(family) == [] and port_is_free(LOOPBACK, running.port) and port_is_free(LOOPBACK, running.torchserve)
+        started.start()
+    processes = started.descendants()
+    yield started
+    status, errors = started.stop()
+    assert status == 0 and "Traceback" not in errors
+    assert running(processes) == []
+    assert port_is_free(LOOPBACK, started.port) and port_is_free(LOOPBACK, started.torchserve)
 
 
 @pytest.fixture(scope="package")
 def playwright() -> Iterator:
-    """Playwright, for this folder only: while it runs, the event loop of its own bars asyncio from other tests."""
+    """Playwright, for this folder only: while its event loop runs, other tests cannot use asyncio."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install '.[dev]'")
     from tests.webpage.chromium import NONE_FOUND, find_chromium, find_installed
 
     try:
         started = sync_api.sync_playwright().start()
-    except Exception:  # its Node.js needs libatomic.so.1, which Debian's Chromium brings
+    except Exception:  # its Node.js needs libatomic.so.1, which Debian installs with Chromium
         if find_installed() is None:
             pytest.skip(NONE_FOUND)
         raise
@@ -149,7 +156,7 @@ def playwright() -> Iterator:
 
 @pytest.fixture(scope="session")
 def greeting(samples: Path) -> np.ndarray:
-    """HALLO as a short film: the hands below, up, and below again; (T, 54, 2)."""
+    """HALLO as a short clip: hands lowered, raised, and lowered again; shape (T, 54, 2)."""
     points = read_sample(samples, "HALLO")
     up = np.flatnonzero(hands_up(points))
     chosen = up[np.linspace(0, len(up) - 1, 9).astype(int)]
@@ -163,10 +170,10 @@ def film_file(short_folder: Path, greeting: np.ndarray) -> Path:
 
 @pytest.fixture(scope="session")
 def video_file(short_folder: Path, greeting: np.ndarray) -> Path:
-    """The same as a video file."""
+    """The clip `greeting` as a video file."""
     path = write_webm(short_folder / "greeting.webm", draw_clip(greeting, CAMERA_SIZE), VIDEO_RATE)
     if path is None:
-        pytest.skip("nothing here makes a video to upload: apt-get install ffmpeg, or python -m spoter.video.install")
+        pytest.skip("found no video encoder: apt-get install ffmpeg, or python -m spoter.video.install")
     return path
 
 
@@ -181,17 +188,17 @@ def browser(playwright, film_file: Path, page_packages) -> Iterator:
 
 
 @contextmanager
-def page_before(url: str) -> Iterator[str]:
-    """Run the page's own server before something else than TorchServe; yield its URL."""
+def page_in_front_of(url: str) -> Iterator[str]:
+    """Run the page's server in front of another server than TorchServe; yield its URL."""
     from spoter.webpage.app import make_site
 
-    with listening(make_site(ROOT / "web", url, 10**6)) as own:
-        yield own
+    with listening(make_site(ROOT / "web", url, 10**6)) as page_url:
+        yield page_url
 
 
 @dataclass
-class Watched:
-    """A page, and what it did."""
+class Tab:
+    """An open page, its requests, and its errors on the console."""
 
     page: object
     requests: list[str] = field(default_factory=list)
@@ -202,10 +209,10 @@ class Watched:
         self.page.wait_for_selector(f'body[data-{name}="{value}"]', timeout=WAIT, state="attached")
 
     def answers(self, count: int) -> None:
-        """Wait until so many answers have come."""
+        """Wait until the page has received `count` answers."""
         self.until(f"Number(document.body.dataset.answers) >= {count}")
 
-    def asked_about(self, file: Path) -> None:
+    def upload(self, file: Path) -> None:
         """Give the page a file, and wait for the answer."""
         self.state("state", "idle")
         before = int(self.page.evaluate("Number(document.body.dataset.answers)"))
@@ -213,15 +220,15 @@ class Watched:
         self.answers(before + 1)
 
     def until(self, expression: str) -> None:
-        """Wait until it is true; Playwright's own way of waiting for it needs an eval, which the page's policy bars."""
+        """Wait until an expression is true. Playwright's wait_for_function needs eval, which the page forbids."""
         deadline = time.monotonic() + WAIT / 1000
         while not self.page.evaluate(expression):
-            said = self.page.inner_text("#messages")
-            assert time.monotonic() < deadline, f"{expression} did not become true; the page says: {said}"
+            messages = self.page.inner_text("#messages")
+            assert time.monotonic() < deadline, f"{expression} did not become true; messages of the page: {messages}"
             self.page.wait_for_timeout(50)
 
     def message(self, code: str):
-        """Wait for a message; return it."""
+        """Wait for a message and return its element."""
         return self.page.wait_for_selector(f'#messages .message[data-code="{code}"]', timeout=WAIT)
 
     def glosses(self) -> list[str]:
@@ -231,57 +238,57 @@ class Watched:
     def verdict(self) -> str:
         return self.page.get_attribute("#answer", "data-known")
 
-    def elsewhere(self, *allowed: str) -> list[str]:
-        """Return what was asked of other hosts than the page's own and those `allowed`."""
-        own = "/".join(self.page.url.split("/")[:3])
-        kept = ("data:", "blob:", own, *allowed)
-        return [url for url in self.requests if not url.startswith(kept)]
+    def foreign_requests(self, *allowed: str) -> list[str]:
+        """Return the URLs of requests to other origins than the page's and those `allowed`."""
+        origin = "/".join(self.page.url.split("/")[:3])
+        prefixes = ("data:", "blob:", origin, *allowed)
+        return [url for url in self.requests if not url.startswith(prefixes)]
 
 
 @contextmanager
-def watched(
+def open_tab(
     browser, url: str, allowed: tuple[str, ...] = (), failing: bool = False, script: str = "", **options
-) -> Iterator[Watched]:
-    """Open a page in a context of its own; fail where it did what it must not.
+) -> Iterator[Tab]:
+    """Open a page in a new context; fail if it sent forbidden requests or wrote errors to the console.
 
     Parameters
     ----------
     allowed : tuple of str
-        Other origins that it may ask.
+        Other origins to which it may send requests.
     failing : bool
-        Whether requests of the test fail, which the browser itself writes to the console.
+        Whether requests of the test fail, which the browser reports on the console.
     script : str
-        What runs in the page before its own scripts.
+        JavaScript to run before the page's scripts.
     options
-        Of Playwright's context.
+        Options of Playwright's context.
     """
     context = browser.new_context(**({"locale": "en-GB"} | options))
     page = context.new_page()
     page.add_init_script(script)
     page.set_default_timeout(WAIT)
-    seen = Watched(page)
-    page.on("request", lambda request: seen.requests.append(request.url))
-    page.on("console", lambda said: seen.console.append(said.text) if said.type == "error" else None)
-    page.on("pageerror", lambda error: seen.console.append(str(error)))
+    tab = Tab(page)
+    page.on("request", lambda request: tab.requests.append(request.url))
+    page.on("console", lambda line: tab.console.append(line.text) if line.type == "error" else None)
+    page.on("pageerror", lambda error: tab.console.append(str(error)))
     try:
         page.goto(url)
         page.wait_for_selector('body:not([data-state="loading"])', timeout=WAIT, state="attached")
-        yield seen
-        assert seen.elsewhere(*allowed) == []
-        complaints = [line for line in seen.console if not MEDIAPIPES.match(line)]
-        assert [line for line in complaints if not (failing and line.startswith("Failed to load resource"))] == []
+        yield tab
+        assert tab.foreign_requests(*allowed) == []
+        errors = [line for line in tab.console if not MEDIAPIPE_LOG.match(line)]
+        assert [line for line in errors if not (failing and line.startswith("Failed to load resource"))] == []
     finally:
         context.close()
 
 
 @pytest.fixture(scope="package")
-def reader(browser, demo: Demo) -> Iterator[Watched]:
-    """One page for all videos: MediaPipe is loaded once."""
-    with watched(browser, demo.url) as seen:
-        yield seen
+def reader(browser, demo: Demo) -> Iterator[Tab]:
+    """One page for all videos, so that MediaPipe is loaded only once."""
+    with open_tab(browser, demo.url) as tab:
+        yield tab
 
 
 @pytest.fixture
-def page(browser, demo: Demo) -> Iterator[Watched]:
-    with watched(browser, demo.url) as seen:
-        yield seen
+def tab(browser, demo: Demo) -> Iterator[Tab]:
+    with open_tab(browser, demo.url) as tab:
+        yield tab

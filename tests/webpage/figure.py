@@ -1,8 +1,8 @@
-"""A drawn figure that signs: landmarks of layout 54 -> pictures in which MediaPipe Holistic finds them again.
+"""A drawn figure that signs: pictures in which MediaPipe Holistic finds the given landmarks of layout 54 again.
 
-It stands in for a person before the camera, so that the page and the extraction can be tried without anybody's
-recording. Limbs are tapered strokes, each painted a few times, narrower and lighter, so that they look round: without
-that shading hands are not found.
+It replaces a person in front of the camera, so that tests of the page and of the extraction need no recordings of
+people. Limbs are tapered strokes, painted several times, each time narrower and lighter, so that they look round.
+Without this shading, MediaPipe does not find the hands.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from spoter.landmarks.layouts import load_layout
 
 NAMES = load_layout("54").names
 SIZE = (480, 360)  # the samples' clips are 4:3
-_FINER = 2  # drawn so many times as large, then made smaller: smooth edges
+_SCALE = 2  # pictures are drawn at this scale and then reduced, for smooth edges
 _SKIN, _SHIRT, _HAIR = (214, 160, 128), (52, 84, 132), (58, 40, 30)
 _FINGERS = ("thumb", "index_finger", "middle_finger", "ring_finger", "pinky")
 _HAND = [name.removeprefix("leftHand_") for name in NAMES if name.startswith("leftHand_")]
@@ -26,47 +26,47 @@ def draw_clip(points: np.ndarray, size: tuple[int, int] = SIZE) -> np.ndarray:
     Parameters
     ----------
     points : numpy.ndarray, shape (T, 54, 2)
-        Layout 54 in image units, y down; NaN = missing. Head, shoulders, elbows and wrists must be there.
+        Layout 54 in image units, y down; NaN = missing. Head, shoulders, elbows and wrists must not be missing.
     size : tuple of int
         Width and height of the pictures.
 
     Returns
     -------
     numpy.ndarray, shape (T, height, width, 3), uint8
-        The signer's right hand is at the left, as a camera sees it.
+        The signer's right hand is on the left side, as in a camera's picture.
     """
     background = _background(size)
     return np.stack([_draw_frame(frame, background, size) for frame in with_hands(points)])
 
 
 def with_hands(points: np.ndarray) -> np.ndarray:
-    """Return the clip with its missing hands put at the ends of the arms, in the shape of the nearest frame's.
+    """Return the clip with missing hands placed at the wrists, in the shape of the nearest frame with that hand.
 
-    A hand that was not found is one below the picture's edge, or on its way there. A clip without any such hand gets
-    none: the arm ends in a fist.
+    Missing hands are below the picture's edge, or on the way has_hand. A hand that is missing in all frames stays
+    missing; its arm is drawn with a fist.
     """
     points = points.copy()
     for side in ("left", "right"):
         hand = [NAMES.index(f"{side}Hand_{joint}") for joint in _HAND]
-        seen = np.flatnonzero(~np.isnan(points[:, hand]).any(axis=(1, 2)))
-        if not len(seen):
+        found = np.flatnonzero(~np.isnan(points[:, hand]).any(axis=(1, 2)))
+        if not len(found):
             continue
         for number in np.flatnonzero(np.isnan(points[:, hand]).any(axis=(1, 2))):
-            shape = points[seen[np.abs(seen - number).argmin()]][hand]
+            shape = points[found[np.abs(found - number).argmin()]][hand]
             points[number, hand] = shape - shape[0] + points[number, NAMES.index(f"pose_{side}_wrist")]
     return points
 
 
 def _background(size: tuple[int, int]) -> Image.Image:
-    """A wall that is a little lighter above than below."""
-    width, height = (_FINER * side for side in size)
+    """Return a wall that is slightly lighter at the top."""
+    width, height = (_SCALE * side for side in size)
     shade = np.linspace(226, 196, height)[:, None, None] * np.array([1, 0.99, 0.96])
     return Image.fromarray(np.broadcast_to(shade, (height, width, 3)).astype(np.uint8))
 
 
 def _draw_frame(frame: np.ndarray, background: Image.Image, size: tuple[int, int]) -> np.ndarray:
     picture = background.copy()
-    at = {name: point * size * _FINER for name, point in zip(NAMES, frame, strict=True)}
+    at = {name: point * size * _SCALE for name, point in zip(NAMES, frame, strict=True)}
     pen = _Pen(picture)
     _body(pen, at)
     _head(pen, at)
@@ -77,35 +77,35 @@ def _draw_frame(frame: np.ndarray, background: Image.Image, size: tuple[int, int
 
 
 class _Pen:
-    """Strokes that look round."""
+    """Draws strokes that look round."""
 
     def __init__(self, picture: Image.Image):
         self.draw = ImageDraw.Draw(picture)
 
-    def limb(self, joints: list[np.ndarray], widths: list[float], colour: tuple[int, int, int], rim: float = 0.62):
-        """Draw a chain of joints, `widths` wide at each, dark at its rim and lighter towards its middle."""
+    def limb(self, joints: list[np.ndarray], widths: list[float], color: tuple[int, int, int], rim: float = 0.62):
+        """Draw a chain of joints with a width at each joint, dark at the rim and lighter toward the middle."""
         for part, light in ((1.0, rim), (0.84, 0.82), (0.62, 0.95), (0.36, 1.04)):
             for start, end, first, last in zip(joints, joints[1:], widths, widths[1:], strict=False):
-                self.taper(start, end, first * part, last * part, _lit(colour, light))
+                self.taper(start, end, first * part, last * part, _lit(color, light))
 
-    def taper(self, start: np.ndarray, end: np.ndarray, first: float, last: float, colour: tuple[int, int, int]):
+    def taper(self, start: np.ndarray, end: np.ndarray, first: float, last: float, color: tuple[int, int, int]):
         along = end - start
         across = np.array([-along[1], along[0]]) / max(np.hypot(*along), 1e-6) / 2
         corners = [start + across * first, end + across * last, end - across * last, start - across * first]
-        self.draw.polygon([tuple(corner) for corner in corners], fill=colour)
+        self.draw.polygon([tuple(corner) for corner in corners], fill=color)
         for point, width in ((start, first), (end, last)):
-            self.ball(point, width / 2, width / 2, colour)
+            self.ball(point, width / 2, width / 2, color)
 
-    def ball(self, at: np.ndarray, across: float, down: float, colour: tuple[int, int, int]) -> None:
-        self.draw.ellipse([at[0] - across, at[1] - down, at[0] + across, at[1] + down], fill=colour)
+    def ball(self, at: np.ndarray, across: float, down: float, color: tuple[int, int, int]) -> None:
+        self.draw.ellipse([at[0] - across, at[1] - down, at[0] + across, at[1] + down], fill=color)
 
 
-def _lit(colour: tuple[int, int, int], light: float) -> tuple[int, int, int]:
-    return tuple(min(255, round(part * light)) for part in colour)
+def _lit(color: tuple[int, int, int], light: float) -> tuple[int, int, int]:
+    return tuple(min(255, round(part * light)) for part in color)
 
 
 def _body(pen: _Pen, at: dict[str, np.ndarray]) -> None:
-    """Neck and shirt, down to the picture's edge and beyond."""
+    """Draw the neck and the shirt, which reaches beyond the picture's lower edge."""
     left, right = at["pose_left_shoulder"], at["pose_right_shoulder"]
     middle, wide = (left + right) / 2, np.hypot(*(left - right))
     below = np.array([0, 2.2 * wide])
@@ -118,7 +118,7 @@ def _body(pen: _Pen, at: dict[str, np.ndarray]) -> None:
 
 
 def _head(pen: _Pen, at: dict[str, np.ndarray]) -> None:
-    """Hair, face, ears, eyes, brows, nose and mouth, sized by how far the ears are apart."""
+    """Draw hair, face, ears, eyes, brows, nose and mouth, scaled by the distance of the ears."""
     left, right, nose = at["pose_left_ear"], at["pose_right_ear"], at["pose_nose"]
     wide = np.hypot(*(left - right))
     eyes = (at["pose_left_eye"] + at["pose_right_eye"]) / 2
@@ -145,31 +145,31 @@ def _head(pen: _Pen, at: dict[str, np.ndarray]) -> None:
 def _arm(pen: _Pen, at: dict[str, np.ndarray], side: str) -> None:
     shoulder, elbow, wrist = (at[f"pose_{side}_{joint}"] for joint in ("shoulder", "elbow", "wrist"))
     hand = {joint: at[f"{side}Hand_{joint}"] for joint in _HAND}
-    there = not np.isnan(hand["wrist"]).any()
-    end = hand["wrist"] if there else wrist
+    has_hand = not np.isnan(hand["wrist"]).any()
+    end = hand["wrist"] if has_hand else wrist
     wide = np.hypot(*(at["pose_left_shoulder"] - at["pose_right_shoulder"]))
     middle = (shoulder + elbow) / 2
     pen.limb([shoulder, middle, elbow], [0.27 * wide, 0.25 * wide, 0.22 * wide], _SHIRT)
     pen.limb([elbow, end], [0.2 * wide, 0.13 * wide], _SKIN)
-    if there:
+    if has_hand:
         _hand(pen, hand, wide)
     else:
         pen.limb([end, end + (end - elbow) * 0.15], [0.15 * wide, 0.17 * wide], _SKIN)
 
 
 def _hand(pen: _Pen, hand: dict[str, np.ndarray], shoulders: float) -> None:
-    """Palm and fingers; a finger is as thick as a share of the palm's length, seen edge-on of the shoulders' width."""
+    """Draw palm and fingers; a finger is 0.23 palm lengths wide, and the palm at least 0.14 shoulder widths long."""
     knuckles = [hand[f"{finger}_mcp"] for finger in _FINGERS[1:]]
     palm = max(np.hypot(*(hand["middle_finger_mcp"] - hand["wrist"])), 0.14 * shoulders)
     thick = 0.23 * palm
     outline = [hand["wrist"], hand["thumb_cmc"], *knuckles]
     for part, light in ((1.0, 0.72), (0.8, 0.95), (0.5, 1.03)):
-        colour = _lit(_SKIN, light)
+        color = _lit(_SKIN, light)
         middle = np.mean(outline, axis=0)
         corners = [middle + (corner - middle) * part for corner in outline]
-        pen.draw.polygon([tuple(corner) for corner in corners], fill=colour)
+        pen.draw.polygon([tuple(corner) for corner in corners], fill=color)
         for start, end in zip(corners, corners[1:] + corners[:1], strict=True):
-            pen.taper(start, end, thick * part, thick * part, colour)
+            pen.taper(start, end, thick * part, thick * part, color)
     for finger in reversed(_FINGERS):
         joints = ("mcp", "ip", "tip") if finger == "thumb" else ("mcp", "pip", "dip", "tip")
         chain = [hand[f"{finger}_{joint}"] for joint in joints]

@@ -1,4 +1,4 @@
-"""The page before a camera: count-down, recording, answer, download; by hand, by keyboard, and by itself."""
+"""The page with a camera: countdown, recording, answer and download; by mouse, by keyboard, and automatically."""
 
 from __future__ import annotations
 
@@ -11,65 +11,64 @@ from typer.testing import CliRunner
 from spoter.cli.main import app
 from tests.webpage.camera import hands_up, read_person, write_y4m
 from tests.webpage.clips import read_clip
-from tests.webpage.conftest import CAMERA_RATE, WAIT, Watched, watched
+from tests.webpage.conftest import CAMERA_RATE, WAIT, Tab, open_tab
 from tests.webpage.figure import NAMES
 
-LOOP = 1000 * 15 // CAMERA_RATE  # milliseconds that the film takes
+LOOP = 1000 * 15 // CAMERA_RATE  # milliseconds of one loop of the film
 RIGHT, LEFT = ([NAMES.index(name) for name in NAMES if name.startswith(side)] for side in ("rightHand_", "leftHand_"))
 BODY = [NAMES.index(name) for name in NAMES if name.startswith("pose_") and "wrist" not in name]
 
 
 @pytest.fixture(scope="module")
-def camera(browser, demo) -> Iterator[Watched]:
-    """One page for all that the film shows: MediaPipe is loaded once."""
-    with watched(browser, demo.url) as seen:
-        yield seen
+def camera(browser, demo) -> Iterator[Tab]:
+    """One page for all tests with the film, so that MediaPipe is loaded only once."""
+    with open_tab(browser, demo.url) as tab:
+        yield tab
 
 
-def on(seen: Watched) -> None:
+def turn_on(tab: Tab) -> None:
     """Turn the camera on, if it is off."""
-    seen.until("['live', 'idle'].includes(document.body.dataset.state)")
-    if seen.page.get_attribute("body", "data-state") == "idle":
-        seen.page.click("#camera-button")
-    seen.state("state", "live")
+    tab.until("['live', 'idle'].includes(document.body.dataset.state)")
+    if tab.page.get_attribute("body", "data-state") == "idle":
+        tab.page.click("#camera-button")
+    tab.state("state", "live")
 
 
-def tab_to(seen: Watched, name: str) -> None:
-    """Press Tab until the element of that id has the focus."""
+def tab_to(tab: Tab, name: str) -> None:
+    """Press Tab until the element with this id has the focus."""
     for _ in range(60):
-        seen.page.keyboard.press("Tab")
-        if seen.page.evaluate("document.activeElement.id") == name:
+        tab.page.keyboard.press("Tab")
+        if tab.page.evaluate("document.activeElement.id") == name:
             return
-    raise AssertionError(f"60 times Tab did not lead to {name}")
+    raise AssertionError(f"{name} did not get the focus after 60 presses of Tab")
 
 
-def test_a_whole_recognition_by_keyboard(camera, greeting, tmp_path, dgs11):
-    """Count-down, recording, answer, and a download that `spoter predict` reads: the mouse is never touched."""
-    page = camera
-    tab_to(page, "record-button")
-    page.page.keyboard.press("Enter")
-    page.state("state", "countdown")
-    page.page.wait_for_selector("#countdown:visible", timeout=WAIT)
-    page.state("state", "recording")
-    assert page.page.get_attribute("#stage", "data-mirrored") == "true"
-    page.page.wait_for_timeout(LOOP)  # the film, once
-    assert page.page.evaluate("document.activeElement.id") == "record-button"
-    page.page.keyboard.press("Enter")
-    page.answers(1)
-    assert page.page.evaluate("document.activeElement.id") == "record-button"
-    assert page.glosses()[0] == "HALLO" and page.verdict() in ("true", "false")
+def test_a_sign_is_recorded_and_recognized_by_keyboard(camera, greeting, tmp_path, dgs11):
+    """Countdown, recording, answer, and a download that `spoter predict` reads, without a mouse."""
+    tab_to(camera, "record-button")
+    camera.page.keyboard.press("Enter")
+    camera.state("state", "countdown")
+    camera.page.wait_for_selector("#countdown:visible", timeout=WAIT)
+    camera.state("state", "recording")
+    assert camera.page.get_attribute("#stage", "data-mirrored") == "true"
+    camera.page.wait_for_timeout(LOOP)  # one loop of the film
+    assert camera.page.evaluate("document.activeElement.id") == "record-button"
+    camera.page.keyboard.press("Enter")
+    camera.answers(1)
+    assert camera.page.evaluate("document.activeElement.id") == "record-button"
+    assert camera.glosses()[0] == "HALLO" and camera.verdict() in ("true", "false")
     for name in ("time-landmarks", "time-request", "time-frames", "time-fps", "sent-bytes"):
-        assert float(page.page.get_attribute(f"#{name}", "data-value")) > 0, name
-    assert page.page.get_attribute("#clip", "data-source") == "camera"
+        assert float(camera.page.get_attribute(f"#{name}", "data-value")) > 0, name
+    assert camera.page.get_attribute("#clip", "data-source") == "camera"
 
-    tab_to(page, "download-compact")
-    with page.page.expect_download() as download:
-        page.page.keyboard.press("Enter")
+    tab_to(camera, "download-compact")
+    with camera.page.expect_download() as download:
+        camera.page.keyboard.press("Enter")
     file = tmp_path / "clip.json"
     download.value.save_as(file)
     points = read_clip(file)
-    assert len(points) == int(page.page.get_attribute("#clip", "data-frames")) >= 7
-    # Unmirrored: the figure signs with its right hand, which a camera sees at the left.
+    assert len(points) == int(camera.page.get_attribute("#clip", "data-frames")) >= 7
+    # Not mirrored: the figure signs with the right hand, which is on the left side of the picture.
     assert not np.isnan(points[:, RIGHT]).all() and np.isnan(points[:, LEFT]).all()
     assert np.nanmean(points[:, RIGHT, 0]) < 0.4
     drawn = np.nanmean(greeting[:, BODY], axis=0)
@@ -78,30 +77,32 @@ def test_a_whole_recognition_by_keyboard(camera, greeting, tmp_path, dgs11):
     assert predicted.exit_code == 0 and '{"instances":[{"gloss":"HALLO"' in predicted.stdout
 
 
-def test_it_starts_and_stops_as_hands_rise_and_fall(camera):
-    on(camera)
+def test_automatic_recording_starts_and_stops_with_the_hands(camera):
+    turn_on(camera)
     answers = int(camera.page.get_attribute("body", "data-answers"))
     camera.page.check("#auto-record")
     camera.state("state", "recording")
-    camera.page.uncheck("#auto-record")  # this one ends by itself all the same, and is the last
+    camera.page.uncheck("#auto-record")  # the running recording still ends automatically; no other one follows
     camera.answers(answers + 1)
     assert camera.glosses()[0] == "HALLO"
-    # Landmarks are found beside the page, which goes on taking the camera's frames meanwhile.
+    # A worker finds the landmarks, so that the page can take the camera's frames meanwhile.
     assert [worker.url.rsplit("/")[-1] for worker in camera.page.workers] == ["engine-worker.js"]
 
 
 def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
-    """The focus goes to the button that ends it, below the picture, and comes back."""
-    on(camera)
+    """The focus moves to the button that ends the recording, and then returns."""
+    turn_on(camera)
     camera.page.focus("#teach-record")
     camera.page.keyboard.press("Enter")
     camera.state("state", "recording")
     assert camera.page.evaluate("document.activeElement.id") == "record-button"
-    camera.page.wait_for_timeout(LOOP)  # less may hold no more than the end of the sign and the beginning of the next
+    camera.page.wait_for_timeout(
+        LOOP
+    )  # a shorter recording may contain only the end of a sign and the start of the next
     camera.page.keyboard.press("Enter")
     camera.until("document.querySelectorAll('#teach-examples li').length === 1")
     assert camera.page.evaluate("document.activeElement.id") == "teach-record"
-    camera.page.keyboard.press("Shift+Tab")  # a name, so that all that is lacking are two more
+    camera.page.keyboard.press("Shift+Tab")  # the focus moves to the name: after this, only two examples are missing
     camera.page.keyboard.type("GREETING")
     assert camera.page.get_attribute("#teach-learn", "aria-disabled") == "true"
     camera.page.focus("#teach-examples button")
@@ -110,13 +111,13 @@ def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
     assert camera.page.evaluate("document.activeElement.id") == "teach-record"
 
 
-def test_a_recording_that_nobody_sees_is_given_up(camera):
-    """A double click starts it as a single one does."""
-    on(camera)
+def test_a_recording_is_discarded_if_the_page_is_hidden(camera):
+    """A double click starts the recording like a single click."""
+    turn_on(camera)
     clips = camera.page.get_attribute("body", "data-clips")
     camera.page.dblclick("#record-button")
     camera.state("state", "recording")
-    # Headless, no page is ever hidden: what a browser tells then is told here.
+    # A headless browser hides no pages, so the test sends the event.
     camera.page.evaluate(
         "Object.defineProperty(document, 'visibilityState', { value: 'hidden', configurable: true });"
         "document.dispatchEvent(new Event('visibilitychange')); delete document.visibilityState;"
@@ -126,39 +127,39 @@ def test_a_recording_that_nobody_sees_is_given_up(camera):
     assert camera.page.get_attribute("body", "data-clips") == clips
 
 
-def test_a_camera_that_goes_away_is_said(camera):
-    on(camera)
+def test_a_disconnected_camera_is_reported(camera):
+    turn_on(camera)
     clips = camera.page.get_attribute("body", "data-clips")
     camera.page.click("#record-button")
     camera.state("state", "recording")
-    # The fake camera cannot be pulled out; its track ends as one that was.
+    # The fake camera cannot be disconnected, so the test sends the event of its track.
     camera.page.evaluate("video.srcObject.getVideoTracks()[0].dispatchEvent(new Event('ended'))")
     camera.message("camera_ended")
     camera.state("state", "idle")
     assert camera.page.get_attribute("body", "data-clips") == clips
-    on(camera)  # it comes back
+    turn_on(camera)  # the camera can be turned on again
     camera.page.click("#camera-button")
     camera.state("state", "idle")
 
 
 @pytest.mark.parametrize("name", ["lsp-comer.mp4"])
-def test_a_person_before_the_camera(playwright, demo, tmp_path, name):
-    """A real recording of a sign that the embedded model does not know."""
+def test_a_recording_of_a_person_is_answered(playwright, demo, tmp_path, name):
+    """The recording shows a sign that the bundled model does not know."""
     from tests.webpage.chromium import film, launch
 
     frames = read_person(name, (320, 320), 8)
     browser = launch(playwright, *film(write_y4m(tmp_path / "person.y4m", frames, CAMERA_RATE)))
     try:
-        with watched(browser, demo.url) as seen:
-            known = seen.page.eval_on_selector_all("#signs-list li", "rows => rows.map(row => row.dataset.gloss)")
-            seen.page.click("#record-button")
-            seen.state("state", "recording")
-            seen.page.wait_for_timeout(1000 * len(frames) // CAMERA_RATE)
-            seen.page.click("#record-button")
-            seen.answers(1)
-            assert seen.glosses()[0] in known
-            with seen.page.expect_download() as download:
-                seen.page.click("#download-compact")
+        with open_tab(browser, demo.url) as tab:
+            glosses = tab.page.eval_on_selector_all("#signs-list li", "rows => rows.map(row => row.dataset.gloss)")
+            tab.page.click("#record-button")
+            tab.state("state", "recording")
+            tab.page.wait_for_timeout(1000 * len(frames) // CAMERA_RATE)
+            tab.page.click("#record-button")
+            tab.answers(1)
+            assert tab.glosses()[0] in glosses
+            with tab.page.expect_download() as download:
+                tab.page.click("#download-compact")
             download.value.save_as(tmp_path / "clip.json")
             points = read_clip(tmp_path / "clip.json")
             assert not np.isnan(points[:, BODY]).any(axis=2).all(axis=1).any() and hands_up(points).any()
@@ -166,44 +167,44 @@ def test_a_person_before_the_camera(playwright, demo, tmp_path, name):
         browser.close()
 
 
-def test_a_page_without_mediapipe_says_so(browser, demo):
-    with watched(browser, demo.url, failing=True) as seen:
-        seen.page.context.route("**/mp/holistic.js", lambda route: route.fulfill(status=404))
-        seen.page.click("#camera-button")
-        seen.message("no_holistic")
-        seen.state("state", "idle")
+def test_missing_mediapipe_is_reported(browser, demo):
+    with open_tab(browser, demo.url, failing=True) as tab:
+        tab.page.context.route("**/mp/holistic.js", lambda route: route.fulfill(status=404))
+        tab.page.click("#camera-button")
+        tab.message("no_holistic")
+        tab.state("state", "idle")
 
 
 @pytest.mark.parametrize(
     ("flags", "code"),
-    # Headless, nobody is asked for leave: the answer is no.
+    # A headless browser denies permission without asking.
     [((), "no_camera"), (("--use-fake-device-for-media-stream",), "no_permission")],
 )
-def test_a_camera_that_cannot_be_had_is_said(playwright, demo, flags, code):
+def test_a_missing_or_denied_camera_is_reported(playwright, demo, flags, code):
     from tests.webpage.chromium import launch
 
     browser = launch(playwright, *flags)
     try:
-        with watched(browser, demo.url) as seen:
-            seen.page.click("#camera-button")
-            seen.message(code)
-            seen.state("state", "idle")
+        with open_tab(browser, demo.url) as tab:
+            tab.page.click("#camera-button")
+            tab.message(code)
+            tab.state("state", "idle")
     finally:
         browser.close()
 
 
-def test_no_webgl2_is_said(playwright, demo, samples):
-    """Finding landmarks needs it; files of landmarks are answered all the same."""
+def test_missing_webgl2_is_reported(playwright, demo, samples):
+    """WebGL2 is needed to find landmarks; landmark files are still answered."""
     from tests.webpage.chromium import NO_WEBGL, launch
 
     browser = launch(playwright, webgl=NO_WEBGL)
     try:
-        with watched(browser, demo.url) as seen:
-            seen.page.click("#camera-button")
-            seen.message("no_webgl2")
-            seen.state("state", "idle")
-            seen.page.set_input_files("#file-input", samples / "hallo.json")
-            seen.answers(1)
-            assert seen.glosses()[0] == "HALLO"
+        with open_tab(browser, demo.url) as tab:
+            tab.page.click("#camera-button")
+            tab.message("no_webgl2")
+            tab.state("state", "idle")
+            tab.page.set_input_files("#file-input", samples / "hallo.json")
+            tab.answers(1)
+            assert tab.glosses()[0] == "HALLO"
     finally:
         browser.close()

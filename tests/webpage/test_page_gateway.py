@@ -1,6 +1,6 @@
-"""The page before a SageMaker endpoint: API Gateway's URL in its settings, the proxy, SageMaker's container code.
+"""The page with a SageMaker endpoint: API Gateway's URL in the settings, the Lambda proxy, SageMaker's container code.
 
-API Gateway alone is a double: it makes an event of payload format 2.0 of each request, as its documentation shows.
+Only API Gateway is simulated: each request becomes an event in payload format 2.0, as in its documentation.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ import pytest
 from tests.aws.functions.lambda_runtime import Context, set_environment
 from tests.aws.functions.test_events import v2
 from tests.listening import listening
-from tests.webpage.conftest import page_before, watched
+from tests.webpage.conftest import open_tab, page_in_front_of
 
 
 @pytest.fixture
 def gateway(local_endpoint, proxy, monkeypatch) -> Iterator[str]:
-    """The URL that a stack of spoter/aws/template.yaml tells, on loopback."""
+    """A URL on loopback that behaves like the URL output of a stack of spoter/aws/template.yaml."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
@@ -37,11 +37,11 @@ def gateway(local_endpoint, proxy, monkeypatch) -> Iterator[str]:
         yield f"{url}/prod/invocations"
 
 
-def test_a_sagemaker_endpoint_answers_the_page(browser, gateway, samples):
+def test_the_page_gets_answers_of_a_sagemaker_endpoint(browser, gateway, samples):
     origin = gateway.removesuffix("/prod/invocations")
-    with page_before(origin) as url, watched(browser, f"{url}/?endpoint={gateway}", allowed=(origin,)) as seen:
-        seen.state("model", "known")
-        assert "dgs11" in seen.page.inner_text("#model-name")
-        seen.asked_about(samples / "hallo.json")
-        assert (seen.glosses()[0], seen.verdict()) == ("HALLO", "true")
-        assert {asked for asked in seen.requests if asked.startswith(origin)} == {gateway}
+    with page_in_front_of(origin) as url, open_tab(browser, f"{url}/?endpoint={gateway}", allowed=(origin,)) as tab:
+        tab.state("model", "known")
+        assert "dgs11" in tab.page.inner_text("#model-name")
+        tab.upload(samples / "hallo.json")
+        assert (tab.glosses()[0], tab.verdict()) == ("HALLO", "true")
+        assert {request for request in tab.requests if request.startswith(origin)} == {gateway}

@@ -1,4 +1,4 @@
-"""The page's modules without a browser: tests/web/unit, run by Node's own test runner."""
+"""Unit tests of the page's modules in tests/webpage/unit, run by Node's test runner without a browser."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 from tests import ROOT
 
 
-def test_the_modules_do_what_they_say(node):
+def test_unit_tests_of_the_modules_pass(node):
     files = sorted(Path(__file__).with_name("unit").glob("*.test.mjs"))
     assert files
-    done = subprocess.run([node, "--test", *files], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = subprocess.run([node, "--test", *files], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr

@@ -1,4 +1,4 @@
-"""Landmarks of the page (MediaPipe in JavaScript) against those of `spoter extract` (in Python), of the same videos."""
+"""The page (MediaPipe in JavaScript) and `spoter extract` (in Python) find the same landmarks in the same videos."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from tests.webpage.camera import SAMPLES, hands_up, read_person, read_sample, wr
 from tests.webpage.conftest import CAMERA_SIZE, WAIT
 from tests.webpage.figure import draw_clip
 
-POSE = 0.02  # mean |difference| of x and y, in image units, that the two may differ by
-PRESENCE = 0.75  # share of drawn frames in which both or neither find a hand; on blurred ones they decide apart
+POSE = 0.02  # largest mean |difference| of x and y, in image units
+PRESENCE = 0.75  # smallest share of drawn frames in which both or neither find a hand; they differ on blurred frames
 IN_PYTHON = ("HALLO", "ZEIGEN")  # one hand and two
 FRAMES = 8
 
 
 @pytest.fixture(scope="module")
 def films(short_folder: Path, samples: Path) -> dict[str, Path]:
-    """Each sample as a video of a few frames with its hands up."""
-    made = {}
+    """Each sample as a video of a few frames with raised hands."""
+    videos = {}
     for gloss in SAMPLES:
         points = read_sample(samples, gloss)
         up = np.flatnonzero(hands_up(points))
         points = points[up[np.linspace(0, len(up) - 1, FRAMES).astype(int)]]
-        made[gloss] = write_webm(short_folder / f"{gloss}.webm", draw_clip(points, CAMERA_SIZE), 8)
-        if made[gloss] is None:
-            pytest.skip("nothing here makes a video to upload: apt-get install ffmpeg")
-    return made
+        videos[gloss] = write_webm(short_folder / f"{gloss}.webm", draw_clip(points, CAMERA_SIZE), 8)
+        if videos[gloss] is None:
+            pytest.skip("found no video encoder: apt-get install ffmpeg, or python -m spoter.video.install")
+    return videos
 
 
 @pytest.fixture(scope="module")
 def page_reads(reader, short_folder: Path):
-    """Return a function: a video file -> all landmarks that the page finds, and the glosses it shows."""
+    """A function that uploads a video and returns all landmarks that the page finds, and the glosses it shows."""
 
     @lru_cache
     def read(file: Path) -> tuple[np.ndarray, list[str]]:
-        reader.asked_about(file)
+        reader.upload(file)
         with reader.page.expect_download(timeout=WAIT) as download:
             reader.page.click("#download-all")
         path = short_folder / f"{file.stem}.all.json"
@@ -54,43 +54,43 @@ def page_reads(reader, short_folder: Path):
 
 
 def compare(ours: np.ndarray, theirs: np.ndarray) -> dict[str, float]:
-    """Return the mean |difference| by part, and in how many frames the same hands are there."""
-    apart = np.abs(ours[:, : theirs.shape[1]] - theirs[:, : ours.shape[1]])
-    told = {}
+    """Return the mean |difference| of each part, and the share of frames in which both or neither find a hand."""
+    differences = np.abs(ours[:, : theirs.shape[1]] - theirs[:, : ours.shape[1]])
+    parity = {}
     for part in ("pose", "left_hand", "right_hand"):
         columns = MEDIAPIPE.part(part)
-        there = ~np.isnan(apart[:, columns]).any(axis=(1, 2))
-        told[part] = float(apart[there][:, columns].mean()) if there.any() else float("nan")
+        in_both = ~np.isnan(differences[:, columns]).any(axis=(1, 2))
+        parity[part] = float(differences[in_both][:, columns].mean()) if in_both.any() else float("nan")
         if part != "pose":
             found = [~np.isnan(points[:, columns.start, 0]) for points in (ours, theirs)]
-            told[f"{part}_agrees"] = float((found[0] == found[1]).mean())
-    return told
+            parity[f"{part}_agrees"] = float((found[0] == found[1]).mean())
+    return parity
 
 
-def test_the_page_names_every_sample_that_is_drawn(page_reads, films):
+def test_the_page_recognizes_every_drawn_sample(page_reads, films):
     assert {gloss: page_reads(film)[1][0] for gloss, film in films.items()} == {gloss: gloss for gloss in films}
 
 
 @pytest.mark.parametrize("gloss", IN_PYTHON)
 def test_drawn_frames_have_the_same_landmarks(page_reads, films, gloss, record_property):
     points, glosses = page_reads(films[gloss])
-    told = _check(points, films[gloss], record_property)
-    assert min(told["left_hand_agrees"], told["right_hand_agrees"]) >= PRESENCE
+    parity = _check(points, films[gloss], record_property)
+    assert min(parity["left_hand_agrees"], parity["right_hand_agrees"]) >= PRESENCE
     assert glosses[0] == gloss
 
 
 @pytest.mark.parametrize("name", ["lsp-comer.mp4", "msl-doctor.mp4"])
-def test_a_persons_frames_have_the_same_landmarks(page_reads, short_folder, name, record_property):
+def test_recordings_of_people_have_the_same_landmarks(page_reads, short_folder, name, record_property):
     clip = write_webm(short_folder / f"{name}.webm", read_person(name, (480, 480), FRAMES), 8)
     _check(page_reads(clip)[0], clip, record_property)
 
 
 def _check(points: np.ndarray, file: Path, record_property) -> dict[str, float]:
     if environment.find_python() is None:
-        pytest.skip(f"no environment with MediaPipe for Python: {environment.INSTALL_HINT}")
+        pytest.skip(f"found no video environment: {environment.INSTALL_HINT}")
     theirs = reader.read(file).clip.points
-    told = compare(points, theirs)
-    record_property("parity", json.dumps(told))
+    parity = compare(points, theirs)
+    record_property("parity", json.dumps(parity))
     assert len(points) == len(theirs)
-    assert told["pose"] < POSE
-    return told
+    assert parity["pose"] < POSE
+    return parity

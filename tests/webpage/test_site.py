@@ -1,4 +1,4 @@
-"""spoter/webpage/app.py: what the page's server gives, to whom, and what it hands on."""
+"""spoter/webpage/app.py: the files and headers that the page's server sends, and the requests that it forwards."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BASE = "http://127.0.0.1:8088"
 
 
 class _Echo(BaseHTTPRequestHandler):
-    """Stands in for TorchServe where a test looks at what was handed on: a real one does not tell."""
+    """Replaces TorchServe and records the forwarded requests."""
 
     def do_POST(self) -> None:
         if self.headers.get("Transfer-Encoding") == "chunked":
@@ -30,7 +30,7 @@ class _Echo(BaseHTTPRequestHandler):
                 self.rfile.readline()
         else:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.seen.append((dict(self.headers), body))
+        self.server.requests.append((dict(self.headers), body))
         self.send_response(503)
         self.send_header("Content-Type", "application/json")
         self.send_header("Retry-After", "1")
@@ -45,7 +45,7 @@ class _Echo(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def echo() -> Iterator[ThreadingHTTPServer]:
     server = ThreadingHTTPServer((LOOPBACK, 0), _Echo)
-    server.seen = []
+    server.requests = []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -54,7 +54,7 @@ def echo() -> Iterator[ThreadingHTTPServer]:
 
 @pytest.fixture(scope="module")
 def web(tmp_path_factory) -> Path:
-    """A folder laid out like web/ once its packages are there."""
+    """A folder like web/ with installed packages."""
     folder = tmp_path_factory.mktemp("web")
     packages = folder / MEDIAPIPE
     packages.mkdir(parents=True)
@@ -92,7 +92,7 @@ def client(web: Path, echo: ThreadingHTTPServer) -> Iterator[TestClient]:
         ("/mp/holistic.tflite", "application/octet-stream"),
     ],
 )
-def test_a_file_comes_with_its_type_and_only_once(client, path, media_type):
+def test_a_file_has_its_media_type_and_is_cached_by_etag(client, path, media_type):
     first = client.get(path)
     assert (first.status_code, first.headers["content-type"]) == (200, media_type)
     assert first.headers["cache-control"] == "no-cache"
@@ -116,11 +116,11 @@ def test_a_file_comes_with_its_type_and_only_once(client, path, media_type):
         "/absent.js",
     ],
 )
-def test_nothing_else_is_there(client, path):
+def test_other_paths_are_not_found(client, path):
     assert client.get(path).status_code == 404
 
 
-def test_every_answer_has_the_headers_that_protect_the_page(client):
+def test_every_response_has_the_security_headers(client):
     for answer in (client.get("/"), client.get("/absent"), client.post(PREDICTIONS, content=b"{}")):
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["referrer-policy"] == "no-referrer"
@@ -128,7 +128,7 @@ def test_every_answer_has_the_headers_that_protect_the_page(client):
         assert answer.headers["content-security-policy"] == "frame-ancestors 'none'"
 
 
-def test_the_worker_may_load_its_parts_from_here_and_nothing_else(client):
+def test_the_worker_may_load_only_from_the_same_origin(client):
     policies = client.get("/engine-worker.js").headers.get_list("content-security-policy")
     assert "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'" in policies
 
@@ -137,72 +137,72 @@ def test_the_worker_may_load_its_parts_from_here_and_nothing_else(client):
     ("host", "status"),
     [("127.0.0.1:8088", 200), ("localhost:8088", 200), ("evil.example", 400), ("127.0.0.1.evil.example:8088", 400)],
 )
-def test_another_name_for_this_machine_is_refused(client, host, status):
-    """DNS rebinding: a site's own name, suddenly that of 127.0.0.1, would read what this page may."""
+def test_other_host_names_are_refused(client, host, status):
+    """DNS rebinding: a foreign host name that resolves to 127.0.0.1 would get the page's permissions."""
     assert client.get("/", headers={"Host": host}).status_code == status
 
 
-def test_a_request_is_handed_on_with_the_token_and_its_answer_back(client, echo):
+def test_a_request_is_forwarded_with_the_token_and_the_response_returned(client, echo):
     headers = {"Content-Type": "text/csv", "Accept": "text/csv", "X-Amzn-SageMaker-Custom-Attributes": "top_k=2"}
-    more = {"Cookie": "a=b", "Authorization": "Bearer other", "Origin": BASE}
-    answer = client.post(PREDICTIONS, content=b"a,b\n", headers=headers | more)
+    other_headers = {"Cookie": "a=b", "Authorization": "Bearer other", "Origin": BASE}
+    answer = client.post(PREDICTIONS, content=b"a,b\n", headers=headers | other_headers)
     assert (answer.status_code, answer.json()) == (503, {"answer": 1})
     assert answer.headers["retry-after"] == "1" and "server-secret" not in answer.headers
-    sent, body = echo.seen[-1]
+    sent, body = echo.requests[-1]
     assert body == b"a,b\n"
     assert {name: sent.get(name.lower(), sent.get(name)) for name in headers} == headers
     assert sent["authorization"] == "Bearer abc" and "cookie" not in {name.lower() for name in sent}
 
 
-def test_another_sites_request_is_refused(client, echo):
-    before = len(echo.seen)
+def test_requests_of_other_origins_are_refused(client, echo):
+    before = len(echo.requests)
     for origin in ("http://evil.example", "null", "http://127.0.0.1:9999"):
         answer = client.post(PREDICTIONS, content=b"{}", headers={"Origin": origin})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "other_origin")
-    assert len(echo.seen) == before
+    assert len(echo.requests) == before
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_body_that_is_too_long_is_refused(client, told):
-    """Whether or not it tells its length before."""
-    answer = client.post(PREDICTIONS, content=b" " * (MAX_BYTES + 1) if told else iter([b" " * MAX_BYTES, b" "]))
+@pytest.mark.parametrize("with_length", [True, False])
+def test_a_body_that_is_too_large_is_refused(client, with_length):
+    """With and without a Content-Length header."""
+    answer = client.post(PREDICTIONS, content=b" " * (MAX_BYTES + 1) if with_length else iter([b" " * MAX_BYTES, b" "]))
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "body_too_large")
-    longest = client.post(PREDICTIONS, content=b" " * MAX_BYTES if told else iter([b" " * MAX_BYTES]))
-    assert longest.status_code == 503
+    largest = client.post(PREDICTIONS, content=b" " * MAX_BYTES if with_length else iter([b" " * MAX_BYTES]))
+    assert largest.status_code == 503
 
 
-def test_a_server_that_is_down_is_said(web):
+def test_a_server_that_is_down_is_reported(web):
     with TestClient(make_site(web, f"http://{LOOPBACK}:{free_port()}/x", MAX_BYTES), base_url=BASE) as client:
         answer = client.post(PREDICTIONS, content=b"{}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "server_down")
     assert "/x" in answer.json()["error"]["message"]
 
 
-def test_a_server_that_hangs_up_is_said(web):
-    with socket.socket() as listening:
-        listening.bind((LOOPBACK, 0))
-        listening.listen()
+def test_a_server_that_closes_the_connection_is_reported(web):
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
 
         def hang_up() -> None:
-            listening.accept()[0].close()
+            listener.accept()[0].close()
 
         threading.Thread(target=hang_up, daemon=True).start()
-        url = f"http://{LOOPBACK}:{listening.getsockname()[1]}/x"
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/x"
         with TestClient(make_site(web, url, MAX_BYTES), base_url=BASE) as client:
             answer = client.post(PREDICTIONS, content=b"{}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (502, "server_down")
 
 
-def test_a_server_that_never_answers_is_said(web, monkeypatch):
+def test_a_server_that_never_answers_is_reported(web, monkeypatch):
     monkeypatch.setattr("spoter.webpage.app._TIMEOUT", httpx.Timeout(0.2))
-    with socket.socket() as silent:
-        silent.bind((LOOPBACK, 0))
-        silent.listen()
-        url = f"http://{LOOPBACK}:{silent.getsockname()[1]}/x"
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        listener.listen()
+        url = f"http://{LOOPBACK}:{listener.getsockname()[1]}/x"
         with TestClient(make_site(web, url, MAX_BYTES), base_url=BASE) as client:
             answer = client.post(PREDICTIONS, content=b"{}")
     assert (answer.status_code, answer.json()["error"]["code"]) == (504, "server_timeout")
 
 
-def test_only_a_post_predicts(client):
+def test_predictions_accept_only_post(client):
     assert client.get(PREDICTIONS).status_code in (404, 405)
