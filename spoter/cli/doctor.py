@@ -28,7 +28,8 @@ def doctor(
         str | None, typer.Option(metavar="URL", help="Management API of --server, to check its workers.")
     ] = None,
     keys: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="key_file.json of --server, instead of --token.")
+        Path | None,
+        typer.Option(envvar="SPOTER_KEY_FILE", metavar="FILE", help="key_file.json of --server, instead of --token."),
     ] = None,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds to wait for each answer of --server.")] = 10.0,
 ) -> None:

@@ -12,7 +12,9 @@ from spoter.files import atomic_write_bytes
 
 
 def token(
-    keys: Annotated[Path, typer.Option(metavar="FILE", help="TorchServe's key_file.json.")] = Path("key_file.json"),
+    keys: Annotated[
+        Path, typer.Option(envvar="SPOTER_KEY_FILE", metavar="FILE", help="TorchServe's key_file.json.")
+    ] = Path("key_file.json"),
     management: Annotated[
         str, typer.Option(metavar="URL", help="URL of the management API.")
     ] = "http://127.0.0.1:8081",

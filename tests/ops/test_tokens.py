@@ -85,6 +85,11 @@ def test_failures_are_reported_in_one_line(double, keys, tmp_path, monkeypatch, 
     assert not (tmp_path / "t").exists()
 
 
+def test_a_variable_names_the_key_file(changing, keys, monkeypatch, capsys):
+    monkeypatch.setenv("SPOTER_KEY_FILE", str(keys))
+    assert run(monkeypatch, capsys, "--management", changing.url)[:2] == (0, "new0\n")
+
+
 def test_keys_are_renewed_until_ctrl_c_and_after_a_failure(changing, keys, tmp_path, monkeypatch, capsys):
     slept: list[float] = []
 
