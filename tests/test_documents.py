@@ -87,7 +87,7 @@ def test_the_page_of_the_command_line_lists_every_option():
 
     def look(command, name: str) -> None:
         for option in command.params:
-            texts = [option.opts[0], *filter(None, [getattr(option, "help", None)])]
+            texts = [*option.opts[: option.param_type_name == "option"], getattr(option, "help", None) or ""]
             missing.extend(f"{name} {text}" for text in texts if " ".join(text.split()) not in page)
         for each in getattr(command, "commands", ()):
             look(command.get_command(None, each), f"{name} {each}")
