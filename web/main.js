@@ -47,9 +47,9 @@ async function sendRequest(body, type) {
   activeRequest = controller;
   setState("asking");
   try {
-    const answer = await server.send(body, type, controller.signal, () => showMessage("info", "server_waiting"));
+    const response = await server.send(body, type, controller.signal, () => showMessage("info", "server_waiting"));
     if (model === UNKNOWN_MODEL && !activeDescription) describe();
-    return answer;
+    return response;
   } catch (error) {
     if (!(error instanceof ServerError)) throw error;
     if (error.code === "cancelled" && activeRequest !== controller) return null; // replaced by a newer request
@@ -74,14 +74,14 @@ function showServerError({ code, server: serverError }) {
 /** Send a clip and show the answer; a failure removes the previous answer. `fps` is the clip's frame rate, if known. */
 async function predict(body, type, fps = null) {
   showTimes({ request: null, sent: null });
-  const answer = await sendRequest(body, type);
-  const answers = answer && readAnswers(answer.body);
-  if (answer && !answers) showMessage("error", "server_other", { where: server.url });
+  const response = await sendRequest(body, type);
+  const answers = response && readAnswers(response.body);
+  if (response && !answers) showMessage("error", "server_other", { where: server.url });
   if (!answers) {
     if (!activeRequest) showAnswer(null); // otherwise a newer request is running
     return;
   }
-  showTimes({ request: answer.ms, sent: new Blob([body]).size });
+  showTimes({ request: response.ms, sent: new Blob([body]).size });
   const prediction = answers.find((answer) => answer.instances);
   const failure = answers.find((answer) => answer.error);
   if (failure) showMessage(prediction ? "warning" : "error", "server_refused", { status: 200 }, failure.error);

@@ -104,7 +104,7 @@ export class Session extends EventTarget {
       setState("live");
       await this.#keeper.ready(this.#stage.video);
     } catch (error) {
-      const cancelled = error instanceof EngineError && !this.camera; // the engine failed because the camera was turned off
+      const cancelled = error instanceof EngineError && !this.camera; // without the camera, the engine gets no picture
       this.turnOff();
       if (cancelled) this.#keeper.close();
       else this.#fail(error);

@@ -24,7 +24,7 @@ SAMPLES = {
     "WELT": ("ich-welt.jsonl", 1),
     "ZEIGEN": ("zeigen-compact.json", 0),
 }
-"""The file of each sample by its gloss, and the clip's index in the file."""
+"""The sample file of each gloss, and the clip's index in the file."""
 
 _BY_OPENCV = """
 import sys, cv2

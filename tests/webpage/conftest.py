@@ -32,9 +32,9 @@ from tests.webpage.figure import draw_clip
 
 START_TIMEOUT = 180.0
 WAIT = 60_000  # milliseconds until an expectation fails, long enough for a slow machine
-MEDIAPIPE_LOG = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # starts of MediaPipe's log lines, which the console lists as errors
+MEDIAPIPE_LOG = re.compile(r"[IW]\d{4} |[IW]\d+ ")  # MediaPipe's log lines, which the console lists as errors
 CAMERA_SIZE = (320, 240)
-CAMERA_RATE = 4  # frames a second
+CAMERA_RATE = 4  # frames per second
 VIDEO_RATE = 5  # frames per second, so that two of the three frames of rest at each end are within the page's margin
 
 

@@ -26,10 +26,7 @@ PHONE = {"width": 360, "height": 780}
 SAMPLES = ROOT / "samples"
 STEP = 2  # draw every second frame of the sample, which has 25 frames per second
 RATE = 12  # frames per second of the film, close to the sample's speed
-REST = (
-    5 * RATE,
-    RATE,
-)  # frames at rest before and after the sign; the rest before it covers the countdown of three seconds
+REST = 5 * RATE, RATE  # frames at rest before the sign, which cover the countdown of three seconds, and after it
 RECORDING = 6500  # milliseconds: the rest after the countdown, and the sign
 # True if the skeleton over the camera contains the right hand's color.
 HAND = """(() => {

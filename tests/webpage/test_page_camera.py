@@ -96,9 +96,8 @@ def test_an_example_of_a_new_sign_is_recorded_by_keyboard(camera):
     camera.page.keyboard.press("Enter")
     camera.state("state", "recording")
     assert camera.page.evaluate("document.activeElement.id") == "record-button"
-    camera.page.wait_for_timeout(
-        LOOP
-    )  # a shorter recording may contain only the end of a sign and the start of the next
+    # A shorter recording may contain only the end of a sign and the start of the next.
+    camera.page.wait_for_timeout(LOOP)
     camera.page.keyboard.press("Enter")
     camera.until("document.querySelectorAll('#teach-examples li').length === 1")
     assert camera.page.evaluate("document.activeElement.id") == "teach-record"
