@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 
-from scripts import error_table
+from spoter.error_codes import ErrorCode, Source
 
-DOCS = error_table.DOCUMENT.parent
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
 # The objects that `import spoter` offers, where they are defined.
 OBJECTS = (
     "spoter.serving.recognizer.Recognizer",
@@ -31,10 +33,21 @@ Generated from the docstrings by `make reference`.
 """
 
 
+def errors() -> str:
+    """Return docs/errors.md: its own introduction, and a table for each source of codes."""
+    text = (DOCS / "errors.md").read_text(encoding="utf-8").partition("\n## ")[0]
+    for source in Source:
+        codes = [code for code in ErrorCode if code.source is source]
+        rows = [f"| `{code.value}` | {code.status} | {code.meaning} | {code.remedy} |\n" for code in codes]
+        text += f"\n## Codes of {source.value}\n\n| Code | Status | What was wrong | What to do |\n|---|---|---|---|\n"
+        text += "".join(rows)
+    return text
+
+
 def command_line() -> str:
     """Return docs/command-line.md."""
     command = [sys.executable, "-m", "typer", "spoter.cli.main", "utils", "docs", "--name", "spoter"]
-    text = subprocess.run(command, cwd=DOCS.parent, capture_output=True, text=True, check=True).stdout
+    text = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     sections = dict(re.findall(r"^##+ `spoter ([^`]+)`\n\n(.+)$", text, re.MULTILINE))
 
     def link(match: re.Match[str]) -> str:
@@ -53,7 +66,7 @@ def python_api() -> str:
     from griffe2md import default_config, load_config, render_object_docs
 
     style = {**default_config, **(load_config() or {})}
-    loader = GriffeLoader(search_paths=[DOCS.parent], docstring_parser=Parser.numpy)
+    loader = GriffeLoader(search_paths=[ROOT], docstring_parser=Parser.numpy)
     loader.load("spoter")
     parts = []
     for name in OBJECTS:
@@ -66,10 +79,8 @@ def python_api() -> str:
 
 def main() -> None:
     """Write all three pages."""
-    old = error_table.DOCUMENT.read_text(encoding="utf-8")
-    error_table.DOCUMENT.write_text(error_table.document(old), encoding="utf-8")
-    (DOCS / "command-line.md").write_text(command_line(), encoding="utf-8")
-    (DOCS / "python-api.md").write_text(python_api(), encoding="utf-8")
+    for name, page in (("errors", errors), ("command-line", command_line), ("python-api", python_api)):
+        (DOCS / f"{name}.md").write_text(page(), encoding="utf-8")
 
 
 if __name__ == "__main__":

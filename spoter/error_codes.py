@@ -1,7 +1,6 @@
 """Every error code of the wire format: its HTTP status, its meaning, and a remedy for the client.
 
-Clients compare codes, so a code never changes. ``python -m scripts.error_table`` generates docs/errors.md from this
-module.
+Clients compare codes, so a code never changes. ``make reference`` generates docs/errors.md from this module.
 """
 
 from enum import StrEnum

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-from scripts import error_table
 from spoter.error_codes import ErrorCode
 from spoter.formats import Limits, Options, request
 from spoter.formats.csv_format import LONG_COLUMNS
@@ -14,11 +13,6 @@ from spoter.formats.response import CSV_COLUMNS
 from spoter.landmarks.clip import COORDINATE_LIMIT
 from spoter.landmarks.estimators import ESTIMATORS
 from tests import ROOT
-
-
-def test_the_table_of_error_codes_is_generated() -> None:
-    text = error_table.DOCUMENT.read_text(encoding="utf-8")
-    assert text == error_table.document(text), "run python -m scripts.error_table"
 
 
 def test_every_error_code_is_used() -> None:
