@@ -84,7 +84,7 @@ class Undo:
                     self._reporter.note(f"{name} does not exist any more")
                     continue
                 failed.append(name)
-                self._reporter.warn(f"{name} could not be undone: {error}")
+                self._reporter.warn(f"could not undo {name}: {error}")
             else:
                 self._reporter.note(f"{verb} {name}")
         return failed

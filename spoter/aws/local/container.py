@@ -128,6 +128,6 @@ def unpack(archive: Path, folder: Path) -> None:
                 packed.extraction_filter = tarfile.data_filter
             packed.extractall(folder)
     except (tarfile.TarError, zlib.error, EOFError) as error:
-        raise SpoterError(f"{archive}: found no complete tar.gz ({error}); build it with python build_mar.py") from None
+        raise SpoterError(f"{archive}: found no complete tar.gz ({error}); build it with `spoter pack`") from None
     except OSError as error:
-        raise SpoterError(f"{archive}: {error.strerror or error}; build it with python build_mar.py") from None
+        raise SpoterError(f"{archive}: {error.strerror or error}; build it with `spoter pack`") from None

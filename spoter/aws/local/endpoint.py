@@ -42,7 +42,7 @@ class LocalEndpoint:
     The start waits for the answer to a real sample; the end leaves no process behind. The runtime API offers only
     InvokeEndpoint. It does not check signatures, so it listens on loopback only.
 
-    `archive` is a model.tar.gz, as `build_mar.py` writes it. `port` is that of the runtime API; 0 chooses a free one.
+    `archive` is a model.tar.gz, as `spoter pack` writes it. `port` is that of the runtime API; 0 chooses a free one.
     `python` is the interpreter of an environment with the container's packages, by default that of
     `locked_environment`. `report` gets one line per step.
 
