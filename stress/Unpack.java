@@ -1,4 +1,4 @@
-// Unpacks archives with TorchServe's own code. Reads lines "ARCHIVE<tab>FOLDER"; answers each with "ok" or an error's class.
+// Unpacks archives with TorchServe's code. Reads lines "ARCHIVE<tab>FOLDER"; answers each with "ok" or the class of the error.
 import java.io.BufferedReader;
 import java.io.File;
 import java.io.FileInputStream;

@@ -1,1 +1,1 @@
-"""Attacks on servers that the attack itself starts on loopback: bounded, repeatable, and without leftovers."""
+"""Attacks on servers that the attack starts on loopback: limited in time, repeatable, and cleaned up at the end."""

@@ -1,8 +1,9 @@
-"""Compares programs that unpack what `spoter.ops.archive.scan` passes: `python -m stress.archive_differential`.
+"""Compare `spoter.ops.archive.scan` with programs that unpack archives: `python -m stress.archive_differential`.
 
-Archives of both kinds are mutated. TorchServe's own Java code unpacks each that `scan` passes, GNU tar and Python's
-tarfile a model.tar.gz, too. All must end without an error and give the files that `scan` lists. The exit status is 1 if
-one does not; such an archive is kept in build/unpacking. This needs a JDK (javac); GNU tar if there is one.
+The command mutates archives of both kinds. TorchServe's Java code unpacks each archive that `scan` accepts; GNU tar and
+Python's tarfile also unpack each model.tar.gz. Every program must succeed and write the files that `scan` lists. If one
+does not, the exit status is 1 and the archive is copied to build/unpacking. This needs a JDK (javac); GNU tar is
+optional.
 """
 
 import hashlib
@@ -32,13 +33,13 @@ from spoter.ops.tar_reader import GzipStream, members
 from stress.archive_mutations import has_gnu_tar, make_tars, make_zips, mutate_tar, mutate_zip
 
 KINDS = {"model.tar.gz": (make_tars, mutate_tar), "spoter.mar": (make_zips, mutate_zip)}
-_ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8"}  # the image sets the same locale: Java decodes file names by it
-Unpack = Callable[[Path, Path], str | None]  # unpacks an archive into a folder; returns an error, None if there is none
+_ENVIRONMENT = os.environ | {"LC_ALL": "C.UTF-8"}  # the locale of the image; Java decodes file names by the locale
+Unpack = Callable[[Path, Path], str | None]  # unpacks an archive into a folder; returns an error or None
 
 
 @dataclass
 class Outcome:
-    """The results for archives of one kind; `differences` names the archive, the program and its result."""
+    """Results for archives of one kind; each line of `differences` names an archive, a program and its result."""
 
     kind: str
     archives: int = 0
@@ -48,10 +49,10 @@ class Outcome:
 
 @contextmanager
 def torchserve_unpacker() -> Iterator[Unpack]:
-    """Compile and start TorchServe's unpacking; `SpoterError` if there is no JDK or no TorchServe."""
+    """Compile and start TorchServe's code for unpacking; raise `SpoterError` without a JDK or TorchServe."""
     spec = find_spec("ts")
     if not (shutil.which("javac") and shutil.which("java")) or spec is None or spec.origin is None:
-        raise SpoterError("found no javac, java or TorchServe, expected a JDK on PATH and the package torchserve")
+        raise SpoterError("javac, java or TorchServe is missing: install a JDK on the PATH, and the package torchserve")
     jar = Path(spec.origin).parent / "frontend" / "model-server.jar"
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         source = Path(__file__).with_name("Unpack.java")
@@ -71,12 +72,12 @@ def torchserve_unpacker() -> Iterator[Unpack]:
 
 
 def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Path | None = None) -> Outcome:
-    """Mutate archives of a kind, and compare `scan` with `unpack` and others; copy those that differ into `keep`."""
+    """Mutate archives of a kind, compare `scan` with the programs, and copy archives with differences to `keep`."""
     make, mutate = KINDS[kind]
     rng, seeds, outcome = random.Random(f"{kind} {seed}"), make(), Outcome(kind)
     programs = {"TorchServe": unpack} | (_TAR_PROGRAMS if kind.endswith(".gz") else {})
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile's, of repeated names
+        warnings.simplefilter("ignore")  # zipfile warns about repeated names
         path, folder = Path(scratch, kind), Path(scratch, "out")
         for number in range(count):
             path.write_bytes(mutate(rng.choice(seeds), rng))
@@ -94,7 +95,7 @@ def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Pa
                 if error is None and unpacked == expected:
                     continue
                 different = sorted(dict(unpacked.items() ^ expected.items()))[:3]
-                result = f"fails: {error}" if error is not None else f"differs in {different}"
+                result = f"failed: {error}" if error is not None else f"wrote other files than scan lists: {different}"
                 outcome.differences.append(f"{number}-{kind}: {program} {result}")
                 if keep is not None:
                     keep.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def compare_unpackers(kind: str, count: int, seed: int, unpack: Unpack, keep: Pa
 
 
 def _torchserve_names(path: Path, files: dict[str, str]) -> dict[str, str]:
-    """Return the files of a tar file by TorchServe's names, without the first part; the last file of a name counts."""
+    """Return the hashes by TorchServe's file names, which lack the first part; the last file with a name counts."""
     with path.open("rb") as file:
         names = [name for name, is_file, _ in members(GzipStream(file).read) if is_file]
     return {name[name.find("/") + 1 :]: files[name.removeprefix("./")] for name in names}
@@ -111,11 +112,11 @@ def _torchserve_names(path: Path, files: dict[str, str]) -> dict[str, str]:
 
 def _hash_files(folder: Path) -> dict[str, str]:
     hashes = {}
-    for place, folders, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         for name in folders:
-            Path(place, name).chmod(0o700)
+            Path(parent, name).chmod(0o700)
         for name in names:
-            file = Path(place, name)
+            file = Path(parent, name)
             file.chmod(0o600)
             hashes[file.relative_to(folder).as_posix()] = hashlib.sha256(file.read_bytes()).hexdigest()
     return hashes
@@ -124,7 +125,7 @@ def _hash_files(folder: Path) -> dict[str, str]:
 def _run_tarfile(path: Path, folder: Path) -> str | None:
     try:
         with tarfile.open(path, "r:gz") as archive:
-            # Debian's Python 3.11.2 has no extraction filters: they came with 3.11.4.
+            # Debian's Python 3.11.2 has no extraction filters; Python 3.11.4 added them.
             archive.extractall(folder, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))
     except (tarfile.TarError, OSError, ValueError, OverflowError) as error:
         return repr(error)
@@ -141,15 +142,15 @@ _TAR_PROGRAMS: dict[str, Unpack] = {"tarfile": _run_tarfile} | ({"GNU tar": _run
 
 
 def main(
-    archives: Annotated[int, typer.Option(min=1, help="Of each kind.")] = 3000,
-    seed: Annotated[int, typer.Option(help="Of the mutations.")] = 1,
-    folder: Annotated[Path, typer.Option(help="For archives unpacked differently.")] = ROOT / "build" / "unpacking",
+    archives: Annotated[int, typer.Option(min=1, help="Number of archives of each kind.")] = 3000,
+    seed: Annotated[int, typer.Option(help="Seed of the mutations.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Folder for archives with differences.")] = ROOT / "build" / "unpacking",
 ) -> None:
-    """Compare how programs unpack mutated archives that check-archive passes."""
+    """Compare how programs unpack mutated archives that check-archive accepts."""
     with torchserve_unpacker() as unpack:
         outcomes = [compare_unpackers(kind, archives, seed, unpack, folder) for kind in KINDS]
     rows = [(o.kind, o.archives, o.passed, len(o.differences)) for o in outcomes]
-    print(markdown_table(("Archive", "Mutated", "Passed by scan", "Unpacked differently"), rows))
+    print(markdown_table(("Archive", "Mutated archives", "Accepted by scan", "Differences"), rows))
     if differences := [line for outcome in outcomes for line in outcome.differences]:
         sys.exit("\n".join(differences))
 

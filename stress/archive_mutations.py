@@ -1,4 +1,4 @@
-"""Archives by several programs, and mutations of their headers, their order and their compression."""
+"""Archives written by several programs, and mutations of their headers, order and compression."""
 
 import gzip
 import io
@@ -18,7 +18,7 @@ from spoter.torchserve.pack import gzipped_tar, zipped
 
 BLOCK = 512
 EVIL = b"print('another handler')\n"
-# TorchServe removes a name's first part, "." here, in a model.tar.gz.
+# For a model.tar.gz, TorchServe removes the first part of a name, which is "." in these names.
 FILES = {
     "./MAR-INF/MANIFEST.json": b"{}",
     "./config.json": b'{"layout": "54"}' * 40,
@@ -39,7 +39,7 @@ _NUMBERS = (
 )  # fmt: skip
 _TYPES = tuple(bytes([kind]) for kind in b"0123456789LKxXgSVMNDA\0 ")
 _MAGICS = (b"ustar\x0000", b"ustar  \0", bytes(8), b"ustar\0\0\0", b"ustar\x0001", b"USTAR\x0000")
-# Offset and length of each field of a tar header, and values for it.
+# Offset, length and test values of each field in a tar header.
 _FIELDS = (
     *((start, length, _TEXTS) for start, length in ((0, 100), (157, 100), (265, 32), (297, 32), (345, 155))),
     *((start, 8, _NUMBERS) for start in (100, 108, 116, 148, 329, 337)),
@@ -57,13 +57,13 @@ _RECORDS = (
 
 
 def has_gnu_tar() -> bool:
-    """Tell whether the program tar is GNU tar."""
+    """Return whether the program `tar` is GNU tar."""
     program = shutil.which("tar")
     return program is not None and b"GNU tar" in subprocess.run([program, "--version"], capture_output=True).stdout
 
 
 def make_tars() -> list[bytes]:
-    """Return uncompressed tar files of `FILES` by build_mar.py, by Python's tarfile in its formats, and by GNU tar."""
+    """Return uncompressed tar files of `FILES`, written by `spoter pack`, by Python's tarfile and by GNU tar."""
     tars = [gzip.decompress(gzipped_tar(files)) for files in (FILES, FILES | _LONG_NAMES)]
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
         for name, content in FILES.items():
@@ -81,14 +81,14 @@ def make_tars() -> list[bytes]:
 
 
 def mutate_tar(raw: bytes, rng: random.Random) -> bytes:
-    """Return a model.tar.gz made from a tar file by up to three mutations, and one of its compression."""
+    """Return a model.tar.gz: a tar file with up to three mutations and sometimes a mutated compression."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         header, block = rng.choice(_headers(content)), BLOCK * rng.randrange(1 + len(content) // BLOCK)
         match rng.choice(("byte", "byte", *["field"] * 4, "insert", "insert", "insert", "remove", "cut")):
             case "byte":
-                place = header + rng.randrange(BLOCK)
-                content[place : place + 1] = bytes([rng.choice((0, 0x20, 0x2F, 0x30, 0x80, 0xFF, rng.randrange(256)))])
+                at = header + rng.randrange(BLOCK)
+                content[at : at + 1] = bytes([rng.choice((0, 0x20, 0x2F, 0x30, 0x80, 0xFF, rng.randrange(256)))])
             case "field":
                 start, length, values = rng.choice(_FIELDS)
                 value = rng.choice(values).ljust(rng.choice((0, length)), rng.choice((b"\0", b"\0", b" ")))[:length]
@@ -99,9 +99,9 @@ def mutate_tar(raw: bytes, rng: random.Random) -> bytes:
             case "remove":
                 del content[block : block + BLOCK]
             case "cut":
-                used = len(content.rstrip(b"\0"))
-                blocks = -(-used // BLOCK) + 1 + rng.randrange(4)
-                del content[rng.choice((used, used + BLOCK, blocks * BLOCK, rng.randrange(1 + used))) :]
+                data_end = len(content.rstrip(b"\0"))
+                blocks = -(-data_end // BLOCK) + 1 + rng.randrange(4)
+                del content[rng.choice((data_end, data_end + BLOCK, blocks * BLOCK, rng.randrange(1 + data_end))) :]
     kind = rng.random()
     if kind < 0.85:
         _correct_checksums(content, signed=kind < 0.05)
@@ -109,15 +109,15 @@ def mutate_tar(raw: bytes, rng: random.Random) -> bytes:
 
 
 def _headers(content: bytearray) -> list[int]:
-    """Return the offsets of the headers, up to the first broken one."""
-    places, at = [], 0
+    """Return the offsets of the headers; after a broken size, the next block counts as a header."""
+    offsets, at = [], 0
     while at + BLOCK <= len(content) and any(content[at : at + BLOCK]):
-        places.append(at)
+        offsets.append(at)
         try:
             at += BLOCK + -(-max(0, tarfile.nti(content[at + 124 : at + 136])) // BLOCK) * BLOCK
         except tarfile.TarError:
             at += BLOCK
-    return places or [0]
+    return offsets or [0]
 
 
 def _correct_checksums(content: bytearray, signed: bool) -> None:
@@ -133,7 +133,7 @@ def _member(name: str, content: bytes, kind: bytes = b"0") -> bytes:
 
 
 def _records(rng: random.Random) -> bytes:
-    """Return a pax header, of one member or of all, in which the first length may be wrong."""
+    """Return a pax header for one member or for all; the length of its first record is sometimes wrong."""
     header = bytearray(tarfile.TarInfo.create_pax_global_header(dict(rng.sample(_RECORDS, rng.choice((1, 1, 2))))))
     header[156:157] = rng.choice((b"x", b"x", b"g"))
     header[BLOCK] ^= rng.choice((0, 0, 0, 0, 1))
@@ -165,7 +165,7 @@ def _compress(content: bytes, rng: random.Random) -> bytes:
 
 
 def make_zips() -> list[bytes]:
-    """Return .mar files of `FILES`: by build_mar.py, stored, with folders, and with the fields of large files."""
+    """Return .mar files of `FILES`: from `spoter pack`, stored, with folders, and with the fields of large files."""
     names = {name.removeprefix("./"): content for name, content in FILES.items()}
     zips = [zipped(names)]
     for method, large in itertools.product((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), (False, True)):
@@ -180,11 +180,11 @@ def make_zips() -> list[bytes]:
 
 
 def mutate_zip(raw: bytes, rng: random.Random) -> bytes:
-    """Return a .mar made from another one by up to three mutations."""
+    """Return a .mar file with up to three mutations."""
     content = bytearray(raw)
     for _ in range(rng.choice((0, 1, 1, 1, 2, 3))):
         headers = [match.start() for match in re.finditer(rb"PK[\x01\x03\x05]", content[:-2])]
-        header, place = rng.choice(headers or [0]), rng.randrange(1 + len(content))
+        header, cut = rng.choice(headers or [0]), rng.randrange(1 + len(content))
         match rng.choice(("field", "field", "field", "byte", "insert", "entry", "cut")):
             case "field":
                 at = header + rng.choice((*range(4, 36, 2), 38, 42))
@@ -200,12 +200,12 @@ def mutate_zip(raw: bytes, rng: random.Random) -> bytes:
             case "entry":
                 content = _add_entry(content, rng)
             case "cut":
-                del content[place : place + rng.choice((1, 4, 30, len(content)))]
+                del content[cut : cut + rng.choice((1, 4, 30, len(content)))]
     return bytes(content)
 
 
 def _add_entry(content: bytearray, rng: random.Random) -> bytearray:
-    """Add an entry as Python does, perhaps of a name that is there, or with an extra field."""
+    """Add an entry with Python's zipfile; its name may exist already, and it may have an extra field."""
     names = ("new.csv", "spoter_handler.py", "./new.csv", "a/b/c.csv", "../evil", "\u00e4.csv", "d/")
     entry = zipfile.ZipInfo(rng.choice(names))
     entry.compress_type = rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))

@@ -1,8 +1,8 @@
 """The cost of hostile bodies for the server: `python -m stress.cost_amplification`.
 
-`spoter.serving.service.respond` answers each body of `stress.hostile_bodies` in its own process, which measures the
-seconds of processor time, and the memory in addition to the body. The exit status is 1 if one is answered with another
-status than 200 or 4xx, or costs too much.
+`spoter.serving.service.respond` answers each body of `stress.hostile_bodies` in a separate process, which measures
+processor seconds and the memory in addition to the body. The exit status is 1 if a body costs too much, or gets a
+status other than 200 or 4xx.
 """
 
 import ctypes
@@ -28,14 +28,14 @@ from spoter.serving.service import respond
 from stress.hostile_bodies import HostileBody, hostile_bodies
 
 MB = 1e6
-# Limits of a body: 1.5 times its bytes and 100 MB of memory, and 0.6 s of a core at 25 MiB.
+# Limits of a body: memory of 1.5 times its size plus 100 MB, and 0.6 s of one core for 25 MiB.
 MOST_SECONDS = 0.6
-TRIES = 3  # measurements of a body that seems to cost more: other processes can make it slower, and never faster
+TRIES = 3  # measurements of a body above the limits: other processes can only increase the cost
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one body of so many `bytes`; `memory` is the most in addition to them."""
+    """The cost of a body of `bytes` bytes; `memory` is the peak in bytes in addition to the body."""
 
     name: str
     bytes: int
@@ -47,12 +47,12 @@ class Cost:
 
     @property
     def is_too_high(self) -> bool:
-        """Whether it is above the limits."""
+        """Whether the cost is above the limits."""
         return not self.honest and (self.memory > 1.5 * self.bytes + 100 * MB or self.seconds > MOST_SECONDS)
 
 
 def lowest_cost(measure: Callable[[], Cost]) -> Cost:
-    """Return the cost of a body: if the first measurement is too high, the lowest of up to `TRIES`."""
+    """Return the cost of a body; if the first measurement is too high, the lowest of up to `TRIES` measurements."""
     cost = measure()
     for _ in range(TRIES - 1):
         if cost.is_too_high:
@@ -61,7 +61,7 @@ def lowest_cost(measure: Callable[[], Cost]) -> Cost:
 
 
 def _measure_in_child(recognizer: Recognizer, body: HostileBody, size: int) -> Cost:
-    """Answer a body in a child process, which has all that is loaded here and nothing of earlier bodies."""
+    """Answer a body in a child process, which has the loaded recognizer and no memory of earlier bodies."""
     context = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
     child = context.Process(target=lambda: sender.send(_measure(recognizer, body, size)), daemon=True)
@@ -69,7 +69,7 @@ def _measure_in_child(recognizer: Recognizer, body: HostileBody, size: int) -> C
     sender.close()
     try:
         return receiver.recv()
-    except EOFError:  # it was killed, probably for its memory
+    except EOFError:  # the child was killed, probably out of memory
         return Cost(body.name, size, 0, "died", 0.0, 0, body.honest)
     finally:
         child.join()
@@ -77,8 +77,8 @@ def _measure_in_child(recognizer: Recognizer, body: HostileBody, size: int) -> C
 
 def _measure(recognizer: Recognizer, body: HostileBody, size: int) -> Cost:
     request = body.make(size)
-    ctypes.CDLL(None).malloc_trim(0)  # free memory that making the body used would hide the memory of the answer
-    Path("/proc/self/clear_refs").write_text("5")  # resets the peak, VmHWM (proc(5))
+    ctypes.CDLL(None).malloc_trim(0)  # free memory left from creating the body, which would hide memory of the answer
+    Path("/proc/self/clear_refs").write_text("5")  # reset the peak, VmHWM (proc(5))
     before, started = _read_memory("VmRSS"), time.process_time()
     [response], _ = respond(recognizer, [request])
     seconds = time.process_time() - started
@@ -87,16 +87,16 @@ def _measure(recognizer: Recognizer, body: HostileBody, size: int) -> Cost:
 
 
 def _read_memory(kind: str) -> int:
-    """Return a line of /proc/self/status in bytes."""
+    """Return a value of /proc/self/status in bytes."""
     return 1024 * int(re.search(rf"{kind}:\s+(\d+)", Path("/proc/self/status").read_text())[1])
 
 
 def main(
     model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
-    size: Annotated[int, typer.Option(help="Bytes of each body; at most max_bytes of the model.")] = 26_214_400,
-    only: Annotated[str, typer.Option(help="Only bodies with this in their names.")] = "",
+    size: Annotated[int, typer.Option(help="Bytes of each body; at most the model's max_bytes.")] = 26_214_400,
+    only: Annotated[str, typer.Option(help="Only bodies whose name contains this text.")] = "",
 ) -> None:
-    """Answer bodies that are made to cost, and print their costs."""
+    """Answer hostile bodies, and print their cost."""
     recognizer = Recognizer.load(model)
     limit_threads(1, recognizer.config.runtime)
     bodies = [body for body in hostile_bodies(recognizer.layout) if only in body.name]
@@ -108,9 +108,9 @@ def main(
         rows.append((name, f"{cost.bytes / MB:.1f}", answer, *numbers))
         if cost.is_too_high or not (cost.status == 200 or 400 <= cost.status < 500):
             wrong.append(cost.name)
-    print(markdown_table(("Body", "MB", "Answer", "CPU s", "MB on top", ""), rows))
+    print(markdown_table(("Body", "Size, MB", "Answer", "CPU time, s", "Additional memory, MB", "Verdict"), rows))
     if wrong:
-        sys.exit(f"{len(wrong)} of {len(rows)} bodies cost too much or were not answered: {'; '.join(wrong)}")
+        sys.exit(f"{len(wrong)} of {len(rows)} bodies cost too much or got a wrong status: {'; '.join(wrong)}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Coverage-guided fuzzing of all that reads bytes: `python -m stress.decoder_fuzz --target json --seconds 60`.
+"""Coverage-guided fuzzing of the decoders of untrusted bytes: `python -m stress.decoder_fuzz --target json`.
 
-Atheris (libFuzzer) mutates valid requests and model files (`stress.decoder_targets`), each target in its own process.
-Inputs that crashed, were slow or took much memory go to build/fuzz/TARGET; read one again with
-`--target TARGET --again FILE`. The exit status is 1 if there are any.
+Atheris (libFuzzer) mutates valid requests and model files (`stress.decoder_targets`), each target in a separate
+process. Findings are inputs that crash, are slow or need much memory: they go to build/fuzz/TARGET, and the exit status
+is 1. Repeat one with `--target TARGET --again FILE`.
 """
 
 import os
@@ -24,7 +24,7 @@ from benchmarks.load.processes import INTERRUPTED
 from benchmarks.tables import markdown_table
 
 SLOW_SECONDS = 1
-# Megabytes that an input may add to the process, whose imports alone can take 800 MB (a CUDA build of torch).
+# Megabytes that an input may add to the process. Imports take up to 800 MB before that (a CUDA build of torch).
 MOST_MB = 512
 LONGEST = 1 << 16
 INSTRUMENTED = (
@@ -35,7 +35,7 @@ INSTRUMENTED = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result for a target: executions, edges of code covered, and the files of inputs that are findings."""
+    """The result for a target; `covered` is the number of code edges, `findings` are files with inputs."""
 
     target: str
     executions: int
@@ -46,12 +46,12 @@ class Outcome:
 
 
 def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int = 1) -> Outcome:
-    """Fuzz a target in its own process, for some seconds (0: no limit) or runs (-1); `folder` keeps its files."""
+    """Fuzz a target in a separate process for some seconds (0: no limit) or runs (-1: no limit); write to `folder`."""
     from stress.decoder_targets import TARGETS
 
     corpus, findings = folder / target / "corpus", folder / target / "findings"
-    for place in (corpus, findings):
-        place.mkdir(parents=True, exist_ok=True)
+    for path in (corpus, findings):
+        path.mkdir(parents=True, exist_ok=True)
     for number, content in enumerate(TARGETS[target].seeds()):
         (corpus / f"seed-{number}").write_bytes(content)
     options = [f"-max_total_time={seconds}", f"-runs={runs}", f"-seed={seed}", f"-max_len={LONGEST}"]
@@ -59,7 +59,7 @@ def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int 
     options += [f"-artifact_prefix={findings}/", "-print_final_stats=1"]
     started, before = time.monotonic(), set(findings.iterdir())
     command = [sys.executable, "-m", "stress.decoder_fuzz", "--child", target, *options, str(corpus)]
-    with tempfile.TemporaryDirectory(prefix="spoter-fuzz-") as scratch:  # libFuzzer does not remove its own
+    with tempfile.TemporaryDirectory(prefix="spoter-fuzz-") as scratch:  # libFuzzer leaves temporary files
         variables = {"OMP_NUM_THREADS": "1", "SPOTER_VIDEO_PYTHON": "no program", "TMPDIR": scratch}
         process = subprocess.run(command, cwd=ROOT, env=os.environ | variables, stderr=subprocess.PIPE)
     log, new = process.stderr.decode(errors="replace"), sorted(set(findings.iterdir()) - before)
@@ -71,35 +71,35 @@ def fuzz(target: str, folder: Path, seconds: int = 0, runs: int = -1, seed: int 
 
 
 def _run_child(target: str, options: list[str]) -> None:
-    """Run libFuzzer in this process; it parses its options, and exits."""
+    """Run libFuzzer in this process; it parses `options` and exits."""
     import atheris
 
     with atheris.instrument_imports(include=[f"spoter.{name}" for name in INSTRUMENTED]):
         from stress.decoder_targets import TARGETS
     for content in TARGETS[target].seeds():
-        TARGETS[target].read(content)  # work that is done once must count neither as slow nor as large
-    # libFuzzer compares its limit with this same peak of the process.
+        TARGETS[target].read(content)  # work of the first call must not count as slow or large
+    # libFuzzer compares its limit with the same peak.
     largest_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     atheris.Setup([sys.argv[0], f"-rss_limit_mb={largest_mb + MOST_MB}", *options], TARGETS[target].read)
     atheris.Fuzz()
 
 
 def main(
-    target: Annotated[list[str] | None, typer.Option(help="A target, or several; all unless given.")] = None,
-    seconds: Annotated[int, typer.Option(min=0, help="For each target; 0 for no limit.")] = 60,
-    runs: Annotated[int, typer.Option(help="Executions of each target; -1 for no limit.")] = -1,
-    seed: Annotated[int, typer.Option(help="Of libFuzzer's mutations.")] = 1,
-    folder: Annotated[Path, typer.Option(help="For corpora and findings.")] = ROOT / "build" / "fuzz",
-    again: Annotated[Path | None, typer.Option(help="Only read this file once, with the one target.")] = None,
+    target: Annotated[list[str] | None, typer.Option(help="Target; repeatable [default: all].")] = None,
+    seconds: Annotated[int, typer.Option(min=0, help="Seconds per target; 0: no limit.")] = 60,
+    runs: Annotated[int, typer.Option(help="Executions per target; -1: no limit.")] = -1,
+    seed: Annotated[int, typer.Option(help="Seed of libFuzzer's mutations.")] = 1,
+    folder: Annotated[Path, typer.Option(help="Folder for corpora and findings.")] = ROOT / "build" / "fuzz",
+    again: Annotated[Path | None, typer.Option(help="Only read this file, once, with the given target.")] = None,
 ) -> None:
-    """Mutate valid inputs of everything that reads bytes, guided by the code that they reach."""
+    """Fuzz the decoders of requests and model files, guided by code coverage."""
     from tqdm import tqdm
 
     from stress.decoder_targets import TARGETS
 
     names = target or list(TARGETS)
     if unknown := [name for name in names if name not in TARGETS]:
-        raise typer.BadParameter(f"found {', '.join(unknown)}, expected some of {', '.join(TARGETS)}")
+        raise typer.BadParameter(f"--target: found {', '.join(unknown)}, expected some of {', '.join(TARGETS)}")
     if again is not None:
         for name in names:
             TARGETS[name].read(again.read_bytes())
@@ -110,7 +110,7 @@ def main(
             outcomes.append(fuzz(name, folder, seconds, runs, seed))
     except KeyboardInterrupt:
         interrupted = True
-        print("interrupted; the results so far:\n")
+        print("interrupted; results so far:\n")
     rows = [(o.target, o.executions, o.covered, f"{o.seconds:.0f}", len(o.findings)) for o in outcomes]
     print(markdown_table(("Target", "Executions", "Edges covered", "Seconds", "Findings"), rows))
     if findings := [str(path) for outcome in outcomes for path in outcome.findings]:

@@ -1,6 +1,6 @@
-"""All functions that read bytes from outside, as functions of bytes, and valid inputs that fuzzing begins with.
+"""Fuzz targets: every function that reads untrusted bytes, with valid inputs to start from.
 
-The functions may only return, or raise our errors.
+These functions may only return or raise errors of `spoter.errors`.
 """
 
 import gzip
@@ -45,46 +45,46 @@ SMALL = {
     "decoder_feedforward": 2, "position_rows": 2, "classes": 2,
 }  # fmt: skip
 """Sizes of the model whose files are mutated."""
-# Most letters of a request's value that an error quotes: a gloss (`spoter.fewshot.enrolled`) with its quotation marks.
+# Maximum length of a quotation from a request in an error: a gloss (`spoter.fewshot.enrolled`) in quotation marks.
 LONGEST_QUOTE = 110
-LONGEST_ERROR = 1000  # most letters of an error: one of a model file names the file, and quotes a little of it
+LONGEST_ERROR = 1000  # maximum length of an error; errors of model files contain the path and a short quotation
 _TYPES = (JSON, JSONLINES, CSV, NPY, MP4, None)
 _LIMITS = Limits(max_frames=40, max_clips=4)
 
 
 class ContractViolation(Exception):
-    """A reader of bytes did something that it must never do."""
+    """A decoder or a response broke a rule of this module."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A function of bytes, which raises only what must not happen; and a function that returns valid inputs."""
+    """A function that decodes bytes and raises only forbidden errors, and a function that returns valid inputs."""
 
     read: Callable[[bytes], object]
     seeds: Callable[[], list[bytes]]
 
 
 def check_response(response: Response, body: bytes) -> None:
-    """Raise `ContractViolation` if a response to a body is not as docs/errors.md describes it."""
+    """Raise `ContractViolation` unless a response to `body` has status 200 or an error of docs/errors.md."""
     if response.status == 200:
         return
     if not 400 <= response.status < 500 or DOCUMENTED.get(response.error_code) != response.status:
-        raise ContractViolation(f"{response.error_code} with {response.status}")
+        raise ContractViolation(f"found code {response.error_code} with status {response.status}: see docs/errors.md")
     for line in response.body.splitlines() if response.content_type == JSONLINES else [response.body]:
         if response.content_type != CSV:
             check_errors(json.loads(line), body)
 
 
 def check_errors(document: dict, body: bytes) -> None:
-    """Raise `ContractViolation` if an answer's errors are too long, or quote too much of the request."""
+    """Raise `ContractViolation` if errors in an answer are too long or quote too much of the request."""
     for item in document.get("answers", [document]):
         error = item.get("error") or {"message": "", "where": ""}
         length = len(f"{error['where']}: {error['message']}")
         if length > LONGEST_ERROR:
-            raise ContractViolation(f"an error of {length} letters")
+            raise ContractViolation(f"found an error of {length} characters, expected at most {LONGEST_ERROR}")
         for start in range(len(error["message"]) - LONGEST_QUOTE):
             if error["message"][start : start + LONGEST_QUOTE].encode(errors="surrogatepass") in body:
-                raise ContractViolation("an error that quotes too much of the request")
+                raise ContractViolation(f"found an error that quotes {LONGEST_QUOTE} characters of the request")
 
 
 def _check_input_error(read: Callable[[], object], content: bytes) -> None:
@@ -114,7 +114,7 @@ def _recognizer() -> Recognizer:
 
 
 def _respond(content: bytes) -> None:
-    """Answer a request whose first line is its type, or spaces that select one, its Accept, and its attributes."""
+    """Answer a request whose first line has type (or spaces that select one), Accept and attributes, split by |."""
     head, _, body = content.partition(b"\n")
     kind, _, rest = head.decode("latin-1").partition("|")
     accept, _, attributes = rest.partition("|")
@@ -136,7 +136,8 @@ def _file_target(name: str, read_file: Callable[[Path], object], seeds: Callable
             read_file(path)
         except SpoterError as error:
             if not str(error) or "\n" in str(error) or len(str(error)) > LONGEST_ERROR:
-                raise ContractViolation(f"an error that is no line: {str(error)[:LONGEST_ERROR]!r}") from error
+                message = str(error)[:LONGEST_ERROR]
+                raise ContractViolation(f"expected an error of one line, found {message!r}") from error
 
     return Target(read, seeds)
 
@@ -149,18 +150,18 @@ def _small_model() -> Spoter:
 
 
 def _checkpoints() -> list[bytes]:
-    """Return a small SPOTER in torch's two forms, as a training dict, and packed."""
-    state, made = _small_model().state_dict(), []
+    """Return checkpoints of a small SPOTER: in torch's two formats, as a training dict, and compressed."""
+    state, contents = _small_model().state_dict(), []
     training = {"model_state_dict": state, "epoch": 1, "loss": 0.5}
     for content, is_zip in ((state, True), (training, True), (state, False)):
         stream = io.BytesIO()
         torch.save(content, stream, _use_new_zipfile_serialization=is_zip)
-        made.append(stream.getvalue())
+        contents.append(stream.getvalue())
     stream = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(made[0])) as plain, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as packed:
-        for entry in plain.infolist():
-            packed.writestr(entry.filename, plain.read(entry))
-    return [*made, stream.getvalue()]
+    with zipfile.ZipFile(io.BytesIO(contents[0])) as stored, zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as out:
+        for entry in stored.infolist():
+            out.writestr(entry.filename, stored.read(entry))
+    return [*contents, stream.getvalue()]
 
 
 def _safetensors() -> list[bytes]:
@@ -169,7 +170,7 @@ def _safetensors() -> list[bytes]:
 
 
 def small_graphs() -> list[bytes]:
-    """Return a small SPOTER's graph, plain and with the note of its weights that `spoter export` leaves."""
+    """Return graphs of a small SPOTER, without and with the SHA-256 of the weights that `spoter export` adds."""
     graph = build_graph(_small_model())
     plain = graph.SerializeToString(deterministic=True)
     graph.metadata_props.add(key=WEIGHTS_SHA256, value="0" * 64)
@@ -188,7 +189,7 @@ def _enrolled() -> list[bytes]:
 
 
 def _run_graph(path: Path) -> None:
-    """Load a graph and have it answer once, as `spoter.serving.recognizer.Recognizer` does at the start."""
+    """Load and run a graph, as `spoter.serving.recognizer.Recognizer` does at its start."""
     runtime = OnnxRuntime.read(path, SMALL["width"], SMALL["classes"])
     runtime.metadata.get(WEIGHTS_SHA256)
     runtime.run([np.zeros((2, SMALL["width"]), dtype=np.float32)], with_embeddings=True)
@@ -220,4 +221,4 @@ TARGETS = {
         "enrolled.json", lambda path: read_enrolled(path, ("A", "B"), _small_prototypes()), _enrolled
     ),
 }
-"""By name, all targets."""
+"""All targets by name."""

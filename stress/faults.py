@@ -1,7 +1,8 @@
 """Faults of a TorchServe under load, and faults of its model: `python -m stress.faults`.
 
-Each fault is injected into a new server with two workers. Under load, each request must get an answer or a 503, the
-service must recover by itself, and the logs must contain the reason. A broken model must be refused with a reason.
+Each fault is injected into a new server with two workers under load. Each request must get an answer or a 503, the
+service must recover automatically, and the logs must contain the reason. A server with a broken model must not start,
+and must print the reason.
 """
 
 import re
@@ -26,29 +27,29 @@ from stress.runtime_faults import BATCH, FAULTS, CannotBeTried, Fault
 from stress.startup_faults import STARTUP_FAULTS, try_start
 
 _COLUMNS = (
-    "Fault", "Sent", "200", "503", "Other statuses", "No answer", "Slowest answer, s", "Back after, s",
-    "Line of the logs", "As expected",
+    "Fault", "Requests", "Status 200", "Status 503", "Other statuses", "No answer", "Slowest answer, s",
+    "Recovery time, s", "Log line", "As expected",
 )  # fmt: skip
 _LOG_HEAD = re.compile(r"^\S+ \[\w+ *\] (\S+) \S+ - ")
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The answers that clients got during a fault."""
+    """Answers to clients during a fault."""
 
     sent: int
-    good: int  # answered 200
-    refused: int  # answered 503
-    others: Counter  # answers of other statuses
-    unanswered: Counter  # requests without an answer, by reason
-    slowest_s: float  # of the slowest answer of any status
+    good: int  # answers with status 200
+    refused: int  # answers with status 503
+    others: Counter  # number of answers with other statuses
+    unanswered: Counter  # number of requests without an answer, by reason
+    slowest_s: float  # seconds of the slowest answer with any status
     recovery_s: float | None
-    """Seconds from the fault to the first request from which on all were answered 200, at least `RECOVERED` of them;
-    None if there is none, 0 if no request failed."""
+    """Seconds from the fault to the first request of the final series that got only 200, with at least `RECOVERED`
+    requests; None if there is no such series, 0 if no request failed."""
 
     @classmethod
     def from_answers(cls, answers: Iterable[Answer], injected: float) -> Self:
-        """Count answers; `injected` is when the fault came, of `time.perf_counter`."""
+        """Count answers; `injected` is the time of the fault, by `time.perf_counter`."""
         ordered = sorted(answers, key=lambda answer: answer.started)
         statuses = Counter(answer.status for answer in ordered)
         failed = [index for index, answer in enumerate(ordered) if answer.status != 200]
@@ -69,7 +70,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class FaultReport:
-    """The answers, the telling line of the logs, and what was not as expected."""
+    """The answers, the log line with the reason, and unexpected results."""
 
     outcome: Outcome
     log_line: str | None
@@ -77,7 +78,7 @@ class FaultReport:
 
 
 def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 3.0) -> FaultReport:
-    """Inject a fault into a ready server that gets `rate` requests a second, after `before` seconds of them."""
+    """Inject a fault into a ready server that gets `rate` requests per second, after `before` seconds of load."""
     problems = []
     with Stream(server.url, [Request(compact_request())], rate) as stream:
         time.sleep(before)
@@ -91,43 +92,43 @@ def inject_fault(server: TorchServe, fault: Fault, rate: float, before: float = 
             problems.append("the service did not recover")
     line = find_log_line(server, fault.log_pattern)
     if line is None:
-        problems.append("the logs do not say why")
+        problems.append(f"found no log line that matches {fault.log_pattern!r}")
     problems += find_problems(fault, stream.answers, injected, repaired)
     return FaultReport(Outcome.from_answers(stream.answers, injected), line, problems)
 
 
 def find_log_line(server: TorchServe, pattern: str) -> str | None:
-    """Return the last line of a server's logs that matches a regular expression, without its time."""
+    """Return the last log line of a server that matches a regular expression, without its time."""
     texts = [path.read_text(errors="replace") for path in sorted(server.logs.rglob("*.log"))]
     lines = [line for text in texts for line in text.splitlines() if re.search(pattern, line)]
     return _LOG_HEAD.sub("", lines[-1]) if lines else None
 
 
 def find_problems(fault: Fault, answers: list[Answer], injected: float, repaired: float) -> list[str]:
-    """Return which answers clients should not have got during a fault, from `injected` to `repaired` (perf_counter)."""
+    """Return problems of the answers; the fault lasted from `injected` to `repaired` (`time.perf_counter`)."""
     problems = []
     if any(answer.status != 200 for answer in answers if answer.ended < injected):
         problems.append("requests failed before the fault")
     lost = [answer for answer in answers if answer.status is None]
-    meanwhile = [answer for answer in lost if answer.ended > injected and answer.started < repaired]
-    allowed = len(meanwhile) if fault.frontend_down else min(len(meanwhile), fault.workers_killed * BATCH)
+    lost_in_fault = [answer for answer in lost if answer.ended > injected and answer.started < repaired]
+    allowed = len(lost_in_fault) if fault.frontend_down else min(len(lost_in_fault), fault.workers_killed * BATCH)
     if len(lost) > allowed and not fault.known_loss:
         problems.append(f"{len(lost) - allowed} requests without an answer")
-    strange = {answer.status for answer in answers} - {None, 200, 503} - fault.statuses
-    if strange:
-        problems.append(f"statuses {sorted(strange)}")
+    unexpected = {answer.status for answer in answers} - {None, 200, 503} - fault.statuses
+    if unexpected:
+        problems.append(f"unexpected statuses {sorted(unexpected)}")
     return problems
 
 
 def main(
-    only: Annotated[list[str] | None, typer.Option(help="Names of faults; all unless given.")] = None,
-    rate: Annotated[float, typer.Option(min=5, max=500, help="Requests a second.")] = 40.0,
-    seconds: Annotated[float, typer.Option(min=1, max=60, help="Of load before each fault.")] = 3.0,
+    only: Annotated[list[str] | None, typer.Option(help="Name of a fault; repeatable [default: all].")] = None,
+    rate: Annotated[float, typer.Option(min=5, max=500, help="Requests per second.")] = 40.0,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="Seconds of load before each fault.")] = 3.0,
 ) -> None:
-    """Inject faults into servers; exit with 1 if one did not end as expected."""
+    """Inject faults into servers; exit with status 1 if a result is not as expected."""
     names = [fault.name for fault in (*FAULTS, *STARTUP_FAULTS)]
     if unknown := set(only or ()) - set(names):
-        raise SpoterError(f"found no fault {', '.join(sorted(unknown))}, expected of: {', '.join(names)}")
+        raise SpoterError(f"--only: found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
     problems, running, starting = Problems(), [], []
     bar = tqdm([fault for fault in (*FAULTS, *STARTUP_FAULTS) if fault.name in (only or names)], leave=False)
     for fault in bar:
@@ -141,16 +142,16 @@ def main(
             verdict = problems.check(is_expected, fault.name)
             starting.append([fault.what, fault.by, status, f"`{_cell(line)}`", verdict])
     if running:
-        title = f"Faults under {rate:g} requests a second, {WORKERS} workers"
+        title = f"Faults under {rate:g} requests per second, {WORKERS} workers"
         typer.echo(markdown_table(_COLUMNS, running, title))
     if starting:
-        columns = ("Started with", "By", "Exit status", "Message", "As expected")
-        typer.echo(markdown_table(columns, starting, "Faults from the start"))
+        columns = ("Fault", "Started by", "Exit status", "Message", "As expected")
+        typer.echo(markdown_table(columns, starting, "Faults at the start"))
     problems.exit()
 
 
 def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object], bool]:
-    """Run a fault; return its row of the table, and whether it ended as expected."""
+    """Run a fault; return its row of the table, and whether its result was as expected."""
     no_numbers = [fault.what, *["-"] * (len(_COLUMNS) - 2)]
     try:
         with fault.environment(), attacked_server(settings=fault.settings, archive=fault.archive) as server:
@@ -163,7 +164,7 @@ def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object],
     if report.problems:
         verdict = "NO: " + "; ".join(report.problems)
     elif fault.known_loss and outcome.unanswered:
-        verdict = f"as known: {fault.known_loss}"
+        verdict = f"known problem: {fault.known_loss}"
     recovery = "never" if outcome.recovery_s is None else f"{outcome.recovery_s:.1f}"
     row = [
         fault.what, outcome.sent, outcome.good, outcome.refused, format_counts(outcome.others),
@@ -174,7 +175,7 @@ def _fault_row(fault: Fault, rate: float, seconds: float) -> tuple[list[object],
 
 
 def _cell(text: str) -> str:
-    """Return a text as one line that may be in a cell of a Markdown table."""
+    """Return a text in one line, escaped for a cell of a Markdown table."""
     return " ".join(text.split()).replace("|", "\\|")
 
 

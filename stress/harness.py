@@ -1,4 +1,4 @@
-"""Shared parts of the attacks: a server with two workers, a stream of requests to it, the state of its workers."""
+"""Shared parts of the attacks: a server with two workers, a stream of requests, and the state of workers."""
 
 import asyncio
 import gc
@@ -23,22 +23,22 @@ from spoter.torchserve.process import ServerProcess
 from spoter.torchserve.server import TorchServe
 
 WORKERS = 2
-RECOVERED = 20  # number of consecutive answers of status 200 after which the service counts as recovered
-PATIENCE = 120.0  # seconds to wait for any event: a worker starts in five, and a busy machine takes many times that
+RECOVERED = 20  # consecutive answers with status 200 after which the service counts as recovered
+PATIENCE = 120.0  # maximum seconds to wait for an event; a worker starts in 5 s, and much slower on a busy machine
 JSON, CSV = "application/json", "text/csv"
 _PIECE = 0.5  # seconds of one piece of a stream
 
 
 @contextmanager
 def attacked_server(**options: Any) -> Iterator[TorchServe]:
-    """Run a TorchServe with all of its `WORKERS` workers ready; options as for `running_server`."""
+    """Run a TorchServe and wait until all `WORKERS` workers are ready; options as for `running_server`."""
     with running_server(MODEL, WORKERS, **options) as server:
         wait_workers(server)
         yield server
 
 
 class Stream:
-    """An open loop of `rate` requests a second on average, by a thread until the block or `longest` seconds end."""
+    """An open loop of `rate` requests per second on average, in a thread, until the block or `longest` seconds end."""
 
     def __init__(self, url: str, requests: Sequence[Request], rate: float, longest: float = 300.0):
         self.url, self.requests, self.rate, self.longest = url, requests, rate, longest
@@ -56,11 +56,11 @@ class Stream:
         gc.unfreeze()
 
     async def _run(self) -> None:
-        """Start the pieces one after another, without waiting for answers; each resumes the order of the requests."""
+        """Start pieces in sequence without waiting for answers; each piece continues the order of the requests."""
         pieces: set[asyncio.Task] = set()
         number, began = 0, time.perf_counter()
         while not self._ended.is_set() and time.perf_counter() - began < self.longest:
-            gc.freeze()  # collecting among all answers so far takes as long as a server's queue takes to fill
+            gc.freeze()  # a garbage collection over all earlier answers takes longer than a server's queue to fill
             first = round(number * _PIECE * self.rate) % len(self.requests)
             rotated = [*self.requests[first:], *self.requests[:first]]
             piece = open_loop(self.url, rotated, self.rate, _PIECE, seed=number, watch=partial(self._record, first))
@@ -74,7 +74,7 @@ class Stream:
         self.answers.append(replace(answer, request=(first + answer.request) % len(self.requests)))
 
     def wait_recovered(self, since: float) -> bool:
-        """Wait until the last `RECOVERED` requests sent after `since` (perf_counter) were answered 200."""
+        """Wait until the last `RECOVERED` requests after `since` (`time.perf_counter`) got 200; return False if not."""
 
         def is_recovered() -> bool:
             later = sorted((a for a in list(self.answers) if a.started > since), key=lambda answer: answer.started)
@@ -84,7 +84,7 @@ class Stream:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
-    """Wait until a condition holds; return False if it does not within `seconds`."""
+    """Wait until a condition is true; return False if that takes longer than `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if condition():
@@ -94,38 +94,38 @@ def wait_until(condition: Callable[[], bool], seconds: float = PATIENCE) -> bool
 
 
 def call(url: str, body: bytes | None = None, content_type: str = JSON) -> Reply:
-    """Send one request (`spoter.ops.readiness.send`) and wait `PATIENCE` seconds for the answer."""
+    """Send one request (`spoter.ops.readiness.send`) and wait at most `PATIENCE` seconds for the answer."""
     return send(url, None, body, content_type, PATIENCE)
 
 
 def worker_pids(server: ServerProcess) -> list[int]:
-    """Return the processes of the READY workers, of the model's default version."""
+    """Return the process IDs of the READY workers of the model's default version."""
     reply = call(f"{server.management}/models/{NAME}")
     workers = json.loads(reply.body)[0]["workers"] if reply.status == 200 else []
     return [worker["pid"] for worker in workers if worker["status"] == "READY"]
 
 
 def wait_workers(server: ServerProcess) -> bool:
-    """Wait until all workers are READY: `wait_ready` waits for one only."""
+    """Wait until all workers are READY; `wait_ready` waits only for one."""
     return wait_until(lambda: len(worker_pids(server)) == WORKERS)
 
 
 def format_counts(counter: Counter) -> str:
-    """Return "404 x 12, 507 x 3", or "0"."""
+    """Return a text such as "404 x 12, 507 x 3", or "0"."""
     return ", ".join(f"{key} x {n}" for key, n in sorted(counter.items(), key=str)) or "0"
 
 
 class Problems(list[str]):
-    """Everything that was not as expected."""
+    """A list of unexpected results."""
 
     def check(self, is_expected: bool, problem: str) -> str:
-        """Return the verdict for a table, and note the problem if something is not as expected."""
+        """Return the verdict for a table, and add the problem unless the result is as expected."""
         if not is_expected:
             self.append(problem)
         return "yes" if is_expected else "NO"
 
     def exit(self) -> None:
-        """End the command with status 1 if there are problems."""
+        """Print the problems and exit with status 1, if there are any."""
         if self:
             typer.echo("not as expected: " + "; ".join(self), err=True)
             raise typer.Exit(1)

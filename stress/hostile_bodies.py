@@ -1,4 +1,4 @@
-"""Bodies as large as a request may be, made to cost the server far more than they cost their sender."""
+"""Request bodies of the maximum size that cost the server much more than their sender."""
 
 import sys
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from spoter.landmarks.layouts import Layout
 from spoter.limits import Limits
 from spoter.messages import RawRequest
 
-MakeBody = Callable[[int], bytes]  # returns a body of at most so many bytes
+MakeBody = Callable[[int], bytes]  # returns a body, given the maximum number of bytes
 
 
 @dataclass(frozen=True)
 class HostileBody:
-    """A request of at most a given number of bytes."""
+    """A hostile request of a given maximum size."""
 
     name: str
     content_type: str
     make_body: MakeBody
     options: dict[str, Any] = field(default_factory=dict)  # other fields of the `RawRequest`
-    honest: bool = False  # whether people send such requests: then its cost has no limit
+    honest: bool = False  # whether real clients send such requests, whose cost has no limit
 
     def make(self, size: int) -> RawRequest:
-        """Return the request; a JSON body is padded to `size` bytes with blanks."""
+        """Return a request of at most `size` bytes; a JSON body is padded to `size` with spaces."""
         body = self.make_body(size)
         return RawRequest(body.ljust(size) if self.content_type == JSON else body, self.content_type, **self.options)
 
 
 def hostile_bodies(layout: Layout) -> list[HostileBody]:
-    """Return all such requests for a model of `layout`, and first an honest one of as many bytes."""
+    """Return an honest request of the maximum size, then all hostile requests for a model with `layout`."""
     honest = HostileBody("full Holistic, 512 frames", JSON, lambda size: full_request(512), honest=True)
     bodies = {JSON: _json_bodies(), JSONLINES: _JSON_LINES, CSV: _tables(layout), NPY: _NPY}
     headers = {
@@ -49,7 +49,7 @@ def hostile_bodies(layout: Layout) -> list[HostileBody]:
 
 
 def _repeat(before: str, item: str, after: str = "", most: int = sys.maxsize) -> MakeBody:
-    """Return a maker of `before`, as many `item` as there is room for, but at most `most`, and `after`."""
+    """Return a maker of bodies: `before`, as many `item` as fit (at most `most`), and `after`."""
 
     def make(size: int) -> bytes:
         count = (size - len(f"{before}{after}".encode())) // len(item)
@@ -59,12 +59,12 @@ def _repeat(before: str, item: str, after: str = "", most: int = sys.maxsize) ->
 
 
 def _list(before: str, item: str, after: str, most: int = sys.maxsize) -> MakeBody:
-    """As `_repeat`, with a comma between two items."""
+    """Return the same as `_repeat`, with commas between the items."""
     return _repeat(before, f"{item},", f"{item}{after}", most - 1)
 
 
 _ENROLLED = '{"clips":[{}],"enrolled":{"space":"","glosses":['
-# Small items in great numbers, where a list or an object is expected.
+# Millions of small items in a list or an object.
 _LISTS = {
     "clips: [{}, …]": ('{"clips":[', "{}", "]}"),
     "clips: [null, …]": ('{"clips":[', "null", "]}"),
@@ -83,14 +83,14 @@ _LISTS = {
     "a track of [0,0], …": ('{"points":{"pose_nose":[', "[0,0]", "]}}"),
     "enrolled: glosses": (_ENROLLED, '{"gloss":"","clips":1,"prototype":[]}', "]}}"),
     "enrolled: prototype of [0, …]": (_ENROLLED + '{"gloss":"","clips":1,"prototype":[', "0", "]}]}}"),
-    "the same key again: top_k": ("{", '"top_k":1', "}"),
-    "the same key again: keypoints": ("{", '"keypoints":[{}]', "}"),
-    "faces: [], …": ('{"keypoints":[{', '"face_landmarks":[]', "}]}"),
-    "faces without an end": ('{"keypoints":[{', '"face_landmarks":[', "}]}"),
-    "faces within faces": ('{"keypoints":[{', '"face_landmarks":[[]', "}]}"),
-    "nothing known: [{}, …]": ('{"a":[', "{}", "]}"),
+    "repeated key: top_k": ("{", '"top_k":1', "}"),
+    "repeated key: keypoints": ("{", '"keypoints":[{}]', "}"),
+    "face_landmarks: [], …": ('{"keypoints":[{', '"face_landmarks":[]', "}]}"),
+    "unclosed face_landmarks": ('{"keypoints":[{', '"face_landmarks":[', "}]}"),
+    "nested face_landmarks": ('{"keypoints":[{', '"face_landmarks":[[]', "}]}"),
+    "unknown key: [{}, …]": ('{"a":[', "{}", "]}"),
 }  # fmt: skip
-# Numbers that take long to read.
+# Numbers that are slow to parse.
 _NUMBERS = {
     "integers of 4,000 digits": "1" * 4000,
     "numbers 1e400": "1e400",
@@ -98,53 +98,53 @@ _NUMBERS = {
     "numbers 1e-400": "1e-400",
     "numbers -0": "-0",
     "numbers of 700 digits": f"0.{'1' * 700}",
-    "the least normal number": "2.2250738585072014e-308",
-    "the greatest number": "1.7976931348623157e308",
-    "halves between two numbers": "9007199254740993.0",
-    "300 zeros": f"0.{'0' * 305}123",
-    "300 zeros before the point": f"123{'0' * 305}",
+    "the smallest normal number": "2.2250738585072014e-308",
+    "the largest number": "1.7976931348623157e308",
+    "midpoints between two doubles": "9007199254740993.0",
+    "305 zeros after the point": f"0.{'0' * 305}123",
+    "305 zeros before the point": f"123{'0' * 305}",
     "200 zeros and an exponent": f"2{'0' * 205}2e98",
     "200 digits and an exponent": f"{'7310462859' * 21}e98",
 }
-# Deep nesting, long words, and letters that make every other letter of the body take four bytes.
+# Deep nesting, long strings, and a letter with which Python stores every letter of the body in four bytes.
 _LONG = {
     "nested lists": ("", "["),
     "nested lists in points": ('{"points":', "["),
     "nested objects, unknown": ("", '{"a":'),
     "fps: 0.111…": ('{"fps":0.', "1", "}"),
-    "enroll: 👋 and a long word": ('{"keypoints":[{}],"enroll":"👋', "a", '"}'),
+    "enroll: 👋 and a long string": ('{"keypoints":[{}],"enroll":"👋', "a", '"}'),
     "estimator: \\u0000…": ('{"keypoints":[{}],"estimator":"', r"\u0000", '"}'),
     "a key as long as the body": ('{"', "a", '":0}'),
     "white space": ("{", " ", "}"),
-    "uniqueName: a long word": ('{"uniqueName":"', "a", '"}'),
+    "uniqueName: a long string": ('{"uniqueName":"', "a", '"}'),
 } | {
-    f"{key}: a long word": (f'{{"{key}":"', "a", '","keypoints":[{}]}')
+    f"{key}: a long string": (f'{{"{key}":"', "a", '","keypoints":[{}]}')
     for key in ("enroll", "estimator", "layout", "unknown")
 } | {
-    f"{key}: an integer of all digits": (f'{{"{key}":', "1", "}") for key in ("fps", "top_k", "layout", "unknown")
+    f"{key}: an integer as long as the body": (f'{{"{key}":', "1", "}") for key in ("fps", "top_k", "layout", "unknown")
 }  # fmt: skip
 
 
 def _json_bodies() -> dict[str, MakeBody]:
     bodies = {name: _repeat(*parts) for name, parts in _LONG.items()}
     for name, (before, item, after) in _LISTS.items():
-        made = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
-        most = MAX_EXPANSION * Limits.max_bytes // made - 1
-        bodies |= {name: _list(before, item, after), f"{name}, as many as are read": _list(before, item, after, most)}
+        item_cost = BRACKET_BYTES * (item.count("{") + item.count("[")) + COMMA_BYTES * (item.count(",") + 1)
+        most = MAX_EXPANSION * Limits.max_bytes // item_cost - 1
+        bodies |= {name: _list(before, item, after), f"{name}, accepted number": _list(before, item, after, most)}
     for name, number in _NUMBERS.items():
         bodies[name] = _list('{"points":[[', f"[{number},0]", "]]}", 1_000_000)
     return bodies | {
         # Millions of different names.
         "unknown keys": _numbered("{", '"{:07}":0', "}", ","),
-        "unknown keys next to describe": _numbered('{"describe":true,', '"{:07}":0', "}", ","),
-        "points by unknown names": _numbered('{"points":{', '"{:07}":0', "}}", ","),
+        "unknown keys after describe": _numbered('{"describe":true,', '"{:07}":0', "}", ","),
+        "points with unknown names": _numbered('{"points":{', '"{:07}":0', "}}", ","),
         "nested objects, closed": lambda size: b'{"a":' * (size // 6) + b"0" + b"}" * (size // 6 - 1),
         "clips of 1e-310": lambda size: b'{"clips":[' + b",".join(_slow_clips(size)) + b"]}",
     }
 
 
 def _numbered(before: str, item: str, after: str, separator: str) -> MakeBody:
-    """Return a maker of `before`, items formatted with their number, and `after`."""
+    """Return a maker of bodies: `before`, as many items as fit, each formatted with its number, and `after`."""
 
     def make(size: int) -> bytes:
         count = size // (len(item.format(0)) + len(separator)) - 3
@@ -163,7 +163,7 @@ _JSON_LINES = {
     "JSON lines, blank": _repeat("{}", "\n"),
     "JSON line of frames {}": _list('{"keypoints":[', "{}", "]}"),
 }
-# Enough of a data set's points to be taken for one, and all that layout spoter54 needs.
+# Enough columns to be recognized as a data set, with all columns that layout spoter54 needs.
 _DATA_SET = ",".join(
     f"{name}_{axis}" for name in NAMES for axis in "XY" if not name.endswith(("_0", "_1", "_Left", "_Right"))
 )
@@ -171,7 +171,7 @@ _DATA_SET_COMMAS = "," * _DATA_SET.count(",")
 
 
 def _tables(layout: Layout) -> dict[str, MakeBody]:
-    """Return tables with more columns, rows, clips and cells than people have."""
+    """Return CSV tables with more columns, rows, clips and cells than real ones."""
     wide = ",".join(f"{name}_{axis}" for name in layout.names for axis in "xy")
     cells = "," * (2 * len(layout) - 1)
     long = "frame,type,landmark_index,x,y"
@@ -179,15 +179,15 @@ def _tables(layout: Layout) -> dict[str, MakeBody]:
         "wide table, empty rows": (wide, cells),
         "wide table, rows of 0": (wide, "0" + cells.replace(",", ",0")),
         "wide table, rows of quotes": (wide, '""' + cells),
-        "wide table, a clip a row": (f"clip,{wide}", "1," + cells),
-        "wide table, as many rows as are read": (wide, cells.ljust(800)),
-        "wide table with clips, as many rows as are read": (f"clip,{wide}", "1," + cells.ljust(800)),
+        "wide table with clips": (f"clip,{wide}", "1," + cells),
+        "wide table, accepted number of rows": (wide, cells.ljust(800)),
+        "wide table with clips, accepted number of rows": (f"clip,{wide}", "1," + cells.ljust(800)),
         "long table": (long, "0,pose,0,,"),
         "long table with clips": (f"clip,{long}", "1,0,pose,0,,"),
         "long table of words": (long, "a,b,c,d,e"),
-        "long table, as many rows as are read": (long, "0,pose,0,0.50000,0.5000000".ljust(50, "0")),
-        "long table with clips, as many rows as are read": (f"clip,{long}", "1,0,pose,0,0.5000,0.50000".ljust(50, "0")),
-        "long table of words, as many rows as are read": (long, "a,b,c,d,e".ljust(50, "e")),
+        "long table, accepted number of rows": (long, "0,pose,0,0.50000,0.5000000".ljust(50, "0")),
+        "long table with clips, accepted number of rows": (f"clip,{long}", "1,0,pose,0,0.5000,0.50000".ljust(50, "0")),
+        "long table of words, accepted number of rows": (long, "a,b,c,d,e".ljust(50, "e")),
         "table of two columns": ("frame_x,b", "0,"),
         "blank lines": (wide, ""),
         "data set, empty rows": (_DATA_SET, _DATA_SET_COMMAS),
@@ -196,17 +196,17 @@ def _tables(layout: Layout) -> dict[str, MakeBody]:
     slow_row = ",".join(['"[' + "1e-310," * 449 + '0]"'] * (1 + len(_DATA_SET_COMMAS)))
     bodies = {name: _repeat(f"{header}\n", f"{row}\n", row) for name, (header, row) in rows.items()}
     return bodies | {
-        "long table, a clip a row": _numbered(f"clip,{long}\n", "{:07},0,pose,0,0.5000,0.5".ljust(48, "0"), "", "\n"),
+        "long table of clips": _numbered(f"clip,{long}\n", "{:07},0,pose,0,0.5000,0.5".ljust(48, "0"), "", "\n"),
         "1,000,000 columns": lambda size: ",".join(f"a{i}_x" for i in range(10**6))[:size].encode(),
-        "columns of commas alone": _repeat("", ","),
-        "a quoted cell of all bytes": _repeat('"', "a", '"'),
+        "only commas": _repeat("", ","),
+        "a quoted cell as long as the body": _repeat('"', "a", '"'),
         "data set, a cell of 10 MB": _repeat(f'{_DATA_SET}\n"[', "0,", f'0]"{_DATA_SET_COMMAS}', 5 * 10**6),
         "a data set of 1e-310": lambda size: "\n".join([_DATA_SET, *[slow_row] * 64])[:size].encode(),
     }
 
 
 def _npy(shape: str) -> MakeBody:
-    """Return a maker of zeros whose header tells another shape."""
+    """Return a maker of zeros with a header that claims another shape."""
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     head = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode()
     return lambda size: head.ljust(size, b"\0")
@@ -215,7 +215,7 @@ def _npy(shape: str) -> MakeBody:
 _NPY = {
     f"npy of {shape}": _npy(shape) for shape in ("(1000000000000, 54, 2)", "(0, 1000000000000, 2)", "(3000000, 1, 2)")
 } | {
-    "npy, a header of all bytes": lambda size: (
+    "npy, a header as long as the body": lambda size: (
         b"\x93NUMPY\x02\x00" + (size - 12).to_bytes(4, "little") + b"(" * (size - 12)
     )
 }

@@ -1,8 +1,8 @@
 """Mutated requests over HTTP: `python -m stress.http_fuzz --requests 100000`.
 
-They go to a TorchServe that this command starts on loopback, with the project's own settings. The exit status is 1 if
-we answered one with 5xx, one got no answer, or one that neither docs/errors.md nor TorchServe documents; if a worker
-ended; or if the memory of a process grew. Each such request is kept in build/fuzz, and sent again with
+The command starts a TorchServe on loopback with the project's settings. The exit status is 1 if our code answered a
+request with 5xx, if a request got no answer or one that neither docs/errors.md nor TorchServe documents, if a worker
+ended, or if the memory of a process grew. Such requests are written to build/fuzz/http; repeat one with
 `--seed N --first NUMBER --requests 1`.
 """
 
@@ -33,9 +33,9 @@ from stress.mutations import FuzzRequest, make_request
 from stress.raw_http import HttpAnswer, exchange, judge
 
 CONNECTIONS = 16
-# Seconds to wait for an answer. An incomplete request gets none; it is given up after the second number.
+# Seconds to wait for the answer to a complete and to an incomplete request, which gets none.
 PATIENCE, GLANCE = 30.0, 0.05
-# Bytes by which the last median may exceed the first: Java takes heap up to its limit; a worker keeps its largest body.
+# Allowed growth of the median in bytes: Java's heap grows to its limit, a worker keeps memory of its largest body.
 MAX_WORKER_GROWTH, MAX_JAVA_GROWTH = 16e6, 150e6
 WARM_UP = 0.1
 _MOST_SHOWN = 20
@@ -43,17 +43,17 @@ _MOST_SHOWN = 20
 
 @dataclass
 class Findings:
-    """The results of the requests so far."""
+    """Results so far."""
 
     sent: int = 0
     seconds: float = 0.0
-    answers: Counter = field(default_factory=Counter)  # by status, whose answer it is and which
-    failures: list[tuple[int, FuzzRequest, str]] = field(default_factory=list)  # number, request, what was wrong
+    answers: Counter = field(default_factory=Counter)  # number of answers by status and name (`stress.raw_http.judge`)
+    failures: list[tuple[int, FuzzRequest, str]] = field(default_factory=list)  # number, request, problem
     memory: list[tuple[float, dict[str, int]]] = field(default_factory=list)
-    """Share of the requests that were sent, and bytes of the frontend (``java``) and of the workers by process id."""
+    """The share of requests sent at each measurement, and bytes of Java (``java``) and workers by process ID."""
 
     def memory_medians(self) -> list[tuple[str, int, int]]:
-        """Return each process with its median memory after the warm-up and at the end."""
+        """Return each process with its median memory in bytes after the warm-up and at the end."""
         later = [reading for share, reading in self.memory if share >= WARM_UP]
         tenth = max(1, len(later) // 10)
         rows = []
@@ -72,7 +72,7 @@ class Findings:
         ]
 
     def add(self, number: int, request: FuzzRequest, answers: list[HttpAnswer] | OSError) -> None:
-        """Judge the answers to a request, and count them."""
+        """Check the answers to a request, and count them."""
         self.sent += 1
         if isinstance(answers, OSError):
             self.failures.append((number, request, f"no connection: {type(answers).__name__}"))
@@ -83,16 +83,16 @@ class Findings:
             if problem:
                 self.failures.append((number, request, f"{answer.status}: {problem}"))
         if len(answers) < request.copies:
-            self.answers["none", "closed or silent"] += 1
+            self.answers["none", "connection closed or silent"] += 1
             if not may_be_closed(request) or (not answers and request.is_complete):
                 self.failures.append((number, request, f"{len(answers)} answers to {request.copies} requests"))
 
 
 def may_be_closed(request: FuzzRequest) -> bool:
-    """Tell whether a server may close the connection on a request without an answer to each of its copies.
+    """Return whether a server may close the connection without answering every copy of a request.
 
-    After the answer to a request that is incomplete, not HTTP, too large, or an upgrade, the rest of the connection has
-    no meaning. Of several requests on a connection TorchServe need not answer those after one on which it closed.
+    After the answer to a request that is incomplete, not HTTP, too large or an upgrade, the rest of the connection is
+    meaningless. When TorchServe closes a connection with several requests, it need not answer the later ones.
     """
     ends_connection = any(name in ("Expect", "Connection") for name, _ in request.headers)
     return not request.is_complete or ends_connection or request.copies > 1
@@ -103,13 +103,13 @@ def fuzz(
     numbers: range,
     seed: int,
     space: str = "",
-    findings: Findings | None = None,  # to add to, so that an interrupted run has some to show
-    measure: Callable[[], dict[str, int]] | None = None,  # for `Findings.memory`, about a hundred times
+    findings: Findings | None = None,  # receives the results, also of an interrupted run
+    measure: Callable[[], dict[str, int]] | None = None,  # for `Findings.memory`; called about a hundred times
     advance: Callable[[], object] = lambda: None,  # called after each request
 ) -> Findings:
-    """Send the requests of some numbers (`stress.mutations.make_request`) to a server on loopback, a few at a time."""
+    """Send numbered requests (`stress.mutations.make_request`) to a server on loopback, `CONNECTIONS` in parallel."""
     findings = findings if findings is not None else Findings()
-    started, every = time.monotonic(), max(1, len(numbers) // 100)
+    started, interval = time.monotonic(), max(1, len(numbers) // 100)
 
     def send(number: int) -> tuple[int, FuzzRequest, list[HttpAnswer] | OSError]:
         request = make_request(seed, number, space)
@@ -128,14 +128,14 @@ def fuzz(
             for future in done:
                 findings.add(*future.result())
                 findings.seconds = time.monotonic() - started
-                if measure is not None and findings.sent % every == 0:
+                if measure is not None and findings.sent % interval == 0:
                     findings.memory.append((findings.sent / len(numbers), measure()))
                 advance()
     return findings
 
 
 def save_failures(findings: Findings, seed: int, folder: Path) -> None:
-    """Write each request that failed into `folder`, with the command that sends it again."""
+    """Write each failed request into `folder`, with the command that repeats it."""
     for number, request, problem in findings.failures:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / f"{seed}-{number}.http").write_bytes(request.to_bytes())
@@ -144,18 +144,18 @@ def save_failures(findings: Findings, seed: int, folder: Path) -> None:
 
 
 def main(
-    requests: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Which sequence of requests.")] = 1,
-    first: Annotated[int, typer.Option(min=0, help="Number of the first one in the sequence.")] = 0,
+    requests: Annotated[int, typer.Option(min=1, help="Number of requests.")] = 100_000,
+    seed: Annotated[int, typer.Option(help="Seed of the sequence of requests.")] = 1,
+    first: Annotated[int, typer.Option(min=0, help="Number of the first request in the sequence.")] = 0,
     model: Annotated[Path, typer.Option(help="Model folder.")] = MODEL,
-    workers: Annotated[int, typer.Option(min=1, help="Of TorchServe's.")] = 2,
-    kept: Annotated[Path, typer.Option(help="Where requests that failed are kept.")] = ROOT / "build" / "fuzz" / "http",
+    workers: Annotated[int, typer.Option(min=1, help="Number of TorchServe's workers.")] = 2,
+    kept: Annotated[Path, typer.Option(help="Folder for failed requests.")] = ROOT / "build" / "fuzz" / "http",
 ) -> None:
-    """Send mutated requests to a TorchServe that this command starts, and judge every answer."""
+    """Send mutated requests to a TorchServe that this command starts, and check every answer."""
     prototypes = Recognizer.load(model).prototypes
     space = "" if prototypes is None else prototypes.space
     findings, interrupted, numbers = Findings(), False, range(first, first + requests)
-    # No videos: reading one takes seconds, whatever is in it.
+    # Without videos, which take seconds to decode.
     with running_server(model, workers, {PYTHON_VARIABLE: "no program"}) as server:
         wait_until(lambda: len(worker_pids(server)) == workers)
         before = set(worker_pids(server))
@@ -172,23 +172,23 @@ def main(
         died = before - set(worker_pids(server))
     save_failures(findings, seed, kept)
     rate = findings.sent / findings.seconds if findings.sent else 0.0
-    print(f"{findings.sent} requests of seed {seed} in {findings.seconds:.0f} s, {rate:.0f} a second\n")
+    print(f"{findings.sent} requests with seed {seed} in {findings.seconds:.0f} s, {rate:.0f} per second\n")
     rows = [(status, name, count) for (status, name), count in sorted(findings.answers.items(), key=str)]
     print(markdown_table(("Status", "Answer", "Requests"), rows, left=2))
     rows = [(name, f"{a / 1e6:.0f}", f"{b / 1e6:.0f}") for name, a, b in findings.memory_medians()]
-    print(markdown_table(("Process", "MB after the warm-up", "MB at the end"), rows))
+    print(markdown_table(("Process", "Median MB after the warm-up", "Median MB at the end"), rows))
     shown = findings.failures[:_MOST_SHOWN]
-    problems = [f"request {number} ({', '.join(request.mutations)}): {what}" for number, request, what in shown]
+    problems = [f"request {number} ({', '.join(request.mutations)}): {problem}" for number, request, problem in shown]
     if len(findings.failures) > _MOST_SHOWN:
-        problems.append(f"{len(findings.failures) - _MOST_SHOWN} more in {kept}")
+        problems.append(f"{len(findings.failures) - _MOST_SHOWN} more failed requests in {kept}")
     problems += [f"{len(died)} of {len(before)} workers ended"] if died else []
     problems += [] if interrupted else findings.memory_problems()
     if problems:
         sys.exit("\n".join(problems))
     if interrupted:
-        print("interrupted: no problem so far")
+        print("interrupted; no problems so far")
         raise typer.Exit(INTERRUPTED)
-    print("no problem")
+    print("no problems")
 
 
 if __name__ == "__main__":

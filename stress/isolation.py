@@ -1,6 +1,6 @@
-"""Good, bad, huge and slow requests in one batch: each must get the answer that it gets alone.
+"""Good, bad, huge and slow requests in one batch: each must get the same answer as in a batch of one.
 
-`python -m stress.isolation` sends them at once to a server whose worker waits for more, so that they share a batch.
+`python -m stress.isolation` sends all requests at once to a server whose worker waits for batches to fill.
 """
 
 import json
@@ -20,12 +20,12 @@ from spoter.ops.ports import LOOPBACK
 from spoter.torchserve.server import TorchServe
 from stress.harness import CSV, JSON, Problems, call
 
-ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}  # for model-config.yaml: a worker waits for batches of eight
-TOLERANCE = 1e-4  # of a score against that of the request alone: a batch is padded, which changes the order of sums
+ARCHIVE = {"batchSize": 8, "maxBatchDelay": 200}  # for model-config.yaml: a worker waits for eight requests
+TOLERANCE = 1e-4  # for scores: padding in a batch changes the order of sums
 
 
 class IsolationCase(NamedTuple):
-    """A request, and its expected status."""
+    """A request and its expected status."""
 
     name: str
     body: bytes
@@ -34,27 +34,27 @@ class IsolationCase(NamedTuple):
 
 
 def isolation_cases() -> list[IsolationCase]:
-    """Return requests of each kind."""
+    """Return good, bad, huge and slow requests."""
     clip = json.loads(compact_request(frames=10))
-    one_bad = json.dumps({"clips": [clip, {"points": 3}, clip]}).encode()
-    many = b'{"clips":[' + b",".join([compact_request(frames=200)] * 64) + b"]}"
+    one_bad_clip = json.dumps({"clips": [clip, {"points": 3}, clip]}).encode()
+    many_clips = b'{"clips":[' + b",".join([compact_request(frames=200)] * 64) + b"]}"
     return [
         IsolationCase("good", compact_request(), JSON, 200),
         IsolationCase("good, short", compact_request(frames=3), JSON, 200),
-        IsolationCase("bad: no JSON", b"{nonsense", JSON, 400),
-        IsolationCase("bad: no such type", b"x", "image/png", 415),
-        IsolationCase("bad: ragged table", b"pose_nose_x,pose_nose_y\n1\n", CSV, 400),
-        IsolationCase("one of three clips bad", one_bad, JSON, 200),
+        IsolationCase("bad: invalid JSON", b"{nonsense", JSON, 400),
+        IsolationCase("bad: unknown content type", b"x", "image/png", 415),
+        IsolationCase("bad: rows of different lengths", b"pose_nose_x,pose_nose_y\n1\n", CSV, 400),
+        IsolationCase("one of three clips bad", one_bad_clip, JSON, 200),
         IsolationCase("huge: 2.6 MB", full_request(), JSON, 200),
         IsolationCase("huge: 20 MB", full_request(460), JSON, 200),
         IsolationCase("huge and bad: 20 MB of frames", b'{"keypoints":[' + b"{}," * 6_600_000 + b"{}]}", JSON, 400),
         IsolationCase("over the limit: 26 MiB", b" " * (26 << 20), JSON, 413),
-        IsolationCase("slow: 64 clips of 200 frames", many, JSON, 200),
+        IsolationCase("slow: 64 clips of 200 frames", many_clips, JSON, 200),
     ]  # fmt: skip
 
 
 def are_same(body: str, other: str) -> bool:
-    """Tell whether two answers are the same: scores within `TOLERANCE`, everything else equal."""
+    """Return whether two answers are the same: scores within `TOLERANCE`, everything else equal."""
     try:
         (document, scores), (other_document, other_scores) = _split_scores(body), _split_scores(other)
     except ValueError:
@@ -64,13 +64,13 @@ def are_same(body: str, other: str) -> bool:
 
 
 def _split_scores(body: str) -> tuple[object, list[float]]:
-    """Return a JSON document without its fractions, and the fractions."""
+    """Return a JSON document without its fractional numbers, and these numbers."""
     scores: list[float] = []
     return json.loads(body, parse_float=lambda text: scores.append(float(text))), scores
 
 
 def count_batches(server: TorchServe) -> int:
-    """Return the number of batches that workers have answered, once TorchServe has read their metrics."""
+    """Return the number of answered batches, after TorchServe has read the metrics of its workers."""
     counts = [-1, -2]
     while counts[-1] != counts[-2]:
         time.sleep(0.5)
@@ -80,36 +80,36 @@ def count_batches(server: TorchServe) -> int:
 
 
 def send_mixed(server: TorchServe, cases: list[IsolationCase], rounds: int) -> tuple[list[list[object]], int, float]:
-    """Send each request alone, then all at once; return a table's rows, the number of other answers, the mean batch."""
+    """Send each request separately, then all at once; return table rows, the number of differences, the mean batch."""
 
     def send(case: IsolationCase) -> tuple[int | None, str]:
         reply = call(server.url, case.body, case.content_type)
         return reply.status, reply.body
 
-    alone = [send(case) for case in cases]
-    good, before = [0] * len(cases), count_batches(server)
+    separate = [send(case) for case in cases]
+    same, before = [0] * len(cases), count_batches(server)
     with ThreadPoolExecutor(len(cases)) as pool:
         for turn in range(rounds):
-            start = turn % len(cases)  # another request comes first
+            start = turn % len(cases)  # each round starts with another request
             order = [*range(start, len(cases)), *range(start)]
             for index, (status, body) in zip(order, pool.map(send, [cases[i] for i in order]), strict=True):
-                is_status = status == alone[index][0] == cases[index].status
-                good[index] += is_status and are_same(body, alone[index][1])
-    results = zip(cases, alone, good, strict=True)
+                is_expected = status == separate[index][0] == cases[index].status
+                same[index] += is_expected and are_same(body, separate[index][1])
+    results = zip(cases, separate, same, strict=True)
     rows = [[case.name, f"{len(case.body):,}", status, f"{n} of {rounds}"] for case, (status, _), n in results]
     sent = rounds * len(cases)
-    return rows, sent - sum(good), sent / (count_batches(server) - before)
+    return rows, sent - sum(same), sent / (count_batches(server) - before)
 
 
-def main(rounds: Annotated[int, typer.Option(min=1, max=200, help="How often all are sent at once.")] = 10) -> None:
-    """Send requests of each kind at once; exit with 1 if one gets another answer than alone."""
+def main(rounds: Annotated[int, typer.Option(min=1, max=200, help="Rounds of all requests at once.")] = 10) -> None:
+    """Send different requests at once; exit with status 1 if one gets another answer than separately."""
     with running_server(MODEL, 1, archive=ARCHIVE) as server:
         rows, wrong, mean_batch = send_mixed(server, isolation_cases(), rounds)
-    columns = ("Request", "Bytes", "Status alone", "The same among others")
+    columns = ("Request", "Bytes", "Status if sent separately", "Same answer in a mixed batch")
     typer.echo(markdown_table(columns, rows, "Isolation"))
-    typer.echo(f"{mean_batch:.1f} requests shared a batch on average.\n")
+    typer.echo(f"Mean batch: {mean_batch:.1f} requests.\n")
     problems = Problems()
-    problems.check(not wrong, f"{wrong} answers were not those that their requests get alone")
+    problems.check(not wrong, f"{wrong} answers differ from those to separate requests")
     problems.check(mean_batch > 1, "no requests shared a batch")
     problems.exit()
 

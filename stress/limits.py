@@ -1,6 +1,6 @@
 """Requests that are too large, compressed, truncated, contradictory or endless: `python -m stress.limits`.
 
-The table shows where TorchServe never answers; docs/security-setup.md shows the proxy to put in front of it.
+The table shows requests that TorchServe never answers. docs/security-setup.md describes a proxy that ends them.
 """
 
 import gzip
@@ -29,7 +29,7 @@ from stress.raw_http import Exchange, connect, exchange, http_request
 MIB = 1 << 20
 MAX_BYTES, MAX_REQUEST = 25 * MIB, 32 * MIB  # max_bytes of config.json, max_request_size of config.properties
 LARGE = 19 * MIB
-SILENCE = 3.0  # seconds to wait where no answer is expected
+SILENCE = 3.0  # seconds to wait if no answer is expected
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Case:
     data: Callable[[], bytes]
     expected: tuple[str, ...]  # any of these values of `stress.raw_http.Exchange.summary`
     note: str = ""
-    wait: float = PATIENCE  # seconds after which the server counts as silent
-    half_close: bool = False  # whether our side is closed after the bytes
+    wait: float = PATIENCE  # seconds until the server counts as silent
+    half_close: bool = False  # whether the client closes its side after the bytes
 
 
 def _clip(*headers: str, **options: object) -> bytes:
@@ -58,19 +58,19 @@ def _packed(body: bytes, *headers: str) -> bytes:
 
 BAD = "400 BadRequestException"
 CODED = ("415 unsupported_content_encoding",)
-WAITS = "TorchServe waits for ever: a proxy ends it"
+WAITS = "TorchServe waits forever; a proxy ends the connection"
 GZIP, EXPECT, HUGE = "Content-Encoding: gzip", "Expect: 100-continue", MAX_REQUEST + MIB
 CASES = (
     Case("a clip", _clip, ("200",)),
-    Case("25 MiB of blanks, max_bytes", lambda: _blanks(MAX_BYTES), ("400 empty_body",)),
-    Case("a byte more", lambda: _blanks(MAX_BYTES + 1), ("413 body_too_large",)),
+    Case("25 MiB of spaces, max_bytes", lambda: _blanks(MAX_BYTES), ("400 empty_body",)),
+    Case("25 MiB and one byte", lambda: _blanks(MAX_BYTES + 1), ("413 body_too_large",)),
     Case(
         "33 MiB, over max_request_size", lambda: _blanks(HUGE), ("413", "reset"),
-        "TorchServe's own 413 has no body; it may close before all was sent",
+        "TorchServe's 413 has no body; TorchServe may close the connection before the client has sent all bytes",
     ),
     Case(
         "33 MiB announced, Expect: 100-continue", lambda: _blanks(0, EXPECT, length=HUGE), ("413",),
-        "before a byte of the body",
+        "answered before the body",
     ),
     Case("Expect: 100-continue", lambda: _clip(EXPECT), ("200",)),
     Case("Expect: tea", lambda: _clip("Expect: tea"), ("417",)),
@@ -80,37 +80,40 @@ CASES = (
     Case("gzip", lambda: _packed(compact_request(), GZIP), CODED),
     Case("gzip, 64 MiB in 64 kB", lambda: _packed(b" " * (64 * MIB), GZIP), CODED),
     Case("deflate", lambda: http_request(zlib.compress(compact_request()), ["content-encoding: deflate"]), CODED),
-    Case("br, not even compressed", lambda: _clip("Content-Encoding: br"), CODED),
+    Case("Content-Encoding: br, uncompressed body", lambda: _clip("Content-Encoding: br"), CODED),
     Case("Content-Encoding: identity", lambda: _clip("Content-Encoding: identity"), ("200",)),
     Case("gzip without a header", lambda: _packed(compact_request()), ("400 invalid_json",)),
     Case(
-        "length below the body's", lambda: _clip(length=100), ("400 invalid_json", BAD),
-        "the rest is taken for another request, and refused",
+        "Content-Length too small", lambda: _clip(length=100), ("400 invalid_json", BAD),
+        "TorchServe reads the rest as another request, and refuses it",
     ),
-    Case("length above the body's", lambda: _clip(length=10**6), ("silent",), WAITS, SILENCE),
-    Case("the same, and our side closed", lambda: _clip(length=10**6), ("reset", "closed"), half_close=True),
-    Case("length -5", lambda: _clip(length=-5), ("silent",), WAITS, SILENCE),
-    Case("length abc", lambda: _clip(length="abc"), (BAD,)),
-    Case("two lengths", lambda: _clip("Content-Length: 10"), (BAD,)),
+    Case("Content-Length too large", lambda: _clip(length=10**6), ("silent",), WAITS, SILENCE),
     Case(
-        "length and chunks", lambda: _clip("Content-Length: 5", chunk_size=1000), ("200", BAD),
+        "Content-Length too large, then the client's side closed", lambda: _clip(length=10**6), ("reset", "closed"),
+        half_close=True,
+    ),
+    Case("Content-Length -5", lambda: _clip(length=-5), ("silent",), WAITS, SILENCE),
+    Case("Content-Length abc", lambda: _clip(length="abc"), (BAD,)),
+    Case("two Content-Length headers", lambda: _clip("Content-Length: 10"), (BAD,)),
+    Case(
+        "Content-Length and chunks", lambda: _clip("Content-Length: 5", chunk_size=1000), ("200", BAD),
         "RFC 9112, 6.3: the chunks count",
     ),
-    Case("HTTP/1.0", lambda: _clip(version="1.0"), ("200",), "the connection stays open, against HTTP/1.0"),
+    Case("HTTP/1.0", lambda: _clip(version="1.0"), ("200",), "the connection stays open, contrary to HTTP/1.0"),
     Case("a preface of HTTP/2", lambda: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", ("500 ArrayIndexOutOfBoundsException",)),
-    Case("no HTTP at all", lambda: b"nonsense\r\n\r\n", (BAD,)),
+    Case("not HTTP", lambda: b"nonsense\r\n\r\n", (BAD,)),
     Case("the start of TLS", lambda: b"\x16\x03\x01\x02\x00\x01\r\n\r\n", ("silent",), WAITS, SILENCE),
     Case("a URL of 100 kB", lambda: b"GET /ping?%b HTTP/1.1\r\n\r\n" % (b"x" * 100_000), (BAD,)),
     Case("a header of 100 kB", lambda: _clip("X-A: " + "x" * 100_000), (BAD,)),
     Case("5,000 headers", lambda: _clip(*(f"X-{n}: {n}" for n in range(5000))), (BAD,)),
-    Case("half a request, then our side closed", lambda: _clip()[:200], ("closed", "reset"), half_close=True),
+    Case("half a request, then the client's side closed", lambda: _clip()[:200], ("closed", "reset"), half_close=True),
 )  # fmt: skip
 PIPELINED = (60, 5, 40, 3, 200, 2, 30, 7, 10, 4)
-"""Frames of the requests on one connection: their answers are told apart by the number."""
+"""Numbers of frames of the requests on one connection; they identify the answers."""
 
 
 def send_pipelined(port: int) -> tuple[bool, bool]:
-    """Send requests on one connection without waiting; tell whether all were answered, and whether in order."""
+    """Send requests on one connection without waiting; return whether all were answered, and whether in order."""
     requests = b"".join(http_request(compact_request(frames=frames)) for frames in PIPELINED)
     answers = exchange(port, requests, answers=len(PIPELINED)).answers
     frames = [json.loads(answer.body)["frames"] for answer in answers if answer.status == 200]
@@ -125,26 +128,26 @@ def send_case(case: Case, port: int) -> tuple[Exchange, bool]:
 
 @dataclass(frozen=True)
 class Crowd:
-    """Connections of one kind that cost their sender nothing: idle, slow, or never finished."""
+    """Many cheap connections of one kind: idle, slow or unfinished."""
 
     name: str
-    share: float  # of the number of connections on the command line
-    first: Callable[[], bytes]  # returns the bytes that each sends at once
-    drip: bytes = b""  # what each sends every second
+    share: float  # number of connections, relative to the command's option
+    first: Callable[[], bytes]  # returns the bytes that each connection sends at first
+    drip: bytes = b""  # bytes that each connection sends every second
 
 
 CROWDS = (
-    Crowd("nothing sent", 5, lambda: b""),
+    Crowd("idle", 5, lambda: b""),
     Crowd("half a request line", 1, lambda: b"POST /predic"),
-    Crowd("a byte of the headers a second", 1, lambda: http_request(compact_request())[:60], b"x"),
-    Crowd("a byte of the body a second", 1, lambda: http_request(compact_request())[:300], b"0"),
+    Crowd("one byte of the headers per second", 1, lambda: http_request(compact_request())[:60], b"x"),
+    Crowd("one byte of the body per second", 1, lambda: http_request(compact_request())[:300], b"0"),
     Crowd("19 of 20 MiB of a body", 0.1, lambda: http_request(b" " * LARGE, length=LARGE + MIB)),
 )
 
 
 @dataclass(frozen=True)
 class CrowdEffect:
-    """The effect of a crowd: Java's use of resources, and the median milliseconds of another client's requests."""
+    """The effect of a crowd: Java's resource usage, and the median latency of another client in milliseconds."""
 
     number: int
     before: ProcessUsage
@@ -153,11 +156,11 @@ class CrowdEffect:
     alone_ms: float
     during_ms: float
     closed: int  # connections of the crowd that the server closed
-    all_served: bool  # whether all requests of the other client were answered 200
+    all_served: bool  # whether all requests of the other client got status 200
 
 
 def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float = 5.0) -> CrowdEffect:
-    """Hold a crowd of connections to a server for `stay` seconds while another client sends requests."""
+    """Hold a crowd of connections for `stay` seconds while another client sends requests."""
     requests = [Request(compact_request())]
     number = max(1, round(crowd.share * connections))
     alone = run_closed_loop(server.url, requests, 1, stay)
@@ -179,12 +182,12 @@ def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float =
 
 def _send_to_all(connections: list[socket.socket], content: bytes) -> None:
     for connection in connections:
-        with suppress(OSError):  # the server may have closed it, which is counted later
+        with suppress(OSError):  # the server may have closed the connection, which is counted later
             connection.sendall(content)
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Tell whether the server has closed a connection, or answered on it, which comes first."""
+    """Return whether the server has closed a connection, or answered, which it does before closing."""
     connection.setblocking(False)
     try:
         connection.recv(1)
@@ -198,9 +201,9 @@ def _measure_java(server: TorchServe) -> ProcessUsage:
 
 
 def main(
-    connections: Annotated[int, typer.Option(min=10, max=5000, help="Of each crowd, but those of large bodies.")] = 200,
+    connections: Annotated[int, typer.Option(min=10, max=5000, help="Slow connections; 5 times as many idle.")] = 200,
 ) -> None:
-    """Send requests that are too large, broken or endless; exit with 1 if an answer is not as expected."""
+    """Send requests that are too large, broken or endless; exit with status 1 if an answer is not as expected."""
     problems, rows, crowds = Problems(), [], []
     with attacked_server() as server:
         port, workers = server.ports[0], sorted(worker_pids(server))
@@ -210,15 +213,15 @@ def main(
             rows.append([case.name, result.summary, f"{result.seconds:.2f}", verdict, case.note])
         rounds = [send_pipelined(port) for _ in range(5)]
         complete, ordered = (sum(column) for column in zip(*rounds, strict=True))
-        name, answer = f"{len(PIPELINED)} requests without waiting", f"{complete} of {len(rounds)} times all 200"
-        note = f"{ordered} times in order: TorchServe answers as workers finish; a proxy keeps the order"
+        name, answer = f"{len(PIPELINED)} requests on one connection", f"all 200 in {complete} of {len(rounds)} rounds"
+        note = f"in order in {ordered} rounds: TorchServe answers in the order in which workers finish; use a proxy"
         rows.append([name, answer, "-", problems.check(complete == len(rounds), name), note])
-        columns = ("Sent", "Answer", "After, s", "As expected", "Note")
+        columns = ("Request", "Answer", "Time, s", "As expected", "Note")
         typer.echo(markdown_table(columns, rows, "Requests", left=5))
         for crowd in tqdm(CROWDS, desc="connections", leave=False):
             effect = hold_crowd(server, crowd, connections)
             before, during, after = effect.before, effect.during, effect.after
-            # All handles of a crowd are closed after it; a few are the observer's own.
+            # All handles of the crowd must be closed; the tolerance covers handles of this client.
             problems.check(effect.all_served and after.handles <= before.handles + 20, crowd.name)
             crowds.append([
                 crowd.name, effect.number, f"{effect.alone_ms:.0f}", f"{effect.during_ms:.0f}", before.handles,
@@ -226,8 +229,9 @@ def main(
                 "yes" if effect.all_served else "NO",
             ])  # fmt: skip
         columns = (
-            "Connections", "Number", "Others' p50, ms: before", "meanwhile", "Java's handles: before", "meanwhile",
-            "after", "Java's RSS, MB: before", "meanwhile", "Closed by the server", "Others all 200",
+            "Connections", "Number", "Other client's p50 before, ms", "p50 during, ms", "Java's handles before",
+            "handles during", "handles after", "Java's RSS before, MiB", "RSS during, MiB", "Closed by the server",
+            "Other client: all 200",
         )  # fmt: skip
         typer.echo(markdown_table(columns, crowds, "Crowds of connections"))
         problems.check(sorted(worker_pids(server)) == workers, "workers were replaced")

@@ -1,4 +1,4 @@
-"""Mutated requests. A seed and a number define each, so that it can be made again."""
+"""Mutated requests, each reproducible from a seed and a number."""
 
 import gzip
 import io
@@ -58,21 +58,21 @@ QUERIES = (
 
 @dataclass(frozen=True)
 class FuzzRequest:
-    """A request, or several on one connection."""
+    """A request, sent once or several times on one connection."""
 
     body: bytes
     content_type: str
     path: str = PATH
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
-    chunk_size: int | None = None  # bytes of each chunk, if the body comes in chunks
-    length: int | None = None  # a false Content-Length
-    copies: int = 1  # sent one after another, without waiting for an answer
-    mutations: tuple[str, ...] = ()  # that made it
+    chunk_size: int | None = None  # bytes per chunk, for a chunked body
+    length: int | None = None  # a wrong Content-Length
+    copies: int = 1  # sent in sequence without waiting for answers
+    mutations: tuple[str, ...] = ()  # names of the mutations of this request
 
     @property
     def is_complete(self) -> bool:
-        """Whether an answer to each copy has to come."""
+        """Whether each copy must get an answer."""
         return self.length is None
 
     def to_bytes(self) -> bytes:
@@ -89,7 +89,7 @@ class FuzzRequest:
 
 
 def make_request(seed: int, number: int, space: str = "") -> FuzzRequest:
-    """Return a request of the sequence of `seed`; enrolled glosses have the `space` of the model's prototypes."""
+    """Return a request from the sequence of `seed`; `space` of the model's prototypes goes into enrolled glosses."""
     rng = random.Random(f"{seed}:{number}")
     request = FuzzRequest(*rng.choice(seed_requests(space)))
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 4))):
@@ -100,20 +100,20 @@ def make_request(seed: int, number: int, space: str = "") -> FuzzRequest:
 
 @cache
 def seed_requests(space: str) -> list[tuple[bytes, str]]:
-    """Return requests that are answered 200, or 415 where no videos are read: samples, cut to a few frames."""
-    few, samples = slice(8, 8 + FRAMES), ROOT / "samples"
+    """Return valid requests made from samples cut to `FRAMES` frames, and videos, which get 415 if not supported."""
+    frames, samples = slice(8, 8 + FRAMES), ROOT / "samples"
     full, compact = (json.loads((samples / name).read_bytes()) for name in ("hallo.json", "zeigen-compact.json"))
-    compact["points"] = compact["points"][few]
+    compact["points"] = compact["points"][frames]
     lines = [json.loads(line) for line in (samples / "ich-welt.jsonl").read_bytes().splitlines()]
-    lines = [line | {"points": line["points"][few]} for line in lines]
+    lines = [line | {"points": line["points"][frames]} for line in lines]
     stream = io.BytesIO()
-    np.save(stream, np.load(samples / "software.npy")[few])
+    np.save(stream, np.load(samples / "software.npy")[frames])
     points = np.round(np.random.default_rng(0).uniform(0.2, 0.8, (FRAMES, 137, 3)), 3)
     parts = np.split(points, (25, 95, 116), axis=1)
     person = dict(zip(("pose", "face", "hand_left", "hand_right"), parts, strict=True))
     people = [{f"{part}_keypoints_2d": values[i].ravel().tolist() for part, values in person.items()} for i in (0, 1)]
     documents = [
-        full | {"keypoints": full["keypoints"][few]},
+        full | {"keypoints": full["keypoints"][frames]},
         compact,
         compact | {"top_k": 2, "fps": 25, "estimator": "mediapipe"},
         {"clips": [compact, compact], "top_k": 3},
@@ -149,7 +149,7 @@ def _flip(body: bytes, rng: random.Random) -> bytes:
 
 
 def _replace(body: bytes, rng: random.Random, new: bytes, length: int) -> bytes:
-    """Replace `length` bytes anywhere."""
+    """Replace `length` bytes at a random position."""
     start = rng.randint(0, len(body))
     return body[:start] + new + body[start + length :]
 
@@ -190,11 +190,11 @@ def _header(request: FuzzRequest, rng: random.Random) -> Changes:
 
 
 def _form(request: FuzzRequest, rng: random.Random) -> Changes:
-    field, mark = rng.choice(("body", "data", "file", "")), "x" * rng.choice((1, 70))
+    field, boundary = rng.choice(("body", "data", "file", "")), "x" * rng.choice((1, 70))
     name = f'name="{field}"' + rng.choice(("", '; filename="a.json"'))
-    head = f"--{mark}\r\nContent-Disposition: form-data; {name}\r\nContent-Type: {request.content_type}\r\n\r\n"
-    body = head.encode("latin-1", "replace") + request.body + f"\r\n--{mark}{rng.choice(('--', ''))}\r\n".encode()
-    return {"body": body, "content_type": f"multipart/form-data; boundary={mark}"}
+    head = f"--{boundary}\r\nContent-Disposition: form-data; {name}\r\nContent-Type: {request.content_type}\r\n\r\n"
+    body = head.encode("latin-1", "replace") + request.body + f"\r\n--{boundary}{rng.choice(('--', ''))}\r\n".encode()
+    return {"body": body, "content_type": f"multipart/form-data; boundary={boundary}"}
 
 
 MUTATIONS: dict[str, Callable[[FuzzRequest, random.Random], Changes]] = {
@@ -223,4 +223,4 @@ MUTATIONS: dict[str, Callable[[FuzzRequest, random.Random], Changes]] = {
     },
     "form": _form,
 }
-"""By name, functions that return the changed fields of a request."""
+"""Functions that return the changed fields of a request, by the names of the mutations."""

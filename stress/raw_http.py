@@ -1,4 +1,4 @@
-"""HTTP over a plain socket, for requests that no client library would send, and a judge of the answers to them."""
+"""HTTP over a plain socket, for requests that client libraries do not send, and checks of the answers."""
 
 import csv
 import io
@@ -16,8 +16,8 @@ from spoter.ops.ports import LOOPBACK
 PATH = f"/predictions/{NAME}"
 _LENGTH = re.compile(rb"^content-length:\s*(\d+)", re.IGNORECASE | re.MULTILINE)
 _TYPE = re.compile(rb"^content-type:\s*([^\s;]+)", re.IGNORECASE | re.MULTILINE)
-# TorchServe's own answers, which no worker has seen: to requests that are not HTTP, or not for its API. Those of 500
-# are exceptions of Java while it parses a form or a content type; it works on as before.
+# Errors of TorchServe that do not come from a worker: the request is not HTTP, or not for TorchServe's API. Status 500
+# is a Java exception while it parses a form or a content type; TorchServe continues to work.
 TORCHSERVE_ERRORS = {
     400: ("BadRequestException", "InvalidPropertiesException"),
     403: ("IllegalArgumentException",),
@@ -27,15 +27,15 @@ TORCHSERVE_ERRORS = {
     500: tuple(f"{kind}Exception" for kind in ("ArrayIndexOutOfBounds", "ErrorDataDecoder", "StringIndexOutOfBounds")),
     503: ("ServiceUnavailableException",),
 }
-EMPTY = {413, 417}  # Netty's answers without a body: more than max_request_size, and Expect of another value
+EMPTY = {413, 417}  # Netty's answers without a body: more than max_request_size, and an unknown value of Expect
 CONTENT_TYPES = ("application/json", "application/jsonlines", "text/csv")
 DOCUMENTED = {code.value: code.status for code in ErrorCode if code.source is Source.SERVER}
-"""Status of each error code of the model server."""
+"""Statuses of the model server's errors, by code."""
 
 
 @dataclass(frozen=True)
 class HttpAnswer:
-    """A whole answer."""
+    """A complete answer."""
 
     status: int
     content_type: str
@@ -43,7 +43,7 @@ class HttpAnswer:
 
     @property
     def code(self) -> str:
-        """Our error's code, or the name of TorchServe's; empty for an answer that is no error."""
+        """The code of our error or the name of TorchServe's error; empty for other answers."""
         try:
             document = json.loads(self.body)
         except ValueError:
@@ -54,17 +54,17 @@ class HttpAnswer:
 
 @dataclass(frozen=True)
 class Exchange:
-    """The answers on a connection, without those of status 100."""
+    """The answers on a connection, without answers with status 100."""
 
     answers: list[HttpAnswer]
     end: str
-    """``answered``: all expected answers came; ``closed`` or ``reset`` by the server before that; ``silent``: nothing
-    more came in time."""
+    """``answered``: all expected answers came; ``closed`` or ``reset``: the server ended the connection before that;
+    ``silent``: the server stopped sending."""
     seconds: float
 
     @property
     def summary(self) -> str:
-        """The first answer, "413 body_too_large", or how the connection ended."""
+        """The first answer, such as "413 body_too_large", or `end` without any answer."""
         return f"{self.answers[0].status} {self.answers[0].code}".strip() if self.answers else self.end
 
 
@@ -79,7 +79,7 @@ def http_request(
     length: object = None,
     chunk_size: int | None = None,
 ) -> bytes:
-    """Return a request; `length` replaces the true Content-Length, `chunk_size` makes chunks of the body."""
+    """Return the bytes of a request; `length` replaces the Content-Length, `chunk_size` splits the body into chunks."""
     lines = [f"{method} {path} HTTP/{version}", "Host: localhost"]
     if content_type:
         lines.append(f"Content-Type: {content_type}")
@@ -93,17 +93,17 @@ def http_request(
 
 
 def connect(port: int, seconds: float = 30.0) -> socket.socket:
-    """Return a connection to a port of loopback, with a time limit for each of its calls."""
+    """Return a connection to a loopback port, with a timeout for each call."""
     return socket.create_connection((LOOPBACK, port), timeout=seconds)
 
 
 def exchange(
     port: int, data: bytes, wait: float = 30.0, answers: int = 1, half_close: bool = False, head: bool = False
 ) -> Exchange:
-    """Send bytes on a new connection and read as many answers as expected.
+    """Send bytes on a new connection and read the given number of answers.
 
-    After `wait` seconds without a byte the server counts as silent. With `half_close` our side of the connection is
-    closed after the last byte; with `head` answers come without a body, as those to HEAD.
+    After `wait` seconds without a byte the server counts as silent. With `half_close`, the client closes its side of
+    the connection after the last byte. With `head`, answers have no body, as for the method HEAD.
     """
     began, received, end = time.monotonic(), b"", "answered"
     with connect(port) as connection:
@@ -112,7 +112,7 @@ def exchange(
             if half_close:
                 connection.shutdown(socket.SHUT_WR)
         except OSError:
-            end = "reset"  # while we sent; an answer may be there all the same
+            end = "reset"  # while sending; the server may still have answered
         connection.settimeout(wait)
         while len(_parse_answers(received, head)) < answers:
             try:
@@ -128,7 +128,7 @@ def exchange(
 
 
 def _parse_answers(received: bytes, head: bool) -> list[HttpAnswer]:
-    """Return the whole answers at the start of the bytes, but those of status 100; TorchServe always sends a length."""
+    """Return the complete answers, except those with status 100; TorchServe always sends a Content-Length."""
     answers = []
     while (stop := received.find(b"\r\n\r\n")) >= 0:
         header, rest = received[:stop], received[stop + 4 :]
@@ -143,7 +143,7 @@ def _parse_answers(received: bytes, head: bool) -> list[HttpAnswer]:
 
 
 def judge(answer: HttpAnswer) -> tuple[str, str | None]:
-    """Return whose answer it is and which, and what is wrong with it, or None."""
+    """Return a name for an answer (its source and error), and a problem or None."""
     status, content_type, body = answer.status, answer.content_type, answer.body
     if status in EMPTY and not body:
         return "TorchServe: no body", None
@@ -151,14 +151,14 @@ def judge(answer: HttpAnswer) -> tuple[str, str | None]:
         document = json.loads(body) if content_type == "application/json" and body else {}
         codes = _error_codes(content_type, body, document)
     except ValueError as error:
-        return "unreadable", f"found what is no {content_type}: {error}"
+        return "invalid body", f"invalid {content_type}: {error}"
     if status == 200:
-        return "answered", None if content_type in CONTENT_TYPES or not body else f"an answer of type {content_type}"
+        return "answered", None if content_type in CONTENT_TYPES or not body else f"unexpected type {content_type}"
     if codes:
         unknown = [code for code in codes if code not in DOCUMENTED]
         if unknown or DOCUMENTED[codes[0]] != status:
-            return f"ours: {codes[0]}", f"{unknown or codes[0]} with {status} is not in docs/errors.md"
-        return f"ours: {codes[0]}", "a failure of ours" if status >= 500 else None
+            return f"ours: {codes[0]}", f"docs/errors.md lacks {unknown or codes[0]} with status {status}"
+        return f"ours: {codes[0]}", f"our code answered {status}" if status >= 500 else None
     kind = document.get("type") if isinstance(document, dict) else None
     if kind is None:
         return "unknown", f"{content_type} {body[:200]!r}"
@@ -167,11 +167,11 @@ def judge(answer: HttpAnswer) -> tuple[str, str | None]:
 
 
 def _error_codes(content_type: str, body: bytes, document: object) -> list[str]:
-    """Return the codes of our errors in a body, in order; `ValueError` for a body that is not of its type."""
+    """Return the codes of our errors in a body, in order; raise `ValueError` for a body of another type."""
     if content_type == "text/csv":
         header, *rows = csv.reader(io.StringIO(body.decode()))
         if any(len(row) != len(header) for row in rows):
-            raise ValueError("rows of several lengths")
+            raise ValueError("found rows of different lengths")
         return [row[-1].partition(":")[0] for row in rows if row[-1]]
     documents = [document]
     if content_type == "application/jsonlines":

@@ -1,8 +1,8 @@
-"""A quarter of an hour of typical requests at 70 % of capacity: `python -m stress.soak`.
+"""15 minutes of typical requests at 70 % of the capacity: `python -m stress.soak`.
 
-No request may fail, and memory and handles may not grow after a warm-up. Under load both vary with the requests that
-are being answered: so memory is the median of many samples, and handles are counted without load. The samples go to
-build/attacks/soak.csv.
+Every request must get its expected status, and memory and handles must not grow after a warm-up. Both vary with the
+requests in progress; therefore memory is compared by medians of many samples, and handles are counted without load. The
+samples go to build/attacks/soak.csv.
 """
 
 import csv
@@ -26,19 +26,19 @@ from benchmarks.tables import markdown_table
 from spoter.torchserve.server import TorchServe
 from stress.harness import CSV, JSON, Problems, Stream, attacked_server, format_counts
 
-# Memory may grow by this share from the first `PART` of the samples to the last. This many handles and threads may be
-# added: Java opens them for its pools when it needs them.
+# Allowed growth of memory from the first to the last `PART` of the samples, and allowed number of additional handles
+# and threads: Java adds some to its pools when it needs them.
 MAX_GROWTH, MAX_ADDED = 0.05, 10
 PART = 0.1
-REST_S = 3.0  # seconds without a request before handles are counted, for connections to be closed
+REST_S = 3.0  # seconds without requests before handles are counted, so that connections are closed
 CLIENTS = 8
-# Clients and seconds after which memory has risen to the needs of the largest batches, where it stays.
+# Clients and seconds of a load after which memory has grown to the needs of the largest batches.
 CROWD, CROWD_S = 64, 40.0
 COLUMNS = ("worker_rss", "java_rss", "worker_handles", "java_handles", "worker_threads", "java_threads")
 
 
 def mixed_requests() -> list[tuple[Request, int]]:
-    """Return typical requests, each with its expected status: one in ten is wrong."""
+    """Return typical requests with their expected statuses; about one in ten requests is bad."""
     clip = json.loads(compact_request(frames=30))
     bad = [
         (Request(b"{nonsense", JSON), 400),
@@ -56,7 +56,7 @@ def mixed_requests() -> list[tuple[Request, int]]:
 
 
 def measure_server(server: TorchServe) -> dict[str, int]:
-    """Return the present usage of all workers together and of Java, and the bytes of the logs."""
+    """Return the usage of all workers together and of Java, and the bytes of the logs."""
     usage = measure_usage(server.leader)
     totals = {
         f"{kind}_{name}": sum(getattr(process, name) for process in processes)
@@ -69,7 +69,7 @@ def measure_server(server: TorchServe) -> dict[str, int]:
 def compare_usage(
     first: dict[str, int], last: dict[str, int], rows: list[dict[str, int]]
 ) -> tuple[list[list[str]], Problems]:
-    """Return the table's lines and a problem for each value that grew too much; `rows` are usage under load."""
+    """Return table rows and problems; `first` and `last` are the usage at rest, `rows` are samples under load."""
     lines, problems = [], Problems()
     count = max(1, round(PART * len(rows)))
     for name in COLUMNS:
@@ -86,13 +86,13 @@ def compare_usage(
 
 
 def main(
-    minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Of load, without the warm-up.")] = 15.0,
-    load: Annotated[float, typer.Option(min=0.1, max=0.95, help="Share of capacity.")] = 0.7,
+    minutes: Annotated[float, typer.Option(min=0.2, max=600, help="Minutes of load after the warm-up.")] = 15.0,
+    load: Annotated[float, typer.Option(min=0.1, max=0.95, help="Load as a share of the capacity.")] = 0.7,
     every: Annotated[float, typer.Option(min=1, max=60, help="Seconds between two samples.")] = 10.0,
     warm_up: Annotated[float, typer.Option(min=5, max=600, help="Seconds of load before the samples.")] = 60.0,
-    out: Annotated[Path, typer.Option(help="Table of the samples.")] = Path("build", "attacks", "soak.csv"),
+    out: Annotated[Path, typer.Option(help="CSV file for the samples.")] = Path("build", "attacks", "soak.csv"),
 ) -> None:
-    """Load a server for long; exit with 1 if a request fails, or memory, handles or threads grow."""
+    """Load a server for a long time; exit with status 1 if a request fails, or memory, handles or threads grow."""
     expected = mixed_requests()
     requests = [request for request, _ in expected]
     seconds = 60 * minutes
@@ -114,7 +114,7 @@ def main(
             began, writer = time.monotonic(), csv.writer(file, lineterminator="\n")
             for step in tqdm(range(max(2, round(seconds / every)) + 1), desc="soak", leave=False):
                 time.sleep(max(0.0, began + step * every - time.monotonic()))
-                new = stream.answers[counted:]  # counting all of them again would delay the load
+                new = stream.answers[counted:]  # counting all answers again would delay the load
                 counted, failed = counted + len(new), failed + failures(new)
                 row = {"seconds": round(time.monotonic() - began, 1), "answers": counted, "unexpected": failed}
                 rows.append(row | measure_server(server))
@@ -128,13 +128,13 @@ def main(
     lines, problems = compare_usage(first, last, rows)
     log_kb = 1000 * (last["log_bytes"] - first["log_bytes"]) / max(1, len(stream.answers)) / 1024
     unexpected = failures(answers)
-    problems.check(not unexpected, f"{unexpected} answers of another status than expected")
-    title = f"Soak: {minutes:g} minutes at {rate:.0f} requests/s, {100 * load:.0f} % of capacity"
-    columns = ("", "Start", "End", "Change", "Most under load", "As expected")
+    problems.check(not unexpected, f"{unexpected} answers had an unexpected status")
+    title = f"Soak: {minutes:g} minutes at {rate:.0f} requests/s, {100 * load:.0f} % of the capacity"
+    columns = ("Resource", "Start", "End", "Change", "Maximum under load", "As expected")
     typer.echo(markdown_table(columns, lines, title))
     typer.echo(
-        f"{len(answers)} answers with the warm-up; statuses {statuses}; {unexpected} unexpected. "
-        f"Logs: {log_kb:.1f} kB for 1,000 requests. Samples: {out}\n"
+        f"{len(answers)} answers including the warm-up; statuses {statuses}; {unexpected} unexpected. "
+        f"Logs: {log_kb:.1f} kB per 1,000 requests. Samples: {out}\n"
     )
     problems.exit()
 

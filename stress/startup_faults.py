@@ -1,4 +1,4 @@
-"""Model folders and archives that are broken before a server starts: each must be refused with the reason."""
+"""Broken model folders and archives: a server must not start with them, and must print the reason."""
 
 import json
 import shutil
@@ -22,33 +22,33 @@ from spoter.torchserve.server import TorchServe
 SERVE, ARCHIVE = "spoter serve", "an archive"
 MOST_SECONDS = 120.0  # seconds within which `spoter serve` must refuse a model folder
 TRACEBACK = "Traceback (most recent call last)"
-# What is done to the content of a file; None removes the file.
+# Functions that damage the content of a file; None removes the file.
 _DAMAGES: dict[str, Callable[[bytes], bytes | None]] = {
-    "no": lambda content: None,
-    "half of": lambda content: content[: len(content) // 2],
-    "text as": lambda content: b"this is no file of weights\n",
+    "missing": lambda content: None,
+    "truncated": lambda content: content[: len(content) // 2],
+    "text instead of": lambda content: b"this is no file of weights\n",
     "another layout in": lambda content: json.dumps(json.loads(content) | {"layout": "29"}).encode(),
 }
 
 
 @dataclass(frozen=True)
 class StartupFault:
-    """A broken model folder that `spoter serve` gets, or a broken archive that TorchServe gets."""
+    """A broken model folder for `spoter serve`, or a broken archive for TorchServe."""
 
-    name: str  # a word for the command line
+    name: str  # the name on the command line
     by: str  # SERVE or ARCHIVE
     damage: str  # a key of `_DAMAGES`
-    file: str  # of the folder or the archive; empty for the folder or the archive itself
-    message: str  # part of the expected message of `spoter serve`, or of the worker
+    file: str  # the damaged file in the folder or the archive; empty for the folder or the archive
+    message: str  # part of the expected message of `spoter serve` or of the worker
 
     @property
     def what(self) -> str:
-        """The damage in words, such as "half of model.onnx"."""
+        """The damage in words, such as "truncated model.onnx"."""
         return f"{self.damage} {self.file or ('model folder' if self.by == SERVE else 'archive')}"
 
 
 def try_start(fault: StartupFault) -> tuple[int, str, bool]:
-    """Start a server with a fault; return its exit status, its telling line, and whether both are as expected."""
+    """Start a server with a fault; return its exit status, the line with the reason, and whether both are expected."""
     if fault.by == ARCHIVE:
         return _start_torchserve(fault)
     with tempfile.TemporaryDirectory(prefix="spoter-") as scratch:
@@ -69,7 +69,7 @@ def _start_serve(model: Path, fault: StartupFault) -> tuple[int, str, bool]:
     try:
         done = run_to_end(command, MOST_SECONDS, cwd=model.parent, **pipes)
     except subprocess.TimeoutExpired:
-        return 0, f"not refused within {MOST_SECONDS:g} s", False
+        return 0, f"`spoter serve` did not end within {MOST_SECONDS:g} s", False
     lines = [line for line in done.stderr.splitlines() if line.strip()]
     text = " ".join(lines)
     is_expected = done.returncode == 2 and fault.message in text and TRACEBACK not in text and len(lines) == 1
@@ -77,7 +77,7 @@ def _start_serve(model: Path, fault: StartupFault) -> tuple[int, str, bool]:
 
 
 def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
-    """Start TorchServe as `spoter serve` does, with a damaged archive; the status is that of `spoter serve`, 1."""
+    """Start TorchServe with a damaged archive; return the status of `spoter serve` in this case, 1."""
 
     def damage_archive(server: TorchServe) -> None:
         mar = server.store / f"{NAME}.mar"
@@ -91,7 +91,7 @@ def _start_torchserve(fault: StartupFault) -> tuple[int, str, bool]:
 
     try:
         with running_server(MODEL, 1, prepare=damage_archive):
-            return 0, "it started", False
+            return 0, "the server started", False
     except StartError as error:
         lines = [line.strip() for line in str(error).splitlines()]
         line = next((line for line in reversed(lines) if fault.message in line), lines[-1])
@@ -107,19 +107,19 @@ def _change_file(path: Path, change: Callable[[bytes], bytes | None]) -> None:
 
 _ONNX, _CONFIG, _MEANING = "model.onnx", "config.json", "meaning.json"
 STARTUP_FAULTS = (
-    StartupFault("no-folder", SERVE, "no", "", "found no such folder"),
-    StartupFault("no-weights", SERVE, "no", _ONNX, _ONNX),
-    StartupFault("cut-weights", SERVE, "half of", _ONNX, _ONNX),
-    StartupFault("text-weights", SERVE, "text as", _ONNX, _ONNX),
-    StartupFault("no-config", SERVE, "no", _CONFIG, _CONFIG),
-    StartupFault("cut-config", SERVE, "half of", _CONFIG, _CONFIG),
-    StartupFault("cut-meaning", SERVE, "half of", _MEANING, _MEANING),
-    StartupFault("other-weights", SERVE, "half of", "model.pth", "found a graph of other weights"),
+    StartupFault("no-folder", SERVE, "missing", "", "found no such folder"),
+    StartupFault("no-weights", SERVE, "missing", _ONNX, _ONNX),
+    StartupFault("cut-weights", SERVE, "truncated", _ONNX, _ONNX),
+    StartupFault("text-weights", SERVE, "text instead of", _ONNX, _ONNX),
+    StartupFault("no-config", SERVE, "missing", _CONFIG, _CONFIG),
+    StartupFault("cut-config", SERVE, "truncated", _CONFIG, _CONFIG),
+    StartupFault("cut-meaning", SERVE, "truncated", _MEANING, _MEANING),
+    StartupFault("other-weights", SERVE, "truncated", "model.pth", "found a graph of other weights"),
     StartupFault("other-layout", SERVE, "another layout in", _CONFIG, "prototypes.npz"),
-    StartupFault("no-archive", ARCHIVE, "no", "", f"{NAME}.mar"),
-    StartupFault("cut-archive", ARCHIVE, "half of", "", NAME),
-    StartupFault("text-archive", ARCHIVE, "text as", "", NAME),
-    StartupFault("archive-without-weights", ARCHIVE, "no", _ONNX, _ONNX),
-    StartupFault("archive-with-cut-weights", ARCHIVE, "half of", _ONNX, _ONNX),
-    StartupFault("archive-with-wrong-weights", ARCHIVE, "text as", _ONNX, _ONNX),
+    StartupFault("no-archive", ARCHIVE, "missing", "", f"{NAME}.mar"),
+    StartupFault("cut-archive", ARCHIVE, "truncated", "", NAME),
+    StartupFault("text-archive", ARCHIVE, "text instead of", "", NAME),
+    StartupFault("archive-without-weights", ARCHIVE, "missing", _ONNX, _ONNX),
+    StartupFault("archive-with-cut-weights", ARCHIVE, "truncated", _ONNX, _ONNX),
+    StartupFault("archive-with-wrong-weights", ARCHIVE, "text instead of", _ONNX, _ONNX),
 )

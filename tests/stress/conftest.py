@@ -1,4 +1,4 @@
-"""A real TorchServe for the short forms of the attacks."""
+"""A real TorchServe for short forms of the attacks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from stress.runtime_faults import MODEL_API
 
 @pytest.fixture(scope="session")
 def attacked() -> Iterator[TorchServe]:
-    """Two workers, a queue that is soon full, and an open model API.
+    """Yield a server with two workers, a short queue and an open model API.
 
-    Its workers wait no longer for company than they do in earnest: what a worker holds while it waits gets no answer
-    when the worker is killed.
+    Its workers have the default batch delay: requests that a worker is collecting get no answer when it is killed.
     """
     with attacked_server(settings=MODEL_API | {"TS_JOB_QUEUE_SIZE": "20"}) as server:
         yield server
@@ -24,6 +23,6 @@ def attacked() -> Iterator[TorchServe]:
 
 @pytest.fixture
 def unharmed(attacked: TorchServe) -> TorchServe:
-    """The server, with all of its workers up, whatever the test before did to it."""
+    """Return the server after all workers are ready again."""
     assert wait_workers(attacked)
     return attacked

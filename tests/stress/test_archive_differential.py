@@ -1,4 +1,4 @@
-"""A short run of `stress.archive_differential`: TorchServe, GNU tar and tarfile unpack alike what `scan` passes."""
+"""A short run of `stress.archive_differential`: TorchServe, GNU tar and tarfile unpack the files that `scan` lists."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unpack():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_short_run(unpack, tmp_path, kind):
+def test_short_run(unpack, tmp_path, kind):
     outcome = compare_unpackers(kind, 200, 3, unpack)
     assert outcome.differences == [] and outcome.archives == 200
     assert 20 <= outcome.passed <= 180
@@ -29,15 +29,15 @@ def test_a_short_run(unpack, tmp_path, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_difference_is_found_and_its_archive_kept(unpack, tmp_path, monkeypatch, kind):
-    """With a `scan` that overlooks a file."""
-    true = archive_differential.scan
+def test_difference_is_reported_and_its_archive_copied(unpack, tmp_path, monkeypatch, kind):
+    """A `scan` that misses a file causes differences."""
+    scan = archive_differential.scan
 
-    def overlooks(path) -> dict[str, Entry]:
-        return {name: entry for name, entry in true(path).items() if name != "config.json"}
+    def incomplete_scan(path) -> dict[str, Entry]:
+        return {name: entry for name, entry in scan(path).items() if name != "config.json"}
 
-    monkeypatch.setattr(archive_differential, "scan", overlooks)
+    monkeypatch.setattr(archive_differential, "scan", incomplete_scan)
     monkeypatch.setattr(archive_differential, "_torchserve_names", lambda path, files: files)
-    outcome = compare_unpackers(kind, 10, 3, unpack, tmp_path / "kept")
-    assert any("TorchServe differs" in line for line in outcome.differences)
-    assert list((tmp_path / "kept").iterdir())
+    outcome = compare_unpackers(kind, 10, 3, unpack, tmp_path / "copies")
+    assert any("TorchServe" in line and "config.json" in line for line in outcome.differences)
+    assert list((tmp_path / "copies").iterdir())

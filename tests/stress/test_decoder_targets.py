@@ -1,4 +1,4 @@
-"""Whatever bytes and headers come, an answer of 200 or a documented 4xx; whatever model files, an error of ours."""
+"""Any bytes and headers get 200 or a documented 4xx; any model file loads or raises an error of `spoter.errors`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def recognizer(dgs11):
 
 @pytest.fixture(scope="module", autouse=True)
 def no_videos():
-    """What a request's bytes are is judged here; no environment reads its videos, whatever the machine has."""
+    """Disable video decoding, so that the results do not depend on the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(video_format, "videos_supported", lambda: False)
         yield
@@ -44,17 +44,17 @@ def joined(*words: str) -> st.SearchStrategy[str]:
     return st.lists(st.sampled_from(words)).map("".join)
 
 
-def answer(recognizer, *incoming: RawRequest) -> list[Response]:
-    responses, _ = respond(recognizer, incoming)
-    for response, item in zip(responses, incoming, strict=True):
-        check_response(response, item.body)
+def answer(recognizer, *requests: RawRequest) -> list[Response]:
+    responses, _ = respond(recognizer, requests)
+    for response, request in zip(responses, requests, strict=True):
+        check_response(response, request.body)
     return responses
 
 
-def test_the_requests_to_be_mutated_are_answered(recognizer):
-    said = [(r.status, r.error_code) for r in answer(recognizer, *(RawRequest(*s) for s in seed_requests("")))]
-    wrong = [code for status, code in said if status != 200]
-    assert wrong == ["enrolled_of_another_model", "unsupported_content_type", "unsupported_content_type"]
+def test_seed_requests_are_answered(recognizer):
+    responses = answer(recognizer, *(RawRequest(*seed) for seed in seed_requests("")))
+    codes = [response.error_code for response in responses if response.status != 200]
+    assert codes == ["enrolled_of_another_model", "unsupported_content_type", "unsupported_content_type"]
 
 
 @FUZZ
@@ -72,23 +72,23 @@ def test_any_bytes_and_headers(recognizer, body, kind, accept, attributes):
 
 @pytest.mark.parametrize("number", range(0, 600, 20))
 def test_mutated_requests_in_a_batch(recognizer, number):
-    """As the HTTP fuzzer sends them; each gets an answer of its own."""
+    """Each of the HTTP fuzzer's requests gets an answer when they share a batch."""
     space = recognizer.prototypes.space
-    made = [make_request(7, number + i, space) for i in range(20)]
-    headers = [{name.lower(): value for name, value in one.headers} for one in made]
+    requests = [make_request(7, number + i, space) for i in range(20)]
+    headers = [{name.lower(): value for name, value in request.headers} for request in requests]
     answer(recognizer, *(
-        RawRequest(one.body, one.content_type, said.get("accept"), said.get("x-amzn-sagemaker-custom-attributes"))
-        for one, said in zip(made, headers, strict=True)
+        RawRequest(one.body, one.content_type, by_name.get("accept"), by_name.get("x-amzn-sagemaker-custom-attributes"))
+        for one, by_name in zip(requests, headers, strict=True)
     ))  # fmt: skip
 
 
 @FUZZ
 @given(data=st.data())
-def test_mutated_enrolment(recognizer, data):
-    """With glosses that are this model's, so that what is in them is looked at."""
+def test_mutated_enrollment(recognizer, data):
+    """The enrolled glosses belong to this model, so that the server reads their content."""
     clip = json.loads(seed_requests("")[1][0])
-    [learned] = answer(recognizer, RawRequest(json.dumps(clip | {"enroll": "NEW"}).encode(), "application/json"))
-    enrolled = json.loads(learned.body)["enrolled"]
+    [response] = answer(recognizer, RawRequest(json.dumps(clip | {"enroll": "NEW"}).encode(), "application/json"))
+    enrolled = json.loads(response.body)["enrolled"]
     body = json.dumps(clip | {"enrolled": enrolled, "enroll": "OTHER"}).encode()
     for _ in range(data.draw(st.integers(1, 3))):
         start = data.draw(st.integers(0, len(body)))
@@ -97,7 +97,7 @@ def test_mutated_enrolment(recognizer, data):
     answer(recognizer, RawRequest(body, "application/json"))
 
 
-def test_bodies_that_torchserve_parsed(recognizer):
+def test_bodies_parsed_by_torchserve(recognizer):
     deep = []
     for _ in range(5_000):
         deep = [deep]
@@ -108,7 +108,7 @@ def test_bodies_that_torchserve_parsed(recognizer):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_valid_files_are_read(name):
+def test_valid_files_load(name):
     for content in TARGETS[name].seeds():
         TARGETS[name].read(content)
 
@@ -116,8 +116,8 @@ def test_valid_files_are_read(name):
 @pytest.mark.parametrize("name", FILES)
 @FUZZ
 @given(data=st.data())
-def test_mutated_files(name, data, targets, whole):
-    content = data.draw(st.sampled_from(whole[name]))
+def test_mutated_files(name, data, targets, valid_files):
+    content = data.draw(st.sampled_from(valid_files[name]))
     for _ in range(data.draw(st.integers(1, 4))):
         start = data.draw(st.integers(0, len(content)))
         end = min(len(content), start + data.draw(st.integers(0, 40)))
@@ -131,32 +131,32 @@ def targets():
 
 
 @pytest.fixture(scope="module")
-def whole():
+def valid_files():
     return {name: TARGETS[name].seeds() for name in FILES}
 
 
-def test_a_checkpoint_whose_entries_lie_about_their_size(targets):
+def test_checkpoint_with_wrong_sizes_of_entries(targets):
     content = TARGETS["checkpoint"].seeds()[0]
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         sizes = {entry.file_size for entry in archive.infolist()}
     for size in sizes - {0}:
-        for said in (0, 1, 2**31, 2**32 - 1):
-            targets["checkpoint"](content.replace(size.to_bytes(4, "little"), said.to_bytes(4, "little")))
+        for wrong_size in (0, 1, 2**31, 2**32 - 1):
+            targets["checkpoint"](content.replace(size.to_bytes(4, "little"), wrong_size.to_bytes(4, "little")))
 
 
 @pytest.mark.parametrize(
-    ("document", "complaint"),
+    ("document", "number"),
     [
-        ({"error": {"message": "m" * 1001, "where": None}}, "letters"),
-        ({"answers": [{}, {"error": {"message": "found " + "a" * 200, "where": "clip 1"}}]}, "quotes too much"),
+        ({"error": {"message": "m" * 1001, "where": None}}, "1000"),
+        ({"answers": [{}, {"error": {"message": "found " + "a" * 200, "where": "clip 1"}}]}, "110"),
     ],
 )
-def test_what_an_error_must_not_be_is_found(document, complaint):
-    with pytest.raises(ContractViolation, match=complaint):
+def test_errors_that_are_too_long_or_quote_too_much_are_violations(document, number):
+    with pytest.raises(ContractViolation, match=number):
         check_errors(document, b'{"layout":"' + b"a" * 300 + b'"}')
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, "internal"), (400, "no_such_code"), (413, "invalid_json")])
-def test_what_a_response_must_not_be_is_found(status, code):
+def test_undocumented_responses_are_violations(status, code):
     with pytest.raises(ContractViolation, match=code):
         check_response(Response(status, "application/json", b"{}", code), b"")

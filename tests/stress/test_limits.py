@@ -1,4 +1,4 @@
-"""Requests that are too large, compressed, contradictory or endless, at a real TorchServe."""
+"""A real TorchServe answers requests that are too large, compressed, contradictory or endless as documented."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from spoter.serving.service import respond
 from stress.harness import call, worker_pids
 from stress.limits import CASES, CROWDS, SILENCE, hold_crowd, send_case, send_pipelined
 
-LOUD = [case for case in CASES if case.wait > SILENCE]  # the others wait for nothing, seconds each
+ANSWERED = [case for case in CASES if case.wait > SILENCE]  # the other cases only wait, for seconds
 
 
-@pytest.mark.parametrize("case", LOUD, ids=lambda case: case.name)
-def test_what_is_sent_gets_the_answer_that_is_documented(unharmed, case):
+@pytest.mark.parametrize("case", ANSWERED, ids=lambda case: case.name)
+def test_case_gets_an_expected_answer(unharmed, case):
     result, is_expected = send_case(case, unharmed.ports[0])
     assert is_expected, (result.summary, result.seconds)
 
 
 def test_requests_on_one_connection_are_all_answered(unharmed):
-    all_there, _ = send_pipelined(unharmed.ports[0])
-    assert all_there
+    all_answered, _ = send_pipelined(unharmed.ports[0])
+    assert all_answered
 
 
 @pytest.mark.parametrize("crowd", CROWDS[2:], ids=lambda crowd: crowd.name)
-def test_others_are_served_beside_a_crowd(unharmed, crowd):
+def test_other_clients_are_served_during_a_crowd(unharmed, crowd):
     workers = worker_pids(unharmed)
     effect = hold_crowd(unharmed, crowd, 30, stay=1)
     assert effect.all_served
-    assert effect.during.handles >= effect.before.handles + effect.number - effect.closed  # they were there
-    assert effect.after.handles < effect.during.handles - effect.number / 2  # and left nothing
+    assert effect.during.handles >= effect.before.handles + effect.number - effect.closed  # connections were open
+    assert effect.after.handles < effect.during.handles - effect.number / 2  # and are closed
     assert worker_pids(unharmed) == workers
     assert call(unharmed.url, compact_request()).status == 200
 
@@ -44,6 +44,6 @@ def test_compressed_bodies_are_refused(dgs11, coding):
 
 
 @pytest.mark.parametrize("coding", [None, "", "identity", " Identity "])
-def test_bodies_that_are_not_compressed_are_read(dgs11, coding):
+def test_uncompressed_bodies_are_read(dgs11, coding):
     [response], _ = respond(Recognizer.load(dgs11), [RawRequest(compact_request(), content_encoding=coding)])
     assert response.status == 200
