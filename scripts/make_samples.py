@@ -1,12 +1,12 @@
-"""Make the samples: of each sign an average of several people's clips, so that none is anybody's recording.
+"""Make the samples. Each is an average of several people's clips of a sign, so none is a recording of a person.
 
     python scripts/make_samples.py dgs11-train.hdf5
 
-Only clips of the groups that models/dgs11 was trained on are used. Of a gloss's clips those `CLIPS` are taken that are
-most like the one in their middle. They are moved and scaled to a common place and size of the shoulders, and averaged
-by DTW barycentre averaging (Petitjean, Ketterlin and Gançarski, "A global averaging method for dynamic time warping",
-Pattern Recognition 44, 2011): each clip's frames are aligned with the average's by dynamic time warping, the average's
-frames become the means of those aligned with them, and so on a few times.
+The script uses only clips of the groups that models/dgs11 was trained on. For each gloss it selects the `CLIPS` clips
+closest to the medoid, the clip with the smallest total distance to the others. It moves and scales them to a common
+position and width of the shoulders, and averages them by DTW barycenter averaging (Petitjean, Ketterlin and Gançarski,
+"A global averaging method for dynamic time warping", Pattern Recognition 44, 2011): dynamic time warping aligns the
+frames of each clip with the average, and the average's frames become means of the aligned frames; both repeat.
 """
 
 import json
@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYOUT = load_layout("54")
 CLIPS = 9
 _ROUNDS = 6
-_COARSE = 40  # frames that clips are compared in, to find those alike
+_COARSE = 40  # frames for comparing clips
 _SHOULDERS = [MEDIAPIPE.names.index(f"pose_{side}_shoulder") for side in ("left", "right")]
 _ARMS = [
     MEDIAPIPE.names.index(f"pose_{side}_{joint}") for side in ("left", "right") for joint in ("elbow", "wrist", "index")
@@ -39,31 +39,31 @@ _DECIMALS = 4
 
 
 def average_clip(clips: list[np.ndarray]) -> np.ndarray:
-    """Average clips of one sign, each of shape (T, 543, 2) in image units, NaN = missing.
+    """Average clips of one sign, each of shape (T, 543, 2) in image units, with NaN for missing points.
 
     The average is float32 of shape (median T, 543, 2). It has the points that at least half of the clips have.
     """
-    places, sizes = zip(*map(_shoulders, clips), strict=True)
-    placed = [(points - place) / size for points, place, size in zip(clips, places, sizes, strict=True)]
-    coarse = [resample_time(points, _COARSE) for points in placed]
-    apart = np.array([[_warp(a, b)[1] for b in coarse] for a in coarse])
-    middle = int(apart.sum(axis=1).argmin())
-    chosen = np.argsort(apart[middle], kind="stable")[:CLIPS]
-    frames = int(np.median([len(placed[i]) for i in chosen]))
-    mean = resample_time(placed[middle], frames)
+    centers, widths = zip(*map(_shoulders, clips), strict=True)
+    aligned = [(points - center) / width for points, center, width in zip(clips, centers, widths, strict=True)]
+    coarse = [resample_time(points, _COARSE) for points in aligned]
+    distances = np.array([[_warp(a, b)[1] for b in coarse] for a in coarse])
+    medoid = int(distances.sum(axis=1).argmin())
+    chosen = np.argsort(distances[medoid], kind="stable")[:CLIPS]
+    frames = int(np.median([len(aligned[i]) for i in chosen]))
+    mean = resample_time(aligned[medoid], frames)
     for _ in range(_ROUNDS):
-        mean = _mean_by(mean, [placed[i] for i in chosen])
-    return (mean * np.mean(np.array(sizes)[chosen]) + np.mean(np.array(places)[chosen], axis=0)).astype(np.float32)
+        mean = _mean_by(mean, [aligned[i] for i in chosen])
+    return (mean * np.mean(np.array(widths)[chosen]) + np.mean(np.array(centers)[chosen], axis=0)).astype(np.float32)
 
 
 def _shoulders(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return where the middle of a clip's shoulders is, and how far they are apart."""
+    """Return the center and the distance of a clip's shoulders."""
     left, right = (np.nanmedian(points[:, column], axis=0) for column in _SHOULDERS)
     return (left + right) / 2, float(np.linalg.norm(left - right))
 
 
 def _warp(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], float]:
-    """Return the dynamic time warping path between two clips' arms, as pairs of frames, and its mean cost."""
+    """Return the dynamic time warping path between the arms of two clips, as pairs of frames, and its mean cost."""
     cost = np.linalg.norm(one[:, None, _ARMS] - other[None, :, _ARMS], axis=3).mean(axis=2)
     total = np.full((len(one) + 1, len(other) + 1), np.inf)
     total[0, 0] = 0
@@ -78,17 +78,17 @@ def _warp(one: np.ndarray, other: np.ndarray) -> tuple[list[tuple[int, int]], fl
 
 
 def _mean_by(mean: np.ndarray, clips: list[np.ndarray]) -> np.ndarray:
-    """Return for each frame of `mean` the mean of all clips' frames aligned with it; clips weigh the same."""
+    """Return the mean of all clips' frames aligned with each frame of `mean`; all clips have the same weight."""
     total, votes = np.zeros(mean.shape), np.zeros(mean.shape)
     for points in clips:
-        own, count, matched = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros((len(mean), 1, 1))
+        clip_sum, count, matched = np.zeros(mean.shape), np.zeros(mean.shape), np.zeros((len(mean), 1, 1))
         for i, j in _warp(mean, points)[0]:
-            own[i] += np.nan_to_num(points[j])
+            clip_sum[i] += np.nan_to_num(points[j])
             count[i] += ~np.isnan(points[j])
             matched[i] += 1
-        has = count >= matched / 2
-        total[has] += own[has] / count[has]
-        votes += has
+        has_point = count >= matched / 2
+        total[has_point] += clip_sum[has_point] / count[has_point]
+        votes += has_point
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(votes >= len(clips) / 2, total / votes, np.nan)
 
@@ -98,14 +98,14 @@ def _number(value: float) -> float | None:
 
 
 def _pairs(points: np.ndarray) -> list | None:
-    """Return points (..., 2) as nested lists, null where missing."""
+    """Return points (..., 2) as nested lists, with None for missing points."""
     if points.ndim > 1:
         return [_pairs(inner) for inner in points]
     return None if np.isnan(points).any() else [_number(value) for value in points]
 
 
 def _format_browser(points: np.ndarray) -> str:
-    """Return the browser client's JSON."""
+    """Return the JSON of a browser client."""
     frames = []
     for frame in points:
         sections = {key: frame[MEDIAPIPE.part(part)] for part, key in MEDIAPIPE_KEYS.items()}
@@ -118,16 +118,16 @@ def _format_browser(points: np.ndarray) -> str:
 
 def _format_compact(points: np.ndarray) -> str:
     """Return a layout's points as JSON."""
-    return json.dumps({"layout": 54, "points": _pairs(_selected(points))}, separators=(",", ":")) + "\n"
+    return json.dumps({"layout": 54, "points": _pairs(_select(points))}, separators=(",", ":")) + "\n"
 
 
 def _format_wide(points: np.ndarray) -> str:
-    """Return a CSV with a row a frame."""
-    return _to_csv(pd.DataFrame(_selected(points).reshape(len(points), -1), columns=axis_columns(LAYOUT.names)))
+    """Return a CSV table with one row per frame."""
+    return _to_csv(pd.DataFrame(_select(points).reshape(len(points), -1), columns=axis_columns(LAYOUT.names)))
 
 
 def _format_long(points: np.ndarray) -> str:
-    """Return a CSV with a row a landmark."""
+    """Return a CSV table with one row per landmark."""
     rows = [
         (number, part, index, x, y)
         for number, frame in enumerate(points)
@@ -142,8 +142,8 @@ def _to_csv(table: pd.DataFrame) -> str:
     return table.to_csv(index=False, float_format=f"%.{_DECIMALS}f", lineterminator="\n")
 
 
-def _selected(points: np.ndarray) -> np.ndarray:
-    """Return the layout's points."""
+def _select(points: np.ndarray) -> np.ndarray:
+    """Return the points of `LAYOUT`."""
     return LAYOUT.select(make_clip(points, MEDIAPIPE.names, MEDIAPIPE.name))
 
 
@@ -153,7 +153,7 @@ def main() -> None:
     clips = [clip for clip in read_dataset(Path(sys.argv[1])).clips if clip.group in groups]
 
     def average(gloss: str) -> np.ndarray:
-        """Average a gloss's clips, without the neck that a data set adds."""
+        """Average the clips of a gloss, without the neck that data sets add."""
         return average_clip([clip.clip.points[:, : len(MEDIAPIPE.names)] for clip in clips if clip.gloss == gloss])
 
     texts = {
@@ -166,7 +166,7 @@ def main() -> None:
     for name, text in texts.items():
         atomic_write_bytes(ROOT / "samples" / name, text.encode())
     with atomic_write(ROOT / "samples" / "software.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, _selected(average("SOFTWARE")))
+        np.save(file, _select(average("SOFTWARE")))
 
 
 if __name__ == "__main__":

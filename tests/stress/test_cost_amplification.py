@@ -82,7 +82,7 @@ def test_largest_honest_body_is_decoded():
         assert len(decode(body, JSON, load_layout(layout), Limits(max_bytes=len(body))).clips[0]) == 512
 
 
-LONG = [f"0.{'0' * 305}123", f"123{'0' * 305}", f"{'7310462859' * 21}e98"]
+LONG = [f"0.{'0' * 305}123", f"123{'0' * 305}", f"{'7310462859' * 21}e98"]  # runs of 200 digits or more
 
 
 @pytest.mark.parametrize("number", ["1e-310", "2E-308", "1.7976931348623157e308", "0.1e-00310", *LONG])
