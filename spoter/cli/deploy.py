@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from spoter.aws.choices import EntryPoint, Mode
-from spoter.cli import STYLE
+from spoter.cli import EXAMPLES, STYLE
 from spoter.errors import SpoterError
 from spoter.resources import WORK_FOLDER
 
@@ -30,8 +30,9 @@ REQUIRED = ("boto3", "httpx", "model_archiver", "psutil", "sagemaker", "starlett
 NOT_SETTINGS = ("settings", "dry_run", "verbose", "poll", "local", "port", "entry_point")
 
 app = typer.Typer(
-    help="Deploy a model to Amazon SageMaker; without a command or option: models/dgs11 to a real-time endpoint.",
-    epilog="Options override deploy.toml. Credentials come from AWS's own chain (aws configure sso, AWS_PROFILE, an "
+    help="Deploy a model to SageMaker, by default models/dgs11 to a real-time endpoint.",
+    epilog=EXAMPLES.format("spoter deploy --dry-run\nspoter deploy\nspoter deploy invoke samples/hallo.json")
+    + "\n\nOptions override deploy.toml. Credentials come from AWS's own chain (aws configure sso, AWS_PROFILE, an "
     "instance role). Exit status: 0 success, 1 failed, 2 invalid input or account, 130 interrupted. See docs/deploy.md",
     **STYLE,
 )
@@ -66,7 +67,7 @@ def deploy(
     profile: Profile = None,
     role: Annotated[str | None, typer.Option(help="Name or ARN of the endpoint's IAM role.")] = None,
     bucket: Annotated[str | None, typer.Option(help="S3 bucket [default: sagemaker-REGION-ACCOUNT].")] = None,
-    instance_type: Annotated[str | None, typer.Option(help="[default: ml.c5.large; batch: ml.c5.xlarge]")] = None,
+    instance_type: Annotated[str | None, typer.Option(help="Type [default: ml.c5.large; batch: ml.c5.xlarge].")] = None,
     instance_count: Annotated[int | None, typer.Option(help="Number of instances [default: 1].")] = None,
     memory_mb: Annotated[int | None, typer.Option("--memory", help="Serverless: memory in MB [default: 3072].")] = None,
     max_concurrency: Annotated[int | None, typer.Option(help="Serverless: concurrent requests [default: 5].")] = None,
@@ -127,7 +128,7 @@ def status(
     profile: Profile = None,
     verbose: Verbose = False,
 ) -> None:
-    """Show the status of the endpoint: mode, instances, model, image, scaling and last failure."""
+    """Show the endpoint's status, mode, instances, model, scaling and last failure."""
     with _report_errors():
         chosen, account, _ = _prepare(context)
         from spoter.aws.deploy import manage
@@ -187,7 +188,7 @@ def delete(
     verbose: Verbose = False,
     poll: Poll = 30.0,
 ) -> None:
-    """List the resources with the deployment's tag, ask for confirmation, and delete them."""
+    """List and, after confirmation, delete all resources with the deployment's tag."""
     with _report_errors():
         chosen, account, _ = _prepare(context)
         from spoter.aws.deploy import manage
