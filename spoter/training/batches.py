@@ -1,7 +1,5 @@
 """Batches of normalized clips of about the same length, padded to the longest of them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial

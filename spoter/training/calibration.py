@@ -8,8 +8,6 @@ clips: temperature and scale from the original clips, the threshold from augment
 clips come from few cameras.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain

@@ -4,8 +4,6 @@
 If one process fails, torchrun ends the others.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """The model card, MODEL_CARD.md: the data, the training and the measured accuracy of a model."""
 
-from __future__ import annotations
-
 import textwrap
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Prepare a training run: read, check and split the data, and configure the model."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property

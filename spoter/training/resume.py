@@ -5,8 +5,6 @@ The folder holds run.json (the settings and the data), metrics.jsonl, curves.png
 on. A finished run removes the folder.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -3,8 +3,6 @@
 `spoter train` builds its command-line options from these fields; `spoter.training.settings_file` reads them from files.
 """
 
-from __future__ import annotations
-
 import math
 import shlex
 from dataclasses import dataclass, fields

@@ -1,7 +1,5 @@
 """Settings of a training run: the command line overrides a file, and a file overrides a preset."""
 
-from __future__ import annotations
-
 import json
 import tomllib
 from collections.abc import Mapping

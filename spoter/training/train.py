@@ -1,7 +1,5 @@
 """Train a model on a data set and write its model folder: `spoter train`."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import math

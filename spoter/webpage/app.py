@@ -3,8 +3,6 @@
 The page and the predictions have one origin, so CORS is not needed and the page never holds a token.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager

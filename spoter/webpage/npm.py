@@ -1,7 +1,5 @@
 """The npm packages of the page: installed from web/package-lock.json to web/node_modules."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

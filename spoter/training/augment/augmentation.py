@@ -15,8 +15,6 @@ normalization ``box`` measures the body from the center of the picture, so a sig
 all signers in the data would look new. Slow browsers and estimators drop frames and hands; so does the augmentation.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol
 

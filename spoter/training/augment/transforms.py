@@ -9,8 +9,6 @@ and Hrúz, "Sign Pose-based Transformer for Word-level Sign Language Recognition
 ``augmentations/__init__.py`` of its code).
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Sequence

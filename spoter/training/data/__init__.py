@@ -1,7 +1,5 @@
 """Data sets of labeled clips, with a reader for each form. docs/datasets.md describes the forms."""
 
-from __future__ import annotations
-
 from spoter.training.data.labelled import DataSet, LabelledClip, Skipped, merge_presplit
 from spoter.training.data.reader import read_dataset
 

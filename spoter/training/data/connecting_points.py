@@ -3,8 +3,6 @@
 The first part of a ``video_name`` (``camera07`` of ``camera07/computer/0007f9d4``) is the clip's group.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path

@@ -8,8 +8,6 @@ and frames per second for all clips of wire formats that lack them. Names that b
 ``spoter extract`` are ignored.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections.abc import Callable
 from functools import partial

@@ -1,7 +1,5 @@
 """Folds of whole groups for cross-validation of a recipe."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Labeled clips, data sets before and after reading, duplicates, and the union of presplit data sets."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field

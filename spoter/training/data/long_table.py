@@ -5,8 +5,6 @@ there is one parquet file per clip and a ``train.csv`` with the columns path, pa
 Kaggle's competition "Google - Isolated Sign Language Recognition" of 2023; its participants are the groups.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from functools import partial
 from pathlib import Path

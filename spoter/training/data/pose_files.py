@@ -6,8 +6,6 @@ name, so files with a part of the face mesh can be read), OpenPose, or COCO-Whol
 world landmarks of Holistic, are ignored.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

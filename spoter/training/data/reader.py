@@ -1,7 +1,5 @@
 """Read a data set of any form, and check its clips."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable

@@ -5,8 +5,6 @@ by one, each group goes to the subset that lacks its glosses most, after Sechidi
 Stratification of Multi-Label Data", ECML PKDD 2011. This is repeated in many random orders, and the best result wins.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """split.json of a model folder: the split of its training data, and the options for reading the data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

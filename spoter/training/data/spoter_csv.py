@@ -7,8 +7,6 @@ key like in a model folder, names the glosses; without it, the labels are the gl
 Source: github.com/matyasbohacek/spoter, datasets/czech_slr_dataset.py.
 """
 
-from __future__ import annotations
-
 import codecs
 from collections import Counter
 from functools import partial

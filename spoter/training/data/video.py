@@ -4,8 +4,6 @@ Extraction takes about 0.05 seconds per frame. The cache is ``$XDG_CACHE_HOME/sp
 are the SHA-256 digests of the videos.
 """
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable
 from pathlib import Path

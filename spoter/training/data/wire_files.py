@@ -4,8 +4,6 @@ A server decodes for the layout of its model. A data set is read before a layout
 landmarks as possible: those of layouts 54 and 71 together, or else those of the first built-in layout that fits.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from pathlib import Path
 

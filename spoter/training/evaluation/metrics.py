@@ -1,7 +1,5 @@
 """Metrics of predictions for labeled clips: accuracy, macro F1, intervals, calibration."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 

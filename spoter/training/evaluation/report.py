@@ -1,7 +1,5 @@
 """The files of an evaluation: evaluation.json, pictures, and a self-contained HTML page."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json

@@ -4,8 +4,6 @@ Each condition turns a Clip into a Clip, in image units, before the Recognizer. 
 seed and the name of the clip.
 """
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace

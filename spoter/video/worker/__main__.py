@@ -8,8 +8,6 @@ The output is lines of JSON: ``{"frames": done, "of": all}`` for progress, and a
 it lives; this process exits as soon as stdin is closed.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -5,8 +5,6 @@ attack surface, and some (playlists) open further files and URLs that a file nam
 so that other files do not start a child process.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import stat

@@ -6,8 +6,6 @@ here first. If it finds several persons, the others are covered in each frame in
 Once Holistic has found the largest person, it follows that person in the original frames.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from statistics import median
 
