@@ -50,7 +50,7 @@ def faults(command: str) -> list[str]:
         return [word for word in words[1:] if re.fullmatch(r"[a-z-]+", word) and word not in TARGETS]
     known_command, options = find_command(words[1:])
     if known_command.name == "spoter":
-        return words[1:2]
+        return [word for word in words[1:2] if word != "COMMAND"]
     return [word for word in words if word.startswith("--") and word.partition("=")[0] not in options]
 
 
