@@ -17,7 +17,7 @@ import torch
 from typer.testing import CliRunner
 
 from spoter.cli.main import app
-from spoter.errors import DataError, ModelFolderError
+from spoter.errors import DataError, ModelFolderError, SpoterError
 from spoter.model.folder import load_model_folder
 from spoter.training.curves import MetricsWriter
 from spoter.training.resume import FOLDER, UnfinishedRun, is_unfinished
@@ -195,17 +195,20 @@ def test_run_does_not_resume_with_other_settings(interrupted, data, change, name
 
 @pytest.mark.parametrize("option", ["", "--resume", "--fresh"])
 def test_concurrent_runs_cannot_share_a_folder(interrupted, data, monkeypatch, option):
-    errors = []
+    seconds = []
 
     def start_second_run(*_):
-        errors.append(start(data, interrupted, *option.split()).communicate()[1].decode())
+        arguments = ["train", str(data), "--out", str(interrupted), *OPTIONS, *option.split()]
+        seconds.append(CliRunner().invoke(app, arguments).exception)
 
-    monkeypatch.setattr("spoter.training.train.fit", lambda *_: start_second_run() or pytest.fail("stop"))
-    with pytest.raises(pytest.fail.Exception, match="stop"):
+    with monkeypatch.context() as patch:
+        patch.setattr("spoter.training.train.fit", lambda *_: start_second_run() or pytest.fail("stop"))
+        with pytest.raises(pytest.fail.Exception, match="stop"):
+            train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
+    (error,) = seconds
+    assert isinstance(error, SpoterError) and str(error).startswith(f"{interrupted}: ")
+    if option == "--resume":
         train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
-    assert len(errors) == 1 and errors[0].count("\n") == 1 and errors[0].startswith(f"error: {interrupted}: ")
-    monkeypatch.undo()
-    train(TrainSettings(data=data, out=interrupted, **SETTINGS), resume=True)
 
 
 def test_run_does_not_resume_with_other_data(interrupted, tmp_path):
