@@ -290,7 +290,7 @@ def test_by_hand(checkout, scratch):
 
 
 def test_make_bench(checkout):
-    printed = run_bash("make bench BENCH_ARGS='--seconds 0'", checkout)
+    printed = run_bash("make bench BENCH_ARGS='--seconds 0 --runtimes onnx'", checkout)
     assert "whole request, full" in printed and "through the server, compact" in printed
 
 
