@@ -13,7 +13,7 @@ import { VideoError, frames, openVideo } from "./video.js";
  * @param {number} options.maxFrames limit of the model
  * @param {(done: number, total: ?number) => void} options.progress
  * @param {AbortSignal} signal cancels reading
- * @returns {Promise<?Clip>} null if it was cancelled
+ * @returns {Promise<?Clip>} null if it was canceled
  * @throws {VideoError} `bad_video`, `clip_too_long`
  */
 export async function readVideo(file, { stage, ready, maxFrames, progress }, signal) {

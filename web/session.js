@@ -104,9 +104,9 @@ export class Session extends EventTarget {
       setState("live");
       await this.#keeper.ready(this.#stage.video);
     } catch (error) {
-      const cancelled = error instanceof EngineError && !this.camera; // without the camera, the engine gets no picture
+      const canceled = error instanceof EngineError && !this.camera; // without the camera, the engine gets no picture
       this.turnOff();
-      if (cancelled) this.#keeper.close();
+      if (canceled) this.#keeper.close();
       else this.#fail(error);
       return false;
     }

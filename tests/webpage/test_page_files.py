@@ -76,7 +76,7 @@ def test_a_video_is_read_frame_by_frame_and_rest_is_cut_off(reader, video_file, 
     assert read_clip(files[1]).shape == (len(greeting), 543, 2)
 
 
-def test_reading_a_video_can_be_cancelled_by_keyboard(reader, video_file):
+def test_reading_a_video_can_be_canceled_by_keyboard(reader, video_file):
     """The focus moves on when the cancel button is hidden."""
     reader.state("state", "idle")
     clips = reader.page.get_attribute("body", "data-clips")

@@ -159,7 +159,7 @@ export default {
   "m.bad_file": "{name} could not be read.",
   "m.file_type_unknown": "{name} is neither a video nor a landmark file (.json, .csv, .npy, .jsonl).",
   "m.body_too_large": "{name} has {size}; the server accepts at most {max}.",
-  "m.cancelled": "Cancelled.",
+  "m.cancelled": "Canceled.",
   "m.endpoint_from_link": "The link that you opened sends your landmarks to {where}. If you do not know this server, delete the address in the settings.",
   "m.bad_endpoint": "This address cannot be used. Enter https://… (http:// only for a server on this machine), or leave it empty.",
   "m.enrolled_unusable": "The signs in this browser were taught to a model with other weights, so this model cannot use them. Teach them again, or remove them.",

@@ -75,7 +75,7 @@ test("redirects are not followed", async (context) => {
   assert.equal(target.requests.length, 0);
 });
 
-test("errors for responses without JSON, cancelled requests and refused connections", async (context) => {
+test("errors for responses without JSON, canceled requests and refused connections", async (context) => {
   const { url } = await serve(context, [200, "<html>"]);
   await assert.rejects(new Server(url).send("{}", "application/json", never), failsWith("server_other"));
   const stop = new AbortController();
