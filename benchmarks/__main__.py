@@ -21,8 +21,8 @@ def main(
     profiled: Annotated[bool, typer.Option("--profile", help="Only profile our requests.")] = False,
 ) -> None:
     """Measure 60-frame requests: our steps and the original system's in this process; our requests to TorchServe."""
-    own = choose_runtime(model)
-    chosen = split_names(runtimes, RUNTIMES, "--runtimes") if runtimes else sorted(RUNTIMES, key=own.__ne__)
+    default = choose_runtime(model)
+    chosen = split_names(runtimes, RUNTIMES, "--runtimes") if runtimes else sorted(RUNTIMES, key=default.__ne__)
     if profiled:
         print("\n".join(in_process.profile(model, runtime) for runtime in chosen))
         return

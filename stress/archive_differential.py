@@ -1,9 +1,8 @@
 """Compare `spoter.ops.archive.scan` with programs that unpack archives: `python -m stress.archive_differential`.
 
 The command mutates archives of both kinds. TorchServe's Java code unpacks each archive that `scan` accepts; GNU tar and
-Python's tarfile also unpack each model.tar.gz. Every program must succeed and write the files that `scan` lists. If one
-does not, the exit status is 1 and the archive is copied to build/unpacking. This needs a JDK (javac); GNU tar is
-optional.
+Python's tarfile also unpack each model.tar.gz. Every program must succeed and write the files that `scan` lists.
+Otherwise the exit status is 1 and the archive is copied to build/unpacking. Needs a JDK (javac); GNU tar is optional.
 """
 
 import hashlib

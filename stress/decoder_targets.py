@@ -136,8 +136,7 @@ def _file_target(name: str, read_file: Callable[[Path], object], seeds: Callable
             read_file(path)
         except SpoterError as error:
             if not str(error) or "\n" in str(error) or len(str(error)) > LONGEST_ERROR:
-                message = str(error)[:LONGEST_ERROR]
-                raise ContractViolation(f"expected an error of one line, found {message!r}") from error
+                raise ContractViolation(f"expected one line, found {str(error)[:LONGEST_ERROR]!r}") from error
 
     return Target(read, seeds)
 

@@ -1,8 +1,7 @@
 """Faults of a TorchServe under load, and faults of its model: `python -m stress.faults`.
 
 Each fault is injected into a new server with two workers under load. Each request must get an answer or a 503, the
-service must recover automatically, and the logs must contain the reason. A server with a broken model must not start,
-and must print the reason.
+service must recover automatically, and the logs must have the reason. With a broken model, a server must not start.
 """
 
 import re

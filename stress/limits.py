@@ -88,10 +88,7 @@ CASES = (
         "TorchServe reads the rest as another request, and refuses it",
     ),
     Case("Content-Length too large", lambda: _clip(length=10**6), ("silent",), WAITS, SILENCE),
-    Case(
-        "Content-Length too large, then the client's side closed", lambda: _clip(length=10**6), ("reset", "closed"),
-        half_close=True,
-    ),
+    Case("Content-Length too large, half-closed", lambda: _clip(length=10**6), ("reset", "closed"), half_close=True),
     Case("Content-Length -5", lambda: _clip(length=-5), ("silent",), WAITS, SILENCE),
     Case("Content-Length abc", lambda: _clip(length="abc"), (BAD,)),
     Case("two Content-Length headers", lambda: _clip("Content-Length: 10"), (BAD,)),
@@ -106,7 +103,7 @@ CASES = (
     Case("a URL of 100 kB", lambda: b"GET /ping?%b HTTP/1.1\r\n\r\n" % (b"x" * 100_000), (BAD,)),
     Case("a header of 100 kB", lambda: _clip("X-A: " + "x" * 100_000), (BAD,)),
     Case("5,000 headers", lambda: _clip(*(f"X-{n}: {n}" for n in range(5000))), (BAD,)),
-    Case("half a request, then the client's side closed", lambda: _clip()[:200], ("closed", "reset"), half_close=True),
+    Case("half a request, half-closed", lambda: _clip()[:200], ("closed", "reset"), half_close=True),
 )  # fmt: skip
 PIPELINED = (60, 5, 40, 3, 200, 2, 30, 7, 10, 4)
 """Numbers of frames of the requests on one connection; they identify the answers."""
@@ -153,7 +150,7 @@ class CrowdEffect:
     before: ProcessUsage
     during: ProcessUsage
     after: ProcessUsage
-    alone_ms: float
+    before_ms: float
     during_ms: float
     closed: int  # connections of the crowd that the server closed
     all_served: bool  # whether all requests of the other client got status 200
@@ -163,7 +160,7 @@ def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float =
     """Hold a crowd of connections for `stay` seconds while another client sends requests."""
     requests = [Request(compact_request())]
     number = max(1, round(crowd.share * connections))
-    alone = run_closed_loop(server.url, requests, 1, stay)
+    load_before = run_closed_loop(server.url, requests, 1, stay)
     before = _measure_java(server)
     with ExitStack() as stack:
         held = [stack.enter_context(connect(server.ports[0])) for _ in range(number)]
@@ -175,8 +172,8 @@ def hold_crowd(server: TorchServe, crowd: Crowd, connections: int, stay: float =
         during = _measure_java(server)
         closed = sum(_is_closed(connection) for connection in held)
     wait_until(lambda: _measure_java(server).handles <= before.handles + 5, 10)
-    all_served = not any(load.failures for load in (alone, *loads))
-    medians_ms = alone.percentile(50), median(load.percentile(50) for load in loads)
+    all_served = not any(load.failures for load in (load_before, *loads))
+    medians_ms = load_before.percentile(50), median(load.percentile(50) for load in loads)
     return CrowdEffect(number, before, during, _measure_java(server), *medians_ms, closed, all_served)
 
 
@@ -224,14 +221,13 @@ def main(
             # All handles of the crowd must be closed; the tolerance covers handles of this client.
             problems.check(effect.all_served and after.handles <= before.handles + 20, crowd.name)
             crowds.append([
-                crowd.name, effect.number, f"{effect.alone_ms:.0f}", f"{effect.during_ms:.0f}", before.handles,
+                crowd.name, effect.number, f"{effect.before_ms:.0f}", f"{effect.during_ms:.0f}", before.handles,
                 during.handles, after.handles, before.rss >> 20, during.rss >> 20, effect.closed,
                 "yes" if effect.all_served else "NO",
             ])  # fmt: skip
         columns = (
-            "Connections", "Number", "Other client's p50 before, ms", "p50 during, ms", "Java's handles before",
-            "handles during", "handles after", "Java's RSS before, MiB", "RSS during, MiB", "Closed by the server",
-            "Other client: all 200",
+            "Connections", "Number", "Other client's p50 before, ms", "p50 during", "Java's handles before", "during",
+            "after", "Java's RSS before, MiB", "RSS during", "Closed by the server", "Other client: all 200",
         )  # fmt: skip
         typer.echo(markdown_table(columns, crowds, "Crowds of connections"))
         problems.check(sorted(worker_pids(server)) == workers, "workers were replaced")

@@ -100,8 +100,7 @@ def main(
         "client's median delay of sending": f"{load.lag_ms:.1f} ms",
         "client's processor usage": f"{load.cpu_s / load.seconds:.2f} cores",
     }
-    title = f"{times:g} times the capacity, clips of {frames} frames"
-    typer.echo(markdown_table(("Figure", "Value"), rows.items(), title, left=2))
+    typer.echo(markdown_table(("Figure", "Value"), rows.items(), f"{times:g} x capacity, {frames} frames", left=2))
     problems = Problems()
     problems.check(not others, "requests were neither answered nor refused")
     problems.check(bool(refusal_ms), "the server refused no request")

@@ -39,8 +39,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def __post_init__(self) -> None:
         if 1 not in self.service_ms or not all(values and min(values) > 0 for values in self.service_ms.values()):
-            sizes = ", ".join(map(str, self.service_ms))
-            raise SpoterError(f"service_ms: found batch sizes {sizes}, expected 1 among them, and times above 0")
+            raise SpoterError(f"service_ms: found sizes {list(self.service_ms)}, expected 1 among them, times above 0")
 
     @cached_property
     def _service_s(self) -> np.ndarray:

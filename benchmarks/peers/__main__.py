@@ -155,8 +155,7 @@ def judge_targets(rows: Sequence[Row], clients: Sequence[int]) -> list[Target]:
             value = f"{ours.rate:.1f}, the other {others[best]:.1f}"
             targets.append(Target(f"{rate} the best other server ({best})", value, "more", ours.rate > others[best]))
         if ours and original and original.rate:
-            ratio = original.cpu_ms / ours.cpu_ms
-            name = f"{request}: CPU time per request, the original's divided by ours"
+            ratio, name = original.cpu_ms / ours.cpu_ms, f"{request}: CPU time per request, the original's over ours"
             targets.append(Target(name, f"{ratio:.1f}", f"at least {CPU_TIMES}", ratio >= CPU_TIMES))
     return targets
 

@@ -5,8 +5,6 @@ access log (our server writes one) and without batching. `create` computes in th
 blocking work. `create_on_loop` computes on the event loop, without changing threads. The load decides which is faster.
 """
 
-from __future__ import annotations
-
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 

@@ -110,8 +110,7 @@ def report_memory(model: Path, folder: Path, sizes: list[int]) -> str:
     for count in sizes:
         run = run_predict(model, write_clips(folder / f"{count}.hdf5", count), folder / f"{count}.jsonl", 2)
         rows.append((f"{count:,}", f"{count / run.seconds:.0f}", f"{run.parent_mib:.0f}", f"{run.worker_mib:.0f}"))
-    columns = ("clips", "clips/s", "parent, MiB", "largest worker, MiB")
-    return markdown_table(columns, rows, "Peak memory, 2 workers", left=0)
+    return markdown_table(("clips", "clips/s", "parent MiB", "largest worker MiB"), rows, "Memory, 2 workers", left=0)
 
 
 def report_resume(model: Path, folder: Path, count: int) -> str:

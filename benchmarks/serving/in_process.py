@@ -165,6 +165,5 @@ def profile(model: Path, runtime: str) -> str:
             numbers = (f"{own / stats.total_tt:.1%}", f"{1e3 * own / _PROFILED:.3f}", f"{calls / _PROFILED:.1f}")
             rows.append((function, *numbers))
         title = f"Slowest functions of a {form} request to {model.name}, {runtime} (profiling slows calls)"
-        columns = ("function", "share of the time", "ms per request", "calls per request")
-        tables.append(markdown_table(columns, rows, title))
+        tables.append(markdown_table(("function", "share of time", "ms per request", "calls per request"), rows, title))
     return "\n".join(tables)

@@ -1,8 +1,7 @@
 """The forward pass in each runtime, compared with the original layers and with only the matrix products.
 
-`python -m benchmarks.serving.runtimes` prints a table for each model and batch size. The original layers are torch's,
-with frames as the first dimension and batches of one clip (`benchmarks.baseline.layers`). Weights are random, because
-speed does not depend on them.
+`python -m benchmarks.serving.runtimes` prints a table per model and batch size. The original layers are torch's, with
+frames first and batches of one clip (`benchmarks.baseline.layers`). Random weights do not change the speed.
 """
 
 from collections.abc import Callable, Sequence

@@ -1,8 +1,7 @@
 """Start time and memory of a server: `python -m benchmarks.serving.startup`; `--clone` adds a start from a new clone.
 
-Restart to ready is the time from the start of `spoter serve` to its first prediction. For a worker, TorchServe reports
-the time from its start to READY; this module adds the time of its imports, and its memory after requests. Clone to
-ready is the time of `git clone` and `make serve`.
+Restart to ready: from the start of `spoter serve` to its first prediction. Worker to ready: TorchServe's measurement;
+the tables add the time of its imports, and memory after requests. Clone to ready: `git clone` and `make serve`.
 """
 
 import os

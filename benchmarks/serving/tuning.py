@@ -112,10 +112,7 @@ def measure_settings(
                 for clients, figures in measured[setting].items():
                     figures.append(measure_load(server, request, clients, seconds))
                 bar.update()
-    return {
-        setting: {clients: combine_rounds(figures) for clients, figures in by_clients.items()}
-        for setting, by_clients in measured.items()
-    }
+    return {key: {n: combine_rounds(figures) for n, figures in loads.items()} for key, loads in measured.items()}
 
 
 def results_table(results: Results, default: Setting) -> str:

@@ -176,8 +176,7 @@ def is_done(path: Path, settings: TrainSettings) -> bool:
     earlier, present = json.loads(path.read_bytes())["settings"], describe_settings(settings)
     different = sorted(key for key in earlier.keys() | present.keys() if earlier.get(key) != present.get(key))
     if different:
-        settings_text = ", ".join(different)
-        raise DataError(f"{path}: found a result with different {settings_text}: delete it or choose another --out")
+        raise DataError(f"{path}: found a result with other {', '.join(different)}: delete it or choose another --out")
     return True
 
 

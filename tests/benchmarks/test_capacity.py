@@ -96,7 +96,7 @@ def test_same_seed_gives_the_same_outcome():
 
 
 def test_invalid_settings_are_errors():
-    with pytest.raises(SpoterError, match=r"service_ms: .* 2,"):
+    with pytest.raises(SpoterError, match=r"service_ms: .*\b2\b"):
         Instance(workers=1, service_ms={2: [100]})
     with pytest.raises(SpoterError, match=r"8.*4"):
         _ = Instance(workers=1, batch=8, service_ms={1: [100], 4: [200]}).capacity

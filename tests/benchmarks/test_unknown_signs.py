@@ -40,7 +40,7 @@ def test_draw_is_trained_and_measured_once(tmp_path, monkeypatch):
     assert 0 <= figures["refused"] <= 1 and 0 <= figures["called_known"] <= 1
     for count in (1, 3):
         assert min(figures[f"trained_{count}"], figures[f"enrolled_{count}"]) <= figures[f"all_{count}"]
-    monkeypatch.setattr(unknown_signs, "train", None)  # nothing is trained again
+    monkeypatch.setattr(unknown_signs, "train", None)  # fails if the model is trained again
     monkeypatch.setattr(unknown_signs, "measure_enrolled", None)
     assert unknown_signs.measure_draw(settings, data, [1, 3], tries=2, seed=0) == figures
     text = unknown_signs.results_tables([figures, figures], [1, 3])
