@@ -1,8 +1,8 @@
 """Coverage-guided fuzzing of the decoders of untrusted bytes: `python -m stress.decoder_fuzz --target json`.
 
 Atheris (libFuzzer) mutates valid requests and model files (`stress.decoder_targets`), each target in a separate
-process. Findings are inputs that crash, are slow or need much memory: they go to build/fuzz/TARGET, and the exit status
-is 1. Repeat one with `--target TARGET --again FILE`.
+process. Findings are inputs that crash, are slow or need much memory: they go to build/fuzz/TARGET/findings, and the
+exit status is 1. Repeat one with `--target TARGET --again FILE`.
 """
 
 import os

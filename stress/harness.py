@@ -24,7 +24,7 @@ from spoter.torchserve.server import TorchServe
 
 WORKERS = 2
 RECOVERED = 20  # consecutive answers with status 200 after which the service counts as recovered
-PATIENCE = 120.0  # maximum seconds to wait for an event; a worker starts in 5 s, and much slower on a busy machine
+PATIENCE = 120.0  # maximum seconds to wait for an event; a worker starts in 5 s, but much later on a busy machine
 JSON, CSV = "application/json", "text/csv"
 _PIECE = 0.5  # seconds of one piece of a stream
 

@@ -21,7 +21,7 @@ from spoter.ops.local_server import NAME
 from spoter.torchserve.server import TorchServe
 from stress.harness import WORKERS, Problems, attacked_server, format_counts
 
-CLIENTS = 16  # clients of the closed loop, for one full batch per worker
+CLIENTS = 16  # clients of the closed loop: a full batch for each of two workers
 # Maximum seconds until a single client is as fast as before, and the ratio of medians that counts as fast as before.
 MAX_RECOVERY_S, MAX_SLOWDOWN = 5.0, 1.5
 FRAMES = 300  # a long clip: one client process cannot send short clips at four times the server's capacity

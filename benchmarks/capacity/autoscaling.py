@@ -112,7 +112,7 @@ def simulate_endpoint(
         if (second + 1) % policy.period_s == 0:
             metrics.append(60 * in_period / instance_seconds)
             in_period, instance_seconds = 0.0, 0
-            # An endpoint performs only one change at the same time.
+            # Only one change of an endpoint can be in progress.
             if not starting and second >= quiet_until:
                 wanted = policy.wanted(metrics, serving)
                 if wanted > serving:

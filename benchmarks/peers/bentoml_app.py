@@ -18,7 +18,7 @@ from benchmarks.peers.shared import BATCH, PATH, WORKERS, load_from_environment,
 from spoter.formats.request import JSON
 from spoter.serving.service import respond
 
-TIMEOUT = 20  # seconds until it answers 504; under load a request rarely gets no answer within this time
+TIMEOUT = 20  # seconds until it answers 504; under load a few requests get no answer within this time
 _BYTES = WithJsonSchema({"type": "string", "format": "binary"})  # or BentoML would parse the body as JSON
 
 OneBody = Annotated[list, BeforeValidator(lambda body: [body]), _BYTES]

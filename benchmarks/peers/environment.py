@@ -18,7 +18,7 @@ from spoter.files import atomic_write_bytes
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 FOLDER = Path(sys.prefix) / "peers"
-_MARK = "whole"  # a file that marks a complete environment
+_MARK = "whole"  # a file that is written last, so an incomplete environment lacks it
 
 
 def find_environment(folder: Path = FOLDER) -> Path:

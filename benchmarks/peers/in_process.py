@@ -27,7 +27,7 @@ _recognizer: Recognizer  # one in each process of the pool
 def running_processes(
     model: Path, runtime: str, count: int
 ) -> Iterator[Callable[[str, int, float], list[Measurement]]]:
-    """Start processes that load the model; yield a function that makes some of them answer a request for a time."""
+    """Start processes with the model; yield a function in which `busy` of them answer a request for `seconds`."""
     context = get_context("spawn")
     loading = (model.resolve(), runtime, context.Barrier(count))
     with ProcessPoolExecutor(count, context, _load, loading) as pool:
