@@ -1,7 +1,5 @@
 """Choices for options of `spoter deploy`, in a module that imports nothing slow."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 
 

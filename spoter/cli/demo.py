@@ -1,7 +1,5 @@
 """The command `spoter demo`: the webcam page and its TorchServe. `make demo` runs it."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

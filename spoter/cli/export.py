@@ -1,7 +1,5 @@
 """The command `spoter export`: graphs of a model for the runtimes onnx and onnx-int8."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

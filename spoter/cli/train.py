@@ -1,7 +1,5 @@
 """The command `spoter train`."""
 
-from __future__ import annotations
-
 import inspect
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Calls to AWS. `spoter deploy` makes every call through `Account`, which prints it instead in a dry run."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Callable, Iterator

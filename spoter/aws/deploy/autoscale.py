@@ -1,7 +1,5 @@
 """Automatic scaling of an endpoint's instances with Application Auto Scaling."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """Batch transform jobs: JSON Lines in S3 to JSON Lines in S3, in order, on instances that run only for the job."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The steps of a deployment, from the first check to the first answer. Each step is skipped if it is already done."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import tempfile

@@ -1,7 +1,5 @@
 """Create, update and delete the endpoint, from every state that it can be in."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Send requests to an endpoint: a user's file, or a sample whose answer is checked."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

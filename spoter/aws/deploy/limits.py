@@ -1,7 +1,5 @@
 """Limits of SageMaker's modes, checked before anything is created, without calls to AWS."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """List and delete the resources of a deployment, and show its status and the logs of its containers."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Ownership by tag: resources with our tag are reused and deleted, all others are left alone."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable
 from typing import Any

@@ -1,7 +1,5 @@
 """Checks before a deployment starts; they report all problems at once, each with its fix."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Report the steps of a deployment on stderr, and undo them after a failure."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partialmethod

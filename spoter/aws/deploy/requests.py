@@ -4,8 +4,6 @@ Names contain a hash of the resource's content: a repeated step finds the resour
 deployment creates a new resource and leaves the old one.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging

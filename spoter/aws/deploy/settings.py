@@ -3,8 +3,6 @@
 Settings hold no credentials. Those come from AWS's default chain: environment, profile, SSO, instance role.
 """
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

@@ -1,7 +1,5 @@
 """Upload the archive to S3: at most once, completely or not at all, and verified."""
 
-from __future__ import annotations
-
 import base64
 from pathlib import Path
 from typing import Any

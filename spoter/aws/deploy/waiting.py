@@ -1,7 +1,5 @@
 """Wait for SageMaker, and read the last lines of containers' logs."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import Callable

@@ -4,8 +4,6 @@ model_store/lambda_proxy.zip holds `endpoint_proxy`, the modules that it imports
 the points of MediaPipe Holistic's frames that the model uses, so that the function needs no tables of layouts.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import shlex

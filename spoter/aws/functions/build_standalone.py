@@ -4,8 +4,6 @@ model_store/lambda.zip holds the model as an ONNX graph, the parts of the spoter
 Runtime, NumPy and msgspec for Lambda's platform. The same input, Python and pip give the same bytes.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -14,8 +14,6 @@ Lambda accepts events of at most 6 MB (Lambda quotas, "Invocation payload"), bas
 Larger requests do not reach this function.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

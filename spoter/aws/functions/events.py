@@ -7,8 +7,6 @@ Gateway, "Working with AWS Lambda proxy integrations for HTTP APIs"). Every othe
 the request itself: the existing web client's ``{"keypoints": […]}``, answered with ``[{"gloss": …}, …]``.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import logging

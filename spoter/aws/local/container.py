@@ -1,7 +1,5 @@
 """Run the start-up code of AWS's PyTorch inference container as a process on this machine, with a model.tar.gz."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

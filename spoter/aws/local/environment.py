@@ -1,7 +1,5 @@
 """The Python environment that replaces AWS's image: pip installs it once, and again when its requirements change."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import shutil

@@ -4,8 +4,6 @@
 places that code assumes that no other process uses the machine; `main` replaces these.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_runtime_InvokeEndp
 (sagemaker-runtime/2017-05-13/service-2.json). Signatures are not checked: all credentials are accepted.
 """
 
-from __future__ import annotations
-
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Mapping
