@@ -198,7 +198,7 @@ def _measure_java(server: TorchServe) -> ProcessUsage:
 
 
 def main(
-    connections: Annotated[int, typer.Option(min=10, max=5000, help="Slow connections; 5 times as many are idle.")] = 200,
+    connections: Annotated[int, typer.Option(min=10, max=5000, help="Slow connections; 5 times as many idle.")] = 200,
 ) -> None:
     """Send requests that are too large, broken or endless; exit with status 1 if an answer is not as expected."""
     problems, rows, crowds = Problems(), [], []
