@@ -21,9 +21,9 @@ export default {
   "record.start": "Record",
   "record.cancel": "Cancel the countdown",
   "record.stop": "Stop recording",
-  "auto.label": "Record automatically: starts when your hands rise, stops when they fall",
+  "auto.label": "Record automatically: starts when hands rise, stops when they fall",
   "file.label": "Use a file …",
-  "file.hint": "A video of one sign, or landmarks (JSON, CSV, NPY, JSON Lines). You can also drop a file on the page. In videos, the frames at rest before and after the sign are cut off.",
+  "file.hint": "A video of one sign, or landmarks (JSON, CSV, NPY, JSON Lines). You can also drop it here. In videos, rest before and after the sign is cut off.",
   "cancel": "Cancel",
 
   "state.loading": "The page is loading.",
@@ -43,7 +43,7 @@ export default {
   "engine.none": "not started yet",
   "engine.value": "{mode}, {ms} per frame ({why})",
   "engine.measured": "measured on this device",
-  "engine.software": "this browser renders without a GPU",
+  "engine.software": "this browser uses no GPU",
   "engine.wished": "chosen in the settings",
 
   "answer.title": "Answer",

@@ -23,7 +23,7 @@ export default {
   "record.stop": "Terminar la grabación",
   "auto.label": "Grabar automáticamente: empieza cuando suben las manos y termina cuando bajan",
   "file.label": "Usar un archivo …",
-  "file.hint": "Un vídeo de una seña, o puntos (JSON, CSV, NPY, JSON Lines). También puedes soltar un archivo en la página. En los vídeos se recortan los cuadros en reposo antes y después de la seña.",
+  "file.hint": "Un vídeo de una seña, o puntos (JSON, CSV, NPY, JSON Lines). También puedes soltarlo aquí. En los vídeos se recorta el reposo antes y después de la seña.",
   "cancel": "Cancelar",
 
   "state.loading": "La página se está cargando.",
@@ -43,7 +43,7 @@ export default {
   "engine.none": "aún no iniciada",
   "engine.value": "{mode}, {ms} por cuadro ({why})",
   "engine.measured": "medido en este aparato",
-  "engine.software": "este navegador no usa la GPU para dibujar",
+  "engine.software": "este navegador no usa la GPU",
   "engine.wished": "elegido en los ajustes",
 
   "answer.title": "Respuesta",
