@@ -6,7 +6,8 @@ PYTHON ?= python3.11
 # Options for pip, such as an index of CPU builds of torch: make training PIP_ARGS="--extra-index-url …"
 PIP_ARGS ?=
 BIN := .venv/bin
-PYTEST_PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadgroup
+# One process more than cores: tests that wait for a server leave a third of the processor time unused.
+PYTEST_PARALLEL = --numprocesses $(shell $(BIN)/python -c 'import os; print(min(4, os.cpu_count() + 1))') --dist loadgroup
 INSIDE_DEV := serve demo deploy torch train
 QUICK := not image and not server and not browser and not video and not aws and not slow
 
