@@ -82,7 +82,7 @@ wheel: .venv/dev.stamp ## write dist/spoter-*.whl and check it
 bench: .venv/dev.stamp ## measure decoding, normalization, the model and the server
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
-bench-all: .venv/peers.stamp ## run every benchmark and write build/bench/report.md (25 minutes)
+bench-all: .venv/peers.stamp ## run every benchmark and write build/bench/report.md (half an hour)
 	$(BIN)/python -m benchmarks.everything $(BENCH_ARGS)
 
 bench-peers: .venv/peers.stamp ## compare the server with others that serve the same model (12 minutes)

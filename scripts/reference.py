@@ -5,21 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import spoter
+from spoter.client.encoding import ClipOptions
 from spoter.error_codes import ErrorCode, Source
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
-# The objects that `import spoter` offers, where they are defined.
-OBJECTS = (
-    "spoter.serving.recognizer.Recognizer",
-    "spoter.landmarks.clip.Clip",
-    "spoter.landmarks.layouts.load_layout",
-    "spoter.client.client.Client",
-    "spoter.client.client.AsyncClient",
-    "spoter.client.client.ClipOptions",
-    "spoter.errors.SpoterError",
-    "spoter.errors.InputError",
-)
 COMMAND_LINE = """# Command line
 
 For everyone who uses the command `spoter`: every command and option, as `spoter COMMAND --help` prints them.
@@ -69,7 +60,8 @@ def python_api() -> str:
     loader = GriffeLoader(search_paths=[ROOT], docstring_parser=Parser.numpy)
     loader.load("spoter")
     parts = []
-    for name in OBJECTS:
+    for documented in (*(getattr(spoter, name) for name in spoter.__all__), ClipOptions):
+        name = f"{documented.__module__}.{documented.__name__}"  # where it is defined
         text = render_object_docs(loader.modules_collection[name], style, format_md=True)
         text = re.sub(r"\[([^\]]+)\]\(#[^)]+\)", r"\1", text)  # links to objects that the page does not have
         text = re.sub(r"\\\*\*(.+?)\*\*\\", r"**\1**", text)  # several parameters in one entry

@@ -13,8 +13,8 @@ from scripts import reference
 from spoter.cli.main import app
 from tests import ROOT
 
-LISTED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True).stdout.split("\0")
-FILES = [ROOT / name for name in LISTED if name and (ROOT / name).is_file()]
+LISTED = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+FILES = [ROOT / name for name in LISTED.split("\0") if name and (ROOT / name).is_file()]
 DOCUMENTS = [path for path in FILES if path.suffix == ".md"]
 PAGES = sorted(path.name for path in DOCUMENTS if path.parent == ROOT / "docs" and path.name != "index.md")
 # Text that is written here: no data, no generated or foreign text.
@@ -53,18 +53,21 @@ PHRASES = {
 ANYWHERE = re.compile(rf"\b({'|'.join(PHRASES)})\b", re.IGNORECASE)
 
 
+def read_prose(document: Path) -> str:
+    """Return a document without its fences."""
+    return re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+
+
 def anchors(document: Path) -> set[str]:
     """Return the anchors that GitHub gives to a document's headings."""
-    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
-    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", read_prose(document), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", title.replace("`", "").lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_every_link_leads_somewhere(document: Path):
-    text = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     dead = []
-    for target in re.findall(r"\]\(<?([^)\s>]+)>?\)", re.sub(r"`[^`]*`", "", text)):
+    for target in re.findall(r"\]\(<?([^)\s>]+)>?\)", re.sub(r"`[^`]*`", "", read_prose(document))):
         if re.match(r"[a-z]+:", target):
             continue
         path, _, anchor = target.partition("#")

@@ -22,7 +22,7 @@ from spoter.errors import ModelFolderError
 from spoter.fewshot.enrolled import ENROLLED
 from spoter.files import atomic_write_bytes
 from spoter.landmarks.layouts import BUILT_IN
-from spoter.model.config import CONFIG, choose_runtime, read_config
+from spoter.model.config import CONFIG, choose_runtime
 from spoter.model.folder import CARD, MEANING, PROTOTYPES, RUNTIME_FILES
 from spoter.ops.archive import refuse_tricks
 from spoter.resources import PACKAGE, RESOURCES
@@ -85,7 +85,7 @@ def archive_files(
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]*", version):  # part of URLs: /predictions/NAME/VERSION
         raise ModelFolderError(f"found version {version!r}, expected letters, digits and . _ + - such as 1.0")
     files = {file: (model / file).read_bytes() for file in [*model_files(model, config.layout), RUNTIME_FILES[runtime]]}
-    if read_config(model) != config:
+    if model_folder.config != config:
         files[CONFIG] = config.to_json()
     files |= {path.relative_to(PACKAGE.parent).as_posix(): path.read_bytes() for path in package_files(SERVED)}
     files |= {name: (RESOURCES / name).read_bytes() for name in ("LICENSE", "NOTICE")}
